@@ -1,0 +1,74 @@
+"""Everything that can go wrong on purpose, and the exit code it ends in."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process returns; documented in the README and stable."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    PARTIAL = 3
+    MODEL = 4
+    OUTPUT = 5
+    DEVICE = 6
+    NO_INPUTS = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class CnnvizError(Exception):
+    """A failure the user can mend: what happened, where, and what to do about it.
+
+    Args:
+        what: one sentence, no trailing full stop needed.
+        where: the place, for instance ``cnnviz.yaml:3:8`` or ``--layer``; may be empty.
+        fix: a command or a choice that mends it; may be empty. Several lines are allowed.
+        excerpt: the offending line with a marker below it; may be empty.
+    """
+
+    code = ExitCode.BUG
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", excerpt: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+        self.excerpt = excerpt
+
+
+class UsageError(CnnvizError):
+    """A flag, a key, a name or a value that does not exist or does not fit. Nothing was done."""
+
+    code = ExitCode.USAGE
+
+
+class ModelError(CnnvizError):
+    """The model or its weights cannot be had, or were refused."""
+
+    code = ExitCode.MODEL
+
+
+class OutputError(CnnvizError):
+    """The output folder cannot be written: permissions, a full disk."""
+
+    code = ExitCode.OUTPUT
+
+
+class DeviceError(CnnvizError):
+    """The device is absent, or its memory does not suffice."""
+
+    code = ExitCode.DEVICE
+
+
+class NoInputsError(CnnvizError):
+    """Nothing that was named holds a picture."""
+
+    code = ExitCode.NO_INPUTS
+
+
+class ImageError(CnnvizError):
+    """One picture cannot be read. Becomes a ``failed`` record; the run goes on."""
+
+    code = ExitCode.PARTIAL

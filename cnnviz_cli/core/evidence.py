@@ -1,0 +1,169 @@
+"""What a method may ask of a network, and how it is answered.
+
+A need is a frozen value: the same object is the request in a recipe and the key to the answer in the evidence.
+Two methods that ask for equal needs share one computation. No torch is imported here; tensors pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INPUT = "<input>"
+"""The network's input, where a need would otherwise name a layer."""
+
+ReluRule = Literal["exact", "rectify", "guide"]
+"""How a gradient passes a rectifier. They are named for what they do, not for who uses them.
+
+exact: times the derivative. rectify: the incoming gradient clamped at zero, the derivative ignored.
+guide: the clamped incoming gradient times the derivative, where that is positive.
+"""
+
+
+class Forward(Protocol):
+    """One forward pass, still attached to autograd where a gradient was asked for."""
+
+    logits: Tensor
+    """(B, K) class scores before softmax, float32."""
+    targets: Tensor
+    """(B, R) class indices: the R targets chosen for each image."""
+
+    def maps(self, layer: str) -> Tensor:
+        """(B, C, h, w) output of `layer`."""
+        ...
+
+
+class Objective(Protocol):
+    """A scalar per image to differentiate. Frozen and hashable, so that equal objectives share a backward."""
+
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose maps `value` reads; empty if it reads the class scores alone."""
+        ...
+
+    def value(self, forward: Forward) -> Tensor:
+        """(B,) the scalar of each image; image i's must depend on image i alone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLogit:
+    """The score, before softmax, of the image's target number `rank`."""
+
+    rank: int = 0
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        return forward.logits.gather(1, forward.targets[:, self.rank : self.rank + 1]).squeeze(1)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetProbability:
+    """The softmax probability of the image's target number `rank`."""
+
+    rank: int = 0
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        chosen = forward.targets[:, self.rank : self.rank + 1]
+        return forward.logits.softmax(1).gather(1, chosen).squeeze(1)
+
+
+@dataclass(frozen=True, slots=True)
+class StrongestChannel:
+    """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
+
+    Its gradient at the layer is the map itself where positive, and zero in every other map: the start signal of
+    a deconvnet, which rectifies before it filters (Zeiler & Fergus, 2013, section 2.1).
+
+    Attributes:
+        start: ``map`` keeps the whole map, ``peak`` only its highest position.
+    """
+
+    layer: str
+    rank: int = 0
+    start: Literal["map", "peak"] = "map"
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def value(self, forward: Forward) -> Tensor:
+        maps = forward.maps(self.layer)
+        channel = strongest_channels(maps.detach(), self.rank + 1)[:, self.rank]
+        index = channel.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
+        chosen = maps.gather(1, index).flatten(1)
+        signal = chosen.detach().clamp(min=0)
+        if self.start == "peak":
+            # argmax names one position even when several tie, so that the patch shown is the cause.
+            place = chosen.detach().argmax(1, keepdim=True)
+            signal = signal.gather(1, place)
+            chosen = chosen.gather(1, place)
+        return (chosen * signal).sum(1)
+
+
+def strongest_channels(maps: Tensor, count: int) -> Tensor:
+    """The channels with the highest peaks.
+
+    Args:
+        maps: (B, C, h, w).
+        count: at most C.
+
+    Returns:
+        (B, count) channel indices, highest peak first; of equal peaks the lower index comes first.
+    """
+    return maps.amax((2, 3)).sort(dim=1, descending=True, stable=True).indices[:, :count]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """(B, C, h, w) float32 output of `layer`, as it was before any later in-place operation.
+
+    Of a module that runs several times in one forward, the last run counts.
+    """
+
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """The gradient of an objective, float32, with the shape of the input or of the layer's maps."""
+
+    at: str = INPUT
+    of: Objective = TargetLogit()
+    through: ReluRule = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """(B, 3, H, W) the normalised input itself, float32."""
+
+
+Need = Activation | Gradient | Input
+
+
+class Undeclared(KeyError):
+    """A method looked at evidence that its recipe did not ask for."""
+
+
+class Evidence:
+    """The answers to one recipe's needs, for one batch."""
+
+    def __init__(self, answers: Mapping[Need, Tensor]) -> None:
+        self._answers = dict(answers)
+
+    def __getitem__(self, need: Need) -> Tensor:
+        try:
+            return self._answers[need]
+        except KeyError:
+            raise Undeclared(f"{need!r} is not among the recipe's needs") from None
+
+    def only(self, needs: Iterable[Need]) -> Evidence:
+        """The same evidence narrowed to `needs`, so that a method cannot lean on another's."""
+        return Evidence({need: self[need] for need in needs})

@@ -1,0 +1,76 @@
+"""What is known of a network's layers after one probing forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cnnviz_cli.core.geometry import Box
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """The input pixels that can change one position of a layer, in unbounded input coordinates.
+
+    Attributes:
+        size: height and width, in pixels.
+        stride: how far it moves, down and across, from one position to the next, in pixels.
+        start: top and left edge of the field of position (0, 0), in pixels; negative in the padding.
+    """
+
+    size: tuple[float, float]
+    stride: tuple[float, float]
+    start: tuple[float, float]
+
+    def box(self, row: int, column: int) -> Box:
+        """Left, top, right, bottom of one position's field, not cut at the border."""
+        top = self.start[0] + row * self.stride[0]
+        left = self.start[1] + column * self.stride[1]
+        return (left, top, left + self.size[1], top + self.size[0])
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One module's output, seen as maps.
+
+    Attributes:
+        name: the module path.
+        kind: the module's class name.
+        shape: channels, height and width of its maps.
+        order: its place in the order in which modules finish.
+        field: its receptive field; None where a global operation (attention, a global pool) precedes it, so that
+            every position sees the whole input.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int, int]
+    order: int
+    field: ReceptiveField | None
+
+    @property
+    def spatial(self) -> bool:
+        """Whether its maps have more than one position."""
+        return self.shape[1] * self.shape[2] > 1
+
+
+class Layers(Protocol):
+    """The layers of a loaded model that have maps."""
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        """In the order in which they finish, low to high."""
+        ...
+
+    def __getitem__(self, name: str) -> LayerInfo: ...
+
+    def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
+        """Names of the layers that the selectors mean, low to high, each once.
+
+        A selector is a module path, a glob over paths, or one of the words ``last-conv``, ``conv``, ``stages``,
+        ``low-mid-high``.
+
+        Raises:
+            UsageError: a selector matches nothing with maps of more than one position.
+        """
+        ...

@@ -1,0 +1,176 @@
+"""The registry of methods, and the two words a method is made of: its options and its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import Evidence, Gradient, Need, Objective, TargetLogit, TargetProbability
+from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_UNSET: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A group of methods that one subcommand runs.
+
+    Attributes:
+        name: the subcommand, the YAML section and the stem of the file names.
+        default: the method run when none is named.
+        summary: one line for ``--help``.
+        selector: the flag and the YAML key that names methods.
+    """
+
+    name: str
+    default: str
+    summary: str
+    selector: str = "method"
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family("features", "feature-maps", "What the convolution layers answer: a grid of feature maps a layer."),
+        Family("saliency", "gradient", "Which pixels the class score hangs on."),
+        Family("deconv", "deconvnet", "What the strongest feature maps saw, projected back to pixels.", "variant"),
+        Family("gradcam", "gradcam", "Where the evidence for a class lies, over the photograph."),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a method is asked to explain.
+
+    Attributes:
+        layers: the layers of the model.
+        target: the class score to explain; `rank` says which of the image's targets.
+        rank: the number of that target.
+        parameter: the named parameter of the model, detached (for kernels drawn as pictures).
+    """
+
+    layers: Layers
+    rank: int
+    parameter: Callable[[str], Tensor]
+
+    @property
+    def target(self) -> TargetLogit:
+        return TargetLogit(self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a method needs from the model, and the pure function from the answers to panels."""
+
+    needs: tuple[Need, ...]
+    explain: Callable[[Evidence], Sequence[Panel]]
+
+    @property
+    def follows_target(self) -> bool:
+        """Whether another target would give another result."""
+        return any(isinstance(need, Gradient) and _is_target(need.of) for need in self.needs)
+
+
+def _is_target(objective: Objective) -> bool:
+    return isinstance(objective, TargetLogit | TargetProbability)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: unique; what the user types.
+        family: its family's name.
+        options: a frozen dataclass whose fields were made by `option`.
+        build: from its options and the scope to its recipe.
+        summary: the first line of the function's docstring: what one sees in the picture.
+        paper: the reference, from the module's docstring.
+    """
+
+    name: str
+    family: str
+    options: type[Any]
+    build: Callable[[Any, Scope], Recipe]
+    summary: str
+    paper: str
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def option(
+    default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | None = None
+) -> Any:
+    """One setting of a method: the flag, the YAML key, the environment variable and the manifest's record.
+
+    Args:
+        default: the default; the annotation gives the type (a Literal gives the choices, a tuple repeats).
+        text: one line of help.
+        in_all: the default under ``cnnviz all`` where it differs, which prints the sum of all families.
+        at_least: the smallest value allowed.
+    """
+    metadata = {"help": text, "at_least": at_least}
+    if in_all is not _UNSET:
+        metadata["in_all"] = in_all
+    return field(default=default, metadata=metadata)
+
+
+def method(
+    name: str, *, family: str, options: type[Any], paper: str
+) -> Callable[[Callable[[Any, Scope], Recipe]], Callable[[Any, Scope], Recipe]]:
+    """Register a method under a name.
+
+    Raises:
+        ValueError: the name is taken, the family unknown, an option has no help, or an option of the same name in
+            the family differs from it in default, type or help (one flag serves the whole family).
+    """
+
+    def register(build: Callable[[Any, Scope], Recipe]) -> Callable[[Any, Scope], Recipe]:
+        if name in _METHODS:
+            raise ValueError(f"the method name {name!r} is taken")
+        if family not in FAMILIES:
+            raise ValueError(f"{name}: unknown family {family!r}")
+        for item in fields(options):
+            if not item.metadata.get("help"):
+                raise ValueError(f"{name}: option {item.name!r} has no help")
+            for other in methods(family):
+                twin = {f.name: f for f in fields(other.options)}.get(item.name)
+                if twin and (twin.default, twin.type, twin.metadata) != (item.default, item.type, item.metadata):
+                    raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
+        summary = (build.__doc__ or "").strip().splitlines()
+        if not summary:
+            raise ValueError(f"{name}: a docstring's first line says what one sees")
+        _METHODS[name] = Method(name, family, options, build, summary[0], paper)
+        return build
+
+    return register
+
+
+def methods(family: str | None = None) -> Iterator[Method]:
+    """The registered methods, in the order of registration."""
+    return (m for m in tuple(_METHODS.values()) if family in (None, m.family))
+
+
+def find(name: str, family: str | None = None) -> Method:
+    """The method of that name.
+
+    Raises:
+        UsageError: there is none in the family.
+    """
+    for candidate in methods(family):
+        if candidate.name == name:
+            return candidate
+    known = [m.name for m in methods(family)]
+    raise UsageError(
+        f"there is no {family or ''} method '{name}'".replace("  ", " "),
+        fix=did_you_mean(name, known) or f"The methods are {', '.join(known)}; see: cnnviz methods",
+    )

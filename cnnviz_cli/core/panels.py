@@ -1,0 +1,198 @@
+"""What a method's numbers mean, not how they look.
+
+A panel holds a whole batch; `pick` takes one image out of it as numpy arrays, which is all a renderer sees.
+Every tensor of a panel has the batch as its first dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Values = Tensor | np.ndarray[Any, np.dtype[Any]]
+
+State = Literal["ok", "flat", "negative", "nonfinite"]
+"""Whether a map can be read.
+
+ok; flat: one value everywhere; negative: nothing speaks for the target, all evidence is against it and a ReLU
+left zeros; nonfinite: infinities or NaN.
+"""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One result of one method for a batch.
+
+    Attributes:
+        layer: the layer it was read from, if any.
+        target: the number (rank) of the target it explains, if any.
+        statistics: (B,) numbers worth recording in the manifest, by name.
+    """
+
+    layer: str | None = None
+    target: int | None = None
+    statistics: Mapping[str, Values] = field(default_factory=dict)
+
+    def pick(self, image: int) -> Self:
+        """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""
+        return _picked(self, image)
+
+    def arrays(self) -> Mapping[str, Values]:
+        """The raw numbers worth keeping, by name: what ``--save-arrays`` stores."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Heatmap(Panel):
+    """Evidence at coarse resolution, to lay over the photograph.
+
+    Attributes:
+        values: (B, 1, h, w), >= 0.
+        peak: (B,) highest value before the ReLU that made `values` non-negative, where there was one.
+    """
+
+    values: Values
+    peak: Values | None = None
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"map": self.values}
+
+
+@dataclass(frozen=True)
+class PixelMap(Panel):
+    """Evidence per input pixel, too fine to lay over a photograph.
+
+    Attributes:
+        values: (B, 1, H, W) at the input's size, >= 0.
+    """
+
+    values: Values
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"map": self.values}
+
+
+@dataclass(frozen=True)
+class SignedMap(Panel):
+    """Evidence for (> 0) and against (< 0), around zero.
+
+    Attributes:
+        values: (B, 1, h, w).
+    """
+
+    values: Values
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"map": self.values}
+
+
+@dataclass(frozen=True)
+class SignedPicture(Panel):
+    """A projection into input space, around zero in each colour.
+
+    Attributes:
+        values: (B, 3, H, W) at the input's size.
+    """
+
+    values: Values
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"picture": self.values}
+
+
+@dataclass(frozen=True)
+class Mosaic(Panel):
+    """Many maps of one layer, each to be scaled by itself.
+
+    Attributes:
+        values: (B, N, h, w) the chosen maps, best first.
+        channels: (B, N) the channel index of each.
+        strengths: (B, N) the number by which they were ranked.
+        average: (B, 1, h, w) the mean over all channels of the layer.
+        total: how many channels the layer has; N of them are here.
+        ranked_by: what `strengths` holds, in words.
+    """
+
+    values: Values
+    channels: Values
+    strengths: Values
+    average: Values
+    total: int
+    ranked_by: str
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"maps": self.values, "channels": self.channels, "mean": self.average}
+
+
+@dataclass(frozen=True)
+class Filters(Panel):
+    """The kernels of a first layer, which are pictures themselves. The same for every image.
+
+    Attributes:
+        values: (B, N, 3 or 1, kh, kw).
+    """
+
+    values: Values
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"filters": self.values}
+
+
+@dataclass(frozen=True)
+class ProjectionRow:
+    """The strongest feature maps of one layer, each projected back to the input.
+
+    Attributes:
+        layer: its name.
+        values: (B, k, 3, H, W) the projections, signed, at the input's size.
+        channels: (B, k) channel indices, highest peak first.
+        peaks: (B, k) the peak activation of each.
+        boxes: (B, k, 4) left, top, right, bottom in input pixels of the patch that caused the peak: the
+            receptive field of its position, cut at the input's border.
+    """
+
+    layer: str
+    values: Values
+    channels: Values
+    peaks: Values
+    boxes: Values
+
+
+@dataclass(frozen=True)
+class Projections(Panel):
+    """Layer by layer, low to high: projections beside the patches that caused them (Zeiler & Fergus, figure 2).
+
+    Attributes:
+        rows: one for each layer.
+    """
+
+    rows: tuple[ProjectionRow, ...]
+
+    def arrays(self) -> Mapping[str, Values]:
+        named: dict[str, Values] = {}
+        for row in self.rows:
+            named[f"{row.layer}.projections"] = row.values
+            named[f"{row.layer}.channels"] = row.channels
+            named[f"{row.layer}.boxes"] = row.boxes
+        return named
+
+
+def _picked(value: _T, image: int) -> _T:
+    """`value` for one image, through dataclasses, tuples and mappings; anything without a batch unchanged."""
+    picked: Any = value
+    if hasattr(value, "detach"):
+        picked = value.detach()[image].cpu().numpy()
+    elif is_dataclass(value) and not isinstance(value, type):
+        picked = replace(value, **{f.name: _picked(getattr(value, f.name), image) for f in fields(value)})
+    elif isinstance(value, tuple):
+        picked = tuple(_picked(item, image) for item in value)
+    elif isinstance(value, Mapping):
+        picked = {key: _picked(item, image) for key, item in value.items()}
+    return picked

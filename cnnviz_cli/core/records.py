@@ -1,0 +1,115 @@
+"""What the manifest says, field by field. Paths are relative, numbers finite, nothing depends on time or place."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cnnviz_cli.core.panels import State
+
+SCHEMA_VERSION = 1
+
+Json = dict[str, "JsonValue"]
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+
+class Record(BaseModel):
+    """Frozen, and closed: a field that is not declared here cannot reach the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Prediction(Record):
+    """One class and its probability."""
+
+    index: int = Field(ge=0)
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Output(Record):
+    """One picture that was written."""
+
+    family: str = Field(description="features, saliency, deconv, gradcam, or overview.")
+    method: str | None = Field(description="The method's name; null for the overview.")
+    layer: str | None = Field(description="The layer that was read; null where none or several were.")
+    target: Prediction | None = Field(description="The class that was explained, if one was.")
+    path: str = Field(description="Relative to the manifest, with forward slashes.")
+    sha256: str
+    width: int
+    height: int
+    range: tuple[float, float] | None = Field(description="Lowest and highest value of the raw map.")
+    state: State
+    statistics: dict[str, float] = Field(default_factory=dict)
+
+
+class ImageRecord(Record):
+    """One input, explained or failed."""
+
+    source: str = Field(description="The path below the argument that named it, with forward slashes.")
+    sha256: str | None = Field(description="Of the file's bytes; null if they could not be read.")
+    width: int | None = Field(description="Of the upright photograph, in pixels.")
+    height: int | None
+    status: Literal["ok", "failed"]
+    error: str | None
+    predictions: list[Prediction]
+    outputs: list[Output]
+
+
+class Cost(Record):
+    """Passes for each batch, by the plan."""
+
+    forwards: int
+    backwards: int
+    variants: int
+
+
+class Tool(Record):
+    """Versions of what made the pictures."""
+
+    cnnviz: str
+    python: str
+    torch: str
+    torchvision: str
+    pillow: str
+
+
+class Run(Record):
+    """What was asked for."""
+
+    command: str
+    status: Literal["ok", "partial", "interrupted"]
+    config: Json
+    config_sha256: str
+    device: str
+    precision: str
+    plan: Cost
+
+
+class ModelRecord(Record):
+    """What was explained."""
+
+    name: str
+    weights: str
+    weights_sha256: str
+    num_classes: int
+    preprocessing: Json
+
+
+class Summary(Record):
+    """How many."""
+
+    images: int
+    ok: int
+    failed: int
+    outputs: int
+
+
+class Manifest(Record):
+    """manifest.json, whole."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool: Tool
+    run: Run
+    model: ModelRecord
+    images: list[ImageRecord]
+    summary: Summary

@@ -1,0 +1,1 @@
+"""One short file a method. Importing this package registers them all."""

@@ -1,0 +1,1 @@
+"""Networks, their weights, labels, preprocessing and layers."""
