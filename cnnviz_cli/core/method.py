@@ -107,9 +107,7 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def option(
-    default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | None = None
-) -> Any:
+def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | None = None) -> Any:
     """One setting of a method: the flag, the YAML key, the environment variable and the manifest's record.
 
     Args:
@@ -144,7 +142,11 @@ def method(
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
                 twin = {f.name: f for f in fields(other.options)}.get(item.name)
-                if twin and (twin.default, twin.type, twin.metadata) != (item.default, item.type, item.metadata):
+                if twin and (twin.default, twin.type, twin.metadata) != (
+                    item.default,
+                    item.type,
+                    item.metadata,
+                ):
                     raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
         summary = (build.__doc__ or "").strip().splitlines()
         if not summary:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +186,7 @@ class Projections(Panel):
 
 def _picked(value: _T, image: int) -> _T:
     """`value` for one image, through dataclasses, tuples and mappings; anything without a batch unchanged."""
-    picked: Any = value
+    picked: Any = value  # the type does not change, which no checker can follow through `replace`
     if hasattr(value, "detach"):
         picked = value.detach()[image].cpu().numpy()
     elif is_dataclass(value) and not isinstance(value, type):
@@ -195,4 +195,4 @@ def _picked(value: _T, image: int) -> _T:
         picked = tuple(_picked(item, image) for item in value)
     elif isinstance(value, Mapping):
         picked = {key: _picked(item, image) for key, item in value.items()}
-    return picked
+    return cast("_T", picked)
