@@ -148,7 +148,7 @@ class Input:
 Need = Activation | Gradient | Input
 
 
-class UndeclaredEvidence(KeyError):
+class UndeclaredError(KeyError):
     """A method looked at evidence that its recipe did not ask for."""
 
 
@@ -162,7 +162,7 @@ class Evidence:
         try:
             return self._answers[need]
         except KeyError:
-            raise UndeclaredEvidence(f"{need!r} is not among the recipe's needs") from None
+            raise UndeclaredError(f"{need!r} is not among the recipe's needs") from None
 
     def only(self, needs: Iterable[Need]) -> Evidence:
         """The same evidence narrowed to `needs`, so that a method cannot lean on another's."""
