@@ -52,17 +52,18 @@ class Scope:
 
     Attributes:
         layers: the layers of the model.
-        target: the class score to explain; `rank` says which of the image's targets.
-        rank: the number of that target.
-        parameter: the named parameter of the model, detached (for kernels drawn as pictures).
+        rank: which of the image's targets to explain, from 0.
+        kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight;
+            None where there is none.
     """
 
     layers: Layers
     rank: int
-    parameter: Callable[[str], Tensor]
+    kernels: tuple[str, Tensor] | None
 
     @property
     def target(self) -> TargetLogit:
+        """The class score to explain."""
         return TargetLogit(self.rank)
 
 

@@ -1,0 +1,34 @@
+"""A module's output read as feature maps, by its shape alone."""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def as_maps(output: Tensor) -> Tensor | None:
+    """`output` as (B, C, h, w), a differentiable view of it; None if it does not hold maps.
+
+    Three layouts are read:
+
+    - (B, C, h, w), the usual one, unchanged.
+    - (B, s, s, C) with C other than s, as Swin keeps its blocks: the channels come forward. A square map with as
+      many channels as rows is the same either way and counts as the usual layout.
+    - (B, N, C) with N = s * s or 1 + s * s, as ViT keeps its tokens: a leading class token is left out, the rest
+      are laid out row by row.
+    """
+    if not output.is_floating_point():
+        return None
+    if output.dim() == 4:
+        rows_first = output.shape[1] == output.shape[2] != output.shape[3]
+        return output.permute(0, 3, 1, 2) if rows_first else output
+    if output.dim() == 3:
+        tokens = output.shape[1]
+        for skipped in (0, 1):
+            side = isqrt(max(tokens - skipped, 0))
+            if side > 0 and side * side == tokens - skipped:
+                return output[:, skipped:].transpose(1, 2).unflatten(2, (side, side))
+    return None

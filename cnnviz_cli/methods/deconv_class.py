@@ -1,0 +1,33 @@
+"""The deconvolution of a class score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.evidence import Evidence, Gradient
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import SignedPicture
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    pass
+
+
+@method(
+    "class",
+    family="deconv",
+    options=Options,
+    paper="Simonyan et al., 2014, section 4, https://arxiv.org/abs/1312.6034; rule of Zeiler & Fergus, 2013",
+)
+def deconv_class(_options: Options, scope: Scope) -> Recipe:
+    """The image structure that a class score projects back to, by the deconvnet's rule.
+
+    The gradient of the logit with the incoming signal clamped at every rectifier, whose derivative is ignored.
+    """
+    projection = Gradient(of=scope.target, through="rectify")
+
+    def explain(evidence: Evidence) -> list[SignedPicture]:
+        return [SignedPicture(evidence[projection], target=scope.rank)]
+
+    return Recipe((projection,), explain)
