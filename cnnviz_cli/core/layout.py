@@ -30,5 +30,5 @@ def as_maps(output: Tensor) -> Tensor | None:
         for skipped in (0, 1):
             side = isqrt(max(tokens - skipped, 0))
             if side > 0 and side * side == tokens - skipped:
-                return output[:, skipped:].transpose(1, 2).unflatten(2, (side, side))
+                return output[:, skipped:].transpose(1, 2).view(len(output), -1, side, side)
     return None
