@@ -48,6 +48,10 @@ class Objective(Protocol):
         """(B,) the scalar of each image; image i's must depend on image i alone."""
         ...
 
+    def label(self) -> str:
+        """In words, for ``--dry-run``."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TargetLogit:
@@ -60,6 +64,9 @@ class TargetLogit:
 
     def value(self, forward: Forward) -> Tensor:
         return forward.logits.gather(1, forward.targets[:, self.rank : self.rank + 1]).squeeze(1)
+
+    def label(self) -> str:
+        return f"the score of target {self.rank + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,9 @@ class TargetProbability:
     def value(self, forward: Forward) -> Tensor:
         chosen = forward.targets[:, self.rank : self.rank + 1]
         return forward.logits.softmax(1).gather(1, chosen).squeeze(1)
+
+    def label(self) -> str:
+        return f"the probability of target {self.rank + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,10 @@ class StrongestChannel:
             signal = signal.gather(1, place)
             chosen = chosen.gather(1, place)
         return (chosen * signal).sum(1)
+
+    def label(self) -> str:
+        part = "" if self.start == "map" else ", its peak alone"
+        return f"strongest map {self.rank + 1} of {self.layer}{part}"
 
 
 def strongest_channels(maps: Tensor, count: int) -> Tensor:

@@ -1,0 +1,76 @@
+"""Where the network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from cnnviz_cli.core.errors import DeviceError
+
+
+def pick(name: str) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto prefers CUDA, then MPS.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError("torch sees no CUDA device here", where="--device", fix="Use --device cpu or auto.")
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"there is no {name}: torch sees {count}", where="--device", fix=f"Use cuda:0 to cuda:{count - 1}."
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("torch sees no MPS device here", where="--device", fix="Use --device cpu or auto.")
+    return device
+
+
+def place(net: nn.Module, device: torch.device) -> nn.Module:
+    """The network on its device, its weights in channels_last: on a 2-core CPU half the time of the default layout."""
+    placed: nn.Module = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
+
+
+@contextmanager
+def memory_errors_named(batch_size: int) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into one that says what to do.
+
+    Raises:
+        DeviceError: memory did not suffice.
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise _too_large(batch_size) from error
+    except RuntimeError as error:
+        # The CPU allocator and MPS raise plain RuntimeErrors; their text is all there is to go by.
+        if "not enough memory" in str(error) or "out of memory" in str(error):
+            raise _too_large(batch_size) from error
+        raise
+
+
+def _too_large(batch_size: int) -> DeviceError:
+    smaller = max(1, batch_size // 2)
+    fix = f"Use --batch-size {smaller}." if batch_size > 1 else "Use a smaller model, fewer layers, or --device cpu."
+    return DeviceError(f"out of memory with batches of {batch_size}", where="--batch-size", fix=fix)
+
+
+def repeatable() -> None:
+    """Ask for kernels that give the same bits every time, and for full float32 on a GPU.
+
+    cuDNN's autotuner picks by speed and so by chance; TF32 keeps 10 bits of mantissa.
+    """
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
