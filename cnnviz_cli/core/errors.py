@@ -69,6 +69,17 @@ class NoInputsError(CnnvizError):
 
 
 class ImageError(CnnvizError):
-    """One picture cannot be read. Becomes a ``failed`` record; the run goes on."""
+    """One picture cannot be read. Becomes a ``failed`` record; the run goes on.
+
+    Args:
+        what: goes into the manifest, so it names no path.
+        sha256: of the file's bytes, if they could be read.
+    """
 
     code = ExitCode.PARTIAL
+
+    def __init__(
+        self, what: str, *, where: str = "", fix: str = "", excerpt: str = "", sha256: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, fix=fix, excerpt=excerpt)
+        self.sha256 = sha256
