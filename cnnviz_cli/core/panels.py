@@ -23,6 +23,14 @@ ok; flat: one value everywhere; negative: nothing speaks for the target, all evi
 left zeros; nonfinite: infinities or NaN.
 """
 
+ADVICE: Mapping[State, str] = {
+    "ok": "",
+    "flat": "every position has the same value: the layer is silent here, so try an earlier layer or another target",
+    "negative": "nothing here speaks for this class, all evidence is against it: try a target from the top 5",
+    "nonfinite": "the numbers overflowed: try --precision fp32, or check the weights",
+}
+"""What to tell the user about a map in each state."""
+
 _T = TypeVar("_T")
 
 

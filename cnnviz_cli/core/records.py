@@ -41,6 +41,13 @@ class Output(Record):
     statistics: dict[str, float] = Field(default_factory=dict)
 
 
+class Arrays(Record):
+    """The raw float32 maps of one input, under --save-arrays."""
+
+    path: str = Field(description="Of the .npz file, relative to the manifest, with forward slashes.")
+    sha256: str
+
+
 class ImageRecord(Record):
     """One input, explained or failed."""
 
@@ -52,6 +59,7 @@ class ImageRecord(Record):
     error: str | None
     predictions: list[Prediction]
     outputs: list[Output]
+    arrays: Arrays | None = None
 
 
 class Cost(Record):

@@ -1,0 +1,293 @@
+"""What an observation computes, what it costs, and what it leaves behind (nothing)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import (
+    INPUT,
+    Activation,
+    Gradient,
+    Input,
+    Need,
+    StrongestChannel,
+    TargetLogit,
+    TargetProbability,
+    UndeclaredError,
+    strongest_channels,
+)
+from cnnviz_cli.engine import Plan, observe
+
+
+class CaptumOneConv(nn.Module):
+    """The one-convolution network of captum's deconvolution test, whose answer can be worked by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.relu1 = nn.ReLU()
+        self.fc = nn.Linear(8, 4)
+        self.relu2 = nn.ReLU()
+        with torch.no_grad():
+            self.conv.weight.fill_(1)
+            self.conv.bias.copy_(torch.tensor([-50.0, -75.0]))
+            self.fc.weight.copy_(torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1))
+            self.fc.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu2(self.fc(self.relu1(self.conv(x)).flatten(1)))
+
+
+def test_class_deconvolution_worked_by_hand() -> None:
+    # The score sends 1 to relu2; fc sends +1 to five units and -1 to three, which relu1 drops. So the first filter
+    # projects a 3x3 of ones from all four positions, the second from its first position alone.
+    net = CaptumOneConv().eval()
+    need = Gradient(of=TargetLogit(0), through="rectify")
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    seen = observe(net, image, Plan.of([need]), lambda logits: torch.zeros(len(logits), 1, dtype=torch.long))
+    expected = [[2, 3, 3, 1], [3, 5, 5, 2], [3, 5, 5, 2], [1, 2, 2, 1]]
+    assert seen.evidence[need][0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", tiny.NETS)
+def test_exact_gradients_are_those_of_autograd(kind: type[nn.Module]) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(3)
+    needs = [Gradient(), Gradient(of=TargetProbability(0)), Gradient(through="rectify")]
+    seen = observe(net, batch, Plan.of(needs), tiny.first_class)
+    for need, score in ((needs[0], lambda s: s), (needs[1], lambda s: s.softmax(1))):
+        leaf = batch.clone().requires_grad_()
+        chosen = score(net(leaf)).gather(1, seen.targets)
+        (expected,) = torch.autograd.grad(chosen.sum(), leaf)
+        torch.testing.assert_close(seen.evidence[need], expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(seen.logits, net(batch), rtol=1e-12, atol=1e-15)
+
+
+def test_a_kept_layer_is_what_it_was_before_an_in_place_relu() -> None:
+    net, batch = tiny.build(tiny.InPlace), tiny.pictures(2)
+    expected = torch.nn.functional.conv2d(batch, net.conv1.weight, net.conv1.bias, padding=1)
+    seen = observe(net, batch, Plan.of([Activation("conv1")]), tiny.first_class)
+    torch.testing.assert_close(seen.evidence[Activation("conv1")], expected, rtol=1e-12, atol=1e-15)
+    assert (expected < 0).any()
+
+    # What torchcam and pytorch-grad-cam do, keeping the hooked tensor itself, reads the rewritten values.
+    kept: list[Tensor] = []
+    handle = net.conv1.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    net(batch)
+    handle.remove()
+    assert not (kept[0] < 0).any()
+
+
+def test_layer_gradients_reach_past_in_place_work() -> None:
+    net, batch = tiny.build(tiny.InPlace), tiny.pictures(2)
+    need = Gradient("conv2")
+    seen = observe(net, batch, Plan.of([need]), tiny.first_class)
+    # By hand: the score is a weighted mean of relu(A), so dy/dA = w / (h w) where A > 0.
+    maps = net.conv2(net.pool(net.conv1(batch).relu()))
+    weights = net.fc.weight[seen.targets[:, 0]]
+    expected = (maps > 0) * weights[:, :, None, None] / maps.shape[2:].numel()
+    torch.testing.assert_close(seen.evidence[need], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_of_a_module_used_twice_the_last_use_counts() -> None:
+    net, batch = tiny.build(tiny.Functional), tiny.pictures(2)
+    plan = Plan.of([Activation("shared"), Gradient("shared")])
+    seen = observe(net, batch, plan, tiny.first_class)
+    assert seen.evidence[Activation("shared")].shape[1] == 6
+    weights = net.fc.weight[seen.targets[:, 0]]
+    expected = weights[:, :, None, None].expand(-1, -1, 6, 6) / 36
+    torch.testing.assert_close(seen.evidence[Gradient("shared")], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_strongest_channel_starts_from_the_map_or_its_peak() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(3)
+    maps = net.conv1(batch)
+    for start in ("map", "peak"):
+        for rank in range(4):
+            need = Gradient("conv1", StrongestChannel("conv1", rank, start), "exact")
+            seen = observe(net, batch, Plan.of([need]), tiny.first_class)
+            for image in range(3):
+                order = sorted(range(4), key=lambda c: -maps[image, c].max())
+                channel = order[rank]
+                expected = torch.zeros_like(maps[image])
+                if start == "map":
+                    expected[channel] = maps[image, channel].clamp(min=0)
+                else:
+                    place = maps[image, channel].argmax()
+                    expected[channel].view(-1)[place] = maps[image, channel].max().clamp(min=0)
+                torch.testing.assert_close(seen.evidence[need][image], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_equal_peaks_rank_by_index() -> None:
+    maps = torch.tensor([1.0, 3.0, 3.0, 2.0]).view(1, 4, 1, 1).expand(2, 4, 2, 2)
+    assert strongest_channels(maps, 4).tolist() == [[1, 2, 3, 0]] * 2
+
+
+ALL_FOUR: list[Need] = [
+    Activation("conv1"),
+    Activation("conv2"),
+    Gradient(),
+    Gradient("conv2"),
+    Gradient(through="rectify"),
+]
+
+
+def test_four_families_are_one_forward_and_two_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny.build(tiny.InPlace)
+    plan = Plan.of(ALL_FOUR)
+    assert (plan.cost().forwards, plan.cost().backwards) == (1, 2)
+    counts = tiny.count_passes(monkeypatch, net)
+    observe(net, tiny.pictures(8), plan, tiny.first_class)
+    assert counts == {"forwards": 1, "backwards": 2}
+
+
+def test_a_deconvnet_adds_a_backward_for_each_layer_and_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny.build(tiny.InPlace)
+    rows = [
+        Gradient(of=StrongestChannel(layer, rank), through="rectify")
+        for layer in ("conv1", "conv2")
+        for rank in range(3)
+    ]
+    plan = Plan.of([*ALL_FOUR, *rows])
+    counts = tiny.count_passes(monkeypatch, net)
+    observe(net, tiny.pictures(8), plan, tiny.first_class)
+    assert counts == {"forwards": 1, "backwards": 2 + 2 * 3}
+    assert plan.cost().backwards == 8
+
+
+def test_a_projection_runs_from_its_layer_down_only() -> None:
+    net = tiny.build(tiny.Plain)
+    passed: dict[str, int] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(lambda _grad: passed.__setitem__(name, passed.get(name, 0) + 1))
+
+        return hook
+
+    handles = [net.get_submodule(name).register_forward_hook(watch(name)) for name in ("relu1", "relu2")]
+    rows = [Gradient(of=StrongestChannel("conv1", rank), through="rectify") for rank in range(3)]
+    observe(net, tiny.pictures(2), Plan.of(rows), tiny.first_class)
+    assert passed == {}
+    rows = [Gradient(of=StrongestChannel("conv2", rank), through="rectify") for rank in range(3)]
+    observe(net, tiny.pictures(2), Plan.of(rows), tiny.first_class)
+    assert passed == {"relu1": 3}
+    for handle in handles:
+        handle.remove()
+
+
+def test_autograd_records_nothing_before_the_earliest_layer_that_needs_it() -> None:
+    net = tiny.build(tiny.Residual)
+    recorded: dict[str, bool] = {}
+
+    def watch(name: str) -> Any:
+        return lambda _module, _inputs, output: recorded.__setitem__(name, output.requires_grad)
+
+    names = ("conv1", "bn1", "conv2", "bn2", "fc")
+    handles = [net.get_submodule(name).register_forward_hook(watch(name)) for name in names]
+    observe(net, tiny.pictures(2), Plan.of([Activation("conv1"), Gradient("conv2")]), tiny.first_class)
+    for handle in handles:
+        handle.remove()
+    assert recorded == {"conv1": False, "bn1": False, "conv2": False, "bn2": True, "fc": True}
+
+
+@pytest.mark.parametrize("kind", tiny.NETS)
+def test_nothing_is_left_behind(kind: type[nn.Module]) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    before, pixels = tiny.state_of(net), batch.clone()
+    layer = "conv2"
+    plan = Plan.of([Activation("conv1"), Gradient(layer), Gradient(through="guide"), Input()])
+
+    def refuse(_logits: Tensor) -> Tensor:
+        raise RuntimeError("no target")
+
+    observe(net, batch, plan, tiny.first_class)
+    with pytest.raises(RuntimeError, match="no target"):
+        observe(net, batch, plan, refuse)
+    with pytest.raises(RuntimeError):
+        observe(net, batch[:, :2], plan, tiny.first_class)
+    assert tiny.state_of(net) == before
+    assert torch.equal(batch, pixels)
+    assert not batch.requires_grad
+
+
+def test_other_peoples_gradients_are_not_touched() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    net.requires_grad_(True)
+    net.fc.weight.grad = torch.full_like(net.fc.weight, 7)
+    observe(net, batch, Plan.of([Gradient(), Gradient("conv2")]), tiny.first_class)
+    assert (net.fc.weight.grad == 7).all()
+    assert net.conv1.weight.grad is None
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_each_image_keeps_its_own_targets() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(3)
+    wanted = torch.tensor([[4, 0], [1, 1], [2, 3]])
+    needs = [Gradient(of=TargetLogit(rank)) for rank in range(2)]
+    seen = observe(net, batch, Plan.of(needs), lambda _logits: wanted)
+    for image in range(3):
+        for rank in range(2):
+            leaf = batch[image : image + 1].clone().requires_grad_()
+            (expected,) = torch.autograd.grad(net(leaf)[0, wanted[image, rank]], leaf)
+            torch.testing.assert_close(seen.evidence[needs[rank]][image], expected[0], rtol=1e-12, atol=1e-15)
+
+
+def test_a_network_without_rectifiers_refuses_their_rules() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(200, 3)).double().eval()
+    with pytest.raises(UsageError, match="no rectifier"):
+        observe(net, tiny.pictures(1), Plan.of([Gradient(through="rectify")]), tiny.first_class)
+
+
+def test_a_layer_off_the_way_to_the_scores_has_no_gradient() -> None:
+    class Aside(tiny.Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            self.conv1(x)
+            return self.fc(self.conv2(torch.cat([x, x[:, :1]], 1)).mean((2, 3)))
+
+    with pytest.raises(UsageError, match="does not depend on layer 'conv1'"):
+        observe(tiny.build(Aside), tiny.pictures(1), Plan.of([Gradient("conv1")]), tiny.first_class)
+
+
+def test_training_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="eval"):
+        observe(tiny.build(tiny.Plain).train(), tiny.pictures(1), Plan.of([Gradient()]), tiny.first_class)
+
+
+def test_low_precision_answers_in_float32_and_close() -> None:
+    net, batch = tiny.build(tiny.Residual).float(), tiny.pictures(4).float()
+    needs: list[Need] = [Activation("conv2"), Gradient("conv2"), Gradient()]
+    full = observe(net, batch, Plan.of(needs), tiny.first_class)
+    for precision in ("bf16", "fp16"):
+        low = observe(net, batch, Plan.of(needs), lambda _logits: full.targets, precision=precision)
+        assert not torch.equal(low.evidence[needs[0]], full.evidence[needs[0]])
+        for need in needs:
+            assert low.evidence[need].dtype == torch.float32
+            a, b = low.evidence[need].flatten(), full.evidence[need].flatten()
+            assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.98
+
+
+def test_plans_are_values() -> None:
+    needs = [Gradient(), Gradient("conv2"), Activation("conv1"), Gradient()]
+    assert Plan.of(needs) == Plan.of(needs)
+    plan = Plan.of(needs)
+    assert [(b.at, b.through) for b in plan.backwards] == [((INPUT, "conv2"), "exact")]
+    assert set(plan.layers) == {"conv1", "conv2"}
+    assert plan.lines() == [
+        "1 forward, autograd from the input on, keeping 2 layers",
+        "1 backward of the score of target 1 to the input, conv2",
+    ]
+
+
+def test_evidence_answers_only_what_was_declared() -> None:
+    net = tiny.build(tiny.Plain)
+    seen = observe(net, tiny.pictures(1), Plan.of([Gradient(), Activation("conv1")]), tiny.first_class)
+    narrowed = seen.evidence.only([Gradient()])
+    with pytest.raises(UndeclaredError, match="conv1"):
+        narrowed[Activation("conv1")]
