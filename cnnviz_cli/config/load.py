@@ -1,0 +1,194 @@
+"""Flags over environment over YAML over defaults; whatever is wrong is told with the place it was written in."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from cnnviz_cli.config import yamlfile
+from cnnviz_cli.config.explain import Layer, explain
+from cnnviz_cli.config.names import PREFIX, Path_, field_at, flag, variables
+from cnnviz_cli.config.problems import Place, combined, mistakes
+from cnnviz_cli.config.settings import Settings, families_of, settings_type
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+
+CONFIG = "CNNVIZ_CONFIG"
+DEBUG = "CNNVIZ_DEBUG"
+ITSELF = (CONFIG, DEBUG)
+"""Variables that are not settings: which file to read, and whether to print the traceback of a bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and for each one where its value came from.
+
+    Attributes:
+        origins: by path: ``flag``, ``environment`` or ``file``, and the place; a default has none.
+    """
+
+    settings: Settings
+    origins: Mapping[Path_, tuple[str, Place]] = field(default_factory=dict)
+
+
+def load(command: str, flags: Mapping[Path_, Any], config_file: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of one run.
+
+    Args:
+        command: the subcommand, which decides on the defaults and on the sections that are run.
+        flags: what was given on the command line, by path: ``("alpha",)``, ``("gradcam", "layer")``. Text is read as
+            a variable's would be; values of the right type are taken as they are.
+        config_file: a YAML file; None means the one that CNNVIZ_CONFIG names, if it names one.
+        environ: the environment.
+
+    Raises:
+        UsageError: anything unknown or unfit, all of it at once.
+    """
+    return load_with_origins(command, flags, config_file, environ).settings
+
+
+def load_with_origins(
+    command: str, flags: Mapping[Path_, Any], config_file: Path | None, environ: Mapping[str, str]
+) -> Loaded:
+    """`load`, with the origin of each value."""
+    kind = settings_type(command)
+    if config_file is None and environ.get(CONFIG):
+        config_file = Path(environ[CONFIG])
+    problems: list[UsageError] = []
+    layers = (
+        _from_file(config_file, problems),
+        _from_environment(kind, environ, problems),
+        _from_flags(kind, command, flags, problems),
+    )
+    merged: dict[str, Any] = {}
+    origins: dict[Path_, tuple[str, Place]] = {}
+    for layer in layers:
+        try:
+            kind.model_validate(layer.data)
+        except ValidationError as error:
+            problems.extend(explain(error, layer, kind))
+        _merge(merged, layer.data)
+        origins.update({path: (layer.kind, layer.place(path)) for path in _leaves(layer.data)})
+    if problems:
+        raise combined(problems)
+    settings = kind.model_validate(merged)
+    _refuse_idle_flags(settings, flags, command)
+    return Loaded(settings, origins)
+
+
+def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:
+    if config_file is None:
+        return Layer({}, {}, {})
+    try:
+        document = yamlfile.read(config_file)
+    except UsageError as error:
+        problems.extend(mistakes(error))
+        return Layer({}, {}, {})
+    return Layer(document.data, document.keys, document.values)
+
+
+def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems: list[UsageError]) -> Layer:
+    """What the variables say. An empty one counts as unset."""
+    known = variables(kind)
+    layer = Layer({}, {}, {}, kind="environment")
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in ITSELF or not environ[name]:
+            continue
+        if name not in known:
+            fix = did_you_mean(name, (*known, *ITSELF)) or "See: cnnviz config show"
+            problems.append(UsageError("there is no such variable", where=visible(name), fix=fix))
+            continue
+        try:
+            value = _read_text(environ[name], field_at(kind, known[name]).annotation, name)
+        except UsageError as error:
+            problems.extend(mistakes(error))
+            continue
+        layer.put(known[name], value, Place(name))
+    return layer
+
+
+def _from_flags(kind: type[Settings], command: str, flags: Mapping[Path_, Any], problems: list[UsageError]) -> Layer:
+    layer = Layer({}, {}, {}, kind="flag")
+    for path, given in flags.items():
+        name = flag(path, command)
+        annotation = field_at(kind, path).annotation
+        try:
+            if isinstance(given, str):
+                value = _read_text(given, annotation, name)
+            elif isinstance(given, list):
+                value = [_scalar(item, get_args(annotation)[0]) for item in given]
+            else:
+                value = given
+        except UsageError as error:
+            problems.extend(mistakes(error))
+            continue
+        layer.put(path, value, Place(name))
+    return layer
+
+
+def _read_text(text: str, annotation: Any, name: str) -> Any:
+    """A variable's text as a value for `annotation`; a repeatable setting takes ``[a, b]`` or one value."""
+    if get_origin(annotation) is tuple:
+        if text.lstrip().startswith("["):
+            return yamlfile.parse(text, name)
+        return [_scalar(text, get_args(annotation)[0])]
+    return _scalar(text, annotation)
+
+
+def _scalar(text: Any, annotation: Any) -> Any:
+    """Text stays text where the setting is text, so that ``012`` and ``no`` need no quotes here."""
+    if not isinstance(text, str) or str in _members(annotation):
+        return text
+    if bool in _members(annotation) and text in ("0", "1"):
+        return text == "1"
+    return yamlfile.resolve(text.strip())
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The plain types that `annotation` allows; a path and choices among texts are text."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _members(part))
+    if origin is Literal:
+        return tuple(type(choice) for choice in get_args(annotation))
+    if hasattr(annotation, "__metadata__"):
+        return _members(annotation.__origin__)
+    return (str,) if annotation is Path else (annotation,)
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), dict):
+            _merge(below[key], value)
+        else:
+            below[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _leaves(data: Mapping[str, Any], path: Path_ = ()) -> list[Path_]:
+    found: list[Path_] = []
+    for key, value in data.items():
+        found += _leaves(value, (*path, key)) if isinstance(value, Mapping) else [(*path, key)]
+    return found
+
+
+def _refuse_idle_flags(settings: Settings, flags: Mapping[Path_, Any], command: str) -> None:
+    """A flag that no chosen method reads would be ignored: say so instead. A shared file or variable may."""
+    problems = []
+    for path in flags:
+        family = path[0]
+        if len(path) == 1 or path[1] == FAMILIES[family].selector or family not in families_of(command):
+            continue
+        chosen = settings.chosen(family)
+        if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):
+            names = ", ".join(method.name for method, _ in chosen)
+            what = f"no chosen method reads this option ({names})"
+            problems.append(UsageError(what, where=flag(path, command), fix="See: cnnviz methods"))
+    if problems:
+        raise combined(problems)

@@ -1,0 +1,51 @@
+"""What a setting is called on the command line and in the environment."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from cnnviz_cli.config.settings import Settings
+
+Path_ = tuple[str, ...]
+"""Where a setting stands: ``("alpha",)`` or ``("gradcam", "layer")``."""
+
+PREFIX = "CNNVIZ_"
+
+
+def variables(kind: type[Settings]) -> dict[str, Path_]:
+    """Every variable that sets something, and the path it sets."""
+    return {variable(path): path for path in paths(kind)}
+
+
+def variable(path: Path_) -> str:
+    """The variable of a setting: ``("gradcam", "layer")`` is ``CNNVIZ_GRADCAM__LAYER``."""
+    return PREFIX + "__".join(part.upper() for part in path)
+
+
+def flag(path: Path_, command: str) -> str:
+    """The flag of a setting, which carries its family's name where a command runs several families."""
+    parts = path[1:] if path[0] == command else path
+    return "--" + "-".join(parts).replace("_", "-")
+
+
+def paths(kind: type[Settings]) -> list[Path_]:
+    """The path of every setting, in the order of the model's fields."""
+    found: list[Path_] = []
+    for name, info in kind.model_fields.items():
+        section = section_type(info)
+        found += [(name,)] if section is None else [(name, inner) for inner in section.model_fields]
+    return found
+
+
+def field_at(kind: type[Settings], path: Path_) -> FieldInfo:
+    """The field of a setting."""
+    info = kind.model_fields[path[0]]
+    section = section_type(info)
+    return info if section is None else section.model_fields[path[1]]
+
+
+def section_type(info: FieldInfo) -> type[BaseModel] | None:
+    """The model behind a field that is a section; None for a plain setting."""
+    kind = info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

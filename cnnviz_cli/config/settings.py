@@ -1,0 +1,213 @@
+"""Every setting, once: flags, environment variables, YAML keys, help and schema are made from these fields."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PurePath
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
+
+import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
+from cnnviz_cli.core.method import FAMILIES, Family, Method, find, methods
+from cnnviz_cli.core.records import Json
+
+CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How a setting appears on the command line and in the manifest.
+
+    Attributes:
+        panel: its group in ``--help``.
+        metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
+        short: a one-letter flag, if any.
+        recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
+    """
+
+    panel: str
+    metavar: str = ""
+    short: str = ""
+    recorded: bool = True
+
+
+def one_or_more(item: Any, *, empty: bool = False) -> Any:
+    """The type of a repeatable setting: a tuple of `item`, for which a single value may stand."""
+    several = tuple[item, ...] if empty else Annotated[tuple[item, ...], Field(min_length=1)]
+    return Annotated[several, BeforeValidator(_listed, json_schema_input_type=several | item)]
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+def _target(value: Any) -> str | int:
+    """A class index, or text that names one or more classes; digits alone are an index wherever they come from."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise PydanticCustomError("target", "must be topK, a class index or a class name")
+    if isinstance(value, int):
+        if value < 0:
+            raise PydanticCustomError("target", "must be at least 0 where it is a class index")
+        return value
+    if not value.strip() or re.fullmatch(r"top0*", value.strip()):
+        raise PydanticCustomError("target", "must be topK with K of at least 1, a class index or a class name")
+    return value.strip()
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value:
+            raise PydanticCustomError("path", "must name a folder")
+        return Path(value)
+    return value
+
+
+_DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
+
+
+class Settings(BaseModel):
+    """The settings of one run. The concrete class, with a section for each family, comes from `settings_type`."""
+
+    model_config = CLOSED
+    command: ClassVar[str]
+
+    model: Annotated[str, Flag("Model", "NAME", "-m")] = Field(
+        "efficientnet_lite0", description="Network to explain; cnnviz models lists them."
+    )
+    weights: Annotated[str, Flag("Model", "SPEC")] = Field(
+        "DEFAULT", description="DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors."
+    )
+    weights_mirror: Annotated[str | None, Flag("Model", "URL|FOLDER", recorded=False)] = Field(
+        None, description="Where weight files are fetched from instead of the publisher's address."
+    )
+    offline: Annotated[bool, Flag("Model", recorded=False)] = Field(
+        False, description="Never use the network; weights that are not on this machine are an error."
+    )
+    target: Annotated[
+        one_or_more(Annotated[str | int, BeforeValidator(_target)]),  # type: ignore[valid-type]
+        Flag("What to explain", "TARGET", "-t"),
+    ] = Field(("top1",), description="Class to explain: topK (the K likeliest), an index, or a name. Repeatable.")
+    device: Annotated[str, Flag("Computation", "auto|cpu|cuda|cuda:N|mps")] = Field(
+        "auto", pattern=_DEVICE, description="Where to compute; auto takes an accelerator if there is one."
+    )
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("Computation")] = Field(
+        "fp32", description="Arithmetic of the network; maps are computed in fp32 whatever this says."
+    )
+    batch_size: Annotated[int, Flag("Computation", "N", "-b")] = Field(
+        8, ge=1, description="Images that pass the network together."
+    )
+    threads: Annotated[int | None, Flag("Computation", "N")] = Field(
+        None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
+    )
+    palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
+        "inferno", description="Colours of maps that are zero or more."
+    )
+    signed_palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
+        "blue-red", description="Colours of maps around zero."
+    )
+    alpha: Annotated[float, Flag("Drawing", "0..1")] = Field(
+        0.6, ge=0, le=1, description="Opacity of a heat map over the photograph."
+    )
+    save_arrays: Annotated[bool, Flag("Output")] = Field(
+        False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."
+    )
+    output: Annotated[Path, BeforeValidator(_path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)] = (
+        Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
+    )
+    recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
+        False, description="Look for pictures in the folders below a folder, too."
+    )
+
+    def section(self, family: str) -> BaseModel:
+        """The settings of one family."""
+        return cast("BaseModel", getattr(self, family))
+
+    def chosen(self, family: str) -> list[tuple[Method, Any]]:
+        """The family's methods that were asked for, each with an instance of its options class."""
+        section = self.section(family)
+        picked = [find(name, family) for name in getattr(section, FAMILIES[family].selector)]
+        return [(m, m.options(**{f.name: getattr(section, f.name) for f in fields(m.options)})) for m in picked]
+
+    def as_json(self) -> Json:
+        """What the manifest records: everything that decides what is drawn, nothing that says where.
+
+        Of a weights file only its name; of the sections only those that the command runs.
+        """
+        whole = self.model_dump(mode="json")
+        kept = [name for name in Settings.model_fields if flag_of(type(self), name).recorded]
+        recorded = {name: whole[name] for name in (*kept, *families_of(self.command))}
+        recorded["weights"] = PurePath(self.weights.replace("\\", "/")).name
+        return dict(sorted(recorded.items()))
+
+    @property
+    def config_sha256(self) -> str:
+        """The digest of `as_json`."""
+        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return sha256(text.encode()).hexdigest()
+
+
+def families_of(command: str) -> tuple[str, ...]:
+    """The families a command runs: its own, or every one."""
+    return (command,) if command in FAMILIES else tuple(FAMILIES)
+
+
+def settings_type(command: str) -> type[Settings]:
+    """The class of a command's settings; under ``all`` some options have a default of their own."""
+    return _settings_type(command, tuple(m.name for m in methods()))
+
+
+@cache
+def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]:
+    sections: dict[str, Any] = {}
+    for family in FAMILIES.values():
+        section = _section_type(family, in_all=command == "all")
+        sections[family.name] = (section, Field(section(), description=family.summary))
+    made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
+    made.command = command
+    return made
+
+
+def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
+    panel = f"Options of {family.name}"
+    names = tuple(m.name for m in methods(family.name))
+    unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
+    selector: Any = Annotated[one_or_more(Literal[names]), unique, Flag(panel)]
+    members: dict[str, Any] = {
+        family.selector: (selector, Field((family.default,), description=f"Methods to run. {_listing(family)}"))
+    }
+    for registered in methods(family.name):
+        hints = get_type_hints(registered.options)
+        for item in fields(registered.options):
+            default = item.metadata.get("in_all", item.default) if in_all else item.default
+            annotation = _bounded(hints[item.name], item.metadata["at_least"], empty=default == ())
+            members[item.name] = (
+                Annotated[annotation, Flag(panel)],
+                Field(default, description=item.metadata["help"]),
+            )
+    return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED, __module__=__name__, **members)
+
+
+def _listing(family: Family) -> str:
+    return "One of: " + ", ".join(m.name for m in methods(family.name)) + ". Repeatable."
+
+
+def _bounded(annotation: Any, at_least: int | None, *, empty: bool) -> Any:
+    """`annotation` with its lower bound; of a repeatable option the bound holds for each value."""
+    if get_origin(annotation) is tuple:
+        return one_or_more(_bounded(get_args(annotation)[0], at_least, empty=False), empty=empty)
+    return annotation if at_least is None else Annotated[annotation, Field(ge=at_least)]
+
+
+def flag_of(model: type[BaseModel], name: str) -> Flag:
+    """The command-line side of a field."""
+    return next(item for item in model.model_fields[name].metadata if isinstance(item, Flag))

@@ -1,0 +1,253 @@
+"""A strict reader of YAML: what a person wrote, or an error that names its line and column.
+
+PyYAML's events carry places, and nothing has been thrown away yet: its loader keeps the last of two equal keys and
+reads ``no`` as False, ``012`` as 10 and ``12:30:45`` as 45045. Plain scalars follow the core schema of YAML 1.2,
+except that a number does not start with a needless zero.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+    StreamStartEvent,
+)
+
+from cnnviz_cli.config.problems import Place, combined, excerpt
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+
+LIMIT = 256 * 1024
+"""Bytes; a configuration of cnnviz has a few hundred."""
+DEPTH = 8
+
+Path_ = tuple[str | int, ...]
+
+_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+_NULL = re.compile(r"|~|null|Null|NULL")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
+
+
+@dataclass(slots=True)
+class Document:
+    """A mapping and where everything in it stands.
+
+    Attributes:
+        data: plain dicts, lists, strings, numbers, booleans, None.
+        keys: the place of each key, by its path.
+        values: the place of each value, by its path.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    keys: dict[Path_, Place] = field(default_factory=dict)
+    values: dict[Path_, Place] = field(default_factory=dict)
+
+
+def read(path: Path) -> Document:
+    """The file's mapping.
+
+    Raises:
+        UsageError: the file cannot be read, is not UTF-8, too large, not YAML, or holds what this reader refuses.
+    """
+    name = visible(str(path))
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(LIMIT + 1)
+    except FileNotFoundError:
+        siblings = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        raise UsageError(
+            "there is no such configuration file", where=name, fix=did_you_mean(path.name, siblings)
+        ) from None
+    except IsADirectoryError:
+        raise UsageError("this is a folder, not a configuration file", where=name) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"the configuration file cannot be read: {visible(reason)}", where=name) from None
+    if len(raw) > LIMIT:
+        raise UsageError(f"the configuration file is larger than {LIMIT // 1024} KiB", where=name)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8-sig")
+        lines = _BREAK.split(before)
+        where = f"{name}:{len(lines)}:{len(lines[-1]) + 1}"
+        raise UsageError("the configuration file is not UTF-8", where=where, fix="Save it as UTF-8.") from None
+    document = Document()
+    root = _Builder(text, name, document).build()
+    if not isinstance(root, dict):
+        raise UsageError("the configuration file is empty", where=name, fix="Write keys into it: model: resnet50")
+    document.data = root
+    return document
+
+
+def parse(text: str, name: str) -> Any:
+    """The value written in `text`, for instance ``[top3, tiger cat]``; `name` stands in the place of errors.
+
+    Raises:
+        UsageError: as `read`.
+    """
+    return _Builder(text, name, Document(), mapping=False).build()
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """The value of a plain scalar: null, a boolean, a number, or else text."""
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text[0] in "tT"
+    if _INT.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if text.lower() in _SPECIAL:
+        return float(_SPECIAL[text.lower()])
+    return text
+
+
+class _Builder:
+    """Turns PyYAML's events into plain values, keeping their places and collecting what it refuses."""
+
+    def __init__(self, text: str, name: str, document: Document, *, mapping: bool = True) -> None:
+        self._text = text
+        self._lines = _BREAK.split(text)
+        self._name = name
+        self._document = document
+        self._mapping = mapping
+        self._problems: list[UsageError] = []
+
+    def build(self) -> Any:
+        try:
+            # Reader errors surface when the loader is made, scanner and parser errors while it runs.
+            self._events: Iterator[Event] = yaml.parse(self._text, Loader=yaml.SafeLoader)
+            value = self._stream()
+        except yaml.reader.ReaderError as error:
+            index = error.position if isinstance(error.position, int) else 0
+            lines = _BREAK.split(self._text[:index])
+            self._stop(len(lines) - 1, len(lines[-1]), f"the character {self._text[index]!a} is not allowed in YAML")
+        except yaml.MarkedYAMLError as error:
+            line, column = _position(error.problem_mark or error.context_mark)
+            context = f" ({error.context})" if error.context else ""
+            if context and error.context_mark is not None:
+                start = _position(error.context_mark)
+                context = f"{context[:-1]} from {start[0] + 1}:{start[1] + 1})"
+            self._stop(line, column, visible(f"this is not YAML: {error.problem}{context}"))
+        if self._problems:
+            raise combined(self._problems)
+        return value
+
+    def _stream(self) -> Any:
+        value: Any = None
+        documents = 0
+        for event in self._events:
+            if isinstance(event, DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._stop_at(event, "a second document starts here", "Keep one document in a file.")
+            elif not isinstance(event, StreamStartEvent | StreamEndEvent | DocumentEndEvent):
+                if self._mapping and not isinstance(event, MappingStartEvent):
+                    self._stop_at(event, "the file must hold keys and values", "For instance: model: resnet50")
+                value = self._value(event, ())
+        return value
+
+    def _value(self, event: Event, path: Path_) -> Any:
+        self._document.values[path] = self._place(event)
+        if isinstance(event, AliasEvent):
+            self._refuse(event, f"aliases are not allowed (*{event.anchor})", "Write the value out.")
+            return None
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor is not None:
+            self._refuse(event, f"anchors are not allowed (&{anchor})", "Write the value out where it is used.")
+        if tag is not None:
+            self._refuse(event, f"tags are not allowed ({tag})", "Put text in quotes; numbers need nothing.")
+        if isinstance(event, ScalarEvent):
+            return self._scalar(event)
+        if len(path) >= DEPTH:
+            self._stop_at(event, f"nested deeper than {DEPTH} levels")
+        return self._sequence(path) if isinstance(event, SequenceStartEvent) else self._members(path)
+
+    def _sequence(self, path: Path_) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            items.append(self._value(event, (*path, len(items))))
+        return items
+
+    def _members(self, path: Path_) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            key = self._key(event, path, members)
+            inner = (*path, key or "")
+            if key is not None:
+                self._document.keys[inner] = self._place(event)
+            value = self._value(next(self._events), inner)
+            if key is not None:
+                members[key] = value
+        return members
+
+    def _key(self, event: Event, path: Path_, members: dict[str, Any]) -> str | None:
+        """The key, or None where it was refused; its value is still to be read."""
+        if isinstance(event, ScalarEvent) and event.value == "<<" and event.style is None:
+            self._refuse(event, "merge keys are not allowed (<<)", "Write the keys out.")
+            return None
+        refused = len(self._problems)
+        key = self._value(event, (*path, ""))
+        if len(self._problems) > refused:
+            return None
+        if not isinstance(key, str):
+            self._refuse(event, "a key must be text", "Put it in quotes.")
+            return None
+        if key in members:
+            first = self._document.keys[(*path, key)].where
+            self._refuse(event, f"the key '{key}' is given twice, first at {first}", "Keep one of them.")
+            return None
+        return key
+
+    def _scalar(self, event: ScalarEvent) -> Any:
+        for character in event.value:
+            if character == "\0" or "\ud800" <= character <= "\udfff":
+                self._refuse(event, f"the character {character!a} is not allowed here")
+                return ""
+        return resolve(event.value) if event.style is None else event.value
+
+    def _place(self, event: Event) -> Place:
+        return self._at(*_position(event.start_mark))
+
+    def _at(self, line: int, column: int) -> Place:
+        shown = excerpt(self._lines[line], line + 1, column + 1) if line < len(self._lines) else ""
+        return Place(f"{self._name}:{line + 1}:{column + 1}", shown, (line, column))
+
+    def _refuse(self, event: Event, what: str, fix: str = "") -> None:
+        place = self._place(event)
+        self._problems.append(UsageError(visible(what), where=place.where, excerpt=place.excerpt, fix=fix))
+
+    def _stop_at(self, event: Event, what: str, fix: str = "") -> NoReturn:
+        self._stop(*_position(event.start_mark), what, fix)
+
+    def _stop(self, line: int, column: int, what: str, fix: str = "") -> NoReturn:
+        """Reading on makes no sense: raise this together with what was found before."""
+        place = self._at(line, column)
+        self._problems.append(UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix))
+        raise combined(self._problems)
+
+
+def _position(mark: Any) -> tuple[int, int]:
+    """Line and column, from 0."""
+    return (mark.line, mark.column)
