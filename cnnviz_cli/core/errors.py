@@ -83,3 +83,7 @@ class ImageError(CnnvizError):
     ) -> None:
         super().__init__(what, where=where, fix=fix, excerpt=excerpt)
         self.sha256 = sha256
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt no Exception, so that nothing but the run itself catches it."""
