@@ -1,0 +1,124 @@
+"""Names of files and folders that are safe on every file system, and never collide."""
+
+import hashlib
+import re
+import unicodedata
+from itertools import accumulate
+
+MAX_BYTES = 255
+"""Of one part of a path, on nearly every file system."""
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+_FORBIDDEN = set('<>:"/\\|?*')
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{p}{n}" for p in ("com", "lpt") for n in "0123456789¹²³"
+}
+_TAG = re.compile(r"~[0-9a-f]{10}\Z")
+_OWN = frozenset({"manifest.json", "manifest.jsonl", "run.json"})
+
+
+def folder_for(source_name: str) -> str:
+    """The folder of one image below the output folder: its own relative path, so that ``x.jpg`` and ``x.png`` differ.
+
+    A part that some system could not store (``..``, a control character, ``con.png``, a trailing dot, more than 255
+    bytes) is made storable and tagged with ten digits of its hash; so different names give different folders. On a
+    system that takes upper and lower case for the same, use `Folders`.
+    """
+    return "/".join(_part(part) for part in source_name.split("/"))
+
+
+class Folders:
+    """Folders for the images of one run, apart from each other and from cnnviz's own files on any file system.
+
+    Ask in the order of the sources: of two names that a file system may take for one (``A.png``, ``a.png``), the second
+    is tagged.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, str] = {}
+        self._taken = set(_OWN)
+        self._above: set[str] = set()
+
+    def folder_for(self, source_name: str) -> str:
+        """The folder of this image; the same one for the same name."""
+        if source_name not in self._given:
+            plain = folder_for(source_name)
+            folder = plain
+            attempt = 0
+            while self._clashes(folder):
+                folder = _retagged(plain, f"{attempt}:{source_name}", first=attempt > 0)
+                attempt += 1
+            *above, key = _prefixes(folder)
+            self._taken.add(key)
+            self._above.update(above)
+            self._given[source_name] = folder
+        return self._given[source_name]
+
+    def _clashes(self, folder: str) -> bool:
+        # An image's folder must not lie inside another's either: there it could meet a picture of the same name.
+        *above, key = _prefixes(folder)
+        return key in self._taken or key in self._above or not self._taken.isdisjoint(above)
+
+
+def file_name(*parts: str) -> str:
+    """``gradcam.layer4.282-tiger_cat.png`` from its parts, the last of which is the suffix; empty parts are left out.
+
+    Letters and digits of any script, ``-``, ``+`` and ``.`` stay, everything else becomes ``_``. Parts that differ in
+    nothing but punctuation give the same name: a class goes in with its index.
+    """
+    *stem, suffix = (slug for slug in (_slug(part) for part in parts) if slug)
+    return _within(_undeviced(".".join(stem)), MAX_BYTES - len(suffix) - 1) + "." + suffix
+
+
+def _slug(part: str) -> str:
+    text = unicodedata.normalize("NFC", part)
+    kept = "".join(char if char.isalnum() or char in "-+." else "_" for char in text)
+    return re.sub(r"_+", "_", kept).strip("_.")
+
+
+def _part(part: str) -> str:
+    kept = "".join("_" if char in _FORBIDDEN or unicodedata.category(char) in _HIDDEN else char for char in part)
+    kept = _undeviced(kept.rstrip(". ")) or "_"
+    # A name that merely looks tagged is tagged too, so that it cannot stand for one that had to be changed.
+    if kept != part or _TAG.search(part) or _size(part) > MAX_BYTES:
+        return _tagged(kept, part)
+    return part
+
+
+def _undeviced(name: str) -> str:
+    """`name`, not taken for a device by Windows, which looks only at what comes before the first dot."""
+    return f"_{name}" if name.split(".", 1)[0].strip().casefold() in _DEVICES else name
+
+
+def _retagged(folder: str, key: str, *, first: bool) -> str:
+    """`folder` with another last part; with another first one where the clash lies above the last."""
+    parts = folder.split("/")
+    at = 0 if first else -1
+    parts[at] = _tagged(parts[at], key)
+    return "/".join(parts)
+
+
+def _tagged(part: str, key: str) -> str:
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"{_cut(part, MAX_BYTES - 11)}~{digest}"
+
+
+def _within(name: str, limit: int) -> str:
+    if _size(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{_cut(name, limit - 11)}~{digest}"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text.encode("utf-8", "surrogatepass")[:limit].decode("utf-8", "ignore")
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _prefixes(folder: str) -> list[str]:
+    """The folder and those above it, the highest first, as a file system that ignores case and accents' form does."""
+    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", folder).casefold())
+    return list(accumulate(key.split("/"), lambda above, part: f"{above}/{part}"))

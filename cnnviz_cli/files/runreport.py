@@ -1,0 +1,66 @@
+"""``run.json``: how a run went. All that depends on time and place stands here, and nowhere else."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cnnviz_cli.files.sink import Sink
+
+RUN_REPORT = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What only a clock can tell.
+
+    Attributes:
+        started, finished: with a time zone.
+        images: how many were finished.
+        seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
+        device: the device's name, as its maker calls it.
+    """
+
+    started: datetime
+    finished: datetime
+    images: int
+    seconds: Mapping[str, float]
+    device: str
+
+
+def write_run_report(sink: Sink, report: RunReport) -> None:
+    """Write ``run.json``, with the host and the peak memory of this process.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    elapsed = (report.finished - report.started).total_seconds()
+    content = {
+        "started": report.started.isoformat(timespec="seconds"),
+        "finished": report.finished.isoformat(timespec="seconds"),
+        "elapsed_seconds": round(elapsed, 3),
+        "images": report.images,
+        "images_per_second": round(report.images / elapsed, 3) if elapsed > 0 else None,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "device": report.device,
+        },
+        "peak_memory_bytes": peak_memory(),
+    }
+    sink.write(RUN_REPORT, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def peak_memory() -> int | None:
+    """The most memory this process ever held, in bytes; None on Windows, which does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

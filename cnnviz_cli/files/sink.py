@@ -1,0 +1,106 @@
+"""The output folder: every file appears in it whole, or not at all, and never outside it."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.text import visible
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose another place: --output DIR"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place: --output DIR"),
+    errno.EROFS: ("the file system is read-only", "Choose another place: --output DIR"),
+    errno.EACCES: ("permission denied", "Choose another place: --output DIR"),
+    errno.EPERM: ("permission denied", "Choose another place: --output DIR"),
+    errno.ENAMETOOLONG: ("the path is too long", "Choose a place with a shorter path: --output DIR"),
+    errno.EEXIST: ("a file is in the way", "Move it, or choose another place: --output DIR"),
+    errno.ENOTDIR: ("a file is in the way", "Move it, or choose another place: --output DIR"),
+    errno.EISDIR: ("a folder is in the way", "Move it, or choose another place: --output DIR"),
+}
+
+
+def locate(root: Path, relative: str) -> Path:
+    """The place of `relative` below `root`, which need not exist.
+
+    Raises:
+        ValueError: it is not a plain relative path, or a link on the way leads out of `root`.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in relative or "\0" in relative:
+        raise ValueError(f"'{visible(relative)}' is not a path below the output folder")
+    place = root.joinpath(*path.parts)
+    if not Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(root)):
+        raise ValueError(f"'{visible(relative)}' leads out of the output folder through a link")
+    return place
+
+
+class Sink:
+    """Writes below one folder. May be used from several threads.
+
+    Every method raises `OutputError`, with the reason and a way out, when the disk refuses.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self) -> None:
+        """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
+        with self._explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            trial = self._temporary(self.root)
+            try:
+                trial.write_bytes(b"cnnviz")
+            finally:
+                trial.unlink(missing_ok=True)
+
+    def write(self, relative: str, data: bytes) -> str:
+        """Write one file, with the folders above it, and return its SHA-256 in hexadecimal."""
+        with self.replacing(relative) as file:
+            file.write(data)
+        return hashlib.sha256(data).hexdigest()
+
+    @contextmanager
+    def replacing(self, relative: str) -> Iterator[BinaryIO]:
+        """A file to write to, which takes its name when the block ends well and vanishes when it does not."""
+        place = self.place(relative)
+        with self._explained(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._temporary(place.parent)
+            try:
+                with temporary.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(place)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def place(self, relative: str) -> Path:
+        """Where `relative` lies; refused if it leads out of the folder."""
+        try:
+            return locate(self.root, relative)
+        except ValueError as error:
+            raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
+
+    @staticmethod
+    def _temporary(folder: Path) -> Path:
+        return folder / f".cnnviz-{secrets.token_hex(6)}.tmp"
+
+    @contextmanager
+    def _explained(self, place: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise refused(error, place) from error
+
+
+def refused(error: OSError, place: Path) -> OutputError:
+    """Why the disk did not take `place`, and what to do about it."""
+    reason, fix = _REASONS.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
+    return OutputError(f"this cannot be written: {reason}", where=visible(str(place)), fix=fix)
