@@ -1,0 +1,63 @@
+# Everything a newcomer, CI and a maintainer run. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Two cores, two workers, one thread each: more threads would only wait for one another.
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check lint types unit test-slow bench generated clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/
+	$(BIN)/cnnviz all sample_images --output demo
+
+install: $(VENV)/.dev  ## Set up .venv for development
+
+test: check  ## Everything that CI runs: formatting, lint, types, tests
+
+check: lint types unit
+
+lint: $(VENV)/.dev  ## Formatting and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev  ## Types, strictly
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev  ## The tests that take seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-slow: $(VENV)/.dev  ## The tests that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+bench: $(VENV)/.bench  ## Speed and memory as ratios, with grad-cam and captum beside
+	$(BIN)/python -m benchmarks
+
+generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the README's pictures
+	$(BIN)/python tools/generate.py
+
+clean:  ## Remove what was made here
+	rm -rf $(VENV) demo cnnviz-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("cnnviz needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# pip's own chatter about local indexes is no news to anybody here; errors still show.
+$(VENV)/.runtime: pyproject.toml $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
