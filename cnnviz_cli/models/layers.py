@@ -1,0 +1,126 @@
+"""What layer selectors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.layers import LayerInfo
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+
+WORDS = ("last-conv", "conv", "stages", "low-mid-high")
+
+# Modules that thin out or rearrange what came before, and so do not speak for a resolution.
+_PASSIVE = ("Pool", "Dropout", "StochasticDepth", "Pad", "Permute", "Flatten", "Identity")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLayers:
+    """A network's layers that have maps; implements `core.layers.Layers`.
+
+    Attributes:
+        model: the network's name, for errors.
+        infos: in the order in which they finish.
+        convolutions: names of the layers that are a Conv2d.
+        convolving: names of the layers that are or contain a Conv2d.
+        others: why each of the other modules is not a layer.
+        attention: where attention takes over after the last convolution (ViT), the order of the last attention:
+            of the maps that come after it the scores use the class token only.
+    """
+
+    model: str
+    infos: tuple[LayerInfo, ...]
+    convolutions: frozenset[str]
+    convolving: frozenset[str]
+    others: Mapping[str, str]
+    attention: int | None
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        return iter(self.infos)
+
+    def __getitem__(self, name: str) -> LayerInfo:
+        for info in self.infos:
+            if info.name == name:
+                return info
+        raise KeyError(name)
+
+    def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
+        """Names of the layers that the selectors mean, low to high, each once.
+
+        A selector is a module path, a glob over paths, a word, or several of them separated by commas. A word means
+        the following even if a module bears its name; no selector means a layer of 1x1 maps.
+
+        - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention.
+        - ``conv``: every convolution.
+        - ``stages``: for each resolution its last layer. Poolings and dropouts do not count, nor does the beginning
+          of a block that goes on to reduce the resolution, if there is a layer outside of it.
+        - ``low-mid-high``: the first, the middle and the last of ``stages``.
+
+        Raises:
+            UsageError: a selector matches nothing with maps of more than one position.
+        """
+        words = [word.strip() for selector in selectors for word in selector.split(",")]
+        names = {info.name for word in words if word for info in self._meant(word)}
+        if not names:
+            raise UsageError("No layer is named", where="--layer", fix=self._all())
+        return tuple(info.name for info in self.infos if info.name in names)
+
+    def _meant(self, word: str) -> list[LayerInfo]:
+        spatial = [info for info in self.infos if info.spatial]
+        if word == "last-conv":
+            found = self._reaching(spatial)[-1:]
+        elif word == "conv":
+            found = [info for info in spatial if info.name in self.convolutions]
+        elif word == "stages":
+            found = self._stages(spatial)
+        elif word == "low-mid-high":
+            stages = self._stages(spatial)
+            found = [stages[index] for index in (0, len(stages) // 2, -1)] if stages else []
+        else:
+            found = [info for info in spatial if info.name == word or fnmatchcase(info.name, word)]
+        if not found:
+            raise self._unmatched(word)
+        return found
+
+    def _reaching(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
+        if self.attention is None:
+            return [info for info in spatial if info.name in self.convolving]
+        return [info for info in spatial if info.order < self.attention]
+
+    def _stages(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
+        sizes = {info.name: info.shape[1:] for info in self.infos}
+        best: dict[tuple[int, ...], tuple[int, LayerInfo]] = {}
+        for info in spatial:
+            size = info.shape[1:]
+            late = self.attention is not None and info.order > self.attention
+            if late or any(word in info.kind for word in _PASSIVE):
+                continue
+            # Around a layer that ends its stage, nothing goes on to another resolution.
+            depth = sum(sizes.get(name, size) != size for name in _around(info.name))
+            if size not in best or depth <= best[size][0]:
+                best[size] = (depth, info)
+        return sorted((info for _, info in best.values()), key=lambda info: info.order)
+
+    def _unmatched(self, word: str) -> UsageError:
+        shown = visible(word, 80)
+        flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]
+        if flat:
+            what = f"'{shown}' of {self.model} has maps of a single position (1x1): there is nothing to see in them"
+        elif word in self.others:
+            what = f"'{shown}' of {self.model} has no maps: {self.others[word]}"
+        else:
+            what = f"{self.model} has no layer '{shown}'"
+        known = [*WORDS, *(info.name for info in self.infos if info.spatial)]
+        fix = "\n".join(filter(None, (did_you_mean(word, known), self._all())))
+        return UsageError(what, where="--layer", fix=fix)
+
+    def _all(self) -> str:
+        return f"'cnnviz layers {self.model}' lists them all."
+
+
+def _around(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]

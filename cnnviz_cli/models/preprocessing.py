@@ -1,0 +1,109 @@
+"""From a photograph to the network's input, and where that input lies in the photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import convert_image_dtype, normalize, pil_to_tensor
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.records import Json
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+# Above this ratio of the sides, a resized photograph is mostly outside the crop and may not fit in memory.
+_EXTREME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Resize the shorter side, cut the centre, normalise: what torchvision's weights ask for, on its Pillow path.
+
+    Attributes:
+        resize: the shorter side after resizing, in pixels.
+        crop: the side of the network's square input, in pixels.
+        mean: subtracted from each colour, which lies in [0, 1].
+        std: divides each colour then.
+        interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @classmethod
+    def of(cls, transforms: Any) -> Preprocessing:
+        """The same as torchvision's ``ImageClassification`` preset `transforms`."""
+        names: dict[InterpolationMode, Literal["bilinear", "bicubic"]] = {
+            InterpolationMode.BILINEAR: "bilinear",
+            InterpolationMode.BICUBIC: "bicubic",
+        }
+        (resize,), (crop,) = transforms.resize_size, transforms.crop_size
+        mean = cast("tuple[float, float, float]", tuple(transforms.mean))
+        std = cast("tuple[float, float, float]", tuple(transforms.std))
+        return cls(resize, crop, mean, std, names[transforms.interpolation])
+
+    def as_json(self) -> Json:
+        """For the manifest."""
+        return {
+            "resize": self.resize,
+            "crop": self.crop,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+        }
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, View, Image.Image]:
+        """The network's input of one photograph.
+
+        Args:
+            photo: RGB, upright, of any size.
+
+        Returns:
+            (3, crop, crop) float32, normalised; the part of the photograph that it shows; and that part as a
+            picture, (crop, crop) RGB. Where the resized photograph is smaller than the crop the rest is black,
+            and the view reaches outside the photograph.
+        """
+        seen, view = self._seen(photo)
+        pixels = convert_image_dtype(pil_to_tensor(seen))
+        return normalize(pixels, list(self.mean), list(self.std), inplace=True), view, seen
+
+    def _seen(self, photo: Image.Image) -> tuple[Image.Image, View]:
+        size = self._resized(photo.size)
+        left, top = (_offset(side, self.crop) for side in size)
+        right, bottom = left + self.crop, top + self.crop
+        across, down = photo.width / size[0], photo.height / size[1]
+        view = View(photo.size, (self.crop, self.crop), (left * across, top * down, right * across, bottom * down))
+
+        within = (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1]))
+        if max(size) <= _EXTREME * min(size):
+            part = self._resize(photo, size).crop(within)
+        else:
+            # The same pixels but for rounding: Pillow holds the box in single precision.
+            box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
+            shown = (within[2] - within[0], within[3] - within[1])
+            part = photo.resize(shown, _RESAMPLING[self.interpolation], box=box)
+        if part.size == view.size:
+            return part, view
+        seen = Image.new("RGB", view.size)
+        seen.paste(part, (within[0] - left, within[1] - top))
+        return seen, view
+
+    def _resize(self, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+        return photo if photo.size == size else photo.resize(size, _RESAMPLING[self.interpolation])
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        width, height = size
+        long = int(self.resize * max(size) / min(size))
+        return (self.resize, long) if width <= height else (long, self.resize)
+
+
+def _offset(side: int, crop: int) -> int:
+    """Where the crop starts along a side; torchvision rounds half to even, and pads the smaller half first."""
+    return -((crop - side) // 2) if crop > side else round((side - crop) / 2.0)

@@ -1,0 +1,103 @@
+"""Finds a network's layers by running it once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.layers import LayerInfo
+from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.receptive import Tracker
+
+
+def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayers:
+    """The layers of a network that have maps.
+
+    One forward of zeros, batch 1, without gradients. The network must be in eval mode, and is left as it was.
+
+    Args:
+        shape: channels, height and width of the input.
+        model: the network's name, for errors.
+    """
+    like = next(net.parameters())
+    picture = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+    watch = _Watch(Tracker(picture))
+    modules = {name: module for name, module in net.named_modules() if name}
+    hooks = []
+    try:
+        for name, module in modules.items():
+            hooks.append(module.register_forward_hook(partial(watch.finished, name)))
+        with torch.no_grad(), watch.tracker:
+            net(picture)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    infos = sorted(watch.layers.values(), key=lambda info: info.order)
+    convolutions = {name for name, module in modules.items() if isinstance(module, nn.Conv2d)}
+    attentions = {name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)}
+    last = max((watch.order[name] for name in attentions & watch.order.keys()), default=-1)
+    takes_over = last > max((watch.order[name] for name in convolutions & watch.order.keys()), default=-1)
+    return ModelLayers(
+        model=model,
+        infos=tuple(infos),
+        convolutions=frozenset(convolutions & watch.layers.keys()),
+        convolving=frozenset(info.name for info in infos if any(_within(name, info.name) for name in convolutions)),
+        others={
+            name: watch.reasons.get(name, "it does not run by itself") for name in modules.keys() - watch.layers.keys()
+        },
+        attention=last if takes_over else None,
+    )
+
+
+def _within(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")
+
+
+class _Watch:
+    """What the hooks saw. Of a module that runs several times, the last run stays."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.order: dict[str, int] = {}
+        self.layers: dict[str, LayerInfo] = {}
+        self.reasons: dict[str, str] = {}
+        self._count = 0
+        self._sizes: set[tuple[int, ...]] = set()
+
+    def finished(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
+        self.order[name] = self._count
+        self._count += 1
+        self.layers.pop(name, None)
+        self.reasons.pop(name, None)
+        shape = self._shape(output)
+        if isinstance(shape, str):
+            self.reasons[name] = shape
+        else:
+            field = self.tracker.of(output).field
+            self.layers[name] = LayerInfo(name, type(module).__name__, shape, self.order[name], field)
+
+    def _shape(self, output: Any) -> tuple[int, int, int] | str:
+        """Channels, height and width, or why the output holds no maps."""
+        if not isinstance(output, Tensor):
+            return f"it returns a {type(output).__name__}"
+        seen = f"it returns a tensor of shape {tuple(output.shape)}"
+        maps = as_maps(output)
+        if maps is None:
+            return seen
+        channels, *size = maps.shape[1:]
+        axes = self.tracker.of(output).axes
+        if axes is not None and len(output.shape) == 4:
+            # Known from how it came about; a picture that the engine would read otherwise must not be offered.
+            if [output.shape[axis] for axis in axes] != size:
+                return seen
+            self._sizes.add(tuple(size))
+        elif tuple(size) not in self._sizes:
+            # Rows and columns were lost (attention works on lists of positions), and these sizes are no map's:
+            # MaxViT's windows and their positions look like one.
+            return seen
+        return (channels, size[0], size[1])

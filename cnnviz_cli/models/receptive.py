@@ -1,0 +1,75 @@
+"""Receptive fields and the layout of maps, followed from tensor to tensor while the network runs.
+
+Each tensor that depends on the input carries a `Track`. A convolution or a pooling widens its field, a padding shifts
+it, a sum of two tensors covers both, and so on. An operation that `rules` does not name, or that mixes positions in a
+way no box of one size describes (attention, a global pool, a resampling), makes it global: None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Size, Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from cnnviz_cli.core.layers import ReceptiveField
+from cnnviz_cli.models.rules import RULES, Call, Track, pointwise
+
+_PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+_LOST = Track(None, None)
+
+
+class Tracker(TorchFunctionMode):
+    """Follows one input through whatever runs inside ``with``.
+
+    Args:
+        source: (B, C, H, W).
+    """
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__()
+        # Weak: a tensor's entry goes with the tensor, so that activations are freed as they always are.
+        self._tracks: Any = WeakTensorKeyDictionary()
+        self._tracks[source] = Track(_PIXEL, (-2, -1))
+
+    def of(self, tensor: Tensor) -> Track:
+        """What is known of `tensor`; nothing, if it does not come from the source."""
+        return self._tracks.get(tensor, _LOST)  # type: ignore[no-any-return]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # Looked up first: an operation in place overwrites its input's track.
+        known = [(self._tracks[x], x.shape) for x in _tensors((args, kwargs)) if x in self._tracks]
+        result = func(*args, **kwargs)
+        if known:
+            name = getattr(func, "__name__", "")
+            if name == "__setitem__":
+                self._tracks[args[0]] = _LOST
+            for output in _tensors(result):
+                self._tracks[output] = _after(name, args, kwargs, known, output.shape)
+        return result
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _after(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Size]], output: Size
+) -> Track:
+    rule = RULES.get(name.strip("_"))
+    if rule is None:
+        return _LOST
+    if rule is not pointwise and (len(known) > 1 or known[0][0].axes is None):
+        return _LOST  # a kernel that depends on the input, or rows and columns that are nowhere
+    return rule(Call(tuple(args[1:]), kwargs, known, output))

@@ -1,0 +1,241 @@
+"""What each operation does to a receptive field and to the place of rows and columns.
+
+The arithmetic of size, stride and start is that of Dumoulin & Visin, 2016, https://arxiv.org/abs/1603.07285.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from cnnviz_cli.core.layers import ReceptiveField
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What is known of a tensor.
+
+    Attributes:
+        field: of one position; None if it sees the whole input, or nothing is known.
+        axes: its rows and its columns as negative dimensions; None if they are no dimensions of their own.
+    """
+
+    field: ReceptiveField | None
+    axes: tuple[int, int] | None
+
+
+class Call(NamedTuple):
+    """An operation that was carried out.
+
+    Attributes:
+        args: positional arguments after the first.
+        known: the inputs that depend on the source, with their shapes.
+        output: the shape of the result.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    known: list[tuple[Track, Any]]
+    output: Any
+
+    def get(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by name, or by its position after the first."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def track(self) -> Track:
+        return self.known[0][0]
+
+    @property
+    def shape(self) -> Any:
+        return self.known[0][1]
+
+    def sides(self, axes: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        return _sides(self.output, axes)
+
+
+Rule = Callable[[Call], Track]
+
+
+def _sides(shape: Any, axes: tuple[int, int]) -> tuple[int, int]:
+    return (shape[axes[0]], shape[axes[1]]) if len(shape) >= -axes[0] else (-1, -1)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, tuple | list):
+        return (value[0], value[-1])
+    return (value, value)
+
+
+def slide(track: Track, kernel: Pair, stride: Pair, before: Pair) -> Track:
+    """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding."""
+    field = track.field
+    if field is None or track.axes != (-2, -1):
+        return Track(None, track.axes)
+    both = range(2)
+    size = [field.size[i] + (kernel[i] - 1) * field.stride[i] for i in both]
+    step = [field.stride[i] * stride[i] for i in both]
+    start = [field.start[i] - before[i] * field.stride[i] for i in both]
+    return Track(ReceptiveField((size[0], size[1]), (step[0], step[1]), (start[0], start[1])), track.axes)
+
+
+def conv2d(call: Call) -> Track:
+    kernel, dilation = call.get(0, "weight").shape[-2:], _pair(call.get(4, "dilation", 1))
+    span = [(kernel[i] - 1) * dilation[i] + 1 for i in range(2)]
+    padding = call.get(3, "padding", 0)
+    if padding == "same":  # of an odd sum the larger half goes right and below
+        padding = [(side - 1) // 2 for side in span]
+    elif padding == "valid":
+        padding = 0
+    return slide(call.track, (span[0], span[1]), _pair(call.get(2, "stride", 1)), _pair(padding))
+
+
+def max_pool2d(call: Call) -> Track:
+    kernel, dilation = _pair(call.get(0, "kernel_size")), _pair(call.get(3, "dilation", 1))
+    span = ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
+    return slide(call.track, span, _pair(call.get(1, "stride") or kernel), _pair(call.get(2, "padding", 0)))
+
+
+def avg_pool2d(call: Call) -> Track:
+    kernel = _pair(call.get(0, "kernel_size"))
+    return slide(call.track, kernel, _pair(call.get(1, "stride") or kernel), _pair(call.get(2, "padding", 0)))
+
+
+def adaptive_pool2d(call: Call) -> Track:
+    """Windows of one size where the output divides the input; one window over everything is global."""
+    axes = call.track.axes
+    if axes != (-2, -1):
+        return Track(None, axes)
+    inputs, outputs = _sides(call.shape, axes), call.sides(axes)
+    if outputs == (1, 1) or any(inputs[i] % outputs[i] for i in range(2)):
+        return Track(None, axes)
+    window = (inputs[0] // outputs[0], inputs[1] // outputs[1])
+    return slide(call.track, window, window, (0, 0))
+
+
+def pad(call: Call) -> Track:
+    """Only a constant lies outside; a reflected border would depend on pixels that the box does not reach."""
+    axes, field = call.track.axes, call.track.field
+    if field is None or axes is None or call.get(1, "mode", "constant") != "constant":
+        return Track(None, axes)
+    amounts = tuple(call.get(0, "pad"))  # last dimension first, before and after
+    before = [amounts[2 * (-axis - 1)] if 2 * -axis <= len(amounts) else 0 for axis in axes]
+    start = (field.start[0] - before[0] * field.stride[0], field.start[1] - before[1] * field.stride[1])
+    return Track(replace(field, start=start), axes)
+
+
+def pointwise(call: Call) -> Track:
+    """Each position of the result depends on the same position of every input."""
+    axes = next((track.axes for track, _ in call.known if track.axes is not None), None)
+    if axes is None:
+        return Track(None, None)
+    sides = call.sides(axes)
+    whole = [track for track, shape in call.known if track.axes == axes and _sides(shape, axes) == sides]
+    if not whole:  # joined or cut along rows or columns
+        return Track(None, None)
+    # An input that is spread over all positions (a squeeze-and-excite gate), or of unknown layout, is global.
+    return Track(_union(track.field for track in whole) if len(whole) == len(call.known) else None, axes)
+
+
+def _union(fields: Any) -> ReceptiveField | None:
+    """The box around all fields; global if they move at different strides, for then no box of one size is enough."""
+    known = list(fields)
+    if None in known or len({field.stride for field in known}) != 1:
+        return None
+    start = [min(field.start[i] for field in known) for i in range(2)]
+    size = [max(field.start[i] + field.size[i] for field in known) - start[i] for i in range(2)]
+    return ReceptiveField((size[0], size[1]), known[0].stride, (start[0], start[1]))
+
+
+def _over_last(count: Callable[[Call], int]) -> Rule:
+    """Pointwise in space if the last `count` dimensions, which are mixed, are neither rows nor columns."""
+
+    def rule(call: Call) -> Track:
+        axes = call.track.axes
+        mixed = axes is not None and max(axes) >= -count(call)
+        return Track(None, axes) if mixed else pointwise(call)
+
+    return rule
+
+
+def batch_norm(call: Call) -> Track:
+    """With stored statistics; without them it looks at all positions."""
+    return Track(None, call.track.axes) if call.get(4, "training", False) else pointwise(call)
+
+
+def reshape(call: Call) -> Track:
+    """Rows and columns survive where nothing changes from the rows to the last dimension."""
+    rows = min(call.track.axes or (0,))
+    kept = len(call.output) >= -rows and call.output[rows:] == call.shape[rows:]
+    return call.track if kept else Track(None, None)
+
+
+def permute(call: Call) -> Track:
+    order = call.get(0, "dims")
+    return _moved(call, list(order if isinstance(order, tuple | list) else call.args))
+
+
+def transpose(call: Call) -> Track:
+    order = list(range(len(call.shape)))
+    one, other = call.get(0, "dim0"), call.get(1, "dim1")
+    order[one], order[other] = order[other], order[one]
+    return _moved(call, order)
+
+
+def _moved(call: Call, order: list[int]) -> Track:
+    count = len(order)
+    places = [(dim % count) - count for dim in order]
+    rows, columns = (places.index(axis) - count for axis in call.track.axes or ())
+    # Columns before rows are a transposed picture, whose field would be, too.
+    return Track(call.track.field, (rows, columns)) if rows < columns else Track(None, None)
+
+
+def getitem(call: Call) -> Track:
+    """Plain slices and numbers; a step or a start moves the field."""
+    index = call.args[0] if isinstance(call.args[0], tuple) else (call.args[0],)
+    axes, field, rank = call.track.axes, call.track.field, len(call.shape)
+    if axes is None or not all(type(item) in (int, slice) for item in index):
+        return Track(None, None)
+    at = [index[rank + axis] if rank + axis < len(index) else slice(None) for axis in axes]
+    if any(isinstance(item, int) for item in at):
+        return Track(None, None)
+    gone = [sum(isinstance(item, int) for item in index[rank + axis :]) for axis in axes]
+    moved = (axes[0] + gone[0], axes[1] + gone[1])
+    if field is None:
+        return Track(None, moved)
+    first, _, step = zip(
+        *(item.indices(side) for item, side in zip(at, _sides(call.shape, axes), strict=True)), strict=True
+    )
+    start = (field.start[0] + first[0] * field.stride[0], field.start[1] + first[1] * field.stride[1])
+    return Track(replace(field, start=start, stride=(field.stride[0] * step[0], field.stride[1] * step[1])), moved)
+
+
+_POINTWISE = """
+    add iadd radd sub isub rsub mul imul rmul div idiv rdiv truediv itruediv rtruediv true_divide pow neg abs exp log
+    sqrt rsqrt square maximum minimum clamp clamp_min clamp_max where masked_fill addcmul addcdiv lerp
+    relu relu6 hardtanh leaky_relu rrelu prelu elu selu celu gelu silu mish softplus softsign logsigmoid sigmoid
+    hardsigmoid hardswish hardshrink softshrink tanhshrink tanh threshold
+    dropout dropout1d dropout2d alpha_dropout feature_dropout feature_alpha_dropout local_response_norm
+    clone contiguous detach to type float double half bfloat16 requires_grad cat concat concatenate chunk split
+"""
+
+# By the function's name without underscores: relu_ and F.relu, x + y and torch.add are one.
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(_POINTWISE.split(), pointwise),
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), reshape),
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool2d),
+    **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), max_pool2d),
+    "avg_pool2d": avg_pool2d,
+    "conv2d": conv2d,
+    "pad": pad,
+    "permute": permute,
+    "getitem": getitem,
+    "batch_norm": batch_norm,
+    "linear": _over_last(lambda _: 1),
+    "layer_norm": _over_last(lambda call: len(call.get(0, "normalized_shape"))),
+}
