@@ -113,15 +113,14 @@ def fit(build: Callable[[], nn.Module], state: State, source: str, unused: tuple
     """A network with the tensors of `state`, strictly: each of its tensors from there, in the right shape.
 
     Args:
-        build: makes the network; it runs on the meta device, so nothing is drawn or allocated.
+        build: makes the network.
         source: the file, for errors.
         unused: prefixes of tensors that inference never reads (auxiliary classifiers); they are left out.
 
     Raises:
         ModelError: the tensors are not those of this network.
     """
-    with torch.device("meta"):
-        net = build()
+    net = empty(build)
     wanted = net.state_dict()
     given = {key: tensor for key, tensor in state.items() if not key.startswith(unused)}
     if misfit := _misfit(wanted, given):
@@ -133,6 +132,16 @@ def fit(build: Callable[[], nn.Module], state: State, source: str, unused: tuple
     filled = {key: _like(wanted[key], given.get(key)) for key in wanted}
     net.load_state_dict(filled, assign=True)
     return net
+
+
+def empty(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network whose tensors are to be replaced; the global random state stays as it is."""
+    try:
+        with torch.device("meta"):  # draws and allocates nothing, so it takes milliseconds
+            return build()
+    except NotImplementedError:  # RegNet works out its widths with tensors, and meta tensors hold no numbers
+        with torch.random.fork_rng(devices=[]):
+            return build()
 
 
 def _like(wanted: Tensor, given: Tensor | None) -> Tensor:

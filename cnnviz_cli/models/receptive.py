@@ -68,8 +68,7 @@ def _after(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Size]], output: Size
 ) -> Track:
     rule = RULES.get(name.strip("_"))
-    if rule is None:
+    # Only what is pointwise may have several inputs: a kernel that depends on the source looks at all of it.
+    if rule is None or (len(known) > 1 and rule is not pointwise):
         return _LOST
-    if rule is not pointwise and (len(known) > 1 or known[0][0].axes is None):
-        return _LOST  # a kernel that depends on the input, or rows and columns that are nowhere
     return rule(Call(tuple(args[1:]), kwargs, known, output))

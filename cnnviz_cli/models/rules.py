@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 from cnnviz_cli.core.layers import ReceptiveField
@@ -72,15 +73,18 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def slide(track: Track, kernel: Pair, stride: Pair, before: Pair) -> Track:
-    """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding."""
+    """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding.
+
+    Whatever came before, what it slides over are rows and columns.
+    """
     field = track.field
     if field is None or track.axes != (-2, -1):
-        return Track(None, track.axes)
+        return Track(None, (-2, -1))
     both = range(2)
     size = [field.size[i] + (kernel[i] - 1) * field.stride[i] for i in both]
     step = [field.stride[i] * stride[i] for i in both]
     start = [field.start[i] - before[i] * field.stride[i] for i in both]
-    return Track(ReceptiveField((size[0], size[1]), (step[0], step[1]), (start[0], start[1])), track.axes)
+    return Track(ReceptiveField((size[0], size[1]), (step[0], step[1]), (start[0], start[1])), (-2, -1))
 
 
 def conv2d(call: Call) -> Track:
@@ -107,12 +111,9 @@ def avg_pool2d(call: Call) -> Track:
 
 def adaptive_pool2d(call: Call) -> Track:
     """Windows of one size where the output divides the input; one window over everything is global."""
-    axes = call.track.axes
-    if axes != (-2, -1):
-        return Track(None, axes)
-    inputs, outputs = _sides(call.shape, axes), call.sides(axes)
+    inputs, outputs = _sides(call.shape, (-2, -1)), call.sides((-2, -1))
     if outputs == (1, 1) or any(inputs[i] % outputs[i] for i in range(2)):
-        return Track(None, axes)
+        return Track(None, (-2, -1))
     window = (inputs[0] // outputs[0], inputs[1] // outputs[1])
     return slide(call.track, window, window, (0, 0))
 
@@ -187,31 +188,34 @@ def transpose(call: Call) -> Track:
 
 
 def _moved(call: Call, order: list[int]) -> Track:
+    if call.track.axes is None:
+        return call.track
     count = len(order)
     places = [(dim % count) - count for dim in order]
-    rows, columns = (places.index(axis) - count for axis in call.track.axes or ())
+    rows, columns = (places.index(axis) - count for axis in call.track.axes)
     # Columns before rows are a transposed picture, whose field would be, too.
     return Track(call.track.field, (rows, columns)) if rows < columns else Track(None, None)
 
 
 def getitem(call: Call) -> Track:
-    """Plain slices and numbers; a step or a start moves the field."""
-    index = call.args[0] if isinstance(call.args[0], tuple) else (call.args[0],)
+    """Slices, numbers and an ellipsis; a start moves the field, a step its stride."""
+    index = list(call.args[0]) if isinstance(call.args[0], tuple) else [call.args[0]]
     axes, field, rank = call.track.axes, call.track.field, len(call.shape)
-    if axes is None or not all(type(item) in (int, slice) for item in index):
+    if axes is None or not all(type(item) in (int, slice, EllipsisType) for item in index):
         return Track(None, None)
-    at = [index[rank + axis] if rank + axis < len(index) else slice(None) for axis in axes]
-    if any(isinstance(item, int) for item in at):
+    at = index.index(...) if ... in index else len(index)
+    index[at : at + 1] = [slice(None)] * (rank - len(index) + (at < len(index)))
+    cuts = [index[axis] for axis in axes]
+    if any(isinstance(cut, int) for cut in cuts):
         return Track(None, None)
-    gone = [sum(isinstance(item, int) for item in index[rank + axis :]) for axis in axes]
-    moved = (axes[0] + gone[0], axes[1] + gone[1])
+    # Numbers take their dimension away; those after an axis bring it nearer to the end.
+    rows, columns = (axis + sum(isinstance(item, int) for item in index[axis:]) for axis in axes)
     if field is None:
-        return Track(None, moved)
-    first, _, step = zip(
-        *(item.indices(side) for item, side in zip(at, _sides(call.shape, axes), strict=True)), strict=True
-    )
-    start = (field.start[0] + first[0] * field.stride[0], field.start[1] + first[1] * field.stride[1])
-    return Track(replace(field, start=start, stride=(field.stride[0] * step[0], field.stride[1] * step[1])), moved)
+        return Track(None, (rows, columns))
+    steps = [cut.indices(side) for cut, side in zip(cuts, _sides(call.shape, axes), strict=True)]
+    start = (field.start[0] + steps[0][0] * field.stride[0], field.start[1] + steps[1][0] * field.stride[1])
+    stride = (field.stride[0] * steps[0][2], field.stride[1] * steps[1][2])
+    return Track(ReceptiveField(field.size, stride, start), (rows, columns))
 
 
 _POINTWISE = """
