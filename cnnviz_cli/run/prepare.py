@@ -1,0 +1,90 @@
+"""From settings to a loaded model and a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.config.settings import Settings, families_of
+from cnnviz_cli.core.method import Method, Recipe, Scope
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine import device as devices
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.load import LoadedModel, load_model
+
+
+@dataclass(frozen=True)
+class Task:
+    """One method, for one target if it depends on one."""
+
+    method: Method
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs before it sees a picture."""
+
+    command: str
+    settings: Settings
+    model: LoadedModel
+    net: nn.Module
+    device: torch.device
+    targets: Targets
+    tasks: tuple[Task, ...]
+    plan: Plan
+
+    @property
+    def target_names(self) -> list[str]:
+        """Each target as file names say it; ``top-K`` where only an image can tell the class."""
+        labels = self.model.labels
+        return [f"top-{rank + 1}" if rank >= 0 else f"{-1 - rank}-{labels[-1 - rank]}" for rank in self.targets.ranks]
+
+
+def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
+    """Load the model and work out the plan.
+
+    Raises:
+        ModelError: the model or its weights cannot be had.
+        DeviceError: the device is not there.
+        UsageError: a layer, a class or a method that the model does not have.
+    """
+    device = devices.pick(settings.device)
+    devices.repeatable()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    model = load_model(
+        settings.model,
+        settings.weights,
+        offline=settings.offline,
+        mirror=settings.weights_mirror,
+        reporter=reporter,
+    )
+    targets = Targets.parse(settings.target, model.labels)
+    tasks = tuple(_tasks(command, settings, model, len(targets.ranks)))
+    plan = Plan.of(need for task in tasks for need in task.recipe.needs)
+    return Prepared(command, settings, model, devices.place(model.net, device), device, targets, tasks, plan)
+
+
+def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> Iterable[Task]:
+    kernels = _first_kernels(model)
+    for family in families_of(command):
+        for chosen, options in settings.chosen(family):
+            first = chosen.build(options, Scope(model.layers, 0, kernels))
+            yield Task(chosen, first)
+            if first.follows_target:
+                for rank in range(1, ranks):
+                    yield Task(chosen, chosen.build(options, Scope(model.layers, rank, kernels)))
+
+
+def _first_kernels(model: LoadedModel) -> tuple[str, Tensor] | None:
+    """The first convolution that reads 1 or 3 channels: kernels that can be drawn as pictures."""
+    for name, module in model.net.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] in (1, 3):
+            return name, weight.detach()
+    return None

@@ -1,0 +1,169 @@
+"""From one image's results to its files and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.method import Method
+from cnnviz_cli.core.panels import ADVICE, Panel
+from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.names import file_name
+from cnnviz_cli.files.photo import Photo
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.sources import Source
+from cnnviz_cli.render import Caption, Look, draw, encode_png, overview, range_of, state_of
+from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming
+from cnnviz_cli.run.prepare import Prepared, Task
+
+PREDICTIONS = 5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture on its way through: as it is, and as the network gets it.
+
+    Attributes:
+        folder: of its outputs, below the output folder.
+        input: (3, H, W) normalised.
+        crop: the same area as `input`, as a picture.
+    """
+
+    source: Source
+    folder: str
+    photo: Photo
+    input: Tensor
+    view: View
+    crop: Image.Image
+
+
+class Presenter:
+    """Draws and writes what a run found for its images."""
+
+    def __init__(self, prepared: Prepared, sink: Sink, reporter: Reporter) -> None:
+        settings = prepared.settings
+        self._prepared = prepared
+        self._sink = sink
+        self._reporter = reporter
+        self._look = Look(settings.palette, settings.signed_palette, settings.alpha)
+        self._naming = Naming(prepared)
+
+    def present(
+        self, seen: Seen, probabilities: Tensor, targets: Sequence[int], results: Sequence[tuple[Task, Sequence[Panel]]]
+    ) -> ImageRecord:
+        """Draw, write and describe one image.
+
+        Args:
+            probabilities: (K,).
+            targets: the R classes explained, by rank; a class that an earlier rank names is left out.
+            results: the panels of each task, for this image alone (picked).
+        """
+        top = probabilities.sort(descending=True, stable=True).indices[:PREDICTIONS].tolist()
+        classes = [self._prediction(index, probabilities) for index in targets]
+        predictions = [self._prediction(index, probabilities) for index in top]
+        outputs: list[Output] = []
+        shown: list[tuple[Panel, Caption]] = []
+        arrays: dict[str, np.ndarray[Any, Any]] = {}
+        for task, panels in results:
+            for panel in panels:
+                if panel.target is not None and targets.index(targets[panel.target]) != panel.target:
+                    continue
+                target = classes[panel.target] if panel.target is not None else None
+                stem = self._naming.stem(task.method, panel, panels, f"{target.index}-{target.label}" if target else "")
+                caption = self._caption(task.method, panel, target, seen)
+                shown.append((panel, caption))
+                picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
+                outputs.append(
+                    self._picture(task.method, panel, target, f"{seen.folder}/{file_name(*stem, 'png')}", picture)
+                )
+                arrays.update({".".join([*stem, name]): _plain(values) for name, values in panel.arrays().items()})
+        if self._naming.with_overview:
+            caption = Caption(title="overview", model=self._model(), source=seen.source.name)
+            sheet = overview(seen.photo.image, seen.view, seen.crop, predictions, shown, caption, self._look)
+            outputs.insert(0, self._overview(f"{seen.folder}/{OVERVIEW}", sheet))
+        width, height = seen.photo.image.size
+        return ImageRecord(
+            source=seen.source.name,
+            sha256=seen.photo.sha256,
+            width=width,
+            height=height,
+            status="ok",
+            error=None,
+            predictions=predictions,
+            outputs=outputs,
+            arrays=self._save(seen, arrays) if self._prepared.settings.save_arrays else None,
+        )
+
+    def _picture(
+        self, method: Method, panel: Panel, target: Prediction | None, path: str, picture: Image.Image
+    ) -> Output:
+        state = state_of(panel)
+        if state != "ok":
+            self._reporter.warn(f"{visible(path)} is {state}: {ADVICE[state]}")
+        return Output(
+            family=method.family,
+            method=method.name,
+            layer=panel.layer,
+            target=target,
+            path=path,
+            sha256=self._sink.write(path, encode_png(picture)),
+            width=picture.width,
+            height=picture.height,
+            range=range_of(panel),
+            state=state,
+            statistics={name: float(value) for name, value in panel.statistics.items()},
+        )
+
+    def _overview(self, path: str, sheet: Image.Image) -> Output:
+        return Output(
+            family="overview",
+            method=None,
+            layer=None,
+            target=None,
+            path=path,
+            sha256=self._sink.write(path, encode_png(sheet)),
+            width=sheet.width,
+            height=sheet.height,
+            range=None,
+            state="ok",
+        )
+
+    def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        buffer = BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
+        path = f"{seen.folder}/{ARRAYS}"
+        return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
+
+    def _caption(self, method: Method, panel: Panel, target: Prediction | None, seen: Seen) -> Caption:
+        return Caption(
+            title=method.name,
+            layer=panel.layer or "",
+            target=target.label if target else "",
+            probability=target.probability if target else None,
+            model=self._model(),
+            source=seen.source.name,
+            note=ADVICE[state_of(panel)],
+        )
+
+    def _model(self) -> str:
+        return f"{self._prepared.model.name} ({self._prepared.model.weights})"
+
+    def _prediction(self, index: int, probabilities: Tensor) -> Prediction:
+        # Six digits: more would make the manifest depend on the last bit of a sum.
+        return Prediction(
+            index=index, label=self._prepared.model.labels[index], probability=round(float(probabilities[index]), 6)
+        )
+
+
+def _plain(values: Any) -> np.ndarray[Any, Any]:
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array

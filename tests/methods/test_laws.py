@@ -1,0 +1,166 @@
+"""Laws that every registered method keeps, on every tiny network. A new method is tested by being registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+import tiny
+import torch
+from running import Runner, numbers, recipe_of
+from torch import Tensor, nn
+
+import cnnviz_cli.methods  # noqa: F401
+from cnnviz_cli.core.evidence import Evidence, UndeclaredError
+from cnnviz_cli.core.method import FAMILIES, Method, methods
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.engine import Plan, observe
+
+METHODS = {m.name: m for m in methods()}
+
+
+def variations(method: Method) -> Iterator[dict[str, Any]]:
+    """The defaults; then each choice and each switch away from its default."""
+    yield {}
+    hints = get_type_hints(method.options)
+    for item in fields(method.options):
+        if hints[item.name] is bool:
+            yield {item.name: not item.default}
+        elif get_origin(hints[item.name]) is not tuple and get_args(hints[item.name]):
+            yield from ({item.name: choice} for choice in get_args(hints[item.name]) if choice != item.default)
+        elif hints[item.name] is int:
+            yield {item.name: 2}
+
+
+CASES = [(name, options) for name, method in METHODS.items() for options in variations(method)]
+each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=[f"{n}-{o}" for n, o in CASES])
+each_net = pytest.mark.parametrize("kind", tiny.NETS, ids=[k.__name__ for k in tiny.NETS])
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+def assert_same(left: list[Panel], right: list[Panel], rows: slice, **tolerance: float) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert (type(a), a.layer, a.target) == (type(b), b.layer, b.target)
+        first, second = numbers(a), numbers(b)
+        assert first.keys() == second.keys()
+        for key in first:
+            torch.testing.assert_close(
+                first[key][rows], second[key], msg=lambda text, key=key: f"{key}: {text}", **tolerance
+            )
+
+
+@each_case
+@each_net
+def test_a_batch_equals_its_images_one_by_one(
+    name: str, options: dict[str, Any], kind: type[nn.Module], run: Runner
+) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(3)
+    together = run(name, net, batch, **options)
+    for image in range(3):
+        alone = run(name, net, batch[image : image + 1], **options)
+        assert_same(together, alone, slice(image, image + 1), rtol=1e-9, atol=1e-12)
+
+
+@each_case
+@each_net
+def test_twice_gives_the_same_bits(name: str, options: dict[str, Any], kind: type[nn.Module], run: Runner) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    assert_same(run(name, net, batch, **options), run(name, net, batch, **options), slice(None), rtol=0, atol=0)
+
+
+@each_method
+@each_net
+def test_results_are_finite_even_for_a_constant_image_and_a_dead_layer(
+    name: str, kind: type[nn.Module], run: Runner
+) -> None:
+    alive, dead = tiny.build(kind), tiny.build(kind)
+    dead.conv2.weight.zero_()
+    dead.conv2.bias.fill_(-1)
+    for net in (alive, dead):
+        for batch in (torch.zeros(2, 3, tiny.SIZE, tiny.SIZE).double(), tiny.pictures(2)):
+            for panel in run(name, net, batch):
+                for key, values in numbers(panel).items():
+                    assert values.double().isfinite().all(), key
+
+
+@each_method
+@each_net
+def test_nothing_is_changed_also_when_explaining_fails(name: str, kind: type[nn.Module], run: Runner) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    before, pixels = tiny.state_of(net), batch.clone()
+    run(name, net, batch)
+
+    def refuse(_logits: Tensor) -> Tensor:
+        raise RuntimeError("refused")
+
+    with pytest.raises(RuntimeError, match="refused"):
+        run(name, net, batch, choose=refuse)
+    assert tiny.state_of(net) == before
+    assert torch.equal(batch, pixels)
+
+
+@each_method
+def test_the_evidence_is_not_modified(name: str) -> None:
+    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    recipe = recipe_of(name, net)
+    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class).evidence
+    before = {need: evidence[need].clone() for need in recipe.needs}
+    recipe.explain(evidence)
+    assert all(torch.equal(evidence[need], value) for need, value in before.items())
+
+
+@each_method
+def test_every_need_is_declared_and_every_declared_need_is_used(name: str) -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    recipe = recipe_of(name, net)
+    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class).evidence
+    for left_out in recipe.needs:
+        narrowed = evidence.only(need for need in recipe.needs if need != left_out)
+        with pytest.raises(UndeclaredError):
+            recipe.explain(narrowed)
+    with pytest.raises(UndeclaredError):
+        recipe.explain(Evidence({}))
+
+
+@each_net
+def test_together_equals_alone(kind: type[nn.Module], run: Runner) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    recipes = {name: recipe_of(name, net) for name in METHODS}
+    plan = Plan.of(need for recipe in recipes.values() for need in recipe.needs)
+    evidence = observe(net, batch, plan, tiny.first_class).evidence
+    for name, recipe in recipes.items():
+        together = recipe.explain(evidence.only(recipe.needs))
+        assert_same(list(together), list(run(name, net, batch)), slice(None), rtol=1e-9, atol=1e-12)
+
+
+@each_method
+def test_targets_are_explained_each_for_itself(name: str, run: Runner) -> None:
+    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    wanted = torch.tensor([[3, 1], [0, 4]])
+    if not recipe_of(name, net).follows_target:
+        return
+    second = run(name, net, batch, choose=lambda _logits: wanted, rank=1)
+    alone = run(name, net, batch, choose=lambda _logits: wanted[:, 1:])
+    assert {panel.target for panel in second} == {1}
+    for a, b in zip(second, alone, strict=True):
+        for key, values in numbers(a).items():
+            torch.testing.assert_close(values, numbers(b)[key], rtol=1e-9, atol=1e-12)
+
+
+@each_method
+def test_the_registry_says_what_a_reader_needs(name: str) -> None:
+    method = METHODS[name]
+    assert method.summary.endswith(".")
+    assert "http" in method.paper
+    assert method.family in FAMILIES
+    for item in fields(method.options):
+        assert item.metadata["help"].endswith("."), item.name
+    hash(method.options())
+
+
+def test_each_familys_default_is_registered() -> None:
+    for family in FAMILIES.values():
+        assert METHODS[family.default].family == family.name
