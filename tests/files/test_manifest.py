@@ -1,0 +1,211 @@
+"""The journal, the manifest streamed from it, and the run report."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.records import (
+    Arrays,
+    Cost,
+    ImageRecord,
+    Manifest,
+    ModelRecord,
+    Output,
+    Prediction,
+    Run,
+    Summary,
+    Tool,
+)
+from cnnviz_cli.files.manifest import Journal, is_output_folder, write_manifest
+from cnnviz_cli.files.runreport import RunReport, peak_memory, write_run_report
+from cnnviz_cli.files.schemas import manifest_schema
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.sources import find
+
+TOOL = Tool(cnnviz="0.1.0", python="3.11", torch="2", torchvision="0", pillow="12")
+RUN = Run(
+    command="all",
+    status="partial",
+    config={"zeta": 1, "alpha": [1, {"b": None, "a": "ü"}]},
+    config_sha256="0" * 64,
+    device="cpu",
+    precision="fp32",
+    plan=Cost(forwards=1, backwards=2, variants=0),
+)
+MODEL = ModelRecord(name="m", weights="w", weights_sha256="1" * 64, num_classes=3, preprocessing={"size": [2, 3]})
+CAT = Prediction(index=1, label='tiger\u2028cat "ü"\n', probability=0.1 + 0.2)
+
+
+def record(number: int, *, outputs: int = 1) -> ImageRecord:
+    return ImageRecord(
+        source=f"cats/{number}.png",
+        sha256="2" * 64,
+        width=3,
+        height=4,
+        status="ok",
+        error=None,
+        predictions=[CAT],
+        outputs=[
+            Output(
+                family="saliency",
+                method=None,
+                layer=None,
+                target=CAT,
+                path=f"cats/{number}.png/saliency.{index}.png",
+                sha256="3" * 64,
+                width=5,
+                height=6,
+                range=(-1e-30, 1 / 3),
+                state="ok",
+                statistics={"b": 1.5, "a": 2},
+            )
+            for index in range(outputs)
+        ],
+        arrays=Arrays(path=f"cats/{number}.png/arrays.npz", sha256="4" * 64),
+    )
+
+
+FAILED = ImageRecord(
+    source="x.png", sha256=None, width=None, height=None, status="failed", error="the file is empty",
+    predictions=[], outputs=[],
+)  # fmt: skip
+
+
+def sink_at(root: Path) -> Sink:
+    sink = Sink(root)
+    sink.open()
+    return sink
+
+
+def written(root: Path, records: list[ImageRecord]) -> bytes:
+    sink = sink_at(root)
+    with Journal(sink) as journal:
+        for item in records:
+            journal.append(item)
+        write_manifest(sink, tool=TOOL, run=RUN, model=MODEL, journal=journal)
+    return (root / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("records", [[], [FAILED], [record(1), FAILED, record(2, outputs=2), record(3, outputs=0)]])
+def test_the_streamed_manifest_is_the_dumped_one_byte_for_byte(tmp_path: Path, records: list[ImageRecord]) -> None:
+    streamed = written(tmp_path, records)
+    whole = Manifest(
+        tool=TOOL,
+        run=RUN,
+        model=MODEL,
+        images=records,
+        summary=Summary(
+            images=len(records),
+            ok=sum(r.status == "ok" for r in records),
+            failed=sum(r.status == "failed" for r in records),
+            outputs=sum(len(r.outputs) for r in records),
+        ),
+    )
+    dumped = json.dumps(whole.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    assert streamed == dumped.encode()
+    assert Manifest.model_validate_json(streamed) == whole
+    jsonschema.Draft202012Validator(manifest_schema()).validate(json.loads(streamed))
+    assert str(tmp_path).encode() not in streamed
+
+
+def test_the_schema_is_one_and_refuses_what_is_not_declared(tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(manifest_schema())
+    content = json.loads(written(tmp_path, [record(1)]))
+    content["images"][0]["host"] = "here"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(manifest_schema()).validate(content)
+
+
+def test_the_journal_has_one_compact_sorted_line_for_each_image_at_once(tmp_path: Path) -> None:
+    sink = sink_at(tmp_path)
+    with Journal(sink) as journal:
+        assert (tmp_path / "manifest.jsonl").read_bytes() == b""
+        for number in (1, 2):
+            journal.append(record(number))
+            lines = (tmp_path / "manifest.jsonl").read_text("utf-8").split("\n")
+            assert len(lines) == number + 1
+            assert lines[-1] == ""
+            content = json.loads(lines[-2])
+            assert content["source"] == f"cats/{number}.png"
+            assert lines[-2] == json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert list(journal.records()) == [record(1), record(2)]
+        assert journal.summary == Summary(images=2, ok=2, failed=0, outputs=2)
+
+
+def test_a_new_journal_takes_the_place_of_the_old_one_and_of_nothing_else(tmp_path: Path) -> None:
+    written(tmp_path, [record(1)])
+    (tmp_path / "mine.txt").write_text("keep")
+    with Journal(sink_at(tmp_path)) as journal:
+        assert list(journal.records()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "manifest.jsonl", "mine.txt"]
+
+
+def test_a_line_that_the_disk_refused_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = sink_at(tmp_path)
+    journal = Journal(sink)
+    journal.append(record(1))
+    genuine = journal._file
+
+    class Full:
+        def write(self, data: bytes) -> None:
+            genuine.write(data[:10])
+            genuine.flush()
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(journal, "_file", Full())
+    with pytest.raises(OutputError, match="disk is full"):
+        journal.append(record(2))
+    monkeypatch.setattr(journal, "_file", genuine)
+    write_manifest(sink, tool=TOOL, run=RUN, model=MODEL, journal=journal)
+    journal.close()
+    manifest = Manifest.model_validate_json((tmp_path / "manifest.json").read_bytes())
+    assert manifest.images == [record(1)]
+    assert manifest.summary.images == 1
+
+
+def test_output_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    for name, records in (("none", []), ("some", [record(n) for n in range(40)])):
+        out = tmp_path / name
+        written(out, records)
+        assert is_output_folder(out)
+        (out / "manifest.jsonl").unlink()
+        assert is_output_folder(out)
+        written(out, records)
+        (out / "manifest.json").unlink()
+        assert is_output_folder(out)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "manifest.json").write_text('{"name": "a web application", "icons": []}')
+    (foreign / "manifest.jsonl").write_text('{"audio_filepath": "x.wav", "duration": 1}\n')
+    assert not is_output_folder(foreign)
+    assert not is_output_folder(tmp_path)
+    for place in ("some/x.png/overview.png", "foreign/y.png", "z.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(b"x")
+    assert [source.name for source in find([tmp_path], recursive=True)] == ["foreign/y.png", "z.png"]
+
+
+def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:
+    start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    seconds = {"decode": 0.5, "compute": 1.23456}
+    report = RunReport(start, start + timedelta(seconds=4), images=10, seconds=seconds, device="cpu")
+    write_run_report(sink_at(tmp_path), report)
+    content = json.loads((tmp_path / "run.json").read_bytes())
+    assert content["started"] == "2026-01-02T03:04:05+00:00"
+    assert content["images_per_second"] == 2.5
+    assert content["seconds"] == {"decode": 0.5, "compute": 1.235}
+    assert content["host"]["device"] == "cpu"
+    assert content["peak_memory_bytes"] == pytest.approx(peak_memory(), rel=0.5)
+
+
+def test_peak_memory_is_what_the_kernel_calls_the_high_water_mark() -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("Linux tells it a second way, other systems do not")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    assert peak_memory() == pytest.approx(int(line.split()[1]) * 1024, rel=0.05)
