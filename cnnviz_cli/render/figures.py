@@ -1,0 +1,120 @@
+"""One map of one picture: caption, photograph, colour bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.render.blocks import bar_width, beside, colour_bar, framed, key, legend, no_data, stack
+from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.numerals import short, ticks
+from cnnviz_cli.render.palettes import GREYS, Bytes, table
+from cnnviz_cli.render.photograph import Stage, alone, marked, opacity, overlaid, staged
+from cnnviz_cli.render.scaling import explanation, finite, state_of, top_of
+from cnnviz_cli.render.typeset import ALERT, INK, QUIET, Line, elide, flow, length, percent, prose, set_lines
+
+Single = Heatmap | PixelMap | SignedMap | SignedPicture
+
+
+def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list[Line]:
+    """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
+    large = round(1.3 * unit)
+    lines: list[Line] = []
+    facts = [caption.title, caption.layer, caption.model, caption.source]
+    if caption.target:
+        chance = "" if caption.probability is None else "   " + percent(caption.probability)
+        name = elide(caption.target, large, width - length(chance, large))
+        lines.append(Line(name + chance, large, INK))
+    else:
+        lines += [Line(text, large, INK) for text in flow([caption.title, caption.layer], large, width, joint="   ")]
+        facts = facts[2:]
+    lines += [Line(text, unit, QUIET) for text in flow(facts, unit, width)]
+    note = caption.note or explanation(panel)
+    return lines + [Line(text, unit, ALERT) for text in prose(note, unit, width)]
+
+
+def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Image.Image:
+    """Caption, picture and colour bar under each other."""
+    stage = staged(photo, view)
+    unit = stage.unit
+    picture = pictured(panel, stage, look)
+    if not isinstance(panel, Heatmap):
+        gap = max(4, unit // 2)
+        panes = [marked(stage), picture]
+        flat = stage.photo.width > 1.9 * stage.photo.height
+        picture = stack(panes, gap) if flat else beside(panes, gap)
+    width = max(picture.width, 20 * unit)
+    head = set_lines(caption_lines(caption, panel, width, unit), width)
+    bar, words = scale_of(panel, look, bar_width(width, unit), unit)
+    notes: list[Image.Image | str] = [words]
+    if stage.factor > 1:
+        notes.append(f"photograph of {photo.width} x {photo.height} pixels, shown {stage.factor} times as large")
+    if not stage.view.whole:
+        swatch = no_data((4 * unit, 2 * unit), unit)
+        beside_bar = width - (bar.width + 2 * unit if bar else 0)
+        notes.append(key("not seen by the network", swatch, unit, beside_bar if beside_bar >= 14 * unit else width))
+    return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
+
+
+def pictured(panel: Single, stage: Stage, look: Look) -> Image.Image:
+    """The evidence in its place in the photograph's frame."""
+    raw = np.asarray(panel.values)
+    if isinstance(panel, Heatmap):
+        if state_of(panel) in ("flat", "negative"):
+            return marked(stage)
+        return overlaid(stage, raw[0], peak_of(raw), look)
+    top, _ = top_of(raw)
+    shares = finite(raw) / np.float32(top)
+    if isinstance(panel, PixelMap):
+        return alone(stage, list(shares), table(look.palette), raw)
+    colours = table(look.signed_palette) if isinstance(panel, SignedMap) else None
+    return alone(stage, list(0.5 + 0.5 * shares), colours, raw)
+
+
+def peak_of(raw: NDArray[Any]) -> float:
+    """The highest finite value, or 1 where none is above zero: what a coarse map is divided by."""
+    return max(float(finite(raw).max(initial=0)), 0.0) or 1.0
+
+
+def translucent(colours: Bytes, alpha: float) -> Bytes:
+    """(2, 256, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
+    share = opacity(alpha)[:, None]
+    return np.rint([ground * (1 - share) + colours * share for ground in (255, 40)]).astype(np.uint8)
+
+
+def scale_of(panel: Single, look: Look, width: int, unit: int) -> tuple[Image.Image | None, str]:
+    """The colour bar of a panel, and what its numbers are."""
+    raw = np.asarray(panel.values)
+    size = f"map of {raw.shape[-1]} x {raw.shape[-2]}"
+    if not np.isfinite(raw).any():
+        return None, f"{size}, without one finite value"
+    if isinstance(panel, Heatmap):
+        if state_of(panel) in ("flat", "negative"):
+            return None, f"{size}, {short(float(raw.max()))} everywhere; no colour is laid over the photograph"
+        top = peak_of(raw)
+        return colour_bar(
+            translucent(table(look.palette), look.alpha), ticks([0, top / 2, top]), width, unit
+        ), f"{size}, raw values; the colours over a light and over a dark ground"
+    top, clipped = top_of(raw)
+    highest = short(float(np.abs(finite(raw)).max()))
+    if isinstance(panel, PixelMap):
+        labels = ticks([0, top / 2, top])
+        labels[-1] += " or more" if clipped else ""
+        words = f"{size}, raw values; the bar ends at the 99.5th percentile, the largest is {highest}"
+        bar = colour_bar(table(look.palette), labels, width, unit)
+        return bar, words if clipped else f"{size}, raw values"
+    labels = ticks([-top, 0, top])
+    if clipped:
+        labels = [f"{labels[0]} or less", labels[1], f"{labels[2]} or more"]
+    tail = f"; the bar ends at the 99.5th percentile of the magnitudes, the largest is {highest}" if clipped else ""
+    if isinstance(panel, SignedMap):
+        return colour_bar(table(look.signed_palette), labels, width, unit), f"{size}, raw values around zero{tail}"
+    words = (
+        f"picture of {raw.shape[-1]} x {raw.shape[-2]}, red, green and blue each around zero; mid-grey is zero{tail}"
+    )
+    return colour_bar(GREYS, labels, width, unit), words

@@ -1,0 +1,46 @@
+"""How to draw and what to write beside it. Imports nothing heavy: names are checked at start-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo", "jet")
+"""For evidence that starts at zero. The first four are perceptually uniform."""
+
+SIGNED_PALETTES = ("blue-red", "purple-green")
+"""For evidence for and against: negative and positive hue, near-white at zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to draw.
+
+    Attributes:
+        palette: one of PALETTES.
+        signed_palette: one of SIGNED_PALETTES.
+        alpha: opacity of an overlay where the evidence is strongest, 0 to 1.
+    """
+
+    palette: str = PALETTES[0]
+    signed_palette: str = SIGNED_PALETTES[0]
+    alpha: float = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What to write beside a picture. Plain text as it came; the renderer makes it safe to draw.
+
+    Attributes:
+        title: what made the picture.
+        target: the class explained, and `probability` what the network gave it, 0 to 1.
+        source: the photograph's name.
+        note: one sentence, for instance about a map that cannot be read.
+    """
+
+    title: str
+    layer: str = ""
+    target: str = ""
+    probability: float | None = None
+    model: str = ""
+    source: str = ""
+    note: str = ""

@@ -1,0 +1,139 @@
+"""Everything about one picture on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.render.blocks import beside, blank, framed, stack
+from cnnviz_cli.render.figures import Single
+from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
+from cnnviz_cli.render.overview_layers import filter_sheet, mosaic_rows, projection_rows
+from cnnviz_cli.render.photograph import Stage, fitted, marked
+from cnnviz_cli.render.typeset import ALERT, QUIET, RULE, Line, elide, flow, prose, set_lines
+
+WIDTH = 1600
+"""Of the sheet's content, in pixels; the margin comes on top."""
+
+MARGIN = 40
+HEADING = 28
+TALLEST = 400
+"""No photograph on the sheet is higher."""
+
+MOST_COLUMNS = 6
+
+Maps = list[tuple[Single, Caption]]
+
+
+def overview(
+    photo: Image.Image,
+    view: View,
+    seen: Image.Image,
+    predictions: Sequence[Prediction],
+    panels: Sequence[tuple[Panel, Caption]],
+    caption: Caption,
+    look: Look,
+) -> Image.Image:
+    """Header; photograph and predictions; maps of the photograph; then layers, a row each.
+
+    Where a panel stands follows from its kind: maps that differ only in their target stand next to each other.
+    """
+    singles = [(panel, named) for panel, named in panels if isinstance(panel, Single)]
+    columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
+    targets = {named.target for _, named in panels if named.target}
+    stages = {count: _stage(photo, view, count) for count in {columns, *(max(columns, len(run)) for run in runs)}}
+    rows = [_header(photo, seen, caption)]
+    width, stage = _column(columns), stages[columns]
+    words = "the whole photograph was seen" if view.whole else "the outlined part is what the network saw"
+    blocks = [headed("photograph", words, marked(stage), width)]
+    # With nothing beside them the bars may be as long as two columns.
+    room = width if first or not runs else _column(columns) * 2 + GAP
+    blocks.append(headed("predictions", "most probable classes", bars(predictions, targets, room), room))
+    rows.append(beside(blocks + [cell(panel, named, stage, width, look) for panel, named in first], GAP))
+    for run in runs:
+        count = max(columns, len(run))
+        rows.append(beside([cell(panel, named, stages[count], _column(count), look) for panel, named in run], GAP))
+    for panel, named in panels:
+        if isinstance(panel, Projections):
+            rows.append(projection_rows(panel, seen, named, WIDTH))
+    rows += mosaic_rows([(panel, named) for panel, named in panels if isinstance(panel, Mosaic)], look, WIDTH)
+    rows += [filter_sheet(panel, named, look) for panel, named in panels if isinstance(panel, Filters)]
+    rows.append(_footer(view))
+    return framed(stack([rows[0], *map(_ruled, rows[1:])], GAP), MARGIN)
+
+
+def grouped(entries: Maps) -> list[Maps]:
+    """Maps that differ only in their target, together, in the order in which the first of each came."""
+    groups: dict[tuple[type[Panel], str, str], Maps] = {}
+    for panel, named in entries:
+        groups.setdefault((type(panel), named.title, named.layer), []).append((panel, named))
+    return list(groups.values())
+
+
+def arranged(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
+    """Where the maps stand.
+
+    Args:
+        aspect: width by height of the photograph.
+
+    Returns:
+        The number of columns, the maps beside the photograph and its predictions, and the rows below. A group is
+        broken over rows only where it has more maps than a row has places.
+    """
+    lone = [group for group in groups if len(group) == 1]
+    columns = 3 if aspect > 1.25 else 4
+    if len(lone) == 2 == len(groups):
+        columns = 4
+    room = columns - 2
+    chosen = lone[:room] or [group for group in groups if len(group) <= room][:1]
+    first = [entry for group in chosen for entry in group]
+    runs: list[Maps] = []
+    for group in groups:
+        if any(group is taken for taken in chosen):
+            continue
+        if runs and len(runs[-1]) + len(group) <= columns:
+            runs[-1] = runs[-1] + group
+        else:
+            runs += [group[start : start + MOST_COLUMNS] for start in range(0, len(group), MOST_COLUMNS)]
+    return columns, first, runs
+
+
+def _column(count: int) -> int:
+    return (WIDTH - (count - 1) * GAP) // count
+
+
+def _stage(photo: Image.Image, view: View, columns: int) -> Stage:
+    return fitted(photo, view, _column(columns), TALLEST, TYPE)
+
+
+def _ruled(block: Image.Image) -> Image.Image:
+    """A hairline above a row."""
+    sheet = blank(WIDTH, block.height + GAP // 2)
+    ImageDraw.Draw(sheet).line((0, 0, WIDTH, 0), fill=RULE)
+    sheet.paste(block, (0, GAP // 2))
+    return sheet
+
+
+def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Image:
+    facts = [
+        caption.title,
+        caption.model,
+        f"photograph of {photo.width} x {photo.height} pixels",
+        f"network input {seen.width} x {seen.height}",
+    ]
+    lines = [Line(elide(caption.source, HEADING, WIDTH, middle=True), HEADING)] if caption.source else []
+    lines += [Line(text, TYPE, QUIET) for text in flow(facts, TYPE, WIDTH)]
+    lines += [Line(text, TYPE, ALERT) for text in prose(caption.note, TYPE, WIDTH)]
+    return set_lines(lines, WIDTH)
+
+
+def _footer(view: View) -> Image.Image:
+    words = ["colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile"]
+    if not view.whole:
+        words.append("hatched: not seen by the network")
+    return set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, WIDTH)], WIDTH)

@@ -1,0 +1,75 @@
+"""Cells of the overview: one map of one photograph each, and the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from PIL import Image, ImageDraw
+
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.render.blocks import blank, stack
+from cnnviz_cli.render.figures import Single, pictured, scale_of
+from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.photograph import Stage
+from cnnviz_cli.render.scaling import explanation
+from cnnviz_cli.render.typeset import (
+    ALERT,
+    INK,
+    QUIET,
+    Line,
+    elide,
+    flow,
+    font,
+    leading,
+    length,
+    percent,
+    prose,
+    set_lines,
+)
+
+SECTION, TYPE, SMALL = 18, 14, 12
+GAP = 24
+EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
+
+
+def headed(title: str, words: str, picture: Image.Image, width: int) -> Image.Image:
+    """A picture under a title and a remark."""
+    head = set_lines([Line(elide(title, SECTION, width), SECTION), Line(elide(words, TYPE, width), TYPE, QUIET)], width)
+    return stack([head, picture], GAP // 3)
+
+
+def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Image.Image:
+    """A label, a probability and a bar for each class; the classes in `targets` are darker."""
+    pitch = leading(TYPE) + 30
+    block = blank(width, pitch * len(predictions))
+    pen = ImageDraw.Draw(block)
+    for number, prediction in enumerate(predictions):
+        top = number * pitch
+        chance = percent(prediction.probability)
+        label = elide(prediction.label, TYPE + 2, width - length(chance, TYPE + 2) - TYPE)
+        pen.text((0, top + TYPE + 2), label, fill=INK, font=font(TYPE + 2), anchor="ls")
+        pen.text((width, top + TYPE + 2), chance, fill=INK, font=font(TYPE + 2), anchor="rs")
+        bar = top + leading(TYPE) + 5
+        pen.rectangle((0, bar, width - 1, bar + 9), fill=TRACK)
+        reach = round(prediction.probability * width)
+        if reach:
+            fill = EXPLAINED if prediction.label in targets else OTHER
+            pen.rectangle((0, bar, reach - 1, bar + 9), fill=fill)
+    return block
+
+
+def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Image.Image:
+    """One map in its place, with its class above and its scale below."""
+    chance = "" if named.probability is None or not named.target else "   " + percent(named.probability)
+    title = elide(named.target or named.title, SECTION, width - length(chance, SECTION)) + chance
+    facts = flow([named.title if named.target else "", named.layer], TYPE, width)[:1] or [""]
+    head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
+    bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL)
+    note = named.note or explanation(panel)
+    lines = [Line(text, SMALL, ALERT) for text in prose(note, SMALL, width)]
+    if bar is None and not lines:
+        lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
+    below = [bar] if bar else []
+    if lines:
+        below.append(set_lines(lines, width))
+    return stack([head, pictured(panel, stage, look), *below], GAP // 3)

@@ -1,0 +1,107 @@
+"""Sections of the overview that go through layers, a row each: projections, feature maps, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.panels import Filters, Mosaic, Projections
+from cnnviz_cli.render.blocks import beside, blank, stack
+from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.mosaic import MARGIN, filters, is_flat, remark
+from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
+from cnnviz_cli.render.palettes import table
+from cnnviz_cli.render.photograph import chequer, coloured
+from cnnviz_cli.render.projections import extent, pair, titled
+from cnnviz_cli.render.scaling import explanation, stretched
+from cnnviz_cli.render.typeset import ALERT, QUIET, Line, elide, prose, set_lines
+
+ASIDE = 170
+"""Width of the column that names layers."""
+
+MOST_PAIRS, MOST_MAPS = 6, 8
+
+
+def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int) -> Image.Image:
+    """The strongest feature maps of each layer, projected, beside their patches."""
+    rows = []
+    for row in panel.rows:
+        total = len(np.asarray(row.channels))
+        count = min(total, MOST_PAIRS)
+        tile = min(168, ((width - ASIDE + GAP) // max(4, count) - GAP - 2) // 2)
+        pairs = beside([pair(row, number, seen, tile) for number in range(count)], GAP)
+        more = f"; {count} of {total} maps" if count < total else ""
+        rows.append(beside([_aside(row.layer, extent(row, seen) + more), pairs], 0))
+    words = (
+        "The strongest feature maps of each layer: the map projected back to pixels (mid-grey is zero, each on its own "
+        "scale), and the patch that caused its peak; above them the channel and its peak activation."
+    )
+    return _section(named.title, words, named.note or explanation(panel), rows, width)
+
+
+def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Image.Image]:
+    """Feature maps: one section for each title, a row for each layer."""
+    sections: dict[str, list[tuple[Mosaic, Caption]]] = {}
+    for panel, named in entries:
+        sections.setdefault(named.title, []).append((panel, named))
+    blocks = []
+    for title, members in sections.items():
+        words = (
+            f"Each map from its own minimum to its own maximum; above it the channel and its {members[0][0].ranked_by}."
+        )
+        notes = [named.note or explanation(panel) for panel, named in members]
+        rows = [_mosaic_row(panel, named, look, width) for panel, named in members]
+        blocks.append(_section(title, words, next(filter(None, notes), ""), rows, width))
+    return blocks
+
+
+def filter_sheet(panel: Filters, named: Caption, look: Look) -> Image.Image:
+    """The kernels' own sheet without its margin."""
+    sheet = filters(panel, named, look).convert("RGB")
+    return sheet.crop((MARGIN, MARGIN, sheet.width - MARGIN, sheet.height - MARGIN))
+
+
+def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int) -> Image.Image:
+    tile = (width - ASIDE - MOST_MAPS * SMALL) // (MOST_MAPS + 1)
+    maps = np.asarray(panel.values)[:MOST_MAPS]
+    channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)
+    average = np.asarray(panel.average)[0]
+    tiles = [titled(_tile(average, tile, look), "channel mean")]
+    tiles += [
+        titled(_tile(values, tile, look), f"#{int(channels[number])}", remark(values, float(strengths[number])))
+        for number, values in enumerate(maps)
+    ]
+    words = f"{len(maps)} of {panel.total} maps of {average.shape[1]} x {average.shape[0]}"
+    return beside([_aside(named.layer, words), beside(tiles, SMALL)], 0)
+
+
+def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
+    """One map at a given size: small ones in sharp cells, large ones resampled; flat ones grey."""
+    height, width = values.shape
+    longest = max(width, height)
+    size = (max(1, round(tile * width / longest)), max(1, round(tile * height / longest)))
+    if is_flat(values):
+        return Image.new("RGB", size, "#cccccc")
+    if not np.isfinite(values).all():
+        return chequer(size, TYPE)
+    level = Image.fromarray(np.rint(stretched(values) * 255).astype(np.uint8))
+    how = Image.Resampling.NEAREST if longest * 2 < tile else Image.Resampling.BICUBIC
+    return coloured(level, table(look.palette)).resize(size, how)
+
+
+def _aside(name: str, words: str) -> Image.Image:
+    """A layer's name and a remark, level with the pictures of its row."""
+    lines = [Line(elide(name, TYPE + 1, ASIDE - GAP, middle=True), TYPE + 1)]
+    lines += [Line(text, SMALL, QUIET) for text in prose(words, SMALL, ASIDE - GAP)]
+    return stack([blank(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
+
+
+def _section(title: str, words: str, note: str, rows: list[Image.Image], width: int) -> Image.Image:
+    lines = [Line(elide(title, SECTION, width), SECTION)]
+    lines += [Line(text, TYPE, QUIET) for text in prose(words, TYPE, width)]
+    lines += [Line(text, TYPE, ALERT) for text in prose(note, TYPE, width)]
+    return stack([set_lines(lines, width), *rows], 2 * GAP // 3)

@@ -1,0 +1,167 @@
+"""Drawing on the photograph itself: the part the network saw, and evidence laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.render.blocks import hatching, no_data
+from cnnviz_cli.render.look import Look
+from cnnviz_cli.render.palettes import Bytes, table
+from cnnviz_cli.render.scaling import finite, pixels_of, place
+
+READABLE = 288
+"""Photographs whose longer side is below this many pixels are enlarged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A photograph at the size in which it is drawn.
+
+    Attributes:
+        photo: RGB.
+        view: where the network's input lies in it.
+        factor: how many times it was enlarged.
+        unit: the size of the type beside it, in pixels.
+    """
+
+    photo: Image.Image
+    view: View
+    factor: int
+    unit: int
+
+    @property
+    def seen(self) -> tuple[int, int, int, int]:
+        """The pixels that the network saw: left, top, right, bottom."""
+        return pixels_of(self.view.box, self.photo.size)
+
+
+def staged(photo: Image.Image, view: View) -> Stage:
+    """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it."""
+    width, height = photo.size
+    factor = max(1, -(-READABLE // max(width, height)))
+    if factor > 1:
+        photo = photo.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+        view = scaled(view, factor)
+    # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
+    measure = min(max(photo.size), 3 * min(photo.size))
+    return Stage(photo, view, factor, max(14, round(measure / 64)))
+
+
+def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int) -> Stage:
+    """The photograph made to fit into width x height, for a sheet."""
+    ratio = min(width / photo.width, height / photo.height)
+    size = max(1, round(photo.width * ratio)), max(1, round(photo.height * ratio))
+    left, top, right, bottom = view.box
+    across, down = size[0] / photo.width, size[1] / photo.height
+    box = (left * across, top * down, right * across, bottom * down)
+    how = Image.Resampling.LANCZOS if ratio < 1 else Image.Resampling.BICUBIC
+    return Stage(photo.resize(size, how, reducing_gap=2.0), View(size, view.size, box), 1, unit)
+
+
+def scaled(view: View, factor: int) -> View:
+    """The same view of a photograph enlarged by a factor."""
+    left, top, right, bottom = view.box
+    box = (left * factor, top * factor, right * factor, bottom * factor)
+    return View((view.photo[0] * factor, view.photo[1] * factor), view.size, box)
+
+
+def marked(stage: Stage) -> Image.Image:
+    """The photograph with what the network never saw drained of colour, faded and hatched."""
+    if stage.view.whole:
+        return stage.photo.copy()
+    ghost = stage.photo.convert("L").point([round(172 + 0.28 * value) for value in range(256)])
+    ghost.paste(196, mask=hatching(ghost.size, stage.unit))
+    sheet = ghost.convert("RGB")
+    sheet.paste(stage.photo.crop(stage.seen), stage.seen[:2])
+    return outlined(sheet, stage)
+
+
+def outlined(sheet: Image.Image, stage: Stage) -> Image.Image:
+    """The edge of the network's input drawn in place: a light line within a dark one, to show on any ground."""
+    if not stage.view.whole:
+        left, top, right, bottom = stage.seen
+        line = max(1, round(stage.unit / 15))
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline="#ffffff", width=line)
+        pen.rectangle(
+            (left - 2 * line, top - 2 * line, right - 1 + 2 * line, bottom - 1 + 2 * line),
+            outline="#3a3f47",
+            width=line,
+        )
+    return sheet
+
+
+def opacity(alpha: float) -> NDArray[np.float64]:
+    """(256,) opacity by level: a smooth step from nothing at zero to `alpha` at nine tenths.
+
+    A straight line would veil the whole picture with the palette's dark end, and leave strong evidence pale.
+    """
+    step = np.minimum(1, np.arange(256) / 255 / 0.9)
+    shares: NDArray[np.float64] = alpha * step * step * (3 - 2 * step)
+    return shares
+
+
+def overlaid(stage: Stage, values: NDArray[Any], top: float, look: Look) -> Image.Image:
+    """Evidence (h, w) over the photograph; `top` is the value drawn strongest.
+
+    Under the evidence the photograph loses its own colours, so that every hue is the palette's.
+    """
+    sheet = marked(stage)
+    seen = stage.photo.crop(stage.seen)
+    shares = place(finite(values) / np.float32(top), stage.view.box, stage.photo.size)
+    level = Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8))
+    drained = level.point([min(255, 2 * value) for value in range(256)])
+    under = Image.composite(seen.convert("L").convert("RGB"), seen, drained)
+    weight = level.point([round(255 * share) for share in opacity(look.alpha)])
+    mixed = Image.composite(coloured(level, table(look.palette)), under, weight)
+    sheet.paste(mixed, stage.seen[:2])
+    return blots(sheet, stage, values)
+
+
+def alone(stage: Stage, shares: Sequence[NDArray[Any]], colours: Bytes | None, raw: NDArray[Any]) -> Image.Image:
+    """A map, or a picture of three, opaque in its place, the rest of the photograph's frame marked as no data.
+
+    Args:
+        shares: one (h, w) map to be looked up in `colours`, or three colour channels; 0 to 1, clipped.
+        raw: (c, h, w) the values, for what of them is not finite.
+    """
+    size = stage.photo.size
+    sheet = Image.new("RGB", size) if stage.view.whole else no_data(size, stage.unit)
+    steps = 255 if colours is None else len(colours) - 1
+    planes = [
+        Image.fromarray(np.rint(place(finite(plane), stage.view.box, size).clip(0, 1) * steps).astype(np.uint8))
+        for plane in shares
+    ]
+    picture = Image.merge("RGB", planes) if colours is None else coloured(planes[0], colours)
+    sheet.paste(picture, stage.seen[:2])
+    return outlined(blots(sheet, stage, raw.max(0)), stage)
+
+
+def blots(sheet: Image.Image, stage: Stage, values: NDArray[Any]) -> Image.Image:
+    """A glaring chequer over the cells whose values are not finite."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        mask = place(bad.astype(np.float32), stage.view.box, stage.photo.size, nearest=True) > 0.5
+        sheet.paste(chequer((mask.shape[1], mask.shape[0]), stage.unit), stage.seen[:2], Image.fromarray(mask))
+    return sheet
+
+
+def chequer(size: tuple[int, int], unit: int) -> Image.Image:
+    """Magenta and white squares."""
+    side = max(3, unit // 2)
+    odd = (np.arange(size[1])[:, None] // side + np.arange(size[0]) // side) % 2
+    return Image.fromarray(np.array([[255, 255, 255], [200, 0, 130]], np.uint8)[odd])
+
+
+def coloured(level: Image.Image, colours: Bytes) -> Image.Image:
+    """Level numbers (mode L) looked up in a table."""
+    indexed = level.copy()
+    indexed.putpalette(np.ascontiguousarray(colours).tobytes())
+    return indexed.convert("RGB")

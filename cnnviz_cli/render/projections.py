@@ -1,0 +1,128 @@
+"""Projections beside the patches that caused them, layers from low to high: Zeiler & Fergus, 2013, figure 2."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cnnviz_cli.core.panels import ProjectionRow, Projections
+from cnnviz_cli.render.blocks import beside, blank, framed, no_data, stack
+from cnnviz_cli.render.figures import caption_lines
+from cnnviz_cli.render.look import Caption
+from cnnviz_cli.render.numerals import short
+from cnnviz_cli.render.photograph import chequer
+from cnnviz_cli.render.scaling import finite, pixels_of, top_of
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, font, leading, legible, length, prose, set_lines
+
+TYPE = 14
+SMALL = 12
+TILE = 128
+MOST = 5
+"""Pairs that stand next to each other; more go to a further line."""
+
+CONVENTION = (
+    "left of each pair the projection, right the patch of the input that caused the map's peak",
+    "mid-grey is zero, each projection on its own scale (99.5th percentile of its magnitudes)",
+    "in each title the channel and its peak activation",
+)
+
+
+def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Image.Image:
+    """A block for each layer: its name, what one position sees, and its pairs."""
+    rows = [_block(row, seen) for row in panel.rows]
+    width = max(30 * TYPE, *(row.width for row in rows))
+    heading = Caption(
+        caption.title, "", caption.target, caption.probability, caption.model, caption.source, caption.note
+    )
+    head = set_lines(caption_lines(heading, panel, width, TYPE), width)
+    foot = set_lines([Line(text, SMALL, QUIET) for text in flow(CONVENTION, SMALL, width)], width)
+    return framed(stack([head, *rows, foot], TYPE), TYPE)
+
+
+def extent(row: ProjectionRow, seen: Image.Image) -> str:
+    """What one position of a layer sees, in words, as far as the patches tell."""
+    (across, whole_width), (down, whole_height) = _measured(row, seen)
+    if across >= seen.width and down >= seen.height:
+        return "each position sees the whole input"
+    bound = "" if whole_width and whole_height else "at least "
+    return f"each position sees {bound}{across:.0f} x {down:.0f} pixels of {seen.width} x {seen.height}"
+
+
+def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:
+    """Width and height of a receptive field; where every patch is cut in one direction, fields are taken as square."""
+    (across, whole_width), (down, whole_height) = _measured(row, seen)
+    if across >= seen.width and down >= seen.height:
+        return across, down
+    return (across if whole_width else max(across, down)), (down if whole_height else max(across, down))
+
+
+def _measured(row: ProjectionRow, seen: Image.Image) -> tuple[tuple[float, bool], tuple[float, bool]]:
+    """For width and for height: the longest patch, and whether one was not cut by the border."""
+    boxes = np.asarray(row.boxes, dtype=float)
+    answers = []
+    for first, last, limit in ((0, 2, seen.width), (1, 3, seen.height)):
+        whole = (boxes[:, first] > 0) & (boxes[:, last] < limit)
+        answers.append((float((boxes[:, last] - boxes[:, first]).max()), bool(whole.any())))
+    return answers[0], answers[1]
+
+
+def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image.Image:
+    """One projection beside its patch, at one scale, under a title; what a patch lacks at the border is hatched."""
+    left, top, right, bottom = (float(edge) for edge in np.asarray(row.boxes)[number])
+    box = (left, top, right, bottom)
+    across, down = frame_of(row, seen)
+    scale = tile / max(across, down)
+    cell = (max(1, round(across * scale)), max(1, round(down * scale)))
+    size = (min(cell[0], max(1, round((right - left) * scale))), min(cell[1], max(1, round((bottom - top) * scale))))
+    # A patch cut at the left or upper border fills the right or lower part of its frame.
+    corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
+    pictures = []
+    for source in (_grey_centred(row, number, box), seen.convert("RGB")):
+        picture = no_data(cell, TYPE)
+        picture.paste(source.resize(size, Image.Resampling.BICUBIC, box=box), corner)
+        pictures.append(picture)
+    values = np.asarray(row.values)[number]
+    if not np.isfinite(values).all():
+        pictures[0] = chequer(cell, TYPE)
+    couple = beside(pictures, 2)
+    return titled(couple, f"#{int(np.asarray(row.channels)[number])}", short(float(np.asarray(row.peaks)[number])))
+
+
+def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:
+    """A picture under a small title; the right text gives way where both do not fit."""
+    block = blank(picture.width, picture.height + SMALL + 6)
+    block.paste(picture, (0, SMALL + 6))
+    pen = ImageDraw.Draw(block)
+    name = elide(left, SMALL, picture.width)
+    pen.text((0, SMALL), name, fill=INK, font=font(SMALL), anchor="ls")
+    if length(name, SMALL) + 6 + length(right, SMALL) <= picture.width:
+        pen.text((picture.width, SMALL), right, fill=QUIET, font=font(SMALL), anchor="rs")
+    return block
+
+
+def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, float, float]) -> Image.Image:
+    """The projection as RGB, mid-grey at zero; its scale is that of the patch."""
+    values = finite(np.asarray(row.values)[number])
+    left, top, right, bottom = pixels_of(box, (values.shape[2], values.shape[1]))
+    limit, _ = top_of(values[:, top:bottom, left:right])
+    shares = (values / np.float32(limit)).clip(-1, 1)
+    return Image.fromarray(np.rint(128 + 127 * shares).astype(np.uint8).transpose(1, 2, 0).copy())
+
+
+def _block(row: ProjectionRow, seen: Image.Image) -> Image.Image:
+    count = len(np.asarray(row.channels))
+    lines = -(-count // MOST)
+    across = -(-count // lines)
+    pairs = [pair(row, number, seen, TILE) for number in range(count)]
+    grid = stack([beside(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2)
+    width = max(grid.width, 30 * TYPE)
+    name = elide(row.layer, TYPE, width)
+    head = set_lines([Line(name, TYPE, INK)], width)
+    words = legible(extent(row, seen))
+    room = width - length(name, TYPE) - TYPE
+    if length(words, SMALL) <= room:
+        pen = ImageDraw.Draw(head)
+        pen.text((length(name, TYPE) + TYPE, TYPE), words, fill=QUIET, font=font(SMALL), anchor="ls")
+        return stack([head, grid], leading(SMALL) // 4)
+    below = set_lines([Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)], width)
+    return stack([head, below, grid], leading(SMALL) // 4)

@@ -1,0 +1,136 @@
+"""From raw maps to the range in which they are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.panels import (
+    Filters,
+    Heatmap,
+    Mosaic,
+    Panel,
+    PixelMap,
+    Projections,
+    SignedMap,
+    SignedPicture,
+    State,
+)
+
+Floats = NDArray[np.float32]
+
+PERCENTILE = 99.5
+"""Share of the pixels that the scale of a heavy-tailed map covers; the rest is drawn as its end."""
+
+
+def _parts(panel: Panel) -> list[NDArray[Any]]:
+    """The arrays that the picture shows, each with a scale of its own."""
+    if isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture):
+        return [np.asarray(panel.values)]
+    if isinstance(panel, Mosaic):
+        return [*np.asarray(panel.values), np.asarray(panel.average)]
+    if isinstance(panel, Projections):
+        return [projection for row in panel.rows for projection in np.asarray(row.values)]
+    if isinstance(panel, Filters):
+        return list(np.asarray(panel.values))
+    raise TypeError(f"no picture is known for {type(panel).__name__}")
+
+
+def state_of(panel: Panel) -> State:
+    """Whether a picked panel can be read; of several maps, whether any can."""
+    parts = [part for part in _parts(panel) if part.size]
+    if not all(np.isfinite(part).all() for part in parts):
+        return "nonfinite"
+    if isinstance(panel, Heatmap) and panel.peak is not None and float(panel.peak) <= 0:
+        return "negative"
+    return "flat" if all(part.min() == part.max() for part in parts) else "ok"
+
+
+def range_of(panel: Panel) -> tuple[float, float] | None:
+    """Lowest and highest raw value of a picked panel; None if it is not finite or holds several maps."""
+    if not isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture) or state_of(panel) == "nonfinite":
+        return None
+    values = np.asarray(panel.values)
+    return float(values.min()), float(values.max())
+
+
+def explanation(panel: Panel) -> str:
+    """One sentence about a panel that cannot be read; empty if it can."""
+    state = state_of(panel)
+    if state == "nonfinite":
+        return "Some values are not finite (NaN or infinity); they are drawn as a chequered pattern."
+    if state == "negative":
+        return "Nothing speaks for this class here: before its rectifier the map is nowhere above zero."
+    if state == "flat":
+        bounds = range_of(panel)
+        if bounds is None:
+            return "Every map is constant: there is nothing to see."
+        return f"The map is {bounds[0]:.3g} everywhere: it points to no place."
+    return ""
+
+
+def finite(values: NDArray[Any]) -> Floats:
+    """A float32 copy in which what is not finite is zero."""
+    return np.where(np.isfinite(values), values, 0).astype(np.float32)
+
+
+def top_of(values: NDArray[Any]) -> tuple[float, bool]:
+    """The magnitude that ends the scale of a heavy-tailed map, and whether some values lie beyond it.
+
+    It is the 99.5th percentile of the magnitudes; their maximum if the percentile is zero; 1 if all are zero.
+    """
+    magnitudes = np.abs(finite(values)).ravel()
+    highest = float(magnitudes.max(initial=0))
+    index = int(np.ceil(PERCENTILE / 100 * magnitudes.size)) - 1
+    robust = float(np.partition(magnitudes, index)[index]) if magnitudes.size else 0.0
+    if 0 < robust < highest:
+        return robust, True
+    return highest or 1.0, False
+
+
+def stretched(values: NDArray[Any]) -> Floats:
+    """[min, max] stretched to [0, 1] over the last two axes; zeros where they are equal."""
+    exact = finite(values).astype(np.float64)  # float32 would overflow in max - min
+    low = exact.min((-2, -1), keepdims=True)
+    spread = exact.max((-2, -1), keepdims=True) - low
+    shares: Floats = ((exact - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    return shares
+
+
+def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels of a picture whose centres lie in a box, at least one: left, top, right, bottom."""
+
+    def span(start: float, stop: float, limit: int) -> tuple[int, int]:
+        first = min(max(int(np.ceil(start - 0.5)), 0), limit - 1)
+        return first, max(first + 1, min(int(np.ceil(stop - 0.5)), limit))
+
+    left, right = span(box[0], box[2], size[0])
+    top, bottom = span(box[1], box[3], size[1])
+    return left, top, right, bottom
+
+
+def place(values: Floats, box: Box, size: tuple[int, int], *, nearest: bool = False) -> Floats:
+    """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of the picture's pixels.
+
+    Bilinear between cell centres and constant beyond the outer ones, which is what align_corners=False means.
+
+    Returns:
+        The part over `pixels_of(box, size)`.
+    """
+    left, top, right, bottom = pixels_of(box, size)
+    height, width = values.shape
+    across, down = width / (box[2] - box[0]), height / (box[3] - box[1])
+    # One repeated cell all round: a pixel on the edge may reach beyond the map, which Pillow would refuse.
+    padded = Image.fromarray(np.pad(values, 1, mode="edge"))
+    source = (
+        max(0.0, 1 + (left - box[0]) * across),
+        max(0.0, 1 + (top - box[1]) * down),
+        min(width + 2.0, 1 + (right - box[0]) * across),
+        min(height + 2.0, 1 + (bottom - box[1]) * down),
+    )
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    return np.asarray(padded.resize((right - left, bottom - top), how, box=source))

@@ -1,0 +1,140 @@
+"""Text: what the font can show, how long it is, and blocks of lines that never leave their width."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, cast
+
+from PIL import Image, ImageDraw, ImageFont
+
+from cnnviz_cli.core.text import visible
+
+PAPER = "#ffffff"
+INK = "#1b1e23"
+QUIET = "#5c626b"
+ALERT = "#a33b00"
+RULE = "#cfd4da"
+
+Mode = Literal["RGB", "L"]
+
+# The font that comes with Pillow (Aileron, cut down) has these beside ASCII, and no other.
+_DRAWABLE = set(map(chr, range(0x20, 0x7F))) | set("©«°±´·»‘’“”…‹›⁄™")
+_SPELT = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "×": "x",
+        "÷": "/",
+        "≤": "<=",
+        "≥": ">=",
+        "\u00a0": " ",
+        "µ": "u",
+        "æ": "ae",
+        "Æ": "AE",
+    }
+    | {"œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ß": "ss", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text."""
+
+    text: str
+    size: int
+    colour: str = INK
+
+
+@lru_cache(maxsize=128)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The built-in font at `size` pixels an em."""
+    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))
+
+
+@lru_cache(maxsize=4096)
+def legible(text: str) -> str:
+    """`text` in characters that the font has: accents dropped, other scripts and controls written as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spelt(char) for char in unicodedata.normalize("NFC", visible(text)).translate(_SPELT))
+
+
+def _spelt(char: str) -> str:
+    if char in _DRAWABLE:
+        return char
+    parts = [part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part)]
+    if parts and all(part in _DRAWABLE for part in parts):
+        return "".join(parts)
+    return char.encode("unicode_escape").decode("ascii")
+
+
+@lru_cache(maxsize=4096)
+def length(text: str, size: int) -> float:
+    """Width in pixels of a legible text."""
+    return font(size).getlength(text)
+
+
+def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
+    """`text`, legible, at most `width` pixels wide: the end (or the middle) gives way to an ellipsis."""
+    text = legible(text)
+    if length(text, size) <= width:
+        return text
+    shortest, longest = 0, len(text)
+    while shortest < longest:
+        kept = (shortest + longest + 1) // 2
+        if length(_cut(text, kept, middle), size) <= width:
+            shortest = kept
+        else:
+            longest = kept - 1
+    return _cut(text, shortest, middle) if shortest or length("…", size) <= width else ""
+
+
+def _cut(text: str, kept: int, middle: bool) -> str:
+    head = (kept + 1) // 2 if middle else kept
+    return text[:head].rstrip() + "…" + text[len(text) - (kept - head) :].lstrip()
+
+
+def flow(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:
+    """The pieces joined, broken into lines between pieces where they do not fit; a long piece loses its middle."""
+    lines: list[str] = []
+    for piece in filter(None, pieces):
+        fitted = elide(piece, size, width, middle=True)
+        if lines and length(lines[-1] + joint + fitted, size) <= width:
+            lines[-1] += joint + fitted
+        else:
+            lines.append(fitted)
+    return lines
+
+
+def prose(text: str, size: int, width: float) -> list[str]:
+    """A sentence broken into lines at its spaces."""
+    return flow(legible(text).split(), size, width, joint=" ")
+
+
+def leading(size: int) -> int:
+    """Height of a line of text."""
+    return round(size * 1.36)
+
+
+def set_lines(lines: Sequence[Line], width: int, mode: Mode = "RGB") -> Image.Image:
+    """The lines under each other, flush left, on paper."""
+    block = Image.new(mode, (width, sum(leading(line.size) for line in lines)), PAPER)
+    pen = ImageDraw.Draw(block)
+    top = 0
+    for line in lines:
+        pen.text((0, top + line.size), line.text, fill=line.colour, font=font(line.size), anchor="ls")
+        top += leading(line.size)
+    return block
+
+
+def percent(probability: float) -> str:
+    """0.394 as ``39.4 %``."""
+    if 0 < probability < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= probability < 1:
+        return "> 99.9 %"
+    return f"{100 * probability:.1f} %"
