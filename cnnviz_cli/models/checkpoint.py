@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -72,15 +73,24 @@ def _pickled(path: Path) -> Any:
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
-        if "weights_only" in str(error) or "Weights only" in str(error):
-            what = f"'{_shown(path)}' was refused: it is more than tensors, and loading it would run code from it"
-            fix = (
-                "If you trust where it comes from, convert it once, elsewhere:\n"
-                f"  import torch; net = torch.load('{_shown(path)}', weights_only=False)\n"
-                "  torch.save(net.state_dict() if hasattr(net, 'state_dict') else net['state_dict'], 'weights.pth')"
-            )
-            raise ModelError(what, where="--weights", fix=fix) from error
+        if _wants_code(str(error)):
+            raise _refused(path) from error
         raise _broken(path, error) from error
+
+
+def _wants_code(message: str) -> bool:
+    """Whether torch refused a file for what it would run or build; it has one exception for all, and many words."""
+    return any(mark in message for mark in ("GLOBAL", "Can only", "reduce", "``weights_only=True``"))
+
+
+def _refused(path: Path) -> ModelError:
+    what = f"'{_shown(path)}' was refused: it holds more than tensors, and loading it would run code from the file"
+    fix = (
+        "If you trust its author, convert it once where its code is installed:\n"
+        f"  net = torch.load('{_shown(path)}', weights_only=False)\n"
+        "  torch.save(net.state_dict(), 'weights.pth')  # of a checkpoint: torch.save(net['state_dict'], ...)"
+    )
+    return ModelError(what, where="--weights", fix=fix)
 
 
 def _safetensors(path: Path) -> Any:
@@ -100,8 +110,9 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
 
 
 def _broken(path: Path, error: Exception) -> ModelError:
-    said = visible(str(error).strip().partition("\n")[0], 200) or type(error).__name__
-    what = f"'{_shown(path)}' is not a weights file, or is damaged: {said}"
+    # torch's advice on unpickling runs to a page and is about loading without care.
+    said = "" if isinstance(error, UnpicklingError) else visible(str(error).strip().partition("\n")[0], 200)
+    what = f"'{_shown(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
     return ModelError(what, where="--weights", fix="Copy or download the file again.")
 
 

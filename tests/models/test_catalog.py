@@ -1,0 +1,142 @@
+"""The catalogue agrees with torchvision, and answers without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torchvision
+
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.models import catalog
+from cnnviz_cli.models.spec import File, Published, Random, check_weights, parse_weights
+
+
+def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:
+    code = (
+        "import sys; from cnnviz_cli.models import catalog, spec; catalog.check_model('vgg16'); "
+        "spec.check_weights('vgg16', 'random:3'); catalog.find_classes('cat'); "
+        "print([m for m in ('torch', 'torchvision', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_models_are_the_bundled_one_and_torchvisions_classifiers() -> None:
+    registered = torchvision.models.list_models(module=torchvision.models)
+    assert len(registered) == 80
+    assert catalog.model_names() == ("efficientnet_lite0", *registered)
+
+
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+def test_the_facts_are_torchvisions(name: str) -> None:
+    published = torchvision.models.get_model_weights(name)
+    facts = catalog.model_facts(name)
+    classifying = [entry for entry in published if entry.meta["categories"]]
+    assert catalog.weights_of(name) == tuple(entry.name for entry in classifying)
+    assert facts.default.name == published.DEFAULT.name
+    for entry, fact in zip(classifying, facts.weights, strict=True):
+        assert entry.transforms().crop_size == [fact.input_size]
+        assert entry.meta["num_params"] == fact.parameters
+        assert entry.meta["_metrics"]["ImageNet-1K"]["acc@1"] == fact.acc1
+        assert entry.meta["_file_size"] == fact.megabytes
+
+
+def test_only_vgg16s_weights_without_a_classifier_are_left_out() -> None:
+    left_out = {
+        (name, entry.name)
+        for name in torchvision.models.list_models(module=torchvision.models)
+        for entry in torchvision.models.get_model_weights(name)
+        if entry.name not in catalog.weights_of(name)
+    }
+    assert left_out == {("vgg16", "IMAGENET1K_FEATURES")}
+
+
+def test_the_labels_are_torchvisions() -> None:
+    for name in ("resnet50", "vit_h_14", "regnet_y_128gf"):
+        for entry in torchvision.models.get_model_weights(name):
+            assert catalog.imagenet_labels() == tuple(entry.meta["categories"])
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no model 'resnet5O'") as caught:
+        catalog.check_model("resnet5O")
+    assert "'resnet50'" in caught.value.fix
+    with pytest.raises(UsageError) as caught:
+        catalog.check_model("\x1b[31m")
+    assert "\x1b" not in caught.value.what
+    assert "cnnviz models" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("tiger cat", [(282, "tiger cat")]),
+        ("TABBY", [(281, "tabby")]),
+        ("tabby*", [(281, "tabby")]),
+        ("espress?", [(967, "espresso")]),
+        ("nothing of this kind", []),
+    ],
+)
+def test_classes_are_found_by_substring_or_glob(query: str, found: list[tuple[int, str]]) -> None:
+    assert catalog.find_classes(query) == found
+
+
+def test_a_substring_finds_every_class_that_holds_it() -> None:
+    names = [name for _, name in catalog.find_classes("cat")]
+    assert {"tiger cat", "Persian cat", "catamaran"} <= set(names)
+    assert all("cat" in name.casefold() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "meaning"),
+    [
+        ("resnet50", "DEFAULT", Published("IMAGENET1K_V2")),
+        ("resnet50", "imagenet1k_v1", Published("IMAGENET1K_V1")),
+        ("efficientnet_lite0", "DEFAULT", Published("BUNDLED")),
+        ("efficientnet_lite0", "bundled", Published("BUNDLED")),
+        ("vgg16", "none", Random(0)),
+        ("vgg16", "random:9223372036854775807", Random(2**63 - 1)),
+    ],
+)
+def test_what_weights_mean(model: str, spec: str, meaning: object) -> None:
+    assert parse_weights(model, spec) == meaning
+
+
+def test_a_file_of_weights_is_known_by_its_ending(tmp_path: Path) -> None:
+    for name in ("a.pth", "b.PT", "c.safetensors"):
+        path = tmp_path / name
+        path.touch()
+        assert parse_weights("vgg16", str(path)) == File(path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "mends"),
+    [
+        ("IMAGENET1K_V3", "There are no weights 'IMAGENET1K_V3' for resnet50", "'IMAGENET1K_V1'"),
+        ("", "There are no weights ''", "random:SEED"),
+        ("random:", "needs a whole number", "random:0"),
+        ("random:-1", "needs a whole number", "random:0"),
+        ("random:1e3", "needs a whole number", "random:0"),
+        ("random:9223372036854775808", "needs a whole number", "random:0"),
+        ("random:" + "9" * 5000, "needs a whole number", "random:0"),
+        ("random:٣", "needs a whole number", "random:0"),
+        ("weights/net.ckpt", "must end in .pth, .pt, .safetensors", "Rename"),
+    ],
+)
+def test_impossible_weights(spec: str, said: str, mends: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_weights("resnet50", spec)
+    assert said in caught.value.what
+    assert mends in caught.value.fix
+    assert len(caught.value.what) < 200
+
+
+def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="There is no file"):
+        check_weights("resnet50", str(tmp_path / "none.pth"))
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(ModelError, match="is not a file"):
+        check_weights("resnet50", str(tmp_path / "folder.pth"))
