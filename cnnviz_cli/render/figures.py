@@ -88,33 +88,35 @@ def translucent(colours: Bytes, alpha: float) -> Bytes:
 
 
 def scale_of(panel: Single, look: Look, width: int, unit: int) -> tuple[Image.Image | None, str]:
-    """The colour bar of a panel, and what its numbers are."""
+    """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
-    size = f"map of {raw.shape[-1]} x {raw.shape[-2]}"
+    kind = "picture" if isinstance(panel, SignedPicture) else "map"
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
+    if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
+        return None, f"{size}, {short(float(raw.max()))} everywhere; no colour is laid over the photograph"
+    if not finite(raw).any():
+        return None, f"{size}, 0 everywhere"
+    colours, labels, words = _scale(panel, raw, look)
+    return colour_bar(colours, labels, width, unit), f"{size}, {words}"
+
+
+def _scale(panel: Single, raw: NDArray[Any], look: Look) -> tuple[Bytes, list[str], str]:
+    """Colours from low to high, the texts below them, and what they are."""
     if isinstance(panel, Heatmap):
-        if state_of(panel) in ("flat", "negative"):
-            return None, f"{size}, {short(float(raw.max()))} everywhere; no colour is laid over the photograph"
         top = peak_of(raw)
-        return colour_bar(
-            translucent(table(look.palette), look.alpha), ticks([0, top / 2, top]), width, unit
-        ), f"{size}, raw values; the colours over a light and over a dark ground"
+        words = "raw values; the colours over a light and over a dark ground"
+        return translucent(table(look.palette), look.alpha), ticks([0, top / 2, top]), words
     top, clipped = top_of(raw)
-    highest = short(float(np.abs(finite(raw)).max()))
+    largest = short(float(np.abs(finite(raw)).max()))
+    tail = f"; the bar ends at the 99.5th percentile, the largest is {largest}" if clipped else ""
     if isinstance(panel, PixelMap):
         labels = ticks([0, top / 2, top])
-        labels[-1] += " or more" if clipped else ""
-        words = f"{size}, raw values; the bar ends at the 99.5th percentile, the largest is {highest}"
-        bar = colour_bar(table(look.palette), labels, width, unit)
-        return bar, words if clipped else f"{size}, raw values"
-    labels = ticks([-top, 0, top])
-    if clipped:
-        labels = [f"{labels[0]} or less", labels[1], f"{labels[2]} or more"]
-    tail = f"; the bar ends at the 99.5th percentile of the magnitudes, the largest is {highest}" if clipped else ""
+        return table(look.palette), [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail
+    low, zero, high = ticks([-top, 0, top])
+    labels = [low + " or less" * clipped, zero, high + " or more" * clipped]
+    tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
     if isinstance(panel, SignedMap):
-        return colour_bar(table(look.signed_palette), labels, width, unit), f"{size}, raw values around zero{tail}"
-    words = (
-        f"picture of {raw.shape[-1]} x {raw.shape[-2]}, red, green and blue each around zero; mid-grey is zero{tail}"
-    )
-    return colour_bar(GREYS, labels, width, unit), words
+        return table(look.signed_palette), labels, "raw values around zero" + tail
+    return GREYS, labels, "red, green and blue each around zero; mid-grey is zero" + tail

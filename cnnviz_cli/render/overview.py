@@ -26,6 +26,7 @@ TALLEST = 400
 """No photograph on the sheet is higher."""
 
 MOST_COLUMNS = 6
+"""No row has more maps."""
 
 Maps = list[tuple[Single, Caption]]
 
@@ -85,21 +86,24 @@ def arranged(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
         The number of columns, the maps beside the photograph and its predictions, and the rows below. A group is
         broken over rows only where it has more maps than a row has places.
     """
-    lone = [group for group in groups if len(group) == 1]
-    columns = 3 if aspect > 1.25 else 4
-    if len(lone) == 2 == len(groups):
-        columns = 4
-    room = columns - 2
-    chosen = lone[:room] or [group for group in groups if len(group) <= room][:1]
-    first = [entry for group in chosen for entry in group]
+    columns = 3 if aspect > 1.25 else 4 if aspect > 0.8 else 5
+    everything = 2 + sum(map(len, groups))
+    if everything <= (4 if aspect > 0.8 else MOST_COLUMNS):  # then one row holds it all
+        columns = max(columns, everything)
+    # Narrower columns would leave a panorama a strip in which nothing can be seen.
+    most = columns if aspect > 2 else MOST_COLUMNS
+    first: Maps = []
+    placed: set[int] = set()
+    for number in sorted(range(len(groups)), key=lambda number: len(groups[number])):
+        if len(first) + len(groups[number]) <= columns - 2:
+            first += groups[number]
+            placed.add(number)
     runs: list[Maps] = []
-    for group in groups:
-        if any(group is taken for taken in chosen):
-            continue
+    for group in (group for number, group in enumerate(groups) if number not in placed):
         if runs and len(runs[-1]) + len(group) <= columns:
             runs[-1] = runs[-1] + group
         else:
-            runs += [group[start : start + MOST_COLUMNS] for start in range(0, len(group), MOST_COLUMNS)]
+            runs += [group[start : start + most] for start in range(0, len(group), most)]
     return columns, first, runs
 
 
