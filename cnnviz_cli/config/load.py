@@ -10,10 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from cnnviz_cli.config import yamlfile
 from cnnviz_cli.config.explain import Layer, explain
 from cnnviz_cli.config.names import PREFIX, Path_, field_at, flag, variables
 from cnnviz_cli.config.problems import Place, combined, mistakes
+from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES
@@ -86,6 +86,8 @@ def load_with_origins(
 def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:
     if config_file is None:
         return Layer({}, {}, {})
+    from cnnviz_cli.config import yamlfile  # PyYAML only where there is YAML: start-up counts
+
     try:
         document = yamlfile.read(config_file)
     except UsageError as error:
@@ -137,6 +139,8 @@ def _read_text(text: str, annotation: Any, name: str) -> Any:
     """A variable's text as a value for `annotation`; a repeatable setting takes ``[a, b]`` or one value."""
     if get_origin(annotation) is tuple:
         if text.lstrip().startswith("["):
+            from cnnviz_cli.config import yamlfile
+
             return yamlfile.parse(text, name)
         return [_scalar(text, get_args(annotation)[0])]
     return _scalar(text, annotation)
@@ -148,7 +152,7 @@ def _scalar(text: Any, annotation: Any) -> Any:
         return text
     if bool in _members(annotation) and text in ("0", "1"):
         return text == "1"
-    return yamlfile.resolve(text.strip())
+    return resolve(text.strip())
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

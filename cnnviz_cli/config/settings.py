@@ -8,16 +8,19 @@ from dataclasses import dataclass, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import Annotated, Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.core.method import FAMILIES, Family, Method, find, methods
-from cnnviz_cli.core.records import Json
 
-CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+if TYPE_CHECKING:
+    from cnnviz_cli.core.records import Json
+
+# defer_build: help needs the fields but not the validators, and start-up counts.
+CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ def _target(value: Any) -> str | int:
         if value < 0:
             raise PydanticCustomError("target", "must be at least 0 where it is a class index")
         return value
-    if not value.strip() or re.fullmatch(r"top0*", value.strip()):
-        raise PydanticCustomError("target", "must be topK with K of at least 1, a class index or a class name")
+    if not value.strip():
+        raise PydanticCustomError("target", "must be topK, a class index or a class name")
     return value.strip()
 
 
@@ -171,7 +174,7 @@ def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]
     sections: dict[str, Any] = {}
     for family in FAMILIES.values():
         section = _section_type(family, in_all=command == "all")
-        sections[family.name] = (section, Field(section(), description=family.summary))
+        sections[family.name] = (section, Field(default_factory=section, description=family.summary))
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
     made.command = command
     return made
@@ -181,9 +184,12 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
     panel = f"Options of {family.name}"
     names = tuple(m.name for m in methods(family.name))
     unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
-    selector: Any = Annotated[one_or_more(Literal[names]), unique, Flag(panel)]
+    selector: Any = Annotated[one_or_more(Literal[names]), unique, Flag(panel, "METHOD")]
     members: dict[str, Any] = {
-        family.selector: (selector, Field((family.default,), description=f"Methods to run. {_listing(family)}"))
+        family.selector: (
+            selector,
+            Field((family.default,), description="Methods to run, of those that cnnviz methods lists. Repeatable."),
+        )
     }
     for registered in methods(family.name):
         hints = get_type_hints(registered.options)
@@ -195,10 +201,6 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
                 Field(default, description=item.metadata["help"]),
             )
     return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED, __module__=__name__, **members)
-
-
-def _listing(family: Family) -> str:
-    return "One of: " + ", ".join(m.name for m in methods(family.name)) + ". Repeatable."
 
 
 def _bounded(annotation: Any, at_least: int | None, *, empty: bool) -> Any:

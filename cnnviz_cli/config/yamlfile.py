@@ -1,8 +1,7 @@
 """A strict reader of YAML: what a person wrote, or an error that names its line and column.
 
 PyYAML's events carry places, and nothing has been thrown away yet: its loader keeps the last of two equal keys and
-reads ``no`` as False, ``012`` as 10 and ``12:30:45`` as 45045. Plain scalars follow the core schema of YAML 1.2,
-except that a number does not start with a needless zero.
+reads ``no`` as False, ``012`` as 10 and ``12:30:45`` as 45045.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from yaml.events import (
 )
 
 from cnnviz_cli.config.problems import Place, combined, excerpt
+from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -40,11 +40,6 @@ DEPTH = 8
 Path_ = tuple[str | int, ...]
 
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
-_NULL = re.compile(r"|~|null|Null|NULL")
-_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
 
 @dataclass(slots=True)
@@ -106,21 +101,6 @@ def parse(text: str, name: str) -> Any:
         UsageError: as `read`.
     """
     return _Builder(text, name, Document(), mapping=False).build()
-
-
-def resolve(text: str) -> str | int | float | bool | None:
-    """The value of a plain scalar: null, a boolean, a number, or else text."""
-    if _NULL.fullmatch(text):
-        return None
-    if _BOOL.fullmatch(text):
-        return text[0] in "tT"
-    if _INT.fullmatch(text):
-        return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if text.lower() in _SPECIAL:
-        return float(_SPECIAL[text.lower()])
-    return text
 
 
 class _Builder:

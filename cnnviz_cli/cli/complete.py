@@ -1,0 +1,61 @@
+"""What the shell offers after TAB. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cnnviz_cli.core.method import methods
+
+Completion = Callable[[str], list[str]]
+
+
+def among(choices: Iterable[str]) -> Completion:
+    """A completion over fixed words."""
+    words = list(choices)
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of models."""
+    from cnnviz_cli.models.catalog import model_names
+
+    return [name for name in model_names() if name.startswith(incomplete)]
+
+
+def classes(incomplete: str) -> list[str]:
+    """``topK`` and class names."""
+    from cnnviz_cli.models.catalog import imagenet_labels
+
+    words = ("top1", "top3", "top5", *imagenet_labels())
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def method_names(incomplete: str) -> list[str]:
+    """Names of methods."""
+    return [m.name for m in methods() if m.name.startswith(incomplete)]
+
+
+def _palettes(incomplete: str) -> list[str]:
+    from cnnviz_cli.render.look import PALETTES
+
+    return among(PALETTES)(incomplete)
+
+
+def _signed_palettes(incomplete: str) -> list[str]:
+    from cnnviz_cli.render.look import SIGNED_PALETTES
+
+    return among(SIGNED_PALETTES)(incomplete)
+
+
+BY_SETTING: dict[tuple[str, ...], Completion] = {
+    ("model",): models,
+    ("target",): classes,
+    ("palette",): _palettes,
+    ("signed_palette",): _signed_palettes,
+    ("device",): among(("auto", "cpu", "cuda", "mps")),
+    ("weights",): among(("DEFAULT", "none", "random:0")),
+}

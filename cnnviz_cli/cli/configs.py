@@ -1,0 +1,90 @@
+"""config schema, check, show."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cnnviz_cli.cli.flags import CONFIG, with_settings
+from cnnviz_cli.cli.preflight import check
+from cnnviz_cli.config.load import Loaded, load_with_origins
+from cnnviz_cli.config.names import Path_, paths
+from cnnviz_cli.config.problems import combined, mistakes
+from cnnviz_cli.config.scalars import resolve
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.text import visible
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./*-]*")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Configuration files: their schema, a check, and what they come to.", no_args_is_help=True)
+    group.command("schema")(schema)
+    group.command("check")(check_files)
+    group.command("show", help=_SHOW)(with_settings("all", _show, [CONFIG]))
+    app.add_typer(group, name="config", rich_help_panel="Files")
+
+
+def schema(
+    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.", show_default=False)] = "config",
+) -> None:
+    """The JSON Schema of a configuration file, or of manifest.json."""
+    if of == "config":
+        from cnnviz_cli.config.schema import config_schema as made
+    else:
+        from cnnviz_cli.files.schemas import manifest_schema as made
+    print(json.dumps(made(), indent=2, ensure_ascii=False))
+
+
+def check_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)]) -> None:
+    """Check configuration files, whatever the environment says: every mistake with its line and column."""
+    problems: list[UsageError] = []
+    for file in files:
+        try:
+            check(load_with_origins("all", {}, file, {}))
+        except UsageError as error:
+            problems.extend(mistakes(error))
+        else:
+            print(f"{visible(str(file))}: ok")
+    if problems:
+        raise combined(problems)
+
+
+_SHOW = "The settings that a file, the environment and flags come to, as YAML, each with the place it came from."
+
+
+def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
+    loaded = load_with_origins("all", flags, given["config"], os.environ)
+    check(loaded)
+    section = ""
+    values = loaded.settings.model_dump(mode="json")
+    for path in paths(type(loaded.settings)):
+        if len(path) == 2 and path[0] != section:
+            section = path[0]
+            print(f"\n{section}:")
+        value = values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
+        line = f"{'  ' * (len(path) - 1)}{path[-1]}: {_yaml(value)}"
+        print(f"{line:<40}  # {_origin(loaded, path)}")
+
+
+def _origin(loaded: Loaded, path: Path_) -> str:
+    if path not in loaded.origins:
+        return "default"
+    kind, place = loaded.origins[path]
+    return visible(f"{kind} {place.where}")
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line, in YAML that this program reads back."""
+    if isinstance(value, list):
+        return f"[{', '.join(_yaml(item) for item in value)}]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and resolve(value) == value else json.dumps(value)
+    return json.dumps(value)

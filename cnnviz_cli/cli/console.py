@@ -1,0 +1,153 @@
+"""What a run says on standard error: a live bar on a terminal, plain lines elsewhere, little under ``-q``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.text import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+    from cnnviz_cli.core.records import ImageRecord
+    from cnnviz_cli.core.report import Reporter
+
+FEW = 20
+"""Up to so many images each gets a line of its own; of more, one every `PAUSE` seconds."""
+PAUSE = 5.0
+
+
+def reporter(*, quiet: bool) -> Reporter:
+    """The reporter that fits this process's standard error."""
+    if quiet:
+        return Quiet()
+    return Live() if sys.stderr.isatty() else Plain()
+
+
+class Quiet:
+    """Warnings and failures only."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        self._line(f"warning: {text}")
+
+    def begin(self, images: int) -> None:
+        pass
+
+    def done(self, record: ImageRecord) -> None:
+        if record.status == "failed":
+            self._line(f"failed: {record.source}: {record.error}")
+
+    def transfer(self, name: str, received: int, total: int | None) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def _line(self, text: str) -> None:
+        print(visible(text), file=sys.stderr, flush=True)
+
+
+class Plain(Quiet):
+    """Lines for a log: never a carriage return, never many."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._images = self._finished = 0
+        self._began = self._spoke = clock()
+        self._tenth = -1
+
+    def say(self, text: str) -> None:
+        self._line(text)
+
+    def begin(self, images: int) -> None:
+        self._images, self._finished = images, 0
+        self._began = self._spoke = self._clock()
+
+    def done(self, record: ImageRecord) -> None:
+        super().done(record)
+        self._finished += 1
+        now = self._clock()
+        if self._images > FEW and now - self._spoke < PAUSE and self._finished < self._images:
+            return
+        self._spoke = now
+        elapsed = now - self._began
+        rate = self._finished / elapsed if elapsed > 0 else 0.0
+        left = (self._images - self._finished) / rate if rate else 0.0
+        pace = f"{rate:.1f} images/s, {left:.0f} s left" if left else f"{rate:.1f} images/s"
+        self._line(f"{self._finished}/{self._images} {record.source} ({pace})")
+
+    def transfer(self, name: str, received: int, total: int | None) -> None:
+        """A line at the start, and one for each tenth of the file."""
+        tenth = received * 10 // total if total else 0
+        if received == 0:
+            self._tenth = -1
+        if tenth == self._tenth:
+            return
+        self._tenth = tenth
+        of = f" of {total / 1e6:.0f} MB" if total else ""
+        self._line(f"{name}: {received / 1e6:.0f}{of or ' MB'}")
+
+
+class Live(Quiet):
+    """A bar that stays in its place, with lines passing above it."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._file = ""
+
+    def say(self, text: str) -> None:
+        self._line(text)
+
+    def begin(self, images: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
+
+        from cnnviz_cli.cli.bars import ImagesPerSecond
+
+        self._start(
+            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), ImagesPerSecond(), TimeRemainingColumn(), total=images
+        )
+
+    def done(self, record: ImageRecord) -> None:
+        super().done(record)
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+    def transfer(self, name: str, received: int, total: int | None) -> None:
+        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        if self._file != name:
+            self.say(f"downloading {name}")
+            self._start(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), total=total)
+            self._file = name
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=received)
+        if received == total:
+            self.end()
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._file = None, ""
+
+    def _start(self, *columns: ProgressColumn, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self.end()
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("", total=total)
+        self._bar.start()
+
+    def _line(self, text: str) -> None:
+        if self._bar is None:
+            super()._line(text)
+        else:
+            # Neither markup nor colours: the text may hold a file's name.
+            self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True, emoji=False)

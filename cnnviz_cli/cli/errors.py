@@ -1,0 +1,89 @@
+"""The one place where an exception becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated
+from cnnviz_cli.core.suggest import closest
+from cnnviz_cli.core.text import visible
+
+_debug = False
+
+
+def debug(wanted: bool) -> bool:
+    """Ask for the traceback of a bug, as ``--debug`` does."""
+    global _debug  # noqa: PLW0603  (the boundary stands outside of every command, and is to know even so)
+    _debug = _debug or wanted
+    return wanted
+
+
+def bounded(work: Callable[[], int | None]) -> int:
+    """Do `work`, and return the exit code: its own, or that of what went wrong, which is then on stderr."""
+    try:
+        code = work() or 0
+    except CnnvizError as error:
+        show(error)
+        code = error.code
+    except typer.TyperException as error:
+        _show_usage(error)
+        code = ExitCode.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except Terminated:
+        code = ExitCode.TERMINATED
+    except Exception as error:
+        _show_bug(error)
+        code = ExitCode.BUG
+    if code == ExitCode.INTERRUPTED:
+        _print("interrupted")
+    elif code == ExitCode.TERMINATED:
+        _print("terminated")
+    return code
+
+
+def show(error: CnnvizError) -> None:
+    """What happened and where, the line it happened in, and what to do about it."""
+    for one in getattr(error, "problems", (error,)):
+        where = f"{one.where}: " if one.where else ""
+        _print(f"error: {visible(where + one.what)}")
+        for line in [*one.excerpt.splitlines(), *(f"  {line}" for line in one.fix.splitlines())]:
+            _print(visible(line))
+
+
+def _show_usage(error: typer.TyperException) -> None:
+    """A flag or a command that does not exist, a value that is missing."""
+    context: Any = getattr(error, "ctx", None)
+    message, fix = error.format_message(), ""
+    if not message:
+        return  # a group of commands without one of them: Typer has printed its help
+    option = getattr(error, "option_name", "")
+    if context is not None and hasattr(error, "possibilities"):
+        message = f"{context.command_path} has no option {option}"
+        known = [name for p in context.command.get_params(context) for name in (*p.opts, *p.secondary_opts)]
+        near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
+        fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
+    _print(f"error: {visible(message)}")
+    if fix:
+        _print(f"  {visible(fix)}")
+    if context is not None:
+        _print(f"  See: {context.command_path} --help")
+
+
+def _show_bug(error: Exception) -> None:
+    asked = _debug or os.environ.get("CNNVIZ_DEBUG", "") not in ("", "0")
+    if asked:
+        traceback.print_exception(error)
+    _print(f"error: this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}")
+    if not asked:
+        _print("  For a report, run it again with CNNVIZ_DEBUG=1, which adds the traceback.")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,122 @@
+"""The flags of a command, made from the settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from cnnviz_cli.cli import complete
+from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
+from cnnviz_cli.config.settings import Flag, Settings, families_of, settings_type
+
+Body = Callable[[dict[Path_, Any], Mapping[str, Any]], int | None]
+"""What a command does, given the settings on its command line, by path, and its other parameters, by name."""
+
+
+def with_settings(command: str, body: Body, others: list[inspect.Parameter]) -> Callable[..., int | None]:
+    """A function for Typer: `body` behind a signature of `others` and a flag for each setting of `command`."""
+    kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
+    by_name = {"__".join(path): path for path in _flagged(kind, command)}
+    options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
+
+    def run(**given: Any) -> int | None:
+        settings = {path: given[name] for name, path in by_name.items() if given[name] is not None}
+        return body(settings, {name: value for name, value in given.items() if name not in by_name})
+
+    signature = inspect.Signature([*others, *options])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    return run
+
+
+def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A parameter of a generated function; without a default it is required."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def default_text(value: Any) -> str:
+    """A default as a person would type it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(default_text(item) for item in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def _flagged(kind: type[Settings], command: str) -> list[Path_]:
+    """The settings a command has flags for: the common ones, and those of the families it runs."""
+    return [path for path in paths(kind) if len(path) == 1 or path[0] in families_of(command)]
+
+
+def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect.Parameter:
+    side = next(item for item in info.metadata if isinstance(item, Flag))
+    names = [flag(path, command), *([side.short] if side.short else [])]
+    annotation: Any = str | None
+    if info.annotation is bool:
+        names[0] = f"{names[0]}/--no-{names[0][2:]}"
+        annotation = bool | None
+    elif get_origin(info.annotation) is tuple:
+        annotation = list[str] | None
+    option = typer.Option(
+        *names,
+        help=_help(path, info, command),
+        metavar="" if info.annotation is bool else side.metavar or _metavar(info.annotation, path[-1]),
+        rich_help_panel=_panel(path, side, command),
+        show_default=False,
+        autocompletion=_completion(path, info),
+    )
+    return parameter(name, Annotated[annotation, option], None)
+
+
+def _help(path: Path_, info: FieldInfo, command: str) -> str:
+    notes = [] if info.default is None else [f"default {default_text(info.default)}"]
+    if not _prefixed(path, command):
+        notes.append(variable(path))
+    text = f"{info.description} ({'; '.join(notes)})"
+    return text.replace("[", r"\[")  # Typer reads help as rich markup
+
+
+def _panel(path: Path_, side: Flag, command: str) -> str:
+    """The group; where flags and variables are long, they would leave no room, and the title names the variables."""
+    return f"{side.panel} ({variable((path[0], '...'))})" if _prefixed(path, command) else side.panel
+
+
+def _prefixed(path: Path_, command: str) -> bool:
+    return len(path) == 2 and path[0] != command
+
+
+def _metavar(annotation: Any, name: str) -> str:
+    choices = _choices(annotation)
+    if choices:
+        return "|".join(choices)
+    plain = (*get_args(annotation), annotation)
+    return "N" if int in plain and str not in plain else "X" if float in plain else name.upper()
+
+
+def _choices(annotation: Any) -> list[str]:
+    for candidate in (annotation, *get_args(annotation)):
+        if get_origin(candidate) is Literal:
+            return [str(choice) for choice in get_args(candidate)]
+    return []
+
+
+def _completion(path: Path_, info: FieldInfo) -> Callable[[str], list[str]] | None:
+    choices = _choices(info.annotation)
+    return complete.among(choices) if choices else complete.BY_SETTING.get(path)
+
+
+CONFIG = parameter(
+    "config",
+    Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="YAML file of settings (CNNVIZ_CONFIG).", rich_help_panel="Input"
+        ),
+    ],
+    None,
+)

@@ -1,0 +1,192 @@
+"""models, classes, methods, layers: what there is to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+import typer
+
+from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.flags import default_text
+from cnnviz_cli.cli.runs import AsJson, Debug
+from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.method import FAMILIES, Method, find, methods
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+
+_PANEL = "What there is"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the four commands."""
+    for command in (models, layers, classes, methods_):
+        app.command(command.__name__.rstrip("_"), rich_help_panel=_PANEL)(command)
+
+
+def models(
+    pattern: Annotated[
+        str, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=complete.models)
+    ] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """The networks that can be explained, with their published weights."""
+    from cnnviz_cli.models.catalog import model_facts, model_names
+
+    glob = pattern if any(char in pattern for char in "*?[") else f"*{pattern}*"
+    names = [name for name in model_names() if fnmatchcase(name, glob.lower())]
+    if not names:
+        raise UsageError(
+            f"no model matches '{visible(pattern, 60)}'",
+            fix=did_you_mean(pattern, model_names()) or "See: cnnviz models",
+        )
+    found = [model_facts(name) for name in names]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": model.name,
+                    "default_weights": model.default.name,
+                    "weights": [weights.name for weights in model.weights],
+                    "input_size": model.default.input_size,
+                    "parameters": model.default.parameters,
+                    "acc1": model.default.acc1,
+                    "megabytes": model.default.megabytes,
+                }
+                for model in found
+            ]
+        )
+        return
+    rows = [["model", "default weights", "input", "parameters", "acc@1 %", "file MB"]]
+    for model in found:
+        facts = model.default
+        rows.append(
+            [
+                model.name,
+                facts.name,
+                str(facts.input_size),
+                f"{facts.parameters / 1e6:.1f} M",
+                f"{facts.acc1:.1f}" if facts.acc1 is not None else "-",
+                f"{facts.megabytes:.0f}",
+            ]
+        )
+    print("\n".join(aligned(rows, right=frozenset((2, 3, 4, 5)))))
+
+
+def classes(
+    query: Annotated[str, typer.Argument(help="A glob, or a part of the name.")] = "*", as_json: AsJson = False
+) -> None:
+    """The classes of ImageNet-1K, by index and name, as --target takes them."""
+    from cnnviz_cli.models.catalog import find_classes, imagenet_labels
+
+    found = find_classes(query)
+    if not found:
+        raise UsageError(
+            f"no class matches '{visible(query, 60)}'",
+            fix=did_you_mean(query, imagenet_labels()) or "See: cnnviz classes",
+        )
+    if as_json:
+        print_json([{"index": index, "name": name} for index, name in found])
+        return
+    print("\n".join(aligned([[str(index), name] for index, name in found], right=frozenset((0,)))))
+
+
+def methods_(
+    name: Annotated[
+        str | None, typer.Argument(help="One method, in full.", autocompletion=complete.method_names)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The methods of each family: what they show, their options and their papers."""
+    chosen = list(methods()) if name is None else [find(name)]
+    ordered = [method for family in FAMILIES for method in chosen if method.family == family]
+    if as_json:
+        print_json([_described(method) for method in ordered])
+    elif name is None:
+        rows = [[method.family, method.name, method.summary] for method in ordered]
+        print("\n".join(aligned([["command", "method", "what one sees"], *rows])))
+    else:
+        _print_method(ordered[0])
+
+
+def _described(method: Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "family": method.family,
+        "default": FAMILIES[method.family].default == method.name,
+        "summary": method.summary,
+        "paper": method.paper,
+        "options": [
+            {"name": item.name, "default": item.default, "help": item.metadata["help"]}
+            for item in fields(method.options)
+        ],
+    }
+
+
+def _print_method(method: Method) -> None:
+    family = FAMILIES[method.family]
+    chosen = "the default" if family.default == method.name else f"--{family.selector} {method.name}"
+    print(f"{method.name}: {method.summary}")
+    print(f"command: cnnviz {family.name} ({chosen})")
+    print(f"paper: {method.paper}")
+    rows = [
+        [f"  --{item.name.replace('_', '-')}", default_text(item.default), item.metadata["help"]]
+        for item in fields(method.options)
+    ]
+    print("\n".join(["options, with their defaults:", *aligned(rows)] if rows else ["no options"]))
+
+
+def layers(
+    model: Annotated[str, typer.Argument(help="Its name.", autocompletion=complete.models)],
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  (its callback has done the work)
+) -> None:
+    """The layers of a network that have maps, low to high, and what the words for layers mean.
+
+    Layers do not depend on the weights, so none are downloaded.
+    """
+    from cnnviz_cli.models.catalog import check_model
+
+    check_model(model)
+    listener = reporter(quiet=as_json)
+    listener.say(f"{model}: loading")
+    from cnnviz_cli.models.load import load_model
+
+    found = load_model(model, "random:0", offline=True, reporter=listener).layers
+    words = {word: set(found.resolve([word])) for word in ("last-conv", "stages", "low-mid-high")}
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "receptive_field": list(layer.field.size) if layer.field else None,
+                    "stride": list(layer.field.stride) if layer.field else None,
+                    "words": [word for word, names in words.items() if layer.name in names],
+                }
+                for layer in found
+            ]
+        )
+        return
+    rows = [
+        [
+            layer.name,
+            layer.kind,
+            " x ".join(str(number) for number in layer.shape),
+            _pixels(layer.field.size) if layer.field else "all",
+            _pixels(layer.field.stride) if layer.field else "",
+            ", ".join(word for word, names in words.items() if layer.name in names),
+        ]
+        for layer in found
+    ]
+    head = ["layer", "kind", "C x h x w", "sees px", "every px", "words"]
+    print("\n".join(aligned([head, *rows], right=frozenset((2, 3, 4)))))
+
+
+def _pixels(size: tuple[float, float]) -> str:
+    """A size in pixels: one number where height and width agree."""
+    return f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g}x{size[1]:g}"

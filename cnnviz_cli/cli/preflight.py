@@ -1,0 +1,71 @@
+"""Names that several rooms know about, checked before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from cnnviz_cli.config.load import Loaded
+from cnnviz_cli.config.problems import combined
+from cnnviz_cli.core.classes import class_index, top_count
+from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.catalog import check_model, imagenet_labels, model_names
+from cnnviz_cli.models.spec import SUFFIXES, check_weights
+
+
+def check(loaded: Loaded) -> None:
+    """Refuse a model, weights, a palette or a class that does not exist.
+
+    Raises:
+        UsageError: with the place the name was written in; all of them at once.
+        ModelError: the weights are a file that is not there.
+    """
+    problems: list[UsageError] = []
+    missing: CnnvizError | None = None
+    for name, work in _checks(loaded):
+        try:
+            work()
+        except CnnvizError as error:
+            if (name,) in loaded.origins:
+                place = loaded.origins[(name,)][1]
+                error.where, error.excerpt = place.where, place.excerpt
+            if isinstance(error, UsageError):
+                problems.append(error)
+            else:
+                missing = error
+    if problems:
+        raise combined(problems)
+    if missing:
+        raise missing
+
+
+def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
+    settings = loaded.settings
+    yield "model", partial(check_model, settings.model)
+    if settings.model in model_names():
+        yield "weights", partial(check_weights, settings.model, settings.weights)
+    for name in ("palette", "signed_palette"):
+        if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
+            yield name, partial(_check_palette, name, getattr(settings, name))
+    # A weights file may have any classes; of every other kind of weights they are ImageNet's.
+    if Path(settings.weights).suffix.lower() not in SUFFIXES:
+        for target in settings.target:
+            yield "target", partial(_check_target, target)
+
+
+def _check_palette(setting: str, name: str) -> None:
+    from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
+
+    known = PALETTES if setting == "palette" else SIGNED_PALETTES
+    if name not in known:
+        fix = f"{did_you_mean(name, known)}\nThere are {', '.join(known)}.".strip()
+        raise UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
+
+
+def _check_target(target: str | int) -> None:
+    labels = imagenet_labels()
+    if top_count(target, labels) is None:
+        class_index(target, labels)

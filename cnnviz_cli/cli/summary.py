@@ -1,0 +1,84 @@
+"""The closing words of a run, on standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.core.text import visible
+
+if TYPE_CHECKING:
+    from cnnviz_cli.core.records import ImageRecord
+    from cnnviz_cli.run import Outcome, Sketch
+
+SHOWN = 20
+
+
+def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
+    """Which pictures there are, and where the manifest is."""
+    if as_json:
+        print_json(
+            {
+                "status": outcome.status,
+                "output": str(output),
+                "manifest": str(outcome.manifest),
+                "seconds": round(outcome.seconds, 3),
+                "summary": outcome.summary.model_dump(),
+            }
+        )
+        return
+    shown = outcome.first[:SHOWN]
+    for line in aligned([_row(record, output) for record in shown]) if shown else []:
+        print(line)
+    summary = outcome.summary
+    if summary.images > len(shown):
+        print(f"… and {summary.images - len(shown)} more")
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    print(f"{counted(summary.images, 'image')}{failed}, {counted(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
+    print(visible(str(outcome.manifest)))
+
+
+def print_sketch(sketch: Sketch, output: Path, *, as_json: bool) -> None:
+    """What a run would read, compute and write."""
+    if as_json:
+        print_json(
+            {
+                "inputs": sketch.inputs,
+                "plan": sketch.plan_lines,
+                "cost": sketch.cost.model_dump(),
+                "output": str(output),
+                "outputs": sketch.outputs,
+            }
+        )
+        return
+    print(counted(len(sketch.inputs), "input"))
+    for name in sketch.inputs[:SHOWN]:
+        print(f"  {visible(name)}")
+    if len(sketch.inputs) > SHOWN:
+        print(f"  … and {len(sketch.inputs) - SHOWN} more")
+    cost = sketch.cost
+    print(f"plan for a batch: {counted(cost.forwards, 'forward')}, {counted(cost.backwards, 'backward')}")
+    for line in sketch.plan_lines:
+        print(f"  {visible(line)}")
+    print(f"pictures of the first image, below {visible(str(output))}")
+    for name in sketch.outputs:
+        print(f"  {visible(name)}")
+    print("nothing was written")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``5 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _row(record: ImageRecord, output: Path) -> list[str]:
+    """Source, likeliest class, and the picture to look at first."""
+    if record.status == "failed":
+        return [record.source, "failed", record.error or ""]
+    best = record.predictions[0] if record.predictions else None
+    label = f"{best.label} {best.probability:.2f}" if best else ""
+    if not record.outputs:
+        return [record.source, label, ""]
+    others = f" + {len(record.outputs) - 1} more" if len(record.outputs) > 1 else ""
+    return [record.source, label, f"{output / record.outputs[0].path}{others}"]
