@@ -102,10 +102,14 @@ def _files(folder: Path, recursive: bool, exclude: Path | None) -> Iterator[Path
             yield from _files(path, recursive, exclude)
 
 
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A sorting key that compares runs of digits as numbers and ignores case; never the locale."""
-    pieces = re.split(r"([0-9]+)", name.casefold())
-    return [(int(piece), "") if piece.isdecimal() and piece.isascii() else (-1, piece) for piece in pieces], name
+def _natural(name: str) -> tuple[list[tuple[int, str]], str, str]:
+    """A sorting key that compares runs of digits as numbers and ignores case; never the locale.
+
+    The suffix counts last, so that ``img.png`` comes before ``img2.png``.
+    """
+    path = PurePosixPath(name.casefold())
+    pieces = re.split(r"([0-9]+)", path.stem)
+    return [(int(piece), "") if at % 2 else (-1, piece) for at, piece in enumerate(pieces)], path.suffix, name
 
 
 def _text(name: str) -> str:

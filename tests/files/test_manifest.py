@@ -137,6 +137,15 @@ def test_the_journal_has_one_compact_sorted_line_for_each_image_at_once(tmp_path
         assert journal.summary == Summary(images=2, ok=2, failed=0, outputs=2)
 
 
+def test_the_journal_reaches_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    with Journal(sink_at(tmp_path)) as journal:
+        monkeypatch.setattr(os, "fsync", lambda _: synced.append(journal.images))
+        for number in range(120):
+            journal.append(record(number))
+    assert synced == [49, 99, 120]
+
+
 def test_a_new_journal_takes_the_place_of_the_old_one_and_of_nothing_else(tmp_path: Path) -> None:
     written(tmp_path, [record(1)])
     (tmp_path / "mine.txt").write_text("keep")

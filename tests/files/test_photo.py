@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.files.photo import MAX_PIXELS, Photo, read_photo
+from cnnviz_cli.files.photo import MAX_BYTES, MAX_PIXELS, Photo, read_photo
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 WHITE = [255, 255, 255]
@@ -155,6 +155,18 @@ def test_floats_and_integers_are_stretched_and_that_is_said(tmp_path: Path) -> N
     assert "as the file states" in photo.notes[0]
 
 
+def test_unsigned_32_bits_do_not_turn_negative(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(np.array([[0, -1]], np.int32)), tmp_path / "x.tiff")
+    # Pillow writes signed numbers only: change the value of the tag SampleFormat (339) from 2 to 1.
+    data = path.read_bytes()
+    entry = struct.pack("<HHIH", 339, 3, 1, 2)
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry, struct.pack("<HHIH", 339, 3, 1, 1)))
+    photo = read_photo(path)
+    assert pixels(photo)[0, :, 0].tolist() == [0, 255]
+    assert "4.29497e+09" in photo.notes[0]
+
+
 def test_values_that_are_no_numbers_and_constant_floats(tmp_path: Path) -> None:
     values = np.array([[np.nan, np.inf, 1, 2]], np.float32)
     photo = read_photo(saved(Image.fromarray(values), tmp_path / "x.tiff"))
@@ -188,6 +200,14 @@ def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(tmp_path: Pat
     photo = read_photo(saved(frames[0], tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:], **options))
     assert photo.notes == ("first of 3 frames",)
     assert pixels(photo)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_the_previews_in_a_phone_s_jpeg_are_no_frames(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    path = saved(first, tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[second])
+    photo = read_photo(path)
+    assert photo.notes == ()
+    assert pixels(photo)[0, 0, 0] > 250
 
 
 @pytest.mark.parametrize("name", ["chelsea.png", "rocket.jpg"])
@@ -238,6 +258,9 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
     assert "device" in failure(Path("/dev/zero")).what
     assert "No such file" in failure(tmp_path / "gone.jpg").what
     assert "cannot be read" in failure(tmp_path / "nul\0.jpg").what
+    with (tmp_path / "huge.jpg").open("wb") as sparse:
+        sparse.truncate(MAX_BYTES + 1)
+    assert "larger than 2 GiB" in failure(tmp_path / "huge.jpg").what
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert "cannot be read" in failure(tmp_path / "loop.jpg").what
 

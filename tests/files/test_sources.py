@@ -22,11 +22,20 @@ def names(*arguments: Path, recursive: bool = False, exclude: Path | None = None
 
 
 def test_a_folder_lists_its_pictures_in_natural_order_whatever_order_the_disk_has(tmp_path: Path) -> None:
-    wanted = ["Img1.PNG", "img2.jpg", "img10.jpeg", "img010.gif", "z.tiff"]
+    wanted = ["a.webp", "img.gif", "Img1.PNG", "img2.jpg", "img10.jpeg", "img010.gif", "z9.tiff", "Z10.bmp"]
     shuffled = [*wanted, "notes.txt", ".hidden.jpg", "._img2.jpg", "sub/deep.png"]
     random.Random(3).shuffle(shuffled)
     touch(tmp_path, *shuffled)
-    assert names(tmp_path) == ["Img1.PNG", "img2.jpg", "img010.gif", "img10.jpeg", "z.tiff"]
+    assert names(tmp_path) == [
+        "a.webp",
+        "img.gif",
+        "Img1.PNG",
+        "img2.jpg",
+        "img010.gif",
+        "img10.jpeg",
+        "z9.tiff",
+        "Z10.bmp",
+    ]
 
 
 def test_recursion_keeps_relative_names_and_survives_links_in_a_circle(tmp_path: Path) -> None:
@@ -66,8 +75,11 @@ def test_equal_names_below_folders_are_told_apart_above_them(tmp_path: Path) -> 
 def test_a_name_that_is_taken_after_all_gets_a_number(tmp_path: Path) -> None:
     # The first argument's own `a/x.jpg` is what the other two need to be told apart by.
     touch(tmp_path, "top/a/x.jpg", "u/a/x.jpg", "u/b/x.jpg")
-    found = names(tmp_path / "top", tmp_path / "u/a/x.jpg", tmp_path / "u/b/x.jpg", recursive=True)
-    assert found == ["a/x.jpg", "a/x~2.jpg", "b/x.jpg"]
+    arguments = [tmp_path / "top", tmp_path / "u/a/x.jpg", tmp_path / "u/b/x.jpg"]
+    assert names(*arguments, recursive=True) == ["a/x.jpg", "a/x~2.jpg", "b/x.jpg"]
+    # A number is passed over where a later source is really called so.
+    touch(tmp_path, "last/a/x~2.jpg")
+    assert names(*arguments, tmp_path / "last", recursive=True) == ["a/x.jpg", "a/x~3.jpg", "b/x.jpg", "a/x~2.jpg"]
 
 
 def test_a_missing_path_names_what_is_near(tmp_path: Path) -> None:
