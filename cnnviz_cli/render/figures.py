@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.render.blocks import bar_width, beside, colour_bar, framed, key, legend, no_data, stack
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
-from cnnviz_cli.render.photograph import Stage, alone, marked, opacity, overlaid, staged
-from cnnviz_cli.render.scaling import explanation, finite, state_of, top_of
-from cnnviz_cli.render.typeset import ALERT, INK, QUIET, Line, elide, flow, length, percent, prose, set_lines
+from cnnviz_cli.render.photograph import Stage, alone, chequer, marked, opacity, overlaid, staged
+from cnnviz_cli.render.scaling import finite, state_of, top_of
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, percent, set_lines
 
 Single = Heatmap | PixelMap | SignedMap | SignedPicture
 
@@ -34,8 +34,7 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list
         lines += [Line(text, large, INK) for text in flow([caption.title, caption.layer], large, width, joint="   ")]
         facts = facts[2:]
     lines += [Line(text, unit, QUIET) for text in flow(facts, unit, width)]
-    note = caption.note or explanation(panel)
-    return lines + [Line(text, unit, ALERT) for text in prose(note, unit, width)]
+    return lines + noted(caption.note or ADVICE[state_of(panel)], unit, width)
 
 
 def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Image.Image:
@@ -54,10 +53,12 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
     notes: list[Image.Image | str] = [words]
     if stage.factor > 1:
         notes.append(f"photograph of {photo.width} x {photo.height} pixels, shown {stage.factor} times as large")
+    beside_bar = width - (bar.width + 2 * unit if bar else 0)
+    room = beside_bar if beside_bar >= 14 * unit else width
     if not stage.view.whole:
-        swatch = no_data((4 * unit, 2 * unit), unit)
-        beside_bar = width - (bar.width + 2 * unit if bar else 0)
-        notes.append(key("not seen by the network", swatch, unit, beside_bar if beside_bar >= 14 * unit else width))
+        notes.append(key("not seen by the network", no_data((4 * unit, 2 * unit), unit), unit, room))
+    if state_of(panel) == "nonfinite":
+        notes.append(key("not finite", chequer((4 * unit, 2 * unit), unit), unit, room))
     return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
 
 

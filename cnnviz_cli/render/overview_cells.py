@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 
 from PIL import Image, ImageDraw
 
+from cnnviz_cli.core.panels import ADVICE
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.blocks import blank, stack
 from cnnviz_cli.render.figures import Single, pictured, scale_of
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.photograph import Stage
-from cnnviz_cli.render.scaling import explanation
+from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.render.typeset import (
-    ALERT,
     INK,
     QUIET,
     Line,
@@ -22,6 +22,7 @@ from cnnviz_cli.render.typeset import (
     font,
     leading,
     length,
+    noted,
     percent,
     prose,
     set_lines,
@@ -65,8 +66,7 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     facts = flow([named.title if named.target else "", named.layer], TYPE, width)[:1] or [""]
     head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
     bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL)
-    note = named.note or explanation(panel)
-    lines = [Line(text, SMALL, ALERT) for text in prose(note, SMALL, width)]
+    lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
         lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
     below = [bar] if bar else []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.panels import Filters, Mosaic, Projections
+from cnnviz_cli.core.panels import ADVICE, Filters, Mosaic, Projections
 from cnnviz_cli.render.blocks import beside, blank, stack
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.mosaic import MARGIN, filters, is_flat, remark
@@ -17,8 +17,8 @@ from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import chequer, coloured
 from cnnviz_cli.render.projections import extent, pair, titled
-from cnnviz_cli.render.scaling import explanation, stretched
-from cnnviz_cli.render.typeset import ALERT, QUIET, Line, elide, prose, set_lines
+from cnnviz_cli.render.scaling import state_of, stretched
+from cnnviz_cli.render.typeset import QUIET, Line, elide, noted, prose, set_lines
 
 ASIDE = 170
 """Width of the column that names layers."""
@@ -40,7 +40,7 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
         "The strongest feature maps of each layer: the map projected back to pixels (mid-grey is zero, each on its own "
         "scale), and the patch that caused its peak; above them the channel and its peak activation."
     )
-    return _section(named.title, words, named.note or explanation(panel), rows, width)
+    return _section(named.title, words, named.note or ADVICE[state_of(panel)], rows, width)
 
 
 def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Image.Image]:
@@ -53,7 +53,7 @@ def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: in
         words = (
             f"Each map from its own minimum to its own maximum; above it the channel and its {members[0][0].ranked_by}."
         )
-        notes = [named.note or explanation(panel) for panel, named in members]
+        notes = [named.note or ADVICE[state_of(panel)] for panel, named in members]
         rows = [_mosaic_row(panel, named, look, width) for panel, named in members]
         blocks.append(_section(title, words, next(filter(None, notes), ""), rows, width))
     return blocks
@@ -103,5 +103,5 @@ def _aside(name: str, words: str) -> Image.Image:
 def _section(title: str, words: str, note: str, rows: list[Image.Image], width: int) -> Image.Image:
     lines = [Line(elide(title, SECTION, width), SECTION)]
     lines += [Line(text, TYPE, QUIET) for text in prose(words, TYPE, width)]
-    lines += [Line(text, TYPE, ALERT) for text in prose(note, TYPE, width)]
+    lines += noted(note, TYPE, width)
     return stack([set_lines(lines, width), *rows], 2 * GAP // 3)

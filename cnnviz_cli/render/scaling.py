@@ -58,21 +58,6 @@ def range_of(panel: Panel) -> tuple[float, float] | None:
     return float(values.min()), float(values.max())
 
 
-def explanation(panel: Panel) -> str:
-    """One sentence about a panel that cannot be read; empty if it can."""
-    state = state_of(panel)
-    if state == "nonfinite":
-        return "Some values are not finite (NaN or infinity); they are drawn as a chequered pattern."
-    if state == "negative":
-        return "Nothing speaks for this class here: before its rectifier the map is nowhere above zero."
-    if state == "flat":
-        bounds = range_of(panel)
-        if bounds is None:
-            return "Every map is constant: there is nothing to see."
-        return f"The map is {bounds[0]:.3g} everywhere: it points to no place."
-    return ""
-
-
 def finite(values: NDArray[Any]) -> Floats:
     """A float32 copy in which what is not finite is zero."""
     return np.where(np.isfinite(values), values, 0).astype(np.float32)

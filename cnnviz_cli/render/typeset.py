@@ -115,6 +115,11 @@ def prose(text: str, size: int, width: float) -> list[str]:
     return flow(legible(text).split(), size, width, joint=" ")
 
 
+def noted(text: str, size: int, width: float) -> list[Line]:
+    """A note in the colour of warnings, its first letter a capital; no line for an empty text."""
+    return [Line(line, size, ALERT) for line in prose(text[:1].upper() + text[1:], size, width)]
+
+
 def leading(size: int) -> int:
     """Height of a line of text."""
     return round(size * 1.36)

@@ -9,12 +9,7 @@ from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
 from cnnviz_cli.render.figures import Single, figure
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.mosaic import filters, mosaic
-from cnnviz_cli.render.overview import overview
-from cnnviz_cli.render.png import encode_png
 from cnnviz_cli.render.projections import projections
-from cnnviz_cli.render.scaling import range_of, state_of
-
-__all__ = ["draw", "encode_png", "overview", "range_of", "state_of"]
 
 
 def draw(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, look: Look) -> Image.Image:

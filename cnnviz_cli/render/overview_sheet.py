@@ -15,7 +15,7 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
 from cnnviz_cli.render.overview_layers import filter_sheet, mosaic_rows, projection_rows
 from cnnviz_cli.render.photograph import Stage, fitted, marked
-from cnnviz_cli.render.typeset import ALERT, QUIET, RULE, Line, elide, flow, prose, set_lines
+from cnnviz_cli.render.typeset import QUIET, RULE, Line, elide, flow, noted, set_lines
 
 WIDTH = 1600
 """Of the sheet's content, in pixels; the margin comes on top."""
@@ -50,7 +50,7 @@ def overview(
     stages = {count: _stage(photo, view, count) for count in {columns, *(max(columns, len(run)) for run in runs)}}
     rows = [_header(photo, seen, caption)]
     width, stage = _column(columns), stages[columns]
-    words = "the whole photograph was seen" if view.whole else "the outlined part is what the network saw"
+    words = "the whole photograph was seen" if view.whole else "outlined: what the network saw"
     blocks = [headed("photograph", words, marked(stage), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
@@ -132,7 +132,7 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Im
     ]
     lines = [Line(elide(caption.source, HEADING, WIDTH, middle=True), HEADING)] if caption.source else []
     lines += [Line(text, TYPE, QUIET) for text in flow(facts, TYPE, WIDTH)]
-    lines += [Line(text, TYPE, ALERT) for text in prose(caption.note, TYPE, WIDTH)]
+    lines += noted(caption.note, TYPE, WIDTH)
     return set_lines(lines, WIDTH)
 
 
