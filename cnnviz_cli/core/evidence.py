@@ -106,16 +106,18 @@ class StrongestChannel:
 
     def value(self, forward: Forward) -> Tensor:
         maps = forward.maps(self.layer)
-        channel = strongest_channels(maps.detach(), self.rank + 1)[:, self.rank]
-        index = channel.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
-        chosen = maps.gather(1, index).flatten(1)
-        signal = chosen.detach().clamp(min=0)
+        fixed = maps.detach()
+        channel = strongest_channels(fixed, self.rank + 1)[:, self.rank].view(-1, 1, 1, 1)
+        # Masks, not indexing: the gradient of an indexed map would come in another memory layout than the map itself,
+        # and every convolution below would pay for it.
+        chosen = fixed.new_zeros((*fixed.shape[:2], 1, 1)).scatter_(1, channel, 1)
+        signal = fixed.clamp(min=0) * chosen
         if self.start == "peak":
+            flat = (fixed * chosen).sum(1).flatten(1)
             # argmax names one position even when several tie, so that the patch shown is the cause.
-            place = chosen.detach().argmax(1, keepdim=True)
-            signal = signal.gather(1, place)
-            chosen = chosen.gather(1, place)
-        return (chosen * signal).sum(1)
+            place = flat.new_zeros(flat.shape).scatter_(1, flat.argmax(1, keepdim=True), 1)
+            signal = signal * place.view(-1, 1, *fixed.shape[2:])
+        return (maps * signal).sum((1, 2, 3))
 
     def label(self) -> str:
         part = "" if self.start == "map" else ", its peak alone"

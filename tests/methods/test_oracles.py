@@ -284,5 +284,6 @@ def _class_deconvolutions(name: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _close_to_peer(ours: Tensor, theirs: Tensor, rtol: float = 1e-4) -> None:
-    torch.testing.assert_close(ours, theirs.detach(), rtol=rtol, atol=1e-6 * float(theirs.abs().max()))
+    theirs = theirs.detach()
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-6 * float(theirs.abs().max()))
     assert theirs.abs().max() > 0

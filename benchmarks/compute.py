@@ -1,0 +1,208 @@
+"""The engine against plain passes of the same network, and against grad-cam and captum."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+import cnnviz_cli.methods  # noqa: F401
+from benchmarks.measure import Line, line, medians
+from cnnviz_cli.core.evidence import StrongestChannel
+from cnnviz_cli.core.method import Recipe, Scope, find
+from cnnviz_cli.engine.device import place
+from cnnviz_cli.engine.observe import observe
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.probe import probe
+
+BATCH = 8
+
+
+def _theirs(name: str) -> nn.Module:
+    """As the peers' documents have it: in eval mode and nothing else (grad-cam fails on frozen parameters)."""
+    torch.manual_seed(0)
+    return models.get_model(name, weights=None).eval()
+
+
+def _ours_net(name: str) -> nn.Module:
+    """As our loader hands it on."""
+    return place(_theirs(name).requires_grad_(False), torch.device("cpu"))
+
+
+def _top1(logits: Tensor) -> Tensor:
+    return logits.argmax(1, keepdim=True)
+
+
+def _ours(net: nn.Module, batch: Tensor, recipes: list[Recipe]) -> Callable[[], object]:
+    plan = Plan.of(need for recipe in recipes for need in recipe.needs)
+
+    def work() -> object:
+        seen = observe(net, batch, plan, _top1)
+        return [recipe.explain(seen.evidence.only(recipe.needs)) for recipe in recipes]
+
+    return work
+
+
+def _recipe(layers: ModelLayers, name: str, **options: object) -> Recipe:
+    method = find(name)
+    return method.build(method.options(**options), Scope(layers, 0, None))
+
+
+def _plain_backwards(net: nn.Module, batch: Tensor, times: int) -> Callable[[], object]:
+    def work() -> None:
+        leaf = batch.clone().requires_grad_()
+        score = net(leaf).amax(1).sum()
+        for turn in range(times):
+            torch.autograd.grad(score, leaf, retain_graph=turn < times - 1)
+
+    return work
+
+
+def _forward(net: nn.Module, batch: Tensor) -> Callable[[], object]:
+    def work() -> object:
+        with torch.no_grad():
+            return net(batch)
+
+    return work
+
+
+def gradcam(name: str, rounds: int) -> list[Line]:
+    """One method alone: what it costs above a forward, and what the peer takes for the same map."""
+    from pytorch_grad_cam import GradCAM
+
+    default, images = _theirs(name), torch.randn(BATCH, 3, 224, 224)
+    layers = probe(default, (3, 224, 224), name)
+    recipe = _recipe(layers, "gradcam")
+    layer = default.get_submodule(layers.resolve(["last-conv"])[0])
+    one = images[:1]
+
+    def peer(batch: Tensor) -> Callable[[], object]:
+        def work() -> object:
+            # As the peer's README has it: a context, target_layers, no targets for the highest class.
+            with GradCAM(model=default, target_layers=[layer]) as cam:
+                return cam(input_tensor=batch, targets=None)
+
+        return work
+
+    theirs = medians({"one": peer(one), "batch": peer(images)}, rounds)
+    net = _ours_net(name)
+    fast = images.contiguous(memory_format=torch.channels_last)
+    ours = medians({"gradcam": _ours(net, fast, [recipe]), "forward": _forward(net, fast)}, rounds)
+    per_image = {
+        "grad-cam, one image": theirs["one"],
+        "grad-cam, batch of 8, an image": theirs["batch"] / BATCH,
+        "cnnviz, batch of 8, an image": ours["gradcam"] / BATCH,
+    }
+    return [
+        line(f"{name}: gradcam over a forward, batch 8", ours, "gradcam", "forward", "<= 1.15"),
+        line(
+            f"{name}: grad-cam 1.5.7 over cnnviz",
+            per_image,
+            "grad-cam, one image",
+            "cnnviz, batch of 8, an image",
+            ">= 4",
+        ),
+        line(
+            f"{name}: the same, both in batches of 8",
+            per_image,
+            "grad-cam, batch of 8, an image",
+            "cnnviz, batch of 8, an image",
+            ">= 1",
+        ),
+    ]
+
+
+def four_families(name: str, rounds: int) -> list[Line]:
+    """Features, saliency, gradcam and class deconvolution of one batch, compute only."""
+    from captum.attr import Deconvolution, LayerActivation, Saliency
+    from pytorch_grad_cam import GradCAM
+
+    default, images = _theirs(name), torch.randn(BATCH, 3, 224, 224)
+    layers = probe(default, (3, 224, 224), name)
+    shown = ("low-mid-high",)
+    recipes = [
+        _recipe(layers, "feature-maps", layer=shown),
+        _recipe(layers, "gradient"),
+        _recipe(layers, "gradcam"),
+        _recipe(layers, "class"),
+    ]
+    modules = [default.get_submodule(layer) for layer in layers.resolve(shown)]
+    last = default.get_submodule(layers.resolve(["last-conv"])[0])
+
+    def peers() -> None:
+        classes = default(images).argmax(1)
+        for module in modules:
+            LayerActivation(default, module).attribute(images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # captum announces that it sets hooks and requires_grad
+            Saliency(default).attribute(images, target=classes)
+            Deconvolution(default).attribute(images.clone().requires_grad_(), target=classes)
+        with GradCAM(model=default, target_layers=[last]) as cam:
+            cam(input_tensor=images, targets=None)
+
+    theirs = medians({"grad-cam + captum": peers}, max(3, rounds // 2))
+    net = _ours_net(name)
+    fast = images.contiguous(memory_format=torch.channels_last)
+    ours = medians(
+        {"all": _ours(net, fast, recipes), "1 forward + 2 backwards": _plain_backwards(net, fast, 2)}, rounds
+    )
+    return [
+        line(f"{name}: four families over 1 forward + 2 backwards", ours, "all", "1 forward + 2 backwards", "<= 1.2"),
+        line(f"{name}: grad-cam + captum over cnnviz", theirs | ours, "grad-cam + captum", "all", ">= 3"),
+    ]
+
+
+def deconvnet(name: str, rounds: int, maps: int = 4) -> list[Line]:
+    """The deconvnet's own passes against plain backwards from the same layers."""
+    net = _ours_net(name)
+    layers = probe(net, (3, 224, 224), name)
+    chosen = layers.resolve(["low-mid-high"])
+    batch = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    recipe = _recipe(layers, "deconvnet", maps=maps)
+
+    def plain(passes: int) -> Callable[[], object]:
+        def work() -> None:
+            kept: dict[str, Tensor] = {}
+            handles = [
+                net.get_submodule(layer).register_forward_hook(
+                    lambda _m, _i, output, layer=layer: kept.__setitem__(layer, output.clone()) or kept[layer]
+                )
+                for layer in chosen
+            ]
+            leaf = batch.clone().requires_grad_()
+            net(leaf)
+            for handle in handles:
+                handle.remove()
+            for layer in chosen:
+                for _turn in range(passes):
+                    torch.autograd.grad(kept[layer], leaf, kept[layer].detach(), retain_graph=True)
+
+        return work
+
+    assert sum(isinstance(b.of, StrongestChannel) for b in Plan.of(recipe.needs).backwards) == maps * len(chosen)
+    times = medians({"deconvnet": _ours(net, batch, [recipe]), "plain": plain(maps), "forward": plain(0)}, rounds)
+    own = {
+        "deconvnet's passes": times["deconvnet"] - times["forward"],
+        "plain backwards": times["plain"] - times["forward"],
+    }
+    return [
+        line(
+            f"{name}: {maps * len(chosen)} projections over plain backwards",
+            own,
+            "deconvnet's passes",
+            "plain backwards",
+            "<= 1.2",
+        )
+    ]
+
+
+def everything(rounds: int) -> list[Line]:
+    """All of it."""
+    lines = gradcam("resnet50", rounds)
+    lines += four_families("resnet50", rounds)
+    lines += deconvnet("resnet50", rounds)
+    return lines

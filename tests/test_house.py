@@ -1,0 +1,94 @@
+"""The architecture, held: who may import whom, who may know a method's name, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnviz_cli.methods
+from cnnviz_cli.core.method import FAMILIES, methods
+
+PACKAGE = Path(cnnviz_cli.methods.__file__).parents[1]
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+
+# room -> the rooms it may import, besides itself.
+MAY_IMPORT = {
+    "core": set(),
+    "methods": {"core"},
+    "engine": {"core"},
+    "models": {"core"},
+    "render": {"core"},
+    "files": {"core"},
+    "config": {"core", "methods"},
+    "run": ROOMS - {"cli"},
+    "cli": ROOMS,
+}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def test_every_room_is_in_the_plan() -> None:
+    assert set(MAY_IMPORT) == ROOMS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_rooms_import_only_what_they_may(path: Path) -> None:
+    here = room(path)
+    if not here:
+        return
+    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("cnnviz_cli.")} & ROOMS
+    assert rooms <= MAY_IMPORT[here] | {here}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_outgrows_its_room(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if room(p) in {"engine", "render", "files", "run"}],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_no_methods_name_is_known_outside_its_file(path: Path) -> None:
+    names = {m.name for m in methods()} | set(FAMILIES)
+    strings = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert not strings & names
+
+
+def test_methods_and_core_import_no_torch() -> None:
+    code = (
+        "import cnnviz_cli.methods, cnnviz_cli.core.records, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys; before = set(sys.modules); import cnnviz_cli; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['cnnviz_cli']"
