@@ -23,7 +23,7 @@ class WeightsFacts:
         input_size: the side of the network's square input, in pixels.
         parameters: how many.
         acc1: top-1 accuracy on ImageNet-1K's validation set in percent, as published with the weights.
-        megabytes: the size of the file.
+        megabytes: the size of the file, in 2**20 bytes.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ModelFacts:
     weights: tuple[WeightsFacts, ...]
 
 
-_LITE0 = WeightsFacts("BUNDLED", 224, 4_652_008, None, 17.87)
+_LITE0 = WeightsFacts("BUNDLED", 224, 4_652_008, None, 17.954)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -69,11 +70,12 @@ def _is_state(loaded: Mapping[Any, Any]) -> bool:
 
 def _pickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # on pickle protocols: what is refused is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
-        if _wants_code(str(error)):
+        if _wants_code(str(error)) or _is_bare_pickle(path):
             raise _refused(path) from error
         raise _broken(path, error) from error
 
@@ -83,11 +85,17 @@ def _wants_code(message: str) -> bool:
     return any(mark in message for mark in ("GLOBAL", "Can only", "reduce", "``weights_only=True``"))
 
 
+def _is_bare_pickle(path: Path) -> bool:
+    """Whether `pickle` itself wrote the file; torch writes archives, and pickles of protocol 2."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
 def _refused(path: Path) -> ModelError:
-    what = f"'{_shown(path)}' was refused: it holds more than tensors, and loading it would run code from the file"
+    what = f"'{_shown(path)}' was refused: it holds more than tensors, and loading it could run code from the file"
     fix = (
         "If you trust its author, convert it once where its code is installed:\n"
-        f"  net = torch.load('{_shown(path)}', weights_only=False)\n"
+        f"  net = torch.load('{_shown(path)}', weights_only=False)  # or pickle.load\n"
         "  torch.save(net.state_dict(), 'weights.pth')  # of a checkpoint: torch.save(net['state_dict'], ...)"
     )
     return ModelError(what, where="--weights", fix=fix)
