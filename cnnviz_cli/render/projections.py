@@ -30,7 +30,7 @@ CONVENTION = (
 def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Image.Image:
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen) for row in panel.rows]
-    width = max(30 * TYPE, *(row.width for row in rows))
+    width = max([30 * TYPE, *(row.width for row in rows)])
     heading = Caption(
         caption.title, "", caption.target, caption.probability, caption.model, caption.source, caption.note
     )

@@ -1,0 +1,184 @@
+"""Text that can be read, stays in its place and says the right number."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnviz_cli.core.panels import ADVICE, Heatmap
+from cnnviz_cli.render import Caption, Look, figures
+from cnnviz_cli.render.figures import caption_lines, scale_of
+from cnnviz_cli.render.numerals import short, ticks
+from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, percent, prose, set_lines
+
+MAP = Heatmap(np.arange(49, dtype=np.float32).reshape(1, 7, 7))
+HOSTILE = [
+    "Schäferhund.png",
+    "кошка.png",
+    "猫.png",
+    "\x1b[31mred\x1b[0m",
+    "gnp.\u202efdp",
+    "a\nb\tc\x00",
+    "x" * 5000,
+    "🐈" * 300,
+    "\udc80",
+    "x[/b].jpg",
+]
+
+
+def has_glyph(char: str) -> bool:
+    missing = font(20).getmask("\U000f0000")
+    return char == " " or bytes(font(20).getmask(char)) != bytes(missing)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_only_characters_with_a_glyph_are_drawn(text: str) -> None:
+    assert all(map(has_glyph, set(legible(text))))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Schäferhund", "Schaferhund"),
+        ("猫.png", "\\u732b.png"),
+        ("gnp.\u202efdp", "gnp.\\u202efdp"),
+        ("a\nb", "a\\nb"),
+        ("3 × 4 – 5", "3 x 4 - 5"),
+        ("Straße №", "Strasse No"),
+        ("plain_name.v2", "plain_name.v2"),
+    ],
+)
+def test_what_the_font_lacks_is_spelt(text: str, shown: str) -> None:
+    assert legible(text) == shown
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("width", [120, 280, 1600])
+def test_a_caption_never_leaves_its_width(text: str, width: int) -> None:
+    caption = Caption(text, text, text, 0.5, text, text, text + " " + text)
+    for lines in (caption_lines(caption, MAP, width, 14), caption_lines(Caption(text, text), MAP, width, 14)):
+        for line in lines:
+            left, _, right, bottom = font(line.size).getbbox(line.text, anchor="ls")
+            assert left >= -1
+            assert right <= width + 1
+            assert bottom <= 0.36 * line.size + 1  # descenders stay within the line
+
+
+def test_lines_keep_their_ink_inside_the_block() -> None:
+    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, QUIET)], 200, "L"))
+    assert (block[0] == 255).all()
+    assert (block[-1] == 255).all()
+    assert block.min() < 60
+
+
+@given(st.text(max_size=80), st.integers(0, 200), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_elided_text_fits(text: str, width: int, middle: bool) -> None:
+    assert font(14).getlength(elide(text, 14, width, middle=middle)) <= width or width < font(14).getlength("…")
+
+
+def test_eliding_keeps_the_ends_that_matter() -> None:
+    text = "a/very/long/path/that/does/not/fit/anywhere/at/all/chelsea.png"
+    assert elide(text, 14, 200, middle=True).endswith("sea.png")
+    assert elide(text, 14, 200, middle=True).startswith("a/very")
+    assert elide(text, 14, 200).endswith("…")
+    assert elide("short", 14, 200) == "short"
+
+
+def test_flow_breaks_between_pieces_only() -> None:
+    assert flow(["one", "", "two"], 14, 500) == ["one · two"]
+    assert flow(["one", "two"], 14, font(14).getlength("one · ")) == ["one", "two"]
+    assert " ".join(prose("a sentence of several words", 14, 60)) == "a sentence of several words"
+
+
+def test_the_probability_survives_a_long_label() -> None:
+    lines = caption_lines(Caption("x", target="label " * 50, probability=0.3928), MAP, 300, 14)
+    assert lines[0].text.endswith("39.3 %")
+
+
+def test_a_note_stands_in_the_caption() -> None:
+    flat = Heatmap(np.zeros((1, 2, 2), np.float32))
+    words = " ".join(line.text for line in caption_lines(Caption("x"), flat, 2000, 14))
+    assert ADVICE["flat"][1:] in words
+    words = " ".join(line.text for line in caption_lines(Caption("x", note="mine"), flat, 2000, 14))
+    assert "Mine" in words
+    assert ADVICE["flat"][1:] not in words
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0, 0.41155, 0.8231], ["0", "0.412", "0.823"]),
+        ([0, 0.5, 1], ["0", "0.50", "1.00"]),
+        ([0, 61.3, 122.6], ["0", "61", "123"]),
+        ([0, 4.99, 9.98], ["0", "4.99", "9.98"]),
+        ([0, 4.999, 9.999], ["0", "5.0", "10.0"]),
+        ([-0.0123, 0, 0.0123], ["-0.0123", "0", "0.0123"]),
+        ([0, 6.15e-6, 1.23e-5], ["0", "6.15e-6", "1.23e-5"]),
+        ([0, 5e7, 1e8], ["0", "5.00e7", "1.00e8"]),
+        ([0, 0, 0], ["0", "0", "0"]),
+        ([], []),
+    ],
+)
+def test_ticks(values: list[float], texts: list[str]) -> None:
+    assert ticks(values) == texts
+
+
+def test_short_and_percent() -> None:
+    assert short(1279.6) == "1280"
+    assert [percent(p) for p in (0.3928, 0, 0.0001, 0.0005, 0.99999, 1)] == [
+        "39.3 %",
+        "0.0 %",
+        "< 0.1 %",
+        "0.1 %",
+        "> 99.9 %",
+        "100.0 %",
+    ]
+
+
+def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[str]] = []
+    draw_bar = figures.colour_bar
+
+    def spy(colours, labels, width, unit):
+        written.append(list(labels))
+        return draw_bar(colours, labels, width, unit)
+
+    monkeypatch.setattr(figures, "colour_bar", spy)
+    heavy = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
+    heavy[0, 19, 49] = 100
+    scale_of(MAP, Look(), 252, 14)
+    _, words = scale_of(figures.PixelMap(heavy), Look(), 252, 14)
+    scale_of(figures.SignedMap(-heavy), Look(), 252, 14)
+    scale_of(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Look(), 252, 14)
+    assert written == [
+        ["0", "24.0", "48.0"],
+        ["0", "0.497", "0.995 or more"],
+        ["-0.995 or less", "0", "0.995 or more"],
+        ["-2.00", "0", "2.00"],
+    ]
+    assert "99.5th percentile" in words
+    assert "the largest is 100" in words
+
+
+def test_a_bar_shows_its_colours_and_its_texts() -> None:
+    bar, _ = scale_of(MAP, Look("viridis", alpha=1), 252, 14)
+    assert bar is not None
+    pixels = np.asarray(bar, int)
+    assert pixels.shape[1] == 252
+    assert np.abs(pixels[3, 250] - (253, 231, 37)).max() <= 3  # the upper half: over paper
+    assert (pixels[3, 1] > 250).all()
+    below = pixels[14:].min((0, 2)) < 120
+    assert below[:12].any()
+    assert below[118:134].any()
+    assert below[240:].any()
+    assert not below[20:100].any()
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 3, 3)), np.full((1, 3, 3), np.nan)], ids=["zero", "nan"])
+@pytest.mark.parametrize("kind", [Heatmap, figures.PixelMap, figures.SignedMap])
+def test_no_bar_where_there_is_no_scale(kind: type[Heatmap], values: np.ndarray) -> None:
+    bar, words = scale_of(kind(values.astype(np.float32)), Look(), 252, 14)
+    assert bar is None
+    assert "map of 3 x 3" in words

@@ -1,0 +1,174 @@
+"""Sheets of feature maps, kernels and projections."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from render.drawn import plain, row, whole
+
+from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
+from cnnviz_cli.render import Caption, Look, draw
+from cnnviz_cli.render.mosaic import FIRST_INK, HEAT, columns_for, enlarged
+from cnnviz_cli.render.palettes import levels
+from cnnviz_cli.render.projections import extent, frame_of, pair
+
+SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def mosaic(maps: np.ndarray, total: int = 1280) -> Mosaic:
+    mean = maps.mean(0, keepdims=True) if len(maps) else np.arange(49, dtype=np.float32).reshape(1, 7, 7)
+    return Mosaic(
+        maps, np.arange(len(maps)), np.arange(len(maps), dtype=np.float32), mean, total=total, ranked_by="mean"
+    )
+
+
+def drawn(panel: Panel) -> Image.Image:
+    return draw(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
+
+
+def tiles(sheet: Image.Image, size: int) -> list[np.ndarray]:
+    """The square areas of `size` that hold palette or crop colours only, found by their own pixels, row by row."""
+    index = np.asarray(sheet)
+    inside = index < FIRST_INK
+    rows = np.flatnonzero(inside.any(1))
+    found = []
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+        if len(run) != size:
+            continue
+        columns = np.flatnonzero(inside[run].any(0))
+        found += [
+            index[run[0] : run[-1] + 1, part[0] : part[-1] + 1]
+            for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+            if len(part) == size
+        ]
+    return found
+
+
+def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
+    maps = np.random.default_rng(2).normal(size=(4, 7, 7)).astype(np.float32)
+    maps[1] *= 1000
+    sheet = drawn(mosaic(maps))
+    assert sheet.mode == "P"
+    found = tiles(sheet, 140)
+    assert len(found) == 6
+    for values in maps:
+        low, high = values.min(), values.max()
+        expected = np.rint((values - low) / (high - low) * (HEAT - 1)).repeat(20, 0).repeat(20, 1)
+        assert any(np.abs(tile.astype(int) - expected).max() <= 1 for tile in found)
+
+
+def test_the_palette_holds_heat_then_the_crop_then_white_to_black() -> None:
+    colours = np.array(drawn(mosaic(np.random.default_rng(2).random((4, 14, 14), np.float32))).getpalette()).reshape(
+        -1, 3
+    )
+    assert colours[:HEAT].tolist() == levels("inferno", HEAT).tolist()
+    assert colours[FIRST_INK:].tolist() == [[255 - 17 * step] * 3 for step in range(16)]
+
+
+def test_type_stays_within_the_ramp() -> None:
+    index = np.asarray(drawn(mosaic(np.random.default_rng(2).random((4, 7, 7), np.float32))))
+    assert index[:60].min() >= FIRST_INK
+    assert index[:60].max() > 250  # and there is some
+
+
+def test_flat_and_broken_maps_are_marked() -> None:
+    maps = np.random.default_rng(2).random((3, 7, 7)).astype(np.float32)
+    maps[1], maps[2, 0, 0] = 4.0, np.nan
+    index = np.asarray(drawn(mosaic(maps)))
+    grey = index == FIRST_INK + 3
+    assert grey.all(1).sum() == 0
+    assert grey.sum() >= 140 * 140
+    clean = np.asarray(drawn(mosaic(maps[:1])))
+    assert (clean == FIRST_INK + 3).sum() < 2000
+
+
+def test_a_sheet_of_the_mean_alone() -> None:
+    sheet = drawn(mosaic(np.zeros((0, 7, 7), np.float32)))
+    assert len(tiles(sheet, 140)) == 2
+
+
+@pytest.mark.parametrize(("size", "factor"), [(7, 20), (14, 10), (28, 5), (56, 2), (112, 1), (224, 1), (1, 140)])
+def test_tiles_are_enlarged_by_whole_factors(size: int, factor: int) -> None:
+    assert enlarged(size) == factor
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (6, 3), (8, 4), (12, 4), (16, 4), (64, 8)])
+def test_grids_have_full_rows_where_they_can(count: int, columns: int) -> None:
+    assert columns_for(count, 150) == columns
+
+
+@pytest.mark.parametrize("count", [5, 100, 1280])
+@pytest.mark.parametrize("cell", [60, 150, 234, 3000])
+def test_grids_are_never_too_wide(count: int, cell: int) -> None:
+    assert 1 <= columns_for(count, cell) <= max(1, 1560 // cell)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_kernels_put_zero_in_the_middle(channels: int) -> None:
+    kernels = np.zeros((6, channels, 3, 3), np.float32)
+    kernels[:, 0, 0, 0] = np.arange(6) - 3
+    sheet = drawn(Filters(kernels))
+    assert sheet.mode == "P"
+    pixels = np.asarray(sheet.convert("RGB"), int).reshape(-1, 3)
+    zero = (128, 128, 128) if channels == 3 else (247, 247, 247)
+    assert (np.abs(pixels - zero).max(1) <= 2).sum() >= 6 * 8 * 28 * 28
+    positive = (255, 128, 128) if channels == 3 else (125, 36, 32)
+    assert (np.abs(pixels - positive).max(1) <= 3).sum() == 2 * 28 * 28  # kernels 4 and 5, each on its own scale
+
+
+def test_a_patch_stands_beside_its_projection() -> None:
+    one = row([(4, 8, 20, 24)])
+    couple = np.asarray(pair(one, 0, SEEN, 64), int)
+    assert couple.shape == (64 + 18, 64 * 2 + 2, 3)
+    expected = SEEN.resize((64, 64), Image.Resampling.BICUBIC, box=(4, 8, 20, 24))
+    assert np.abs(couple[18:, 66:] - np.asarray(expected, int)).max() <= 1
+    values = one.values[0][:, 8:24, 4:20]
+    limit = np.sort(np.abs(values).ravel())[int(np.ceil(0.995 * values.size)) - 1]
+    exact = np.rint(128 + 127 * np.clip(values / limit, -1, 1)).transpose(1, 2, 0).astype(np.uint8)
+    shown = np.asarray(Image.fromarray(couple[18:, :64].astype(np.uint8)).resize((16, 16), Image.Resampling.BOX), int)
+    again = np.asarray(
+        Image.fromarray(exact).resize((64, 64), Image.Resampling.BICUBIC).resize((16, 16), Image.Resampling.BOX), int
+    )
+    assert np.abs(shown[2:-2, 2:-2] - again[2:-2, 2:-2]).max() <= 1
+
+
+def test_a_projection_of_nothing_is_mid_grey() -> None:
+    one = row([(4, 8, 20, 24)])
+    one.values[:] = 0
+    couple = np.asarray(pair(one, 0, SEEN, 64))
+    assert (couple[18:, :64] == 128).all()
+
+
+def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
+    cut = row([(0, 10, 6, 20), (10, 10, 20, 20)])
+    assert frame_of(cut, SEEN) == (10, 10)
+    assert extent(cut, SEEN) == "each position sees 10 x 10 pixels of 32 x 32"
+    couple = np.asarray(pair(cut, 0, SEEN, 100), int)
+    missing, present = couple[18:, 102:142], couple[18:, 142:202]
+    assert set(np.unique(missing)) <= {205, 238}
+    assert len(np.unique(present.reshape(-1, 3), axis=0)) > 50
+
+
+def test_what_the_patches_do_not_tell_is_not_claimed() -> None:
+    assert extent(row([(0, 0, 32, 32)]), SEEN) == "each position sees the whole input"
+    only_cut = row([(0, 10, 6, 20)])
+    assert extent(only_cut, SEEN) == "each position sees at least 6 x 10 pixels of 32 x 32"
+    assert frame_of(only_cut, SEEN) == (10, 10)
+
+
+def test_rows_stand_under_each_other() -> None:
+    two = drawn(Projections((row([(0, 0, 9, 9)] * 4, layer="low"), row([(0, 0, 32, 32)] * 4, layer="high"))))
+    one = drawn(Projections((row([(0, 0, 9, 9)] * 4, layer="low"),)))
+    assert two.mode == "RGB"
+    assert two.width == one.width
+    assert two.height > one.height + 128
+    many = drawn(Projections((row([(0, 0, 9, 9)] * 9, layer="low"),)))
+    assert many.height > one.height + 128
+    assert many.width < 5 * 290
+
+
+def test_projections_without_rows_or_with_broken_numbers_are_drawn() -> None:
+    assert drawn(Projections(())).height > 50
+    broken = row([(0, 0, 9, 9)])
+    broken.values[0, 0, 0, 0] = np.inf
+    pixels = np.asarray(drawn(Projections((broken,)))).reshape(-1, 3)
+    assert (pixels == (200, 0, 130)).all(1).sum() > 1000
