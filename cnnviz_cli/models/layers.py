@@ -29,6 +29,7 @@ class ModelLayers:
         others: why each of the other modules is not a layer.
         attention: where attention takes over after the last convolution (ViT), the order of the last attention:
             of the maps that come after it the scores use the class token only.
+        max_pooled: whether the network pools by the maximum anywhere.
     """
 
     model: str
@@ -37,6 +38,7 @@ class ModelLayers:
     convolving: frozenset[str]
     others: Mapping[str, str]
     attention: int | None
+    max_pooled: bool
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)

@@ -51,6 +51,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
             name: watch.reasons.get(name, "it does not run by itself") for name in modules.keys() - watch.layers.keys()
         },
         attention=last if takes_over else None,
+        max_pooled=watch.tracker.max_pooled,
     )
 
 

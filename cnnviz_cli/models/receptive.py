@@ -26,6 +26,9 @@ class Tracker(TorchFunctionMode):
 
     Args:
         source: (B, C, H, W).
+
+    Attributes:
+        max_pooled: whether a max-pooling was among it.
     """
 
     def __init__(self, source: Tensor) -> None:
@@ -33,6 +36,7 @@ class Tracker(TorchFunctionMode):
         # Weak: a tensor's entry goes with the tensor, so that activations are freed as they always are.
         self._tracks: Any = WeakTensorKeyDictionary()
         self._tracks[source] = Track(_PIXEL, (-2, -1))
+        self.max_pooled = False
 
     def of(self, tensor: Tensor) -> Track:
         """What is known of `tensor`; nothing, if it does not come from the source."""
@@ -47,6 +51,7 @@ class Tracker(TorchFunctionMode):
         result = func(*args, **kwargs)
         if known:
             name = getattr(func, "__name__", "")
+            self.max_pooled |= "max_pool" in name
             if name == "__setitem__":
                 self._tracks[args[0]] = _LOST
             for output in _tensors(result):

@@ -68,7 +68,8 @@ def check_weights(model: str, spec: str) -> None:
 
 
 def _seed(digits: str) -> int:
-    if not (digits.isascii() and digits.isdecimal() and int(digits[:20]) <= _MOST and len(digits) < 20):
+    # The length comes first: Python refuses to read numbers of thousands of digits.
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= _MOST):
         what = f"'random:{visible(digits, 40)}' needs a whole number from 0 to {_MOST} after the colon"
         raise UsageError(what, where="--weights", fix="For instance: --weights random:0")
     return int(digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_only_vgg16s_weights_without_a_classifier_are_left_out() -> None:
         if entry.name not in catalog.weights_of(name)
     }
     assert left_out == {("vgg16", "IMAGENET1K_FEATURES")}
+
+
+def test_every_published_file_can_be_checked() -> None:
+    for name in catalog.model_names()[1:]:
+        for entry in catalog.weights_of(name):
+            file = torchvision.models.get_model_weights(name)[entry].url.rpartition("/")[2]
+            assert re.fullmatch(r"[a-z0-9_-]+-[0-9a-f]{8}\.pth", file)
 
 
 def test_the_labels_are_torchvisions() -> None:

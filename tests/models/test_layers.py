@@ -166,6 +166,15 @@ def test_the_default_layers_of_a_family(name: str) -> None:
     assert all(layers[name].kind == "Conv2d" for name in layers.resolve(["conv"]))
 
 
+def test_maps_that_their_shape_does_not_tell_are_not_offered() -> None:
+    # (1, 8, 8, 6): eight maps of 8 x 6, which by shape alone are six maps of 8 x 8.
+    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = probe(net.eval(), (3, 8, 6), "oblong")
+    assert [(info.name, info.shape) for info in layers] == [("0", (5, 8, 6)), ("2", (8, 1, 1))]
+    with pytest.raises(UsageError, match=r"it returns a tensor of shape \(1, 8, 8, 6\)"):
+        layers.resolve(["1"])
+
+
 def test_an_inner_layer_of_swin_is_read_with_channels_first() -> None:
     layers = probed("swin_t")
     assert layers["features.1"].shape == (96, 56, 56)
