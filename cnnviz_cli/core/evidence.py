@@ -132,9 +132,12 @@ def strongest_channels(maps: Tensor, count: int) -> Tensor:
         count: at most C.
 
     Returns:
-        (B, count) channel indices, highest peak first; of equal peaks the lower index comes first.
+        (B, count) channel indices, highest peak first. Of equal peaks (a ReLU6 saturates) the map with the larger
+        sum comes first, then the lower index.
     """
-    return maps.amax((2, 3)).sort(dim=1, descending=True, stable=True).indices[:, :count]
+    by_sum = maps.sum((2, 3)).sort(dim=1, descending=True, stable=True).indices
+    by_peak = maps.amax((2, 3)).gather(1, by_sum).sort(dim=1, descending=True, stable=True).indices
+    return by_sum.gather(1, by_peak)[:, :count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ class LayerInfo:
 class Layers(Protocol):
     """The layers of a loaded model that have maps."""
 
+    @property
+    def max_pooled(self) -> bool:
+        """Whether the network pools by the maximum anywhere."""
+        ...
+
     def __iter__(self) -> Iterator[LayerInfo]:
         """In the order in which they finish, low to high."""
         ...

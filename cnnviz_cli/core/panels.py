@@ -179,9 +179,11 @@ class Projections(Panel):
 
     Attributes:
         rows: one for each layer.
+        remark: how the projection was made, in a few words for the legend.
     """
 
     rows: tuple[ProjectionRow, ...]
+    remark: str = ""
 
     def arrays(self) -> Mapping[str, Values]:
         named: dict[str, Values] = {}

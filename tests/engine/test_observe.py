@@ -123,9 +123,9 @@ def test_strongest_channel_starts_from_the_map_or_its_peak() -> None:
                 torch.testing.assert_close(seen.evidence[need][image], expected, rtol=1e-12, atol=1e-15)
 
 
-def test_equal_peaks_rank_by_index() -> None:
-    maps = torch.tensor([1.0, 3.0, 3.0, 2.0]).view(1, 4, 1, 1).expand(2, 4, 2, 2)
-    assert strongest_channels(maps, 4).tolist() == [[1, 2, 3, 0]] * 2
+def test_equal_peaks_rank_by_sum_then_by_index() -> None:
+    maps = torch.tensor([[1.0, 0.0], [3.0, 0.0], [3.0, 0.0], [2.0, 0.0], [3.0, 1.0]]).view(1, 5, 1, 2)
+    assert strongest_channels(maps, 5).tolist() == [[4, 1, 2, 3, 0]]
 
 
 ALL_FOUR: list[Need] = [

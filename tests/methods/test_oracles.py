@@ -149,6 +149,7 @@ def test_deconvnet_through_an_overlapping_pool_by_hand(start: str, run: Runner) 
     net, batch = tiny.build(tiny.OverlappingPool), tiny.pictures(2)
     (panel,) = run("deconvnet", net, batch, layer=("relu1", "conv2"), maps=3, start=start)
     assert isinstance(panel, Projections)
+    assert "Zeiler" in panel.remark
     assert [row.layer for row in panel.rows] == ["relu1", "conv2"]
 
     relu1 = net.relu1(net.conv1(batch))
@@ -172,6 +173,25 @@ def test_deconvnet_through_an_overlapping_pool_by_hand(start: str, run: Runner) 
                     signal = _unpool_slowly(signal, switches[image : image + 1], relu1[image : image + 1].shape)
                 signal = functional.conv_transpose2d(signal.clamp(min=0), net.conv1.weight, padding=1)
                 torch.testing.assert_close(row.values[image, place], signal[0], **SLOW)
+
+
+def test_without_max_pooling_the_rectifiers_derivative_ties_the_projection_to_the_picture(run: Runner) -> None:
+    net, batch = tiny.build(tiny.Functional), tiny.pictures(1)
+    conv1 = net.conv1(batch)
+    conv2 = net.conv2(conv1.relu())
+
+    def by_hand(guided: bool) -> Tensor:
+        peaks = conv2[0].flatten(1).max(1).values
+        signal = torch.zeros_like(conv2)
+        signal[0, int(peaks.argmax())] = conv2[0, int(peaks.argmax())].clamp(min=0)
+        signal = functional.conv_transpose2d(signal, net.conv2.weight, padding=1).clamp(min=0)
+        if guided:
+            signal = signal * (conv1 > 0)
+        return functional.conv_transpose2d(signal, net.conv1.weight, padding=1)[0]
+
+    for rule, guided in (("auto", True), ("guide", True), ("rectify", False)):
+        (panel,) = run("deconvnet", net, batch, layer=("conv2",), maps=1, rule=rule)
+        torch.testing.assert_close(panel.rows[0].values[0, 0], by_hand(guided), **SLOW)
 
 
 def test_max_unpool_loses_what_overlapping_windows_share() -> None:
