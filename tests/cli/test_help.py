@@ -1,0 +1,66 @@
+"""Help, version and completion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cnnviz_cli import __version__
+from cnnviz_cli.config.names import flag, paths, variable
+from cnnviz_cli.config.settings import families_of, settings_type
+from cnnviz_cli.core.method import FAMILIES
+
+from .conftest import Command
+
+
+@pytest.mark.parametrize("command", [*FAMILIES, "all"])
+def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: str) -> None:
+    shown = cnnviz(command, "--help")
+    assert shown.code == 0
+    for path in paths(settings_type(command)):
+        if len(path) == 1 or path[0] in families_of(command):
+            assert f"{flag(path, command)} " in shown.out
+            family = path[0] if command == "all" and len(path) == 2 else ""
+            assert (f"{variable((family, '...'))}" if family else variable(path)) in shown.out
+    for words in ("--quiet", "--json", "--dry-run", "--debug", "--config", "default efficientnet_lite0", "default 0.6"):
+        assert words in shown.out
+
+
+def test_the_root_lists_every_command_and_without_one_it_is_a_usage_error(cnnviz: Command) -> None:
+    shown = cnnviz("--help")
+    commands = (*FAMILIES, "all", "models", "layers", "classes", "methods", "config", "verify")
+    for command in commands:
+        assert f" {command} " in shown.out
+    assert cnnviz("-h").out == shown.out
+    bare = cnnviz()
+    assert (bare.code, bare.out.rstrip()) == (2, shown.out.rstrip())
+    group = cnnviz("config")
+    assert group.code == 2
+    assert "error" not in group.err
+
+
+def test_version(cnnviz: Command) -> None:
+    assert cnnviz("--version").out == f"cnnviz {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("cnnviz gradcam --model vgg16", {"vgg16", "vgg16_bn"}),
+        ("cnnviz deconv --variant d", {"deconvnet"}),
+        ("cnnviz gradcam --palette vi", {"viridis"}),
+        ("cnnviz gradcam --signed-palette b", {"blue-red"}),
+        ("cnnviz gradcam --precision b", {"bf16"}),
+        ("cnnviz gradcam --target tiger\\ c", {"tiger cat"}),
+        ("cnnviz methods feat", {"feature-maps"}),
+        ("cnnviz sal", {"saliency"}),
+    ],
+)
+def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch, words: str, offered: set[str]) -> None:
+    monkeypatch.setenv("_CNNVIZ_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.replace("\\ ", "_").split()) - 1))
+    done = subprocess.run([sys.executable, "-m", "cnnviz_cli"], capture_output=True, text=True, check=False)
+    assert set(done.stdout.split("\n")) - {""} == offered

@@ -1,0 +1,79 @@
+"""Names that do not exist: every one is refused before torch, with the place and the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command, FakeRun
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "hint"),
+    [
+        (["gradcma", "a.png"], "No such command 'gradcma'", "'gradcam'"),
+        (["gradcam", "a.png", "--lyer", "x"], "cnnviz gradcam has no option --lyer", "Did you mean --layer?"),
+        (["all", "a.png", "--layer", "x"], "cnnviz all has no option --layer", "--gradcam-layer"),
+        (["gradcam", "a.png", "-z"], "cnnviz gradcam has no option -z", "See: cnnviz gradcam --help"),
+        (["gradcam"], "Missing argument 'IMAGE'", "See: cnnviz gradcam --help"),
+        (["gradcam", "a.png", "--layer"], "Option '--layer' requires an argument", ""),
+        (["gradcam", "a.png", "--model", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
+        (["gradcam", "a.png", "--weights", "DEFALT"], "There are no weights 'DEFALT'", "Did you mean 'DEFAULT'"),
+        (["gradcam", "a.png", "--palette", "infern"], "--palette: there is no such palette: 'infern'", "'inferno'"),
+        (["gradcam", "a.png", "--signed-palette", "bule-red"], "--signed-palette: there is no", "'blue-red'"),
+        (["gradcam", "a.png", "-t", "tgier cat"], "--target: the model has no class 'tgier cat'", "'tiger cat'"),
+        (["gradcam", "a.png", "-t", "Cardigan"], "--target: 'Cardigan' is the name of 2 classes", "264 or 474"),
+        (["gradcam", "a.png", "-t", "1000"], "--target: there is no class 1000: the model has 0 to 999", ""),
+        (["gradcam", "a.png", "-t", "top0"], "--target: 'top0': the model has 1000 classes", ""),
+        (["gradcam", "a.png", "-t", "top1001"], "--target: 'top1001': the model has 1000 classes", ""),
+        (["gradcam", "a.png", "--method", "gradcm"], "'gradcam.method' must be gradcam", "Did you mean 'gradcam'?"),
+        (["deconv", "a.png", "--variant", "deconvent"], "must be class or deconvnet", "Did you mean 'deconvnet'?"),
+        (["gradcam", "a.png", "--alpha", "2"], "--alpha: 'alpha' must be at most 1, not 2", ""),
+        (["gradcam", "a.png", "-b", "many"], "--batch-size: 'batch_size' must be a whole number, not 'many'", ""),
+        (["gradcam", "a.png", "-c", "nowhere.yaml"], "nowhere.yaml: there is no such configuration file", ""),
+        (["models", "resnte*"], "no model matches 'resnte*'", "resnet"),
+        (["classes", "tgier"], "no class matches 'tgier'", "'tiger'"),
+        (["methods", "gradcm"], "there is no method 'gradcm'", "'gradcam'"),
+        (["layers", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
+        (["config", "shwo"], "No such command 'shwo'", "'show'"),
+        (["verify", "nowhere"], "nowhere/manifest.json: there is no manifest", "cnnviz verify OUT"),
+    ],
+)
+def test_a_wrong_name_is_a_usage_error_with_a_hint(
+    cnnviz: Command, fake_run: FakeRun, arguments: list[str], said: str, hint: str
+) -> None:
+    result = cnnviz(*arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert hint in result.err
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert fake_run.settings is None
+
+
+@pytest.mark.usefixtures("fake_run")
+def test_several_wrong_names_are_told_together_each_where_it_was_written(
+    cnnviz: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("c.yaml").write_text("# mine\nmodel: vgg61\ntarget: [top1, cta]\n", encoding="utf-8")
+    monkeypatch.setenv("CNNVIZ_PALETTE", "jte")
+    result = cnnviz("gradcam", "a.png", "-c", "c.yaml")
+    assert result.code == 2
+    assert "error: c.yaml:2:8: There is no model 'vgg61'\n   2 | model: vgg61\n     |        ^\n" in result.err
+    assert "error: CNNVIZ_PALETTE: there is no such palette: 'jte'" in result.err
+    assert "error: c.yaml:3:9: the model has no class 'cta'" in result.err
+
+
+@pytest.mark.usefixtures("fake_run")
+def test_with_a_weights_file_the_classes_are_not_imagenets(cnnviz: Command) -> None:
+    Path("mine.pth").touch()
+    assert cnnviz("gradcam", "a.png", "--weights", "mine.pth", "-t", "my class").code == 0
+    assert cnnviz("gradcam", "a.png", "--weights", "missing.pth").code == 4
+
+
+def test_values_from_a_file_cannot_move_the_cursor_or_be_markup(cnnviz: Command) -> None:
+    Path("c.yaml").write_text('model: "[red]\\e[2J[/b]"\n', encoding="utf-8")
+    result = cnnviz("gradcam", "a.png", "-c", "c.yaml")
+    assert "There is no model '[red]\\x1b[2J[/b]'" in result.err
+    assert "\x1b" not in result.err

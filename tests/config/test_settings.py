@@ -1,0 +1,140 @@
+"""The one model behind flags, variables and YAML; and what the manifest records of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+import pytest
+import yaml
+
+from cnnviz_cli.config.load import load
+from cnnviz_cli.config.names import field_at, flag, paths, variable
+from cnnviz_cli.config.schema import config_schema
+from cnnviz_cli.config.settings import Flag, settings_type
+from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_setting_has_help_a_panel_a_flag_and_a_variable() -> None:
+    kind = settings_type("all")
+    assert len({flag(path, "all") for path in paths(kind)}) == len(paths(kind))
+    for path in paths(kind):
+        field = field_at(kind, path)
+        assert field.description, path
+        assert any(isinstance(item, Flag) and item.panel for item in field.metadata), path
+    assert (variable(("gradcam", "layer")), flag(("gradcam", "layer"), "all")) == (
+        "CNNVIZ_GRADCAM__LAYER",
+        "--gradcam-layer",
+    )
+    assert flag(("gradcam", "layer"), "gradcam") == "--layer"
+    assert flag(("batch_size",), "all") == "--batch-size"
+
+
+def test_every_option_of_every_method_is_a_setting_with_its_default() -> None:
+    single, together = load("x", {}, None, {}), load("all", {}, None, {})
+    for registered in methods():
+        for item in fields(registered.options):
+            assert getattr(single.section(registered.family), item.name) == item.default
+            expected = item.metadata.get("in_all", item.default)
+            assert getattr(together.section(registered.family), item.name) == expected
+
+
+def test_chosen_methods_come_with_their_options_each_once() -> None:
+    flags = {("deconv", "variant"): ["class", "deconvnet", "class"], ("deconv", "maps"): "2"}
+    (first, nothing), (second, options) = load("deconv", flags, None, {}).chosen("deconv")
+    assert (first.name, second.name) == ("class", "deconvnet")
+    assert nothing == first.options()
+    assert options == second.options(maps=2)
+
+
+def test_a_new_method_is_a_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnviz_cli.core.method._METHODS", {m.name: m for m in methods()})
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        steps: int = option(5, "How many.", at_least=2)
+        sizes: tuple[int, ...] = option((1, 2), "Which.", at_least=1)
+        mode: Literal["a", "b"] = option("a", "How.")
+
+    @method("made-up", family="saliency", options=Options, paper="none")
+    def made_up(_options: Options, _scope: Any) -> Recipe:
+        """Nothing."""
+        return Recipe((), lambda _evidence: [])
+
+    environ = {"CNNVIZ_SALIENCY__SIZES": "[3, 4]", "CNNVIZ_SALIENCY__STEPS": "2"}
+    ((found, options),) = load("saliency", {("saliency", "method"): ["made-up"]}, None, environ).chosen("saliency")
+    assert found.name == "made-up"
+    assert options == Options(steps=2, sizes=(3, 4))
+    for name, value in (("STEPS", "1"), ("SIZES", "[1, 0]"), ("MODE", "c")):
+        with pytest.raises(Exception, match="must be"):
+            load("saliency", {}, None, {f"CNNVIZ_SALIENCY__{name}": value})
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load("all", {}, None, {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.alpha = 0.1  # type: ignore[misc]
+
+
+def test_the_record_names_no_place_and_only_what_is_run() -> None:
+    flags = {
+        ("output",): Path("/somewhere/out"),
+        ("weights",): "/home/me/net.pth",
+        ("weights_mirror",): "https://example.org",
+        ("offline",): True,
+        ("recursive",): True,
+    }
+    record = load("gradcam", flags, None, {}).as_json()
+    assert record["weights"] == "net.pth"
+    assert list(record) == sorted(record)
+    assert not {"output", "weights_mirror", "offline", "recursive"} & set(record)
+    assert set(FAMILIES) & set(record) == {"gradcam"}
+    assert set(FAMILIES) <= set(load("all", {}, None, {}).as_json())
+    assert record == load("gradcam", {("weights",): "net.pth"}, None, {}).as_json()
+
+
+def test_the_digest_is_that_of_the_record() -> None:
+    settings = load("gradcam", {}, None, {})
+    text = json.dumps(settings.as_json(), sort_keys=True, separators=(",", ":"))
+    assert settings.config_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert settings.config_sha256 == load("gradcam", {("output",): "elsewhere"}, None, {}).config_sha256
+    assert settings.config_sha256 != load("gradcam", {("alpha",): "0.5"}, None, {}).config_sha256
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_configurations_are_valid_and_name_layers_that_exist(path: Path) -> None:
+    from cnnviz_cli.models.catalog import check_model
+    from cnnviz_cli.models.spec import check_weights
+
+    settings = load("all", {}, path, {})
+    check_model(settings.model)
+    check_weights(settings.model, settings.weights)
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), config_schema())
+
+
+def test_the_four_configurations_are_there() -> None:
+    names = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    assert names == {"efficientnet_lite0", "vgg16", "resnet50", "smoke"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"alhpa": 1},
+        {"alpha": 2},
+        {"target": []},
+        {"deconv": {"maps": 0}},
+        {"deconv": {"variant": "clas"}},
+        {"device": "gpu"},
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(bad: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(config_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(bad, config_schema())
