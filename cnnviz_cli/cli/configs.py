@@ -20,7 +20,8 @@ from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./*-]*")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
+_MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
 
 
 def register(app: typer.Typer) -> None:
@@ -86,5 +87,6 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_yaml(item) for item in value)}]"
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) and resolve(value) == value else json.dumps(value)
+        plain = _PLAIN.fullmatch(value) and resolve(value) == value and value.lower() not in _MISREAD
+        return value if plain else json.dumps(value)
     return json.dumps(value)

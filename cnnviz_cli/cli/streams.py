@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from cnnviz_cli.core.errors import OutputError
@@ -56,10 +57,11 @@ class Outlet:
 def guarded() -> Iterator[None]:
     """`Outlet` in the place of standard output and standard error, inside the block."""
     plain = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", Outlet(stream)) for stream in plain)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.stdout, sys.stderr = plain
+    with Path(os.devnull).open("w", encoding="utf-8") as null:  # for a stream that was closed from the start: >&-
+        sys.stdout, sys.stderr = (cast("TextIO", Outlet(stream or null)) for stream in plain)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = plain
