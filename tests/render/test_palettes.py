@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Look
+from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Look, make_palettes
 from cnnviz_cli.render.palettes import GREYS, levels, table
 
 ANCHORS = {
@@ -99,3 +99,13 @@ def test_names_are_known_without_numpy_and_pictures_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", SIGNED_PALETTES)
+def test_our_own_tables_are_what_the_generator_makes(name: str) -> None:
+    made = np.rint(255 * make_palettes.diverging(make_palettes.HUES[name])).astype(int)
+    assert np.abs(made - table(name)).max() <= 1
+
+
+def test_jet_is_its_formula() -> None:
+    assert np.abs(np.rint(255 * make_palettes.jet()) - table("jet")).max() <= 1

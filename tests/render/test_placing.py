@@ -54,6 +54,7 @@ def test_maps_are_laid_bilinearly_from_cell_centres(
 
 def test_pixels_of_takes_those_whose_centres_lie_inside() -> None:
     assert pixels_of((93.96, 18.75, 357.04, 281.25), (451, 300)) == (94, 19, 357, 281)
+    assert pixels_of((94.3, 18.6, 357.6, 281.4), (451, 300)) == (94, 19, 358, 281)
     assert pixels_of((-3.0, 0.0, 9.0, 0.2), (5, 4)) == (0, 0, 5, 1)
     assert pixels_of((0.6, 0.0, 1.0, 9.0), (1, 4)) == (0, 0, 1, 4)
 
@@ -103,6 +104,8 @@ def test_opacity_rises_from_nothing_to_alpha() -> None:
     assert shares[0] == 0
     assert shares[-1] == pytest.approx(0.6)
     assert (np.diff(shares) >= 0).all()
+    assert shares[230] == pytest.approx(0.6)
+    assert shares[115] == pytest.approx(0.3, abs=0.005)  # half way to nine tenths
     assert shares[26] < 0.05  # a tenth of the evidence leaves the photograph alone
 
 
@@ -114,6 +117,15 @@ def test_what_was_not_seen_is_grey_and_hatched_and_what_was_seen_untouched() -> 
     assert (outside == outside[..., :1]).all()
     assert len(np.unique(outside)) == 2
     assert outside.min() > 120
+
+
+def test_the_edge_of_the_input_is_a_light_line_within_a_dark_one() -> None:
+    picture = np.asarray(marked(stage_of(plain(300, 200), centre_crop(300, 200))), int)
+    left, top, right, bottom = pixels_of(centre_crop(300, 200).box, (300, 200))
+    for row, column in ((100, left - 1), (100, right), (top - 1, 150), (bottom, 150)):
+        assert picture[row, column].tolist() == [255, 255, 255]
+    for row, column in ((100, left - 2), (100, right + 1), (top - 2, 150), (bottom + 1, 150)):
+        assert picture[row, column].max() < 80
 
 
 def test_a_photograph_seen_whole_is_not_marked() -> None:
