@@ -10,6 +10,7 @@ from render.drawn import centre_crop, plain, row, whole
 from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, Panel, PixelMap, Projections, SignedMap, SignedPicture
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Look, draw, encode_png, overview
+from cnnviz_cli.render.overview_cells import EXPLAINED, OTHER, bars
 from cnnviz_cli.render.overview_sheet import arranged, grouped
 
 RNG = np.random.default_rng(11)
@@ -158,3 +159,14 @@ def test_maps_are_arranged_in_full_rows() -> None:
 def test_maps_that_differ_in_target_alone_are_grouped() -> None:
     shown = [(HEAT, named("a", "x")), (PIXELS, named("a", "x")), (HEAT, named("a", "y")), (HEAT, named("a", "x", "l"))]
     assert [len(group) for group in grouped(shown)] == [2, 1, 1]
+
+
+def test_bars_are_as_long_as_the_probabilities_and_darker_where_explained() -> None:
+    picture = np.asarray(bars(PREDICTIONS, {"class 1 "}, 400), int)
+    fills = {tuple(int(part, 16) for part in (c[1:3], c[3:5], c[5:7])): c for c in (EXPLAINED, OTHER)}
+    found = []
+    for line in picture[:: len(picture) // 5 // 49]:
+        colour = tuple(line[0].tolist())
+        if colour in fills:
+            found.append((fills[colour], int((line == line[0]).all(1).sum())))
+    assert list(dict.fromkeys(found)) == [(OTHER, 200), (EXPLAINED, 100), (OTHER, 50), (OTHER, 25), (OTHER, 12)]
