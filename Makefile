@@ -30,7 +30,7 @@ types: $(VENV)/.dev  ## Types, strictly
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev  ## The tests that take seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow"
 
 test-slow: $(VENV)/.dev  ## The tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow

@@ -119,7 +119,7 @@ class Settings(BaseModel):
         "blue-red", description="Colours of maps around zero."
     )
     alpha: Annotated[float, Flag("Drawing", "0..1")] = Field(
-        0.6, ge=0, le=1, description="Opacity of a heat map over the photograph."
+        0.75, ge=0, le=1, description="Strongest opacity of a heat map over the photograph."
     )
     save_arrays: Annotated[bool, Flag("Output")] = Field(
         False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."

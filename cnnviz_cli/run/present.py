@@ -85,7 +85,7 @@ class Presenter:
                 outputs.append(
                     self._picture(task.method, panel, target, f"{seen.folder}/{file_name(*stem, 'png')}", picture)
                 )
-                arrays.update({".".join([*stem, name]): _plain(values) for name, values in panel.arrays().items()})
+                arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._model(), source=seen.source.name)
             sheet = overview(seen.photo.image, seen.view, seen.crop, predictions, shown, caption, self._look)
