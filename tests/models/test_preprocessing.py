@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_what_is_seen_lies_where_the_view_says() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (2, 30000)])
-def test_an_extreme_photograph_is_cheap_and_nearly_exact(size: tuple[int, int]) -> None:
+def test_an_extreme_photograph_is_nearly_exact(size: tuple[int, int]) -> None:
     preprocessing = Preprocessing(64, 56, (0.5,) * 3, (0.5,) * 3)
     picture = photo(size)
     _, view, seen = preprocessing.prepare(picture)
@@ -78,6 +80,19 @@ def test_an_extreme_photograph_is_cheap_and_nearly_exact(size: tuple[int, int]) 
     assert np.abs(np.asarray(seen).astype(int) - expected).max() <= 2
     scale = min(size) / 64
     assert view.box == pytest.approx((left * scale, top * scale, (left + 56) * scale, (top + 56) * scale), rel=1e-3)
+
+
+def test_an_extreme_photograph_is_never_resized_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+    resize = Image.Image.resize
+
+    def watched(self: Image.Image, size: tuple[int, int], *args: Any, **kwargs: Any) -> Image.Image:
+        made.append(size)
+        return resize(self, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    Preprocessing(64, 56, (0.5,) * 3, (0.5,) * 3).prepare(photo((1, 5000)))  # whole, it were 64 x 320000
+    assert made == [(56, 56)]
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (31, 31), (30, 300)])

@@ -126,6 +126,11 @@ def recolour(x: Tensor) -> Tensor:
     return torch.cat([torch.unsqueeze(x[:, 0], 1) * 2 - 0.5, x[:, 1:2] / 3], 1)
 
 
+def one_channel_of_channels_last(x: Tensor) -> Tensor:
+    grey = conv(2, 3, 3)(x).permute(0, 2, 3, 1)[:, 2:, ..., 0]
+    return conv(1, 2, (1, 4))(grey.unsqueeze(1))
+
+
 EXACT: dict[str, Function] = {
     "stride and padding": nn.Sequential(conv(2, 3, 3, stride=2, padding=1), nn.ReLU(), conv(3, 2, 5, stride=2)),
     "dilation": nn.Sequential(conv(2, 2, 3, dilation=(2, 3), padding=(2, 0)), conv(2, 2, 2, dilation=4)),
@@ -143,6 +148,7 @@ EXACT: dict[str, Function] = {
     "shuffle": Shuffle(),
     "channels last": nn.Sequential(conv(2, 2, 3, stride=2), ChannelsLast()),
     "cut": cut,
+    "one channel of channels last": one_channel_of_channels_last,
     "recoloured": recolour,
     "pooled by a divisor": lambda x: functional.adaptive_avg_pool2d(x[:, :, :40, :36], (10, 12)),
     "normalised": nn.Sequential(conv(2, 2, 3), nn.BatchNorm2d(2, dtype=torch.float64)).eval(),
