@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli import configs, listing, runs, verifying
-from cnnviz_cli.cli.runs import Debug
+from cnnviz_cli.cli import listing, verifying
+from cnnviz_cli.cli.shared import Debug
 from cnnviz_cli.core.errors import ExitCode
+from cnnviz_cli.core.method import FAMILIES
+
+_RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
+    "all": "All four families, and a sheet that shows them together."
+}
+_CONFIG = "Configuration files: their schema, a check, and what they come to."
+
+
+class _Commands(TyperGroup):
+    """Builds a command whose flags come from the settings only when it was asked for; until then a name stands for it.
+
+    The settings bring pydantic, and the registry the methods: both would be felt before ``cnnviz --help``.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name in _RUNS:
+            from cnnviz_cli.cli import runs
+
+            self.add_command(runs.build(name, _RUNS[name]))
+        elif name == "config":
+            from cnnviz_cli.cli import configs
+
+            self.add_command(configs.build(name, _CONFIG))
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="cnnviz",
+    cls=_Commands,
     help="Explanation images of convolutional networks: feature maps, saliency, deconvolution, class activation maps.",
     epilog="cnnviz all photo.jpg draws everything with the bundled model; cnnviz COMMAND --help lists the flags.",
     pretty_exceptions_enable=False,
@@ -47,5 +75,12 @@ def _root(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _part in (runs, listing, configs, verifying):
-    _part.register(app)
+def _named() -> None:
+    """Never called: `_Commands` puts the real command in its place."""
+
+
+for _name, _summary in _RUNS.items():
+    app.command(_name, help=_summary, rich_help_panel="Explain pictures")(_named)
+listing.register(app)
+app.command("config", help=_CONFIG, rich_help_panel="Files")(_named)
+verifying.register(app)

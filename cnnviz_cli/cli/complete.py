@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from cnnviz_cli.core.method import methods
-
 Completion = Callable[[str], list[str]]
 
 
@@ -36,6 +34,9 @@ def classes(incomplete: str) -> list[str]:
 
 def method_names(incomplete: str) -> list[str]:
     """Names of methods."""
+    import cnnviz_cli.methods  # noqa: F401  (registers them)
+    from cnnviz_cli.core.method import methods
+
     return [m.name for m in methods() if m.name.startswith(incomplete)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.main import get_command
 
 from cnnviz_cli.cli.flags import CONFIG, with_settings
 from cnnviz_cli.cli.preflight import check
@@ -24,13 +25,13 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
 _MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(help="Configuration files: their schema, a check, and what they come to.", no_args_is_help=True)
+def build(name: str, summary: str) -> Any:
+    """The group, ready for a group of Typer's."""
+    group = typer.Typer(name=name, help=summary, no_args_is_help=True, add_completion=False)
     group.command("schema")(schema)
     group.command("check")(check_files)
     group.command("show", help=_SHOW)(with_settings("all", _show, [CONFIG]))
-    app.add_typer(group, name="config", rich_help_panel="Files")
+    return get_command(group)
 
 
 def schema(

@@ -11,6 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.shared import default_text
 from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.settings import Flag, Settings, families_of, settings_type
 
@@ -37,15 +38,6 @@ def with_settings(command: str, body: Body, others: list[inspect.Parameter]) -> 
 def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
     """A parameter of a generated function; without a default it is required."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def default_text(value: Any) -> str:
-    """A default as a person would type it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ", ".join(default_text(item) for item in value) or "none"
-    return "none" if value is None else str(value)
 
 
 def _flagged(kind: type[Settings], command: str) -> list[Path_]:

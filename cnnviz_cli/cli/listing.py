@@ -10,8 +10,7 @@ import typer
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
-from cnnviz_cli.cli.flags import default_text
-from cnnviz_cli.cli.runs import AsJson, Debug
+from cnnviz_cli.cli.shared import AsJson, Debug, default_text
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, Method, find, methods
@@ -101,6 +100,8 @@ def methods_(
     as_json: AsJson = False,
 ) -> None:
     """The methods of each family: what they show, their options and their papers."""
+    import cnnviz_cli.methods  # noqa: F401  (registers them)
+
     chosen = list(methods()) if name is None else [find(name)]
     ordered = [method for family in FAMILIES for method in chosen if method.family == family]
     if as_json:

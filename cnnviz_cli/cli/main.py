@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -22,11 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> int | None:
-    from typer.main import get_command
+    gc.disable()  # start-up makes thousands of objects that stay; looking through them again and again is felt
+    try:
+        from typer.main import get_command
 
-    from cnnviz_cli.cli.app import app
+        from cnnviz_cli.cli.app import app
 
-    result: int | None = get_command(app).main(arguments, prog_name="cnnviz", standalone_mode=False)
+        command = get_command(app)
+    finally:
+        gc.enable()
+    result: int | None = command.main(arguments, prog_name="cnnviz", standalone_mode=False)
     sys.stdout.flush()  # here, where a full disk is still an error like any other
     return result
 

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
-from cnnviz_cli.cli import errors
-from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
-from cnnviz_cli.cli.preflight import check
-from cnnviz_cli.cli.summary import counted, print_outcome, print_sketch
-from cnnviz_cli.config.load import load_with_origins
+from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.method import FAMILIES
-
-_PANEL = "Explain pictures"
-
-Debug = Annotated[
-    bool,
-    typer.Option(
-        "--debug",
-        metavar="",
-        callback=errors.debug,
-        help="Print the traceback of a bug (CNNVIZ_DEBUG).",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", metavar="", help="One JSON object on standard output.", show_default=False)
-]
 
 _OTHERS = [
     parameter(
@@ -69,23 +50,25 @@ _OTHERS = [
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the five commands."""
-    summaries = {family.name: family.summary for family in FAMILIES.values()}
-    for command, summary in {**summaries, "all": "All four families, and a sheet that shows them together."}.items():
-        app.command(command, help=summary, rich_help_panel=_PANEL)(_command(command))
-
-
-def _command(command: str) -> Any:
-    return with_settings(command, lambda flags, given: _run(command, flags, given), _OTHERS)
+def build(command: str, summary: str) -> Any:
+    """The command, ready for a group of Typer's."""
+    alone = typer.Typer(add_completion=False)
+    body = partial(_run, command)
+    alone.command(command, help=summary)(with_settings(command, body, _OTHERS))
+    return get_command(alone)
 
 
 def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
+    # Not at the top, since --help needs none of it and is to appear at once.
+    from cnnviz_cli.cli.console import reporter
+    from cnnviz_cli.cli.preflight import check
+    from cnnviz_cli.cli.summary import counted, print_outcome, print_sketch
+    from cnnviz_cli.config.load import load_with_origins
+    from cnnviz_cli.files.sources import find
+
     loaded = load_with_origins(command, flags, given["config"], os.environ)
     check(loaded)
     settings = loaded.settings
-    from cnnviz_cli.files.sources import find
-
     sources = find(given["images"], recursive=settings.recursive, exclude=settings.output)
     listener = reporter(quiet=given["quiet"])
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cnnviz_cli.cli.runs import AsJson
+from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.cli.summary import counted
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import ExitCode

@@ -24,7 +24,7 @@ def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: st
             assert f"{flag(path, command)} " in shown.out
             family = path[0] if command == "all" and len(path) == 2 else ""
             assert (f"{variable((family, '...'))}" if family else variable(path)) in shown.out
-    for words in ("--quiet", "--json", "--dry-run", "--debug", "--config", "default efficientnet_lite0", "default 0.6"):
+    for words in ("--quiet", "--json", "--dry-run", "--debug", "--config", "default efficientnet_lite0", "default 8;"):
         assert words in shown.out
 
 

@@ -33,12 +33,8 @@ def test_flags_reach_the_run_over_variables_over_the_file(
     assert (settings.alpha, settings.palette, settings.batch_size, settings.offline) == (0.2, "magma", 3, False)
     assert settings.target == ("top3", "tiger cat")
     assert settings.output == Path("out")
-    assert settings.section("deconv").model_dump() == {
-        "variant": ("deconvnet",),
-        "layer": ("a", "b"),
-        "maps": 7,
-        "start": "map",
-    }
+    expected = {"variant": ("deconvnet",), "layer": ("a", "b"), "maps": 7, "start": "map"}
+    assert settings.section("deconv").model_dump(include=set(expected)) == expected
 
 
 @pytest.mark.parametrize("command", [*FAMILIES, "all"])
