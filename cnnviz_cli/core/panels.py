@@ -164,6 +164,7 @@ class ProjectionRow:
         peaks: (B, k) the peak activation of each.
         boxes: (B, k, 4) left, top, right, bottom in input pixels of the patch that caused the peak: the
             receptive field of its position, cut at the input's border.
+        field: height and width of a position's receptive field, not cut; None where it is the whole input.
     """
 
     layer: str
@@ -171,6 +172,7 @@ class ProjectionRow:
     channels: Values
     peaks: Values
     boxes: Values
+    field: tuple[float, float] | None
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,9 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
             index = channels[:, :, None, None].expand(-1, -1, *maps.shape[2:])
             peaks, places = maps.gather(1, index).flatten(2).max(2)
             size = (projections[0].shape[2], projections[0].shape[3])
-            rows.append(
-                ProjectionRow(info.name, _stacked(projections), channels, peaks, _boxes(places, maps, info, size))
-            )
+            boxes = _boxes(places, maps, info, size)
+            field = info.field.size if info.field else None
+            rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field))
         return [Projections(tuple(rows), _REMARKS[rule])]
 
     activations = tuple(Activation(info.name) for info in infos)

@@ -14,7 +14,7 @@ from cnnviz_cli.render.blocks import bar_width, beside, colour_bar, framed, key,
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
-from cnnviz_cli.render.photograph import Stage, alone, chequer, marked, opacity, overlaid, staged
+from cnnviz_cli.render.photograph import SUNK, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
 from cnnviz_cli.render.scaling import finite, state_of, top_of
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, percent, set_lines
 
@@ -84,8 +84,9 @@ def peak_of(raw: NDArray[Any]) -> float:
 
 def translucent(colours: Bytes, alpha: float) -> Bytes:
     """(2, 256, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
-    share = opacity(alpha)[:, None]
-    return np.rint([ground * (1 - share) + colours * share for ground in (255, 40)]).astype(np.uint8)
+    share, drain = opacity(alpha)[:, None], drained()[:, None]
+    grounds = [ground * (1 - drain + SUNK * drain) for ground in (255, 40)]
+    return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
 
 
 def scale_of(panel: Single, look: Look, width: int, unit: int) -> tuple[Image.Image | None, str]:
@@ -107,7 +108,7 @@ def _scale(panel: Single, raw: NDArray[Any], look: Look) -> tuple[Bytes, list[st
     """Colours from low to high, the texts below them, and what they are."""
     if isinstance(panel, Heatmap):
         top = peak_of(raw)
-        words = "raw values; the colours over a light and over a dark ground"
+        words = "raw values, coloured as over light and over dark"
         return translucent(table(look.palette), look.alpha), ticks([0, top / 2, top]), words
     top, clipped = top_of(raw)
     largest = short(float(np.abs(finite(raw)).max()))

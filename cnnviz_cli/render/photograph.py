@@ -16,6 +16,9 @@ from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.palettes import Bytes, table
 from cnnviz_cli.render.scaling import finite, pixels_of, place
 
+SUNK = 0.6
+"""How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
+
 READABLE = 288
 """Photographs whose longer side is below this many pixels are enlarged."""
 
@@ -108,17 +111,23 @@ def opacity(alpha: float) -> NDArray[np.float64]:
     return shares
 
 
+def drained() -> NDArray[np.float64]:
+    """(256,) by level, how far the photograph under the evidence is drained of colour and light."""
+    shares: NDArray[np.float64] = np.minimum(1, 2 * np.arange(256) / 255)
+    return shares
+
+
 def overlaid(stage: Stage, values: NDArray[Any], top: float, look: Look) -> Image.Image:
     """Evidence (h, w) over the photograph; `top` is the value drawn strongest.
 
-    Under the evidence the photograph loses its own colours, so that every hue is the palette's.
+    Under the evidence the photograph loses its own colours, so that every hue is the palette's, and some light.
     """
     sheet = marked(stage)
     seen = stage.photo.crop(stage.seen)
     shares = place(finite(values) / np.float32(top), stage.view.box, stage.photo.size)
     level = Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8))
-    drained = level.point([min(255, 2 * value) for value in range(256)])
-    under = Image.composite(seen.convert("L").convert("RGB"), seen, drained)
+    grey = seen.convert("L").point([round(SUNK * value) for value in range(256)]).convert("RGB")
+    under = Image.composite(grey, seen, level.point([round(255 * share) for share in drained()]))
     weight = level.point([round(255 * share) for share in opacity(look.alpha)])
     mixed = Image.composite(coloured(level, table(look.palette)), under, weight)
     sheet.paste(mixed, stage.seen[:2])

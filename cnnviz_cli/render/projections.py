@@ -35,35 +35,23 @@ def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Imag
         caption.title, "", caption.target, caption.probability, caption.model, caption.source, caption.note
     )
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
-    foot = set_lines([Line(text, SMALL, QUIET) for text in flow(CONVENTION, SMALL, width)], width)
+    words = (*CONVENTION, legible(panel.remark)) if panel.remark else CONVENTION
+    foot = set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, width)], width)
     return framed(stack([head, *rows, foot], TYPE), TYPE)
 
 
 def extent(row: ProjectionRow, seen: Image.Image) -> str:
-    """What one position of a layer sees, in words, as far as the patches tell."""
-    (across, whole_width), (down, whole_height) = _measured(row, seen)
-    if across >= seen.width and down >= seen.height:
+    """What one position of a layer sees, in words."""
+    if row.field is None:
         return "each position sees the whole input"
-    bound = "" if whole_width and whole_height else "at least "
-    return f"each position sees {bound}{across:.0f} x {down:.0f} pixels of {seen.width} x {seen.height}"
+    down, across = row.field
+    return f"each position sees {across:.0f} x {down:.0f} pixels, the input has {seen.width} x {seen.height}"
 
 
 def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:
-    """Width and height of a receptive field; where every patch is cut in one direction, fields are taken as square."""
-    (across, whole_width), (down, whole_height) = _measured(row, seen)
-    if across >= seen.width and down >= seen.height:
-        return across, down
-    return (across if whole_width else max(across, down)), (down if whole_height else max(across, down))
-
-
-def _measured(row: ProjectionRow, seen: Image.Image) -> tuple[tuple[float, bool], tuple[float, bool]]:
-    """For width and for height: the longest patch, and whether one was not cut by the border."""
-    boxes = np.asarray(row.boxes, dtype=float)
-    answers = []
-    for first, last, limit in ((0, 2, seen.width), (1, 3, seen.height)):
-        whole = (boxes[:, first] > 0) & (boxes[:, last] < limit)
-        answers.append((float((boxes[:, last] - boxes[:, first]).max()), bool(whole.any())))
-    return answers[0], answers[1]
+    """Width and height of the frame in which a layer's patches stand: its receptive field, or the whole input."""
+    down, across = row.field or (float(seen.height), float(seen.width))
+    return min(across, seen.width), min(down, seen.height)
 
 
 def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image.Image:

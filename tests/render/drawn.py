@@ -24,8 +24,13 @@ def plain(width: int, height: int, colour: tuple[int, int, int] = (120, 90, 60))
     return Image.new("RGB", (width, height), colour)
 
 
-def row(boxes: list[tuple[float, float, float, float]], size: int = 32, layer: str = "conv") -> ProjectionRow:
+def row(
+    boxes: list[tuple[float, float, float, float]],
+    size: int = 32,
+    layer: str = "conv",
+    field: tuple[float, float] | None = None,
+) -> ProjectionRow:
     values = np.random.default_rng(3).normal(size=(len(boxes), 3, size, size)).astype(np.float32)
     return ProjectionRow(
-        layer, values, np.arange(len(boxes)), np.ones(len(boxes), np.float32), np.array(boxes, np.float32)
+        layer, values, np.arange(len(boxes)), np.ones(len(boxes), np.float32), np.array(boxes, np.float32), field
     )

@@ -94,7 +94,7 @@ def test_an_overlay_is_the_stated_mixture() -> None:
     level = np.rint(values[0] / values.max() * 255).astype(int)
     colours, grey = np.asarray(photo, float), np.asarray(photo.convert("L"), float)[..., None]
     drained = np.minimum(255, 2 * level)[..., None] / 255
-    under = colours * (1 - drained) + grey * drained
+    under = colours * (1 - drained) + 0.6 * grey * drained
     share = opacity(Look().alpha)[level][..., None]
     np.testing.assert_allclose(picture, under * (1 - share) + table("viridis")[level] * share, atol=1.6)
 

@@ -117,7 +117,7 @@ def test_kernels_put_zero_in_the_middle(channels: int) -> None:
 
 
 def test_a_patch_stands_beside_its_projection() -> None:
-    one = row([(4, 8, 20, 24)])
+    one = row([(4, 8, 20, 24)], field=(16, 16))
     couple = np.asarray(pair(one, 0, SEEN, 64), int)
     assert couple.shape == (64 + 18, 64 * 2 + 2, 3)
     expected = SEEN.resize((64, 64), Image.Resampling.BICUBIC, box=(4, 8, 20, 24))
@@ -133,27 +133,28 @@ def test_a_patch_stands_beside_its_projection() -> None:
 
 
 def test_a_projection_of_nothing_is_mid_grey() -> None:
-    one = row([(4, 8, 20, 24)])
+    one = row([(4, 8, 20, 24)], field=(16, 16))
     one.values[:] = 0
     couple = np.asarray(pair(one, 0, SEEN, 64))
     assert (couple[18:, :64] == 128).all()
 
 
 def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
-    cut = row([(0, 10, 6, 20), (10, 10, 20, 20)])
+    cut = row([(0, 10, 6, 20), (10, 10, 20, 20)], field=(10, 10))
     assert frame_of(cut, SEEN) == (10, 10)
-    assert extent(cut, SEEN) == "each position sees 10 x 10 pixels of 32 x 32"
+    assert extent(cut, SEEN) == "each position sees 10 x 10 pixels, the input has 32 x 32"
     couple = np.asarray(pair(cut, 0, SEEN, 100), int)
     missing, present = couple[18:, 102:142], couple[18:, 142:202]
     assert set(np.unique(missing)) <= {205, 238}
     assert len(np.unique(present.reshape(-1, 3), axis=0)) > 50
 
 
-def test_what_the_patches_do_not_tell_is_not_claimed() -> None:
+def test_a_field_larger_than_the_input_is_framed_by_the_input() -> None:
     assert extent(row([(0, 0, 32, 32)]), SEEN) == "each position sees the whole input"
-    only_cut = row([(0, 10, 6, 20)])
-    assert extent(only_cut, SEEN) == "each position sees at least 6 x 10 pixels of 32 x 32"
-    assert frame_of(only_cut, SEEN) == (10, 10)
+    assert frame_of(row([(0, 0, 32, 32)]), SEEN) == (32, 32)
+    large = row([(0, 0, 20, 32)], field=(67, 45))
+    assert extent(large, SEEN) == "each position sees 45 x 67 pixels, the input has 32 x 32"
+    assert frame_of(large, SEEN) == (32, 32)
 
 
 def test_rows_stand_under_each_other() -> None:
