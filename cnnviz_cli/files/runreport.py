@@ -3,10 +3,12 @@
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from cnnviz_cli.files.sink import Sink
 
@@ -58,6 +60,12 @@ def write_run_report(sink: Sink, report: RunReport) -> None:
 
 def peak_memory() -> int | None:
     """The most memory this process ever held, in bytes; None on Windows, which does not say."""
+    # On Linux getrusage also remembers the process that started this one, before its exec.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+        if found:
+            return int(found.group(1)) * 1024
     if sys.platform == "win32":
         return None
     import resource
