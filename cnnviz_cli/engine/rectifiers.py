@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,9 +101,16 @@ class RectifierMode(TorchFunctionMode):
         if slope is None or not isinstance(source, Tensor) or not (torch.is_grad_enabled() and source.requires_grad):
             return func(*args, **(kwargs or {}))
         self.seen += 1
-        in_place = _works_in_place(func, args[1:], named)
-        use = _Use(lambda value: func(value, *args[1:], **named), slope, in_place, self)
+        # The call must not hold the tensor it is made for: in place that tensor is also the result, whose graph holds
+        # the call, and no collector sees a cycle that passes through autograd.
+        rest = args[1:]
+        in_place = _works_in_place(func, rest, named)
+        use = _Use(partial(_applied, func, rest, named), slope, in_place, self)
         return _Rectifier.apply(source, use)
+
+
+def _applied(func: Callable[..., Any], rest: tuple[Any, ...], named: Mapping[str, Any], value: Tensor) -> Any:
+    return func(value, *rest, **named)
 
 
 def _slope(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Slope | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -215,6 +217,25 @@ def test_nothing_is_left_behind(kind: type[nn.Module]) -> None:
     assert tiny.state_of(net) == before
     assert torch.equal(batch, pixels)
     assert not batch.requires_grad
+
+
+@pytest.mark.parametrize("kind", tiny.NETS)
+def test_no_activation_outlives_its_observation(kind: type[nn.Module]) -> None:
+    # A cycle through autograd is invisible to the garbage collector: it would hold a batch's activations for ever.
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    alive: list[weakref.ref[Tensor]] = []
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output: alive.append(weakref.ref(output)))
+        for module in net.modules()
+    ]
+    plan = Plan.of([Gradient(through="rectify"), Gradient(of=StrongestChannel("conv1", 0), through="guide")])
+    seen = observe(net, batch, plan, tiny.first_class)
+    for handle in handles:
+        handle.remove()
+    del seen
+    gc.collect()
+    assert alive
+    assert not [ref for ref in alive if ref() is not None]
 
 
 def test_other_peoples_gradients_are_not_touched() -> None:
