@@ -52,6 +52,13 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str | int | float) else value
 
 
+def _split_at_commas(value: Any) -> Any:
+    """`a,b` as two names, where a value may be several of them."""
+    items = value if isinstance(value, list | tuple) else (value,)
+    parts = [item.split(",") if isinstance(item, str) else [item] for item in items]
+    return tuple(name.strip() if isinstance(name, str) else name for part in parts for name in part)
+
+
 def _target(value: Any) -> str | int:
     """A class index, or text that names one or more classes; digits alone are an index wherever they come from."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
@@ -184,11 +191,16 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
     panel = f"Options of {family.name}"
     names = tuple(m.name for m in methods(family.name))
     unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
-    selector: Any = Annotated[one_or_more(Literal[names]), unique, Flag(panel, "METHOD")]
+    selector: Any = Annotated[
+        one_or_more(Literal[names]), unique, BeforeValidator(_split_at_commas), Flag(panel, "METHOD")
+    ]
     members: dict[str, Any] = {
         family.selector: (
             selector,
-            Field((family.default,), description="Methods to run, of those that cnnviz methods lists. Repeatable."),
+            Field(
+                (family.default,),
+                description="Methods to run, of those that cnnviz methods lists. Repeatable, or with commas.",
+            ),
         )
     }
     for registered in methods(family.name):

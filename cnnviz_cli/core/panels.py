@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,9 @@ class Panel:
         target: the number (rank) of the target it explains, if any.
         statistics: (B,) numbers worth recording in the manifest, by name.
     """
+
+    part: ClassVar[str] = ""
+    """What tells this kind's file from another picture of the same method and layer."""
 
     layer: str | None = None
     target: int | None = None
@@ -107,9 +110,11 @@ class SignedPicture(Panel):
 
     Attributes:
         values: (B, 3, H, W) at the input's size.
+        remark: how the projection was made, in a few words for the legend.
     """
 
     values: Values
+    remark: str = ""
 
     def arrays(self) -> Mapping[str, Values]:
         return {"picture": self.values}
@@ -146,6 +151,8 @@ class Filters(Panel):
     Attributes:
         values: (B, N, 3 or 1, kh, kw).
     """
+
+    part: ClassVar[str] = "filters"
 
     values: Values
 

@@ -9,21 +9,16 @@ from cnnviz_cli.core.evidence import (
     Activation,
     Evidence,
     Gradient,
-    ReluRule,
     StrongestChannel,
     strongest_channels,
 )
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import ProjectionRow, Projections
+from cnnviz_cli.core.rules import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_REMARKS: dict[ReluRule, str] = {
-    "rectify": "rectifiers by Zeiler & Fergus' rule: the signal clamped at zero",
-    "guide": "rectifiers by the rule guide: the signal clamped at zero, times the derivative",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +26,7 @@ class Options:
     layer: tuple[str, ...] = option(("low-mid-high",), "Layers to project back, drawn low to high. Repeatable.")
     maps: int = option(4, "How many feature maps a layer, those with the highest peaks.", at_least=1)
     start: Literal["map", "peak"] = option("map", "Project the whole feature map, or only its strongest position.")
-    rule: Literal["auto", "rectify", "guide"] = option(
-        "auto", "At rectifiers: rectify (the paper's), guide; auto is guide in networks without max-pooling."
-    )
+    rule: RuleChoice = option("auto", RULE_HELP)
 
 
 @method(
@@ -46,14 +39,8 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
     """What the strongest feature maps of each layer respond to, beside the patch of the picture that caused it.
 
     One backward for each layer and rank serves the whole batch, each image with its own feature map of that rank.
-
-    What ties a deconvnet's projection to the picture is where each max-pooling found its maximum. A network without
-    any projects every picture to the same pattern, which is why Springenberg et al. (2015, section 3.4,
-    https://arxiv.org/abs/1412.6806) also pass the rectifiers' own derivative there: the rule guide.
     """
-    rule: ReluRule = "rectify" if scope.layers.max_pooled else "guide"
-    if options.rule != "auto":
-        rule = options.rule
+    rule = rule_for(options.rule, scope.layers)
     infos = [scope.layers[name] for name in scope.layers.resolve(options.layer)]
     needs: dict[str, list[Gradient]] = {
         info.name: [
@@ -75,7 +62,7 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
             boxes = _boxes(places, maps, info, size)
             field = info.field.size if info.field else None
             rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field))
-        return [Projections(tuple(rows), _REMARKS[rule])]
+        return [Projections(tuple(rows), REMARKS[rule])]
 
     activations = tuple(Activation(info.name) for info in infos)
     return Recipe(activations + tuple(need for row in needs.values() for need in row), explain)

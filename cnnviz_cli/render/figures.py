@@ -121,4 +121,8 @@ def _scale(panel: Single, raw: NDArray[Any], look: Look) -> tuple[Bytes, list[st
     tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
     if isinstance(panel, SignedMap):
         return table(look.signed_palette), labels, "raw values around zero" + tail
-    return GREYS, labels, "red, green and blue each around zero; mid-grey is zero" + tail
+    return (
+        GREYS,
+        labels,
+        f"red, green and blue each around zero; mid-grey is zero{tail}" + (f"; {panel.remark}" if panel.remark else ""),
+    )

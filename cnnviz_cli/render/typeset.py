@@ -99,14 +99,18 @@ def _cut(text: str, kept: int, middle: bool) -> str:
 
 
 def flow(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:
-    """The pieces joined, broken into lines between pieces where they do not fit; a long piece loses its middle."""
+    """The pieces joined, broken into lines between pieces where they do not fit.
+
+    A piece longer than a line is broken at its spaces, and a word longer than a line loses its middle.
+    """
     lines: list[str] = []
     for piece in filter(None, pieces):
-        fitted = elide(piece, size, width, middle=True)
-        if lines and length(lines[-1] + joint + fitted, size) <= width:
-            lines[-1] += joint + fitted
+        if lines and length(lines[-1] + joint + piece, size) <= width:
+            lines[-1] += joint + piece
+        elif length(piece, size) <= width or " " not in piece:
+            lines.append(elide(piece, size, width, middle=True))
         else:
-            lines.append(fitted)
+            lines += flow(piece.split(), size, width, joint=" ")
     return lines
 
 

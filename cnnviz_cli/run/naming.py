@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnviz_cli.core.method import Method
-from cnnviz_cli.core.panels import Mosaic, Panel
+from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.run.prepare import Prepared
 
@@ -14,7 +14,7 @@ ARRAYS = file_name("arrays", "npz")
 
 
 class Naming:
-    """`<family>[.<method>][.<layer>][.<target>].png`, without what a run has only one of."""
+    """`<family>[.<method>][.<part>][.<layer>][.<target>].png`, without what a run has only one of."""
 
     def __init__(self, prepared: Prepared) -> None:
         methods = {task.method.name: task.method.family for task in prepared.tasks}
@@ -32,8 +32,10 @@ class Naming:
         parts = [method.family]
         if method.family in self._several_methods:
             parts.append(method.name)
+        if panel.part:
+            parts.append(panel.part)
         # A sheet of maps is about a layer and nothing else, so it always says which.
-        if panel.layer and (isinstance(panel, Mosaic) or len({p.layer for p in panels}) > 1):
+        if panel.layer and (isinstance(panel, Mosaic | Filters) or len({p.layer for p in panels}) > 1):
             parts.append(panel.layer)
         if panel.target is not None and self._several_targets:
             parts.append(target)

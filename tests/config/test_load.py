@@ -54,6 +54,16 @@ def test_sections_are_merged_key_by_key(tmp_path: Path) -> None:
     assert section.model_dump(include=set(expected)) == expected
 
 
+def test_methods_may_be_named_with_commas(tmp_path: Path) -> None:
+    for given in ("class,deconvnet", "class, deconvnet , class", ["class", "deconvnet"], ["class,deconvnet"]):
+        settings = load("deconv", {("deconv", "variant"): given}, None, {})
+        assert [method.name for method, _ in settings.chosen("deconv")] == ["class", "deconvnet"]
+    file = written(tmp_path, "deconv: {variant: 'class,deconvnet'}\n")
+    assert len(load("deconv", {}, file, {}).chosen("deconv")) == 2
+    with pytest.raises(UsageError, match="clas"):
+        load("deconv", {("deconv", "variant"): "clas,deconvnet"}, None, {})
+
+
 def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
     file = written(tmp_path, "alpha: 0.1\n")
     assert load("all", {}, None, {"CNNVIZ_CONFIG": str(file)}).alpha == 0.1

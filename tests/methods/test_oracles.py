@@ -121,7 +121,7 @@ def test_captums_deconvolution_of_functional_relus_is_the_plain_gradient() -> No
 def test_class_deconvolution_of_functional_and_in_place_rectifiers_by_hand(run: Runner) -> None:
     net, batch = tiny.build(tiny.Functional), tiny.pictures(2)
     targets = torch.tensor([[1], [4]])
-    (panel,) = run("class", net, batch, choose=lambda _logits: targets)
+    (panel,) = run("class", net, batch, choose=lambda _logits: targets, rule="rectify")
     assert isinstance(panel, SignedPicture)
     for image in range(2):
         signal = net.fc.weight[targets[image, 0]].view(1, 6, 1, 1).expand(1, 6, 6, 6) / 36
@@ -266,6 +266,15 @@ def test_dead_maps_are_counted(run: Runner) -> None:
     assert panel.statistics["dead_share"].tolist() == [0.5, 0.5]
     maps = net.relu2(net.conv2(net.pool(net.relu1(net.conv1(batch)))))
     assert panel.statistics["max"].tolist() == [float(maps[0].max()), float(maps[1].max())]
+
+
+def test_the_class_deconvolution_too_follows_the_derivative_without_max_pooling(run: Runner) -> None:
+    net, batch = tiny.build(tiny.Functional), tiny.pictures(1)
+    by_rule = {rule: run("class", net, batch, rule=rule)[0].values for rule in ("auto", "rectify", "guide")}
+    assert torch.equal(by_rule["auto"], by_rule["guide"])
+    assert not torch.equal(by_rule["auto"], by_rule["rectify"])
+    pooled = tiny.build(tiny.Plain)
+    assert torch.equal(run("class", pooled, batch)[0].values, run("class", pooled, batch, rule="rectify")[0].values)
 
 
 def test_kernels_are_drawn_as_they_are(run: Runner) -> None:

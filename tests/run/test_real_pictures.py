@@ -157,3 +157,11 @@ def test_gradcam_alone_takes_no_gradient_below_its_layer(tmp_path: Path) -> None
     plan = " ".join(json.loads(done.stdout)["plan"])
     assert "autograd from head on" in plan
     assert "input" not in plan
+
+
+def test_kernels_and_maps_of_one_layer_are_two_pictures(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["features", SAMPLES / "chelsea.png", "-o", out, "--layer", "stem.0", "--filters", "-q"]
+    assert cnnviz(*arguments).returncode == 0
+    names = sorted(path.name for path in out.rglob("*.png") if path.is_file())
+    assert names == ["features.filters.stem.0.png", "features.stem.0.png"]
