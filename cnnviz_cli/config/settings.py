@@ -97,7 +97,7 @@ class Settings(BaseModel):
     weights: Annotated[str, Flag("Model", "SPEC")] = Field(
         "DEFAULT", description="DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors."
     )
-    weights_mirror: Annotated[str | None, Flag("Model", "URL|FOLDER", recorded=False)] = Field(
+    weights_mirror: Annotated[str | None, Flag("Model", "URL", recorded=False)] = Field(
         None, description="Where weight files are fetched from instead of the publisher's address."
     )
     offline: Annotated[bool, Flag("Model", recorded=False)] = Field(

@@ -57,7 +57,8 @@ def _checked(mirror: str) -> str:
     parts = urlsplit(mirror)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         what = f"The mirror '{visible(mirror, 200)}' is not an http or https URL"
-        raise UsageError(what, where="--mirror", fix="For instance: --mirror https://mirror.example.org/models")
+        fix = "For instance: --weights-mirror https://mirror.example.org/models"
+        raise UsageError(what, where="--weights-mirror", fix=fix)
     return mirror
 
 
