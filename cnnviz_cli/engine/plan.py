@@ -79,7 +79,8 @@ class Plan:
             recorded = "autograd from the input on"
         else:
             recorded = f"autograd from {' or '.join(sorted(self.gradient_layers))} on"
-        kept = f", keeping {len(self.layers)} layers" if self.layers else ""
+        count = len(self.layers)
+        kept = f", keeping {count} layer{'' if count == 1 else 's'}" if count else ""
         lines = [f"1 forward, {recorded}{kept}"]
         for backward in self.backwards:
             places = ", ".join("the input" if at == INPUT else at for at in backward.at)
