@@ -87,24 +87,21 @@ def arranged(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
         broken over rows only where it has more maps than a row has places.
     """
     columns = 3 if aspect > 1.25 else 4 if aspect > 0.8 else 5
-    everything = 2 + sum(map(len, groups))
-    if everything <= (4 if aspect > 0.8 else MOST_COLUMNS):  # then one row holds it all
-        columns = max(columns, everything)
+    across = 4 if aspect > 0.8 else MOST_COLUMNS
+    total = sum(map(len, groups))
+    if 2 + total <= across:  # one row holds it all
+        return max(columns, 2 + total), [entry for group in groups for entry in group], []
+    if total <= across:
+        return columns, [], [[entry for group in groups for entry in group]]
     # Narrower columns would leave a panorama a strip in which nothing can be seen.
     most = columns if aspect > 2 else MOST_COLUMNS
-    first: Maps = []
-    placed: set[int] = set()
-    for number in sorted(range(len(groups)), key=lambda number: len(groups[number])):
-        if len(first) + len(groups[number]) <= columns - 2:
-            first += groups[number]
-            placed.add(number)
     runs: list[Maps] = []
-    for group in (group for number, group in enumerate(groups) if number not in placed):
+    for group in groups:
         if runs and len(runs[-1]) + len(group) <= columns:
             runs[-1] = runs[-1] + group
         else:
             runs += [group[start : start + most] for start in range(0, len(group), most)]
-    return columns, first, runs
+    return columns, [], runs
 
 
 def _column(count: int) -> int:

@@ -148,8 +148,10 @@ def layout(aspect: float, *sizes: int) -> tuple[int, int, list[int]]:
 
 def test_maps_are_arranged_in_full_rows() -> None:
     assert layout(1.5, 1, 1) == (4, 2, [])  # photograph, predictions, two maps
-    assert layout(1.5, 1, 3) == (3, 1, [3])
-    assert layout(1.0, 1, 2, 2) == (4, 1, [4])
+    assert layout(1.5, 2, 2) == (3, 0, [4])  # two kinds for two targets: one row below
+    assert layout(1.5, 1, 3) == (3, 0, [4])
+    assert layout(1.5, 3, 3) == (3, 0, [3, 3])  # a row for each kind, a column for each target
+    assert layout(1.0, 1, 2, 2) == (4, 0, [3, 2])
     assert layout(0.66, 1, 3) == (6, 4, [])
     assert layout(1.5, 7) == (3, 0, [6, 1])
     assert layout(4.0, 6) == (3, 0, [3, 3])
