@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import compute, memory
+from benchmarks import compute, memory, precision
 from benchmarks.measure import report
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     notes = [
         "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
     ]
+    notes += precision.notes("bf16") + precision.notes("fp16")
     report(lines, notes, given.json)
 
 

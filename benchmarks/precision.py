@@ -1,0 +1,62 @@
+"""How much of a map's order survives bfloat16: Spearman's rank correlation with float32, on the sample images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import cnnviz_cli.methods  # noqa: F401
+from cnnviz_cli.core.method import Scope, find
+from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.engine.device import place
+from cnnviz_cli.engine.observe import observe
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.models.load import load_model
+
+SAMPLES = sorted((Path(__file__).parents[1] / "sample_images").glob("*.[pj][np]g"))
+
+
+class _Silent:
+    """A reporter that nobody listens to."""
+
+    def say(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+    def begin(self, images: int) -> None: ...
+    def done(self, record: ImageRecord) -> None: ...
+    def transfer(self, name: str, received: int, total: int | None) -> None: ...
+    def end(self) -> None: ...
+
+
+def spearman(left: Tensor, right: Tensor) -> float:
+    """The correlation of ranks; equal values share the mean of their ranks."""
+    ranks = []
+    for values in (left.flatten(), right.flatten()):
+        _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
+        last = counts.cumsum(0).double()
+        ranks.append((last - (counts.double() - 1) / 2)[inverse])
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+def notes(precision: str = "bf16") -> list[str]:
+    """A line for each method: the lowest and the median correlation over the sample images."""
+    model = load_model("efficientnet_lite0", reporter=_Silent())
+    net = place(model.net, torch.device("cpu"))
+    batch = torch.stack([model.preprocessing.prepare(read_photo(path).image)[0] for path in SAMPLES])
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    lines = []
+    for name in ("gradcam", "gradient"):
+        method = find(name)
+        recipe = method.build(method.options(), Scope(model.layers, 0, None))
+        plan = Plan.of(recipe.needs)
+        full = observe(net, batch, plan, lambda logits: logits.argmax(1, keepdim=True))
+        low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, precision=precision)
+        maps = [torch.as_tensor(recipe.explain(seen.evidence)[0].values) for seen in (full, low)]
+        found = torch.tensor([spearman(a, b) for a, b in zip(*maps, strict=True)])
+        lines.append(
+            f"efficientnet_lite0: {name} in {precision} against fp32, Spearman over {len(found)} sample images: "
+            f"lowest {found.min():.3f}, median {found.median():.3f}"
+        )
+    return lines
