@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import tiny
 import torch
 from running import recipe_of, run_method
 
+from cnnviz_cli.cli.main import main
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.engine import Plan
 
@@ -51,3 +55,73 @@ def test_the_documented_method_costs_nothing_beside_gradcam(documented_method: M
     both = Plan.of(recipe_of("gradcam", net).needs + recipe_of("sensitivity", net).needs)
     assert documented_method.sensitivity.__doc__
     assert both.cost() == alone.cost()
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sample_images" / "README.md"]
+
+
+def commands() -> list[list[str]]:
+    """Every `cnnviz ...` line of the README's fenced blocks, in order."""
+    blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith("cnnviz ")]
+
+
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    samples = ROOT / "sample_images"
+    for name in ("cat.jpg", "img.jpg", "photos/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(samples / "chelsea.png", tmp_path / name)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    assert len(commands()) >= 20
+    for command in commands():
+        # Published weights cannot be fetched here; random ones stand in for them.
+        needs_download = "configs/resnet50.yaml" in command
+        with monkeypatch.context() as context:
+            if needs_download:
+                context.setenv("CNNVIZ_WEIGHTS", "random:0")
+            code = main(command[1:])
+        assert code == 0, (command, capfd.readouterr().err)
+
+
+def test_the_readme_names_the_two_commands_first() -> None:
+    (block, *_) = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert block.split("\n") == ["make demo", "make test", ""]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_are_there(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_current_and_whole() -> None:
+    made = generator()
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == made.reference()
+    assert {path.name for path in made.PICTURES.iterdir()} == set(made.SHOWN)
+    for method in registry.methods():
+        assert f"**{method.name}**" in made.reference()
+
+
+def test_the_readmes_exit_codes_are_the_references() -> None:
+    rows = set(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    made = set(re.findall(r"^\| (\d+) \| (.*) \|$", generator().reference(), re.MULTILINE))
+    assert rows == {row for row in made if int(row[0]) < 100}
+
+
+def test_the_readmes_ratios_are_those_that_were_measured() -> None:
+    made = generator()
+    assert made.fill(README, "ratios", made.ratios()) == README

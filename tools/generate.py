@@ -1,4 +1,4 @@
-"""Rewrite what is made from the code: schemas, docs/reference.md, the README's pictures. `make generated` runs it."""
+"""Rewrite what is made from the code: schemas, docs/reference.md, the README's ratios and pictures. `make generated` runs it."""
 
 from __future__ import annotations
 
@@ -121,8 +121,31 @@ def pictures() -> None:
         small.quantize(255, Image.Quantize.MEDIANCUT).save(PICTURES / name, optimize=True)
 
 
+def ratios() -> str:
+    """The README's table of what `make bench` measured last, from benchmarks/results.json."""
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
+    measured = ", ".join(f"{key} {value}" for key, value in results["conditions"].items())
+    lines = [
+        f"Measured by `make bench` in one run ({measured}; medians):",
+        "",
+        "| what | ratio | wanted |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {item['name']} | {item['ratio']:.2f} | {item['bound']} |" for item in results["ratios"]]
+    return "\n".join([*lines, "", *(f"- {note}" for note in results["notes"])])
+
+
+def fill(text: str, mark: str, content: str) -> str:
+    """`text` with what stands between two comments replaced."""
+    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, rest = text.split(start)
+    return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
+
+
 def main() -> None:
     """Write all of it."""
+    readme = ROOT / "README.md"
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), "ratios", ratios()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
         text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / "schemas" / f"{name}.schema.json").write_text(text, encoding="utf-8")

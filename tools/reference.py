@@ -1,0 +1,193 @@
+"""docs/reference.md, from the code: flags from the commands, the rest from the settings and the registry."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from typer.main import get_command
+
+from cnnviz_cli.cli import configs, runs
+from cnnviz_cli.cli.app import app
+from cnnviz_cli.cli.shared import default_text
+from cnnviz_cli.config.names import Path_, field_at, paths, variable
+from cnnviz_cli.config.settings import flag_of, settings_type
+from cnnviz_cli.core.errors import ExitCode
+from cnnviz_cli.core.method import FAMILIES, Method, methods
+from cnnviz_cli.models.layers import WORDS, ModelLayers
+from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
+
+EXIT_CODES = {
+    ExitCode.OK: "Every image was explained.",
+    ExitCode.BUG: "A bug in cnnviz; `CNNVIZ_DEBUG=1` adds the traceback.",
+    ExitCode.USAGE: "A flag, key, name, value or input that does not exist or does not fit. Nothing was done.",
+    ExitCode.PARTIAL: "The run finished, and some images failed; of `verify`: something differs.",
+    ExitCode.MODEL: "The model or its weights cannot be had, or were refused.",
+    ExitCode.OUTPUT: "The output cannot be written: permissions, a full disk.",
+    ExitCode.DEVICE: "The device is absent, or its memory does not suffice.",
+    ExitCode.NO_INPUTS: "Nothing that was named holds a picture.",
+    ExitCode.INTERRUPTED: "Ctrl-C. What was finished is in the manifest.",
+    ExitCode.TERMINATED: "SIGTERM. What was finished is in the manifest.",
+}
+
+HEAD = """\
+# Reference
+
+Made from the code by `make generated`; a test holds that it is current. The README explains, this lists.
+"""
+
+PRECEDENCE = """\
+A flag wins over an environment variable, a variable over the YAML file, the file over the default.
+`cnnviz config show` prints what they come to, and where each value came from. A variable of a repeatable setting takes
+one value or a list in brackets: `CNNVIZ_TARGET='[top3, tiger cat]'`. An empty variable counts as unset.
+"""
+
+FAMILY = """\
+`cnnviz all` has the same options under the flags of the second column.
+"""
+
+
+def reference() -> str:
+    """The whole document."""
+    return "\n".join([HEAD, *_settings(), *_families(), *_commands(), *_methods(), *_words()])
+
+
+def exit_codes() -> str:
+    """The exit codes as a table; the README has the same one."""
+    return table(["code", "meaning"], [[str(int(code)), EXIT_CODES[code]] for code in ExitCode])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _settings() -> Iterator[str]:
+    kind = settings_type("config")
+    flags = {parameter.name: parameter for parameter in _drawing("all").params}
+    panels: dict[str, list[list[str]]] = {}
+    for (name,) in (path for path in paths(kind) if len(path) == 1):
+        row = [_flags(flags[name]), *_facts((name,)), _help((name,))]
+        panels.setdefault(flag_of(kind, name).panel, []).append(row)
+    yield "## Settings of every command that draws\n"
+    yield PRECEDENCE
+    for panel, rows in panels.items():
+        yield f"### {panel}\n"
+        yield table(["flag", "YAML key", "variable", "default", ""], rows)
+
+
+def _families() -> Iterator[str]:
+    in_all = {parameter.name: parameter for parameter in _drawing("all").params}
+    several = settings_type("all")
+    yield "## Options of the families\n"
+    yield FAMILY
+    for family in FAMILIES.values():
+        rows = []
+        for parameter in _drawing(family.name).params:
+            path = tuple(parameter.name.split("__"))
+            if path[0] != family.name:
+                continue
+            key, name, default = _facts(path)
+            other = f"`{default_text(field_at(several, path).default)}`"
+            default += f", under `all` {other}" if other != default else ""
+            rows.append([_flags(parameter), _flags(in_all[parameter.name]), key, name, default, _help(path)])
+        yield f"### {family.name}\n"
+        yield f"{family.summary}\n"
+        yield table(
+            [f"flag of `cnnviz {family.name}`", "flag of `cnnviz all`", "YAML key", "variable", "default", ""], rows
+        )
+
+
+def _commands() -> Iterator[str]:
+    yield "## Other arguments and flags of the commands that draw\n"
+    known = {"__".join(path) for path in paths(settings_type("all"))}
+    yield _parameters(parameter for parameter in _drawing("all").params if parameter.name not in known)
+    yield "## The other commands\n"
+    root: Any = get_command(app)
+    group: Any = configs.build("config", "")
+    named = {
+        **{f"cnnviz {name}": command for name, command in root.commands.items()},
+        **{f"cnnviz config {name}": command for name, command in group.commands.items()},
+    }
+    for name, command in named.items():
+        if name.removeprefix("cnnviz ") in (*FAMILIES, "all", "config"):
+            continue
+        yield f"### {name}\n"
+        yield f"{inspect.cleandoc(command.help)}\n"
+        if name == "cnnviz config show":
+            yield "It takes `--config` and every flag of `cnnviz all`.\n"
+        elif command.params:
+            yield _parameters(command.params)
+    yield "`cnnviz --version` prints the version; `--install-completion` sets up the shell's completion.\n"
+
+
+def _methods() -> Iterator[str]:
+    yield "## Methods\n"
+    for family in FAMILIES.values():
+        for registered in methods(family.name):
+            yield f"### {registered.name}\n"
+            yield _about(registered)
+
+
+def _about(method: Method) -> str:
+    family = FAMILIES[method.family]
+    chosen = "the default" if family.default == method.name else f"`--{family.selector} {method.name}`"
+    names = [f"`--{option.replace('_', '-')}`" for option in method.options.__dataclass_fields__]
+    text = inspect.getdoc(method.build) or ""
+    return (
+        f"`cnnviz {family.name}`, {chosen}.\n\n{text}\n\nPaper: {method.paper}\n\n"
+        f"Options: {', '.join(names) or 'none'}.\n"
+    )
+
+
+def _words() -> Iterator[str]:
+    yield "## What `--layer` takes\n"
+    yield "A layer's name as `cnnviz layers MODEL` prints it, a glob over names (`'layer4*'`), or a word:\n"
+    found = re.findall(r"^- ``([a-z-]+)``: (.*?)(?=^- ``|\Z|^$)", _doc(), re.MULTILINE | re.DOTALL)
+    meanings = {word: " ".join(text.split()).replace("``", "`") for word, text in found}
+    yield table(["word", "meaning"], [[f"`{word}`", meanings[word]] for word in WORDS])
+    yield "Several are separated by commas or by another `--layer`. They are drawn low to high, each once.\n"
+    yield "## Palettes\n"
+    yield f"`--palette`: {', '.join(f'`{name}`' for name in PALETTES)}; all but the last two perceptually uniform.\n"
+    yield f"`--signed-palette`: {', '.join(f'`{name}`' for name in SIGNED_PALETTES)}.\n"
+    yield "## Exit codes\n"
+    yield exit_codes()
+
+
+def _doc() -> str:
+    return inspect.cleandoc(ModelLayers.resolve.__doc__ or "")
+
+
+def _drawing(command: str) -> Any:
+    return runs.build(command, "")
+
+
+def _facts(path: Path_) -> list[str]:
+    """Key, variable and default of a setting."""
+    default = field_at(settings_type("config"), path).default
+    shown = "" if default is None else f"`{default_text(default)}`"
+    return [f"`{'.'.join(path)}`", f"`{variable(path)}`", shown]
+
+
+def _help(path: Path_) -> str:
+    text = field_at(settings_type("config"), path).description
+    assert text, f"{path} has no help"
+    return text
+
+
+def _flags(parameter: Any) -> str:
+    names = [*parameter.opts[:1], *parameter.secondary_opts[:1], *parameter.opts[1:]]
+    return ", ".join(f"`{name}`" for name in names) + (f" `{parameter.metavar}`" if parameter.metavar else "")
+
+
+def _parameters(parameters: Iterable[Any]) -> str:
+    rows = []
+    for parameter in parameters:
+        is_flag = parameter.opts[0].startswith("-")
+        shown = _flags(parameter) if is_flag else f"`{parameter.metavar or parameter.name.upper()}`"
+        assert parameter.help, f"{parameter.name} has no help"
+        rows.append([shown, parameter.help])
+    return table(["", ""], rows)
