@@ -1,4 +1,4 @@
-"""Rewrite what is made from the code: schemas, docs/reference.md, the README's ratios and pictures. `make generated` runs it."""
+"""Rewrite what is made from the code: schemas, the reference, the README's ratios and pictures (`make generated`)."""
 
 from __future__ import annotations
 
