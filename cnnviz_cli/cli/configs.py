@@ -45,7 +45,9 @@ def schema(
     print(json.dumps(made(), indent=2, ensure_ascii=False))
 
 
-def check_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)]) -> None:
+def check_files(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.", show_default=False)],
+) -> None:
     """Check configuration files, whatever the environment says: every mistake with its line and column."""
     problems: list[UsageError] = []
     for file in files:
