@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,14 @@ def test_a_byte_order_mark_and_foreign_line_ends_are_read(tmp_path: Path) -> Non
     assert document.values[("b", 1)].where == f"{path}:2:8"
 
 
+# Unquoted, these are floats in YAML 1.2, which we read, and text in YAML 1.1, which PyYAML writes.
+EXPONENT_ALONE = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?[eE][0-9]+|[-+]?(0|[1-9][0-9]*)[eE][-+]?[0-9]+|0o[0-7]+")
+
 plain = (
     st.none()
     | st.booleans()
     | st.integers(-(10**6), 10**6)
-    | st.text(st.characters(exclude_categories=("C", "Zl", "Zp")))
+    | st.text(st.characters(exclude_categories=("C", "Zl", "Zp"))).filter(lambda s: not EXPONENT_ALONE.fullmatch(s))
 )
 nested = st.dictionaries(
     st.text(st.characters(categories=("Ll",)), min_size=1), plain | st.lists(plain, max_size=4), min_size=1
@@ -153,3 +157,12 @@ nested = st.dictionaries(
 def test_what_pyyaml_writes_is_read_back(data: dict[str, object]) -> None:
     # PyYAML quotes whatever its own YAML 1.1 rules would misread, and so nothing is lost under our stricter ones.
     assert parse(yaml.safe_dump(data, allow_unicode=True), "x") == data
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0E0", 0.0), ("1e5", 1e5), ("-2E-3", -0.002), ("1.5e3", 1500.0), ("0o17", 15)]
+)
+def test_numbers_that_older_readers_take_for_text(text: str, value: float) -> None:
+    assert EXPONENT_ALONE.fullmatch(text)
+    assert yaml.safe_load(text) == text
+    assert parse(f"a: {text}", "x") == {"a": value}

@@ -1,4 +1,4 @@
-"""Hypothesis without a stop-watch (the machine may be busy) and with the same examples on every run."""
+"""Hypothesis without a stop-watch (the machine may be busy), with the same examples on every run and worker."""
 
 from hypothesis import settings
 
