@@ -127,12 +127,9 @@ def _records(
     for start in range(0, len(sources), size):
         # Batches are cut from the list of sources, not of pictures that could be read: a broken file must not move
         # the others into another batch, where the last bits of their sums may differ.
-        with clock.timed("decode"):
-            entries = [
-                _seen(prepared, source, folders.folder_for(source.name), reporter)
-                for source in sources[start : start + size]
-            ]
-        yield from _explained(prepared, presenter, entries, clock)
+        chunk = [(source, folders.folder_for(source.name)) for source in sources[start : start + size]]
+        # A generator of its own, so that one batch's photographs are gone before the next batch is decoded.
+        yield from _explained(prepared, presenter, chunk, reporter, clock)
 
 
 def _seen(prepared: Prepared, source: Source, folder: str, reporter: Reporter) -> Seen | ImageRecord:
@@ -148,8 +145,15 @@ def _seen(prepared: Prepared, source: Source, folder: str, reporter: Reporter) -
 
 
 def _explained(
-    prepared: Prepared, presenter: Presenter, entries: Sequence[Seen | ImageRecord], clock: Clock
+    prepared: Prepared,
+    presenter: Presenter,
+    chunk: Sequence[tuple[Source, str]],
+    reporter: Reporter,
+    clock: Clock,
 ) -> Iterator[ImageRecord]:
+    """The records of one batch of sources, each with its folder."""
+    with clock.timed("decode"):
+        entries = [_seen(prepared, source, folder, reporter) for source, folder in chunk]
     seen = [entry for entry in entries if isinstance(entry, Seen)]
     if seen:
         with clock.timed("compute"), memory_errors_named(len(seen)):
@@ -164,13 +168,15 @@ def _explained(
             ]
             probabilities = observation.logits.softmax(1).cpu()
             targets = observation.targets.tolist()
+    place = -1
     for entry in entries:
         if isinstance(entry, ImageRecord):
             yield entry
             continue
-        place = seen.index(entry)
+        place += 1
         if not probabilities[place].isfinite().all():
-            yield _failed(entry.source, "the network's scores are not finite", photo=entry)
+            why = f"the network's scores are not finite in {prepared.settings.precision}; check the weights"
+            yield _failed(entry.source, why, photo=entry)
             continue
         with clock.timed("draw and write"):
             results = [(task, [panel.pick(place) for panel in panels]) for task, panels in explained]
