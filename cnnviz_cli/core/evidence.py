@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cnnviz_cli.core.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -107,6 +109,8 @@ class StrongestChannel:
     def value(self, forward: Forward) -> Tensor:
         maps = forward.maps(self.layer)
         fixed = maps.detach()
+        if self.rank >= fixed.shape[1]:
+            raise UsageError(f"layer '{self.layer}' has {fixed.shape[1]} maps, there is no number {self.rank + 1}")
         channel = strongest_channels(fixed, self.rank + 1)[:, self.rank].view(-1, 1, 1, 1)
         # Masks, not indexing: the gradient of an indexed map would come in another memory layout than the map itself,
         # and every convolution below would pay for it.

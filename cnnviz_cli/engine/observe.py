@@ -52,20 +52,29 @@ class Observation:
 def observe(net: nn.Module, batch: Tensor, plan: Plan, choose: Choose, *, precision: str = "fp32") -> Observation:
     """Run `plan` on a batch.
 
-    The model is left as it was found, also when something raises: no hook, no flag, no `.grad`, no mode.
+    The model is left as it was found, also when something raises: no hook, no flag, no `.grad`, no mode. Not for two
+    threads on one model at a time: each would see the other's hooks.
 
     Args:
-        net: in eval mode; its parameters need not require gradients.
+        net: in eval mode, every module of it; its parameters need not require gradients.
         batch: (B, C, H, W) normalised input on the model's device.
         choose: see `Choose`.
         precision: fp32, or bf16 / fp16 for autocast; answers are float32 (float64 for a float64 model) either way.
 
     Raises:
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
-            in a model without rectifiers, or a layer has no maps.
+            in a model without rectifiers, or a layer has no maps or does not run.
+        ValueError: the network is not in eval mode, or torch is in inference mode.
     """
-    if net.training:
-        raise ValueError("the network must be in eval mode")
+    if any(module.training for module in net.modules()):
+        raise ValueError("the network must be in eval mode, every module of it")
+    if torch.is_inference_mode_enabled():
+        raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
+    if plan.bends_rectifiers and any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
+        raise UsageError(
+            "parts of this network are TorchScript, whose rectifiers cannot be seen",
+            fix="Use the network as Python code, or a method that follows the exact gradient, see: cnnviz methods",
+        )
     source = batch.detach()
     # Recording starts at a leaf of our own, and the network gets a clone: its first layer may work in place.
     leaf = source.clone().requires_grad_() if plan.from_input else source
@@ -78,6 +87,9 @@ def observe(net: nn.Module, batch: Tensor, plan: Plan, choose: Choose, *, precis
         stack.enter_context(mode or nullcontext())
         stack.enter_context(torch.autocast(source.device.type, dtype) if dtype else nullcontext())
         logits = _scores(net(leaf.clone()))
+        for layer in plan.layers:
+            if layer not in kept:
+                raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
     if mode and not mode.seen:
         raise UsageError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
@@ -115,7 +127,8 @@ def _run_backward(
     for at, gradient in zip(backward.at, gradients, strict=True):
         if gradient is None:
             raise UsageError(
-                f"{backward.of.label()} does not depend on layer '{at}', so there is no gradient to read there",
+                f"{backward.of.label()} does not depend on what layer '{at}' returns (it is off the way, or works in "
+                "place and its result is not used), so there is no gradient to read there",
                 fix="Choose a layer on the way to the class scores, for instance --layer last-conv",
             )
         shaped = gradient if at == INPUT else _maps(gradient, at)
@@ -127,16 +140,22 @@ def _run_backward(
 def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[None]:
     """Keep the output of the plan's layers while the context is open, recording from those that need a gradient."""
 
+    versions: dict[str, int] = {}
+
     def keeper(layer: str) -> Callable[[nn.Module, Any, Any], Tensor]:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
                 raise UsageError(f"layer '{layer}' returns {type(output).__name__}, not one tensor")
+            if layer not in plan.attached:
+                # Values alone: a copy is ours, and the network goes on with exactly what it had.
+                kept[layer] = output.detach().clone()
+                return output
             if layer in plan.gradient_layers and not output.requires_grad:
                 # The earliest place that needs a gradient: nothing below it is recorded, everything after it is.
                 output = output.detach().requires_grad_()
                 torch.set_grad_enabled(True)
             original: Tensor = output
-            kept[layer] = original
+            kept[layer], versions[layer] = original, original._version
             # The original is ours; a later ReLU(inplace=True) or += rewrites the clone.
             return original.clone()
 
@@ -146,6 +165,13 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
         for layer in plan.layers:
             hooks.callback(net.get_submodule(layer).register_forward_hook(keeper(layer)).remove)
         yield
+        for layer, version in versions.items():
+            # A layer that returns its own input (an identity, a dropout) leaves others with the original in hand.
+            if kept[layer]._version != version:
+                raise UsageError(
+                    f"layer '{layer}' returns its own input, which the network rewrites later",
+                    fix="Choose the layer before it or after it; see: cnnviz layers MODEL",
+                )
 
 
 def _scores(output: Any) -> Tensor:

@@ -1,13 +1,14 @@
 """Choose how gradients pass rectifiers after the forward is over, without editing the model.
 
 A rectifier is any activation function that lets large positive values through: ReLU and its relatives, GELU, SiLU,
-Hardswish, and `clamp(min=0)`. Gates that squash (sigmoid, tanh, softmax) are none. Module, function, tensor method and
-in-place form are all seen, since every one of them is a torch function call.
+Hardswish, `clamp(min=0)`, `maximum(x, 0)`. Gates that squash (sigmoid, tanh, softmax) are none. Module, function,
+method and in-place form are all seen, since every one of them is a torch function call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,16 +22,13 @@ from torch.overrides import TorchFunctionMode
 from cnnviz_cli.core.evidence import ReluRule
 
 Call = Callable[[Tensor], Tensor]
-Slope = Callable[[Tensor, Tensor, Call], Tensor]
-"""(incoming gradient, saved tensor, the activation) -> gradient times derivative."""
+Slope = Callable[[Tensor, Tensor, "_Use"], Tensor]
+"""(incoming gradient, saved tensor, the use) -> gradient times derivative."""
 
 _ABOVE_ZERO = {functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
-_BETWEEN = {
-    functional.relu6,
-    functional.hardtanh,
-    functional.hardtanh_,
-}
+_SIX = {functional.relu6}
+_HARDTANH = {functional.hardtanh, functional.hardtanh_}
 
 _SMOOTH_OR_LEAKY = {
     functional.leaky_relu,
@@ -58,6 +56,8 @@ _SMOOTH_OR_LEAKY = {
     functional.hardswish,
     functional.softplus,
     functional.threshold,
+    functional.threshold_,  # type: ignore[attr-defined]
+    torch.threshold_,
     torch.threshold,
 }
 
@@ -72,7 +72,13 @@ _CLAMPS = {
     Tensor.clamp_,
     Tensor.clamp_min,
     Tensor.clamp_min_,
+    torch.clip,
+    torch.clip_,
+    Tensor.clip,
+    Tensor.clip_,
 }
+
+_MAXIMA = {torch.maximum, torch.fmax, Tensor.maximum, Tensor.fmax}
 
 
 class RectifierMode(TorchFunctionMode):
@@ -105,7 +111,9 @@ class RectifierMode(TorchFunctionMode):
         # the call, and no collector sees a cycle that passes through autograd.
         rest = args[1:]
         in_place = _works_in_place(func, rest, named)
-        use = _Use(partial(_applied, func, rest, named), slope, in_place, self)
+        kind = source.device.type
+        autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        use = _Use(partial(_applied, func, rest, named), slope, in_place, autocast, self)
         return _Rectifier.apply(source, use)
 
 
@@ -115,16 +123,31 @@ def _applied(func: Callable[..., Any], rest: tuple[Any, ...], named: Mapping[str
 
 def _slope(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Slope | None:
     """How to multiply by the derivative of this call, or None if it is no rectifier."""
+    second = args[1] if len(args) > 1 else None
+    slope: Slope | None = None
     if func in _ABOVE_ZERO:
-        return _above_zero
-    if func in _BETWEEN:
-        return _between
-    if func in _SMOOTH_OR_LEAKY:
-        return _by_recomputing
-    if func in _CLAMPS:
-        low = args[1] if len(args) > 1 else kwargs.get("min")
-        return _by_recomputing if isinstance(low, int | float) and low == 0 else None
-    return None
+        slope = _above_zero
+    elif func in _SIX:
+        slope = partial(_between, 0.0, 6.0)
+    elif func in _HARDTANH:
+        low = kwargs.get("min_val", -1.0) if second is None else second
+        high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
+        # From -1 to 1 it squashes, as tanh does.
+        slope = partial(_between, low, high) if _is_zero(low) else None
+    elif (
+        func in _SMOOTH_OR_LEAKY
+        or (func in _CLAMPS and _is_zero(kwargs.get("min") if second is None else second))
+        or (func in _MAXIMA and _is_zero(kwargs.get("other") if second is None else second))
+    ):
+        slope = _by_recomputing
+    return slope
+
+
+def _is_zero(bound: object) -> bool:
+    """Whether a lower bound is a constant zero, as a number or as a tensor of zeros."""
+    if isinstance(bound, Tensor):
+        return not bound.requires_grad and not bool(bound.any())
+    return isinstance(bound, int | float) and bound == 0
 
 
 def _works_in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -139,11 +162,16 @@ def _works_in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """One call of a rectifier: the function of its input alone, how to follow its derivative, and whose rule holds."""
+    """One call of a rectifier: the function of its input alone, how to follow its derivative, whose rule holds.
+
+    Attributes:
+        autocast: the precision in force when it was called, which a derivative has to be computed in too.
+    """
 
     call: Call
     slope: Slope
     in_place: bool
+    autocast: torch.dtype | None
     mode: RectifierMode
 
 
@@ -172,26 +200,24 @@ class _Rectifier(Function):
         if rule == "guide":
             incoming = incoming.clamp(min=0)
         (saved,) = ctx.saved_tensors
-        outgoing = ctx.use.slope(incoming, saved, ctx.use.call)
+        outgoing = ctx.use.slope(incoming, saved, ctx.use)
         # Where the derivative is negative (GELU, SiLU left of zero), a clamped gradient would come out negative.
         return (outgoing.clamp(min=0) if rule == "guide" else outgoing), None
 
 
-def _above_zero(incoming: Tensor, result: Tensor, _call: Call) -> Tensor:
+def _above_zero(incoming: Tensor, result: Tensor, _use: _Use) -> Tensor:
     outgoing: Tensor = torch.ops.aten.threshold_backward(incoming, result, 0)
     return outgoing
 
 
-def _between(incoming: Tensor, result: Tensor, call: Call) -> Tensor:
-    # The bounds are the values the activation itself sends the extremes to.
-    ends = result.new_tensor([-torch.inf, torch.inf])
-    low, high = call(ends).tolist()
+def _between(low: float, high: float, incoming: Tensor, result: Tensor, _use: _Use) -> Tensor:
     outgoing: Tensor = torch.ops.aten.hardtanh_backward(incoming, result, low, high)
     return outgoing
 
 
-def _by_recomputing(incoming: Tensor, source: Tensor, call: Call) -> Tensor:
-    with torch.enable_grad():
+def _by_recomputing(incoming: Tensor, source: Tensor, use: _Use) -> Tensor:
+    lowered = torch.autocast(source.device.type, use.autocast) if use.autocast else nullcontext()
+    with torch.enable_grad(), lowered:
         leaf = source.detach().requires_grad_()
         # The clone lets an in-place activation run on what would otherwise be a leaf.
-        return torch.autograd.grad(call(leaf.clone()), leaf, incoming)[0]
+        return torch.autograd.grad(use.call(leaf.clone()), leaf, incoming)[0]

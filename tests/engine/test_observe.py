@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from cnnviz_cli.core.evidence import (
     strongest_channels,
 )
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.models.probe import probe
 
 
 class CaptumOneConv(nn.Module):
@@ -272,13 +275,156 @@ def test_a_layer_off_the_way_to_the_scores_has_no_gradient() -> None:
             self.conv1(x)
             return self.fc(self.conv2(torch.cat([x, x[:, :1]], 1)).mean((2, 3)))
 
-    with pytest.raises(UsageError, match="does not depend on layer 'conv1'"):
+    with pytest.raises(UsageError, match="does not depend on what layer 'conv1' returns"):
         observe(tiny.build(Aside), tiny.pictures(1), Plan.of([Gradient("conv1")]), tiny.first_class)
 
 
-def test_training_mode_is_refused() -> None:
+def test_a_module_whose_in_place_result_is_dropped_says_so() -> None:
+    class Dropped(tiny.InPlace):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv1(x)
+            self.relu1(x)
+            return self.fc(self.conv2(self.pool(x)).mean((2, 3)))
+
+    with pytest.raises(UsageError, match="works in place and its result is not used"):
+        observe(tiny.build(Dropped), tiny.pictures(1), Plan.of([Gradient("relu1")]), tiny.first_class)
+
+
+class HandedOn(tiny.Plain):
+    """A layer that returns its own input, which the network then rewrites behind its back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        same = self.drop(x)
+        x.relu_()
+        return self.fc(self.conv2(self.pool(x + same)).mean((2, 3)))
+
+
+class FirstInPlace(tiny.Plain):
+    """A network whose first operation rewrites its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2).relu_())
+
+
+@pytest.mark.parametrize("kind", [*tiny.NETS, HandedOn, FirstInPlace])
+def test_looking_does_not_change_the_answer(kind: type[nn.Module]) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    pixels, plain = batch.clone(), net(batch.clone())
+    names = [info.name for info in probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")]
+    assert "conv2" in names
+    plans = [[Activation(name) for name in names], [Gradient()], [Gradient(through="rectify")], [Gradient("conv2")]]
+    for needs in plans:
+        seen = observe(net, batch, Plan.of(needs), tiny.first_class)
+        torch.testing.assert_close(seen.logits, plain, rtol=1e-12, atol=1e-15)
+        assert torch.equal(batch, pixels)
+
+
+def test_a_layer_that_returns_its_input_is_read_as_it_was_and_not_differentiated_by() -> None:
+    net, batch = tiny.build(HandedOn), tiny.pictures(2)
+    seen = observe(net, batch, Plan.of([Activation("drop")]), tiny.first_class)
+    torch.testing.assert_close(seen.evidence[Activation("drop")], net.conv1(batch), rtol=1e-12, atol=1e-15)
+    before = tiny.state_of(net)
+    with pytest.raises(UsageError, match="layer 'drop' returns its own input"):
+        observe(net, batch, Plan.of([Gradient("drop")]), tiny.first_class)
+    assert tiny.state_of(net) == before
+
+
+def test_what_cannot_be_observed_is_refused_by_name() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
+    net.unused = nn.Conv2d(3, 3, 1)
+    net.eval()
+    with pytest.raises(UsageError, match="layer 'unused' does not run"):
+        observe(net, batch, Plan.of([Activation("unused")]), tiny.first_class)
+    with pytest.raises(UsageError, match="layer 'conv1' has 4 maps, there is no number 5"):
+        observe(net, batch, Plan.of([Gradient(of=StrongestChannel("conv1", 4))]), tiny.first_class)
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
+        observe(net, batch, Plan.of([Gradient()]), tiny.first_class)
+
+
+@pytest.mark.parametrize("part", ["", "bn2"])
+def test_training_mode_is_refused_in_any_module(part: str) -> None:
+    net = tiny.build(tiny.Residual)
+    net.get_submodule(part).train()
+    before = tiny.state_of(net)
     with pytest.raises(ValueError, match="eval"):
-        observe(tiny.build(tiny.Plain).train(), tiny.pictures(1), Plan.of([Gradient()]), tiny.first_class)
+        observe(net, tiny.pictures(1), Plan.of([Gradient()]), tiny.first_class)
+    assert tiny.state_of(net) == before
+
+
+class Pair(tiny.Plain):
+    """A network that returns its scores first in a tuple."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+class Named(tiny.Plain):
+    """A network that returns its scores by the name torchvision and others use."""
+
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(logits=super().forward(x), aux_logits=None)
+
+
+@pytest.mark.parametrize("kind", [Pair, Named])
+def test_scores_are_found_in_what_a_network_returns(kind: type[nn.Module]) -> None:
+    batch = tiny.pictures(2)
+    seen = observe(tiny.build(kind), batch, Plan.of([Gradient()]), tiny.first_class)
+    assert torch.equal(seen.logits, tiny.build(tiny.Plain)(batch))
+
+
+def test_no_classifier_is_refused() -> None:
+    net = nn.Conv2d(3, 4, 3).double().eval()
+    with pytest.raises(UsageError, match="no classifier"):
+        observe(net, tiny.pictures(1), Plan.of([Gradient()]), tiny.first_class)
+
+
+class RowsFirst(tiny.Plain):
+    """A layer whose maps have their channels last, as Swin's blocks do, and one whose positions are tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Linear(4, 6)
+        self.tokens = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.rows(self.relu1(self.conv1(x)).permute(0, 2, 3, 1))
+        return self.fc(self.tokens(x.flatten(1, 2)).relu().mean(1))
+
+
+def test_maps_with_channels_last_and_tokens_are_brought_forward() -> None:
+    net, batch = tiny.build(RowsFirst), tiny.pictures(2)
+    needs: list[Need] = [Activation("rows"), Gradient("rows"), Activation("tokens"), Gradient("tokens")]
+    seen = observe(net, batch, Plan.of(needs), tiny.first_class)
+    rows = net.rows(net.relu1(net.conv1(batch)).permute(0, 2, 3, 1)).requires_grad_()
+    tokens = net.tokens(rows.flatten(1, 2))
+    scores = net.fc(tokens.relu().mean(1))
+    slopes = torch.autograd.grad(scores.amax(1).sum(), [rows, tokens])
+    size = tiny.SIZE
+    expected = [rows.movedim(3, 1), slopes[0].movedim(3, 1)]
+    expected += [part.transpose(1, 2).reshape(2, 6, size, size) for part in (tokens, slopes[1])]
+    for need, value in zip(needs, expected, strict=True):
+        torch.testing.assert_close(seen.evidence[need], value.detach(), rtol=1e-12, atol=1e-15)
+
+
+def test_torchscript_hides_its_rectifiers_and_is_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that TorchScript is deprecated
+        net = torch.jit.trace(tiny.build(tiny.Plain), tiny.pictures(1))
+    observe(net, tiny.pictures(1), Plan.of([Gradient()]), tiny.first_class)
+    with pytest.raises(UsageError, match="TorchScript"):
+        observe(net, tiny.pictures(1), Plan.of([Gradient(through="guide")]), tiny.first_class)
+
+
+def test_the_input_is_answered_in_full_precision() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
+    assert torch.equal(observe(net, batch, Plan.of([Input()]), tiny.first_class).evidence[Input()], batch)
+    half = observe(net.float(), batch.float(), Plan.of([Input()]), tiny.first_class, precision="bf16")
+    assert half.evidence[Input()].dtype == torch.float32
 
 
 def test_low_precision_answers_in_float32_and_close() -> None:

@@ -53,6 +53,12 @@ FORMS: dict[str, tuple[Form, list[float] | None]] = {
     "F.relu6": (functional.relu6, RELU6),
     "F.hardtanh(0, 6)": (lambda x: functional.hardtanh(x, 0.0, 6.0), RELU6),
     "F.hardtanh(0, 6, inplace) discarded": (_discarding(lambda x: functional.hardtanh(x, 0.0, 6.0, True)), RELU6),
+    "Tensor.clamp(min=tensor(0))": (lambda x: x.clamp(min=torch.tensor(0.0)), RELU),
+    "torch.clip(min=0)": (lambda x: torch.clip(x, min=0), RELU),
+    "Tensor.clip_(0) discarded": (_discarding(lambda x: x.clip_(0)), RELU),
+    "torch.maximum(x, 0)": (lambda x: torch.maximum(x, torch.zeros(())), RELU),
+    "Tensor.fmax(0)": (lambda x: x.fmax(torch.zeros(5)), RELU),
+    "F.threshold_ discarded": (_discarding(lambda x: functional.threshold_(x, 0.0, 0.0)), RELU),
     "nn.Threshold": (nn.Threshold(0.0, 0.0), RELU),
     "nn.LeakyReLU": (nn.LeakyReLU(0.1), LEAKY),
     "nn.LeakyReLU(inplace)": (nn.LeakyReLU(0.1, inplace=True), LEAKY),
@@ -102,9 +108,19 @@ def test_each_form_follows_each_rule(name: str) -> None:
     torch.testing.assert_close(under("exact"), reference, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "gate", [torch.sigmoid, torch.tanh, functional.hardsigmoid, lambda x: x.softmax(0), lambda x: x.clamp(min=1e-6)]
-)
+GATES: list[Form] = [
+    torch.sigmoid,
+    torch.tanh,
+    functional.hardsigmoid,
+    functional.hardtanh,
+    lambda x: x.softmax(0),
+    lambda x: x.clamp(min=1e-6),
+    lambda x: x.clamp(min=-1),
+    lambda x: torch.maximum(x, torch.ones(())),
+]
+
+
+@pytest.mark.parametrize("gate", GATES)
 def test_gates_and_floors_are_no_rectifiers(gate: Form) -> None:
     mode = RectifierMode()
     with mode:
@@ -136,3 +152,19 @@ def test_the_exact_rule_can_be_differentiated_twice() -> None:
     (first,) = torch.autograd.grad(result.sum(), leaf, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), leaf)
     torch.testing.assert_close(second, torch.tensor([0.0, 0.0, 3.0, 18.0, 42.0]))  # 6 x where x > 0
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name.startswith("nn.")])
+@pytest.mark.parametrize("rule", ["exact", "rectify", "guide"])
+def test_each_module_follows_each_rule_in_low_precision(name: str, rule: str) -> None:
+    form, _ = FORMS[name]
+    leaf = torch.tensor(X, requires_grad=True)
+    mode = RectifierMode()
+    mode.rule = rule
+    with mode, torch.autocast("cpu", torch.bfloat16):
+        result = form((leaf * 1).bfloat16())
+    (low,) = torch.autograd.grad(result, leaf, torch.tensor(INCOMING, dtype=result.dtype))
+    with mode:
+        result = form(leaf * 1)
+    (full,) = torch.autograd.grad(result, leaf, torch.tensor(INCOMING))
+    torch.testing.assert_close(low, full, rtol=0.02, atol=0.02)
