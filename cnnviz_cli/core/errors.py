@@ -62,6 +62,10 @@ class DeviceError(CnnvizError):
     code = ExitCode.DEVICE
 
 
+class MemoryShortError(DeviceError):
+    """The device's memory did not suffice for one batch; a smaller one may pass."""
+
+
 class NoInputsError(CnnvizError):
     """Nothing that was named holds a picture."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from cnnviz_cli.core.errors import DeviceError
+from cnnviz_cli.core.errors import DeviceError, MemoryShortError
 
 
 def pick(name: str) -> torch.device:
@@ -46,7 +46,7 @@ def memory_errors_named(batch_size: int) -> Iterator[None]:
     """Turn torch's out-of-memory errors into one that says what to do.
 
     Raises:
-        DeviceError: memory did not suffice.
+        MemoryShortError: memory did not suffice.
     """
     try:
         yield
@@ -59,10 +59,10 @@ def memory_errors_named(batch_size: int) -> Iterator[None]:
         raise
 
 
-def _too_large(batch_size: int) -> DeviceError:
-    smaller = max(1, batch_size // 2)
-    fix = f"Use --batch-size {smaller}." if batch_size > 1 else "Use a smaller model, fewer layers, or --device cpu."
-    return DeviceError(f"out of memory with batches of {batch_size}", where="--batch-size", fix=fix)
+def _too_large(batch_size: int) -> MemoryShortError:
+    images = "one image" if batch_size == 1 else f"batches of {batch_size}"
+    fix = "Use a smaller model, fewer layers or targets, or --device cpu."
+    return MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix)
 
 
 def repeatable() -> None:

@@ -32,11 +32,16 @@ class Journal:
     """
 
     def __init__(self, sink: Sink) -> None:
-        """Put an empty journal in the place of an earlier one."""
+        """Put an empty journal in the place of an earlier one.
+
+        The earlier manifest goes: it describes pictures that are about to be replaced, and would do so wrongly if this
+        run did not come to its end.
+        """
         self.images = self.ok = self.failed = self.outputs = 0
         self._path = sink.place(JOURNAL)
         sink.write(JOURNAL, b"")
         try:
+            sink.place(MANIFEST).unlink(missing_ok=True)
             self._file: BinaryIO = self._path.open("ab")
         except OSError as error:
             raise refused(error, self._path) from error

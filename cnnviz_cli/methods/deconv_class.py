@@ -19,12 +19,13 @@ class Options:
     "class",
     family="deconv",
     options=Options,
-    paper="Simonyan et al., 2014, section 4, https://arxiv.org/abs/1312.6034; rule of Zeiler & Fergus, 2013",
+    paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Springenberg et al., 2015, https://arxiv.org/abs/1412.6806",
 )
 def deconv_class(options: Options, scope: Scope) -> Recipe:
-    """The image structure that a class score projects back to, by the deconvnet's rule.
+    """The image structure that a class score projects back to, by a deconvnet's rule.
 
-    The gradient of the logit with the incoming signal clamped at every rectifier, whose derivative is ignored.
+    The gradient of the logit with the incoming signal clamped at every rectifier. By the rule rectify the rectifier's
+    derivative is ignored (captum's Deconvolution); by guide it multiplies.
     """
     rule = rule_for(options.rule, scope.layers)
     projection = Gradient(of=scope.target, through=rule)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import ImageError, Terminated
+from cnnviz_cli.core.errors import ImageError, MemoryShortError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Summary
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
@@ -27,7 +27,7 @@ from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
 from cnnviz_cli.run.prepare import Prepared, prepare
-from cnnviz_cli.run.present import Presenter, Seen
+from cnnviz_cli.run.present import Explained, Presenter, Seen
 
 SHOWN = 20
 """How many records an outcome keeps for the closing summary; a run may have millions."""
@@ -154,8 +154,27 @@ def _explained(
     """The records of one batch of sources, each with its folder."""
     with clock.timed("decode"):
         entries = [_seen(prepared, source, folder, reporter) for source, folder in chunk]
-    seen = [entry for entry in entries if isinstance(entry, Seen)]
-    if seen:
+    found = _computed(prepared, [entry for entry in entries if isinstance(entry, Seen)], reporter, clock)
+    for entry in entries:
+        if isinstance(entry, ImageRecord):
+            yield entry
+            continue
+        explained = next(found)
+        if not explained.probabilities.isfinite().all():
+            why = f"the network's scores are not finite in {prepared.settings.precision}; check the weights"
+            yield _failed(entry.source, why, photo=entry)
+            continue
+        with clock.timed("draw and write"):
+            record = presenter.present(entry, explained)
+        yield record
+
+
+def _computed(prepared: Prepared, seen: Sequence[Seen], reporter: Reporter, clock: Clock) -> Iterator[Explained]:
+    """What the network says of each picture, in order; a batch that does not fit into memory is halved."""
+    if not seen:
+        return
+    short: MemoryShortError | None = None
+    try:
         with clock.timed("compute"), memory_errors_named(len(seen)):
             batch = torch.stack([picture.input for picture in seen]).to(
                 prepared.device, memory_format=torch.channels_last
@@ -163,25 +182,25 @@ def _explained(
             observation = observe(
                 prepared.net, batch, prepared.plan, prepared.targets, precision=prepared.settings.precision
             )
-            explained = [
+            panels = [
                 (task, task.recipe.explain(observation.evidence.only(task.recipe.needs))) for task in prepared.tasks
             ]
             probabilities = observation.logits.softmax(1).cpu()
-            targets = observation.targets.tolist()
-    place = -1
-    for entry in entries:
-        if isinstance(entry, ImageRecord):
-            yield entry
-            continue
-        place += 1
-        if not probabilities[place].isfinite().all():
-            why = f"the network's scores are not finite in {prepared.settings.precision}; check the weights"
-            yield _failed(entry.source, why, photo=entry)
-            continue
-        with clock.timed("draw and write"):
-            results = [(task, [panel.pick(place) for panel in panels]) for task, panels in explained]
-            record = presenter.present(entry, probabilities[place], targets[place], results)
-        yield record
+    except MemoryShortError as error:
+        if len(seen) == 1:
+            raise
+        short = error.with_traceback(None)
+    if short:
+        # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
+        half = len(seen) // 2
+        short = None
+        reporter.warn(f"out of memory with a batch of {len(seen)}; going on with batches of {half}")
+        yield from _computed(prepared, seen[:half], reporter, clock)
+        yield from _computed(prepared, seen[half:], reporter, clock)
+        return
+    for place, targets in enumerate(observation.targets.tolist()):
+        results = [(task, [panel.pick(place) for panel in found]) for task, found in panels]
+        yield Explained(probabilities[place], targets, results)
 
 
 def _failed(source: Source, why: str, *, sha256: str | None = None, photo: Seen | None = None) -> ImageRecord:

@@ -46,6 +46,21 @@ class Seen:
     crop: Image.Image
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What the network and the methods say of one picture.
+
+    Attributes:
+        probabilities: (K,).
+        targets: the R classes explained, by rank.
+        results: the panels of each task, for this picture alone (picked).
+    """
+
+    probabilities: Tensor
+    targets: Sequence[int]
+    results: Sequence[tuple[Task, Sequence[Panel]]]
+
+
 class Presenter:
     """Draws and writes what a run found for its images."""
 
@@ -57,23 +72,16 @@ class Presenter:
         self._look = Look(settings.palette, settings.signed_palette, settings.alpha)
         self._naming = Naming(prepared)
 
-    def present(
-        self, seen: Seen, probabilities: Tensor, targets: Sequence[int], results: Sequence[tuple[Task, Sequence[Panel]]]
-    ) -> ImageRecord:
-        """Draw, write and describe one image.
-
-        Args:
-            probabilities: (K,).
-            targets: the R classes explained, by rank; a class that an earlier rank names is left out.
-            results: the panels of each task, for this image alone (picked).
-        """
+    def present(self, seen: Seen, explained: Explained) -> ImageRecord:
+        """Draw, write and describe one image; a class that an earlier rank names already is left out."""
+        probabilities, targets = explained.probabilities, explained.targets
         top = probabilities.sort(descending=True, stable=True).indices[:PREDICTIONS].tolist()
         classes = [self._prediction(index, probabilities) for index in targets]
         predictions = [self._prediction(index, probabilities) for index in top]
         outputs: list[Output] = []
         shown: list[tuple[Panel, Caption]] = []
         arrays: dict[str, np.ndarray[Any, Any]] = {}
-        for task, panels in results:
+        for task, panels in explained.results:
             for panel in panels:
                 if panel.target is not None and targets.index(targets[panel.target]) != panel.target:
                     continue
