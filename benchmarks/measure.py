@@ -21,6 +21,7 @@ class Line:
 
     Attributes:
         ratio: `numerator` / `denominator`, of medians.
+        seconds: numerator and denominator; seconds, or GiB where the names say so.
         bound: for instance ``<= 1.15`` or ``>= 4``.
     """
 
@@ -77,7 +78,7 @@ def report(lines: list[Line], notes: list[str], path: Path) -> None:
     width = max(len(item.name) for item in lines)
     print("\n" + ", ".join(f"{key} {value}" for key, value in conditions().items()))
     for item in lines:
-        first, second = (f"{seconds:.3f} s" for seconds in item.seconds)
+        first, second = (f"{value:.3f}" for value in item.seconds)
         mark = "met" if item.met else "NOT MET"
         terms = f"{item.numerator} {first} / {item.denominator} {second}"
         print(f"{item.name:<{width}}  {item.ratio:6.2f}  {item.bound:<8} {mark:<8} {terms}")

@@ -10,26 +10,43 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.measure import Line
 
 SAMPLES = sorted((Path(__file__).parents[1] / "sample_images").glob("*.[pj][np]g"))
 
 
-def _peak(images: int, command: str) -> float:
+def _peak(images: int, command: str, width: int | None) -> float:
     """GiB at the peak of a run over copies of the sample images, as the run itself reports it."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in"), Path(folder, "out")
         source.mkdir()
         for number in range(images):
             sample = SAMPLES[number % len(SAMPLES)]
-            shutil.copy(sample, source / f"{number:04}{sample.suffix}")
+            if width is None:
+                shutil.copy(sample, source / f"{number:04}{sample.suffix}")
+            else:
+                with Image.open(sample) as photo:
+                    large = photo.convert("RGB").resize((width, width * 3 // 4))
+                large.save(source / f"{number:04}.jpg")
         run = [sys.executable, "-m", "cnnviz_cli", command, str(source), "-o", str(out), "-q"]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
         return json.loads((out / "run.json").read_text())["peak_memory_bytes"] / 2**30
 
 
-def growth(command: str = "all", runs: int = 3) -> list[Line]:
-    """100 images against 10: medians, since an allocator's luck moves a peak by some percent."""
-    few, many = (statistics.median(_peak(images, command) for _ in range(runs)) for images in (10, 100))
-    name = f"{command}: peak memory, 100 images over 10"
-    return [Line(name, "100 images, GiB", "10 images, GiB", (many, few), many / few, "<= 1.05")]
+def growth(command: str, few: int, many: int, *, width: int | None = None, runs: int = 3) -> Line:
+    """Many images against few: medians, since an allocator's luck moves a peak by some percent.
+
+    Args:
+        width: in pixels, to make photographs of 4:3 that are as large; None takes the samples as they are.
+    """
+    less, more = (statistics.median(_peak(images, command, width) for _ in range(runs)) for images in (few, many))
+    size = f" of {width} x {width * 3 // 4}" if width else ""
+    name = f"{command}: peak memory, {many} images{size} over {few}"
+    return Line(name, f"{many} images, GiB", f"{few} images, GiB", (more, less), more / less, "<= 1.05")
+
+
+def everything() -> list[Line]:
+    """All of it."""
+    return [growth("all", 10, 100), growth("gradcam", 8, 24, width=4000, runs=1)]

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 import cnnviz_cli.methods  # noqa: F401
+from benchmarks.memory import SAMPLES
+from cnnviz_cli.cli.console import Quiet
 from cnnviz_cli.core.method import Scope, find
-from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.models.load import load_model
-
-SAMPLES = sorted((Path(__file__).parents[1] / "sample_images").glob("*.[pj][np]g"))
-
-
-class _Silent:
-    """A reporter that nobody listens to."""
-
-    def say(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
-    def begin(self, images: int) -> None: ...
-    def done(self, record: ImageRecord) -> None: ...
-    def transfer(self, name: str, received: int, total: int | None) -> None: ...
-    def end(self) -> None: ...
 
 
 def spearman(left: Tensor, right: Tensor) -> float:
@@ -42,7 +28,7 @@ def spearman(left: Tensor, right: Tensor) -> float:
 
 def notes(precision: str = "bf16") -> list[str]:
     """A line for each method: the lowest and the median correlation over the sample images."""
-    model = load_model("efficientnet_lite0", reporter=_Silent())
+    model = load_model("efficientnet_lite0", reporter=Quiet())
     net = place(model.net, torch.device("cpu"))
     batch = torch.stack([model.preprocessing.prepare(read_photo(path).image)[0] for path in SAMPLES])
     batch = batch.contiguous(memory_format=torch.channels_last)

@@ -14,6 +14,7 @@ from cnnviz_cli.core.method import Recipe, Scope, find
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.probe import probe
+from cnnviz_cli.run.prepare import first_kernels
 
 Runner = Callable[..., Sequence[Panel]]
 
@@ -21,12 +22,8 @@ Runner = Callable[..., Sequence[Panel]]
 def recipe_of(name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, **options: Any) -> Recipe:
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
     layers = probe(net, (3, size, size), "tiny")
-    kernels = next(
-        ((n, m.weight.detach()) for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3),
-        None,
-    )
     method = find(name)
-    return method.build(method.options(**options), Scope(layers, rank, kernels))
+    return method.build(method.options(**options), Scope(layers, rank, first_kernels(net)))
 
 
 def run_method(

@@ -141,14 +141,14 @@ def state_of(net: nn.Module) -> Any:
 
 
 def count_passes(monkeypatch: Any, net: nn.Module) -> dict[str, int]:
-    """Count real calls of the model and real autograd passes from now on."""
+    """Count real calls of the model and real passes of the autograd engine from now on."""
     counts = {"forwards": 0, "backwards": 0}
-    grad: Callable[..., Any] = torch.autograd.grad
-    run = torch.autograd.Variable._execution_engine.run_backward
+    # Where both autograd.grad and .backward() enter the engine.
+    engine: Callable[..., Any] = torch.autograd._engine_run_backward
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         counts["backwards"] += 1
-        return grad(*args, **kwargs)
+        return engine(*args, **kwargs)
 
     forward = type(net).forward
 
@@ -160,8 +160,7 @@ def count_passes(monkeypatch: Any, net: nn.Module) -> dict[str, int]:
     def no_backward(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError(".backward() would touch other people's .grad")
 
-    assert callable(run)
-    monkeypatch.setattr(torch.autograd, "grad", counted)
+    monkeypatch.setattr(torch.autograd, "_engine_run_backward", counted)
     monkeypatch.setattr(torch.Tensor, "backward", no_backward)
     monkeypatch.setattr(type(net), "forward", forwarded)
     return counts

@@ -94,7 +94,7 @@ class Method:
         options: a frozen dataclass whose fields were made by `option`.
         build: from its options and the scope to its recipe.
         summary: the first line of the function's docstring: what one sees in the picture.
-        paper: the reference, from the module's docstring.
+        paper: the reference, with its address.
     """
 
     name: str

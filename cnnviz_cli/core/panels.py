@@ -25,9 +25,9 @@ left zeros; nonfinite: infinities or NaN.
 
 ADVICE: Mapping[State, str] = {
     "ok": "",
-    "flat": "every position has the same value: the layer is silent here, so try an earlier layer or another target",
+    "flat": "every position has the same value, so there is nothing to see: try another layer or target",
     "negative": "nothing here speaks for this class, all evidence is against it: try a target from the top 5",
-    "nonfinite": "the numbers overflowed: try --precision fp32, or check the weights",
+    "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
 }
 """What to tell the user about a map in each state."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnnviz_cli.core.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 from cnnviz_cli.core.evidence import Evidence, Gradient
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import SignedPicture
-from cnnviz_cli.core.rules import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 
 @dataclass(frozen=True, slots=True)

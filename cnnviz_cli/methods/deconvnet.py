@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cnnviz_cli.core.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 from cnnviz_cli.core.evidence import (
     Activation,
     Evidence,
@@ -15,7 +16,6 @@ from cnnviz_cli.core.evidence import (
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.core.rules import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
     }
 
     def explain(evidence: Evidence) -> list[Projections]:
-        rows = []
+        rows, silent = [], []
         for info in infos:
             maps = evidence[Activation(info.name)]
             projections = [evidence[need] for need in needs[info.name]]
@@ -62,7 +62,9 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
             boxes = _boxes(places, maps, info, size)
             field = info.field.size if info.field else None
             rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field))
-        return [Projections(tuple(rows), REMARKS[rule])]
+            silent.append((peaks <= 0).float().mean(1))
+        statistics = {"silent_share": sum(silent[1:], silent[0]) / len(silent)}
+        return [Projections(tuple(rows), REMARKS[rule], statistics=statistics)]
 
     activations = tuple(Activation(info.name) for info in infos)
     return Recipe(activations + tuple(need for row in needs.values() for need in row), explain)

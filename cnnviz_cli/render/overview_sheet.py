@@ -134,7 +134,10 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Im
 
 
 def _footer(view: View) -> Image.Image:
-    words = ["colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile"]
+    words = [
+        "colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile",
+        "bars of two rows: the colour as over a light and as over a dark ground",
+    ]
     if not view.whole:
         words.append("hatched: not seen by the network")
     return set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, WIDTH)], WIDTH)

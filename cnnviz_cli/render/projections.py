@@ -73,7 +73,10 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image
     if not np.isfinite(values).all():
         pictures[0] = chequer(cell, TYPE)
     couple = beside(pictures, 2)
-    return titled(couple, f"#{int(np.asarray(row.channels)[number])}", short(float(np.asarray(row.peaks)[number])))
+    peak = float(np.asarray(row.peaks)[number])
+    return titled(
+        couple, f"#{int(np.asarray(row.channels)[number])}", short(peak) if peak > 0 else f"silent {short(peak)}"
+    )
 
 
 def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:

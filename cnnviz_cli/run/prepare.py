@@ -71,7 +71,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
 
 
 def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> Iterable[Task]:
-    kernels = _first_kernels(model)
+    kernels = first_kernels(model.net)
     for family in families_of(command):
         for chosen, options in settings.chosen(family):
             first = chosen.build(options, Scope(model.layers, 0, kernels))
@@ -81,9 +81,9 @@ def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> 
                     yield Task(chosen, chosen.build(options, Scope(model.layers, rank, kernels)))
 
 
-def _first_kernels(model: LoadedModel) -> tuple[str, Tensor] | None:
-    """The first convolution that reads 1 or 3 channels: kernels that can be drawn as pictures."""
-    for name, module in model.net.named_modules():
+def first_kernels(net: nn.Module) -> tuple[str, Tensor] | None:
+    """The name and weight of the first convolution of 1 or 3 channels, whose kernels can be drawn as pictures."""
+    for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] in (1, 3):
             return name, weight.detach()

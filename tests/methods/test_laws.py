@@ -71,24 +71,26 @@ def test_twice_gives_the_same_bits(name: str, options: dict[str, Any], kind: typ
     assert_same(run(name, net, batch, **options), run(name, net, batch, **options), slice(None), rtol=0, atol=0)
 
 
-@each_method
+@each_case
 @each_net
 def test_results_are_finite_even_for_a_constant_image_and_a_dead_layer(
-    name: str, kind: type[nn.Module], run: Runner
+    name: str, options: dict[str, Any], kind: type[nn.Module], run: Runner
 ) -> None:
     alive, dead = tiny.build(kind), tiny.build(kind)
     dead.conv2.weight.zero_()
     dead.conv2.bias.fill_(-1)
     for net in (alive, dead):
         for batch in (torch.zeros(2, 3, tiny.SIZE, tiny.SIZE).double(), tiny.pictures(2)):
-            for panel in run(name, net, batch):
+            for panel in run(name, net, batch, **options):
                 for key, values in numbers(panel).items():
                     assert values.double().isfinite().all(), key
 
 
 @each_method
 @each_net
-def test_nothing_is_changed_also_when_explaining_fails(name: str, kind: type[nn.Module], run: Runner) -> None:
+def test_nothing_is_changed_also_when_explaining_fails(
+    name: str, kind: type[nn.Module], run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     before, pixels = tiny.state_of(net), batch.clone()
     run(name, net, batch)
@@ -99,7 +101,20 @@ def test_nothing_is_changed_also_when_explaining_fails(name: str, kind: type[nn.
     with pytest.raises(RuntimeError, match="refused"):
         run(name, net, batch, choose=refuse)
     assert tiny.state_of(net) == before
+
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("the engine broke")
+
+    if observe_takes_gradients(name, net):
+        monkeypatch.setattr(torch.autograd, "_engine_run_backward", broken)
+        with pytest.raises(RuntimeError, match="the engine broke"):
+            run(name, net, batch)
+    assert tiny.state_of(net) == before
     assert torch.equal(batch, pixels)
+
+
+def observe_takes_gradients(name: str, net: nn.Module) -> bool:
+    return bool(Plan.of(recipe_of(name, net).needs).backwards)
 
 
 @each_method

@@ -13,8 +13,10 @@ from torch.nn import functional
 from torchvision import models
 
 from cnnviz_cli.core.evidence import Gradient, TargetLogit
+from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
 from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, PixelMap, Projections, SignedMap, SignedPicture
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.methods.deconvnet import _boxes
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 
@@ -266,6 +268,27 @@ def test_dead_maps_are_counted(run: Runner) -> None:
     assert panel.statistics["dead_share"].tolist() == [0.5, 0.5]
     maps = net.relu2(net.conv2(net.pool(net.relu1(net.conv1(batch)))))
     assert panel.statistics["max"].tolist() == [float(maps[0].max()), float(maps[1].max())]
+    (signed,) = run("feature-maps", net, batch, layer=("conv2",))
+    assert signed.statistics["max"].tolist() == [
+        float(net.conv2(net.pool(net.relu1(net.conv1(batch))))[i].max()) for i in (0, 1)
+    ]
+    assert (signed.statistics["mean"] < 0).all()
+
+
+def test_silent_projections_are_counted(run: Runner) -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    net.conv2.bias.fill_(-100)
+    (panel,) = run("deconvnet", net, batch, layer=("relu1", "relu2"), maps=2)
+    assert panel.statistics["silent_share"].tolist() == [0.5, 0.5]
+    assert panel.rows[1].values.abs().max() == 0
+
+
+def test_a_field_in_the_padding_keeps_one_pixel() -> None:
+    field = ReceptiveField((3, 3), (8, 8), (-5, -5))  # position 0 sees -5 to -2, position 2 sees 11 to 14
+    info = LayerInfo("x", "Conv2d", (1, 3, 3), 0, field)
+    places = torch.tensor([[0, 8, 4]])
+    boxes = _boxes(places, torch.zeros(1, 1, 3, 3), info, (12, 12))
+    assert boxes.tolist() == [[[0, 0, 1, 1], [11, 11, 12, 12], [3, 3, 6, 6]]]
 
 
 def test_the_class_deconvolution_too_follows_the_derivative_without_max_pooling(run: Runner) -> None:

@@ -78,6 +78,7 @@ def test_the_manifest_keeps_its_schema_and_describes_the_files(demo: Path, manif
             with Image.open(demo / output["path"]) as picture:
                 assert picture.size == (output["width"], output["height"])
                 picture.load()
+    assert all(image["outputs"][0]["family"] == "overview" for image in manifest["images"])
     assert manifest["run"]["plan"] == {"forwards": 1, "backwards": 3 + 12, "variants": 0}
     assert manifest["summary"] == {"failed": 0, "images": 5, "ok": 5, "outputs": len(written)}
     done = cnnviz("verify", demo)
@@ -165,3 +166,20 @@ def test_kernels_and_maps_of_one_layer_are_two_pictures(tmp_path: Path) -> None:
     assert cnnviz(*arguments).returncode == 0
     names = sorted(path.name for path in out.rglob("*.png") if path.is_file())
     assert names == ["features.filters.stem.0.png", "features.stem.0.png"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "efficientnet_lite0"])
+def test_the_configurations_run(name: str, tmp_path: Path) -> None:
+    config = SAMPLES.parent / "configs" / f"{name}.yaml"
+    done = cnnviz("all", SAMPLES / "chelsea.png", "-c", config, "-o", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["summary"]["ok"] == 1
+
+
+def test_the_large_configuration_runs_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNVIZ_WEIGHTS", "random:0")  # which wins over the file, whose weights cannot be fetched here
+    config = SAMPLES.parent / "configs" / "vgg16.yaml"
+    done = cnnviz("gradcam", SAMPLES / "chelsea.png", "-c", config, "-o", tmp_path / "out", "-q")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["model"]["name"], manifest["model"]["weights"]) == ("vgg16", "random:0")
