@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cnnviz_cli import __version__
 from cnnviz_cli.cli import listing, verifying
+from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.shared import Debug
-from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.method import FAMILIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
@@ -19,7 +18,7 @@ _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
 _CONFIG = "Configuration files: their schema, a check, and what they come to."
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """Builds a command whose flags come from the settings only when it was asked for; until then a name stands for it.
 
     The settings bring pydantic, and the registry the methods: both would be felt before ``cnnviz --help``.
@@ -54,10 +53,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def _root(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001  (its callback has done the work, as has debug's)
+    version: Annotated[
         bool,
         typer.Option(
             "--version",
@@ -68,11 +66,9 @@ def _root(
             show_default=False,
         ),
     ] = False,
-    debug: Debug = False,  # noqa: ARG001
+    debug: Debug = False,
 ) -> None:
-    if context.invoked_subcommand is None:
-        context.get_help()  # which prints it
-        raise typer.Exit(ExitCode.USAGE)
+    """Nothing: the callbacks of both have done the work."""
 
 
 def _named() -> None:
@@ -80,7 +76,7 @@ def _named() -> None:
 
 
 for _name, _summary in _RUNS.items():
-    app.command(_name, help=_summary, rich_help_panel="Explain pictures")(_named)
+    app.command(_name, cls=Command, help=_summary, rich_help_panel="Explain pictures")(_named)
 listing.register(app)
-app.command("config", help=_CONFIG, rich_help_panel="Files")(_named)
+app.command("config", cls=Command, help=_CONFIG, rich_help_panel="Files")(_named)
 verifying.register(app)

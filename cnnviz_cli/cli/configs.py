@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from cnnviz_cli.cli.flags import CONFIG, with_settings
+from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.preflight import check
 from cnnviz_cli.config.load import Loaded, load_with_origins
 from cnnviz_cli.config.names import Path_, paths
@@ -27,10 +28,10 @@ _MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
 
 def build(name: str, summary: str) -> Any:
     """The group, ready for a group of Typer's."""
-    group = typer.Typer(name=name, help=summary, no_args_is_help=True, add_completion=False)
-    group.command("schema")(schema)
-    group.command("check")(check_files)
-    group.command("show", help=_SHOW)(with_settings("all", _show, [CONFIG]))
+    group = typer.Typer(name=name, cls=Group, help=summary, add_completion=False)
+    group.command("schema", cls=Command)(schema)
+    group.command("check", cls=Command)(check_files)
+    group.command("show", cls=Command, help=_SHOW)(with_settings("all", _show, [CONFIG]))
     return get_command(group)
 
 

@@ -69,8 +69,7 @@ def _help(path: Path_, info: FieldInfo, command: str) -> str:
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
     if not _prefixed(path, command):
         notes.append(variable(path))
-    text = f"{info.description} ({'; '.join(notes)})"
-    return text.replace("[", r"\[")  # Typer reads help as rich markup
+    return f"{info.description} ({'; '.join(notes)})"
 
 
 def _panel(path: Path_, side: Flag, command: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson, Debug, default_text
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
@@ -23,7 +24,7 @@ _PANEL = "What there is"
 def register(app: typer.Typer) -> None:
     """Add the four commands."""
     for command in (models, layers, classes, methods_):
-        app.command(command.__name__.rstrip("_"), rich_help_panel=_PANEL)(command)
+        app.command(command.__name__.rstrip("_"), cls=Command, rich_help_panel=_PANEL)(command)
 
 
 def models(

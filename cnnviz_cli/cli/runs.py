@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.errors import ExitCode
@@ -54,7 +55,7 @@ def build(command: str, summary: str) -> Any:
     """The command, ready for a group of Typer's."""
     alone = typer.Typer(add_completion=False)
     body = partial(_run, command)
-    alone.command(command, help=summary)(with_settings(command, body, _OTHERS))
+    alone.command(command, cls=Command, help=summary)(with_settings(command, body, _OTHERS))
     return get_command(alone)
 
 

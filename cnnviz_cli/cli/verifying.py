@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.cli.summary import counted
 from cnnviz_cli.cli.tables import aligned, print_json
@@ -15,7 +16,7 @@ from cnnviz_cli.core.errors import ExitCode
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("verify", rich_help_panel="Files")(verify)
+    app.command("verify", cls=Command, rich_help_panel="Files")(verify)
 
 
 def verify(

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cnnviz_cli import __version__
-from cnnviz_cli.config.names import flag, paths, variable
+from cnnviz_cli.config.names import field_at, flag, paths, variable
 from cnnviz_cli.config.settings import families_of, settings_type
 from cnnviz_cli.core.method import FAMILIES
 
@@ -19,13 +19,29 @@ from .conftest import Command
 def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: str) -> None:
     shown = cnnviz(command, "--help")
     assert shown.code == 0
+    flat = " ".join(shown.out.split())
     for path in paths(settings_type(command)):
         if len(path) == 1 or path[0] in families_of(command):
-            assert f"{flag(path, command)} " in shown.out
+            name = flag(path, command)
+            negatable = field_at(settings_type(command), path).annotation is bool
+            assert f" {name.replace('--', '--[no-]') if negatable else name} " in flat
             family = path[0] if command == "all" and len(path) == 2 else ""
-            assert (f"{variable((family, '...'))}" if family else variable(path)) in shown.out
+            assert (f"{variable((family, '...'))}" if family else variable(path)) in flat
     for words in ("--quiet", "--json", "--dry-run", "--debug", "--config", "default efficientnet_lite0", "default 8;"):
-        assert words in shown.out
+        assert words in flat
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("arguments", [(), ("all",), ("deconv",), ("config", "show"), ("models",)])
+def test_help_fits_the_screen(
+    cnnviz: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = cnnviz(*arguments, "--help")
+    assert shown.out.startswith(f"Usage: {' '.join(('cnnviz', *arguments))} [OPTIONS]")
+    # Words are never broken, so that a flag can be copied: one that is longer than the line stands alone in it.
+    assert all(len(line) < min(columns, 100) or len(line.split()) < 3 for line in shown.out.splitlines())
+    assert "\\[" not in shown.out
 
 
 def test_the_root_lists_every_command_and_without_one_it_is_a_usage_error(cnnviz: Command) -> None:

@@ -18,7 +18,7 @@ seen = []
 for arguments in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         code = main(arguments)
-    seen.append([arguments, code, sorted({"torch", "torchvision", "numpy"} & set(sys.modules))])
+    seen.append([arguments, code, sorted({"torch", "torchvision", "numpy", "rich.console"} & set(sys.modules))])
 json.dump(seen, sys.stdout)
 """
 

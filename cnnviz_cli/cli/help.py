@@ -1,0 +1,122 @@
+"""What ``--help`` prints: plain text that fits the screen.
+
+Typer's own boxes come from rich together with a Markdown parser and a syntax highlighter, a tenth of a second that is
+felt before every ``--help``; and at 40 columns they leave no room for words.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Iterable
+from textwrap import fill
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from cnnviz_cli.core.errors import ExitCode
+
+Row = tuple[str, str]
+
+_WIDEST = 100
+_NARROW = 60
+_NAMES = 30
+
+
+class Command(TyperCommand):
+    """A command whose help is plain."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _page(self, ctx)
+
+
+class Group(TyperGroup):
+    """A group of commands whose help is plain."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _page(self, ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:  # nothing was asked for: a mistake, and the page says what there is
+            print(self.get_help(ctx))
+            ctx.exit(ExitCode.USAGE)
+        return super().parse_args(ctx, args)
+
+
+def _page(command: Any, ctx: Any) -> str:
+    width = min(shutil.get_terminal_size().columns, _WIDEST) - 1
+    shown = command.get_params(ctx)
+    arguments = [param for param in shown if param.param_type_name == "argument"]
+    commands: dict[str, Any] = getattr(command, "commands", {})
+
+    usage = [
+        "Usage:",
+        ctx.command_path,
+        "[OPTIONS]",
+        *map(_in_usage, arguments),
+        *(["COMMAND ..."] if commands else []),
+    ]
+    parts = [_wrapped(" ".join(usage), width, "       "), _wrapped(command.help, width)]
+    sections: dict[str, list[Row]] = {}
+    for name, one in commands.items():
+        sections.setdefault(one.rich_help_panel or "Commands", []).append((name, one.help.split("\n\n")[0]))
+    for param in arguments:
+        sections.setdefault("Arguments", []).append((_argument(param), param.help or ""))
+    options = [param for param in shown if param.param_type_name == "option"]
+    # Those of a panel of their own first: what every command has is what one looks for last.
+    for param in sorted(options, key=lambda param: not param.rich_help_panel):
+        sections.setdefault(param.rich_help_panel or "Other", []).append((_option(param), param.help or ""))
+    longest = max(len(name) for rows in sections.values() for name, _ in rows)
+    indent = 8 if width < _NARROW else min(longest, _NAMES) + 4
+    parts += [
+        f"{_wrapped(f'{title}:', width)}\n{_definitions(rows, width, indent)}" for title, rows in sections.items()
+    ]
+    if command.epilog:
+        parts.append(_wrapped(command.epilog, width))
+    return "\n\n".join(parts)
+
+
+def _argument(param: Any) -> str:
+    name = param.metavar or param.name.upper()
+    return f"{name}..." if param.nargs == -1 else name
+
+
+def _in_usage(param: Any) -> str:
+    return _argument(param) if param.required else f"[{_argument(param)}]"
+
+
+def _option(param: Any) -> str:
+    """``-r, --[no-]recursive`` or ``-o, --output DIR``."""
+    long, *short = sorted(param.opts, key=len, reverse=True)
+    if param.secondary_opts:
+        long = f"--[no-]{long[2:]}"
+    names = ", ".join([*short, long]) if short else f"    {long}"
+    return names if param.is_flag or not param.metavar else f"{names} {param.metavar}"
+
+
+def _definitions(rows: Iterable[Row], width: int, indent: int) -> str:
+    """Names on the left and sentences on the right, or below where a name is too long for that."""
+    lines = []
+    for name, text in rows:
+        head = f"  {name}"
+        if len(head) + 2 > indent:
+            lines.append(head)
+            head = ""
+        lines.append(_wrapped(text, width, " " * indent, first=head.ljust(indent)))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str | None, width: int, indent: str = "", first: str = "") -> str:
+    """Each paragraph of `text` within `width`; nothing is broken inside a word, which may be a flag or a variable."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(
+        fill(
+            " ".join(part.split()),
+            width,
+            initial_indent=first,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for part in paragraphs
+    )
