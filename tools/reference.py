@@ -20,16 +20,16 @@ from cnnviz_cli.models.layers import WORDS, ModelLayers
 from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
 
 EXIT_CODES = {
-    ExitCode.OK: "Every image was explained.",
-    ExitCode.BUG: "A bug in cnnviz; `CNNVIZ_DEBUG=1` adds the traceback.",
-    ExitCode.USAGE: "A flag, key, name, value or input that does not exist or does not fit. Nothing was done.",
-    ExitCode.PARTIAL: "The run finished, and some images failed; of `verify`: something differs.",
-    ExitCode.MODEL: "The model or its weights cannot be had, or were refused.",
-    ExitCode.OUTPUT: "The output cannot be written: permissions, a full disk.",
-    ExitCode.DEVICE: "The device is absent, or its memory does not suffice.",
-    ExitCode.NO_INPUTS: "Nothing that was named holds a picture.",
-    ExitCode.INTERRUPTED: "Ctrl-C. What was finished is in the manifest.",
-    ExitCode.TERMINATED: "SIGTERM. What was finished is in the manifest.",
+    ExitCode.OK: "every image done",
+    ExitCode.BUG: "a bug of ours",
+    ExitCode.USAGE: "a mistake in a flag, a key, a name or a value; nothing was done",
+    ExitCode.PARTIAL: "finished, some images failed; `verify`: something differs",
+    ExitCode.MODEL: "the model or its weights are not to be had, or were refused",
+    ExitCode.OUTPUT: "the output cannot be written, or the disk is full",
+    ExitCode.DEVICE: "the device is absent, or its memory does not suffice",
+    ExitCode.NO_INPUTS: "nothing that was named holds a picture",
+    ExitCode.INTERRUPTED: "Ctrl-C; the manifest holds what was finished",
+    ExitCode.TERMINATED: "SIGTERM; the manifest holds what was finished",
 }
 
 HEAD = """\
@@ -55,7 +55,7 @@ def reference() -> str:
 
 
 def exit_codes() -> str:
-    """The exit codes as a table; the README has the same one."""
+    """The exit codes as a table, whose rows the README repeats."""
     return table(["code", "meaning"], [[str(int(code)), EXIT_CODES[code]] for code in ExitCode])
 
 
@@ -76,7 +76,7 @@ def _settings() -> Iterator[str]:
     yield PRECEDENCE
     for panel, rows in panels.items():
         yield f"### {panel}\n"
-        yield table(["flag", "YAML key", "variable", "default", ""], rows)
+        yield table(["flag", "YAML key", "variable", "default", "what it does"], rows)
 
 
 def _families() -> Iterator[str]:
@@ -97,7 +97,15 @@ def _families() -> Iterator[str]:
         yield f"### {family.name}\n"
         yield f"{family.summary}\n"
         yield table(
-            [f"flag of `cnnviz {family.name}`", "flag of `cnnviz all`", "YAML key", "variable", "default", ""], rows
+            [
+                f"flag of `cnnviz {family.name}`",
+                "flag of `cnnviz all`",
+                "YAML key",
+                "variable",
+                "default",
+                "what it does",
+            ],
+            rows,
         )
 
 
@@ -190,4 +198,4 @@ def _parameters(parameters: Iterable[Any]) -> str:
         shown = _flags(parameter) if is_flag else f"`{parameter.metavar or parameter.name.upper()}`"
         assert parameter.help, f"{parameter.name} has no help"
         rows.append([shown, parameter.help])
-    return table(["", ""], rows)
+    return table(["argument or flag", "what it does"], rows)
