@@ -2,23 +2,18 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from pydantic import BaseModel
 
 from cnnviz_cli.core.records import SCHEMA_VERSION, ImageRecord, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.marks import JOURNAL, MANIFEST
 from cnnviz_cli.files.sink import Sink, refused
 
-MANIFEST = "manifest.json"
-JOURNAL = "manifest.jsonl"
-
 _SYNC_EVERY = 50
-_SNIFFED = 4096
 
 
 class Journal:
@@ -115,25 +110,6 @@ def write_manifest(sink: Sink, *, tool: Tool, run: Run, model: ModelRecord, jour
             file.write(f',\n "{key}": {_indented(value, 1)}'.encode())
         file.write(b"\n}\n")
     return journal.summary
-
-
-def is_output_folder(folder: Path) -> bool:
-    """Whether `folder` holds a manifest or a journal of ours, judged by its first and last bytes."""
-    try:
-        with (folder / MANIFEST).open("rb") as file:
-            head = file.read(_SNIFFED)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _SNIFFED))
-            if head.startswith(b'{\n "images": [') and b'\n  "cnnviz": "' in file.read():
-                return True
-    except OSError:
-        pass
-    try:
-        with (folder / JOURNAL).open("rb") as file:
-            head = file.read(_SNIFFED)
-    except OSError:
-        return False
-    # A run that was killed over its first image leaves an empty journal.
-    return not head or re.search(rb'^\{".*"outputs":\[(\]|\{"family":)', head) is not None
 
 
 def _plain(record: BaseModel) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.manifest import is_output_folder
+from cnnviz_cli.files.marks import is_output_folder
 
 _KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm")
 SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.manifest import MANIFEST
+from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import locate
 from cnnviz_cli.files.sources import SUFFIXES
 

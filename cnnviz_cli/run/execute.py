@@ -19,7 +19,8 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.observe import observe
-from cnnviz_cli.files.manifest import MANIFEST, Journal, write_manifest
+from cnnviz_cli.files.manifest import Journal, write_manifest
+from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.names import Folders
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.runreport import RunReport, write_run_report

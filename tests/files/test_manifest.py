@@ -21,7 +21,8 @@ from cnnviz_cli.core.records import (
     Summary,
     Tool,
 )
-from cnnviz_cli.files.manifest import Journal, is_output_folder, write_manifest
+from cnnviz_cli.files.manifest import Journal, write_manifest
+from cnnviz_cli.files.marks import is_output_folder
 from cnnviz_cli.files.runreport import RunReport, peak_memory, write_run_report
 from cnnviz_cli.files.schemas import manifest_schema
 from cnnviz_cli.files.sink import Sink
