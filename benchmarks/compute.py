@@ -11,7 +11,7 @@ from torchvision import models
 
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.measure import Line, line, medians
-from cnnviz_cli.core.evidence import StrongestChannel
+from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.core.method import Recipe, Scope, find
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.observe import observe

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import tiny
@@ -10,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import Recipe, Scope, find
+from cnnviz_cli.core.method import Frame, Recipe, find
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import first_kernels
+from cnnviz_cli.run.prepare import scope_of
 
 Runner = Callable[..., Sequence[Panel]]
 
@@ -23,7 +26,8 @@ def recipe_of(name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, *
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
     layers = probe(net, (3, size, size), "tiny")
     method = find(name)
-    return method.build(method.options(**options), Scope(layers, rank, first_kernels(net)))
+    scope = scope_of(net, layers, Frame((size, size), (-1.0,) * 3, (1.0,) * 3))
+    return method.build(method.options(**options), replace(scope, rank=rank))
 
 
 def run_method(
@@ -34,12 +38,18 @@ def run_method(
     choose: Callable[[Tensor], Tensor] = tiny.first_class,
     rank: int = 0,
     size: int = tiny.SIZE,
+    how: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Sequence[Panel]:
-    """The panels of one method for one batch."""
+    """The panels of one method for one batch; `how` goes to the engine."""
     recipe = recipe_of(name, net, rank, size, **options)
-    seen = observe(net, batch, Plan.of(recipe.needs), choose)
+    seen = observe(net, batch, Plan.of(recipe.needs), choose, seeds=seeds_of(batch), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
+
+
+def seeds_of(batch: Tensor) -> list[int]:
+    """For each image the number its random draws start from: of its own pixels, as a run takes it from the file."""
+    return [int.from_bytes(sha256(image.numpy().tobytes()).digest()[:7], "big") for image in batch]
 
 
 def numbers(panel: Panel) -> dict[str, Tensor]:

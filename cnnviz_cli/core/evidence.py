@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.objectives import Objective, TargetLogit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnviz_cli.core.variants import Path, Variants
 
 INPUT = "<input>"
 """The network's input, where a need would otherwise name a layer."""
@@ -25,123 +27,8 @@ exact: times the derivative. rectify: the incoming gradient clamped at zero, the
 guide: the clamped incoming gradient times the derivative, where that is positive.
 """
 
-
-class Forward(Protocol):
-    """One forward pass, still attached to autograd where a gradient was asked for."""
-
-    logits: Tensor
-    """(B, K) class scores before softmax, float32."""
-    targets: Tensor
-    """(B, R) class indices: the R targets chosen for each image."""
-
-    def maps(self, layer: str) -> Tensor:
-        """(B, C, h, w) output of `layer`."""
-        ...
-
-
-class Objective(Protocol):
-    """A scalar per image to differentiate. Frozen and hashable, so that equal objectives share a backward."""
-
-    def layers(self) -> tuple[str, ...]:
-        """Layers whose maps `value` reads; empty if it reads the class scores alone."""
-        ...
-
-    def value(self, forward: Forward) -> Tensor:
-        """(B,) the scalar of each image; image i's must depend on image i alone."""
-        ...
-
-    def label(self) -> str:
-        """In words, for ``--dry-run``."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TargetLogit:
-    """The score, before softmax, of the image's target number `rank`."""
-
-    rank: int = 0
-
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
-    def value(self, forward: Forward) -> Tensor:
-        return forward.logits.gather(1, forward.targets[:, self.rank : self.rank + 1]).squeeze(1)
-
-    def label(self) -> str:
-        return f"the score of target {self.rank + 1}"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetProbability:
-    """The softmax probability of the image's target number `rank`."""
-
-    rank: int = 0
-
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
-    def value(self, forward: Forward) -> Tensor:
-        chosen = forward.targets[:, self.rank : self.rank + 1]
-        return forward.logits.softmax(1).gather(1, chosen).squeeze(1)
-
-    def label(self) -> str:
-        return f"the probability of target {self.rank + 1}"
-
-
-@dataclass(frozen=True, slots=True)
-class StrongestChannel:
-    """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
-
-    Its gradient at the layer is the map itself where positive, and zero in every other map: the start signal of
-    a deconvnet, which rectifies before it filters (Zeiler & Fergus, 2013, section 2.1).
-
-    Attributes:
-        start: ``map`` keeps the whole map, ``peak`` only its highest position.
-    """
-
-    layer: str
-    rank: int = 0
-    start: Literal["map", "peak"] = "map"
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def value(self, forward: Forward) -> Tensor:
-        maps = forward.maps(self.layer)
-        fixed = maps.detach()
-        if self.rank >= fixed.shape[1]:
-            raise UsageError(f"layer '{self.layer}' has {fixed.shape[1]} maps, there is no number {self.rank + 1}")
-        channel = strongest_channels(fixed, self.rank + 1)[:, self.rank].view(-1, 1, 1, 1)
-        # Masks, not indexing: the gradient of an indexed map would come in another memory layout than the map itself,
-        # and every convolution below would pay for it.
-        chosen = fixed.new_zeros((*fixed.shape[:2], 1, 1)).scatter_(1, channel, 1)
-        signal = fixed.clamp(min=0) * chosen
-        if self.start == "peak":
-            flat = (fixed * chosen).sum(1).flatten(1)
-            # argmax names one position even when several tie, so that the patch shown is the cause.
-            place = flat.new_zeros(flat.shape).scatter_(1, flat.argmax(1, keepdim=True), 1)
-            signal = signal * place.view(-1, 1, *fixed.shape[2:])
-        return (maps * signal).sum((1, 2, 3))
-
-    def label(self) -> str:
-        part = "" if self.start == "map" else ", its peak alone"
-        return f"strongest map {self.rank + 1} of {self.layer}{part}"
-
-
-def strongest_channels(maps: Tensor, count: int) -> Tensor:
-    """The channels with the highest peaks.
-
-    Args:
-        maps: (B, C, h, w).
-        count: at most C.
-
-    Returns:
-        (B, count) channel indices, highest peak first. Of equal peaks (a ReLU6 saturates) the map with the larger
-        sum comes first, then the lower index.
-    """
-    by_sum = maps.sum((2, 3)).sort(dim=1, descending=True, stable=True).indices
-    by_peak = maps.amax((2, 3)).gather(1, by_sum).sort(dim=1, descending=True, stable=True).indices
-    return by_sum.gather(1, by_peak)[:, :count]
+Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
+"""Which rule of layer-wise relevance propagation each kind of layer follows, see engine.relevance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +51,116 @@ class Gradient:
 
 
 @dataclass(frozen=True, slots=True)
+class Curvature:
+    """(B, C, h, w) the Hessian of an objective by the maps of `at`, times those maps: H A."""
+
+    at: str
+    of: Objective = TargetLogit()
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
     """(B, 3, H, W) the normalised input itself, float32."""
 
 
-Need = Activation | Gradient | Input
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """(B, R) int64 class indices: the R targets of each image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """(B,) int64, on the CPU: a number for each image from which all its random draws start.
+
+    It comes from the run's seed and the image's bytes, so that order, batch and shard change nothing.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """(B, n) an objective on each of n variants of each image. The objective reads class scores alone."""
+
+    on: Variants
+    of: Objective = TargetLogit()
+
+
+@dataclass(frozen=True, slots=True)
+class GradientOver:
+    """Gradients at many altered inputs, streamed into one: the mean over i of g_i ** moment.
+
+    The answer has the shape of the input, or of the maps of `at`.
+
+    Attributes:
+        over: variants of the input (not of a layer).
+        moment: 1, 2 or 3.
+        weighed: give the sum over i of weigh_i * g_i ** moment instead of the mean; `over` is WeighedVariants.
+    """
+
+    over: Variants
+    of: Objective = TargetLogit()
+    at: str = INPUT
+    through: ReluRule = "exact"
+    moment: int = 1
+    weighed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """(B, 3, H, W) what a path that follows the gradient has attributed at its end."""
+
+    along: Path
+    of: Objective = TargetLogit()
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """(B, 3, H, W) relevance of the input, propagated layer by layer from the objective by a composite of rules.
+
+    Attributes:
+        composite: the rule of each kind of layer, see engine.relevance.
+    """
+
+    composite: Composite
+    of: Objective = TargetLogit()
+
+
+@dataclass(frozen=True, slots=True)
+class Multipliers:
+    """(B, 3, H, W) slopes between the input and a reference, by the rescale rule at every nonlinearity.
+
+    Attributes:
+        reference: one variant of the input.
+    """
+
+    reference: Variants
+    of: Objective = TargetLogit()
+
+
+@dataclass(frozen=True, slots=True)
+class BiasGradients:
+    """(B, L, H, W) for each of the L runs of layers that add a bias: sum over channels of normalised |b dy/db|.
+
+    A layer is a convolution with bias or a normalisation, whose bias includes what its running mean contributes;
+    its channels are scaled to [0, 1] and brought to the input's size, see engine.biases.
+    """
+
+    of: Objective = TargetLogit()
+
+
+Need = (
+    Activation
+    | Gradient
+    | Curvature
+    | Input
+    | Targets
+    | Seeds
+    | Scores
+    | GradientOver
+    | Walk
+    | Relevance
+    | Multipliers
+    | BiasGradients
+)
 
 
 class UndeclaredError(KeyError):

@@ -32,3 +32,25 @@ def as_maps(output: Tensor) -> Tensor | None:
             if side > 0 and side * side == tokens - skipped:
                 return output[:, skipped:].transpose(1, 2).view(len(output), -1, side, side)
     return None
+
+
+def from_maps(maps: Tensor, like: Tensor) -> Tensor:
+    """`maps` in the layout of a module's output: the inverse of `as_maps`.
+
+    Args:
+        maps: (n, C, h, w).
+        like: (1, ...) the module's output that they take the place of; a class token in it is kept.
+
+    Returns:
+        (n, ...) as `like`.
+    """
+    if like.dim() == 4:
+        rows_first = like.shape[1] == like.shape[2] != like.shape[3]
+        return maps.permute(0, 2, 3, 1).contiguous() if rows_first else maps
+    tokens = maps.flatten(2).transpose(1, 2)
+    skipped = like.shape[1] - tokens.shape[1]
+    if not skipped:
+        return tokens.contiguous()
+    whole = like.expand(len(maps), -1, -1).clone()
+    whole[:, skipped:] = tokens
+    return whole

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Evidence, Gradient, Need, Objective, TargetLogit, TargetProbability
+from cnnviz_cli.core.evidence import Evidence, Need, Targets
 from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.suggest import did_you_mean
 
@@ -47,6 +48,34 @@ FAMILIES: Mapping[str, Family] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A classifier that averages the maps of a layer and weighs the averages: global average pooling, then linear.
+
+    Attributes:
+        layer: whose maps are averaged.
+        weight: (K, C) how each class weighs them.
+    """
+
+    layer: str
+    weight: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is known of the network's input.
+
+    Attributes:
+        size: its height and width, in pixels.
+        black: the normalised value of black, in each colour.
+        white: the normalised value of white, in each colour.
+    """
+
+    size: tuple[int, int]
+    black: tuple[float, ...]
+    white: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """What a method is asked to explain.
 
@@ -55,16 +84,25 @@ class Scope:
         rank: which of the image's targets to explain, from 0.
         kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight;
             None where there is none.
+        frame: the network's input.
+        head: the network's classifier, if it is one that averages maps and weighs them; else None.
+        against: the class that the target is told apart from, if any (--contrast).
+        counter: whether to explain what speaks against the target (--counterfactual).
     """
 
     layers: Layers
     rank: int
     kernels: tuple[str, Tensor] | None
+    frame: Frame
+    head: Head | None = None
+    against: int | None = None
+    counter: bool = False
 
     @property
-    def target(self) -> TargetLogit:
-        """The class score to explain."""
-        return TargetLogit(self.rank)
+    def target(self) -> Objective:
+        """What to explain: the class score, or its difference to another class's, or minus that."""
+        chosen: Objective = TargetLogit(self.rank) if self.against is None else Contrast(self.rank, self.against)
+        return Negated(chosen) if self.counter else chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +115,12 @@ class Recipe:
     @property
     def follows_target(self) -> bool:
         """Whether another target would give another result."""
-        return any(isinstance(need, Gradient) and _is_target(need.of) for need in self.needs)
+        return any(isinstance(need, Targets) or _objective_follows(need) for need in self.needs)
 
 
-def _is_target(objective: Objective) -> bool:
-    return isinstance(objective, TargetLogit | TargetProbability)
+def _objective_follows(need: Need) -> bool:
+    objective: Objective | None = getattr(need, "of", None)
+    return objective is not None and objective.follows_target
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, Need, Objective, ReluRule
+from cnnviz_cli.core.evidence import (
+    INPUT,
+    Activation,
+    BiasGradients,
+    Curvature,
+    Gradient,
+    GradientOver,
+    Input,
+    Multipliers,
+    Need,
+    Relevance,
+    ReluRule,
+    Scores,
+    Walk,
+)
+from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.records import Cost
+from cnnviz_cli.core.variants import Variants
+
+Apart = Walk | Relevance | Multipliers | BiasGradients
+"""Needs that take forwards of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """One autograd pass: the gradient of one objective under one rule, at every place that asked for it."""
+    """One autograd pass: the gradient of one objective under one rule, at every place that asked for it.
+
+    Attributes:
+        curved: places at which the gradient is differentiated once more.
+    """
 
     of: Objective
     through: ReluRule
     at: tuple[str, ...]
+    curved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """All that is asked of the same variants: one forward a variant, one backward for each objective and rule.
+
+    Attributes:
+        scores: objectives to evaluate.
+        sums: gradients to add up.
+    """
+
+    variants: Variants
+    scores: tuple[Scores, ...]
+    sums: tuple[GradientOver, ...]
+
+    @property
+    def passes(self) -> Plan:
+        """The plan of one chunk of variants."""
+        return Plan.of(Gradient(need.at, need.of, need.through) for need in self.sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +66,50 @@ class Plan:
     """What one batch costs and gives.
 
     Attributes:
-        needs: each distinct need, in the order first asked for.
+        needs: each distinct need, and each that another is made from, in the order first asked for.
         backwards: one for each distinct (objective, rule).
+        streams: one for each distinct set of variants.
+        apart: needs that take forwards of their own.
     """
 
     needs: tuple[Need, ...]
     backwards: tuple[Backward, ...]
+    streams: tuple[Stream, ...] = ()
+    apart: tuple[Apart, ...] = ()
 
     @classmethod
     def of(cls, needs: Iterable[Need]) -> Plan:
-        """The plan that answers all of `needs`, each computed once."""
-        distinct = tuple(dict.fromkeys(needs))
-        places: dict[tuple[Objective, ReluRule], list[str]] = {}
+        """The plan that answers all of `needs`, each computed once.
+
+        Raises:
+            ValueError: gradients are asked for over variants of a layer, or variants are made from variants.
+        """
+        distinct = tuple(dict.fromkeys(each for need in needs for each in (*sources_of(need), need)))
+        places: dict[tuple[Objective, ReluRule], dict[str, None]] = {}
+        curved: dict[Objective, dict[str, None]] = {}
+        streams: dict[Variants, tuple[list[Scores], list[GradientOver]]] = {}
         for need in distinct:
             if isinstance(need, Gradient):
-                places.setdefault((need.of, need.through), []).append(need.at)
-        return cls(distinct, tuple(Backward(of, rule, tuple(at)) for (of, rule), at in places.items()))
+                places.setdefault((need.of, need.through), {})[need.at] = None
+            elif isinstance(need, Curvature):
+                places.setdefault((need.of, "exact"), {})[need.at] = None
+                curved.setdefault(need.of, {})[need.at] = None
+            elif isinstance(need, Scores):
+                streams.setdefault(need.on, ([], []))[0].append(need)
+            elif isinstance(need, GradientOver):
+                if need.over.at != INPUT:
+                    raise ValueError(f"gradients over variants of {need.over.at}: only variants of the input have them")
+                streams.setdefault(need.over, ([], []))[1].append(need)
+        backwards = tuple(
+            Backward(of, rule, tuple(at), tuple(curved.get(of, ())) if rule == "exact" else ())
+            for (of, rule), at in places.items()
+        )
+        return cls(
+            distinct,
+            backwards,
+            tuple(Stream(over, tuple(scores), tuple(sums)) for over, (scores, sums) in streams.items()),
+            tuple(need for need in distinct if isinstance(need, Apart)),
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -73,11 +144,18 @@ class Plan:
         return any(backward.through != "exact" for backward in self.backwards)
 
     def cost(self) -> Cost:
-        """Passes for each batch."""
-        return Cost(forwards=1, backwards=len(self.backwards), variants=0)
+        """Passes for each batch; variants for each image."""
+        curved = sum(len(backward.curved) for backward in self.backwards)
+        steps = [need.along.count if isinstance(need, Walk) else 1 for need in self.apart]
+        return Cost(
+            forwards=1 + sum(steps),
+            backwards=len(self.backwards) + curved + sum(steps),
+            variants=sum(stream.variants.count for stream in self.streams),
+        )
 
     def lines(self) -> list[str]:
         """The passes in words, a line each."""
+        lines: list[str] = []
         if not self.backwards:
             recorded = "autograd off"
         elif self.from_input:
@@ -86,9 +164,53 @@ class Plan:
             recorded = f"autograd from {' or '.join(sorted(self.gradient_layers))} on"
         count = len(self.layers)
         kept = f", keeping {count} layer{'' if count == 1 else 's'}" if count else ""
-        lines = [f"1 forward, {recorded}{kept}"]
+        lines.append(f"1 forward, {recorded}{kept}")
         for backward in self.backwards:
             places = ", ".join("the input" if at == INPUT else at for at in backward.at)
             rule = "" if backward.through == "exact" else f", rectifiers by rule {backward.through}"
             lines.append(f"1 backward of {backward.of.label()} to {places}{rule}")
-        return lines
+            lines += [f"1 backward of that gradient to {layer}" for layer in backward.curved]
+        lines += [_stream_line(stream) for stream in self.streams]
+        return lines + [_apart_line(need) for need in self.apart]
+
+
+def sources_of(need: Need) -> tuple[Need, ...]:
+    """The evidence that another need is made from, which has to be there first.
+
+    Raises:
+        ValueError: it would take variants to make variants.
+    """
+    made: Variants | None = None
+    sources: tuple[Need, ...] = ()
+    if isinstance(need, Scores):
+        made = need.on
+    elif isinstance(need, GradientOver):
+        made = need.over
+    elif isinstance(need, Multipliers):
+        made = need.reference
+    elif isinstance(need, Walk):
+        sources = need.along.needs
+    if made is not None:
+        sources = (*made.needs, Input() if made.at == INPUT else Activation(made.at))
+    if any(isinstance(source, Scores | GradientOver | Apart) for source in sources):
+        raise ValueError(f"{need!r} is made from what itself takes variants or forwards of its own")
+    return sources
+
+
+def _stream_line(stream: Stream) -> str:
+    part = "" if stream.variants.at == INPUT else f" of what comes after {stream.variants.at}"
+    line = f"{stream.variants.count} forwards{part} an image: {stream.variants.label()}"
+    if stream.sums:
+        line += "; " + "; ".join(f"with a backward of {backward.of.label()}" for backward in stream.passes.backwards)
+    return line
+
+
+def _apart_line(need: Apart) -> str:
+    if isinstance(need, Walk):
+        return f"{need.along.count} forwards and backwards of {need.of.label()}: {need.along.label()}"
+    how = {
+        Relevance: "relevance by a rule for each layer",
+        Multipliers: "differences to a reference",
+        BiasGradients: "gradients at every bias",
+    }[type(need)]
+    return f"1 forward and 1 backward of {need.of.label()}: {how}"

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
-from cnnviz_cli.core.evidence import (
-    Activation,
-    Evidence,
-    Gradient,
-    StrongestChannel,
-    strongest_channels,
-)
+from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.objectives import StrongestChannel, strongest_channels
 from cnnviz_cli.core.panels import ProjectionRow, Projections
 
 if TYPE_CHECKING:

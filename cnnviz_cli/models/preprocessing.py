@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import convert_image_dtype, normalize, pil_to_tensor
 
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.method import Frame
 from cnnviz_cli.core.records import Json
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -48,6 +49,14 @@ class Preprocessing:
         mean = cast("tuple[float, float, float]", tuple(transforms.mean))
         std = cast("tuple[float, float, float]", tuple(transforms.std))
         return cls(resize, crop, mean, std, names[transforms.interpolation])
+
+    @property
+    def frame(self) -> Frame:
+        """What methods are told of the network's input."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        black = tuple(-mean / std for mean, std in pairs)
+        white = tuple((1 - mean) / std for mean, std in pairs)
+        return Frame((self.crop, self.crop), black, white)
 
     def as_json(self) -> Json:
         """For the manifest."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.config.settings import Settings, families_of
-from cnnviz_cli.core.method import Method, Recipe, Scope
+from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.method import Frame, Method, Recipe, Scope
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
 
 
@@ -71,14 +73,19 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
 
 
 def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> Iterable[Task]:
-    kernels = first_kernels(model.net)
+    scope = scope_of(model.net, model.layers, model.preprocessing.frame)
     for family in families_of(command):
         for chosen, options in settings.chosen(family):
-            first = chosen.build(options, Scope(model.layers, 0, kernels))
+            first = chosen.build(options, scope)
             yield Task(chosen, first)
             if first.follows_target:
                 for rank in range(1, ranks):
-                    yield Task(chosen, chosen.build(options, Scope(model.layers, rank, kernels)))
+                    yield Task(chosen, chosen.build(options, replace(scope, rank=rank)))
+
+
+def scope_of(net: nn.Module, layers: Layers, frame: Frame) -> Scope:
+    """What methods are told of a network, for its first target."""
+    return Scope(layers, 0, first_kernels(net), frame, find_head(net, layers, (len(frame.black), *frame.size)))
 
 
 def first_kernels(net: nn.Module) -> tuple[str, Tensor] | None:

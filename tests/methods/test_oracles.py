@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from cnnviz_cli.core.evidence import Gradient, TargetLogit
+from cnnviz_cli.core.evidence import Gradient
 from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
+from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, PixelMap, Projections, SignedMap, SignedPicture
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.deconvnet import _boxes

@@ -1,0 +1,187 @@
+"""What may be differentiated, or compared between altered inputs: one scalar for each image of a forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from cnnviz_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Forward(Protocol):
+    """One forward pass, still attached to autograd where a gradient was asked for."""
+
+    logits: Tensor
+    """(B, K) class scores before softmax, float32."""
+    targets: Tensor
+    """(B, R) class indices: the R targets chosen for each image."""
+
+    def maps(self, layer: str) -> Tensor:
+        """(B, C, h, w) output of `layer`."""
+        ...
+
+
+class Objective(Protocol):
+    """A scalar per image to differentiate. Frozen and hashable, so that equal objectives share a backward."""
+
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose maps `value` reads; empty if it reads the class scores alone."""
+        ...
+
+    def value(self, forward: Forward) -> Tensor:
+        """(B,) the scalar of each image; image i's must depend on image i alone."""
+        ...
+
+    def label(self) -> str:
+        """In words, for ``--dry-run``."""
+        ...
+
+    @property
+    def follows_target(self) -> bool:
+        """Whether another target would give another value."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLogit:
+    """The score, before softmax, of the image's target number `rank`."""
+
+    rank: int = 0
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        return forward.logits.gather(1, forward.targets[:, self.rank : self.rank + 1]).squeeze(1)
+
+    def label(self) -> str:
+        return f"the score of target {self.rank + 1}"
+
+    @property
+    def follows_target(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class TargetProbability:
+    """The softmax probability of the image's target number `rank`."""
+
+    rank: int = 0
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        chosen = forward.targets[:, self.rank : self.rank + 1]
+        return forward.logits.softmax(1).gather(1, chosen).squeeze(1)
+
+    def label(self) -> str:
+        return f"the probability of target {self.rank + 1}"
+
+    @property
+    def follows_target(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The score of the image's target number `rank` less that of one class: why the target rather than this class."""
+
+    rank: int
+    against: int
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        return TargetLogit(self.rank).value(forward) - forward.logits[:, self.against]
+
+    def label(self) -> str:
+        return f"the score of target {self.rank + 1} less that of class {self.against}"
+
+    @property
+    def follows_target(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """An objective with its sign turned: what speaks against."""
+
+    of: Objective
+
+    def layers(self) -> tuple[str, ...]:
+        return self.of.layers()
+
+    def value(self, forward: Forward) -> Tensor:
+        return -self.of.value(forward)
+
+    def label(self) -> str:
+        return f"minus {self.of.label()}"
+
+    @property
+    def follows_target(self) -> bool:
+        return self.of.follows_target
+
+
+@dataclass(frozen=True, slots=True)
+class StrongestChannel:
+    """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
+
+    Its gradient at the layer is the map itself where positive, and zero in every other map: the start signal of
+    a deconvnet, which rectifies before it filters (Zeiler & Fergus, 2013, section 2.1).
+
+    Attributes:
+        start: ``map`` keeps the whole map, ``peak`` only its highest position.
+    """
+
+    layer: str
+    rank: int = 0
+    start: Literal["map", "peak"] = "map"
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def value(self, forward: Forward) -> Tensor:
+        maps = forward.maps(self.layer)
+        fixed = maps.detach()
+        if self.rank >= fixed.shape[1]:
+            raise UsageError(f"layer '{self.layer}' has {fixed.shape[1]} maps, there is no number {self.rank + 1}")
+        channel = strongest_channels(fixed, self.rank + 1)[:, self.rank].view(-1, 1, 1, 1)
+        # Masks, not indexing: the gradient of an indexed map would come in another memory layout than the map itself,
+        # and every convolution below would pay for it.
+        chosen = fixed.new_zeros((*fixed.shape[:2], 1, 1)).scatter_(1, channel, 1)
+        signal = fixed.clamp(min=0) * chosen
+        if self.start == "peak":
+            flat = (fixed * chosen).sum(1).flatten(1)
+            # argmax names one position even when several tie, so that the patch shown is the cause.
+            place = flat.new_zeros(flat.shape).scatter_(1, flat.argmax(1, keepdim=True), 1)
+            signal = signal * place.view(-1, 1, *fixed.shape[2:])
+        return (maps * signal).sum((1, 2, 3))
+
+    def label(self) -> str:
+        part = "" if self.start == "map" else ", its peak alone"
+        return f"strongest map {self.rank + 1} of {self.layer}{part}"
+
+    @property
+    def follows_target(self) -> bool:
+        return False
+
+
+def strongest_channels(maps: Tensor, count: int) -> Tensor:
+    """The channels with the highest peaks.
+
+    Args:
+        maps: (B, C, h, w).
+        count: at most C.
+
+    Returns:
+        (B, count) channel indices, highest peak first. Of equal peaks (a ReLU6 saturates) the map with the larger
+        sum comes first, then the lower index.
+    """
+    by_sum = maps.sum((2, 3)).sort(dim=1, descending=True, stable=True).indices
+    by_peak = maps.amax((2, 3)).gather(1, by_sum).sort(dim=1, descending=True, stable=True).indices
+    return by_sum.gather(1, by_peak)[:, :count]

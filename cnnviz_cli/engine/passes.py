@@ -1,0 +1,195 @@
+"""One forward, its backwards, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
+from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.engine.plan import Backward, Plan
+from cnnviz_cli.engine.rectifiers import RectifierMode
+
+Choose = Callable[[Tensor], Tensor]
+"""(B, K) class scores -> (B, R) class indices: the targets of each image."""
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Pass:
+    """What one forward gave: see core.evidence.Forward, and the answers to the plan's own needs.
+
+    Attributes:
+        logits: (B, K) class scores, detached once the backwards are over.
+        targets: (B, R) class indices.
+        kept: output of each layer of the plan, as the module returned it.
+        answers: to the plan's Activation, Gradient and Curvature needs.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    kept: dict[str, Tensor]
+    answers: dict[Need, Tensor]
+
+    def maps(self, layer: str) -> Tensor:
+        return maps_of(self.kept[layer], layer)
+
+
+def lowered(device: torch.device, precision: str) -> Any:
+    """The context in which the network runs: autocast below fp32."""
+    dtype = AUTOCAST.get(precision)
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def run_pass(
+    net: Callable[[Tensor], Any], modules: nn.Module, batch: Tensor, plan: Plan, choose: Choose, precision: str
+) -> Pass:
+    """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
+
+    Args:
+        net: what to call; `modules` itself or a part of it.
+        modules: where the plan's layers are found.
+        batch: what `net` is called with, on its device.
+
+    Raises:
+        UsageError: see `observe`.
+    """
+    source = batch.detach()
+    # Recording starts at a leaf of our own, and the network gets a clone: its first layer may work in place.
+    leaf = source.clone().requires_grad_() if plan.from_input else source
+    kept: dict[str, Tensor] = {}
+    mode = RectifierMode() if plan.bends_rectifiers else None
+    with ExitStack() as stack:
+        stack.enter_context(torch.set_grad_enabled(plan.from_input))
+        stack.enter_context(_captured(modules, plan, kept))
+        stack.enter_context(mode or nullcontext())
+        stack.enter_context(lowered(source.device, precision))
+        logits = scores_of(net(leaf.clone()))
+        for layer in plan.layers:
+            if layer not in kept:
+                raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
+    if mode and not mode.seen:
+        raise UsageError(
+            "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
+            fix="Use a method that follows the exact gradient, see: cnnviz methods",
+        )
+    with torch.enable_grad():
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+    made = Pass(logits, choose(logits.detach()), kept, {})
+    for position, backward in enumerate(plan.backwards):
+        last = position == len(plan.backwards) - 1
+        made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))
+    for need in plan.needs:
+        if isinstance(need, Activation):
+            made.answers[need] = answer(made.maps(need.layer))
+    made.logits = logits.detach()
+    return made
+
+
+def _run_backward(
+    backward: Backward, forward: Pass, leaf: Tensor, mode: RectifierMode | None, *, keep_graph: bool
+) -> dict[Need, Tensor]:
+    points = [leaf if at == INPUT else forward.kept[at] for at in backward.at]
+    with torch.enable_grad():
+        total = backward.of.value(forward).sum()
+    if mode:
+        mode.rule = backward.through
+    gradients: tuple[Tensor | None, ...] = (None,) * len(points)
+    if total.requires_grad:
+        # autograd.grad, never .backward(): nobody's .grad is ours to touch.
+        gradients = torch.autograd.grad(
+            total, points, retain_graph=keep_graph or None, create_graph=bool(backward.curved), allow_unused=True
+        )
+    answers: dict[Need, Tensor] = {}
+    for at, gradient in zip(backward.at, gradients, strict=True):
+        if gradient is None:
+            raise UsageError(
+                f"{backward.of.label()} does not depend on what layer '{at}' returns (it is off the way, or works in "
+                "place and its result is not used), so there is no gradient to read there",
+                fix="Choose a layer on the way to the class scores, for instance --layer last-conv",
+            )
+        shaped = gradient if at == INPUT else maps_of(gradient, at)
+        answers[Gradient(at, backward.of, backward.through)] = answer(shaped)
+        if at in backward.curved:
+            curvature = _curvature(gradient, forward.kept[at], keep_graph=keep_graph or at != backward.curved[-1])
+            answers[Curvature(at, backward.of)] = answer(maps_of(curvature, at))
+    return answers
+
+
+def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
+    """The Hessian times `maps`, by differentiating the gradient once more."""
+    if not gradient.requires_grad:  # the objective is linear from here on
+        return torch.zeros_like(maps)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(
+        gradient, maps, maps.detach(), retain_graph=keep_graph or None, allow_unused=True
+    )
+    return torch.zeros_like(maps) if found[0] is None else found[0]
+
+
+@contextmanager
+def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[None]:
+    """Keep the output of the plan's layers while the context is open, recording from those that need a gradient."""
+
+    versions: dict[str, int] = {}
+
+    def keeper(layer: str) -> Callable[[nn.Module, Any, Any], Tensor]:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise UsageError(f"layer '{layer}' returns {type(output).__name__}, not one tensor")
+            if layer not in plan.attached:
+                # Values alone: a copy is ours, and the network goes on with exactly what it had.
+                kept[layer] = output.detach().clone()
+                return output
+            if layer in plan.gradient_layers and not output.requires_grad:
+                # The earliest place that needs a gradient: nothing below it is recorded, everything after it is.
+                output = output.detach().requires_grad_()
+                torch.set_grad_enabled(True)
+            original: Tensor = output
+            kept[layer], versions[layer] = original, original._version
+            # The original is ours; a later ReLU(inplace=True) or += rewrites the clone.
+            return original.clone()
+
+        return keep
+
+    with ExitStack() as hooks:
+        for layer in plan.layers:
+            hooks.callback(net.get_submodule(layer).register_forward_hook(keeper(layer)).remove)
+        yield
+        for layer, version in versions.items():
+            # A layer that returns its own input (an identity, a dropout) leaves others with the original in hand.
+            if kept[layer]._version != version:
+                raise UsageError(
+                    f"layer '{layer}' returns its own input, which the network rewrites later",
+                    fix="Choose the layer before it or after it; see: cnnviz layers MODEL",
+                )
+
+
+def scores_of(output: Any) -> Tensor:
+    """The (B, K) class scores in whatever the network returned."""
+    scores = getattr(output, "logits", output)
+    if isinstance(scores, tuple | list):
+        scores = scores[0]
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        raise UsageError("the network does not return one (batch, classes) tensor of scores, so it is no classifier")
+    return scores
+
+
+def maps_of(tensor: Tensor, layer: str) -> Tensor:
+    """A layer's output as (B, C, h, w)."""
+    maps = as_maps(tensor)
+    if maps is None:
+        raise UsageError(f"the output of layer '{layer}' is {tuple(tensor.shape)}: it has no maps")
+    return maps
+
+
+def answer(tensor: Tensor) -> Tensor:
+    """Detached, and in a precision that sums can be taken in."""
+    detached = tensor.detach()
+    return detached if detached.dtype == torch.float64 else detached.float()

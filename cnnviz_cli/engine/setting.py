@@ -1,0 +1,44 @@
+"""What everything that runs after a batch's first forward has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cnnviz_cli.core.evidence import Evidence
+
+Tick = Callable[[int, int], None]
+"""Called with (done, total) variants of one image."""
+
+
+def no_tick(_done: int, _total: int) -> None:
+    """Progress for which nobody asked."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One batch, and what its own forward gave.
+
+    Attributes:
+        batch: (B, C, H, W) normalised input, detached.
+        targets: (B, R) class indices.
+        logits: (B, K) class scores, detached.
+        precision: fp32, bf16 or fp16.
+        evidence: the answers to the plan's needs that take no variants.
+        memory: bytes that variants may take at a time; None for a share of what is free.
+    """
+
+    net: nn.Module
+    batch: Tensor
+    targets: Tensor
+    logits: Tensor
+    precision: str
+    evidence: Evidence
+    memory: int | None
+    tick: Tick
+
+    def chosen(self, image: int, count: int) -> Tensor:
+        """(count, R) the targets of one image, for as many variants of it."""
+        return self.targets[image : image + 1].expand(count, -1)

@@ -1,0 +1,118 @@
+"""Send variants through the network in chunks, and keep sums alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from cnnviz_cli.core.errors import MemoryShortError
+from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
+from cnnviz_cli.core.variants import WeighedVariants
+from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.engine.memory import SHARE, chunk_size, footprint, free_memory
+from cnnviz_cli.engine.passes import Pass, answer, lowered, run_pass
+from cnnviz_cli.engine.plan import Stream, sources_of
+from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.tail import tail_of
+
+MOST_INPUTS = 32
+MOST_MAPS = 128
+"""Variants in a chunk at the most, of the input and of a layer: more is not faster, and takes memory."""
+
+
+def run_stream(setting: Setting, stream: Stream) -> dict[Need, Tensor]:
+    """The answers to all that is asked of one set of variants."""
+    variants = stream.variants
+    first = stream.scores[0] if stream.scores else stream.sums[0]
+    evidence = setting.evidence.only(sources_of(first))
+    found = [_Image(setting, stream, evidence, image).run() for image in range(len(setting.batch))]
+    answers: dict[Need, Tensor] = {}
+    for score in stream.scores:
+        answers[score] = torch.stack([scores[score] for scores, _ in found])
+    for need in stream.sums:
+        total = torch.stack([sums[need] for _, sums in found])
+        answers[need] = total if need.weighed else total / variants.count
+    return answers
+
+
+class _Image:
+    """The stream of one image."""
+
+    def __init__(self, setting: Setting, stream: Stream, evidence: Evidence, image: int) -> None:
+        self.setting, self.stream, self.evidence, self.image = setting, stream, evidence, image
+        self.plan = stream.passes
+        self.net: Callable[[Tensor], Any] = setting.net
+        if stream.variants.at != INPUT:
+            picture = setting.batch[image : image + 1]
+            logits = setting.logits[image : image + 1]
+            self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision)
+
+    def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
+        """Scores of all variants in order, and sums of gradients."""
+        count = self.stream.variants.count
+        size = self._chunk_size()
+        scores: dict[Scores, list[Tensor]] = {need: [] for need in self.stream.scores}
+        sums: dict[GradientOver, Tensor] = {}
+        start = 0
+        while start < count:
+            stop = min(start + size, count)
+            made, parts = self._chunk(start, stop)
+            if made is None:
+                size = max((stop - start) // 2, 1)
+                continue
+            for score, values in scores.items():
+                values.append(answer(score.of.value(made)))
+            for need, part in parts.items():
+                sums[need] = sums[need] + part if need in sums else part
+            start = stop
+            self.setting.tick(start, count)
+        dtype = self.setting.logits.dtype
+        return (
+            {score: torch.cat(values) for score, values in scores.items()},
+            {need: total.to(dtype) for need, total in sums.items()},
+        )
+
+    def _chunk(self, start: int, stop: int) -> tuple[Pass | None, dict[GradientOver, Tensor]]:
+        """One chunk; None if it does not fit and can be halved."""
+        try:
+            with memory_errors_named(1):
+                made = run_pass(
+                    self.net,
+                    self.setting.net,
+                    self._made(start, stop),
+                    self.plan,
+                    lambda logits: self.setting.chosen(self.image, len(logits)),
+                    self.setting.precision,
+                )
+                return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}
+        except MemoryShortError:
+            if stop - start == 1:
+                raise
+        return None, {}
+
+    def _made(self, start: int, stop: int) -> Tensor:
+        made = self.stream.variants.make(self.evidence, self.image, start, stop)
+        batch = self.setting.batch
+        return made.to(batch.device, batch.dtype).contiguous(memory_format=torch.channels_last)
+
+    def _sum(self, need: GradientOver, made: Pass, start: int, stop: int) -> Tensor:
+        powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
+        if need.weighed:
+            powers = powers * cast("WeighedVariants", need.over).weigh(self.evidence, self.image, start, stop).to(
+                powers
+            )
+        # Sums of many small terms in double precision, where there is any, so that the chunks leave no trace.
+        return powers.sum(0) if powers.device.type == "mps" else powers.sum(0, dtype=torch.float64)
+
+    def _chunk_size(self) -> int:
+        device = self.setting.batch.device
+        budget = self.setting.memory
+        if budget is None:
+            budget = free_memory(device) // SHARE
+        recorded = bool(self.plan.backwards)
+        with lowered(device, self.setting.precision):
+            item = footprint(self.setting.net, self.net, self._made(0, 1), recorded=recorded)
+        return chunk_size(budget, item, MOST_INPUTS if self.stream.variants.at == INPUT else MOST_MAPS)

@@ -1,0 +1,120 @@
+"""Run what comes after a layer on altered maps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.layout import from_maps
+from cnnviz_cli.engine.passes import lowered, scores_of
+from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
+
+Tail = Callable[[Tensor], Any]
+"""(n, C, h, w) altered maps of one image -> what the network returns for them."""
+
+_HALVES: WeakKeyDictionary[nn.Module, dict[str, Halves | str]] = WeakKeyDictionary()
+"""For each network and layer its parts, or why it cannot be cut there; tracing takes longer than many a tail."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The tail of a cut network, with one image's values at the cut."""
+
+    halves: Halves
+    once: tuple[Any, ...]
+    twice: tuple[Any, ...]
+
+    def __call__(self, maps: Tensor) -> Any:
+        count = len(maps)
+        crossing = [widened(a, count, b) for a, b in zip(self.once[1:], self.twice[1:], strict=True)]
+        return self.halves.tail(from_maps(maps, self.once[0]), *crossing)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The whole network, the layer's output replaced: what is left where a network cannot be cut."""
+
+    net: nn.Module
+    layer: str
+    image: Tensor
+    runs: int
+    native: Tensor
+
+    def __call__(self, maps: Tensor) -> Any:
+        run = 0
+
+        def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor | None:
+            nonlocal run
+            run += 1
+            return from_maps(maps, self.native) if run == self.runs else None
+
+        hook = self.net.get_submodule(self.layer).register_forward_hook(replace)
+        try:
+            return self.net(self.image.expand(len(maps), -1, -1, -1))
+        finally:
+            hook.remove()
+
+
+def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str) -> Tail:
+    """What comes after `layer`, for variants of one image.
+
+    Where the cut network does not repeat the whole one's scores, the whole network is used.
+
+    Args:
+        image: (1, C, H, W).
+        scores: (1, K) what the whole network says of it.
+    """
+    parts = _HALVES.setdefault(net, {})
+    if layer not in parts:
+        try:
+            parts[layer] = split(net, layer)
+        except CannotSplitError as error:
+            parts[layer] = str(error)
+    halves = parts[layer]
+    if isinstance(halves, Halves):
+        with torch.no_grad(), lowered(image.device, precision):
+            once = halves.head(image.clone())
+            twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
+        tail = _Split(halves, once, twice)
+        if halves_agree(tail, scores, precision):
+            return tail
+        parts[layer] = "its parts do not give the scores of the whole"
+    return _whole(net, layer, image, precision)
+
+
+def why_whole(net: nn.Module, layer: str) -> str | None:
+    """Why the network runs whole for variants of `layer`; None if it does not, or has not been tried."""
+    found = _HALVES.get(net, {}).get(layer)
+    return found if isinstance(found, str) else None
+
+
+def halves_agree(tail: _Split, scores: Tensor, precision: str) -> bool:
+    """Whether the tail, on what the layer gave, gives the scores that the whole network gave."""
+    cut = tail.once[0]
+    if not isinstance(cut, Tensor):
+        return False
+    crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
+    with torch.no_grad(), lowered(cut.device, precision):
+        again = scores_of(tail.halves.tail(cut.clone(), *crossing))
+    tolerance = 1e-4 if precision == "fp32" else 5e-2
+    return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
+
+
+def _whole(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(output.detach().clone())
+
+    hook = net.get_submodule(layer).register_forward_hook(keep)
+    try:
+        with torch.no_grad(), lowered(image.device, precision):
+            net(image.clone())
+    finally:
+        hook.remove()
+    return _Whole(net, layer, image, len(outputs), outputs[-1])

@@ -1,0 +1,33 @@
+"""Follow a path whose every step depends on the gradient at the step before."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnnviz_cli.core.evidence import Gradient, Walk
+from cnnviz_cli.engine.passes import answer, run_pass
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.setting import Setting
+
+
+def run_walk(setting: Setting, need: Walk) -> Tensor:
+    """(B, 3, H, W) what the path has attributed at its end; the whole batch walks together."""
+    gradient = Gradient(of=need.of)
+    plan = Plan.of([gradient])
+    evidence = setting.evidence.only(need.along.needs)
+    point = need.along.begin(evidence)
+    total = torch.zeros_like(point)
+    for step in range(need.along.count):
+        made = run_pass(
+            setting.net,
+            setting.net,
+            point.to(setting.batch.dtype),
+            plan,
+            lambda _logits: setting.targets,
+            setting.precision,
+        )
+        point, part = need.along.advance(evidence, step, point, made.answers[gradient])
+        total = total + part
+        setting.tick(step + 1, need.along.count)
+    return answer(total)
