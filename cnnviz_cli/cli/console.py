@@ -43,6 +43,9 @@ class Quiet:
         if record.status == "failed":
             self._line(f"failed: {record.source}: {record.error}")
 
+    def tick(self, done: int, total: int) -> None:
+        pass
+
     def transfer(self, name: str, received: int, total: int | None) -> None:
         pass
 
@@ -82,6 +85,12 @@ class Plain(Quiet):
         pace = f"{rate:.1f} images/s, {left:.0f} s left" if left else f"{rate:.1f} images/s"
         self._line(f"{self._finished}/{self._images} {record.source} ({pace})")
 
+    def tick(self, done: int, total: int) -> None:
+        now = self._clock()
+        if now - self._spoke >= PAUSE and done < total:
+            self._spoke = now
+            self._line(f"{self._finished}/{self._images}, next image: {done} of {total} forwards")
+
     def transfer(self, name: str, received: int, total: int | None) -> None:
         """A line at the start, and one for each tenth of the file."""
         tenth = received * 10 // total if total else 0
@@ -106,18 +115,28 @@ class Live(Quiet):
         self._line(text)
 
     def begin(self, images: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
         from cnnviz_cli.cli.bars import ImagesPerSecond
 
         self._start(
-            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), ImagesPerSecond(), TimeRemainingColumn(), total=images
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            ImagesPerSecond(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            total=images,
         )
 
     def done(self, record: ImageRecord) -> None:
         super().done(record)
         if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task)
+            self._bar.update(self._task, advance=1, description="")
+
+    def tick(self, done: int, total: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=f"{done}/{total} forwards")
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -74,6 +74,11 @@ def _target(value: Any) -> str | int:
     return value.strip()
 
 
+def _class(value: Any) -> Any:
+    """A class index or a class name; None for no class."""
+    return value if value is None else _target(value)
+
+
 def _path(value: Any) -> Any:
     if isinstance(value, str):
         if not value:
@@ -107,6 +112,18 @@ class Settings(BaseModel):
         one_or_more(Annotated[str | int, BeforeValidator(_target)]),  # type: ignore[valid-type]
         Flag("What to explain", "TARGET", "-t"),
     ] = Field(("top1",), description="Class to explain: topK (the K likeliest), an index, or a name. Repeatable.")
+    contrast: Annotated[str | int | None, BeforeValidator(_class), Flag("What to explain", "CLASS")] = Field(
+        None, description="Explain what tells the target from this class: the difference of the two scores."
+    )
+    counterfactual: Annotated[bool, Flag("What to explain")] = Field(
+        False, description="Explain what speaks against the target: minus its score."
+    )
+    seed: Annotated[int, Flag("Computation", "N")] = Field(
+        0, ge=0, description="Where random draws start, together with each image's bytes."
+    )
+    max_memory: Annotated[float | None, Flag("Computation", "GIB", recorded=False)] = Field(
+        None, gt=0, description="Memory for altered inputs at a time; unset takes a quarter of what is free."
+    )
     device: Annotated[str, Flag("Computation", "auto|cpu|cuda|cuda:N|mps")] = Field(
         "auto", pattern=_DEVICE, description="Where to compute; auto takes an accelerator if there is one."
     )

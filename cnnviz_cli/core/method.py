@@ -106,11 +106,34 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class InputView:
+    """A change of the input that leaves its class alone.
+
+    Attributes:
+        flipped: left and right exchanged.
+        gain: what the normalised input is multiplied by.
+    """
+
+    flipped: bool = False
+    gain: float = 1.0
+
+
+AUGMENTATIONS = tuple(InputView(flipped, gain) for flipped in (False, True) for gain in (0.9, 1.0, 1.1))
+"""The six views that test-time augmentation averages over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a method needs from the model, and the pure function from the answers to panels."""
+    """What a method needs from the model, and the pure function from the answers to panels.
+
+    Attributes:
+        views: where there are any, the needs are answered for each view of the input, `explain` is called on each, and
+            the panels, which must be Heatmaps, are turned back and averaged.
+    """
 
     needs: tuple[Need, ...]
     explain: Callable[[Evidence], Sequence[Panel]]
+    views: tuple[InputView, ...] = ()
 
     @property
     def follows_target(self) -> bool:

@@ -24,6 +24,10 @@ class Reporter(Protocol):
         """One image is finished, its files in place."""
         ...
 
+    def tick(self, done: int, total: int) -> None:
+        """Inside one long image: so many of its altered inputs have passed the network."""
+        ...
+
     def transfer(self, name: str, received: int, total: int | None) -> None:
         """A download's progress in bytes; `received` is a running sum, `total` None where unknown."""
         ...

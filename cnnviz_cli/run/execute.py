@@ -18,7 +18,6 @@ from cnnviz_cli.core.records import ImageRecord, Summary
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.files.manifest import Journal, write_manifest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.names import Folders
@@ -26,6 +25,7 @@ from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.runreport import RunReport, write_run_report
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
+from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.present import Explained, Presenter, Seen
@@ -180,12 +180,7 @@ def _computed(prepared: Prepared, seen: Sequence[Seen], reporter: Reporter, cloc
             batch = torch.stack([picture.input for picture in seen]).to(
                 prepared.device, memory_format=torch.channels_last
             )
-            observation = observe(
-                prepared.net, batch, prepared.plan, prepared.targets, precision=prepared.settings.precision
-            )
-            panels = [
-                (task, task.recipe.explain(observation.evidence.only(task.recipe.needs))) for task in prepared.tasks
-            ]
+            observation, panels = explain(prepared, batch, [picture.photo.sha256 for picture in seen], reporter)
             probabilities = observation.logits.softmax(1).cpu()
     except MemoryShortError as error:
         if len(seen) == 1:

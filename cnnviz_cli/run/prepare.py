@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.config.settings import Settings, families_of
+from cnnviz_cli.core.classes import class_index
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import Frame, Method, Recipe, Scope
+from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.plan import Plan
@@ -29,7 +30,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a run needs before it sees a picture."""
+    """Everything a run needs before it sees a picture.
+
+    Attributes:
+        plan: what is asked of each batch.
+        views: what is asked of each batch seen through a view, by tasks that average over views.
+    """
 
     command: str
     settings: Settings
@@ -39,6 +45,7 @@ class Prepared:
     targets: Targets
     tasks: tuple[Task, ...]
     plan: Plan
+    views: Mapping[InputView, Plan]
 
     @property
     def target_names(self) -> list[str]:
@@ -68,12 +75,20 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
     )
     targets = Targets.parse(settings.target, model.labels)
     tasks = tuple(_tasks(command, settings, model, len(targets.ranks)))
-    plan = Plan.of(need for task in tasks for need in task.recipe.needs)
-    return Prepared(command, settings, model, devices.place(model.net, device), device, targets, tasks, plan)
+    plan = Plan.of(need for task in tasks if not task.recipe.views for need in task.recipe.needs)
+    views = {
+        view: Plan.of(need for task in tasks if view in task.recipe.views for need in task.recipe.needs)
+        for view in dict.fromkeys(view for task in tasks for view in task.recipe.views)
+    }
+    return Prepared(command, settings, model, devices.place(model.net, device), device, targets, tasks, plan, views)
 
 
 def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> Iterable[Task]:
-    scope = scope_of(model.net, model.layers, model.preprocessing.frame)
+    scope = replace(
+        scope_of(model.net, model.layers, model.preprocessing.frame),
+        against=None if settings.contrast is None else class_index(settings.contrast, model.labels),
+        counter=settings.counterfactual,
+    )
     for family in families_of(command):
         for chosen, options in settings.chosen(family):
             first = chosen.build(options, scope)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Need, Scores, Seeds, Targets
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.files.names import Folders, file_name
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming
-from cnnviz_cli.run.prepare import prepare
+from cnnviz_cli.run.prepare import Prepared, prepare
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,8 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     prepared = prepare(command, settings, reporter)
     naming = Naming(prepared)
     folder = Folders().folder_for(sources[0].name)
-    # A black picture goes through the plan: which pictures a method gives, only its answers tell.
-    shape = (1, 3, prepared.model.preprocessing.crop, prepared.model.preprocessing.crop)
-    black = torch.zeros(shape, device=prepared.device)
-    evidence = observe(prepared.net, black, prepared.plan, prepared.targets).evidence
+    # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
+    evidence = Evidence({need: _zeros(need, prepared) for task in prepared.tasks for need in task.recipe.needs})
     names = [OVERVIEW] if naming.with_overview else []
     for task in prepared.tasks:
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
@@ -62,3 +61,18 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
         cost=prepared.plan.cost(),
         outputs=[f"{folder}/{name}" for name in names],
     )
+
+
+def _zeros(need: Need, prepared: Prepared) -> Tensor:
+    """Zeros in the shape of the answer for one image."""
+    if isinstance(need, Targets):
+        return torch.zeros(1, len(prepared.targets.ranks), dtype=torch.int64)
+    if isinstance(need, Seeds):
+        return torch.zeros(1, dtype=torch.int64)
+    if isinstance(need, Scores):
+        return torch.zeros(1, need.on.count)
+    place = need.layer if isinstance(need, Activation) else getattr(need, "at", INPUT)
+    if place != INPUT:
+        return torch.zeros(1, *prepared.model.layers[place].shape)
+    side = prepared.model.preprocessing.crop
+    return torch.zeros(1, 3, side, side)

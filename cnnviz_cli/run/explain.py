@@ -1,0 +1,95 @@
+"""From a batch of inputs to every task's panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from cnnviz_cli.core.method import InputView
+from cnnviz_cli.core.panels import Heatmap, Panel
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.observe import Observation, observe
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.run.prepare import Prepared, Task
+
+
+def explain(
+    prepared: Prepared, batch: Tensor, digests: Sequence[str], reporter: Reporter
+) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
+    """Carry out the plan for a batch, and what its views add.
+
+    Args:
+        batch: (B, 3, H, W) normalised, on the device.
+        digests: of each image's file, for its random draws.
+
+    Returns:
+        What the unchanged inputs gave, and the panels of each task.
+    """
+    settings = prepared.settings
+    seeds = [seed_of(settings.seed, digest) for digest in digests]
+    memory = None if settings.max_memory is None else int(settings.max_memory * 2**30)
+
+    def observed(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
+        return observe(
+            prepared.net,
+            inputs,
+            plan,
+            choose,
+            precision=settings.precision,
+            seeds=seeds,
+            memory=memory,
+            tick=reporter.tick,
+        )
+
+    seen = observed(batch, prepared.plan, prepared.targets)
+    viewed: dict[InputView, Observation] = {}
+    for view, plan in prepared.views.items():
+        viewed[view] = observed(_through(view, batch), plan, lambda _logits: seen.targets)
+    panels: list[tuple[Task, Sequence[Panel]]] = []
+    for task in prepared.tasks:
+        recipe = task.recipe
+        if not recipe.views:
+            panels.append((task, recipe.explain(seen.evidence.only(recipe.needs))))
+            continue
+        several = [
+            [_back(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
+            for view in recipe.views
+        ]
+        panels.append((task, [_mean(same) for same in zip(*several, strict=True)]))
+    return seen, panels
+
+
+def seed_of(seed: int, digest: str) -> int:
+    """The number from which an image's random draws start: of the run's seed and the image's bytes alone."""
+    return int.from_bytes(sha256(f"{seed}:{digest}".encode()).digest()[:7], "big")
+
+
+def _through(view: InputView, batch: Tensor) -> Tensor:
+    changed = batch.flip(3) if view.flipped else batch
+    return (changed * view.gain).contiguous(memory_format=torch.channels_last)
+
+
+def _back(view: InputView, panel: Panel) -> Heatmap:
+    if not isinstance(panel, Heatmap):
+        raise TypeError(f"only heat maps can be averaged over views, not {type(panel).__name__}")
+    values = torch.as_tensor(panel.values)
+    return replace(panel, values=values.flip(3)) if view.flipped else panel
+
+
+def _mean(panels: Sequence[Heatmap]) -> Heatmap:
+    """The average of the same panel seen through several views, with every number that it carries."""
+    first = panels[0]
+    statistics = {
+        name: torch.stack([torch.as_tensor(panel.statistics[name]) for panel in panels]).double().mean(0)
+        for name in first.statistics
+    }
+    numbers = {
+        name: torch.stack([torch.as_tensor(getattr(panel, name)) for panel in panels]).mean(0)
+        for name in (item.name for item in fields(first))
+        if name in ("values", "peak") and getattr(first, name) is not None
+    }
+    return replace(first, statistics=statistics, **numbers)  # type: ignore[arg-type]  # tensors by name
