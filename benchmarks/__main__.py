@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import compute, memory, precision
+from benchmarks import attribution, compute, memory, precision
 from benchmarks.measure import report
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     given = parser.parse_args()
-    lines = compute.everything(given.rounds) + memory.everything()
+    lines = compute.everything(given.rounds) + attribution.everything(given.rounds) + memory.everything()
     notes = [
         "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
     ]

@@ -11,45 +11,48 @@ from torchvision import models
 
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.measure import Line, line, medians
+from cnnviz_cli.core.method import Frame, Recipe, find
 from cnnviz_cli.core.objectives import StrongestChannel
-from cnnviz_cli.core.method import Recipe, Scope, find
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.probe import probe
+from cnnviz_cli.run.prepare import scope_of
 
 BATCH = 8
 
 
-def _theirs(name: str) -> nn.Module:
+def theirs(name: str) -> nn.Module:
     """As the peers' documents have it: in eval mode and nothing else (grad-cam fails on frozen parameters)."""
     torch.manual_seed(0)
     return models.get_model(name, weights=None).eval()
 
 
-def _ours_net(name: str) -> nn.Module:
+def ours_net(name: str) -> nn.Module:
     """As our loader hands it on."""
-    return place(_theirs(name).requires_grad_(False), torch.device("cpu"))
+    return place(theirs(name).requires_grad_(False), torch.device("cpu"))
 
 
-def _top1(logits: Tensor) -> Tensor:
+def top1(logits: Tensor) -> Tensor:
     return logits.argmax(1, keepdim=True)
 
 
-def _ours(net: nn.Module, batch: Tensor, recipes: list[Recipe]) -> Callable[[], object]:
+def ours(net: nn.Module, batch: Tensor, recipes: list[Recipe], precision: str = "fp32") -> Callable[[], object]:
+    """Our methods together, as a run calls them."""
     plan = Plan.of(need for recipe in recipes for need in recipe.needs)
 
     def work() -> object:
-        seen = observe(net, batch, plan, _top1)
+        seen = observe(net, batch, plan, top1, precision=precision)
         return [recipe.explain(seen.evidence.only(recipe.needs)) for recipe in recipes]
 
     return work
 
 
-def _recipe(layers: ModelLayers, name: str, **options: object) -> Recipe:
+def recipe_of(net: nn.Module, name: str, **options: object) -> Recipe:
+    """The recipe of a method for a network of 224x224 input."""
     method = find(name)
-    return method.build(method.options(**options), Scope(layers, 0, None))
+    frame = Frame((224, 224), (-2.0,) * 3, (2.0,) * 3)
+    return method.build(method.options(**options), scope_of(net, probe(net, (3, 224, 224), "bench"), frame))
 
 
 def _plain_backwards(net: nn.Module, batch: Tensor, times: int) -> Callable[[], object]:
@@ -74,9 +77,9 @@ def gradcam(name: str, rounds: int) -> list[Line]:
     """One method alone: what it costs above a forward, and what the peer takes for the same map."""
     from pytorch_grad_cam import GradCAM
 
-    default, images = _theirs(name), torch.randn(BATCH, 3, 224, 224)
+    default, images = theirs(name), torch.randn(BATCH, 3, 224, 224)
     layers = probe(default, (3, 224, 224), name)
-    recipe = _recipe(layers, "gradcam")
+    recipe = recipe_of(default, "gradcam")
     layer = default.get_submodule(layers.resolve(["last-conv"])[0])
     one = images[:1]
 
@@ -88,11 +91,11 @@ def gradcam(name: str, rounds: int) -> list[Line]:
 
         return work
 
-    net = _ours_net(name)
+    net = ours_net(name)
     fast = images.contiguous(memory_format=torch.channels_last)
     times = medians(
         {
-            "gradcam": _ours(net, fast, [recipe]),
+            "gradcam": ours(net, fast, [recipe]),
             "forward": _forward(net, fast),
             "one": peer(one),
             "batch": peer(images),
@@ -128,14 +131,14 @@ def four_families(name: str, rounds: int) -> list[Line]:
     from captum.attr import Deconvolution, LayerActivation, Saliency
     from pytorch_grad_cam import GradCAM
 
-    default, images = _theirs(name), torch.randn(BATCH, 3, 224, 224)
+    default, images = theirs(name), torch.randn(BATCH, 3, 224, 224)
     layers = probe(default, (3, 224, 224), name)
     shown = ("low-mid-high",)
     recipes = [
-        _recipe(layers, "feature-maps", layer=shown),
-        _recipe(layers, "gradient"),
-        _recipe(layers, "gradcam"),
-        _recipe(layers, "class"),
+        recipe_of(default, "feature-maps", layer=shown),
+        recipe_of(default, "gradient"),
+        recipe_of(default, "gradcam"),
+        recipe_of(default, "class"),
     ]
     modules = [default.get_submodule(layer) for layer in layers.resolve(shown)]
     last = default.get_submodule(layers.resolve(["last-conv"])[0])
@@ -151,11 +154,11 @@ def four_families(name: str, rounds: int) -> list[Line]:
         with GradCAM(model=default, target_layers=[last]) as cam:
             cam(input_tensor=images, targets=None)
 
-    net = _ours_net(name)
+    net = ours_net(name)
     fast = images.contiguous(memory_format=torch.channels_last)
     times = medians(
         {
-            "all": _ours(net, fast, recipes),
+            "all": ours(net, fast, recipes),
             "1 forward + 2 backwards": _plain_backwards(net, fast, 2),
             "grad-cam + captum": peers,
         },
@@ -169,11 +172,11 @@ def four_families(name: str, rounds: int) -> list[Line]:
 
 def deconvnet(name: str, rounds: int, maps: int = 4) -> list[Line]:
     """The deconvnet's own passes against plain backwards from the same layers."""
-    net = _ours_net(name)
+    net = ours_net(name)
     layers = probe(net, (3, 224, 224), name)
     chosen = layers.resolve(["low-mid-high"])
     batch = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    recipe = _recipe(layers, "deconvnet", maps=maps)
+    recipe = recipe_of(net, "deconvnet", maps=maps)
 
     def plain(passes: int) -> Callable[[], object]:
         def work() -> None:
@@ -195,7 +198,7 @@ def deconvnet(name: str, rounds: int, maps: int = 4) -> list[Line]:
         return work
 
     assert sum(isinstance(b.of, StrongestChannel) for b in Plan.of(recipe.needs).backwards) == maps * len(chosen)
-    times = medians({"deconvnet": _ours(net, batch, [recipe]), "plain": plain(maps), "forward": plain(0)}, rounds)
+    times = medians({"deconvnet": ours(net, batch, [recipe]), "plain": plain(maps), "forward": plain(0)}, rounds)
     own = {
         "deconvnet's passes": times["deconvnet"] - times["forward"],
         "plain backwards": times["plain"] - times["forward"],

@@ -39,10 +39,14 @@ class Line:
         return self.ratio <= float(value) if sign == "<=" else self.ratio >= float(value)
 
 
-def medians(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median wall seconds of each, in turns so that a noisy minute hits all alike, after one round to warm up."""
+def medians(contestants: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[str, float]:
+    """Median wall seconds of each, in turns so that a noisy minute hits all alike.
+
+    Args:
+        warm: whether one round more comes first, which does not count.
+    """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm else 1, rounds + 1):
         for name, work in contestants.items():
             gc.collect()
             start = time.perf_counter()

@@ -17,7 +17,7 @@ from benchmarks.measure import Line
 SAMPLES = sorted((Path(__file__).parents[1] / "sample_images").glob("*.[pj][np]g"))
 
 
-def _peak(images: int, command: str, width: int | None) -> float:
+def _peak(images: int, command: str, width: int | None, *options: str) -> float:
     """GiB at the peak of a run over copies of the sample images, as the run itself reports it."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in"), Path(folder, "out")
@@ -30,7 +30,7 @@ def _peak(images: int, command: str, width: int | None) -> float:
                 with Image.open(sample) as photo:
                     large = photo.convert("RGB").resize((width, width * 3 // 4))
                 large.save(source / f"{number:04}.jpg")
-        run = [sys.executable, "-m", "cnnviz_cli", command, str(source), "-o", str(out), "-q"]
+        run = [sys.executable, "-m", "cnnviz_cli", command, str(source), "-o", str(out), "-q", *options]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
         return json.loads((out / "run.json").read_text())["peak_memory_bytes"] / 2**30
 
@@ -47,6 +47,19 @@ def growth(command: str, few: int, many: int, *, width: int | None = None, runs:
     return Line(name, f"{many} images, GiB", f"{few} images, GiB", (more, less), more / less, "<= 1.05")
 
 
+def variants(command: str, few: tuple[str, ...], many: tuple[str, ...], counts: tuple[int, int]) -> Line:
+    """One image with many altered inputs against few."""
+    less, more = (statistics.median(_peak(1, command, None, *options) for _ in range(3)) for options in (few, many))
+    name = f"{few[1]}: peak memory, {counts[1]} variants over {counts[0]}"
+    return Line(name, f"{counts[1]}, GiB", f"{counts[0]}, GiB", (more, less), more / less, "<= 1.05")
+
+
 def everything() -> list[Line]:
     """All of it."""
-    return [growth("all", 10, 100), growth("gradcam", 8, 24, width=4000, runs=1)]
+    lines = [growth("all", 10, 100), growth("gradcam", 8, 24, width=4000, runs=1)]
+    for method, option, few, many in (("rise", "--masks", 400, 4000), ("integrated-gradients", "--steps", 32, 320)):
+        chosen = ("--method", method, option)
+        lines.append(variants("saliency", (*chosen, str(few)), (*chosen, str(many)), (few, many)))
+    cams = ("--method", "scorecam", "--layer")
+    lines.append(variants("gradcam", (*cams, "stages.6"), (*cams, "head"), (320, 1280)))
+    return lines

@@ -1,0 +1,113 @@
+"""Methods that take many forwards, each against its peer's documented usage, on one image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.compute import ours, ours_net, recipe_of, theirs, top1
+from benchmarks.measure import Line, line, medians
+
+GRADIENT_CAMS = (
+    "gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "gradcam-elementwise", "eigengradcam"
+)  # fmt: skip
+
+
+def _image() -> tuple[Tensor, Tensor]:
+    """One image, as the peers take it and as a run hands it to the engine."""
+    image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    return image, image.contiguous(memory_format=torch.channels_last)
+
+
+def _cam(kind: str, net: nn.Module, layer: nn.Module, image: Tensor) -> Callable[[], object]:
+    def work() -> object:
+        import pytorch_grad_cam
+
+        with getattr(pytorch_grad_cam, kind)(model=net, target_layers=[layer]) as cam:
+            return cam(input_tensor=image, targets=None)
+
+    return work
+
+
+def cams(name: str) -> list[Line]:
+    """Ablation-CAM and Score-CAM; once each, since the peer takes minutes."""
+    default, fast = theirs(name), ours_net(name)
+    image, ordered = _image()
+    recipes = {method: recipe_of(fast, method) for method in ("ablationcam", "scorecam")}
+    layer = default.get_submodule(recipes["scorecam"].needs[0].layer)
+    contestants = {
+        "grad-cam AblationCAM": _cam("AblationCAM", default, layer, image),
+        "ablationcam": ours(fast, ordered, [recipes["ablationcam"]]),
+        "grad-cam ScoreCAM": _cam("ScoreCAM", default, layer, image),
+        "scorecam": ours(fast, ordered, [recipes["scorecam"]]),
+        "scorecam, bf16": ours(fast, ordered, [recipes["scorecam"]], "bf16"),
+    }
+    contestants["ablationcam"]()  # tracing is done once a run
+    times = medians(contestants, 1, warm=False)
+    return [
+        line(
+            f"{name}: grad-cam's AblationCAM over ablationcam", times, "grad-cam AblationCAM", "ablationcam", ">= 100"
+        ),
+        line(f"{name}: grad-cam's ScoreCAM over scorecam", times, "grad-cam ScoreCAM", "scorecam", ">= 2.5"),
+        line(f"{name}: the same, ours in bf16", times, "grad-cam ScoreCAM", "scorecam, bf16", ">= 4.5"),
+    ]
+
+
+def gradients(name: str, rounds: int) -> list[Line]:
+    """Integrated gradients and SmoothGrad against captum, with the same steps and samples."""
+    from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+
+    default, fast = theirs(name), ours_net(name)
+    image, ordered = _image()
+    chosen = int(top1(default(image)))
+
+    def captum_ig() -> None:
+        IntegratedGradients(default).attribute(image, target=chosen, n_steps=50)
+
+    def captum_smoothgrad() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tunnel = NoiseTunnel(Saliency(default))
+            tunnel.attribute(image, nt_type="smoothgrad", nt_samples=25, stdevs=0.15, target=chosen)
+
+    times = medians(
+        {
+            "captum IntegratedGradients": captum_ig,
+            "integrated-gradients": ours(fast, ordered, [recipe_of(fast, "integrated-gradients", steps=50)]),
+            "captum NoiseTunnel": captum_smoothgrad,
+            "smoothgrad": ours(fast, ordered, [recipe_of(fast, "smoothgrad", samples=25)]),
+        },
+        rounds,
+    )
+    return [
+        line(
+            f"{name}: captum's IntegratedGradients over ours, 50 steps",
+            times, "captum IntegratedGradients", "integrated-gradients", ">= 2",
+        ),
+        line(
+            f"{name}: captum's NoiseTunnel over smoothgrad, 25 samples",
+            times, "captum NoiseTunnel", "smoothgrad", ">= 2",
+        ),
+    ]  # fmt: skip
+
+
+def shared(name: str, rounds: int) -> list[Line]:
+    """Seven CAMs of one layer and class together, against one of them."""
+    fast = ours_net(name)
+    _, ordered = _image()
+    recipes = [recipe_of(fast, method) for method in GRADIENT_CAMS]
+    times = medians(
+        {"seven": ours(fast, ordered, recipes), "gradcam": ours(fast, ordered, recipes[:1])}, max(rounds, 9)
+    )
+    return [line(f"{name}: seven gradient CAMs over gradcam", times, "seven", "gradcam", "<= 1.3")]
+
+
+def everything(rounds: int) -> list[Line]:
+    """All of it, on both networks."""
+    lines: list[Line] = []
+    for name in ("resnet50", "vgg16"):
+        lines += shared(name, rounds) + gradients(name, min(rounds, 3)) + cams(name)
+    return lines
