@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     Values = Tensor | np.ndarray[Any, np.dtype[Any]]
 
-State = Literal["ok", "flat", "negative", "nonfinite"]
+State = Literal["ok", "flat", "negative", "nonfinite", "unstable", "incomplete"]
 """Whether a map can be read.
 
 ok; flat: one value everywhere; negative: nothing speaks for the target, all evidence is against it and a ReLU
-left zeros; nonfinite: infinities or NaN.
+left zeros; nonfinite: infinities or NaN; unstable: it was divided by next to nothing;
+incomplete: the shares do not add up to the score they explain.
 """
 
 ADVICE: Mapping[State, str] = {
@@ -28,6 +29,8 @@ ADVICE: Mapping[State, str] = {
     "flat": "every position has the same value, so there is nothing to see: try another layer or target",
     "negative": "nothing here speaks for this class, all evidence is against it: try a target from the top 5",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
+    "incomplete": "the shares miss the score they explain by more than 5 %: take more steps, or another baseline",
+    "unstable": "the score it is divided by is next to zero: read where it lies, not how strong it is",
 }
 """What to tell the user about a map in each state."""
 
@@ -42,6 +45,7 @@ class Panel:
         layer: the layer it was read from, if any.
         target: the number (rank) of the target it explains, if any.
         statistics: (B,) numbers worth recording in the manifest, by name.
+        doubts: (B,) whether a method's own check found the map in that state, by state.
     """
 
     part: ClassVar[str] = ""
@@ -50,6 +54,7 @@ class Panel:
     layer: str | None = None
     target: int | None = None
     statistics: Mapping[str, Values] = field(default_factory=dict)
+    doubts: Mapping[State, Values] = field(default_factory=dict)
 
     def pick(self, image: int) -> Self:
         """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""

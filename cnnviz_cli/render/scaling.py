@@ -47,7 +47,9 @@ def state_of(panel: Panel) -> State:
         return "nonfinite"
     if isinstance(panel, Heatmap) and panel.peak is not None and float(panel.peak) <= 0:
         return "negative"
-    return "flat" if all(part.min() == part.max() for part in parts) else "ok"
+    if all(part.min() == part.max() for part in parts):
+        return "flat"
+    return next((state for state, doubtful in panel.doubts.items() if bool(doubtful)), "ok")
 
 
 def range_of(panel: Panel) -> tuple[float, float] | None:

@@ -48,7 +48,13 @@ def mosaic(values: np.ndarray) -> Mosaic:
         (mosaic(np.concatenate([RAMP, HOLED])), "nonfinite"),
         (Projections((row([(0, 0, 9, 9)]),)), "ok"),
         (Projections(()), "flat"),
+        (Heatmap(RAMP, doubts={"unstable": np.bool_(True)}), "unstable"),
+        (Heatmap(RAMP, doubts={"unstable": np.bool_(False)}), "ok"),
+        (Heatmap(ZERO, doubts={"unstable": np.bool_(True)}), "flat"),
         (Filters(np.stack([RAMP, ZERO])), "ok"),
+        (SignedMap(RAMP, doubts={"incomplete": np.bool_(True)}), "incomplete"),
+        (SignedMap(RAMP, doubts={"incomplete": np.bool_(False)}), "ok"),
+        (SignedMap(HOLED, doubts={"incomplete": np.bool_(True)}), "nonfinite"),
     ],
 )
 def test_state(panel: Panel, state: State) -> None:
