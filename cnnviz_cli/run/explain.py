@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.method import InputView
-from cnnviz_cli.core.panels import Heatmap, Panel
+from cnnviz_cli.core.panels import Heatmap, Panel, SignedPicture
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.prepare import Prepared, Task
+
+Viewed = Heatmap | SignedPicture
+"""Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
 
 
 def explain(
@@ -73,14 +76,14 @@ def _through(view: InputView, batch: Tensor) -> Tensor:
     return (changed * view.gain).contiguous(memory_format=torch.channels_last)
 
 
-def _back(view: InputView, panel: Panel) -> Heatmap:
-    if not isinstance(panel, Heatmap):
-        raise TypeError(f"only heat maps can be averaged over views, not {type(panel).__name__}")
+def _back(view: InputView, panel: Panel) -> Viewed:
+    if not isinstance(panel, Viewed):
+        raise TypeError(f"{type(panel).__name__} cannot be averaged over views")
     values = torch.as_tensor(panel.values)
     return replace(panel, values=values.flip(3)) if view.flipped else panel
 
 
-def _mean(panels: Sequence[Heatmap]) -> Heatmap:
+def _mean(panels: Sequence[Viewed]) -> Viewed:
     """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
     statistics = {
@@ -92,4 +95,7 @@ def _mean(panels: Sequence[Heatmap]) -> Heatmap:
         for name in (item.name for item in fields(first))
         if name in ("values", "peak") and getattr(first, name) is not None
     }
-    return replace(first, statistics=statistics, **numbers)  # type: ignore[arg-type]  # tensors by name
+    doubts = {
+        state: torch.stack([torch.as_tensor(panel.doubts[state]) for panel in panels]).any(0) for state in first.doubts
+    }
+    return replace(first, statistics=statistics, doubts=doubts, **numbers)  # type: ignore[arg-type]  # tensors by name
