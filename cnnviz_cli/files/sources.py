@@ -76,7 +76,8 @@ def _in_folder(folder: Path, recursive: bool, exclude: Path | None) -> list[Sour
             fix="Choose a folder of its own for the output: --output DIR",
         )
     files = list(_files(folder, recursive, exclude))
-    pictures = [path for path in files if path.suffix.casefold() in SUFFIXES]
+    # A folder among the files is one that cannot be searched: it fails by itself, when its turn comes to be read.
+    pictures = [path for path in files if path.suffix.casefold() in SUFFIXES or path.is_dir()]
     if not pictures:
         deeper = not recursive and any(
             path.suffix.casefold() in SUFFIXES for path in _files(folder, recursive=True, exclude=exclude)
@@ -98,8 +99,19 @@ def _files(folder: Path, recursive: bool, exclude: Path | None) -> Iterator[Path
         if not path.is_dir():
             yield path
         # A link to a folder may lead upwards, or to the whole disk.
-        elif recursive and not path.is_symlink() and path.resolve() != exclude and not is_output_folder(path):
-            yield from _files(path, recursive, exclude)
+        elif recursive and not path.is_symlink() and path.resolve() != exclude:
+            if not _searchable(path):
+                yield path
+            elif not is_output_folder(path):
+                yield from _files(path, recursive, exclude)
+
+
+def _searchable(folder: Path) -> bool:
+    try:
+        next(folder.iterdir(), None)
+    except OSError:
+        return False
+    return True
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str, str]:

@@ -2,11 +2,13 @@
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cnnviz_cli.core.errors import NoInputsError, UsageError
+from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
+from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.sources import find
 
 
@@ -138,3 +140,19 @@ def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
     (name,) = names(tmp_path)
     assert name == "caf\\xe9.jpg"
     name.encode()
+
+
+def test_a_sub_folder_that_cannot_be_searched_fails_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "closed").mkdir()
+    real = Path.iterdir
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert [source.name for source in find([tmp_path], recursive=True)] == ["a.png", "closed"]
+    with pytest.raises(ImageError):
+        read_photo(tmp_path / "closed")
