@@ -13,6 +13,7 @@ from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.problems import Place
 from cnnviz_cli.config.settings import Flag, Settings
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.method import ALL, FAMILIES, methods
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -65,6 +66,9 @@ def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Pla
     if details["type"] == "extra_forbidden":
         place = layer.place(loc, key=True)
         what, fix = _unknown_key(loc, kind)
+    elif details["type"] == "literal_error" and _selects_methods(loc):
+        place = layer.place(loc)
+        what, fix = _unknown_method(str(loc[0]), given)
     else:
         place = layer.place(loc)
         allowed, choices = _allowed(details, loc, kind)
@@ -92,6 +96,16 @@ def _unknown_key(loc: Loc, kind: type[Settings]) -> tuple[str, str]:
         if homes:
             return what, f"It belongs in a section: {' or '.join(homes)}."
     return what, did_you_mean(word.replace("-", "_"), known) or f"The keys are {', '.join(known)}."
+
+
+def _selects_methods(loc: Loc) -> bool:
+    return loc[0] in FAMILIES and loc[1] == FAMILIES[str(loc[0])].selector
+
+
+def _unknown_method(family: str, given: Any) -> tuple[str, str]:
+    """A family may have forty methods: the closest help, all of them do not."""
+    what = f"there is no {family} method {_shown(given)}"
+    return what, did_you_mean(str(given), [ALL, *(m.name for m in methods(family))]) or "See: cnnviz methods"
 
 
 _TYPES: Mapping[str, str] = {

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
-from pydantic_core import PydanticCustomError
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
-from cnnviz_cli.core.method import FAMILIES, Family, Method, find, methods
+from cnnviz_cli.config import values
+from cnnviz_cli.core.method import ALL, FAMILIES, Family, Method, find, methods
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
@@ -40,53 +40,6 @@ class Flag:
     recorded: bool = True
 
 
-def one_or_more(item: Any, *, empty: bool = False) -> Any:
-    """The type of a repeatable setting: a tuple of `item`, for which a single value may stand."""
-    several = tuple[item, ...] if empty else Annotated[tuple[item, ...], Field(min_length=1)]
-    return Annotated[several, BeforeValidator(_listed, json_schema_input_type=several | item)]
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return (value,) if isinstance(value, str | int | float) else value
-
-
-def _split_at_commas(value: Any) -> Any:
-    """`a,b` as two names, where a value may be several of them."""
-    items = value if isinstance(value, list | tuple) else (value,)
-    parts = [item.split(",") if isinstance(item, str) else [item] for item in items]
-    return tuple(name.strip() if isinstance(name, str) else name for part in parts for name in part)
-
-
-def _target(value: Any) -> str | int:
-    """A class index, or text that names one or more classes; digits alone are an index wherever they come from."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise PydanticCustomError("target", "must be topK, a class index or a class name")
-    if isinstance(value, int):
-        if value < 0:
-            raise PydanticCustomError("target", "must be at least 0 where it is a class index")
-        return value
-    if not value.strip():
-        raise PydanticCustomError("target", "must be topK, a class index or a class name")
-    return value.strip()
-
-
-def _class(value: Any) -> Any:
-    """A class index or a class name; None for no class."""
-    return value if value is None else _target(value)
-
-
-def _path(value: Any) -> Any:
-    if isinstance(value, str):
-        if not value:
-            raise PydanticCustomError("path", "must name a folder")
-        return Path(value)
-    return value
-
-
 _DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
 
 
@@ -109,11 +62,11 @@ class Settings(BaseModel):
         False, description="Never use the network; weights that are not on this machine are an error."
     )
     target: Annotated[
-        one_or_more(Annotated[str | int, BeforeValidator(_target)]),  # type: ignore[valid-type]
+        values.one_or_more(Annotated[str | int, BeforeValidator(values.target)]),  # type: ignore[valid-type]
         Flag("What to explain", "TARGET", "-t"),
     ] = Field(("top1",), description="Class to explain: topK (the K likeliest), an index, or a name. Repeatable.")
-    contrast: Annotated[str | int | None, BeforeValidator(_class), Flag("What to explain", "CLASS")] = Field(
-        None, description="Explain what tells the target from this class: the difference of the two scores."
+    contrast: Annotated[str | int | None, BeforeValidator(values.class_or_none), Flag("What to explain", "CLASS")] = (
+        Field(None, description="Explain what tells the target from this class: the difference of the two scores.")
     )
     counterfactual: Annotated[bool, Flag("What to explain")] = Field(
         False, description="Explain what speaks against the target: minus its score."
@@ -148,9 +101,9 @@ class Settings(BaseModel):
     save_arrays: Annotated[bool, Flag("Output")] = Field(
         False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."
     )
-    output: Annotated[Path, BeforeValidator(_path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)] = (
-        Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
-    )
+    output: Annotated[
+        Path, BeforeValidator(values.path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
+    ] = Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
     recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
         False, description="Look for pictures in the folders below a folder, too."
     )
@@ -159,20 +112,41 @@ class Settings(BaseModel):
         """The settings of one family."""
         return cast("BaseModel", getattr(self, family))
 
+    def names(self, family: str) -> tuple[str, ...]:
+        """The family's methods that were asked for, each once, `ALL` written out."""
+        every = [m.name for m in methods(family)]
+        return tuple(dict.fromkeys(n for word in self._asked(family) for n in (every if word == ALL else [word])))
+
+    def by_name(self, method: Method) -> bool:
+        """Whether a method was asked for by its name, not only as one of all."""
+        return method.name in self._asked(method.family)
+
     def chosen(self, family: str) -> list[tuple[Method, Any]]:
         """The family's methods that were asked for, each with an instance of its options class."""
         section = self.section(family)
-        picked = [find(name, family) for name in getattr(section, FAMILIES[family].selector)]
+        picked = [find(name, family) for name in self.names(family)]
         return [(m, m.options(**{f.name: getattr(section, f.name) for f in fields(m.options)})) for m in picked]
+
+    def choosing(self, names: Mapping[str, Sequence[str]]) -> Self:
+        """The same settings with other methods of some families."""
+        sections = {f: self.section(f).model_copy(update={FAMILIES[f].selector: tuple(n)}) for f, n in names.items()}
+        return self.model_copy(update=sections)
+
+    def _asked(self, family: str) -> tuple[str, ...]:
+        return cast("tuple[str, ...]", getattr(self.section(family), FAMILIES[family].selector))
 
     def as_json(self) -> Json:
         """What the manifest records: everything that decides what is drawn, nothing that says where.
 
-        Of a weights file only its name; of the sections only those that the command runs.
+        Of a weights file only its name; of the sections only those that the command runs, with the names of the
+        methods and the options that these read.
         """
         whole = self.model_dump(mode="json")
-        kept = [name for name in Settings.model_fields if flag_of(type(self), name).recorded]
-        recorded = {name: whole[name] for name in (*kept, *families_of(self.command))}
+        recorded = {name: whole[name] for name in Settings.model_fields if flag_of(type(self), name).recorded}
+        for family in families_of(self.command):
+            read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
+            options = {name: value for name, value in whole[family].items() if name in read}
+            recorded[family] = options | {FAMILIES[family].selector: list(self.names(family))}
         recorded["weights"] = PurePath(self.weights.replace("\\", "/")).name
         return dict(sorted(recorded.items()))
 
@@ -209,14 +183,17 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
     names = tuple(m.name for m in methods(family.name))
     unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
     selector: Any = Annotated[
-        one_or_more(Literal[names]), unique, BeforeValidator(_split_at_commas), Flag(panel, "METHOD")
+        values.one_or_more(Literal[(ALL, *names)]),
+        unique,
+        BeforeValidator(values.split_at_commas),
+        Flag(panel, "METHOD"),
     ]
     members: dict[str, Any] = {
         family.selector: (
             selector,
             Field(
                 (family.default,),
-                description="Methods to run, of those that cnnviz methods lists. Repeatable, or with commas.",
+                description="Methods to run, of those that cnnviz methods lists, or all. Repeatable, or with commas.",
             ),
         )
     }
@@ -235,7 +212,7 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
 def _bounded(annotation: Any, at_least: int | None, *, empty: bool) -> Any:
     """`annotation` with its lower bound; of a repeatable option the bound holds for each value."""
     if get_origin(annotation) is tuple:
-        return one_or_more(_bounded(get_args(annotation)[0], at_least, empty=False), empty=empty)
+        return values.one_or_more(_bounded(get_args(annotation)[0], at_least, empty=False), empty=empty)
     return annotation if at_least is None else Annotated[annotation, Field(ge=at_least)]
 
 

@@ -16,6 +16,9 @@ from cnnviz_cli.core.suggest import did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
+ALL = "all"
+"""Where a method is chosen: every one of the family."""
+
 _UNSET: Any = object()
 
 
@@ -191,11 +194,13 @@ def method(
     """Register a method under a name.
 
     Raises:
-        ValueError: the name is taken, the family unknown, an option has no help, or an option of the same name in
-            the family differs from it in default, type or help (one flag serves the whole family).
+        ValueError: the name is taken or not possible, the family unknown, an option has no help, or an option of the
+            same name in the family differs from it in default, type or help (one flag serves the whole family).
     """
 
     def register(build: Callable[[Any, Scope], Recipe]) -> Callable[[Any, Scope], Recipe]:
+        if name == ALL or "," in name:
+            raise ValueError(f"no method can be called {name!r}: commas list names, and {ALL} is every one")
         if name in _METHODS:
             raise ValueError(f"the method name {name!r} is taken")
         if family not in FAMILIES:
@@ -234,8 +239,7 @@ def find(name: str, family: str | None = None) -> Method:
     for candidate in methods(family):
         if candidate.name == name:
             return candidate
-    known = [m.name for m in methods(family)]
     raise UsageError(
         f"there is no {family or ''} method '{name}'".replace("  ", " "),
-        fix=did_you_mean(name, known) or f"The methods are {', '.join(known)}; see: cnnviz methods",
+        fix=did_you_mean(name, (m.name for m in methods(family))) or "See: cnnviz methods",
     )
