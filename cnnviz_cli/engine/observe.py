@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import (
+    BiasGradients,
     Evidence,
     Input,
     Need,
@@ -17,6 +18,7 @@ from cnnviz_cli.core.evidence import (
     Targets,
     Walk,
 )
+from cnnviz_cli.engine.biases import bias_gradients
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
 from cnnviz_cli.engine.plan import Apart, Plan
 from cnnviz_cli.engine.setting import Setting, Tick, no_tick
@@ -100,4 +102,6 @@ def observe(
 def _apart(setting: Setting, need: Apart) -> Tensor:
     if isinstance(need, Walk):
         return run_walk(setting, need)
+    if isinstance(need, BiasGradients):
+        return bias_gradients(setting, need)
     raise NotImplementedError(type(need))  # pragma: no cover

@@ -1,0 +1,202 @@
+"""Inputs seen through a layer's maps, and layers that lack a map: the Variants of CAMs that follow no gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.draws import normal
+from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Seeds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLAT = 64
+"""A map whose values differ by no more than so many units in the last place is flat: what is left is rounding."""
+
+
+def unit_range(maps: Tensor) -> Tensor:
+    """(..., h, w) maps, each stretched from its own minimum and maximum to [0, 1]; a flat map becomes zero."""
+    import torch
+
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    spread = high - low
+    rounding = FLAT * torch.finfo(maps.dtype).eps * high.abs().maximum(low.abs())
+    seen = spread > rounding
+    return torch.where(seen, (maps - low) / torch.where(seen, spread, 1), 0)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, C, h, w) maps brought to `size` (H, W) bilinearly; pixels are areas (align_corners=False)."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMasks:
+    """The input multiplied by each map of a layer, `each` times with changes.
+
+    A map is enlarged to the input's size and stretched to [0, 1]. Variant number c * each + i is of channel c.
+
+    Attributes:
+        channels: how many maps the layer has.
+    """
+
+    layer: str
+    channels: int
+
+    @property
+    def at(self) -> str:
+        return INPUT
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Activation(self.layer), Input())
+
+    @property
+    def each(self) -> int:
+        """How many variants a channel has."""
+        return 1
+
+    @property
+    def count(self) -> int:
+        return self.channels * self.each
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        picture = evidence[Input()][image]
+        first, last = start // self.each, (stop - 1) // self.each
+        maps = evidence[Activation(self.layer)][image, first : last + 1].to(picture.dtype).unsqueeze(1)
+        masks = unit_range(enlarged(maps, (picture.shape[1], picture.shape[2])))
+        if self.each > 1:
+            # Each channel's mask is made once a chunk, however many of its variants are in it.
+            masks = masks.repeat_interleave(self.each, 0)[start - first * self.each :][: stop - start]
+        return self.changed(masks, evidence, image, start) * picture
+
+    def changed(self, masks: Tensor, _evidence: Evidence, _image: int, _start: int) -> Tensor:
+        """The masks (n, 1, H, W) of the variants from number `start` on, as this kind changes them; they are its own."""
+        return masks
+
+    def label(self) -> str:
+        return f"the input seen through each map of {self.layer}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyMasks(ChannelMasks):
+    """The same, each mask several times with Gaussian noise added.
+
+    Attributes:
+        draws: how many noisy masks a channel has.
+        std: of the noise, where a mask goes from 0 to 1.
+    """
+
+    draws: int
+    std: float
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Activation(self.layer), Input(), Seeds())
+
+    @property
+    def each(self) -> int:
+        return self.draws
+
+    def changed(self, masks: Tensor, evidence: Evidence, image: int, start: int) -> Tensor:
+        seed = int(evidence[Seeds()][image])
+        for place in range(len(masks)):
+            masks[place] += self.std * normal(seed, start + place, tuple(masks.shape[1:])).to(masks)
+        return masks
+
+    def label(self) -> str:
+        return f"the input seen through each map of {self.layer}, with {self.draws} noises each"
+
+
+@dataclass(frozen=True, slots=True)
+class IntegratedMasks(ChannelMasks):
+    """The same, each mask coming up from nothing in equal steps: i / steps of it, for i from 1 to `steps`."""
+
+    steps: int
+
+    @property
+    def each(self) -> int:
+        return self.steps
+
+    def changed(self, masks: Tensor, _evidence: Evidence, _image: int, start: int) -> Tensor:
+        shares = [((start + place) % self.steps + 1) / self.steps for place in range(len(masks))]
+        return masks * masks.new_tensor(shares).view(-1, 1, 1, 1)
+
+    def label(self) -> str:
+        return f"the input seen through each map of {self.layer}, in {self.steps} steps each"
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutChannel:
+    """The maps of a layer with one of them set to zero, each in turn; the last variant is the layer as it is.
+
+    Attributes:
+        channels: how many maps the layer has.
+    """
+
+    layer: str
+    channels: int
+
+    @property
+    def at(self) -> str:
+        return self.layer
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Activation(self.layer),)
+
+    @property
+    def count(self) -> int:
+        return self.channels + 1
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        import torch
+
+        maps = evidence[Activation(self.layer)][image : image + 1]
+        # In the memory layout in which the network runs: the stream would have to copy any other.
+        made = maps.expand(stop - start, -1, -1, -1).clone(memory_format=torch.channels_last)
+        removed = list(range(start, min(stop, self.channels)))
+        made[list(range(len(removed))), removed] = 0
+        return made
+
+    def label(self) -> str:
+        return f"the maps of {self.layer} without one of them"
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyInputs:
+    """The input with Gaussian noise added.
+
+    Attributes:
+        draws: how many.
+        std: of the noise in each colour, in normalised units.
+    """
+
+    draws: int
+    std: tuple[float, ...]
+
+    @property
+    def at(self) -> str:
+        return INPUT
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Input(), Seeds())
+
+    @property
+    def count(self) -> int:
+        return self.draws
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        picture = evidence[Input()][image]
+        seed, std = int(evidence[Seeds()][image]), picture.new_tensor(self.std).view(-1, 1, 1)
+        made = picture.expand(stop - start, -1, -1, -1).clone()
+        for place in range(len(made)):
+            made[place] += std * normal(seed, start + place, tuple(picture.shape)).to(made)
+        return made
+
+    def label(self) -> str:
+        return f"{self.draws} noisy inputs"

@@ -1,0 +1,94 @@
+"""Gradients at every bias of a network, each laid out over the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torchvision.ops import FrozenBatchNorm2d
+
+from cnnviz_cli.core.evidence import BiasGradients, Gradient
+from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.core.maskings import enlarged, unit_range
+from cnnviz_cli.engine.passes import answer, run_pass
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.setting import Setting
+
+
+def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
+    """(B, L, H, W) for each run of a layer that adds a bias, in the order in which they run: see `BiasGradients`.
+
+    A module that runs several times counts each time. Gradients are added up over channels as they arrive, so what is
+    kept is one map a run. Linear layers add a bias to no map and are left out.
+    """
+    batch = setting.batch
+    found: list[Tensor] = []
+
+    def listener(bias: Tensor) -> Callable[[nn.Module, Any, Any], None]:
+        def listen(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or not output.requires_grad:
+                return
+            maps = as_maps(output)
+            if maps is None or maps.shape[1] != len(bias):
+                return
+            place = len(found)
+            found.append(batch.new_zeros((len(batch), *batch.shape[2:])))
+
+            def arrive(gradient: Tensor) -> None:
+                found[place] = _laid_out(gradient, bias, (batch.shape[2], batch.shape[3])).to(batch.dtype)
+
+            # On the tensor, not the module: it hears the gradient of the value before any later in-place operation.
+            output.register_hook(arrive)  # type: ignore[no-untyped-call]
+
+        return listen
+
+    with ExitStack() as hooks:
+        for module in setting.net.modules():
+            bias = bias_of(module)
+            if bias is not None:
+                hooks.callback(module.register_forward_hook(listener(bias)).remove)
+        run_pass(
+            setting.net,
+            setting.net,
+            batch,
+            Plan.of([Gradient(of=need.of)]),
+            lambda _logits: setting.targets,
+            setting.precision,
+        )
+    return answer(torch.stack(found, 1)) if found else batch.new_zeros((len(batch), 0, *batch.shape[2:]))
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """(C,) what a convolution or a normalisation adds to each channel; None for any other module, or nothing.
+
+    A normalisation by running statistics is x -> w (x - m) / sqrt(v + eps) + b, so it adds b - w m / sqrt(v + eps).
+    One by the statistics of its own input adds b alone.
+    """
+    bias: Tensor | None = None
+    if isinstance(module, _ConvNd | nn.GroupNorm) or (
+        isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
+    ):
+        bias = module.bias
+    elif isinstance(module, _NormBase | FrozenBatchNorm2d):
+        bias = module.bias
+        mean, variance = module.running_mean, module.running_var
+        if mean is not None and variance is not None:
+            slope = (variance + module.eps).rsqrt()
+            if module.weight is not None:
+                slope = slope * module.weight
+            bias = -mean * slope if bias is None else bias - mean * slope
+    return None if bias is None else bias.detach()
+
+
+def _laid_out(gradient: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H, W) |bias * gradient|, each channel stretched to [0, 1], added up and brought to the input's size."""
+    maps = as_maps(gradient.detach())
+    assert maps is not None  # it has the shape of the output, which is read as maps
+    # Added up at the layer's own size: enlarging is linear, and 2,048 enlarged maps would not fit into memory.
+    shares = unit_range((answer(maps) * answer(bias).view(1, -1, 1, 1)).abs()).sum(1, keepdim=True)
+    return enlarged(shares, size)[:, 0]
