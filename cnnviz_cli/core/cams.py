@@ -1,0 +1,169 @@
+"""What the methods that weigh a layer's maps have in common: three options, and the way from weighed maps to panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from cnnviz_cli.core.components import principal
+from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
+from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
+from cnnviz_cli.core.panels import Heatmap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Smooth = Literal["none", "eigen", "aug"]
+Fuse = Literal["none", "mean", "max"]
+Sign = Literal["size", "sum"]
+
+LAYER = option(("last-conv",), "Layer to read; its maps must still be spatial. Repeatable.")
+SMOOTH = option(
+    "none",
+    "Less noise: eigen keeps the first principal component of the weighed maps, "
+    "aug averages over flipped and dimmed inputs.",
+)
+FUSE = option("none", "Of several layers one map each, or their mean or maximum, each scaled to [0, 1] before.")
+
+
+class Smoothed(Protocol):
+    """Options with `smooth`."""
+
+    @property
+    def smooth(self) -> Smooth: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CamOptions:
+    """The options of the whole family; a method with more of them inherits these."""
+
+    layer: tuple[str, ...] = LAYER
+    smooth: Smooth = SMOOTH
+    fuse: Fuse = FUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a method made of one layer.
+
+    Attributes:
+        layer: its name.
+        maps: (B, C, h, w) weighed maps, of which the sum over channels is the map; C is 1 where it is there already.
+        statistics: (B,) numbers for the manifest, by name.
+    """
+
+    layer: str
+    maps: Tensor
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def recipe(
+    options: CamOptions,
+    scope: Scope,
+    needs: Callable[[str], tuple[Need, ...]],
+    weigh: Callable[..., Tensor],
+    *,
+    targeted: bool = True,
+    component: Sign | None = None,
+) -> Recipe:
+    """The recipe of a method that treats each layer by itself.
+
+    Args:
+        options: of the family.
+        scope: see Scope.
+        needs: what it asks for, by layer.
+        weigh: from the answers to `needs`, in their order, to the layer's weighed maps (B, C, h, w).
+        targeted: whether the result depends on the target.
+        component: see `finish`.
+    """
+    asked = {layer: needs(layer) for layer in scope.layers.resolve(options.layer)}
+
+    def explain(evidence: Evidence) -> list[Heatmap]:
+        parts = [Part(layer, weigh(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
+        target = scope.rank if targeted else None
+        return finish(parts, options.smooth, options.fuse, target=target, component=component)
+
+    return Recipe(tuple(need for wanted in asked.values() for need in wanted), explain, views_of(options))
+
+
+def gradient_recipe(
+    options: CamOptions, scope: Scope, weigh: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
+) -> Recipe:
+    """`recipe` of a method that needs a layer's maps and the gradient of the target there: weigh(maps, gradient)."""
+    return recipe(
+        options, scope, lambda layer: (Activation(layer), Gradient(layer, scope.target)), weigh, component=component
+    )
+
+
+def views_of(options: Smoothed) -> tuple[InputView, ...]:
+    """The views of the input over which the run averages."""
+    return AUGMENTATIONS if options.smooth == "aug" else ()
+
+
+def finish(
+    parts: Sequence[Part],
+    smooth: Smooth = "none",
+    fuse: Fuse = "none",
+    *,
+    target: int | None,
+    component: Sign | None = None,
+) -> list[Heatmap]:
+    """Panels of weighed maps: added up over channels, rectified, fused if asked.
+
+    By smooth=eigen the first principal component of the weighed maps takes the place of their sum, with the sign by
+    which it correlates with the sum; the share of variance that it explains is a statistic.
+
+    Args:
+        parts: one for each layer.
+        smooth: aug is the run's work, see `views_of`.
+        fuse: mean or max of all layers' maps, each scaled to [0, 1] by itself and brought to the size of the largest
+            by bilinear interpolation; a map with one value everywhere becomes 0.
+        target: the rank of the target that the maps depend on; None if on none, and then no `peak` is given: all
+            negative says nothing about a class.
+        component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
+            mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
+            this component weighs them. Components are centred, never all negative, so they have no `peak` either.
+    """
+    panels = [_panel(part, smooth == "eigen", target, component) for part in parts]
+    return panels if fuse == "none" else [_fused(panels, fuse)]
+
+
+def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) -> Heatmap:
+    maps, statistics = part.maps, dict(part.statistics)
+    if component:
+        toward = maps.abs() if component == "size" else maps
+        maps, statistics["explained_share"] = principal(maps, toward.sum(1, keepdim=True))
+    if eigen:
+        maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
+    signed = maps.sum(1, keepdim=True)
+    peak = None if target is None or eigen or component else signed.amax((1, 2, 3))
+    return Heatmap(signed.relu(), peak, layer=part.layer, target=target, statistics=statistics)
+
+
+def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
+    import torch
+    from torch.nn import functional
+
+    maps = [torch.as_tensor(panel.values) for panel in panels]
+    size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
+    scaled = torch.stack(
+        [functional.interpolate(unit(values), size, mode="bilinear", align_corners=False) for values in maps]
+    )
+    peaks = [torch.as_tensor(panel.peak) for panel in panels if panel.peak is not None]
+    return Heatmap(
+        scaled.mean(0) if how == "mean" else scaled.amax(0),
+        torch.stack(peaks).amax(0) if peaks else None,
+        layer=panels[0].layer if len(panels) == 1 else None,
+        target=panels[0].target,
+        statistics={
+            name: torch.stack([torch.as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
+            for name in panels[0].statistics
+        },
+    )
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Each map of (B, C, h, w) scaled to [0, 1] by itself; zeros where it has one value everywhere."""
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / (high - low).where(high > low, 1)
