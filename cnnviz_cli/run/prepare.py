@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
+from cnnviz_cli.run.applicable import Asked, applicable
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Prepared:
     """Everything a run needs before it sees a picture.
 
     Attributes:
+        settings: with the names of the methods that are run, in the place of a word for all of them.
         plan: what is asked of each batch.
         views: what is asked of each batch seen through a view, by tasks that average over views.
     """
@@ -57,10 +59,13 @@ class Prepared:
 def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
     """Load the model and work out the plan.
 
+    Of the methods that were not named but are among all of a family, those that the model does not let run are left
+    out, with a warning each.
+
     Raises:
         ModelError: the model or its weights cannot be had.
         DeviceError: the device is not there.
-        UsageError: a layer, a class or a method that the model does not have.
+        UsageError: a layer or a class that the model does not have, or a method that was named and does not apply.
     """
     device = devices.pick(settings.device)
     devices.repeatable()
@@ -74,28 +79,30 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
         reporter=reporter,
     )
     targets = Targets.parse(settings.target, model.labels)
-    tasks = tuple(_tasks(command, settings, model, len(targets.ranks)))
-    plan = Plan.of(need for task in tasks if not task.recipe.views for need in task.recipe.needs)
-    views = {
-        view: Plan.of(need for task in tasks if view in task.recipe.views for need in task.recipe.needs)
-        for view in dict.fromkeys(view for task in tasks for view in task.recipe.views)
-    }
-    return Prepared(command, settings, model, devices.place(model.net, device), device, targets, tasks, plan, views)
-
-
-def _tasks(command: str, settings: Settings, model: LoadedModel, ranks: int) -> Iterable[Task]:
+    net = devices.place(model.net, device)
     scope = replace(
         scope_of(model.net, model.layers, model.preprocessing.frame),
         against=None if settings.contrast is None else class_index(settings.contrast, model.labels),
         counter=settings.counterfactual,
     )
-    for family in families_of(command):
-        for chosen, options in settings.chosen(family):
-            first = chosen.build(options, scope)
-            yield Task(chosen, first)
-            if first.follows_target:
-                for rank in range(1, ranks):
-                    yield Task(chosen, chosen.build(options, replace(scope, rank=rank)))
+    families = families_of(command)
+    asked = [
+        Asked(method, options, settings.by_name(method))
+        for family in families
+        for method, options in settings.chosen(family)
+    ]
+    found = applicable(asked, scope, targets, net, device, settings.precision)
+    for name, error in found.refused.items():
+        reporter.warn(f"{name} is left out: {error.what}")
+    names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
+    settings = settings.choosing(names)
+    tasks = tuple(Task(method, recipe) for method, recipes in found.built for recipe in recipes)
+    plan = Plan.of(need for task in tasks if not task.recipe.views for need in task.recipe.needs)
+    views = {
+        view: Plan.of(need for task in tasks if view in task.recipe.views for need in task.recipe.needs)
+        for view in dict.fromkeys(view for task in tasks for view in task.recipe.views)
+    }
+    return Prepared(command, settings, model, net, device, targets, tasks, plan, views)
 
 
 def scope_of(net: nn.Module, layers: Layers, frame: Frame) -> Scope:

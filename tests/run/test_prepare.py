@@ -1,0 +1,249 @@
+"""Which methods a run keeps: all of a family, those that were named, and those that a network does not let run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.config.load import load
+from cnnviz_cli.core import method as registry
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, GradientOver, Need, Relevance, Scores
+from cnnviz_cli.core.method import Recipe, Scope, find, method, option
+from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.probe import probe
+from cnnviz_cli.run.prepare import Prepared, prepare
+
+preparation = importlib.import_module("cnnviz_cli.run.prepare")
+trial = importlib.import_module("cnnviz_cli.run.applicable")
+
+
+class Unrectified(nn.Module):
+    """No rectifier anywhere, so that rules for them change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv2 = nn.Conv2d(4, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv2(torch.tanh(self.conv1(x))).mean((2, 3)))
+
+
+class Heard:
+    """A reporter of which only the warnings matter."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    layer: tuple[str, ...] = option(("last-conv",), "Layer to read; its maps must still be spatial. Repeatable.")
+
+
+def silent(*needs: Need) -> Recipe:
+    return Recipe(needs, lambda _evidence: [])
+
+
+@pytest.fixture(autouse=True)
+def four_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family of gradcam and three made up: one that never applies, one that bends rectifiers, one without need."""
+    monkeypatch.setattr(registry, "_METHODS", {"gradcam": find("gradcam")})
+
+    @method("picky", family="gradcam", options=Nothing, paper="none")
+    def picky(_options: Nothing, _scope: Scope) -> Recipe:
+        """Nothing."""
+        raise UsageError("this network has no head", fix="Use gradcam.")
+
+    @method("bent+", family="gradcam", options=Layered, paper="none")
+    def bent(options: Layered, scope: Scope) -> Recipe:
+        """Nothing."""
+        scope.layers.resolve(options.layer)
+        return silent(Gradient(of=scope.target, through="rectify"))
+
+    @method("idle", family="gradcam", options=Nothing, paper="none")
+    def idle(_options: Nothing, _scope: Scope) -> Recipe:
+        """Nothing."""
+        return silent()
+
+
+Prepare = Callable[..., tuple[Prepared, list[str]]]
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepare:
+    """`prepared(net class, methods, **settings)` on a tiny network: what is run, and what was warned of."""
+
+    def run(kind: type[nn.Module], chosen: str, **settings: Any) -> tuple[Prepared, list[str]]:
+        net = tiny.build(kind).float()
+        layers = probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
+        size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
+        model = LoadedModel(net, "tiny", "none", "", tuple("abcde"), size, layers)
+        monkeypatch.setattr(preparation, "load_model", lambda *_a, **_k: model)
+        flags = {("gradcam", "method"): [chosen], **{tuple(k.split("__")): v for k, v in settings.items()}}
+        heard = Heard()
+        found = prepare("gradcam", load("gradcam", flags, None, {}), heard)  # type: ignore[arg-type]
+        return found, heard.warned
+
+    return run
+
+
+def names(found: Prepared) -> list[str]:
+    return [task.method.name for task in found.tasks]
+
+
+def test_all_is_every_method_that_applies_and_a_note_for_each_of_the_others(prepared: Prepare) -> None:
+    found, warned = prepared(tiny.Plain, "all")
+    assert names(found) == ["gradcam", "bent+", "idle"]
+    assert warned == ["picky is left out: this network has no head"]
+
+
+def test_several_targets_give_several_tasks_to_those_that_follow_one(prepared: Prepare) -> None:
+    found, warned = prepared(tiny.Plain, "all", target=["top3"])
+    assert names(found) == ["gradcam"] * 3 + ["bent+"] * 3 + ["idle"]
+    assert len(warned) == 1
+
+
+def test_what_is_recorded_is_the_list_that_was_run(prepared: Prepare) -> None:
+    found, _ = prepared(tiny.Plain, "all")
+    recorded = found.settings.as_json()["gradcam"]
+    assert (recorded["method"], recorded["layer"]) == (["gradcam", "bent+", "idle"], ["last-conv"])
+    by_name, warned = prepared(tiny.Plain, "gradcam,bent+,idle")
+    assert warned == []
+    assert by_name.settings.config_sha256 == found.settings.config_sha256
+    assert by_name.settings == found.settings
+
+
+@pytest.mark.parametrize("chosen", ["picky", "gradcam, picky", "picky,all", "all,picky"])
+def test_a_named_method_that_does_not_apply_is_a_mistake(prepared: Prepare, chosen: str) -> None:
+    with pytest.raises(UsageError, match="no head") as caught:
+        prepared(tiny.Plain, chosen)
+    assert (caught.value.where, caught.value.fix) == ("picky", "Use gradcam.")
+
+
+def test_what_only_a_pass_can_tell_is_tried_first(prepared: Prepare) -> None:
+    found, warned = prepared(Unrectified, "all")
+    assert names(found) == ["gradcam", "idle"]
+    assert len(warned) == 2
+    assert warned[0].startswith("picky is left out: ")
+    assert warned[1].startswith("bent+ is left out: this network has no rectifier")
+    # By name it stays: the run itself says what is wrong with it.
+    assert names(prepared(Unrectified, "bent+,idle")[0]) == ["bent+", "idle"]
+
+
+def test_a_wrong_setting_is_a_mistake_whoever_stumbles_over_it(prepared: Prepare) -> None:
+    with pytest.raises(UsageError, match="no layer 'typo'") as caught:
+        prepared(tiny.Plain, "all", gradcam__layer=["typo"])
+    assert caught.value.where == "--layer"
+
+
+def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.mean((2, 3)))
+
+    monkeypatch.setattr(preparation, "find_head", lambda *_a: None)
+    found, warned = prepared(Dense, "all")
+    assert names(found) == ["idle"]
+    assert len(warned) == 3
+    assert warned[0] == "gradcam is left out: tiny has no layer 'last-conv'"
+
+
+def test_where_nothing_is_left_the_first_reason_is_the_answer(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_METHODS", {"picky": find("picky"), "bent+": find("bent+")})
+    with pytest.raises(UsageError, match="no head"):
+        prepared(Unrectified, "all")
+
+
+class Watched:
+    """Stands in for the engine: remembers the plans, and refuses those with a need that takes forwards of its own."""
+
+    def __init__(self) -> None:
+        self.plans: list[Any] = []
+
+    def __call__(self, _net: Any, _batch: Any, plan: Any, _choose: Any, **_how: Any) -> None:
+        self.plans.append(plan)
+        if plan.apart:
+            raise UsageError("lrp has no rule for Fancy")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    watched = Watched()
+    monkeypatch.setattr(trial, "observe", watched)
+    return watched
+
+
+def test_named_methods_are_not_tried_and_all_together_at_once(prepared: Prepare, engine: Watched) -> None:
+    prepared(tiny.Plain, "gradcam,idle")
+    assert engine.plans == []
+    prepared(tiny.Plain, "all", target=["top3"])
+    assert [(len(plan.needs), len(plan.backwards)) for plan in engine.plans] == [(3, 2)]
+
+
+def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine: Watched) -> None:
+    @dataclass(frozen=True)
+    class Noise:
+        at: str = "<input>"
+        needs: tuple[Need, ...] = ()
+        count: int = 1000
+
+        def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+            raise NotImplementedError
+
+        def label(self) -> str:
+            return "noise"
+
+    @method("many", family="gradcam", options=Nothing, paper="none")
+    def many(_options: Nothing, scope: Scope) -> Recipe:
+        """Nothing."""
+        return silent(
+            Scores(Noise(), scope.target),
+            GradientOver(Noise(), scope.target, through="guide"),
+            GradientOver(Noise(), scope.target, through="guide", moment=2),
+            *(Activation(name) for name in ("conv1", "conv2")),
+        )
+
+    @method("relevant", family="gradcam", options=Nothing, paper="none")
+    def relevant(_options: Nothing, scope: Scope) -> Recipe:
+        """Nothing."""
+        return silent(Relevance("epsilon", scope.target))
+
+    found, warned = prepared(tiny.Plain, "all")
+    assert names(found) == ["gradcam", "bent+", "idle", "many"]
+    assert warned[1:] == ["relevant is left out: lrp has no rule for Fancy"]
+    assert not any(plan.streams for plan in engine.plans)
+    together, *alone = engine.plans
+    assert len(alone) == len(found.tasks) + 1
+    assert Gradient(of=find_target(found), through="guide") in together.needs
+    assert Activation("conv1") in together.needs
+    assert Activation("conv2") in together.needs
+
+
+def find_target(found: Prepared) -> Any:
+    """What the made-up methods explain."""
+    return next(need.of for task in found.tasks for need in task.recipe.needs if isinstance(need, Gradient))
