@@ -108,6 +108,50 @@ class Contrast:
 
 
 @dataclass(frozen=True, slots=True)
+class FinerContrast:
+    """The score of the image's target number `rank` less that of the classes most like it, each image's own.
+
+    y_t - alpha sum_d q_d y_d, where d runs over the `similar` classes whose scores lie nearest to y_t and q is the
+    softmax of their scores among themselves; q too is differentiated. The formula of pytorch-grad-cam's
+    FinerWeightedTarget, which adds 1e-9 to the sum of the d's probabilities and so loses the objective where these are
+    of that order.
+
+    Attributes:
+        alpha: how much of the others' score to take off.
+        similar: how many classes; all others if there are not as many.
+        against: if given, the one class d.
+    """
+
+    rank: int = 0
+    alpha: float = 1.0
+    similar: int = 3
+    against: int | None = None
+
+    def layers(self) -> tuple[str, ...]:
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        logits, score = forward.logits, TargetLogit(self.rank).value(forward)
+        if self.against is not None:
+            return score - self.alpha * logits[:, self.against]
+        if logits.shape[1] < 2:
+            raise UsageError("the network knows one class only, so there is no other to tell it from")
+        distance = (logits.detach() - score.detach()[:, None]).abs()
+        distance = distance.scatter(1, forward.targets[:, self.rank : self.rank + 1], float("inf"))
+        nearest = distance.sort(dim=1, stable=True).indices[:, : min(self.similar, logits.shape[1] - 1)]
+        others = logits.gather(1, nearest)
+        return score - self.alpha * (others.softmax(1) * others).sum(1)
+
+    def label(self) -> str:
+        classes = f"the {self.similar} most similar classes" if self.against is None else f"class {self.against}"
+        return f"the score of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
+
+    @property
+    def follows_target(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Negated:
     """An objective with its sign turned: what speaks against."""
 

@@ -1,0 +1,55 @@
+"""The class activation map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import SMOOTH, Part, Smooth, finish, views_of
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import Activation, Evidence, Targets
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Heatmap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """No layer to choose: the classifier says which one it averages."""
+
+    smooth: Smooth = SMOOTH
+
+
+@method(
+    "cam",
+    family="gradcam",
+    options=Options,
+    paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, https://arxiv.org/abs/1512.04150",
+)
+def cam(options: Options, scope: Scope) -> Recipe:
+    """Where in the image the evidence for the class sits, by the classifier's own weights.
+
+    relu(sum_c W_tc A_c) with W the linear layer that weighs the averages of the maps A for class t; for a contrast
+    W_tc - W_ac, for a counterfactual minus that. Only for networks whose classifier is that one layer; there it equals
+    gradcam times the number of positions, without a gradient.
+    """
+    head = scope.head
+    if head is None:
+        raise UsageError(
+            "the network does not average its last maps and weigh the averages by one linear layer, so it has no class "
+            "activation map of its own",
+            fix="Use gradcam, which equals cam on networks that do, or hirescam",
+        )
+    maps = Activation(head.layer)
+
+    def explain(evidence: Evidence) -> list[Heatmap]:
+        values = evidence[maps]
+        weights = head.weight.to(values)[evidence[Targets()][:, scope.rank]]
+        if scope.against is not None:
+            weights = weights - head.weight.to(values)[scope.against]
+        weighed: Tensor = (-weights if scope.counter else weights)[:, :, None, None] * values
+        return finish([Part(head.layer, weighed)], options.smooth, target=scope.rank)
+
+    return Recipe((maps, Targets()), explain, views_of(options))

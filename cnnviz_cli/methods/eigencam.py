@@ -1,0 +1,32 @@
+"""Eigen-CAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, recipe
+from cnnviz_cli.core.evidence import Activation
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method(
+    "eigencam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Muhammad & Yeasin, Eigen-CAM, IJCNN 2020, https://arxiv.org/abs/2008.00299",
+)
+def eigencam(options: CamOptions, scope: Scope) -> Recipe:
+    """What in the image the layer as a whole is about, whatever the class.
+
+    relu(X v) with X the (h w, C) matrix of the maps less their means and v its first right singular vector, with the
+    sign by which X v correlates with mean_c |A_c|. It does not depend on the target. smooth=eigen takes the first
+    principal component once more, of the maps X_c v_c.
+    """
+
+    def weigh(maps: Tensor) -> Tensor:
+        return maps
+
+    return recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False, component="size")

@@ -1,0 +1,36 @@
+"""Feature-based explanation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, recipe
+from cnnviz_cli.core.evidence import Activation
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIGMAS = 2
+"""How many standard deviations above its mean a position of a map counts as strong: the paper's k-sigma rule."""
+
+
+@method(
+    "fem",
+    family="gradcam",
+    options=CamOptions,
+    paper="Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020, https://hal.science/hal-02963298",
+)
+def fem(options: CamOptions, scope: Scope) -> Recipe:
+    """Where the layer answers unusually strongly, whatever the class.
+
+    relu(sum_c w_c A_c) with w_c the share of positions at which A_c exceeds its mean by more than 2 standard deviations
+    (of the positions, not an estimate from a sample). It does not depend on the target.
+    """
+
+    def weigh(maps: Tensor) -> Tensor:
+        mean = maps.mean((2, 3), keepdim=True)
+        spread = (maps - mean).square().mean((2, 3), keepdim=True).sqrt()
+        return (maps > mean + SIGMAS * spread).to(maps).mean((2, 3), keepdim=True) * maps
+
+    return recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False)

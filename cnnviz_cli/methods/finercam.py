@@ -1,0 +1,48 @@
+"""Finer-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, recipe
+from cnnviz_cli.core.evidence import Activation, Gradient, Need
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.objectives import FinerContrast, Negated, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Options(CamOptions):
+    similar: int = option(
+        3, "How many of the classes with the most similar scores to tell the target from.", at_least=1
+    )
+    alpha: float = option(1.0, "How much of the similar classes' score to take off the target's; 0 is gradcam.")
+
+
+@method(
+    "finercam",
+    family="gradcam",
+    options=Options,
+    paper="Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309",
+)
+def finercam(options: Options, scope: Scope) -> Recipe:
+    """Where in the image the class differs from those that look most like it.
+
+    Grad-CAM of y_t - alpha sum_d q_d y_d over the `similar` classes d with scores nearest to that of target t, with q
+    their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
+    and `similar` has no say.
+    """
+    objective: Objective = FinerContrast(scope.rank, options.alpha, options.similar, scope.against)
+    if scope.counter:
+        objective = Negated(objective)
+
+    def needs(layer: str) -> tuple[Need, ...]:
+        return Activation(layer), Gradient(layer, objective)
+
+    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.mean((2, 3), keepdim=True) * maps
+
+    return recipe(options, scope, needs, weigh)

@@ -1,0 +1,29 @@
+"""Element-wise Grad-CAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, gradient_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method(
+    "gradcam-elementwise",
+    family="gradcam",
+    options=CamOptions,
+    paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
+)
+def gradcam_elementwise(options: CamOptions, scope: Scope) -> Recipe:
+    """Where in the image any feature map speaks for the class, none of them cancelling another.
+
+    sum_c relu(g_c A_c) with g = dy/dA: what speaks against the class is dropped before the sum, not after it.
+    """
+
+    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient * maps).relu()
+
+    return gradient_recipe(options, scope, weigh)

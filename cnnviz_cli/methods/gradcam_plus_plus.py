@@ -1,0 +1,38 @@
+"""Grad-CAM++."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, gradient_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPSILON = 1e-6
+"""Added to the denominator, as in pytorch-grad-cam. Gradients of a score that is not softmaxed can be as small as its
+square root, so its size is part of the definition."""
+
+
+@method(
+    "gradcam++",
+    family="gradcam",
+    options=CamOptions,
+    paper="Chattopadhyay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063",
+)
+def gradcam_plus_plus(options: CamOptions, scope: Scope) -> Recipe:
+    """Where in the image the evidence for the class sits, several instances of it more evenly than by one mean.
+
+    relu(sum_c w_c A_c) with w_c = sum_hw alpha_c relu(g_c), g = dy/dA, and alpha_c = g_c^2 / (2 g_c^2 + S_c g_c^3 +
+    1e-6), 0 where g_c or the denominator is 0; S_c = sum_hw A_c: equations 7 and 19 of the paper.
+    """
+
+    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+        square = gradient**2
+        denominator = 2 * square + maps.sum((2, 3), keepdim=True) * square * gradient + EPSILON
+        defined = (gradient != 0) & (denominator != 0)
+        alpha = (square / denominator.where(defined, 1)).where(defined, 0)
+        return (alpha * gradient.relu()).sum((2, 3), keepdim=True) * maps
+
+    return gradient_recipe(options, scope, weigh)

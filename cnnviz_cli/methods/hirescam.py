@@ -1,0 +1,30 @@
+"""HiResCAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, gradient_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method(
+    "hirescam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Draelos & Carin, HiResCAM, 2020, https://arxiv.org/abs/2011.08891",
+)
+def hirescam(options: CamOptions, scope: Scope) -> Recipe:
+    """Where in the image the model found what it added to the class score, without averaging the gradient.
+
+    relu(sum_c g_c A_c) with g = dy/dA: equation 4 of the paper. Equal to gradcam where the maps are averaged and
+    weighed by a linear layer.
+    """
+
+    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+        return gradient * maps
+
+    return gradient_recipe(options, scope, weigh)

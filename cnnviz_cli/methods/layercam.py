@@ -1,0 +1,30 @@
+"""LayerCAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, gradient_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method(
+    "layercam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Jiang et al., LayerCAM, IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463",
+)
+def layercam(options: CamOptions, scope: Scope) -> Recipe:
+    """Where in the image the evidence for the class sits, position by position, sharp in shallow layers too.
+
+    relu(sum_c relu(g_c) A_c) with g = dy/dA: equations 6 to 8 of the paper, without the tanh that it scales
+    shallow layers by.
+    """
+
+    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.relu() * maps
+
+    return gradient_recipe(options, scope, weigh)

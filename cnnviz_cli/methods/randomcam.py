@@ -1,0 +1,40 @@
+"""Random weights: what a map of no meaning looks like."""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.core.draws import uniform
+from cnnviz_cli.core.evidence import Activation, Evidence, Seeds
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Heatmap
+
+DRAWS = 1 << 41
+"""Where the numbers of its draws begin: apart from those of variants, which count from 0."""
+
+
+@method(
+    "randomcam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
+)
+def randomcam(options: CamOptions, scope: Scope) -> Recipe:
+    """What comes out when the feature maps are weighed at random: no explanation, but what one has to beat.
+
+    relu(sum_c w_c A_c) with w_c uniform in [-1, 1), drawn for each image and layer from the run's seed and the image's
+    bytes. It does not depend on the target.
+    """
+    layers = scope.layers.resolve(options.layer)
+
+    def part(evidence: Evidence, layer: str) -> Part:
+        maps = evidence[Activation(layer)]
+        weighed = maps.new_empty(maps.shape)
+        for image, seed in enumerate(evidence[Seeds()].tolist()):
+            draw = uniform(seed, DRAWS + scope.layers[layer].order, (maps.shape[1], 1, 1))
+            weighed[image] = (2 * draw - 1).to(maps) * maps[image]
+        return Part(layer, weighed)
+
+    def explain(evidence: Evidence) -> list[Heatmap]:
+        return finish([part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None)
+
+    return Recipe((Seeds(), *(Activation(layer) for layer in layers)), explain, views_of(options))

@@ -1,0 +1,35 @@
+"""ShapleyCAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, recipe
+from cnnviz_cli.core.evidence import Activation, Curvature, Gradient, Need
+from cnnviz_cli.core.method import Recipe, Scope, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method(
+    "shapleycam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Cai et al., CAMs as Shapley Value-based Explainers, 2025, https://arxiv.org/abs/2501.06261",
+)
+def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
+    """Where in the image the evidence for the class sits, each map weighed by its share in a second-order game.
+
+    relu(sum_c w_c A_c) with w_c = mean_hw(g - H A / 2)_c, g and H the gradient and the Hessian of y by A. The score
+    explained is the logit, as for every method here; the paper prefers logit plus log-probability. Where everything
+    after the layer is piecewise linear, H is 0 and this equals gradcam.
+    """
+
+    def weigh(maps: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+        return (gradient - curvature / 2).mean((2, 3), keepdim=True) * maps
+
+    def needs(layer: str) -> tuple[Need, ...]:
+        return Activation(layer), Gradient(layer, scope.target), Curvature(layer, scope.target)
+
+    return recipe(options, scope, needs, weigh)
