@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.evidence import Gradient, Walk
-from cnnviz_cli.engine.passes import answer, run_pass
+from cnnviz_cli.engine.passes import run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.setting import Setting
 
@@ -22,7 +22,8 @@ def run_walk(setting: Setting, need: Walk) -> Tensor:
         made = run_pass(
             setting.net,
             setting.net,
-            point.to(setting.batch.dtype),
+            # A path may keep its place elsewhere, and more exactly than the network needs it.
+            point.to(setting.batch.device, setting.batch.dtype).contiguous(memory_format=torch.channels_last),
             plan,
             lambda _logits: setting.targets,
             setting.precision,
@@ -30,4 +31,4 @@ def run_walk(setting: Setting, need: Walk) -> Tensor:
         point, part = need.along.advance(evidence, step, point, made.answers[gradient])
         total = total + part
         setting.tick(step + 1, need.along.count)
-    return answer(total)
+    return total.to(setting.logits)

@@ -58,7 +58,7 @@ def test_a_new_method_is_a_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        steps: int = option(5, "How many.", at_least=2)
+        laps: int = option(5, "How many.", at_least=2)
         sizes: tuple[int, ...] = option((1, 2), "Which.", at_least=1)
         mode: Literal["a", "b"] = option("a", "How.")
 
@@ -67,11 +67,11 @@ def test_a_new_method_is_a_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         """Nothing."""
         return Recipe((), lambda _evidence: [])
 
-    environ = {"CNNVIZ_SALIENCY__SIZES": "[3, 4]", "CNNVIZ_SALIENCY__STEPS": "2"}
+    environ = {"CNNVIZ_SALIENCY__SIZES": "[3, 4]", "CNNVIZ_SALIENCY__LAPS": "2"}
     ((found, options),) = load("saliency", {("saliency", "method"): ["made-up"]}, None, environ).chosen("saliency")
     assert found.name == "made-up"
-    assert options == Options(steps=2, sizes=(3, 4))
-    for name, value in (("STEPS", "1"), ("SIZES", "[1, 0]"), ("MODE", "c")):
+    assert options == Options(laps=2, sizes=(3, 4))
+    for name, value in (("LAPS", "1"), ("SIZES", "[1, 0]"), ("MODE", "c")):
         with pytest.raises(Exception, match="must be"):
             load("saliency", {}, None, {f"CNNVIZ_SALIENCY__{name}": value})
 

@@ -1,0 +1,22 @@
+"""What methods that average over noisy inputs have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.evidence import GradientOver
+from cnnviz_cli.core.method import Scope, option
+from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyOptions:
+    reduce: Reduce = option("auto", REDUCE_HELP)
+    samples: int = option(SAMPLES, SAMPLES_HELP, at_least=1)
+    noise: float = option(NOISE, NOISE_HELP, at_least=0)
+
+
+def moment(options: NoisyOptions, scope: Scope, power: int) -> GradientOver:
+    """(B, 3, H, W) the mean of g ** power over the noisy inputs; equal settings share one stream."""
+    return GradientOver(Noisy(options.samples, options.noise), of=scope.target, moment=power)

@@ -1,0 +1,39 @@
+"""Blur integrated gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.evidence import Evidence, GradientOver
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.paths import STEPS, STEPS_HELP, Blurring
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    reduce: Reduce = option("auto", REDUCE_HELP)
+    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    max_sigma: int = option(
+        50, "Standard deviation of the strongest blur, in pixels of the network's input.", at_least=1
+    )
+
+
+@method(
+    "blur-ig",
+    family="saliency",
+    options=Options,
+    paper="Xu et al., Attribution in Scale and Space, 2020, https://arxiv.org/abs/2004.03383",
+)
+def blur_ig(options: Options, scope: Scope) -> Recipe:
+    """What each pixel adds to the class score, or takes from it, as the image sharpens out of a blur.
+
+    - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.
+    """
+    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=scope.target, weighed=True)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]
+
+    return Recipe((shares,), explain)

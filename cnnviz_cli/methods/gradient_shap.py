@@ -1,0 +1,42 @@
+"""GradientSHAP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.core.evidence import Evidence, GradientOver
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    reduce: Reduce = option("auto", REDUCE_HELP)
+    samples: int = option(SAMPLES, SAMPLES_HELP, at_least=1)
+    noise: float = option(NOISE, NOISE_HELP, at_least=0)
+    baseline: BaselineChoice = option("black", BASELINE_HELP)
+
+
+@method(
+    "gradient-shap",
+    family="saliency",
+    options=Options,
+    paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, "
+    "https://arxiv.org/abs/1705.07874; Erion et al., Expected Gradients, 2021, https://arxiv.org/abs/1906.10670",
+)
+def gradient_shap(options: Options, scope: Scope) -> Recipe:
+    """What each pixel adds to the class score or takes from it, estimated at random places between noise and image.
+
+    1/n sum_i (x + e_i - b_i) g(b_i + u_i (x + e_i - b_i)): noise e_i, place u_i and, for the baseline noise, b_i too
+    are drawn anew for each i.
+    """
+    line = ScatteredLine(Noisy(options.samples, options.noise), Baseline.within(scope.frame, options.baseline))
+    shares = GradientOver(line, of=scope.target, weighed=True)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]
+
+    return Recipe((shares,), explain)

@@ -1,0 +1,38 @@
+"""Guided backpropagation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.deconvolution import REMARKS
+from cnnviz_cli.core.evidence import Evidence, Gradient
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.panels import Panel, SignedPicture
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    reduce: Reduce = option("auto", REDUCE_HELP)
+
+
+@method(
+    "guided-backprop",
+    family="saliency",
+    options=Options,
+    paper="Springenberg et al., Striving for Simplicity, 2015, https://arxiv.org/abs/1412.6806",
+)
+def guided_backprop(options: Options, scope: Scope) -> Recipe:
+    """The strokes and colours in the image that feed the class score through positive signals alone.
+
+    The gradient with the incoming signal clamped at zero at every rectifier, times its derivative. By --reduce auto it
+    is drawn as the paper draws it, a picture with colours around zero; any other choice gives one value a pixel.
+    """
+    slope = Gradient(of=scope.target, through="guide")
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        if options.reduce == "auto":
+            return [SignedPicture(evidence[slope], target=scope.rank, remark=REMARKS["guide"])]
+        return [reduced(evidence[slope], options.reduce, signed=False, target=scope.rank)]
+
+    return Recipe((slope,), explain)

@@ -1,0 +1,44 @@
+"""Guided integrated gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.core.evidence import Evidence, Walk
+from cnnviz_cli.core.guided import GuidedPath
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.paths import STEPS, STEPS_HELP
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+
+FRACTION, LEASH = 0.25, 0.02
+"""The values of the authors' own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    reduce: Reduce = option("auto", REDUCE_HELP)
+    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    baseline: BaselineChoice = option("black", BASELINE_HELP)
+
+
+@method(
+    "guided-ig",
+    family="saliency",
+    options=Options,
+    paper="Kapishnikov et al., Guided Integrated Gradients, 2021, https://arxiv.org/abs/2106.09788",
+)
+def guided_ig(options: Options, scope: Scope) -> Recipe:
+    """Integrated gradients along a way that goes round where the score is erratic, so that less noise is left.
+
+    sum over steps of (x_k+1 - x_k) g(x_k). Each step moves the quarter of all values with the least slope, and more
+    if they do not suffice; none strays from the straight line by more than 0.02 of its way.
+    """
+    path = GuidedPath(options.steps, Baseline.within(scope.frame, options.baseline), FRACTION, LEASH)
+    shares = Walk(path, of=scope.target)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]
+
+    return Recipe((shares,), explain)

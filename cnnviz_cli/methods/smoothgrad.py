@@ -1,0 +1,28 @@
+"""SmoothGrad."""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.evidence import Evidence
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.saliency import reduced
+from cnnviz_cli.methods._noisy import NoisyOptions, moment
+
+
+@method(
+    "smoothgrad",
+    family="saliency",
+    options=NoisyOptions,
+    paper="Smilkov et al., SmoothGrad: removing noise by adding noise, 2017, https://arxiv.org/abs/1706.03825",
+)
+def smoothgrad(options: NoisyOptions, scope: Scope) -> Recipe:
+    """The gradient with its flicker averaged away, over copies of the image with a little noise.
+
+    1/n sum_i g(x + e_i), with sign; then reduced over colours.
+    """
+    mean = moment(options, scope, 1)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        return [reduced(evidence[mean], options.reduce, signed=False, target=scope.rank)]
+
+    return Recipe((mean,), explain)

@@ -1,0 +1,28 @@
+"""SmoothGrad-Squared."""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.evidence import Evidence
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.saliency import reduced
+from cnnviz_cli.methods._noisy import NoisyOptions, moment
+
+
+@method(
+    "smoothgrad-squared",
+    family="saliency",
+    options=NoisyOptions,
+    paper="Hooker et al., A Benchmark for Interpretability Methods, 2019, https://arxiv.org/abs/1806.10758",
+)
+def smoothgrad_squared(options: NoisyOptions, scope: Scope) -> Recipe:
+    """Which pixels the score hangs on strongly in either direction, over noisy copies of the image.
+
+    1/n sum_i g(x + e_i)^2; slopes of changing sign do not cancel, as they do in the plain mean.
+    """
+    squares = moment(options, scope, 2)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        return [reduced(evidence[squares], options.reduce, signed=False, target=scope.rank)]
+
+    return Recipe((squares,), explain)

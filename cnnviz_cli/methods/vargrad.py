@@ -1,0 +1,31 @@
+"""VarGrad."""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.evidence import Evidence
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.saliency import reduced
+from cnnviz_cli.methods._noisy import NoisyOptions, moment
+
+
+@method(
+    "vargrad",
+    family="saliency",
+    options=NoisyOptions,
+    paper="Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values, "
+    "2018, https://arxiv.org/abs/1810.03307",
+)
+def vargrad(options: NoisyOptions, scope: Scope) -> Recipe:
+    """Where the gradient changes most when a little noise is added to the image.
+
+    1/n sum_i g_i^2 - (1/n sum_i g_i)^2 with g_i = g(x + e_i).
+    """
+    mean, squares = moment(options, scope, 1), moment(options, scope, 2)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        # Rounding may leave a variance of zero a little below it.
+        spread = (evidence[squares] - evidence[mean].square()).clamp(min=0)
+        return [reduced(spread, options.reduce, signed=False, target=scope.rank)]
+
+    return Recipe((mean, squares), explain)
