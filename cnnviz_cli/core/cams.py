@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
-from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.core.panels import Heatmap, State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +51,13 @@ class Part:
         layer: its name.
         maps: (B, C, h, w) weighed maps, of which the sum over channels is the map; C is 1 where it is there already.
         statistics: (B,) numbers for the manifest, by name.
+        doubts: see Panel.
     """
 
     layer: str
     maps: Tensor
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    doubts: Mapping[State, Tensor] = field(default_factory=dict)
 
 
 def recipe(
@@ -138,7 +140,7 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) 
         maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
     signed = maps.sum(1, keepdim=True)
     peak = None if target is None or eigen or component else signed.amax((1, 2, 3))
-    return Heatmap(signed.relu(), peak, layer=part.layer, target=target, statistics=statistics)
+    return Heatmap(signed.relu(), peak, layer=part.layer, target=target, statistics=statistics, doubts=part.doubts)
 
 
 def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
@@ -159,6 +161,10 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
         statistics={
             name: torch.stack([torch.as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
             for name in panels[0].statistics
+        },
+        doubts={
+            state: torch.stack([torch.as_tensor(panel.doubts[state]) for panel in panels]).any(0)
+            for state in panels[0].doubts
         },
     )
 

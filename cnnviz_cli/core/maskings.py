@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.draws import normal
-from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Seeds
+from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
+from cnnviz_cli.core.method import Recipe, Scope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +77,7 @@ class ChannelMasks:
         return self.changed(masks, evidence, image, start) * picture
 
     def changed(self, masks: Tensor, _evidence: Evidence, _image: int, _start: int) -> Tensor:
-        """The masks (n, 1, H, W) of the variants from number `start` on, as this kind changes them; they are its own."""
+        """What becomes of the masks (n, 1, H, W) of the variants from number `start` on; they may be overwritten."""
         return masks
 
     def label(self) -> str:
@@ -166,37 +169,19 @@ class WithoutChannel:
         return f"the maps of {self.layer} without one of them"
 
 
-@dataclass(frozen=True, slots=True)
-class NoisyInputs:
-    """The input with Gaussian noise added.
+def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
+    """relu(sum_c w_c A_c) with w the softmax over channels of the target's mean score on each channel's masked inputs.
 
-    Attributes:
-        draws: how many.
-        std: of the noise in each colour, in normalised units.
+    Args:
+        masked: from a layer's name and its number of channels.
     """
 
-    draws: int
-    std: tuple[float, ...]
+    def needs(layer: str) -> tuple[Need, ...]:
+        return (Activation(layer), Scores(masked(layer, scope.layers[layer].shape[0]), scope.target))
 
-    @property
-    def at(self) -> str:
-        return INPUT
+    def weigh(maps: Tensor, scores: Tensor) -> Tensor:
+        # Averaged before the softmax, as the papers have it.
+        weights = scores.reshape(*maps.shape[:2], -1).mean(2).softmax(1)
+        return weights[:, :, None, None] * maps
 
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (Input(), Seeds())
-
-    @property
-    def count(self) -> int:
-        return self.draws
-
-    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        picture = evidence[Input()][image]
-        seed, std = int(evidence[Seeds()][image]), picture.new_tensor(self.std).view(-1, 1, 1)
-        made = picture.expand(stop - start, -1, -1, -1).clone()
-        for place in range(len(made)):
-            made[place] += std * normal(seed, start + place, tuple(picture.shape)).to(made)
-        return made
-
-    def label(self) -> str:
-        return f"{self.draws} noisy inputs"
+    return recipe(options, scope, needs, weigh)

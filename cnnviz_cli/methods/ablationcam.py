@@ -1,0 +1,48 @@
+"""Ablation-CAM."""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.core.evidence import Activation, Evidence, Scores
+from cnnviz_cli.core.maskings import WithoutChannel
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Heatmap
+
+NEAR_ZERO = 1e-3
+"""A score is next to zero if it is less than so much of the largest change that removing a channel makes to it."""
+
+
+@method(
+    "ablationcam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Desai & Ramaswamy, Ablation-CAM, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360",
+)
+def ablationcam(options: CamOptions, scope: Scope) -> Recipe:
+    """Where the maps lie without which the class score falls.
+
+    relu(sum_c w_c A_c) with w_c = (y - y_c) / |y|, where y is the score and y_c that with channel c of the layer set
+    to 0; only what comes after the layer runs again. The paper divides by y: the same for y > 0, where a class is
+    usually asked about; of a negative score that would show what speaks against the class as what speaks for it.
+    grad-cam sets the channel 10,000,000 below the layer's minimum instead, unless that is 0. The score is recorded
+    as `y`; next to zero it makes the map huge, which is said.
+    """
+    reads = {
+        layer: (Activation(layer), Scores(WithoutChannel(layer, scope.layers[layer].shape[0]), scope.target))
+        for layer in scope.layers.resolve(options.layer)
+    }
+
+    def explain(evidence: Evidence) -> list[Heatmap]:
+        parts = []
+        for layer, (maps, scores) in reads.items():
+            found = evidence[scores]
+            y, drops = found[:, -1], found[:, -1:] - found[:, :-1]
+            doubtful = y.abs() <= NEAR_ZERO * drops.abs().amax(1)
+            # At zero itself the map is left undivided.
+            weights = drops / y.abs().where(y != 0, 1).unsqueeze(1)
+            parts.append(
+                Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, doubts={"unstable": doubtful})
+            )
+        return finish(parts, options.smooth, options.fuse, target=scope.rank)
+
+    return Recipe(tuple(need for pair in reads.values() for need in pair), explain, views_of(options))

@@ -1,0 +1,46 @@
+"""FullGrad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cnnviz_cli.core.cams import SMOOTH, Part, Smooth, finish, views_of
+from cnnviz_cli.core.evidence import BiasGradients, Evidence, Gradient, Input
+from cnnviz_cli.core.maskings import unit_range
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Heatmap
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    smooth: Smooth = SMOOTH
+
+
+@method(
+    "fullgrad",
+    family="gradcam",
+    options=Options,
+    paper="Srinivas & Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019, "
+    "https://arxiv.org/abs/1905.00780",
+)
+def fullgrad(options: Options, scope: Scope) -> Recipe:
+    """Which parts of the image the score hangs on, by way of the input and of every bias in the network.
+
+    sum_k u(|x_k g_k|) + sum_l sum_c u(|b_c dy/db_c|), with u the stretch of a channel to [0, 1], each then enlarged to
+    the input x. The biased layers l are all convolutions and normalisations, with what a BatchNorm's running mean
+    contributes; each run of a module counts, and linear layers, which have no maps, do not. Without the signs it shows
+    what matters, for or against: the counterfactual is the same map. As grad-cam has it, which scales channel by
+    channel; the authors' own code scales a layer as a whole.
+    """
+    slope, biases = Gradient(of=scope.target), BiasGradients(scope.target)
+
+    def explain(evidence: Evidence) -> list[Heatmap]:
+        import torch
+
+        pixels = unit_range((evidence[Input()] * evidence[slope]).abs())
+        part = Part("", torch.cat((pixels, evidence[biases]), 1))
+        found = finish([part], options.smooth, target=scope.rank)
+        # Of no single layer; and nothing was rectified away, so zeros say nothing about the class.
+        return [replace(panel, layer=None, peak=None) for panel in found]
+
+    return Recipe((Input(), slope, biases), explain, views_of(options))

@@ -1,0 +1,49 @@
+"""Guided Grad-CAM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
+from cnnviz_cli.core.maskings import enlarged
+from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.core.panels import Heatmap, SignedPicture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REMARK = "guided backpropagation times Grad-CAM (Selvaraju et al.)"
+
+
+@method(
+    "guided-gradcam",
+    family="gradcam",
+    options=CamOptions,
+    paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",
+)
+def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
+    """The fine structure that raises the class score, where Grad-CAM says that the evidence lies.
+
+    G enlarge(L): G is the gradient of the score by the input, its incoming signal clamped at every rectifier and
+    multiplied by the derivative (Springenberg et al., 2015); L is the map of Grad-CAM, enlarged bilinearly as in the
+    paper, section 3.2. captum's GuidedGradCam enlarges by nearest neighbours unless told.
+    """
+    guided = Gradient(of=scope.target, through="guide")
+    reads = [(Activation(name), Gradient(name, scope.target)) for name in scope.layers.resolve(options.layer)]
+
+    def explain(evidence: Evidence) -> list[SignedPicture]:
+        parts = [
+            Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
+        ]
+        where = finish(parts, options.smooth, options.fuse, target=scope.rank)
+        return [_seen(evidence[guided], heat) for heat in where]
+
+    return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))
+
+
+def _seen(picture: Tensor, heat: Heatmap) -> SignedPicture:
+    import torch
+
+    values = picture * enlarged(torch.as_tensor(heat.values), (picture.shape[2], picture.shape[3]))
+    return SignedPicture(values, REMARK, layer=heat.layer, target=heat.target, statistics=heat.statistics)

@@ -1,0 +1,30 @@
+"""Integrated Score-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.cams import CamOptions
+from cnnviz_cli.core.maskings import IntegratedMasks, mask_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+
+
+@dataclass(frozen=True, slots=True)
+class Options(CamOptions):
+    mask_steps: int = option(10, "In how many steps a channel's mask comes up; each costs a forward.", at_least=1)
+
+
+@method(
+    "iscam",
+    family="gradcam",
+    options=Options,
+    paper="Naidu et al., IS-CAM: Integrated Score-CAM, 2020, https://arxiv.org/abs/2010.03023",
+)
+def iscam(options: Options, scope: Scope) -> Recipe:
+    """Where the maps lie through which the class scores high, on average while they come up out of the dark.
+
+    relu(sum_c w_c A_c) with w = softmax_c mean_i s(x M_c i / N), i from 1 to N: the masks M_c of Score-CAM, each in
+    N = `mask_steps` strengths. torchcam multiplies by the running sum of i / N instead, up to (N + 1) / 2 times the
+    input.
+    """
+    return mask_recipe(options, scope, lambda layer, channels: IntegratedMasks(layer, channels, options.mask_steps))

@@ -1,0 +1,33 @@
+"""Smoothed Score-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.cams import CamOptions
+from cnnviz_cli.core.maskings import NoisyMasks, mask_recipe
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+
+
+@dataclass(frozen=True, slots=True)
+class Options(CamOptions):
+    noisy_masks: int = option(35, "How many noisy masks a channel; each costs a forward.", at_least=1)
+    mask_noise: float = option(2.0, "Standard deviation of the masks' noise; a mask goes from 0 to 1.", at_least=0)
+
+
+@method(
+    "sscam",
+    family="gradcam",
+    options=Options,
+    paper="Wang et al., SS-CAM: Smoothed Score-CAM, 2020, https://arxiv.org/abs/2006.14255",
+)
+def sscam(options: Options, scope: Scope) -> Recipe:
+    """Where the maps lie through which the class scores high, on average over noise on what they let through.
+
+    relu(sum_c w_c A_c) with w = softmax_c mean_i s(x (M_c + e_ci)): the masks M_c of Score-CAM, each `noisy_masks`
+    times with normal noise of standard deviation `mask_noise`, drawn for each image. The scores are averaged before
+    the softmax.
+    """
+    return mask_recipe(
+        options, scope, lambda layer, channels: NoisyMasks(layer, channels, options.noisy_masks, options.mask_noise)
+    )
