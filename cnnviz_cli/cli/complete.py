@@ -17,6 +17,17 @@ def among(choices: Iterable[str]) -> Completion:
     return complete
 
 
+def several(choices: Iterable[str]) -> Completion:
+    """A completion over fixed words of which several may be given, with commas."""
+    one = among(choices)
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{word}" for word in one(last) if word not in before.split(",")]
+
+    return complete
+
+
 def models(incomplete: str) -> list[str]:
     """Names of models."""
     from cnnviz_cli.models.catalog import model_names
@@ -38,6 +49,13 @@ def method_names(incomplete: str) -> list[str]:
     from cnnviz_cli.core.method import methods
 
     return [m.name for m in methods() if m.name.startswith(incomplete)]
+
+
+def chosen_methods(incomplete: str) -> list[str]:
+    """Names of methods of any family, with commas, and the word for all of them."""
+    from cnnviz_cli.core.method import ALL
+
+    return several([ALL, *method_names("")])(incomplete)
 
 
 def _palettes(incomplete: str) -> list[str]:

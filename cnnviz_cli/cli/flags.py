@@ -14,6 +14,7 @@ from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.shared import default_text
 from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.settings import Flag, Settings, families_of, settings_type
+from cnnviz_cli.core.method import FAMILIES
 
 Body = Callable[[dict[Path_, Any], Mapping[str, Any]], int | None]
 """What a command does, given the settings on its command line, by path, and its other parameters, by name."""
@@ -56,8 +57,8 @@ def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect
         annotation = list[str] | None
     option = typer.Option(
         *names,
-        help=_help(path, info, command),
-        metavar="" if info.annotation is bool else side.metavar or _metavar(info.annotation, path[-1]),
+        help=help_text(path, info, command),
+        metavar=metavar(path, info),
         rich_help_panel=_panel(path, side, command),
         show_default=False,
         autocompletion=_completion(path, info),
@@ -65,7 +66,8 @@ def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect
     return parameter(name, Annotated[annotation, option], None)
 
 
-def _help(path: Path_, info: FieldInfo, command: str) -> str:
+def help_text(path: Path_, info: FieldInfo, command: str) -> str:
+    """A setting's help, with its default and its variable."""
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
     if not _prefixed(path, command):
         notes.append(variable(path))
@@ -81,23 +83,30 @@ def _prefixed(path: Path_, command: str) -> bool:
     return len(path) == 2 and path[0] != command
 
 
-def _metavar(annotation: Any, name: str) -> str:
-    choices = _choices(annotation)
+def metavar(path: Path_, info: FieldInfo) -> str:
+    """What stands for a setting's value in help: its choices with bars, a letter for a number; nothing for a switch."""
+    side = next(item for item in info.metadata if isinstance(item, Flag))
+    if info.annotation is bool or side.metavar:
+        return "" if info.annotation is bool else side.metavar
+    choices = choices_of(info)
     if choices:
         return "|".join(choices)
-    plain = (*get_args(annotation), annotation)
-    return "N" if int in plain and str not in plain else "X" if float in plain else name.upper()
+    plain = (*get_args(info.annotation), info.annotation)
+    return "N" if int in plain and str not in plain else "X" if float in plain else path[-1].upper()
 
 
-def _choices(annotation: Any) -> list[str]:
-    for candidate in (annotation, *get_args(annotation)):
+def choices_of(info: FieldInfo) -> list[str]:
+    """The texts that a setting may be, where they are few and fixed."""
+    for candidate in (info.annotation, *get_args(info.annotation)):
         if get_origin(candidate) is Literal:
             return [str(choice) for choice in get_args(candidate)]
     return []
 
 
 def _completion(path: Path_, info: FieldInfo) -> Callable[[str], list[str]] | None:
-    choices = _choices(info.annotation)
+    choices = choices_of(info)
+    if len(path) == 2 and path[1] == FAMILIES[path[0]].selector:
+        return complete.several(choices)
     return complete.among(choices) if choices else complete.BY_SETTING.get(path)
 
 

@@ -56,7 +56,7 @@ def _page(command: Any, ctx: Any) -> str:
         *map(_in_usage, arguments),
         *(["COMMAND ..."] if commands else []),
     ]
-    parts = [_wrapped(" ".join(usage), width, "       "), _wrapped(command.help, width)]
+    parts = [wrapped(" ".join(usage), width, "       "), wrapped(command.help, width)]
     sections: dict[str, list[Row]] = {}
     for name, one in commands.items():
         sections.setdefault(one.rich_help_panel or "Commands", []).append((name, one.help.split("\n\n")[0]))
@@ -68,11 +68,9 @@ def _page(command: Any, ctx: Any) -> str:
         sections.setdefault(param.rich_help_panel or "Other", []).append((_option(param), param.help or ""))
     longest = max(len(name) for rows in sections.values() for name, _ in rows)
     indent = 8 if width < _NARROW else min(longest, _NAMES) + 4
-    parts += [
-        f"{_wrapped(f'{title}:', width)}\n{_definitions(rows, width, indent)}" for title, rows in sections.items()
-    ]
+    parts += [f"{wrapped(f'{title}:', width)}\n{definitions(rows, width, indent)}" for title, rows in sections.items()]
     if command.epilog:
-        parts.append(_wrapped(command.epilog, width))
+        parts.append(wrapped(command.epilog, width))
     return "\n\n".join(parts)
 
 
@@ -94,7 +92,7 @@ def _option(param: Any) -> str:
     return names if param.is_flag or not param.metavar else f"{names} {param.metavar}"
 
 
-def _definitions(rows: Iterable[Row], width: int, indent: int) -> str:
+def definitions(rows: Iterable[Row], width: int, indent: int) -> str:
     """Names on the left and sentences on the right, or below where a name is too long for that."""
     lines = []
     for name, text in rows:
@@ -102,11 +100,11 @@ def _definitions(rows: Iterable[Row], width: int, indent: int) -> str:
         if len(head) + 2 > indent:
             lines.append(head)
             head = ""
-        lines.append(_wrapped(text, width, " " * indent, first=head.ljust(indent)))
+        lines.append(wrapped(text, width, " " * indent, first=head.ljust(indent)))
     return "\n".join(lines)
 
 
-def _wrapped(text: str | None, width: int, indent: str = "", first: str = "") -> str:
+def wrapped(text: str | None, width: int, indent: str = "", first: str = "") -> str:
     """Each paragraph of `text` within `width`; nothing is broken inside a word, which may be a flag or a variable."""
     paragraphs = inspect.cleandoc(text or "").split("\n\n")
     return "\n\n".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
-from cnnviz_cli.core.errors import ExitCode
+from cnnviz_cli.core.errors import ExitCode, UsageError
+from cnnviz_cli.core.method import ALL, FAMILIES, find
 
 _OTHERS = [
     parameter(
@@ -50,13 +52,53 @@ _OTHERS = [
     parameter("debug", Debug, False),
 ]
 
+_METHOD = parameter(
+    "method",
+    Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="METHOD",
+            help="Methods of any family, each in the place of its family's default; all is every method there is. "
+            "Repeatable, or with commas.",
+            rich_help_panel="What to explain",
+            show_default=False,
+            autocompletion=complete.chosen_methods,
+        ),
+    ],
+    None,
+)
+"""Of the command that runs every family, where a family's own flag carries its name."""
+
 
 def build(command: str, summary: str) -> Any:
     """The command, ready for a group of Typer's."""
     alone = typer.Typer(add_completion=False)
     body = partial(_run, command)
-    alone.command(command, cls=Command, help=summary)(with_settings(command, body, _OTHERS))
+    others = _OTHERS if command in FAMILIES else [*_OTHERS, _METHOD]
+    alone.command(command, cls=Command, help=summary)(with_settings(command, body, others))
     return get_command(alone)
+
+
+def _family_of(name: str) -> str:
+    try:
+        return find(name).family
+    except UsageError as error:
+        error.where = "--method"
+        raise
+
+
+def _with_methods(flags: Mapping[Path_, Any], given: Sequence[str]) -> dict[Path_, Any]:
+    """The flags, with each method named in `given` among those of its family, and all of them among those of each.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    chosen: dict[Path_, Any] = {}
+    for name in (part.strip() for word in given for part in word.split(",")):
+        for family in FAMILIES if name == ALL else [_family_of(name)]:
+            chosen.setdefault((family, FAMILIES[family].selector), []).append(name)
+    return {**flags, **{path: [*(flags.get(path) or []), *names] for path, names in chosen.items()}}
 
 
 def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
@@ -65,12 +107,13 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
     from cnnviz_cli.cli.preflight import check
     from cnnviz_cli.cli.summary import counted, print_outcome, print_sketch
     from cnnviz_cli.config.load import load_with_origins
-    from cnnviz_cli.files.sources import find
+    from cnnviz_cli.files.sources import find as find_sources
 
+    flags = _with_methods(flags, given.get("method") or [])
     loaded = load_with_origins(command, flags, given["config"], os.environ)
     check(loaded)
     settings = loaded.settings
-    sources = find(given["images"], recursive=settings.recursive, exclude=settings.output)
+    sources = find_sources(given["images"], recursive=settings.recursive, exclude=settings.output)
     listener = reporter(quiet=given["quiet"])
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     listener.say(f"{counted(len(sources), 'image')}, {settings.model}{weights}: loading")

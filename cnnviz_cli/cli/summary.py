@@ -58,7 +58,8 @@ def print_sketch(sketch: Sketch, output: Path, *, as_json: bool) -> None:
     if len(sketch.inputs) > SHOWN:
         print(f"  … and {len(sketch.inputs) - SHOWN} more")
     cost = sketch.cost
-    print(f"plan for a batch: {counted(cost.forwards, 'forward')}, {counted(cost.backwards, 'backward')}")
+    variants = f", {counted(cost.variants, 'variant')} an image" if cost.variants else ""
+    print(f"plan for a batch: {counted(cost.forwards, 'forward')}, {counted(cost.backwards, 'backward')}{variants}")
     for line in sketch.plan_lines:
         print(f"  {visible(line)}")
     print(f"pictures of the first image, below {visible(str(output))}")

@@ -53,7 +53,7 @@ def applicable(
     """Build every method, and try those that were not named on one black picture.
 
     Raises:
-        UsageError: a named method does not apply, a setting does not fit, or nothing is left to run.
+        UsageError: a named method does not apply, or a setting does not fit.
     """
     built: list[tuple[Asked, tuple[Recipe, ...]]] = []
     refused: dict[str, UsageError] = {}
@@ -68,8 +68,6 @@ def applicable(
     doubtful = {one.method.name: recipes[0] for one, recipes in built if not one.by_name}
     refused |= _tried(doubtful, scope.frame, targets, net, device, precision)
     left = tuple((one.method, recipes) for one, recipes in built if one.method.name not in refused)
-    if not left:
-        raise next(iter(refused.values()))
     order = [one.method.name for one in asked]
     return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
 

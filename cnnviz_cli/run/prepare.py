@@ -65,7 +65,8 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
     Raises:
         ModelError: the model or its weights cannot be had.
         DeviceError: the device is not there.
-        UsageError: a layer or a class that the model does not have, or a method that was named and does not apply.
+        UsageError: a layer or a class that the model does not have, a method that was named and does not apply,
+            or no method at all does.
     """
     device = devices.pick(settings.device)
     devices.repeatable()
@@ -92,6 +93,8 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
         for method, options in settings.chosen(family)
     ]
     found = applicable(asked, scope, targets, net, device, settings.precision)
+    if not found.built:
+        raise next(iter(found.refused.values()))
     for name, error in found.refused.items():
         reporter.warn(f"{name} is left out: {error.what}")
     names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
