@@ -19,7 +19,7 @@ class Options(CamOptions):
     similar: int = option(
         3, "How many of the classes with the most similar scores to tell the target from.", at_least=1
     )
-    alpha: float = option(1.0, "How much of the similar classes' score to take off the target's; 0 is gradcam.")
+    strength: float = option(1.0, "How much of the similar classes' score to take off the target's; 0 is gradcam.")
 
 
 @method(
@@ -31,11 +31,11 @@ class Options(CamOptions):
 def finercam(options: Options, scope: Scope) -> Recipe:
     """Where in the image the class differs from those that look most like it.
 
-    Grad-CAM of y_t - alpha sum_d q_d y_d over the `similar` classes d with scores nearest to that of target t, with q
-    their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
+    Grad-CAM of y_t - strength sum_d q_d y_d over the `similar` classes d with scores nearest to that of target t, with
+    q their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
     and `similar` has no say.
     """
-    objective: Objective = FinerContrast(scope.rank, options.alpha, options.similar, scope.against)
+    objective: Objective = FinerContrast(scope.rank, options.strength, options.similar, scope.against)
     if scope.counter:
         objective = Negated(objective)
 
