@@ -28,9 +28,8 @@ def principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
     for image, guide in zip(maps, toward, strict=True):
         rows = _centred(image)
         loadings, share = _loadings(rows)
-        if loadings @ (rows @ _flat(guide)[0]) < 0:
-            loadings = -loadings
-        parts.append((loadings[:, None] * rows).view(image.shape))
+        signed = loadings * _sign(loadings @ rows, guide)
+        parts.append((signed[:, None] * rows).view(image.shape))
         shares.append(share)
     return _gathered(parts, maps), maps.new_tensor(shares)
 
@@ -56,9 +55,7 @@ def kernel_principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
         kernel = kernel - kernel.mean(1, keepdim=True)
         values, vector = _highest(kernel if rows.any() else rows.new_zeros(kernel.shape))
         component = values[-1].clamp(min=0).sqrt() * vector
-        if component @ _flat(guide)[0] < 0:
-            component = -component
-        parts.append(component.view(1, *image.shape[1:]))
+        parts.append((component * _sign(component, guide)).view(1, *image.shape[1:]))
         shares.append(_share(values[-1], values.abs().sum()))
     return _gathered(parts, maps), maps.new_tensor(shares)
 
@@ -103,6 +100,13 @@ def _highest(matrix: Tensor) -> tuple[Tensor, Tensor]:
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # documented, but not exported to checkers
         return torch.zeros_like(matrix[0]), torch.zeros_like(matrix[0])
     return values, vectors[:, -1]
+
+
+def _sign(component: Tensor, guide: Tensor) -> int:
+    """1, or -1 where a component (h w), which is centred, correlates negatively with `guide` (1, h, w)."""
+    toward = _flat(guide)[0]
+    # Scaled, so that very small products do not vanish; 0 / 0 is no reason to turn.
+    return -1 if (component / component.abs().amax()) @ (toward / toward.abs().amax()) < 0 else 1
 
 
 def _share(part: Tensor, whole: Tensor) -> float:
