@@ -118,10 +118,14 @@ class Relevance:
 
     Attributes:
         composite: the rule of each kind of layer, see engine.relevance.
+        low: the lowest possible input in each colour, which the box rule of the first layer needs.
+        high: the highest.
     """
 
     composite: Composite
     of: Objective = TargetLogit()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

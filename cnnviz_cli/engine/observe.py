@@ -13,7 +13,9 @@ from cnnviz_cli.core.evidence import (
     BiasGradients,
     Evidence,
     Input,
+    Multipliers,
     Need,
+    Relevance,
     Seeds,
     Targets,
     Walk,
@@ -21,6 +23,8 @@ from cnnviz_cli.core.evidence import (
 from cnnviz_cli.engine.biases import bias_gradients
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
 from cnnviz_cli.engine.plan import Apart, Plan
+from cnnviz_cli.engine.relevance import run_relevance
+from cnnviz_cli.engine.rescale import run_multipliers
 from cnnviz_cli.engine.setting import Setting, Tick, no_tick
 from cnnviz_cli.engine.stream import run_stream
 from cnnviz_cli.engine.walk import run_walk
@@ -104,4 +108,8 @@ def _apart(setting: Setting, need: Apart) -> Tensor:
         return run_walk(setting, need)
     if isinstance(need, BiasGradients):
         return bias_gradients(setting, need)
+    if isinstance(need, Relevance):
+        return run_relevance(setting, need)
+    if isinstance(need, Multipliers):
+        return run_multipliers(setting, need)
     raise NotImplementedError(type(need))  # pragma: no cover

@@ -110,7 +110,7 @@ class RectifierMode(TorchFunctionMode):
         # The call must not hold the tensor it is made for: in place that tensor is also the result, whose graph holds
         # the call, and no collector sees a cycle that passes through autograd.
         rest = args[1:]
-        in_place = _works_in_place(func, rest, named)
+        in_place = works_in_place(func, rest, named)
         kind = source.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         use = _Use(partial(_applied, func, rest, named), slope, in_place, autocast, self)
@@ -150,7 +150,7 @@ def _is_zero(bound: object) -> bool:
     return isinstance(bound, int | float) and bound == 0
 
 
-def _works_in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def works_in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether the call rewrites its input; torch.nn passes `inplace` by position as well as by name."""
     if func.__name__.endswith("_"):
         return True

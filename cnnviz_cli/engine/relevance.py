@@ -1,0 +1,203 @@
+"""Layer-wise relevance propagation, without editing the model.
+
+A mode replaces each torch function call of the forward by one whose backward hands relevance on instead of a gradient,
+so that module, function, method and in-place forms and modules used twice are all alike.
+
+- Convolutions and linear layers follow the composite. A batch normalisation right after one is folded into it; any
+  other is a linear layer of its own, under the epsilon rule.
+- Sums of signals and averages share in proportion; a constant that is added or multiplied takes nothing.
+- Activations hand on what they get; a maximum gives all to the winner.
+- Of a product, the signal takes all and the gate nothing.
+
+Below float32 the rules' quotients lose their meaning, so that the network runs in its own precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from cnnviz_cli.core.evidence import Composite, Relevance
+from cnnviz_cli.engine import operations as ops
+from cnnviz_cli.engine import relevance_rules as rules
+from cnnviz_cli.engine import relevance_steps as steps
+from cnnviz_cli.engine.operations import Call, Step
+from cnnviz_cli.engine.passes import Pass, answer, scores_of
+from cnnviz_cli.engine.relevance_rules import Linear, Rule
+from cnnviz_cli.engine.setting import Setting
+
+_GATES = frozenset(("sigmoid", "hardsigmoid", "tanh", "relu6", "hardtanh", "clamp"))
+"""Bounded activations: where one meets another signal in a product, it is the gate."""
+
+_WEIGHTED = ops.CONVOLUTIONS | ops.MATRIX_PRODUCTS | {"linear"}
+
+
+def run_relevance(setting: Setting, need: Relevance) -> Tensor:
+    """(B, 3, H, W) relevance of the input; it starts as each class score times the objective's slope by that score.
+
+    Raises:
+        UsageError: the network has an operation without a rule, or operations that cannot be seen.
+    """
+    ops.check_seen(setting.net)
+    leaf = setting.batch.clone().requires_grad_()
+    with torch.enable_grad():
+        source = leaf.clone()
+        with RelevanceMode(need, source):
+            scores = scores_of(setting.net(source))
+        ops.check_recorded(scores)
+        logits = scores.detach().requires_grad_()
+        value = need.of.value(Pass(logits, setting.targets, {}, {})).sum()
+        (slope,) = torch.autograd.grad(value, logits)
+    (found,) = torch.autograd.grad(scores, leaf, slope * logits.detach())
+    return answer(found)
+
+
+class RelevanceMode(TorchFunctionMode):
+    """Record a forward so that its backward propagates relevance.
+
+    Args:
+        need: whose composite holds.
+        source: (B, C, H, W) the network's input, which autograd has recorded as no leaf.
+    """
+
+    def __init__(self, need: Relevance, source: Tensor) -> None:
+        super().__init__()
+        self.composite: Composite = need.composite
+        # What is still the input itself, moved or scaled: the lowest and the highest that it can be.
+        self._raw: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()
+        self._gates: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        # Results of layers: the layer's input, its version, the layer, the result's version.
+        self._layers: MutableMapping[Tensor, tuple[Tensor, int, Linear, int]] = WeakTensorKeyDictionary()
+        low, high = (source.new_tensor(end or (0.0,)).view(-1, 1, 1) for end in (need.low, need.high))
+        self._raw[source] = (low.expand_as(source).clone(), high.expand_as(source).clone())
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        call = Call.of(func, args, kwargs)
+        if not call.signals or not torch.is_grad_enabled():
+            return ops.without_signals(call)
+        result = self._carried_out(call)
+        self._mark(call, [tensor for tensor in ops.tensors_in(result) if ops.is_signal(tensor)])
+        return result
+
+    def _mark(self, call: Call, results: list[Tensor]) -> None:
+        """Remember which results are still the input itself, and which are gates."""
+        follows = call.name not in _WEIGHTED and (len(call.signals) == 1 or call.name in ops.JOINS)
+        bounds: list[Any] = [None] * len(results)
+        if follows and all(signal in self._raw for signal in call.signals):
+            with torch.no_grad():
+                low = call.with_signals(lambda signal: self._raw[signal][0]).plain()
+                high = call.with_signals(lambda signal: self._raw[signal][1]).plain()
+            bounds = list(zip(ops.tensors_in(low), ops.tensors_in(high), strict=True))
+        gate = call.name in _GATES or (follows and all(signal in self._gates for signal in call.signals))
+        for tensor, pair in zip(results, bounds, strict=True):
+            # In place a result is a tensor that was known as something else.
+            self._raw.pop(tensor, None)
+            self._gates.pop(tensor, None)
+            if pair is not None:
+                self._raw[tensor] = pair
+            if gate:
+                self._gates[tensor] = True
+
+    def _carried_out(self, call: Call) -> Any:
+        if call.name in steps.STEPS:
+            return steps.STEPS[call.name](call)
+        if call.name in _LAYERS:
+            return _LAYERS[call.name](self, call)
+        result = None if call.name == "setitem" else call.plain()
+        if call.name == "setitem" or any(ops.is_signal(tensor) for tensor in ops.tensors_in(result)):
+            call.refuse("relevance")
+        return result
+
+    def _layer(self, call: Call) -> Tensor:
+        (source, weight, bias), op = call.taking("input", "weight", "bias")
+        if len(call.signals) > 1 or not ops.is_signal(source):
+            call.refuse("relevance")
+        linear = Linear(
+            op,
+            weight.detach(),
+            None if bias is None else bias.detach(),
+            convolves=call.name in ops.CONVOLUTIONS,
+            folds="transpose" not in call.name,
+        )
+        result = self._step(linear, source, lambda x: op(x, weight, bias))
+        self._layers[result] = (source, source._version, linear, result._version)
+        return result
+
+    def _product(self, call: Call) -> Tensor:
+        (one, other), op = call.taking("input", "other")
+        if not isinstance(one, Tensor) or not isinstance(other, Tensor) or len(call.signals) > 1:
+            call.refuse("relevance")
+        if ops.is_signal(one):
+            return self._step(Linear(lambda x, w, _b: op(x, w), other.detach(), None), one, lambda x: op(x, other))
+        return self._step(Linear(lambda x, w, _b: op(w, x), one.detach(), None), other, lambda x: op(one, x))
+
+    def _normalised(self, call: Call) -> Tensor:
+        mean, variance = call.get(1, "running_mean"), call.get(2, "running_var")
+        usable = call.func is functional.batch_norm and mean is not None and variance is not None
+        if not usable or call.get(5, "training", False) or len(call.signals) > 1:
+            call.refuse("relevance")
+        (source,), again = call.taking("input")
+        with torch.no_grad():
+            scale = (variance + call.get(7, "eps", 1e-5)).rsqrt()
+            weight, bias = call.get(3, "weight"), call.get(4, "bias")
+            scale = scale if weight is None else scale * weight
+            shift = -mean * scale if bias is None else bias - mean * scale
+        before = self._layers.get(source)
+        if before is not None:
+            origin, version, linear, unchanged = before
+            if linear.folds and (origin._version, source._version) == (version, unchanged):
+                with torch.no_grad():
+                    value = again(source)
+                return self._step(linear.scaled(scale, shift), origin, lambda _x: value)
+        shape = (1, -1, *[1] * (source.dim() - 2))
+
+        def op(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return x * w.view(shape) + (0 if b is None else b.view(shape))
+
+        return Step(again, partial(_share, rules.epsilon, Linear(op, scale, shift)), _itself)(source)
+
+    def _step(self, linear: Linear, source: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+        """A linear operation under the composite's rule for it."""
+        first = self._raw.get(source)
+        rule: Rule = rules.epsilon
+        if self.composite != "epsilon":
+            gamma = self.composite == "epsilon-gamma-box"
+            if first is not None:
+                rule = partial(rules.box, low=first[0], high=first[1]) if gamma else rules.flat
+            elif linear.convolves:
+                rule = rules.gamma if gamma else rules.plus
+        return Step(call, partial(_share, rule, linear), _itself)(source)
+
+    def _gated(self, call: Call) -> Tensor:
+        if len(call.signals) == 1:
+            return steps.handed_on(call)
+        return steps.gated(call, [signal in self._gates for signal in call.signals])
+
+
+def _itself(source: Tensor) -> tuple[Tensor, ...]:
+    return (source,)
+
+
+def _share(rule: Rule, linear: Linear, relevance: Tensor, source: Tensor) -> tuple[Tensor]:
+    return (rule(linear, source, relevance),)
+
+
+_LAYERS: Mapping[str, Callable[[RelevanceMode, Call], Tensor]] = {
+    **dict.fromkeys(ops.CONVOLUTIONS | {"linear"}, RelevanceMode._layer),
+    **dict.fromkeys(ops.MATRIX_PRODUCTS, RelevanceMode._product),
+    **dict.fromkeys(ops.PRODUCTS, RelevanceMode._gated),
+    "batch_norm": RelevanceMode._normalised,
+}

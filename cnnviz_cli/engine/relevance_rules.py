@@ -1,0 +1,131 @@
+"""The rules by which a linear operation shares relevance out among its inputs.
+
+A rule is a list of terms. Each term is the operation on one part of the input with one part of the weights; with z the
+sum of the terms, s = R / (z + epsilon sign(z)), and the input gets the sum over terms of part * (the operation's
+transpose on s). Where no bias takes part, what arrives is what is handed on, but for epsilon.
+
+Bach et al., 2015, https://doi.org/10.1371/journal.pone.0130140 (epsilon; z-plus is their alpha 1, beta 0);
+Montavon et al., 2017, https://arxiv.org/abs/1512.02479 (z-box); Lapuschkin et al., 2019,
+https://arxiv.org/abs/1902.10178 (flat); Montavon et al., 2019, https://doi.org/10.1007/978-3-030-28954-6_10 (gamma),
+for inputs of either sign Andeol et al., 2021, https://arxiv.org/abs/2106.13008.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6
+GAMMA = 0.25
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear operation.
+
+    Attributes:
+        op: (input, weight, bias or None) -> output.
+        weight: detached.
+        bias: detached; None if there is none.
+        convolves: whether its weights are shared between positions.
+        folds: whether the weight's first dimension counts outputs, so that a scale of them can be multiplied in.
+    """
+
+    op: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    weight: Tensor
+    bias: Tensor | None
+    convolves: bool = False
+    folds: bool = False
+
+    def scaled(self, scale: Tensor, shift: Tensor) -> Linear:
+        """The same followed by a scale and a shift of each output channel, as one linear operation."""
+        weight = self.weight * scale.view(-1, *[1] * (self.weight.dim() - 1))
+        bias = shift if self.bias is None else self.bias * scale + shift
+        return Linear(self.op, weight, bias, self.convolves)
+
+
+Rule = Callable[[Linear, Tensor, Tensor], Tensor]
+"""(operation, its input, relevance of its output) -> relevance of its input."""
+
+_Term = tuple[Tensor, Tensor, "Tensor | None"]
+
+
+def stabilised(values: Tensor) -> Tensor:
+    """Moved away from zero by epsilon, zero itself upwards."""
+    return values + torch.where(values < 0, -EPSILON, EPSILON).to(values)
+
+
+def epsilon(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
+    """In proportion to each input's part in the output."""
+    return _shared(linear, relevance, [(x, linear.weight, linear.bias)])
+
+
+def plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
+    """In proportion to what raised the output, leaving out what lowered it."""
+    return _shared(linear, relevance, _raising(linear, x))
+
+
+def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
+    """As epsilon, with what speaks for the output's own sign made larger by a share of GAMMA."""
+    w, b = linear.weight, linear.bias
+    with torch.no_grad():
+        positive = linear.op(x, w, b)
+    parts = []
+    for chosen, up in ((positive > 0, True), (positive < 0, False)):
+        same, other = (_upper, _lower) if up else (_lower, _upper)
+        bias = None if b is None else b + GAMMA * same(b)
+        terms: list[_Term] = [(_upper(x), w + GAMMA * same(w), bias), (_lower(x), w + GAMMA * other(w), None)]
+        parts.append(_shared(linear, relevance * chosen, terms))
+    return parts[0] + parts[1]
+
+
+def flat(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
+    """The same to every input that takes part."""
+    return _shared(linear, relevance, [(torch.ones_like(x), torch.ones_like(linear.weight), None)])
+
+
+def box(linear: Linear, x: Tensor, relevance: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """In proportion to how far each input could have lowered the output, between the lowest and highest possible.
+
+    Args:
+        low: of the shape of x, the lowest possible input.
+        high: the highest.
+    """
+    w, b = linear.weight, linear.bias
+    terms: list[_Term] = [
+        (x, w, b),
+        (low, -_upper(w), None if b is None else -_upper(b)),
+        (high, -_lower(w), None if b is None else -_lower(b)),
+    ]
+    return _shared(linear, relevance, terms)
+
+
+def proportional(op: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -> Tensor:
+    """The epsilon rule of a linear operation without weights."""
+    return epsilon(Linear(lambda value, _w, _b: op(value), x.new_empty(0), None), x, relevance)
+
+
+def _raising(linear: Linear, x: Tensor) -> list[_Term]:
+    w, b = linear.weight, linear.bias
+    return [(_upper(x), _upper(w), None if b is None else _upper(b)), (_lower(x), _lower(w), None)]
+
+
+def _upper(values: Tensor) -> Tensor:
+    return values.clamp(min=0)
+
+
+def _lower(values: Tensor) -> Tensor:
+    return values.clamp(max=0)
+
+
+def _shared(linear: Linear, relevance: Tensor, terms: list[_Term]) -> Tensor:
+    with torch.enable_grad():
+        parts = [part.detach().requires_grad_() for part, _, _ in terms]
+        outputs = [linear.op(part, w, b) for part, (_, w, b) in zip(parts, terms, strict=True)]
+        total = sum(outputs[1:], outputs[0])
+    slopes = torch.autograd.grad(total, parts, relevance / stabilised(total.detach()))
+    given = [part.detach() * slope for part, slope in zip(parts, slopes, strict=True)]
+    return sum(given[1:], given[0])
