@@ -1,0 +1,54 @@
+"""DeepLIFT with the rescale rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.core.evidence import Evidence, Input, Multipliers
+from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.methods._ends import Ends, scores_at
+from cnnviz_cli.methods.integrated_gradients import TOLERATED, completeness_error
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    baseline: BaselineChoice = option("black", BASELINE_HELP)
+    reduce: Reduce = option("auto", REDUCE_HELP)
+
+
+@method(
+    "deeplift",
+    family="saliency",
+    options=Options,
+    paper="Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017, "
+    "https://arxiv.org/abs/1704.02685",
+)
+def deeplift(options: Options, scope: Scope) -> Recipe:
+    """How much each pixel adds to the class score, compared with a picture that says nothing.
+
+    m (x - b), the multiplier m being difference out / difference in at each nonlinearity, see engine.rescale. The
+    shares add up to y(x) - y(b) exactly; the manifest's completeness_error says what rounding leaves.
+    """
+    baseline = Baseline.within(scope.frame, options.baseline)
+    multipliers = Multipliers(baseline, scope.target)
+    ends = scores_at(Ends(baseline), scope.target)
+
+    def explain(evidence: Evidence) -> list[Panel]:
+        picture = evidence[Input()]
+        values = evidence[multipliers] * (picture - baseline.batch(evidence))
+        error = completeness_error(values, evidence[ends][:, 1], evidence[ends][:, 0])
+        return [
+            reduced(
+                values,
+                options.reduce,
+                signed=True,
+                target=scope.rank,
+                statistics={"completeness_error": error},
+                doubts={"incomplete": error > TOLERATED},
+            )
+        ]
+
+    return Recipe((*baseline.needs, multipliers, ends), explain)
