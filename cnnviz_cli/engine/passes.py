@@ -49,7 +49,14 @@ def lowered(device: torch.device, precision: str) -> Any:
 
 
 def run_pass(
-    net: Callable[[Tensor], Any], modules: nn.Module, batch: Tensor, plan: Plan, choose: Choose, precision: str
+    net: Callable[[Tensor], Any],
+    modules: nn.Module,
+    batch: Tensor,
+    plan: Plan,
+    choose: Choose,
+    precision: str,
+    *,
+    spent: bool = False,
 ) -> Pass:
     """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
 
@@ -57,6 +64,7 @@ def run_pass(
         net: what to call; `modules` itself or a part of it.
         modules: where the plan's layers are found.
         batch: what `net` is called with, on its device.
+        spent: whether nobody needs `batch` afterwards, so that a first layer may work in place on it.
 
     Raises:
         UsageError: see `observe`.
@@ -71,7 +79,7 @@ def run_pass(
         stack.enter_context(_captured(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(lowered(source.device, precision))
-        logits = scores_of(net(leaf.clone()))
+        logits = scores_of(net(leaf if spent and not plan.from_input else leaf.clone()))
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")

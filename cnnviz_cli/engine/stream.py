@@ -19,8 +19,10 @@ from cnnviz_cli.engine.setting import Setting
 from cnnviz_cli.engine.tail import tail_of
 
 MOST_INPUTS = 32
-MOST_MAPS = 128
-"""Variants in a chunk at the most, of the input and of a layer: more is not faster, and takes memory."""
+"""Variants of the input in a chunk at the most: more is not faster, and takes memory."""
+
+MOST_BYTES = 2**24
+"""Of a chunk of a layer's variants at the most: what a cache does not hold is slower."""
 
 
 def run_stream(setting: Setting, stream: Stream) -> dict[Need, Tensor]:
@@ -86,6 +88,7 @@ class _Image:
                     self.plan,
                     lambda logits: self.setting.chosen(self.image, len(logits)),
                     self.setting.precision,
+                    spent=True,
                 )
                 return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}
         except MemoryShortError:
@@ -113,6 +116,8 @@ class _Image:
         if budget is None:
             budget = free_memory(device) // SHARE
         recorded = bool(self.plan.backwards)
+        one = self._made(0, 1)
+        most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         with lowered(device, self.setting.precision):
-            item = footprint(self.setting.net, self.net, self._made(0, 1), recorded=recorded)
-        return chunk_size(budget, item, MOST_INPUTS if self.stream.variants.at == INPUT else MOST_MAPS)
+            item = footprint(self.setting.net, self.net, one, recorded=recorded)
+        return chunk_size(budget, item, most)

@@ -132,11 +132,11 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     whole = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class).evidence
     real, sizes = stream.run_pass, []
 
-    def short(called: object, modules: object, chunk: Tensor, *rest: object) -> object:
+    def short(called: object, modules: object, chunk: Tensor, *rest: object, **named: object) -> object:
         sizes.append(len(chunk))
         if len(chunk) > 2:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] not enough memory: you tried to allocate 9 bytes")
-        return real(called, modules, chunk, *rest)
+        return real(called, modules, chunk, *rest, **named)
 
     monkeypatch.setattr(stream, "run_pass", short)
     halved = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class).evidence
@@ -145,7 +145,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     for need in NEEDS[:3]:
         torch.testing.assert_close(halved[need], whole[need], rtol=1e-12, atol=1e-14)
 
-    def never(*_: object) -> object:
+    def never(*_: object, **__: object) -> object:
         raise MemoryError
 
     monkeypatch.setattr(stream, "run_pass", never)
