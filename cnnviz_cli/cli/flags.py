@@ -91,7 +91,8 @@ def metavar(path: Path_, info: FieldInfo) -> str:
     choices = choices_of(info)
     if choices:
         return "|".join(choices)
-    plain = (*get_args(info.annotation), info.annotation)
+    parts = (*get_args(info.annotation), info.annotation)
+    plain = [part.__origin__ if hasattr(part, "__metadata__") else part for part in parts]  # a bound is no type
     return "N" if int in plain and str not in plain else "X" if float in plain else path[-1].upper()
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
-from cnnviz_cli.cli.shared import AsJson, Debug, default_text
+from cnnviz_cli.cli.method_listing import methods_
+from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import FAMILIES, Method, find, methods
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -92,53 +91,6 @@ def classes(
         print_json([{"index": index, "name": name} for index, name in found])
         return
     print("\n".join(aligned([[str(index), name] for index, name in found], right=frozenset((0,)))))
-
-
-def methods_(
-    name: Annotated[
-        str | None, typer.Argument(help="One method, in full.", autocompletion=complete.method_names)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """The methods of each family: what they show, their options and their papers."""
-    import cnnviz_cli.methods  # noqa: F401  (registers them)
-
-    chosen = list(methods()) if name is None else [find(name)]
-    ordered = [method for family in FAMILIES for method in chosen if method.family == family]
-    if as_json:
-        print_json([_described(method) for method in ordered])
-    elif name is None:
-        rows = [[method.family, method.name, method.summary] for method in ordered]
-        print("\n".join(aligned([["command", "method", "what one sees"], *rows])))
-    else:
-        _print_method(ordered[0])
-
-
-def _described(method: Method) -> dict[str, Any]:
-    return {
-        "name": method.name,
-        "family": method.family,
-        "default": FAMILIES[method.family].default == method.name,
-        "summary": method.summary,
-        "paper": method.paper,
-        "options": [
-            {"name": item.name, "default": item.default, "help": item.metadata["help"]}
-            for item in fields(method.options)
-        ],
-    }
-
-
-def _print_method(method: Method) -> None:
-    family = FAMILIES[method.family]
-    chosen = "the default" if family.default == method.name else f"--{family.selector} {method.name}"
-    print(f"{method.name}: {method.summary}")
-    print(f"command: cnnviz {family.name} ({chosen})")
-    print(f"paper: {method.paper}")
-    rows = [
-        [f"  --{item.name.replace('_', '-')}", default_text(item.default), item.metadata["help"]]
-        for item in fields(method.options)
-    ]
-    print("\n".join(["options, with their defaults:", *aligned(rows)] if rows else ["no options"]))
 
 
 def layers(

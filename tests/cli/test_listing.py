@@ -1,4 +1,4 @@
-"""models, classes, methods, layers, verify, config: what there is, for eyes and for programs."""
+"""models, classes, layers, verify, config: what there is, for eyes and for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.core.method import methods
 
 from .conftest import Command
 
@@ -31,19 +30,6 @@ def test_classes_by_part_and_as_json(cnnviz: Command) -> None:
     assert cnnviz("classes", "crane").out == "134  crane bird\n517  crane\n"
     assert json.loads(cnnviz("classes", "tiger cat", "--json").out) == [{"index": 282, "name": "tiger cat"}]
     assert len(cnnviz("classes").out.splitlines()) == 1000
-
-
-def test_methods_each_with_summary_paper_and_options(cnnviz: Command) -> None:
-    listed = cnnviz("methods").out
-    for method in methods():
-        assert method.name in listed
-        assert method.summary in listed
-        shown = cnnviz("methods", method.name).out
-        assert method.paper in shown
-    described = {entry["name"]: entry for entry in json.loads(cnnviz("methods", "--json").out)}
-    assert described["deconvnet"]["default"]
-    assert not described["class"]["default"]
-    assert [option["name"] for option in described["deconvnet"]["options"]][:3] == ["layer", "maps", "start"]
 
 
 def test_layers_without_their_weights(cnnviz: Command) -> None:

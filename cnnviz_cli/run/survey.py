@@ -1,0 +1,51 @@
+"""What each method costs on a network, or why it does not apply, without a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnviz_cli.core.method import Method
+from cnnviz_cli.core.records import Cost
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine import device as devices
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.load import load_model
+from cnnviz_cli.run.applicable import Asked, applicable
+from cnnviz_cli.run.prepare import scope_of
+
+
+@dataclass(frozen=True)
+class Price:
+    """One method on one network, with its default options, for one target.
+
+    Attributes:
+        cost: None where it does not apply.
+        lines: its passes in words.
+        refusal: why it does not apply; empty where it does.
+    """
+
+    cost: Cost | None
+    lines: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def survey(model: str, methods: Sequence[Method], reporter: Reporter) -> dict[str, Price]:
+    """The price of each method, by name.
+
+    Neither the cost nor whether a method applies depends on the weights, so random ones do.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    loaded = load_model(model, "random:0", offline=True, reporter=reporter)
+    device = devices.pick("cpu")
+    scope = scope_of(loaded.net, loaded.layers, loaded.preprocessing.frame)
+    asked = [Asked(method, method.options(), by_name=False) for method in methods]
+    found = applicable(asked, scope, Targets((0,)), devices.place(loaded.net, device), device, "fp32")
+    prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
+    for method, (recipe, *_) in found.built:
+        plan = Plan.of(recipe.needs)
+        prices[method.name] = Price(plan.cost(), tuple(plan.lines()))
+    return prices
