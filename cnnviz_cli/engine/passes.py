@@ -135,9 +135,17 @@ def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
     """The Hessian times `maps`, by differentiating the gradient once more."""
     if not gradient.requires_grad:  # the objective is linear from here on
         return torch.zeros_like(maps)
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(
-        gradient, maps, maps.detach(), retain_graph=keep_graph or None, allow_unused=True
-    )
+    try:
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            gradient, maps, maps.detach(), retain_graph=keep_graph or None, allow_unused=True
+        )
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        raise UsageError(
+            f"torch cannot differentiate this network twice: {error}",
+            fix="Use a method that needs no second derivative, see: cnnviz methods",
+        ) from error
     return torch.zeros_like(maps) if found[0] is None else found[0]
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, recipe
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Curvature, Gradient, Need
 from cnnviz_cli.core.method import Recipe, Scope, method
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ONCE_ONLY = ("Hardsigmoid",)
+"""Kinds of module that torch differentiates once and no more."""
 
 
 @method(
@@ -25,6 +29,13 @@ def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
     explained is the logit, as for every method here; the paper prefers logit plus log-probability. Where everything
     after the layer is piecewise linear, H is 0 and this equals gradcam.
     """
+    first = min(scope.layers[layer].order for layer in scope.layers.resolve(options.layer))
+    once = next((info for info in scope.layers if info.kind in ONCE_ONLY and info.order > first), None)
+    if once:
+        raise UsageError(
+            f"shapleycam takes a second derivative, and torch has none for the {once.kind} at '{once.name}'",
+            fix="Use gradcam, which it equals but for that second derivative, or a later layer",
+        )
 
     def weigh(maps: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
         return (gradient - curvature / 2).mean((2, 3), keepdim=True) * maps

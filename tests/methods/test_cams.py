@@ -641,6 +641,30 @@ def test_kpca_cam_refuses_layers_of_too_many_positions(monkeypatch: pytest.Monke
     assert "eigencam" in str(caught.value.fix)
 
 
+class Hard(Curved):
+    """A gate without a second derivative, as a module or as a function."""
+
+    def __init__(self, by_module: bool = True) -> None:
+        super().__init__()
+        self.gate = nn.Hardsigmoid()
+        self.by_module = by_module
+
+    def tail(self, maps: Tensor) -> Tensor:
+        return super().tail(self.gate(maps) if self.by_module else functional.hardsigmoid(maps) * maps)
+
+
+def test_shapleycam_refuses_what_torch_cannot_differentiate_twice() -> None:
+    net = tiny.build(Hard)
+    with pytest.raises(UsageError, match="Hardsigmoid at 'gate'") as caught:
+        recipe_of("shapleycam", net, layer=("conv2",))
+    assert "gradcam" in str(caught.value.fix)
+    assert recipe_of("shapleycam", net, layer=("conv3",)).needs
+    net.by_module = False
+    with pytest.raises(UsageError, match="twice"):
+        seen("shapleycam", net, tiny.pictures(1), [0], layer=("conv2",))
+    assert seen("gradcam", net, tiny.pictures(1), [0], layer=("conv2",))
+
+
 def test_which_of_them_follow_the_target() -> None:
     net = tiny.build(tiny.Plain)
     for name in ALL:
