@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.baselines import Baseline, blurred, spread
@@ -77,18 +78,12 @@ class Line:
     def count(self) -> int:
         return self.steps + 2
 
-    def _rule(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        import numpy as np
-
-        nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        return np.append((nodes + 1) / 2, (0, 1)), np.append(weights / 2, (0, 0))
-
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         picture, origin = evidence[Input()][image], self.baseline.of(evidence, image)
-        return origin + _column(picture, self._rule()[0][start:stop]) * (picture - origin)
+        return origin + _column(picture, _rule(self.steps)[0][start:stop]) * (picture - origin)
 
     def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        return _column(evidence[Input()][image], self._rule()[1][start:stop])
+        return _column(evidence[Input()][image], _rule(self.steps)[1][start:stop])
 
     def label(self) -> str:
         return f"{self.steps} inputs on the line from {self.baseline.label()}, and its ends"
@@ -185,6 +180,15 @@ class Blurring:
 
     def label(self) -> str:
         return f"{self.steps} blurs of the image"
+
+
+@lru_cache(maxsize=8)  # an eigenvalue problem of that many rows, asked for twice a chunk
+def _rule(steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Nodes in [0, 1] and weights of the Gauss-Legendre rule, then the two ends with weight 0."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return np.append((nodes + 1) / 2, (0, 1)), np.append(weights / 2, (0, 0))
 
 
 def _column(like: Tensor, numbers: NDArray[Any]) -> Tensor:
