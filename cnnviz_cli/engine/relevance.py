@@ -70,7 +70,7 @@ class RelevanceMode(TorchFunctionMode):
     def __init__(self, need: Relevance, source: Tensor) -> None:
         super().__init__()
         self.composite: Composite = need.composite
-        # What is still the input itself, moved or scaled: the lowest and the highest that it can be.
+        # What is still the input itself, moved or scaled: what it is at the lowest and at the highest input.
         self._raw: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()
         self._gates: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         # Results of layers: the layer's input, its version, the layer, the result's version.
@@ -94,6 +94,8 @@ class RelevanceMode(TorchFunctionMode):
 
     def _mark(self, call: Call, results: list[Tensor]) -> None:
         """Remember which results are still the input itself, and which are gates."""
+        if not results:
+            return
         follows = call.name not in _WEIGHTED and (len(call.signals) == 1 or call.name in ops.JOINS)
         bounds: list[Any] = [None] * len(results)
         if follows and all(signal in self._raw for signal in call.signals):
@@ -176,7 +178,7 @@ class RelevanceMode(TorchFunctionMode):
         if self.composite != "epsilon":
             gamma = self.composite == "epsilon-gamma-box"
             if first is not None:
-                rule = partial(rules.box, low=first[0], high=first[1]) if gamma else rules.flat
+                rule = partial(rules.box, ends=first) if gamma else rules.flat
             elif linear.convolves:
                 rule = rules.gamma if gamma else rules.plus
         return Step(call, partial(_share, rule, linear), _itself)(source)

@@ -72,14 +72,16 @@ def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """As epsilon, with what speaks for the output's own sign made larger by a share of GAMMA."""
     w, b = linear.weight, linear.bias
     with torch.no_grad():
-        positive = linear.op(x, w, b)
-    parts = []
-    for chosen, up in ((positive > 0, True), (positive < 0, False)):
-        same, other = (_upper, _lower) if up else (_lower, _upper)
+        output = linear.op(x, w, b)
+    given = torch.zeros_like(x)
+    for chosen, same, other in ((output > 0, _upper, _lower), (output < 0, _lower, _upper)):
+        arriving = relevance * chosen
+        if not arriving.any():  # as below a rectifier, where nothing arrives at what it cut off
+            continue
         bias = None if b is None else b + GAMMA * same(b)
         terms: list[_Term] = [(_upper(x), w + GAMMA * same(w), bias), (_lower(x), w + GAMMA * other(w), None)]
-        parts.append(_shared(linear, relevance * chosen, terms))
-    return parts[0] + parts[1]
+        given = given + _shared(linear, arriving, terms)
+    return given
 
 
 def flat(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
@@ -87,13 +89,13 @@ def flat(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     return _shared(linear, relevance, [(torch.ones_like(x), torch.ones_like(linear.weight), None)])
 
 
-def box(linear: Linear, x: Tensor, relevance: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
     """In proportion to how far each input could have lowered the output, between the lowest and highest possible.
 
     Args:
-        low: of the shape of x, the lowest possible input.
-        high: the highest.
+        ends: of the shape of x, the lowest and the highest possible input; each may be either.
     """
+    low, high = torch.minimum(*ends), torch.maximum(*ends)
     w, b = linear.weight, linear.bias
     terms: list[_Term] = [
         (x, w, b),
@@ -122,6 +124,8 @@ def _lower(values: Tensor) -> Tensor:
 
 
 def _shared(linear: Linear, relevance: Tensor, terms: list[_Term]) -> Tensor:
+    # A term of zeros adds nothing: after a rectifier, that of the negative inputs.
+    terms = [term for term in terms if term[2] is not None or term[0].any()] or terms[:1]
     with torch.enable_grad():
         parts = [part.detach().requires_grad_() for part, _, _ in terms]
         outputs = [linear.op(part, w, b) for part, (_, w, b) in zip(parts, terms, strict=True)]
