@@ -75,5 +75,6 @@ def _stage(row: tuple[int, int, int, int, int, int]) -> nn.Sequential:
 
 def pad_same(x: Tensor, kernel: int) -> Tensor:
     """TensorFlow's SAME padding before a convolution of stride 2; what is odd goes right and below."""
-    down, across = (kernel - 2 + size % 2 for size in x.shape[-2:])
+    # One axis at a time: torch.fx, which cuts networks in two, cannot follow a loop over a shape.
+    down, across = kernel - 2 + x.shape[-2] % 2, kernel - 2 + x.shape[-1] % 2
     return pad(x, [across // 2, across - across // 2, down // 2, down - down // 2])
