@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,11 @@ from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.tail import tail_of, why_whole
+from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.render import state_of
+from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
@@ -442,6 +446,15 @@ def test_an_ablation_runs_the_tail_alone() -> None:
     assert ran == [2, 1, 1]  # the batch, then each image on its own way to the layer, and never for a channel
 
 
+def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = EfficientNetLite0(5).eval().requires_grad_(False)
+    picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tail_of(net, "head", picture, net(picture), "fp32")
+    assert why_whole(net, "head") is None
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_layers_are_smoothed_and_fused(name: str, run: Runner) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
@@ -458,6 +471,33 @@ def test_layers_are_smoothed_and_fused(name: str, run: Runner) -> None:
     assert all("explained_share" in panel.statistics for panel in smooth)
     assert not torch.allclose(smooth[0].values, several[0].values)
     assert len(recipe_of(name, net, smooth="aug").views) == 6
+
+
+def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
+    net.fc.bias[1] -= net(batch)[0, 1]  # the score is 0 in the view that changes nothing, and in no other
+    names = ("guided-gradcam", "ablationcam")
+    recipes = [recipe_of(name, net, smooth="aug") for name in names]
+    prepared: Any = SimpleNamespace(
+        settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
+        net=net,
+        targets=always(1),
+        plan=Plan.of([]),
+        views={view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views},
+        tasks=[SimpleNamespace(recipe=recipe) for recipe in recipes],
+    )
+    reporter: Any = SimpleNamespace(tick=lambda *_: None)
+    _seen, [(_, [picture]), (_, [ablated])] = explain(prepared, batch, ["00"], reporter)
+    total = torch.zeros_like(batch)
+    for flipped in (False, True):
+        for gain in (0.9, 1.0, 1.1):
+            recipe = recipe_of("guided-gradcam", net)
+            view = (batch.flip(3) if flipped else batch) * gain
+            (one,) = recipe.explain(observe(net, view, Plan.of(recipe.needs), always(1)).evidence)
+            total += one.values.flip(3) if flipped else one.values
+    torch.testing.assert_close(picture.values, total / 6, **SLOW)
+    assert ablated.doubts["unstable"].tolist() == [True]
+    assert ablated.statistics["y"].abs() > 1e-6
 
 
 # --- helpers -----------------------------------------------------------------------------------------------
