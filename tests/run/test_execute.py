@@ -24,6 +24,7 @@ from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.run import Outcome
 
 execution = importlib.import_module("cnnviz_cli.run.execute")
+explanation = importlib.import_module("cnnviz_cli.run.explain")
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
@@ -47,6 +48,8 @@ class Heard:
     def done(self, record: ImageRecord) -> None:
         self.records.append(record)
         self._on_done(len(self.records))
+
+    def tick(self, done: int, total: int) -> None: ...
 
     def transfer(self, name: str, received: int, total: int | None) -> None: ...
 
@@ -81,7 +84,7 @@ def altered(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[nn.Module], 
 
 def memory_for(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A device that holds so many images; the list tells the batches that were tried."""
-    genuine, tried = execution.observe, []
+    genuine, tried = explanation.observe, []
 
     def observe(net: nn.Module, batch: torch.Tensor, *rest: Any, **named: Any) -> Any:
         tried.append(len(batch))
@@ -89,7 +92,7 @@ def memory_for(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return genuine(net, batch, *rest, **named)
 
-    monkeypatch.setattr(execution, "observe", observe)
+    monkeypatch.setattr(explanation, "observe", observe)
     return tried
 
 
@@ -123,7 +126,7 @@ def test_the_processors_memory_errors_are_known_too(
     def observe(*_arguments: Any, **_named: Any) -> Any:
         raise kind(text)
 
-    monkeypatch.setattr(execution, "observe", observe)
+    monkeypatch.setattr(explanation, "observe", observe)
     with pytest.raises(MemoryShortError):
         run(tmp_path / "out", Heard(), batch_size="1")
 
@@ -132,7 +135,7 @@ def test_another_runtime_error_is_a_bug_and_passes(tmp_path: Path, monkeypatch: 
     def observe(*_arguments: Any, **_named: Any) -> Any:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(execution, "observe", observe)
+    monkeypatch.setattr(explanation, "observe", observe)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         run(tmp_path / "out", Heard())
 
@@ -154,13 +157,13 @@ def test_an_interrupted_run_keeps_what_it_finished(signal: type[BaseException], 
 
 
 def test_precision_and_threads_reach_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine, seen, threads = execution.observe, [], []
+    genuine, seen, threads = explanation.observe, [], []
 
     def observe(*arguments: Any, **named: Any) -> Any:
         seen.append(named["precision"])
         return genuine(*arguments, **named)
 
-    monkeypatch.setattr(execution, "observe", observe)
+    monkeypatch.setattr(explanation, "observe", observe)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     run(tmp_path / "out", Heard(), precision="bf16", threads="1")
     assert (seen, threads) == (["bf16"], [1])
