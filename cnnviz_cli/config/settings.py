@@ -14,7 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
+from cnnviz_cli.config.scale import a_range
 from cnnviz_cli.core.method import ALL, FAMILIES, Family, Method, find, methods
+from cnnviz_cli.core.scales import PATTERN
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
@@ -97,6 +99,9 @@ class Settings(BaseModel):
     )
     alpha: Annotated[float, Flag("Drawing", "0..1")] = Field(
         0.75, ge=0, le=1, description="Strongest opacity of a heat map over the photograph."
+    )
+    scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
+        "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
     )
     save_arrays: Annotated[bool, Flag("Output")] = Field(
         False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."

@@ -29,7 +29,7 @@ class Output(Record):
     """One picture that was written."""
 
     family: str = Field(description="features, saliency, deconv, gradcam, or overview.")
-    method: str | None = Field(description="The method's name; null for the overview.")
+    method: str | None = Field(description="The method's name; null for a sheet that shows several pictures.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
     target: Prediction | None = Field(description="The class that was explained, if one was.")
     path: str = Field(description="Relative to the manifest, with forward slashes.")
@@ -37,6 +37,10 @@ class Output(Record):
     width: int
     height: int
     range: tuple[float, float] | None = Field(description="Lowest and highest value of the raw map.")
+    scale: tuple[float, float] | None = Field(
+        default=None,
+        description="The raw values drawn in the first and in the last colour; null where no colour is a number.",
+    )
     state: State
     statistics: dict[str, float] = Field(default_factory=dict)
 

@@ -12,29 +12,39 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES, Caption, Look
 
 if TYPE_CHECKING:
+    from cnnviz_cli.render.compare import comparison
+    from cnnviz_cli.render.compare_layout import pages
     from cnnviz_cli.render.overview_sheet import overview
     from cnnviz_cli.render.pictures import draw
     from cnnviz_cli.render.png import encode_png
-    from cnnviz_cli.render.scaling import range_of, state_of
+    from cnnviz_cli.render.scaling import ends_of, range_of, state_of, takes
 
 __all__ = [
     "PALETTES",
     "SIGNED_PALETTES",
     "Caption",
     "Look",
+    "comparison",
     "draw",
     "encode_png",
+    "ends_of",
     "overview",
+    "pages",
     "range_of",
     "state_of",
+    "takes",
 ]
 
 _HOMES = {
+    "comparison": "compare",
     "draw": "pictures",
     "encode_png": "png",
+    "ends_of": "scaling",
     "overview": "overview_sheet",
+    "pages": "compare_layout",
     "range_of": "scaling",
     "state_of": "scaling",
+    "takes": "scaling",
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnnviz_cli.core.scales import Scale
+
 PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo", "jet")
 """For evidence that starts at zero. The first four are perceptually uniform."""
 
@@ -28,13 +30,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What to write beside a picture. Plain text as it came; the renderer makes it safe to draw.
+    """What goes with a panel. Plain text as it came; the renderer makes it safe to draw.
 
     Attributes:
         title: what made the picture.
         target: the class explained, and `probability` what the network gave it, 0 to 1.
         source: the photograph's name.
         note: one sentence, for instance about a map that cannot be read.
+        scale: the range to draw the panel in, where it is not its own.
     """
 
     title: str
@@ -44,3 +47,4 @@ class Caption:
     model: str = ""
     source: str = ""
     note: str = ""
+    scale: Scale | None = None

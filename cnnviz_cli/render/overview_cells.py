@@ -65,11 +65,11 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     title = elide(named.target or named.title, SECTION, width - length(chance, SECTION)) + chance
     facts = flow([named.title if named.target else "", named.layer], TYPE, width)[:1] or [""]
     head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
-    bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL)
+    bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL, named.scale)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
         lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
     below = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
-    return stack([head, pictured(panel, stage, look), *below], GAP // 3)
+    return stack([head, pictured(panel, stage, look, named.scale), *below], GAP // 3)

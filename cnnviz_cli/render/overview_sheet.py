@@ -15,6 +15,7 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
 from cnnviz_cli.render.overview_layers import filter_sheet, mosaic_rows, projection_rows
 from cnnviz_cli.render.photograph import Stage, fitted, marked
+from cnnviz_cli.render.scaling import takes
 from cnnviz_cli.render.typeset import QUIET, RULE, Line, elide, flow, noted, set_lines
 
 WIDTH = 1600
@@ -64,8 +65,8 @@ def overview(
             rows.append(projection_rows(panel, seen, named, WIDTH))
     rows += mosaic_rows([(panel, named) for panel, named in panels if isinstance(panel, Mosaic)], look, WIDTH)
     rows += [filter_sheet(panel, named, look) for panel, named in panels if isinstance(panel, Filters)]
-    rows.append(_footer(view))
-    return framed(stack([rows[0], *map(_ruled, rows[1:])], GAP), MARGIN)
+    rows.append(_footer(view, panels))
+    return framed(stack([rows[0], *(ruled(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
 
 
 def grouped(entries: Maps) -> list[Maps]:
@@ -112,10 +113,10 @@ def _stage(photo: Image.Image, view: View, columns: int) -> Stage:
     return fitted(photo, view, _column(columns), TALLEST, TYPE)
 
 
-def _ruled(block: Image.Image) -> Image.Image:
+def ruled(block: Image.Image, width: int) -> Image.Image:
     """A hairline above a row."""
-    sheet = blank(WIDTH, block.height + GAP // 2)
-    ImageDraw.Draw(sheet).line((0, 0, WIDTH, 0), fill=RULE)
+    sheet = blank(width, block.height + GAP // 2)
+    ImageDraw.Draw(sheet).line((0, 0, width, 0), fill=RULE)
     sheet.paste(block, (0, GAP // 2))
     return sheet
 
@@ -133,9 +134,12 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Im
     return set_lines(lines, WIDTH)
 
 
-def _footer(view: View) -> Image.Image:
+def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Image.Image:
+    given = {named.scale.whose for panel, named in panels if named.scale and takes(panel)}
     words = [
-        "colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile",
+        f"colour bars: raw values, {' and '.join(sorted(given))} scale; “or more” and “or less” mark values beyond it"
+        if given
+        else "colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile",
         "bars of two rows: the colour as over a light and as over a dark ground",
     ]
     if not view.whole:

@@ -117,21 +117,25 @@ def drained() -> NDArray[np.float64]:
     return shares
 
 
-def overlaid(stage: Stage, values: NDArray[Any], top: float, look: Look) -> Image.Image:
-    """Evidence (h, w) over the photograph; `top` is the value drawn strongest.
+def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], look: Look) -> Image.Image:
+    """Evidence over the photograph.
 
     Under the evidence the photograph loses its own colours, so that every hue is the palette's, and some light.
+
+    Args:
+        shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped.
+        raw: (h, w) the values, for what of them is not finite.
     """
     sheet = marked(stage)
     seen = stage.photo.crop(stage.seen)
-    shares = place(finite(values) / np.float32(top), stage.view.box, stage.photo.size)
-    level = Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8))
+    placed = place(finite(shares), stage.view.box, stage.photo.size)
+    level = Image.fromarray(np.rint(placed.clip(0, 1) * 255).astype(np.uint8))
     grey = seen.convert("L").point([round(SUNK * value) for value in range(256)]).convert("RGB")
     under = Image.composite(grey, seen, level.point([round(255 * share) for share in drained()]))
     weight = level.point([round(255 * share) for share in opacity(look.alpha)])
     mixed = Image.composite(coloured(level, table(look.palette)), under, weight)
     sheet.paste(mixed, stage.seen[:2])
-    return blots(sheet, stage, values)
+    return blots(sheet, stage, raw)
 
 
 def alone(stage: Stage, shares: Sequence[NDArray[Any]], colours: Bytes | None, raw: NDArray[Any]) -> Image.Image:

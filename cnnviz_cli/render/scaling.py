@@ -20,6 +20,7 @@ from cnnviz_cli.core.panels import (
     SignedPicture,
     State,
 )
+from cnnviz_cli.core.scales import Scale
 
 Floats = NDArray[np.float32]
 
@@ -77,6 +78,64 @@ def top_of(values: NDArray[Any]) -> tuple[float, bool]:
     if 0 < robust < highest:
         return robust, True
     return highest or 1.0, False
+
+
+def peak_of(values: NDArray[Any]) -> float:
+    """The highest finite value, or 1 where none is above zero: what a coarse map is divided by."""
+    return max(float(finite(values).max(initial=0)), 0.0) or 1.0
+
+
+def takes(panel: Panel) -> bool:
+    """Whether a picture of this kind can be drawn on a scale that is not its own."""
+    return isinstance(panel, Heatmap | PixelMap | SignedMap)
+
+
+def ends_of(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
+    """The raw values at the two ends of a picked panel's colours.
+
+    None where no colour stands for a number: for sheets of several maps, and for a map that is zero or not finite
+    everywhere.
+
+    Args:
+        scale: the range to draw in, for kinds that take one; by default the panel's own.
+    """
+    if not isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture):
+        return None
+    raw = np.asarray(panel.values)
+    if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
+        return None
+    if not np.isfinite(raw).any():
+        return None
+    if scale and takes(panel):
+        return scale.low, scale.high
+    if not finite(raw).any():
+        return None
+    top = peak_of(raw) if isinstance(panel, Heatmap) else top_of(raw)[0]
+    return (0.0, top) if isinstance(panel, Heatmap | PixelMap) else (-top, top)
+
+
+def shares_of(panel: Heatmap | PixelMap | SignedMap | SignedPicture, scale: Scale | None = None) -> Floats:
+    """A picked panel's values as places in its colours, 0 to 1; what is not finite counts as zero.
+
+    Values around zero have it at 0.5, whatever the range. Only under a given scale the ends are clipped here.
+    """
+    raw = finite(np.asarray(panel.values))
+    centred = isinstance(panel, SignedMap | SignedPicture)
+    if scale is None or not takes(panel):
+        top = peak_of(raw) if isinstance(panel, Heatmap) else top_of(raw)[0]
+        own: Floats = raw / np.float32(top)
+        return 0.5 + 0.5 * own if centred else own
+    exact = raw.astype(np.float64).clip(scale.low, scale.high)  # a range of any size, where float32 would overflow
+    limit = max(abs(scale.low), abs(scale.high))
+    places = 0.5 + 0.5 * (exact / limit) if centred else (exact - scale.low) / (scale.high - scale.low)
+    return places.astype(np.float32)
+
+
+def beyond(panel: Panel, scale: Scale) -> tuple[int, int]:
+    """How many finite values of a picked map lie below a scale, and how many above."""
+    values = np.asarray(panel.values) if isinstance(panel, Heatmap | PixelMap | SignedMap) else np.zeros(0)
+    known = values[np.isfinite(values)]
+    return int((known < scale.low).sum()), int((known > scale.high).sum())
 
 
 def stretched(values: NDArray[Any]) -> Floats:

@@ -29,6 +29,7 @@ from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.present import Explained, Presenter, Seen
+from cnnviz_cli.run.scales import Scales
 
 SHOWN = 20
 """How many records an outcome keeps for the closing summary; a run may have millions."""
@@ -122,7 +123,7 @@ def _records(
     prepared: Prepared, sources: Sequence[Source], sink: Sink, reporter: Reporter, clock: Clock
 ) -> Iterator[ImageRecord]:
     """One record for each source, in order, its files in place."""
-    presenter = Presenter(prepared, sink, reporter)
+    presenter = Presenter(prepared, sink, reporter, Scales(prepared.settings.scale))
     folders = Folders()
     size = prepared.settings.batch_size
     for start in range(0, len(sources), size):

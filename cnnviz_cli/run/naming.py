@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
 
 from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
@@ -40,3 +41,16 @@ class Naming:
         if panel.target is not None and self._several_targets:
             parts.append(target)
         return parts
+
+
+def sheet_names(family: str, taken: Collection[str]) -> Iterator[str]:
+    """The names of a family's comparison sheets: ``<family>.compare.png``, ``<family>.compare-2.png`` and so on.
+
+    Args:
+        taken: the file names of the image's pictures, which are passed over: a layer may be called ``compare``.
+    """
+    barred = {name.casefold() for name in taken}
+    for number in count(1):
+        name = file_name(family, "compare" if number == 1 else f"compare-{number}", "png")
+        if name.casefold() not in barred:
+            yield name

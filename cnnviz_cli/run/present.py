@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.panels import ADVICE, Panel
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.render import Caption, Look, draw, encode_png, overview, range_of, state_of
-from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming
+from cnnviz_cli.render import Caption, Look, comparison, draw, encode_png, ends_of, overview, range_of, state_of
+from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import Prepared, Task
+from cnnviz_cli.run.scales import Scales
 
 PREDICTIONS = 5
 
@@ -64,13 +67,14 @@ class Explained:
 class Presenter:
     """Draws and writes what a run found for its images."""
 
-    def __init__(self, prepared: Prepared, sink: Sink, reporter: Reporter) -> None:
+    def __init__(self, prepared: Prepared, sink: Sink, reporter: Reporter, scales: Scales) -> None:
         settings = prepared.settings
         self._prepared = prepared
         self._sink = sink
         self._reporter = reporter
         self._look = Look(settings.palette, settings.signed_palette, settings.alpha)
         self._naming = Naming(prepared)
+        self._scales = scales
 
     def present(self, seen: Seen, explained: Explained) -> ImageRecord:
         """Draw, write and describe one image; a class that an earlier rank names already is left out."""
@@ -79,7 +83,7 @@ class Presenter:
         classes = [self._prediction(index, probabilities) for index in targets]
         predictions = [self._prediction(index, probabilities) for index in top]
         outputs: list[Output] = []
-        shown: list[tuple[Panel, Caption]] = []
+        shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for task, panels in explained.results:
             for panel in panels:
@@ -88,16 +92,12 @@ class Presenter:
                 target = classes[panel.target] if panel.target is not None else None
                 stem = self._naming.stem(task.method, panel, panels, f"{target.index}-{target.label}" if target else "")
                 caption = self._caption(task.method, panel, target, seen)
-                shown.append((panel, caption))
+                shown.setdefault(task.method.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
-                outputs.append(
-                    self._picture(task.method, panel, target, f"{seen.folder}/{file_name(*stem, 'png')}", picture)
-                )
+                path = f"{seen.folder}/{file_name(*stem, 'png')}"
+                outputs.append(self._picture(task.method, panel, target, path, picture, caption.scale))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
-        if self._naming.with_overview:
-            caption = Caption(title="overview", model=self._model(), source=seen.source.name)
-            sheet = overview(seen.photo.image, seen.view, seen.crop, predictions, shown, caption, self._look)
-            outputs.insert(0, self._overview(f"{seen.folder}/{OVERVIEW}", sheet))
+        sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = seen.photo.image.size
         return ImageRecord(
             source=seen.source.name,
@@ -107,12 +107,38 @@ class Presenter:
             status="ok",
             error=None,
             predictions=predictions,
-            outputs=outputs,
+            outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._prepared.settings.save_arrays else None,
         )
 
+    def _sheets(
+        self,
+        seen: Seen,
+        predictions: Sequence[Prediction],
+        shown: Mapping[str, Sequence[tuple[Panel, Caption]]],
+        taken: Collection[str],
+    ) -> Iterator[Output]:
+        """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
+        photo, view = seen.photo.image, seen.view
+        if self._naming.with_overview:
+            caption = Caption(title="overview", model=self._model(), source=seen.source.name)
+            every = [entry for entries in shown.values() for entry in entries]
+            sheet = overview(photo, view, seen.crop, predictions, every, caption, self._look)
+            yield self._sheet("overview", f"{seen.folder}/{OVERVIEW}", sheet)
+        for family, entries in shown.items():
+            caption = Caption(title=f"{family} compared", model=self._model(), source=seen.source.name)
+            sheets = comparison(photo, view, entries, caption, self._look)
+            for name, sheet in zip(sheet_names(family, taken), sheets, strict=False):
+                yield self._sheet(family, f"{seen.folder}/{name}", sheet)
+
     def _picture(
-        self, method: Method, panel: Panel, target: Prediction | None, path: str, picture: Image.Image
+        self,
+        method: Method,
+        panel: Panel,
+        target: Prediction | None,
+        path: str,
+        picture: Image.Image,
+        scale: Scale | None,
     ) -> Output:
         state = state_of(panel)
         if state != "ok":
@@ -127,13 +153,14 @@ class Presenter:
             width=picture.width,
             height=picture.height,
             range=range_of(panel),
+            scale=ends_of(panel, scale),
             state=state,
             statistics={name: float(value) for name, value in panel.statistics.items()},
         )
 
-    def _overview(self, path: str, sheet: Image.Image) -> Output:
+    def _sheet(self, family: str, path: str, sheet: Image.Image) -> Output:
         return Output(
-            family="overview",
+            family=family,
             method=None,
             layer=None,
             target=None,
@@ -160,6 +187,7 @@ class Presenter:
             model=self._model(),
             source=seen.source.name,
             note=ADVICE[state_of(panel)],
+            scale=self._scales.of(method, panel),
         )
 
     def _model(self) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Need, Scores, Seeds, Targets
+from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.names import Folders, file_name
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming
+from cnnviz_cli.render import Caption, pages
+from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import Prepared, prepare
 
 
@@ -47,12 +50,17 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     folder = Folders().folder_for(sources[0].name)
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
     evidence = Evidence({need: _zeros(need, prepared) for task in prepared.tasks for need in task.recipe.needs})
+    shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [OVERVIEW] if naming.with_overview else []
     for task in prepared.tasks:
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
         for panel in panels:
             target = "" if panel.target is None else prepared.target_names[panel.target]
             names.append(file_name(*naming.stem(task.method, panel, panels, target), "png"))
+            caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
+            shown.setdefault(task.method.family, []).append((panel, caption))
+    sheets = {family: len(pages(entries)) for family, entries in shown.items()}
+    names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names), number)]
     if settings.save_arrays:
         names.append(ARRAYS)
     return Sketch(

@@ -1,0 +1,78 @@
+"""The legend under a comparison sheet: one for each kind of map on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.render.blocks import beside, colour_bar, key, stack
+from cnnviz_cli.render.compare_layout import Entry
+from cnnviz_cli.render.figures import colours_of, outside
+from cnnviz_cli.render.look import Look
+from cnnviz_cli.render.numerals import ticks
+from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE
+from cnnviz_cli.render.photograph import chequer
+from cnnviz_cli.render.scaling import beyond, state_of, takes
+from cnnviz_cli.render.typeset import INK, QUIET, Line, prose, set_lines
+
+WIDEST = 340
+
+_NAMES: dict[type[Panel], tuple[str, tuple[str, ...], str]] = {
+    Heatmap: ("evidence over the photograph", ("low", "high"), "each map from 0 to its own highest value"),
+    PixelMap: ("evidence at each pixel", ("low", "high"), "each map from 0 to the 99.5th percentile of its values"),
+    SignedMap: ("for and against", ("against", "0", "for"), "each map to the 99.5th percentile of its magnitudes"),
+    SignedPicture: (
+        "red, green and blue, each around zero",
+        ("negative", "0", "positive"),
+        "each picture to the 99.5th percentile of its magnitudes",
+    ),
+}
+"""By kind of map: its name, the words at its bar, and what each of its maps is scaled by."""
+
+
+def shared_scale(entries: Sequence[Entry], kind: type[Panel]) -> Scale | None:
+    """The given range that all maps of a kind share, if they do."""
+    scales = {named.scale for panel, named in entries if isinstance(panel, kind) and takes(panel)}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Image.Image:
+    """For each kind of map what its colours mean; next to each other while there is room."""
+    kinds = [kind for kind in _NAMES if any(isinstance(panel, kind) for panel, _ in entries)]
+    across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
+    cell = min(WIDEST, (width - (across - 1) * GAP) // across)
+    cells = [_one([entry for entry in entries if isinstance(entry[0], kind)], kind, look, cell) for kind in kinds]
+    rows = [beside(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
+    if any(state_of(panel) == "nonfinite" for panel, _ in entries):
+        rows.append(key("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+    return stack(rows, GAP // 2)
+
+
+def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) -> Image.Image:
+    title, words, own = _NAMES[kind]
+    scale = shared_scale(entries, kind)
+    labels, remarks = list(words), [own]
+    given = [(panel, named.scale) for panel, named in entries if named.scale and takes(panel)]
+    if given:
+        counts = [beyond(panel, one) for panel, one in given]
+        below, above = sum(low for low, _ in counts), sum(high for _, high in counts)
+        whose = " and ".join(sorted({one.whose for _, one in given}))
+        remarks = [
+            f"raw values, {whose} scale for each method and layer" if scale is None else f"raw values, {whose} scale"
+        ]
+        remarks.append(outside(below + above))
+        if scale:
+            numbers = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
+            labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
+    if kind is SignedMap and scale:
+        remarks.append("below 0 against, above 0 for")
+    if kind is Heatmap:
+        remarks.append("upper row: as over light, lower row: as over dark")
+    remarks += sorted({panel.remark for panel, _ in entries if isinstance(panel, SignedPicture) and panel.remark})
+    bar = colour_bar(colours_of(entries[0][0], look, scale), labels, width, SMALL)
+    head = set_lines([Line(text, TYPE, INK) for text in prose(title, TYPE, width)], width)
+    foot = set_lines([Line(text, SMALL, QUIET) for text in prose("; ".join(remarks), SMALL, width)], width)
+    return stack([head, bar, foot], SMALL // 3)
