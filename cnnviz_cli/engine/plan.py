@@ -198,10 +198,11 @@ def sources_of(need: Need) -> tuple[Need, ...]:
 
 
 def _stream_line(stream: Stream) -> str:
-    part = "" if stream.variants.at == INPUT else f" of what comes after {stream.variants.at}"
-    line = f"{stream.variants.count} forwards{part} an image: {stream.variants.label()}"
+    count, at = stream.variants.count, stream.variants.at
+    part = "" if at == INPUT else f" of what comes after {at}"
+    line = f"for each image {count} forward{'' if count == 1 else 's'}{part}: {stream.variants.label()}"
     if stream.sums:
-        line += "; " + "; ".join(f"with a backward of {backward.of.label()}" for backward in stream.passes.backwards)
+        line += f"; each with a backward of {' and of '.join(one.of.label() for one in stream.passes.backwards)}"
     return line
 
 

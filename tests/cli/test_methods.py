@@ -234,7 +234,7 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
     described = {m["name"]: m for m in json.loads(cnnviz("methods", "-m", "squeezenet1_1", "--json").out)["methods"]}
     assert (described["x+y"]["applies"], described["x+y"]["reason"]) == (True, None)
     assert described["x+y"]["cost"] == {"forwards": 1, "backwards": 1, "variants": 7}
-    assert described["x+y"]["plan"][2] == "7 forwards an image: seven altered inputs"
+    assert described["x+y"]["plan"][2] == "for each image 7 forwards: seven altered inputs"
     assert (described["picky"]["applies"], described["picky"]["cost"]) == (False, None)
     assert described["picky"]["reason"] == "this network is not to its liking"
     in_full = cnnviz("methods", "x+y", "--model", "squeezenet1_1").out

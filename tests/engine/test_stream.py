@@ -123,7 +123,7 @@ def test_equal_variants_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts == {"forwards": 3, "backwards": 1}
     assert plan.cost().variants == 5
     assert [line for line in plan.lines() if "noise" in line] == [
-        "5 forwards an image: noise; with a backward of the score of target 1"
+        "for each image 5 forwards: noise; each with a backward of the score of target 1"
     ]
 
 
