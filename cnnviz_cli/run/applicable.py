@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Gradient, GradientOver, Need, Scores, Walk
+from cnnviz_cli.core.evidence import Gradient, GradientOver, Input, Need, Scores, Seeds, Walk
+from cnnviz_cli.core.evidence import Targets as TargetsNeed
 from cnnviz_cli.core.method import Frame, Method, Recipe, Scope
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.observe import observe
@@ -91,9 +92,7 @@ def _chosen_by_hand(error: UsageError, one: Asked) -> bool:
 def _tried(
     recipes: Mapping[str, Recipe], frame: Frame, targets: Targets, net: nn.Module, device: torch.device, precision: str
 ) -> dict[str, UsageError]:
-    """What the engine refuses: all in one go, and one by one only if that fails."""
-    if not recipes:
-        return {}
+    """What the engine refuses: everything asked for in one go, and one by one only if that fails."""
     picture = torch.zeros(1, len(frame.black), *frame.size, device=device).contiguous(memory_format=torch.channels_last)
 
     def refusal(needs: Iterable[Need]) -> UsageError | None:
@@ -104,23 +103,29 @@ def _tried(
             return error
         return None
 
-    if refusal(_samples(need for recipe in recipes.values() for need in recipe.needs)) is None:
+    samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
+    distinct = {kind: need for found in samples.values() for kind, need in found.items()}
+    if not distinct or refusal(distinct.values()) is None:
         return {}
-    found = {name: refusal(_samples(recipe.needs)) for name, recipe in recipes.items()}
-    return {name: error for name, error in found.items() if error is not None}
+    refused = {kind: refusal([need]) for kind, need in distinct.items()}
+    errors = {name: next(filter(None, (refused[kind] for kind in kinds)), None) for name, kinds in samples.items()}
+    return {name: error for name, error in errors.items() if error is not None}
 
 
-def _samples(needs: Iterable[Need]) -> Iterator[Need]:
+_NEVER_REFUSED = Input | Seeds | TargetsNeed | Scores | Walk
+
+Kind = tuple[Any, ...]
+
+
+def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
     """One need of each kind, rule and place; of a stream one gradient, since no variant meets what another does not."""
-    seen: set[tuple[Any, ...]] = set()
+    found: dict[Kind, Need] = {}
     for need in needs:
-        if isinstance(need, Scores | Walk):
+        if isinstance(need, _NEVER_REFUSED):
             continue
         one: Need = Gradient(need.at, need.of, need.through) if isinstance(need, GradientOver) else need
         objective = getattr(one, "of", None)
         layers = objective.layers() if objective is not None else ()
         told = [getattr(one, name, None) for name in ("at", "layer", "through", "composite")]
-        kind = (type(one), type(objective), layers, *told)
-        if kind not in seen:
-            seen.add(kind)
-            yield one
+        found.setdefault((type(one), type(objective), layers, *told), one)
+    return found
