@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -25,16 +23,20 @@ from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.runreport import RunReport, write_run_report
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.spool import Spool
+from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.present import Explained, Presenter, Seen
 from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.waiting import Waiting
 
 SHOWN = 20
 """How many records an outcome keeps for the closing summary; a run may have millions."""
 
 Status = Literal["ok", "partial", "interrupted"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,6 @@ class Outcome:
     first: list[ImageRecord]
     seconds: float
     terminated: bool
-
-
-class Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that passes inside to `stage`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def execute(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> Outcome:
@@ -123,39 +109,83 @@ def _records(
     prepared: Prepared, sources: Sequence[Source], sink: Sink, reporter: Reporter, clock: Clock
 ) -> Iterator[ImageRecord]:
     """One record for each source, in order, its files in place."""
-    presenter = Presenter(prepared, sink, reporter, Scales(prepared.settings.scale))
+    scales = Scales(prepared.settings.scale)
+    presenter = Presenter(prepared, sink, reporter, scales)
     folders = Folders()
+    places = [(source, folders.folder_for(source.name)) for source in sources]
+
+    def drawn(seen: Seen, explained: Explained) -> ImageRecord:
+        with clock.timed("draw and write"):
+            return presenter.present(seen, explained)
+
+    if not scales.by_run:
+        yield from _answered(prepared, places, drawn, reporter, clock)
+        return
+
+    def measured(seen: Seen, explained: Explained) -> Waiting:
+        for task, panels in explained.results:
+            for panel in panels:
+                scales.widen(task.method, panel)
+        return Waiting.of(seen.photo.sha256, explained)
+
+    reporter.say("every map is computed before the first is drawn, for a scale that all share")
+    with Spool(sink) as spool:
+        for answer in _answered(prepared, places, measured, reporter, clock):
+            spool.put(answer)
+        for (source, folder), answer in zip(places, spool, strict=True):
+            yield answer if isinstance(answer, ImageRecord) else _late(prepared, source, folder, answer, drawn)
+
+
+def _late(
+    prepared: Prepared, source: Source, folder: str, waiting: Waiting, drawn: Callable[[Seen, Explained], ImageRecord]
+) -> ImageRecord:
+    """The record of a picture whose maps have been waiting; its file is read again."""
+    seen = _seen(prepared, source, folder, lambda _note: None)
+    if isinstance(seen, ImageRecord):
+        return seen
+    if seen.photo.sha256 != waiting.sha256:
+        return _failed(source, "the file was changed while the run went on", photo=seen)
+    return drawn(seen, waiting.back(prepared))
+
+
+def _answered(
+    prepared: Prepared,
+    places: Sequence[tuple[Source, str]],
+    finish: Callable[[Seen, Explained], _T],
+    reporter: Reporter,
+    clock: Clock,
+) -> Iterator[_T | ImageRecord]:
+    """For each source, in order, what `finish` makes of it, or the record of its failure."""
     size = prepared.settings.batch_size
-    for start in range(0, len(sources), size):
+    for start in range(0, len(places), size):
         # Batches are cut from the list of sources, not of pictures that could be read: a broken file must not move
         # the others into another batch, where the last bits of their sums may differ.
-        chunk = [(source, folders.folder_for(source.name)) for source in sources[start : start + size]]
         # A generator of its own, so that one batch's photographs are gone before the next batch is decoded.
-        yield from _explained(prepared, presenter, chunk, reporter, clock)
+        yield from _explained(prepared, places[start : start + size], finish, reporter, clock)
 
 
-def _seen(prepared: Prepared, source: Source, folder: str, reporter: Reporter) -> Seen | ImageRecord:
+def _seen(prepared: Prepared, source: Source, folder: str, say: Callable[[str], None]) -> Seen | ImageRecord:
     """The picture as the network gets it, or the record of why it does not."""
     try:
         photo = read_photo(source.path)
     except ImageError as error:
         return _failed(source, error.what, sha256=error.sha256)
     for note in photo.notes:
-        reporter.say(f"{visible(source.name)}: {note}")
+        say(f"{visible(source.name)}: {note}")
     pixels, view, crop = prepared.model.preprocessing.prepare(photo.image)
     return Seen(source, folder, photo, pixels, view, crop)
 
 
 def _explained(
     prepared: Prepared,
-    presenter: Presenter,
     chunk: Sequence[tuple[Source, str]],
+    finish: Callable[[Seen, Explained], _T],
     reporter: Reporter,
     clock: Clock,
-) -> Iterator[ImageRecord]:
-    """The records of one batch of sources, each with its folder."""
+) -> Iterator[_T | ImageRecord]:
+    """`_answered` for one batch of sources."""
     with clock.timed("decode"):
-        entries = [_seen(prepared, source, folder, reporter) for source, folder in chunk]
+        entries = [_seen(prepared, source, folder, reporter.say) for source, folder in chunk]
     found = _computed(prepared, [entry for entry in entries if isinstance(entry, Seen)], reporter, clock)
     for entry in entries:
         if isinstance(entry, ImageRecord):
@@ -166,9 +196,7 @@ def _explained(
             why = f"the network's scores are not finite in {prepared.settings.precision}; check the weights"
             yield _failed(entry.source, why, photo=entry)
             continue
-        with clock.timed("draw and write"):
-            record = presenter.present(entry, explained)
-        yield record
+        yield finish(entry, explained)
 
 
 def _computed(prepared: Prepared, seen: Sequence[Seen], reporter: Reporter, clock: Clock) -> Iterator[Explained]:
