@@ -31,6 +31,10 @@ SHOWN: dict[str, tuple[str, str]] = {
     ),
     "gradcam-camera.png": ("gradcam camera.png", "camera.png/gradcam.png"),
     "saliency.png": ("saliency chelsea.png", "chelsea.png/saliency.png"),
+    "saliency-compare.png": (
+        "saliency chelsea_coffee.png --method all --masks 500 --draws 300 --target espresso",
+        "chelsea_coffee.png/saliency.compare.png",
+    ),
     "deconv.png": ("deconv camera.png", "camera.png/deconv.png"),
     "deconv-class.png": ("deconv chelsea.png --variant class", "chelsea.png/deconv.png"),
     "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.stages.0.png"),

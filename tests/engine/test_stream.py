@@ -41,7 +41,7 @@ class Noisy:
         drawn = [normal(seed, number, tuple(pixels.shape)).to(pixels) for number in range(start, stop)]
         return pixels + torch.stack(drawn)
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:  # noqa: ARG002  (the protocol's)
         return torch.arange(start + 1, stop + 1).view(-1, 1, 1, 1)
 
     def label(self) -> str:
