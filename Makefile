@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types unit test-slow bench generated clean
+.PHONY: help demo install test check lint types unit test-slow bench parity generated clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-slow: $(VENV)/.dev  ## The tests that take minutes
 bench: $(VENV)/.bench  ## Speed and memory as ratios, with grad-cam and captum beside
 	$(BIN)/python -m benchmarks
 
+parity: $(VENV)/.parity  ## Compare every method with its peers, into docs/parity.md
+	$(BIN)/python tools/parity.py
+
 generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the README's pictures
 	$(BIN)/python tools/generate.py
 
@@ -60,4 +63,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.parity: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[parity]'
 	@touch $@

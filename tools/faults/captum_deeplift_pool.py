@@ -1,0 +1,24 @@
+"""captum: DeepLift does not add up where a max-pool follows a ReLU, or its windows overlap.
+
+Shares have to add up to the difference of scores. The hooks of a ReLU and of the pool right after it sit on one tensor,
+and the ReLU's runs before the pool's has put its own multiplier there; between them a convolution keeps the two apart.
+And `max_unpool2d` assigns where several windows share their maximum, so that all signals but one are lost; autograd's
+backward of max_pool2d adds them up.
+"""
+
+import torch
+from captum.attr import DeepLift
+from torch import nn
+
+conv, relu, pool = nn.Conv2d(3, 3, 3), nn.ReLU, nn.MaxPool2d
+nets = {
+    "ReLU, convolution, pool": (conv, relu(), nn.Conv2d(3, 3, 1), pool(2)),
+    "ReLU, pool": (conv, relu(), pool(2)),
+    "ReLU, convolution, overlapping pool": (conv, relu(), nn.Conv2d(3, 3, 1), pool(3, 1)),
+}
+for name, layers in nets.items():
+    torch.manual_seed(0)
+    net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(1)).double()
+    x, baseline = torch.randn(2, 1, 3, 10, 10, dtype=torch.float64)
+    missed = DeepLift(net).attribute(x, baseline, 0).sum() - (net(x) - net(baseline))[0, 0]
+    print(f"{name}: shares miss {abs(missed / (net(x) - net(baseline))[0, 0]):.0%} of the difference of scores")

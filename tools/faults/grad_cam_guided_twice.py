@@ -1,0 +1,15 @@
+"""grad-cam: Guided backpropagation of the same tensor twice is twice as large.
+
+`GuidedBackpropReLUModel.__call__` runs `.backward()` and reads `input_img.grad`, which adds up. `torch.autograd.grad`
+mends it. It also reads image 0 of a batch alone, and leaves the ReLUs replaced if the forward raises.
+"""
+
+import torch
+from pytorch_grad_cam import GuidedBackpropReLUModel
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+guided, x = GuidedBackpropReLUModel(net, device="cpu"), torch.randn(1, 3, 8, 8)
+one, two = (abs(guided(x, 0)).sum() for _ in range(2))
+print(f"second / first = {two / one:.3f}")

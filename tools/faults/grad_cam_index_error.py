@@ -1,0 +1,12 @@
+"""grad-cam: A `with` block around a CAM swallows every IndexError of the user's own.
+
+`BaseCAM.__exit__` returns True for an IndexError.
+"""
+
+from pytorch_grad_cam import GradCAM
+from torch import nn
+
+net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(108, 2))
+with GradCAM(net, [net[0]]):
+    raise IndexError("of the user")
+print("and on we go")

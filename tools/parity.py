@@ -1,0 +1,191 @@
+"""Write docs/parity.md: ``make parity``. With names of methods: measure these alone, and print.
+
+A row without a reason has to lie within the tolerance, and a row with one outside of it: whatever else is found ends
+the program before it writes a line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from warnings import simplefilter
+
+import torch
+from parity_measure import ATOL, BUNDLED, RTOL, Difference, Row, measure
+from parity_rows_cams import CAMS
+from parity_rows_pixels import PIXELS
+from parity_wrong import Fault, faults
+
+from cnnviz_cli.core.method import methods
+
+PAGE = Path(__file__).parent.parent / "docs" / "parity.md"
+ROWS = (*CAMS, *PIXELS)
+WORKERS = 2
+FAMILIES = ("gradcam", "saliency", "deconv")
+PEERS = ("captum", "grad-cam", "saliency", "torchcam", "zennit")
+
+NO_PEER = {
+    "deconvnet": "none projects a feature map back, as the paper does: captum's Deconvolution and zennit's DeconvNet "
+    "start from a class score, as our `class` does",
+    "randomcam": "a null baseline of random weights; grad-cam's RandomCAM draws from NumPy's global state",
+    "rise": "none of the five libraries has it; tests/methods re-derives it from its masks",
+}
+"""Methods that stand beside no other library, and why."""
+
+HEAD = """\
+# Parity
+
+Every method beside every library that has it, on the five pictures of `sample_images` as the network sees them, for
+the class with the highest score. Made by `make parity`; a test holds that no method is missing and that the cheap rows
+come out again. {versions}; on the CPU, a thread for each row.
+
+- **maximum**: max |ours - theirs| / max |theirs|, the worst of all pictures and layers.
+- **ranks**: 1 - Spearman's rank correlation over positions, likewise.
+- **verdict**: *equal* is |ours - theirs| <= {rtol:g} |theirs| + {atol:g} max |theirs| at every position of every map,
+  in float32. *Equal in float64*: outside of that in float32, but within it when both sides calculate in double
+  precision, so that rounding made the difference; the numbers are of float32, then of float64. Everything else
+  *differs*, and the reason stands beside it. The tool that writes this page fails on a difference without a reason,
+  and on a reason without a difference.
+
+Maps of the CAM family are compared at the layer's resolution, rectified, before any stretching to [0, 1]; the others
+at the input's. The network is the bundled `{bundled}` with its trained weights; any other is named, and has
+random weights (`random:0`), densenet121 and googlenet on the first picture alone. The libraries are called as their
+documentation has it, with the same settings as ours, and what had to be changed for that is said.
+"""
+
+FAULTS = """\
+## Where a library does something else than it says
+
+Each script runs by itself, with no line of cnnviz in it (`tools/faults`); below it is what it prints. We would be glad
+to be told that one is out of date.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row and what was measured: in float32, and in float64 where that was outside of the tolerance."""
+
+    row: Row
+    single: Difference
+    double: Difference | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Equal, equal in float64, or differs and why.
+
+        Raises:
+            ValueError: a difference without a reason, or a reason without a difference.
+        """
+        equal = self.single.within or (self.double is not None and self.double.within)
+        if equal == bool(self.row.because):
+            found = "lies within the tolerance" if equal else f"differs: {self.single}, {self.double}"
+            reason = self.row.because or "none"
+            raise ValueError(f"{self.row.method} beside {self.row.peer} {found}; the reason given is: {reason}")
+        if self.row.because:
+            return f"differs: {self.row.because}"
+        return "equal" if self.single.within else "equal in float64"
+
+
+def evaluate(row: Row) -> Result:
+    """Measure one row; in float64 too if float32 is outside of the tolerance and nothing explains it."""
+    single = measure(row)
+    return Result(row, single, None if single.within or row.because else measure(row, torch.float64))
+
+
+def page(results: Iterable[Result], seen: Iterable[tuple[Fault, str]]) -> str:
+    """The whole document.
+
+    Args:
+        seen: each fault and what its script printed.
+    """
+    by_method: dict[str, list[Result]] = {}
+    for result in results:
+        by_method.setdefault(result.row.method, []).append(result)
+    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in (*PEERS, "torch", "torchvision", "numpy"))
+    head = HEAD.format(versions=versions, rtol=RTOL, atol=ATOL, bundled=BUNDLED)
+    return "\n".join([head, *_tables(by_method), FAULTS, *(_fault(fault, output) for fault, output in seen)])
+
+
+def _tables(by_method: dict[str, list[Result]]) -> Iterator[str]:
+    for family in FAMILIES:
+        yield f"## {family}\n"
+        lines = ["| method | beside | read at | maximum | ranks | verdict |", "|---|---|---|---|---|---|"]
+        for method in sorted(each.name for each in methods(family)):
+            lines += [_line(result) for result in by_method.get(method, [])] or [_alone(method)]
+        yield "\n".join(lines) + "\n"
+
+
+def beside(row: Row) -> str:
+    """The second cell but for what was measured."""
+    return f"{row.peer} `{row.call}`" + (f": {row.note}" if row.note else "")
+
+
+def place(row: Row) -> str:
+    """The third cell: where the maps were read."""
+    where = ", ".join(f"`{layer}`" for layer in row.layers if layer) or "input"
+    return where if row.net == BUNDLED else f"{where} of `{row.net}`"
+
+
+def _line(result: Result) -> str:
+    row, single, double = result.row, result.single, result.double
+    sign = f"; its sign is left to chance, in {single.opposite} of {single.maps} maps not ours" if row.signless else ""
+    both = [single, double] if double else [single]
+    maximum = "; ".join(number(each.maximum) for each in both)
+    ranks = "; ".join(number(each.rank) for each in both)
+    return f"| {row.method} | {beside(row)}{sign} | {place(row)} | {maximum} | {ranks} | {result.verdict} |"
+
+
+def _alone(method: str) -> str:
+    if method not in NO_PEER:
+        raise ValueError(f"{method} has neither a row nor a reason for having none")
+    return f"| {method} | no peer: {NO_PEER[method]} | | | | |"
+
+
+def number(value: float) -> str:
+    """Two digits; of what is nothing but rounding only that it is."""
+    if value < 1e-6:
+        return "0" if value == 0 else "< 1e-06"
+    return f"{value:.2g}"
+
+
+def _fault(fault: Fault, output: str) -> str:
+    return f"### {fault.peer}: {fault.title}\n\n{fault.cause}\n\n```python\n{fault.code}```\n\n```text\n{output}\n```\n"
+
+
+def main(names: list[str]) -> None:
+    """Measure all and write the page, or some and print."""
+    asked = [index for index, row in enumerate(ROWS) if not names or row.method in names]
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), _settle) as pool:
+        jobs = {pool.submit(_measured, index): index for index in asked}
+        found: dict[int, Result] = {}
+        for job in as_completed(jobs):
+            single, double, seconds = job.result()
+            found[jobs[job]] = Result(ROWS[jobs[job]], single, double)
+            print(f"{seconds:6.1f} s {_line(found[jobs[job]])}", file=sys.stderr, flush=True)
+        if not names:
+            printed = list(pool.map(Fault.output, faults()))
+            PAGE.write_text(
+                page((found[index] for index in asked), zip(faults(), printed, strict=True)), encoding="utf-8"
+            )
+
+
+def _settle() -> None:
+    torch.set_num_threads(1)  # sums then come in one order, and the page out again
+    simplefilter("ignore")  # captum says at each call that it sets hooks
+
+
+def _measured(index: int) -> tuple[Difference, Difference | None, float]:
+    """A row's numbers and how long they took; rows have functions in them and do not travel between processes."""
+    start = time.perf_counter()
+    result = evaluate(ROWS[index])
+    return result.single, result.double, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
