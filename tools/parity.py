@@ -55,8 +55,8 @@ come out again. {versions}; on the CPU, a thread for each row.
 
 Maps of the CAM family are compared at the layer's resolution, rectified, before any stretching to [0, 1]; the others
 at the input's. The network is the bundled `{bundled}` with its trained weights; any other is named, and has
-random weights (`random:0`), densenet121 and googlenet on the first picture alone. The libraries are called as their
-documentation has it, with the same settings as ours, and what had to be changed for that is said.
+random weights (`random:0`). Where fewer than the five pictures were read, that is said. The libraries are called as
+their documentation has it, with the same settings as ours, and what had to be changed for that is said.
 """
 
 FAULTS = """\
@@ -129,7 +129,9 @@ def beside(row: Row) -> str:
 def place(row: Row) -> str:
     """The third cell: where the maps were read."""
     where = ", ".join(f"`{layer}`" for layer in row.layers if layer) or "input"
-    return where if row.net == BUNDLED else f"{where} of `{row.net}`"
+    if row.net != BUNDLED:
+        where += f" of `{row.net}`"
+    return where if row.pictures == 5 else f"{where}, {row.pictures} picture{'s' if row.pictures > 1 else ''}"
 
 
 def _line(result: Result) -> str:

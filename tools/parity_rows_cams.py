@@ -26,14 +26,18 @@ RECTIFIED = ("stem",)
 
 NO_NOISE = {"noisy_inputs": 1, "input_noise": 0.0}
 
+FEW = 2
+"""How many pictures, where each takes a forward a channel in both."""
+
 CAMS = (
-    Row("ablationcam", "grad-cam", "AblationCAM", by_grad_cam("AblationCAM"), layers=RECTIFIED),
+    Row("ablationcam", "grad-cam", "AblationCAM", by_grad_cam("AblationCAM"), layers=RECTIFIED, pictures=1),
     Row(
         "ablationcam",
         "grad-cam",
         "AblationCAM",
         by_grad_cam("AblationCAM"),
         layers=INNER,
+        pictures=FEW,
         because="where a layer's minimum is not 0, it removes a channel by setting it to that minimum less 1e7 times "
         "its number in the batch; we set 0, as the paper does",
     ),
@@ -96,10 +100,11 @@ CAMS = (
         "iscam",
         "torchcam",
         "ISCAM",
-        by_torchcam(ISCAM, num_samples=3),
-        options={"mask_steps": 3},
+        by_torchcam(ISCAM, num_samples=2),
+        options={"mask_steps": 2},
         layers=INNER,
-        note="3 steps, its masks stretched after they are enlarged",
+        pictures=FEW,
+        note="2 steps, its masks stretched after they are enlarged",
         because="it multiplies the masked image by the running sum of i / N, we by i / N",
     ),
     Row(
@@ -109,6 +114,7 @@ CAMS = (
         by_torchcam(ISCAM, num_samples=1),
         options={"mask_steps": 1},
         layers=INNER,
+        pictures=FEW,
         note="1 step, its masks stretched after they are enlarged",
     ),
     Row("kpca-cam", "grad-cam", "KPCA_CAM", by_grad_cam("KPCA_CAM", rectified=False), layers=INNER, signless=True),
@@ -120,15 +126,25 @@ CAMS = (
         "ScoreCAM",
         by_grad_cam("ScoreCAM"),
         layers=INNER,
+        pictures=FEW,
         because="it enlarges masks with their corners aligned and draws the map without",
     ),
-    Row("scorecam", "grad-cam", "ScoreCAM", grad_cam_score_cam, layers=INNER, note="its corners not aligned"),
+    Row(
+        "scorecam",
+        "grad-cam",
+        "ScoreCAM",
+        grad_cam_score_cam,
+        layers=INNER,
+        pictures=FEW,
+        note="its corners not aligned",
+    ),
     Row(
         "scorecam",
         "torchcam",
         "ScoreCAM",
         by_torchcam(tc.ScoreCAM),
         layers=INNER,
+        pictures=FEW,
         because="it stretches a mask to [0, 1] before it is enlarged, the paper and we after",
     ),
     Row(
@@ -137,6 +153,7 @@ CAMS = (
         "ScoreCAM",
         by_torchcam(ScoreCAM),
         layers=INNER,
+        pictures=FEW,
         note="its masks stretched after they are enlarged",
     ),
     Row("shapleycam", "grad-cam", "ShapleyCAM", by_grad_cam("ShapleyCAM"), layers=BOTH),
@@ -166,6 +183,7 @@ CAMS = (
         by_torchcam(SSCAM, num_samples=1, std=1e-12),
         options={"noisy_masks": 1, "mask_noise": 0.0},
         layers=INNER,
+        pictures=FEW,
         note="one mask without noise, its masks stretched after they are enlarged",
     ),
     Row("xgradcam", "grad-cam", "XGradCAM", by_grad_cam("XGradCAM"), layers=BOTH),
