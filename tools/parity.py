@@ -161,20 +161,31 @@ def _fault(fault: Fault, output: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Measure all and write the page, or some and print."""
+    """Measure all and write the page, or some and print.
+
+    Raises:
+        SystemExit: a row has no verdict; all such rows are named.
+    """
     asked = [index for index, row in enumerate(ROWS) if not names or row.method in names]
+    found: dict[int, Result] = {}
+    wrong: list[str] = []
     with ProcessPoolExecutor(WORKERS, get_context("spawn"), _settle) as pool:
         jobs = {pool.submit(_measured, index): index for index in asked}
-        found: dict[int, Result] = {}
         for job in as_completed(jobs):
             single, double, seconds = job.result()
             found[jobs[job]] = Result(ROWS[jobs[job]], single, double)
-            print(f"{seconds:6.1f} s {_line(found[jobs[job]])}", file=sys.stderr, flush=True)
-        if not names:
-            printed = list(pool.map(Fault.output, faults()))
-            PAGE.write_text(
-                page((found[index] for index in asked), zip(faults(), printed, strict=True)), encoding="utf-8"
-            )
+            try:
+                told = _line(found[jobs[job]])
+            except ValueError as error:
+                told = str(error)
+                wrong.append(told)
+            print(f"{seconds:6.1f} s {told}", file=sys.stderr, flush=True)
+        printed = [] if names else list(pool.map(Fault.output, faults()))
+    if wrong:
+        raise SystemExit("\n".join(wrong))
+    if not names:
+        whole = page((found[index] for index in asked), zip(faults(), printed, strict=True))
+        PAGE.write_text(whole, encoding="utf-8")
 
 
 def _settle() -> None:

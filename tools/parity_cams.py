@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -87,6 +88,13 @@ class SSCAM(StretchedLater, torchcam.methods.SSCAM):
 
 class ISCAM(StretchedLater, torchcam.methods.ISCAM):
     """IS-CAM of torchcam, see `StretchedLater`."""
+
+
+def grad_cam_ablation_cam(case: Case) -> Any:
+    """grad-cam's Ablation-CAM, taking scores from each other as they are and not rounded to float32."""
+    exact = SimpleNamespace(**vars(np) | {"float32": np.float64})
+    with patch("pytorch_grad_cam.ablation_cam.np", exact):
+        return by_grad_cam("AblationCAM")(case)
 
 
 def captum_grad_cam(case: Case) -> Any:

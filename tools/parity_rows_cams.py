@@ -15,6 +15,7 @@ from parity_cams import (
     captum_guided_grad_cam,
     full_grad,
     full_grad_undamped,
+    grad_cam_ablation_cam,
     grad_cam_score_cam,
     pair_grad_cam,
 )
@@ -30,7 +31,15 @@ FEW = 2
 """How many pictures, where each takes a forward a channel in both."""
 
 CAMS = (
-    Row("ablationcam", "grad-cam", "AblationCAM", by_grad_cam("AblationCAM"), layers=RECTIFIED, pictures=1),
+    Row(
+        "ablationcam",
+        "grad-cam",
+        "AblationCAM",
+        grad_cam_ablation_cam,
+        layers=RECTIFIED,
+        pictures=1,
+        note="its scores not rounded to float32 before they are subtracted",
+    ),
     Row(
         "ablationcam",
         "grad-cam",

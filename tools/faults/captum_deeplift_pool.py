@@ -10,15 +10,22 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
+torch.manual_seed(0)
 conv, relu, pool = nn.Conv2d(3, 3, 3), nn.ReLU, nn.MaxPool2d
 nets = {
-    "ReLU, convolution, pool": (conv, relu(), nn.Conv2d(3, 3, 1), pool(2)),
-    "ReLU, pool": (conv, relu(), pool(2)),
-    "ReLU, convolution, overlapping pool": (conv, relu(), nn.Conv2d(3, 3, 1), pool(3, 1)),
+    "ReLU, convolution, pool": (conv, relu(), nn.Conv2d(3, 3, 1), pool(2), nn.Flatten(), nn.Linear(48, 1)),
+    "ReLU, pool": (conv, relu(), pool(2), nn.Flatten(), nn.Linear(48, 1)),
+    "ReLU, convolution, overlapping pool": (
+        conv,
+        relu(),
+        nn.Conv2d(3, 3, 1),
+        pool(3, 1),
+        nn.Flatten(),
+        nn.Linear(108, 1),
+    ),
 }
 for name, layers in nets.items():
-    torch.manual_seed(0)
-    net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(1)).double()
+    net = nn.Sequential(*layers).double()
     x, baseline = torch.randn(2, 1, 3, 10, 10, dtype=torch.float64)
     missed = DeepLift(net).attribute(x, baseline, 0).sum() - (net(x) - net(baseline))[0, 0]
     print(f"{name}: shares miss {abs(missed / (net(x) - net(baseline))[0, 0]):.0%} of the difference of scores")
