@@ -29,7 +29,7 @@ from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.present import Explained, Presenter, Seen
-from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
 from cnnviz_cli.run.waiting import Waiting
 
 SHOWN = 20
@@ -130,8 +130,13 @@ def _records(
 
     reporter.say("every map is computed before the first is drawn, for a scale that all share")
     with Spool(sink) as spool:
-        for answer in _answered(prepared, places, measured, reporter, clock):
-            spool.put(answer)
+        try:
+            for answer in _answered(prepared, places, measured, reporter, clock):
+                spool.put(answer)
+        except (KeyboardInterrupt, Terminated):
+            # Drawn now, the maps found so far would carry a scale that is not the run's.
+            reporter.warn(NOTHING_DRAWN)
+            raise
         for (source, folder), answer in zip(places, spool, strict=True):
             yield answer if isinstance(answer, ImageRecord) else _late(prepared, source, folder, answer, drawn)
 

@@ -7,6 +7,12 @@ from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scales import BY_RUN, Scale, fixed
 from cnnviz_cli.render import ends_of, state_of, takes
 
+NOTHING_DRAWN = (
+    "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
+    "there; with --scale image or --scale fixed:LO,HI each picture is kept as soon as it is finished"
+)
+"""What to tell somebody who interrupts a run before its scale is known."""
+
 _Key = tuple[str, str | None, type[Panel]]
 
 

@@ -117,7 +117,7 @@ def test_nothing_is_left_of_what_waited_on_the_disk(shared: Path) -> None:
 def test_a_first_pass_that_ends_early_leaves_nothing_behind(
     kind: type[BaseException], photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, calls, lying = explanation.observe, [], []
+    genuine, calls, lying, heard = explanation.observe, [], [], Heard()
 
     def observe(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
@@ -129,12 +129,18 @@ def test_a_first_pass_that_ends_early_leaves_nothing_behind(
     monkeypatch.setattr(explanation, "observe", observe)
     if kind is RuntimeError:
         with pytest.raises(RuntimeError):
-            run(tmp_path / "out", None, photos, scale="run", batch_size="2")
+            run(tmp_path / "out", heard, photos, scale="run", batch_size="2")
         assert names(tmp_path / "out") == {"manifest.jsonl"}
+        assert heard.warned == []
     else:
-        run(tmp_path / "out", None, photos, scale="run", batch_size="2")
-        assert manifest_of(tmp_path / "out").images == []
+        run(tmp_path / "out", heard, photos, scale="run", batch_size="2")
+        manifest = manifest_of(tmp_path / "out")
+        assert (manifest.run.status, manifest.images) == ("interrupted", [])
         assert names(tmp_path / "out") == {"manifest.json", "manifest.jsonl", "run.json"}
+        assert verify(tmp_path / "out") == []
+        (warning,) = heard.warned
+        assert "nothing is drawn" in warning
+        assert "--scale image" in warning
     assert lying == [{"manifest.jsonl"}]  # not even while it is there has the file a name
 
 
@@ -143,8 +149,10 @@ def test_a_second_pass_that_is_interrupted_keeps_what_it_finished(photos: list[P
         if count == 2:
             raise KeyboardInterrupt
 
-    run(tmp_path / "out", Heard(stop), photos, scale="run")
+    heard = Heard(stop)
+    run(tmp_path / "out", heard, photos, scale="run")
     assert [image.source for image in manifest_of(tmp_path / "out").images] == ["a.png", "b.png"]
+    assert heard.warned == []
     assert names(tmp_path / "out") == {"a.png", "b.png", "manifest.json", "manifest.jsonl", "run.json"}
 
 
