@@ -12,6 +12,7 @@ from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
 from cnnviz_cli.core.variants import WeighedVariants
 from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.engine.fold import folded
 from cnnviz_cli.engine.memory import SHARE, chunk_size, footprint, free_memory
 from cnnviz_cli.engine.passes import Pass, answer, lowered, run_pass
 from cnnviz_cli.engine.plan import Stream, sources_of
@@ -47,10 +48,13 @@ class _Image:
         self.setting, self.stream, self.evidence, self.image = setting, stream, evidence, image
         self.plan = stream.passes
         self.net: Callable[[Tensor], Any] = setting.net
+        # The modules that `net` runs.
+        self.modules = setting.net
+        picture, logits = setting.batch[image : image + 1], setting.logits[image : image + 1]
         if stream.variants.at != INPUT:
-            picture = setting.batch[image : image + 1]
-            logits = setting.logits[image : image + 1]
             self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision)
+        elif not self.plan.layers:
+            self.net = self.modules = folded(setting.net, picture, logits, setting.precision)
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
@@ -83,7 +87,7 @@ class _Image:
             with memory_errors_named(1):
                 made = run_pass(
                     self.net,
-                    self.setting.net,
+                    self.modules,
                     self._made(start, stop),
                     self.plan,
                     lambda logits: self.setting.chosen(self.image, len(logits)),
@@ -119,5 +123,5 @@ class _Image:
         one = self._made(0, 1)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         with lowered(device, self.setting.precision):
-            item = footprint(self.setting.net, self.net, one, recorded=recorded)
+            item = footprint(self.modules, self.net, one, recorded=recorded)
         return chunk_size(budget, item, most)
