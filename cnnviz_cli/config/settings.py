@@ -126,6 +126,10 @@ class Settings(BaseModel):
         """Whether a method was asked for by its name, not only as one of all."""
         return method.name in self._asked(method.family)
 
+    def chooses(self, family: str) -> bool:
+        """Whether somebody chose the family's methods; else they are its default."""
+        return FAMILIES[family].selector in self.section(family).model_fields_set
+
     def chosen(self, family: str) -> list[tuple[Method, Any]]:
         """The family's methods that were asked for, each with an instance of its options class."""
         section = self.section(family)

@@ -1,4 +1,4 @@
-"""Which methods a network lets run: built, and tried where only a pass can tell."""
+"""Which methods a network lets run: built, and tried before there is a photograph."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import torch
 from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Gradient, GradientOver, Input, Need, Scores, Seeds, Walk
-from cnnviz_cli.core.evidence import Targets as TargetsNeed
-from cnnviz_cli.core.method import Frame, Method, Recipe, Scope
-from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.engine.observe import observe
-from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.core.method import FAMILIES, Method, Recipe, Scope, methods
 from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.run.trial import Trial, plain
 
 
 @dataclass(frozen=True)
@@ -51,24 +47,35 @@ class Applicable:
 def applicable(
     asked: Sequence[Asked], scope: Scope, targets: Targets, net: nn.Module, device: torch.device, precision: str
 ) -> Applicable:
-    """Build every method, and try those that were not named on one black picture.
+    """Build every method, and try on one black picture what the engine may refuse.
 
     Raises:
         UsageError: a named method does not apply, or a setting does not fit.
+        MemoryShortError: not even one picture fits into memory.
     """
     built: list[tuple[Asked, tuple[Recipe, ...]]] = []
     refused: dict[str, UsageError] = {}
+    settings: list[tuple[Asked, str, UsageError]] = []
     for one in asked:
         try:
             built.append((one, _recipes(one, scope, len(targets.ranks))))
         except UsageError as error:
-            if one.by_name or _chosen_by_hand(error, one):
-                error.where = error.where or one.method.name
-                raise
+            if one.by_name:
+                raise _named(error, one) from None
             refused[one.method.name] = error
-    doubtful = {one.method.name: recipes[0] for one, recipes in built if not one.by_name}
-    refused |= _tried(doubtful, scope.frame, targets, net, device, precision)
-    left = tuple((one.method, recipes) for one, recipes in built if one.method.name not in refused)
+            settings += [(one, option, error) for option in _set_by_hand(error, one)]
+    for one, option, misfit in settings:
+        # A setting that suits no method is a mistake, whoever stumbles over it; if another takes it, one is left out.
+        if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
+            raise misfit
+    recipes = {one.method.name: found[0] for one, found in built}
+    trial = Trial(net, device, scope.frame, targets, precision)
+    for name, refusal in trial.refused(recipes).items():
+        one = next(one for one, _ in built if one.method.name == name)
+        if one.by_name:
+            raise _named(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
+        refused[name] = refusal
+    left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
     order = [one.method.name for one in asked]
     return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
 
@@ -81,51 +88,38 @@ def _recipes(one: Asked, scope: Scope, targets: int) -> tuple[Recipe, ...]:
     return (first, *others)
 
 
-def _chosen_by_hand(error: UsageError, one: Asked) -> bool:
-    """Whether the error is about an option that somebody has set: then it is a mistake, whoever stumbles over it."""
+def _options(one: Asked) -> set[str]:
+    return {item.name for item in fields(one.options)}
+
+
+def _set_by_hand(error: UsageError, one: Asked) -> Iterable[str]:
+    """The option that the error is about, if somebody has set it."""
     for item in fields(one.options):
-        if error.where == f"--{item.name.replace('_', '-')}":
-            return getattr(one.options, item.name) not in (item.default, item.metadata.get("in_all", item.default))
-    return False
+        if error.where == f"--{item.name.replace('_', '-')}" and getattr(one.options, item.name) not in (
+            item.default,
+            item.metadata.get("in_all", item.default),
+        ):
+            yield item.name
 
 
-def _tried(
-    recipes: Mapping[str, Recipe], frame: Frame, targets: Targets, net: nn.Module, device: torch.device, precision: str
-) -> dict[str, UsageError]:
-    """What the engine refuses: everything asked for in one go, and one by one only if that fails."""
-    picture = torch.zeros(1, len(frame.black), *frame.size, device=device).contiguous(memory_format=torch.channels_last)
-
-    def refusal(needs: Iterable[Need]) -> UsageError | None:
-        try:
-            with memory_errors_named(1):
-                observe(net, picture, Plan.of(needs), targets, precision=precision)
-        except UsageError as error:
-            return error
-        return None
-
-    samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
-    distinct = {kind: need for found in samples.values() for kind, need in found.items()}
-    if not distinct or refusal(distinct.values()) is None:
-        return {}
-    refused = {kind: refusal([need]) for kind, need in distinct.items()}
-    errors = {name: next(filter(None, (refused[kind] for kind in kinds)), None) for name, kinds in samples.items()}
-    return {name: error for name, error in errors.items() if error is not None}
+def _named(error: UsageError, one: Asked, fix: str = "") -> UsageError:
+    error.where = error.where or one.method.name
+    error.fix = fix or error.fix
+    return error
 
 
-_NEVER_REFUSED = Input | Seeds | TargetsNeed | Scores | Walk
+def _alternatives(refused: Method, scope: Scope) -> str:
+    """Other methods of the family that the network will take; empty if there are none."""
+    known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
+    found = [one.name for one in known if one is not refused and _takes(one, scope)][:3]
+    if not found:
+        return ""
+    listed = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
+    return f"Use {listed} instead, see: cnnviz methods"
 
-Kind = tuple[Any, ...]
 
-
-def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
-    """One need of each kind, rule and place; of a stream one gradient, since no variant meets what another does not."""
-    found: dict[Kind, Need] = {}
-    for need in needs:
-        if isinstance(need, _NEVER_REFUSED):
-            continue
-        one: Need = Gradient(need.at, need.of, need.through) if isinstance(need, GradientOver) else need
-        objective = getattr(one, "of", None)
-        layers = objective.layers() if objective is not None else ()
-        told = [getattr(one, name, None) for name in ("at", "layer", "through", "composite")]
-        found.setdefault((type(one), type(objective), layers, *told), one)
-    return found
+def _takes(method: Method, scope: Scope) -> bool:
+    try:
+        return plain(method.build(method.options(), scope))
+    except UsageError:
+        return False

@@ -88,7 +88,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
     )
     families = families_of(command)
     asked = [
-        Asked(method, options, settings.by_name(method))
+        Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
         for family in families
         for method, options in settings.chosen(family)
     ]

@@ -14,16 +14,21 @@ from torch import Tensor, nn
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core import method as registry
+from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, GradientOver, Need, Relevance, Scores
+from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, GradientOver, Need, Relevance, Scores, Walk
+from cnnviz_cli.core.guided import GuidedPath
+from cnnviz_cli.core.maskings import WithoutChannel
 from cnnviz_cli.core.method import Recipe, Scope, find, method, option
+from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.run.trial import Twice
 
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
-trial = importlib.import_module("cnnviz_cli.run.applicable")
+trial = importlib.import_module("cnnviz_cli.run.trial")
 
 
 class Unrectified(nn.Module):
@@ -83,6 +88,18 @@ def four_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     def idle(_options: Nothing, _scope: Scope) -> Recipe:
         """Nothing."""
         return silent()
+
+
+BLACK = Baseline("black", (-1.0,) * 3, (1.0,) * 3)
+
+
+def register(name: str, *needs: Need) -> None:
+    """A method made up of needs alone."""
+
+    @method(name, family="gradcam", options=Nothing, paper="none")
+    def build(_options: Nothing, _scope: Scope) -> Recipe:
+        """Nothing."""
+        return silent(*needs)
 
 
 Prepare = Callable[..., tuple[Prepared, list[str]]]
@@ -145,14 +162,34 @@ def test_what_only_a_pass_can_tell_is_tried_first(prepared: Prepare) -> None:
     assert len(warned) == 2
     assert warned[0].startswith("picky is left out: ")
     assert warned[1].startswith("bent+ is left out: this network has no rectifier")
-    # By name it stays: the run itself says what is wrong with it.
-    assert names(prepared(Unrectified, "bent+,idle")[0]) == ["bent+", "idle"]
+    with pytest.raises(UsageError, match="no rectifier") as caught:
+        prepared(Unrectified, "bent+,idle")
+    assert caught.value.where == "bent+"
+    assert caught.value.fix == "Use gradcam or idle instead, see: cnnviz methods"
 
 
 def test_a_wrong_setting_is_a_mistake_whoever_stumbles_over_it(prepared: Prepare) -> None:
     with pytest.raises(UsageError, match="no layer 'typo'") as caught:
         prepared(tiny.Plain, "all", gradcam__layer=["typo"])
     assert caught.value.where == "--layer"
+
+
+def test_a_setting_that_suits_others_leaves_one_method_out(prepared: Prepare) -> None:
+    @method("late", family="gradcam", options=Layered, paper="none")
+    def late(options: Layered, _scope: Scope) -> Recipe:
+        """Nothing."""
+        if options.layer == ("conv1",):
+            raise UsageError("layer 'conv1' is too large", where="--layer", fix="Use another.")
+        return silent()
+
+    found, warned = prepared(tiny.Plain, "all", gradcam__layer=["conv1"])
+    assert names(found) == ["gradcam", "bent+", "idle"]
+    assert warned[1:] == ["late is left out: layer 'conv1' is too large"]
+    with pytest.raises(UsageError, match="too large") as caught:
+        prepared(tiny.Plain, "gradcam,late", gradcam__layer=["conv1"])
+    assert (caught.value.where, caught.value.fix) == ("--layer", "Use another.")
+    with pytest.raises(UsageError, match="too large"):
+        prepared(tiny.Plain, "late", gradcam__layer=["conv1"])
 
 
 def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,11 +235,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return watched
 
 
-def test_named_methods_are_not_tried_and_all_together_at_once(prepared: Prepare, engine: Watched) -> None:
+def test_all_methods_are_tried_together_once_however_many_targets(prepared: Prepare, engine: Watched) -> None:
     prepared(tiny.Plain, "gradcam,idle")
-    assert engine.plans == []
     prepared(tiny.Plain, "all", target=["top3"])
-    assert [(len(plan.needs), len(plan.backwards)) for plan in engine.plans] == [(3, 2)]
+    # The maps and the gradient of gradcam; those, a rectifier rule, and the true gradient in its place.
+    assert [(len(plan.needs), len(plan.backwards)) for plan in engine.plans] == [(2, 1), (4, 2)]
+    engine.plans.clear()
+    prepared(tiny.Plain, "idle")
+    assert engine.plans == []
 
 
 def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine: Watched) -> None:
@@ -238,11 +278,28 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
     assert warned[1:] == ["relevant is left out: lrp has no rule for Fancy"]
     assert not any(plan.streams for plan in engine.plans)
     together, *alone = engine.plans
-    # Once each: what gradcam reads at its layer, both rules for rectifiers, another layer, the relevance.
+    # What gradcam reads at its layer, one rule for rectifiers, the true gradient, another layer, the relevance.
     assert [len(plan.needs) for plan in alone] == [1] * 6
-    assert Gradient(of=find_target(found), through="guide") in together.needs
+    target = find_target(found)
+    assert Gradient(of=target) in together.needs
+    assert {need.through for need in together.needs if isinstance(need, Gradient)} == {"exact", "guide"}
     assert Activation("conv1") in together.needs
     assert Activation("conv2") in together.needs
+
+
+def test_a_trial_takes_the_network_apart_where_a_layer_is_altered_and_walks_one_step(
+    prepared: Prepare, engine: Watched
+) -> None:
+    register("apart", Scores(WithoutChannel("conv2", 6)), Walk(GuidedPath(50, BLACK, 0.25, 0.02)))
+    register("projecting", *(Gradient(of=StrongestChannel("conv1", rank), through="rectify") for rank in range(4)))
+    prepared(tiny.Plain, "apart")
+    (plan,) = engine.plans
+    assert set(plan.needs) == {Activation("conv2"), Scores(Twice("conv2")), Gradient()}
+    engine.plans.clear()
+    prepared(tiny.Plain, "projecting")
+    (plan,) = engine.plans
+    strongest = StrongestChannel("conv1")
+    assert set(plan.needs) == {Gradient(of=strongest, through="rectify"), Gradient("conv1", strongest)}
 
 
 def find_target(found: Prepared) -> Any:
