@@ -34,7 +34,7 @@ def run_record(prepared: Prepared, status: Literal["ok", "partial", "interrupted
         config_sha256=settings.config_sha256,
         device=prepared.device.type,
         precision=settings.precision,
-        plan=prepared.plan.cost(),
+        plan=prepared.cost,
     )
 
 

@@ -12,6 +12,7 @@ from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.classes import class_index
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
+from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.plan import Plan
@@ -19,6 +20,7 @@ from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.run.applicable import Asked, applicable
+from cnnviz_cli.run.costs import cost_of, planned
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Prepared:
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
+
+    @property
+    def cost(self) -> Cost:
+        """Passes for each batch, variants for each image."""
+        return cost_of(self.plan, self.views)
 
     @property
     def target_names(self) -> list[str]:
@@ -100,11 +107,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
     names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
     settings = settings.choosing(names)
     tasks = tuple(Task(method, recipe) for method, recipes in found.built for recipe in recipes)
-    plan = Plan.of(need for task in tasks if not task.recipe.views for need in task.recipe.needs)
-    views = {
-        view: Plan.of(need for task in tasks if view in task.recipe.views for need in task.recipe.needs)
-        for view in dict.fromkeys(view for task in tasks for view in task.recipe.views)
-    }
+    plan, views = planned(task.recipe for task in tasks)
     return Prepared(command, settings, model, net, device, targets, tasks, plan, views)
 
 

@@ -17,6 +17,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.names import Folders, file_name
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.render import Caption, pages
+from cnnviz_cli.run.costs import lines_of
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import Prepared, prepare
 
@@ -65,8 +66,8 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
         names.append(ARRAYS)
     return Sketch(
         inputs=[source.name for source in sources],
-        plan_lines=prepared.plan.lines(),
-        cost=prepared.plan.cost(),
+        plan_lines=lines_of(prepared.plan, prepared.views),
+        cost=prepared.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )
 

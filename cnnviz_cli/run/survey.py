@@ -9,10 +9,10 @@ from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.run.applicable import Asked, applicable
+from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
 
 
@@ -46,6 +46,6 @@ def survey(model: str, methods: Sequence[Method], reporter: Reporter) -> dict[st
     found = applicable(asked, scope, Targets((0,)), devices.place(loaded.net, device), device, "fp32")
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
-        plan = Plan.of(recipe.needs)
-        prices[method.name] = Price(plan.cost(), tuple(plan.lines()))
+        plans = planned([recipe])
+        prices[method.name] = Price(cost_of(*plans), tuple(lines_of(*plans)))
     return prices
