@@ -92,3 +92,12 @@ def test_importing_the_package_is_light() -> None:
     code = "import sys; before = set(sys.modules); import cnnviz_cli; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['cnnviz_cli']"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if room(p) in {"core", "methods"} and p.name != "value.py"],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_what_every_command_imports_compiles_no_dataclass(path: Path) -> None:
+    assert "dataclasses.dataclass" not in imports(path), "core.value defines the same, without compiling it each time"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ _NOISE_DRAWS = 1 << 40
 """Where the numbers of its draws begin: apart from those of variants, which count from 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Baseline:
     """One baseline for each image; also the Variants that consist of it alone.
 

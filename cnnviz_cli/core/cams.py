@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
 from cnnviz_cli.core.panels import Heatmap, State
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ class Smoothed(Protocol):
     def smooth(self) -> Smooth: ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CamOptions:
     """The options of the whole family; a method with more of them inherits these."""
 
@@ -43,7 +44,7 @@ class CamOptions:
     fuse: Fuse = FUSE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Part:
     """What a method made of one layer.
 

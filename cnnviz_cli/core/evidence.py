@@ -7,10 +7,10 @@ Two methods that ask for equal needs share one computation. No torch is imported
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.objectives import Objective, TargetLogit
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
 """Which rule of layer-wise relevance propagation each kind of layer follows, see engine.relevance."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Activation:
     """(B, C, h, w) float32 output of `layer`, as it was before any later in-place operation.
 
@@ -41,7 +41,7 @@ class Activation:
     layer: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Gradient:
     """The gradient of an objective, float32, with the shape of the input or of the layer's maps."""
 
@@ -50,7 +50,7 @@ class Gradient:
     through: ReluRule = "exact"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Curvature:
     """(B, C, h, w) the Hessian of an objective by the maps of `at`, times those maps: H A."""
 
@@ -58,17 +58,17 @@ class Curvature:
     of: Objective = TargetLogit()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Input:
     """(B, 3, H, W) the normalised input itself, float32."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Targets:
     """(B, R) int64 class indices: the R targets of each image."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Seeds:
     """(B,) int64, on the CPU: a number for each image from which all its random draws start.
 
@@ -76,7 +76,7 @@ class Seeds:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scores:
     """(B, n) an objective on each of n variants of each image. The objective reads class scores alone."""
 
@@ -84,7 +84,7 @@ class Scores:
     of: Objective = TargetLogit()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GradientOver:
     """Gradients at many altered inputs, streamed into one: the mean over i of g_i ** moment.
 
@@ -104,7 +104,7 @@ class GradientOver:
     weighed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Walk:
     """(B, 3, H, W) what a path that follows the gradient has attributed at its end."""
 
@@ -112,7 +112,7 @@ class Walk:
     of: Objective = TargetLogit()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relevance:
     """(B, 3, H, W) relevance of the input, propagated layer by layer from the objective by a composite of rules.
 
@@ -128,7 +128,7 @@ class Relevance:
     high: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Multipliers:
     """(B, 3, H, W) slopes between the input and a reference, by the rescale rule at every nonlinearity.
 
@@ -140,7 +140,7 @@ class Multipliers:
     of: Objective = TargetLogit()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BiasGradients:
     """(B, L, H, W) for each of the L runs of layers that add a bias: sum over channels of normalised |b dy/db|.
 

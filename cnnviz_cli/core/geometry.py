@@ -1,11 +1,11 @@
 """Where the network's input lies in the photograph."""
 
-from dataclasses import dataclass
+from cnnviz_cli.core.value import value
 
 Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class View:
     """The part of an upright photograph that the network was shown.
 

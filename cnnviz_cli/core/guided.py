@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.evidence import Evidence, Input, Need
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GuidedPath:
     """Kapishnikov et al., 2021: each step goes 1 / steps of the L1 distance, by the values of least |gradient|.
 

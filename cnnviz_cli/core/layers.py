@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReceptiveField:
     """The input pixels that can change one position of a layer, in unbounded input coordinates.
 
@@ -30,7 +30,7 @@ class ReceptiveField:
         return (left, top, left + self.size[1], top + self.size[0])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LayerInfo:
     """One module's output, seen as maps.
 

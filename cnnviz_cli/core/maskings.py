@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
 from cnnviz_cli.core.method import Recipe, Scope
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChannelMasks:
     """The input multiplied by each map of a layer, `each` times with changes.
 
@@ -84,7 +84,7 @@ class ChannelMasks:
         return f"the input seen through each map of {self.layer}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoisyMasks(ChannelMasks):
     """The same, each mask several times with Gaussian noise added.
 
@@ -114,7 +114,7 @@ class NoisyMasks(ChannelMasks):
         return f"the input seen through each map of {self.layer}, with {self.draws} noises each"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IntegratedMasks(ChannelMasks):
     """The same, each mask coming up from nothing in equal steps: i / steps of it, for i from 1 to `steps`."""
 
@@ -132,7 +132,7 @@ class IntegratedMasks(ChannelMasks):
         return f"the input seen through each map of {self.layer}, in {self.steps} steps each"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WithoutChannel:
     """The maps of a layer with one of them set to zero, each in turn; the last variant is the layer as it is.
 

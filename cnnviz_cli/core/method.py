@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
@@ -12,6 +12,7 @@ from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ ALL = "all"
 _UNSET: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Family:
     """A group of methods that one subcommand runs.
 
@@ -50,7 +51,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """A classifier that averages the maps of a layer and weighs the averages: global average pooling, then linear.
 
@@ -63,7 +64,7 @@ class Head:
     weight: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Frame:
     """What is known of the network's input.
 
@@ -78,7 +79,7 @@ class Frame:
     white: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scope:
     """What a method is asked to explain.
 
@@ -108,7 +109,7 @@ class Scope:
         return Negated(chosen) if self.counter else chosen
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InputView:
     """A change of the input that leaves its class alone.
 
@@ -125,7 +126,7 @@ AUGMENTATIONS = tuple(InputView(flipped, gain) for flipped in (False, True) for 
 """The six views that test-time augmentation averages over."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recipe:
     """What a method needs from the model, and the pure function from the answers to panels.
 
@@ -149,14 +150,14 @@ def _objective_follows(need: Need) -> bool:
     return objective is not None and objective.follows_target
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Method:
     """A registered method.
 
     Attributes:
         name: unique; what the user types.
         family: its family's name.
-        options: a frozen dataclass whose fields were made by `option`.
+        options: a `value` whose fields were made by `option`.
         build: from its options and the scope to its recipe.
         summary: the first line of the function's docstring: what one sees in the picture.
         paper: the reference, with its address.

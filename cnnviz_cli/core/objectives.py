@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Objective(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TargetLogit:
     """The score, before softmax, of the image's target number `rank`."""
 
@@ -65,7 +65,7 @@ class TargetLogit:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TargetProbability:
     """The softmax probability of the image's target number `rank`."""
 
@@ -86,7 +86,7 @@ class TargetProbability:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Contrast:
     """The score of the image's target number `rank` less that of one class: why the target rather than this class."""
 
@@ -107,7 +107,7 @@ class Contrast:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FinerContrast:
     """The score of the image's target number `rank` less that of the classes most like it, each image's own.
 
@@ -151,7 +151,7 @@ class FinerContrast:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Negated:
     """An objective with its sign turned: what speaks against."""
 
@@ -171,7 +171,7 @@ class Negated:
         return self.of.follows_target
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StrongestChannel:
     """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
 

@@ -7,8 +7,10 @@ Every tensor of a panel has the batch as its first dimension.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
+
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +39,7 @@ ADVICE: Mapping[State, str] = {
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@value(kw_only=True)
 class Panel:
     """One result of one method for a batch.
 
@@ -65,7 +67,7 @@ class Panel:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@value
 class Heatmap(Panel):
     """Evidence at coarse resolution, to lay over the photograph.
 
@@ -81,7 +83,7 @@ class Heatmap(Panel):
         return {"map": self.values}
 
 
-@dataclass(frozen=True)
+@value
 class PixelMap(Panel):
     """Evidence per input pixel, too fine to lay over a photograph.
 
@@ -95,7 +97,7 @@ class PixelMap(Panel):
         return {"map": self.values}
 
 
-@dataclass(frozen=True)
+@value
 class SignedMap(Panel):
     """Evidence for (> 0) and against (< 0), around zero.
 
@@ -109,7 +111,7 @@ class SignedMap(Panel):
         return {"map": self.values}
 
 
-@dataclass(frozen=True)
+@value
 class SignedPicture(Panel):
     """A projection into input space, around zero in each colour.
 
@@ -125,7 +127,7 @@ class SignedPicture(Panel):
         return {"picture": self.values}
 
 
-@dataclass(frozen=True)
+@value
 class Mosaic(Panel):
     """Many maps of one layer, each to be scaled by itself.
 
@@ -149,7 +151,7 @@ class Mosaic(Panel):
         return {"maps": self.values, "channels": self.channels, "mean": self.average}
 
 
-@dataclass(frozen=True)
+@value
 class Filters(Panel):
     """The kernels of a first layer, which are pictures themselves. The same for every image.
 
@@ -165,7 +167,7 @@ class Filters(Panel):
         return {"filters": self.values}
 
 
-@dataclass(frozen=True)
+@value
 class ProjectionRow:
     """The strongest feature maps of one layer, each projected back to the input.
 
@@ -187,7 +189,7 @@ class ProjectionRow:
     field: tuple[float, float] | None
 
 
-@dataclass(frozen=True)
+@value
 class Projections(Panel):
     """Layer by layer, low to high: projections beside the patches that caused them (Zeiler & Fergus, figure 2).
 

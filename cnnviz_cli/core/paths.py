@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.baselines import Baseline, blurred, spread
 from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ _SIGMA_STEP = 0.01
 """Of the forward difference that stands for the derivative by the blur, as in Xu et al.'s own code; in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Noisy:
     """x + e_i, where e_i is normal noise of standard deviation `noise` (max x - min x), drawn for each image."""
 
@@ -56,7 +56,7 @@ class Noisy:
         return f"{self.samples} noisy inputs"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     """b + t_i (x - b) at the nodes t_i of a Gauss-Legendre rule, each gradient weighed by the rule's weight.
 
@@ -89,7 +89,7 @@ class Line:
         return f"{self.steps} inputs on the line from {self.baseline.label()}, and its ends"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScatteredLine:
     """b_i + u_i (x + e_i - b_i) with noise e_i as in `Noisy` and u_i uniform in [0, 1); weight (x + e_i - b_i) / n.
 
@@ -133,7 +133,7 @@ class ScatteredLine:
         return f"{self.count} inputs at random between noisy ones and {self.baseline.label()}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Blurring:
     """The image blurred by s_i = i `sigma` / `steps` for i from 0 to steps - 1, each gradient weighed by -dx/ds ds.
 

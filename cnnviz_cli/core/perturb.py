@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, comb
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.segments import Segmenting
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ VISIBLE = 0.5
 """The share of a random mask's cells through which the image is seen."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Windows:
     """The input as it is, then with a window of it covered, row by row.
 
@@ -98,7 +98,7 @@ class Windows:
         return ((starts <= pixels) & (pixels < starts + self.window[axis])).to(like.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RandomMasks:
     """The normalised input multiplied by coarse random masks (Petsiuk et al., 2018).
 
@@ -150,7 +150,7 @@ class RandomMasks:
         return torch.stack(cut)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvenSwitches:
     """The input with segments covered: number 0 with none, then each segment with probability 1/2.
 
@@ -194,7 +194,7 @@ class EvenSwitches:
         return on
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ShapleySwitches(EvenSwitches):
     """The same, chosen as Shapley values weigh coalitions: number 0 shows all, 1 nothing, the others a part.
 

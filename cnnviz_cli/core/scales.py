@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import isfinite
 from typing import Final
+
+from cnnviz_cli.core.value import value
 
 BY_IMAGE: Final = "image"
 """Each map by itself."""
@@ -18,7 +19,7 @@ PATTERN = rf"^(?:{BY_IMAGE}|{BY_RUN}|fixed:{_NUMBER},{_NUMBER})$"
 """What a scale may look like; whether its numbers are a range, `fixed` says."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scale:
     """A range given from outside a picture.
 

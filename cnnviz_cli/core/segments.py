@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ REGION_RIM = 5
 """How overlapping regions are made: as in XRAI's reference implementation, whose numbers hold at 224 x 224."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Segmenting:
     """How a picture is cut into segments that do not overlap and cover it.
 

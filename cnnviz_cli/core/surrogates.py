@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.panels import SignedMap
 from cnnviz_cli.core.perturb import EvenSwitches
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ SETTLED = 1e-13
 """A lasso is found when a sweep moves no weight by more than this share of the scores' spread, or after so many."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Trials:
     """What one image's variants were, and gave.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Scores
 from cnnviz_cli.core.objectives import Objective
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ends:
     """Variants: the image unaltered; then its baseline, if there is one."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.evidence import GradientOver
 from cnnviz_cli.core.method import Scope, option
 from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoisyOptions:
     reduce: Reduce = option("auto", REDUCE_HELP)
     samples: int = option(SAMPLES, SAMPLES_HELP, at_least=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import SMOOTH, Part, Smooth, finish, views_of
@@ -10,12 +9,13 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Evidence, Targets
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     """No layer to choose: the classifier says which one it averages."""
 

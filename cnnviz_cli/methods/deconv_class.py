@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 from cnnviz_cli.core.evidence import Evidence, Gradient
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import SignedPicture
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     rule: RuleChoice = option("auto", RULE_HELP)
 

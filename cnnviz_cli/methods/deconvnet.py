@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
@@ -11,12 +10,13 @@ from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import StrongestChannel, strongest_channels
 from cnnviz_cli.core.panels import ProjectionRow, Projections
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     layer: tuple[str, ...] = option(("low-mid-high",), "Layers to project back, drawn low to high. Repeatable.")
     maps: int = option(4, "How many feature maps a layer, those with the highest peaks.", at_least=1)

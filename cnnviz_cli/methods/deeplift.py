@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.core.evidence import Evidence, Input, Multipliers
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.value import value
 from cnnviz_cli.methods._ends import Ends, scores_at
 from cnnviz_cli.methods.integrated_gradients import TOLERATED, completeness_error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     baseline: BaselineChoice = option("black", BASELINE_HELP)
     reduce: Reduce = option("auto", REDUCE_HELP)

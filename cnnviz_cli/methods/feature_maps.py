@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.evidence import Activation, Evidence
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     layer: tuple[str, ...] = option(
         ("conv",), "Layers to draw, a sheet each, low to high. Repeatable.", in_all=("low-mid-high",)

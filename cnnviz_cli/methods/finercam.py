@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.evidence import Activation, Gradient, Need
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import FinerContrast, Negated, Objective
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options(CamOptions):
     similar: int = option(
         3, "How many of the classes with the most similar scores to tell the target from.", at_least=1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.core.evidence import Evidence, GradientOver
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     reduce: Reduce = option("auto", REDUCE_HELP)
     samples: int = option(SAMPLES, SAMPLES_HELP, at_least=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.core.evidence import Evidence, Walk
 from cnnviz_cli.core.guided import GuidedPath
@@ -11,12 +9,13 @@ from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.paths import STEPS, STEPS_HELP
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.value import value
 
 FRACTION, LEASH = 0.25, 0.02
 """The values of the authors' own code."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     reduce: Reduce = option("auto", REDUCE_HELP)
     steps: int = option(STEPS, STEPS_HELP, at_least=1)

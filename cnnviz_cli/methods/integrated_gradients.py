@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
@@ -11,6 +10,7 @@ from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.paths import STEPS, STEPS_HELP, Line
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ TOLERATED = 0.05
 """Completeness error from which the map is called incomplete."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     reduce: Reduce = option("auto", REDUCE_HELP)
     steps: int = option(STEPS, STEPS_HELP, at_least=1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.cams import CamOptions
 from cnnviz_cli.core.maskings import IntegratedMasks, mask_recipe
 from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options(CamOptions):
     mask_steps: int = option(10, "In how many steps a channel's mask comes up; each costs a forward.", at_least=1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.baselines import Baseline, BaselineChoice
@@ -12,13 +11,14 @@ from cnnviz_cli.core.panels import SignedMap
 from cnnviz_cli.core.perturb import COVER_HELP, DRAWS, DRAWS_HELP, ShapleySwitches
 from cnnviz_cli.core.segments import CELLS, CELLS_HELP, SEGMENTS_HELP, Segmenting, SegmentsChoice
 from cnnviz_cli.core.surrogates import Trials, shares_of_a_sum, surrogate_map
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     segments: SegmentsChoice = option("slic", SEGMENTS_HELP)
     cells: int = option(CELLS, CELLS_HELP, at_least=1)

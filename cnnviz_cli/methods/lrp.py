@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.evidence import Composite, Evidence, Relevance
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.value import value
 from cnnviz_cli.methods._ends import Ends, scores_at
 
 COMPOSITE_HELP = "Rules for convolutions and the first layer: epsilon for all, z-plus and flat, or gamma and z-box."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     composite: Composite = option("epsilon-plus-flat", COMPOSITE_HELP)
     reduce: Reduce = option("auto", REDUCE_HELP)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.baselines import Baseline, BaselineChoice
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Scores
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import SignedMap
 from cnnviz_cli.core.perturb import COVER_HELP, Windows
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     window: int = option(
         0, "Side of the window, in pixels; 0 is a seventh of the input's shorter side, 32 of 224.", at_least=0

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import Objective, TargetProbability
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.perturb import RandomMasks
+from cnnviz_cli.core.value import value
 
 BLOCK = 64
 """Masks made at a time when they are summed up: a bound on memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     masks: int = option(4000, "How many random masks.", at_least=1)
     grid: int = option(7, "Cells of a mask, a side, before it is enlarged.", at_least=1)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.evidence import Activation, GradientOver, Need
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.paths import Noisy
+from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.gradcam_plus_plus import EPSILON
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options(CamOptions):
     noisy_inputs: int = option(4, "How many noisy inputs; each costs a forward and a backward.", at_least=1)
     input_noise: float = option(

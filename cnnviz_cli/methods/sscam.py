@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnviz_cli.core.cams import CamOptions
 from cnnviz_cli.core.maskings import NoisyMasks, mask_recipe
 from cnnviz_cli.core.method import Recipe, Scope, method, option
+from cnnviz_cli.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options(CamOptions):
     noisy_masks: int = option(35, "How many noisy masks a channel; each costs a forward.", at_least=1)
     mask_noise: float = option(2.0, "Standard deviation of the masks' noise; a mask goes from 0 to 1.", at_least=0)

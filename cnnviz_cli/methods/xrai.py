@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.baselines import Baseline
@@ -11,6 +10,7 @@ from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Heatmap, SignedMap
 from cnnviz_cli.core.paths import STEPS, STEPS_HELP, Line
 from cnnviz_cli.core.segments import REGION_SIDE, regions
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ TIE = 1e-9
 """Densities are equal that differ by no more than this share of the largest attribution: what is left is rounding."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Options:
     steps: int = option(STEPS, STEPS_HELP, at_least=1)
     measure: Literal["rank", "gain"] = option(
@@ -33,7 +33,7 @@ class Options:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _White(Baseline):
     """A baseline of one colour, white, given as the lower end of the range."""
 
