@@ -49,6 +49,35 @@ _OTHERS = [
         ],
         False,
     ),
+    parameter(
+        "force",
+        Annotated[
+            bool,
+            typer.Option(
+                "--force",
+                metavar="",
+                help="Do everything again, also what an earlier run has done.",
+                rich_help_panel="Output",
+                show_default=False,
+            ),
+        ],
+        False,
+    ),
+    parameter(
+        "shard",
+        Annotated[
+            str,
+            typer.Option(
+                "--shard",
+                metavar="I/N|auto|none",
+                help="Do every N-th picture, from number I (counted from 0) on; auto asks torchrun, Slurm and "
+                "Kubernetes. (default auto)",
+                rich_help_panel="Input",
+                show_default=False,
+            ),
+        ],
+        "auto",
+    ),
     parameter("debug", Debug, False),
 ]
 
@@ -104,6 +133,7 @@ def _with_methods(flags: Mapping[Path_, Any], given: Sequence[str]) -> dict[Path
 def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
     # Not at the top, since --help needs none of it and is to appear at once.
     from cnnviz_cli.cli.console import reporter
+    from cnnviz_cli.cli.division import division, exit_code
     from cnnviz_cli.cli.preflight import check
     from cnnviz_cli.cli.summary import counted, print_outcome, print_sketch
     from cnnviz_cli.config.load import load_with_origins
@@ -112,10 +142,14 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
     flags = _with_methods(flags, given.get("method") or [])
     loaded = load_with_origins(command, flags, given["config"], os.environ)
     check(loaded)
+    part = division(given["shard"], os.environ)
     settings = loaded.settings
     sources = find_sources(given["images"], recursive=settings.recursive, exclude=settings.output)
     listener = reporter(quiet=given["quiet"])
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
+    if part.shard.label:
+        mine = len(part.shard.positions(len(sources)))
+        listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin}): {mine} of {len(sources)} images")
     listener.say(f"{counted(len(sources), 'image')}, {settings.model}{weights}: loading")
 
     from cnnviz_cli import run  # imports torch, which takes seconds
@@ -124,9 +158,10 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         sketch = run.dry_run(command, settings, sources, listener)
         print_sketch(sketch, settings.output, as_json=given["as_json"])
         return ExitCode.OK
-    outcome = run.execute(command, settings, sources, listener)
+    force = given["force"] and not part.restarted
+    outcome = run.execute(
+        command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
+    )
     if given["as_json"] or not given["quiet"]:
         print_outcome(outcome, settings.output, as_json=given["as_json"])
-    if outcome.status == "interrupted":
-        return ExitCode.TERMINATED if outcome.terminated else ExitCode.INTERRUPTED
-    return ExitCode.PARTIAL if outcome.status == "partial" else ExitCode.OK
+    return exit_code(outcome, part, listener)

@@ -23,6 +23,7 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
                 "status": outcome.status,
                 "output": str(output),
                 "manifest": str(outcome.manifest),
+                "resumed": outcome.done_before,
                 "seconds": round(outcome.seconds, 3),
                 "summary": outcome.summary.model_dump(),
             }
@@ -35,7 +36,8 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
     if summary.images > len(shown):
         print(f"… and {summary.images - len(shown)} more")
     failed = f", {summary.failed} failed" if summary.failed else ""
-    print(f"{counted(summary.images, 'image')}{failed}, {counted(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
+    images = counted(summary.images, "image") + (f" ({outcome.done_before} done before)" if outcome.done_before else "")
+    print(f"{images}{failed}, {counted(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
     print(visible(str(outcome.manifest)))
 
 

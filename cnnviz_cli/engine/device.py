@@ -11,15 +11,18 @@ from torch import nn
 from cnnviz_cli.core.errors import DeviceError, MemoryShortError
 
 
-def pick(name: str) -> torch.device:
+def pick(name: str, local_rank: int | None = None) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto prefers CUDA, then MPS.
+
+    Args:
+        local_rank: the number of this process among those on this machine: which CUDA device, where none is named.
 
     Raises:
         DeviceError: it is not there.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_cuda(local_rank)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda":
@@ -32,7 +35,11 @@ def pick(name: str) -> torch.device:
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("torch sees no MPS device here", where="--device", fix="Use --device cpu or auto.")
-    return device
+    return _own_cuda(local_rank) if name == "cuda" else device
+
+
+def _own_cuda(local_rank: int | None) -> torch.device:
+    return torch.device("cuda" if local_rank is None else f"cuda:{local_rank % torch.cuda.device_count()}")
 
 
 def place(net: nn.Module, device: torch.device) -> nn.Module:

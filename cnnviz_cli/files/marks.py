@@ -1,11 +1,14 @@
 """What an output folder is known by. Apart from the manifest itself, whose records take long to import."""
 
 import os
-import re
 from pathlib import Path
 
 MANIFEST = "manifest.json"
 JOURNAL = "manifest.jsonl"
+RUN_REPORT = "run.json"
+
+JOURNAL_STARTS = b'{"journal":"cnnviz",'
+"""The first bytes of every journal that is not empty."""
 
 _SNIFFED = 4096
 
@@ -20,10 +23,14 @@ def is_output_folder(folder: Path) -> bool:
                 return True
     except OSError:
         pass
+    return any(map(_is_journal, (folder / JOURNAL, *folder.glob("manifest.*-of-*.jsonl"))))
+
+
+def _is_journal(path: Path) -> bool:
     try:
-        with (folder / JOURNAL).open("rb") as file:
-            head = file.read(_SNIFFED)
+        with path.open("rb") as file:
+            head = file.read(len(JOURNAL_STARTS))
     except OSError:
         return False
-    # A run that was killed over its first image leaves an empty journal.
-    return not head or re.search(rb'^\{".*"outputs":\[(\]|\{"family":)', head) is not None
+    # A run that was killed while it loaded leaves an empty journal.
+    return JOURNAL_STARTS.startswith(head)

@@ -14,7 +14,8 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{p}{n}" for p in ("com", "lpt") for n in "0123456789¹²³"
 }
 _TAG = re.compile(r"~[0-9a-f]{10}\Z")
-_OWN = frozenset({"manifest.json", "manifest.jsonl", "run.json"})
+_OWN = re.compile(r"(manifest|run)(\..+)?\.jsonl?")
+"""Files of ours at the top of the output folder: manifests, journals, lists of inputs and run reports of any shard."""
 
 
 def folder_for(source_name: str) -> str:
@@ -36,7 +37,7 @@ class Folders:
 
     def __init__(self) -> None:
         self._given: dict[str, str] = {}
-        self._taken = set(_OWN)
+        self._taken: set[str] = set()
         self._above: set[str] = set()
 
     def folder_for(self, source_name: str) -> str:
@@ -57,6 +58,8 @@ class Folders:
     def _clashes(self, folder: str) -> bool:
         # An image's folder must not lie inside another's either: there it could meet a picture of the same name.
         *above, key = _prefixes(folder)
+        if _OWN.fullmatch(above[0] if above else key):
+            return True
         return key in self._taken or key in self._above or not self._taken.isdisjoint(above)
 
 

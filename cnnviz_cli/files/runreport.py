@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cnnviz_cli.files.marks import RUN_REPORT
 from cnnviz_cli.files.sink import Sink
-
-RUN_REPORT = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,8 @@ class RunReport:
 
     Attributes:
         started, finished: with a time zone.
-        images: how many were finished.
+        images: how many are finished.
+        resumed: how many of them an earlier run had done.
         seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
         device: the device's name, as its maker calls it.
     """
@@ -29,11 +29,12 @@ class RunReport:
     started: datetime
     finished: datetime
     images: int
+    resumed: int
     seconds: Mapping[str, float]
     device: str
 
 
-def write_run_report(sink: Sink, report: RunReport) -> None:
+def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:
     """Write ``run.json``, with the host and the peak memory of this process.
 
     Raises:
@@ -45,7 +46,8 @@ def write_run_report(sink: Sink, report: RunReport) -> None:
         "finished": report.finished.isoformat(timespec="seconds"),
         "elapsed_seconds": round(elapsed, 3),
         "images": report.images,
-        "images_per_second": round(report.images / elapsed, 3) if elapsed > 0 else None,
+        "resumed": report.resumed,
+        "images_per_second": round((report.images - report.resumed) / elapsed, 3) if elapsed > 0 else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
         "host": {
             "name": platform.node(),
@@ -55,7 +57,7 @@ def write_run_report(sink: Sink, report: RunReport) -> None:
         },
         "peak_memory_bytes": peak_memory(),
     }
-    sink.write(RUN_REPORT, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    sink.write(name, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def peak_memory() -> int | None:

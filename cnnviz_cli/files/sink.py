@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.writepoints import passing
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose another place: --output DIR"),
@@ -23,6 +25,8 @@ _REASONS = {
     errno.ENOTDIR: ("a file is in the way", "Move it, or choose another place: --output DIR"),
     errno.EISDIR: ("a folder is in the way", "Move it, or choose another place: --output DIR"),
 }
+
+_TEMPORARY = re.compile(r"\.cnnviz-((?P<label>[0-9]+-of-[0-9]+)-)?[0-9a-f]{12}\.tmp")
 
 
 def locate(root: Path, relative: str) -> Path:
@@ -46,8 +50,10 @@ class Sink:
     Every method raises `OutputError`, with the reason and a way out, when the disk refuses.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, label: str = "") -> None:
+        """Below `root`; `label` goes into the names of temporary files, so that each shard can sweep its own."""
         self.root = root
+        self._label = label
 
     def open(self) -> None:
         """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
@@ -74,10 +80,14 @@ class Sink:
             temporary = self._temporary(place.parent)
             try:
                 with temporary.open("xb") as file:
+                    passing("picture: begun")
                     yield file
                     file.flush()
+                    passing("picture: written")
                     os.fsync(file.fileno())
+                passing("picture: synced")
                 temporary.replace(place)
+                passing("picture: named")
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -88,9 +98,29 @@ class Sink:
         except ValueError as error:
             raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
 
-    @staticmethod
-    def _temporary(folder: Path) -> Path:
-        return folder / f".cnnviz-{secrets.token_hex(6)}.tmp"
+    def sweep(self, folder: str) -> None:
+        """Remove what a killed process left half written in one folder; what is no folder holds nothing.
+
+        Hold the lock: whoever does not might remove what another is writing.
+        """
+        try:
+            place = self.place(f"{folder}/x" if folder else "x").parent
+            left = [entry.path for entry in os.scandir(place) if self._is_own(entry.name)]
+        except (OutputError, FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise refused(error, self.root / folder) from error
+        for path in left:
+            with self._explained(Path(path)):
+                Path(path).unlink(missing_ok=True)
+
+    def _is_own(self, name: str) -> bool:
+        found = _TEMPORARY.fullmatch(name)
+        # Where one process works on all, nobody else is at work, whatever the number of shards was before.
+        return found is not None and self._label in ("", found["label"])
+
+    def _temporary(self, folder: Path) -> Path:
+        return folder / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
 
     @contextmanager
     def _explained(self, place: Path) -> Iterator[None]:

@@ -6,36 +6,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import ImageError, MemoryShortError, Terminated
+from cnnviz_cli.core.errors import MemoryShortError, Terminated
+from cnnviz_cli.core.interrupts import checkpoints
 from cnnviz_cli.core.records import ImageRecord, Summary
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.files.manifest import Journal, write_manifest
-from cnnviz_cli.files.marks import MANIFEST
-from cnnviz_cli.files.names import Folders
-from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.files.resume import Ledger, Status
 from cnnviz_cli.files.runreport import RunReport, write_run_report
+from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.spool import Spool
+from cnnviz_cli.run.beginning import Place, places_of, refuse_parts, tell
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.header import device_name, model_record, run_record, tool_record
+from cnnviz_cli.run.header import device_name, header_of
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.present import Explained, Presenter, Seen
+from cnnviz_cli.run.reading import failed, seen_or_failed
 from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
 from cnnviz_cli.run.waiting import Waiting
 
 SHOWN = 20
 """How many records an outcome keeps for the closing summary; a run may have millions."""
 
-Status = Literal["ok", "partial", "interrupted"]
 _T = TypeVar("_T")
 
 
@@ -46,6 +45,7 @@ class Outcome:
     Attributes:
         status: interrupted after Ctrl-C or SIGTERM; partial if some image failed.
         first: the records of the first images, at most `SHOWN`.
+        done_before: how many of the images an earlier run had done.
         terminated: whether it was SIGTERM.
     """
 
@@ -53,73 +53,85 @@ class Outcome:
     summary: Summary
     manifest: Path
     first: list[ImageRecord]
+    done_before: int
     seconds: float
     terminated: bool
 
 
-def execute(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> Outcome:
-    """Explain `sources` and write everything below the output folder.
+def execute(
+    command: str,
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard = ALONE,
+    force: bool = False,
+    local_rank: int | None = None,
+) -> Outcome:
+    """Explain `sources` and write everything below the output folder; what an earlier run has done is left as it is.
 
     A picture that cannot be read is a ``failed`` record. After Ctrl-C or SIGTERM the manifest holds what was finished.
+
+    Args:
+        sources: those of all shards.
+        force: do everything again, whatever an earlier run has done.
+        local_rank: the number of this process on this machine, if it is one of several: its GPU.
 
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
     started, clock = datetime.now(UTC), Clock()
+    refuse_parts(settings.scale, shard)
     # The folder first: that it cannot be written should not be learnt after a minute of loading.
-    sink = Sink(settings.output)
+    sink = Sink(settings.output, shard.label)
     sink.open()
-    with clock.timed("load"):
-        prepared = prepare(command, settings, reporter)
-    first: list[ImageRecord] = []
-    stopped: BaseException | None = None
-    with Journal(sink) as journal:
-        reporter.begin(len(sources))
+    with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
+        with clock.timed("load"):
+            prepared = prepare(command, settings, reporter, local_rank)
+        places = places_of(sources)
+        mine = [places[at] for at in shard.positions(len(places))]
+        whole = Scales(settings.scale).by_run
+        found = ledger.begin(header_of(prepared), [source.name for source in sources], mine, whole=whole)
+        tell(found, len(mine), settings.output, reporter)
+        stopped: BaseException | None = None
+        reporter.begin(ledger.remaining)
         try:
-            for record in _records(prepared, sources, sink, reporter, clock):
-                journal.append(record)
+            for record in _records(prepared, mine, ledger, sink, reporter, clock):
+                ledger.append(record)
                 reporter.done(record)
-                if len(first) < SHOWN:
-                    first.append(record)
         except (KeyboardInterrupt, Terminated) as signal:
             stopped = signal
         finally:
             reporter.end()
-        status: Status = "interrupted" if stopped else "partial" if journal.failed else "ok"
-        summary = write_manifest(
-            sink,
-            tool=tool_record(),
-            run=run_record(prepared, status),
-            model=model_record(prepared),
-            journal=journal,
-        )
+        ended = ledger.finish(interrupted=stopped is not None)
+        first = ledger.first(SHOWN)
     finished = datetime.now(UTC)
-    write_run_report(sink, RunReport(started, finished, summary.images, clock.seconds, device_name(prepared.device)))
+    report = RunReport(started, finished, ended.summary.images, found.done, clock.seconds, device_name(prepared.device))
+    write_run_report(sink, report, shard.report)
     return Outcome(
-        status=status,
-        summary=summary,
-        manifest=settings.output / MANIFEST,
+        status=ended.status,
+        summary=ended.summary,
+        manifest=settings.output / shard.manifest,
         first=first,
+        done_before=found.done,
         seconds=(finished - started).total_seconds(),
         terminated=isinstance(stopped, Terminated),
     )
 
 
 def _records(
-    prepared: Prepared, sources: Sequence[Source], sink: Sink, reporter: Reporter, clock: Clock
+    prepared: Prepared, places: Sequence[Place], ledger: Ledger, sink: Sink, reporter: Reporter, clock: Clock
 ) -> Iterator[ImageRecord]:
-    """One record for each source, in order, its files in place."""
+    """One record for each source that is still to do, in order, its files in place."""
     scales = Scales(prepared.settings.scale)
     presenter = Presenter(prepared, sink, reporter, scales)
-    folders = Folders()
-    places = [(source, folders.folder_for(source.name)) for source in sources]
 
     def drawn(seen: Seen, explained: Explained) -> ImageRecord:
         with clock.timed("draw and write"):
             return presenter.present(seen, explained)
 
     if not scales.by_run:
-        yield from _answered(prepared, places, drawn, reporter, clock)
+        yield from _answered(prepared, places, ledger, drawn, reporter, clock)
         return
 
     def measured(seen: Seen, explained: Explained) -> Waiting:
@@ -131,13 +143,14 @@ def _records(
     reporter.say("every map is computed before the first is drawn, for a scale that all share")
     with Spool(sink) as spool:
         try:
-            for answer in _answered(prepared, places, measured, reporter, clock):
+            for answer in _answered(prepared, places, ledger, measured, reporter, clock):
                 spool.put(answer)
         except (KeyboardInterrupt, Terminated):
             # Drawn now, the maps found so far would carry a scale that is not the run's.
             reporter.warn(NOTHING_DRAWN)
             raise
-        for (source, folder), answer in zip(places, spool, strict=True):
+        due = [place for at, place in enumerate(places) if ledger.due(at)]  # all of them, or none
+        for (source, folder), answer in zip(due, spool, strict=True):
             yield answer if isinstance(answer, ImageRecord) else _late(prepared, source, folder, answer, drawn)
 
 
@@ -145,61 +158,60 @@ def _late(
     prepared: Prepared, source: Source, folder: str, waiting: Waiting, drawn: Callable[[Seen, Explained], ImageRecord]
 ) -> ImageRecord:
     """The record of a picture whose maps have been waiting; its file is read again."""
-    seen = _seen(prepared, source, folder, lambda _note: None)
+    seen = seen_or_failed(prepared, source, folder, lambda _note: None)
     if isinstance(seen, ImageRecord):
         return seen
     if seen.photo.sha256 != waiting.sha256:
-        return _failed(source, "the file was changed while the run went on", photo=seen)
+        return failed(source, "the file was changed while the run went on", photo=seen)
     return drawn(seen, waiting.back(prepared))
 
 
 def _answered(
     prepared: Prepared,
-    places: Sequence[tuple[Source, str]],
+    places: Sequence[Place],
+    ledger: Ledger,
     finish: Callable[[Seen, Explained], _T],
     reporter: Reporter,
     clock: Clock,
 ) -> Iterator[_T | ImageRecord]:
-    """For each source, in order, what `finish` makes of it, or the record of its failure."""
+    """For each source that is still to do, in order, what `finish` makes of it, or the record of its failure."""
     size = prepared.settings.batch_size
     for start in range(0, len(places), size):
-        # Batches are cut from the list of sources, not of pictures that could be read: a broken file must not move
-        # the others into another batch, where the last bits of their sums may differ.
-        # A generator of its own, so that one batch's photographs are gone before the next batch is decoded.
-        yield from _explained(prepared, places[start : start + size], finish, reporter, clock)
-
-
-def _seen(prepared: Prepared, source: Source, folder: str, say: Callable[[str], None]) -> Seen | ImageRecord:
-    """The picture as the network gets it, or the record of why it does not."""
-    try:
-        photo = read_photo(source.path)
-    except ImageError as error:
-        return _failed(source, error.what, sha256=error.sha256)
-    for note in photo.notes:
-        say(f"{visible(source.name)}: {note}")
-    pixels, view, crop = prepared.model.preprocessing.prepare(photo.image)
-    return Seen(source, folder, photo, pixels, view, crop)
+        # Batches are cut from the list of sources, not of pictures that are to do or could be read: neither what an
+        # earlier run has done nor a broken file may move others into another batch, where the last bits of their sums
+        # may differ.
+        due = [ledger.due(at) for at in range(start, min(start + size, len(places)))]
+        if any(due):
+            # A generator of its own, so that one batch's photographs are gone before the next batch is decoded.
+            yield from _explained(prepared, places[start : start + size], due, finish, reporter, clock)
 
 
 def _explained(
     prepared: Prepared,
-    chunk: Sequence[tuple[Source, str]],
+    chunk: Sequence[Place],
+    due: Sequence[bool],
     finish: Callable[[Seen, Explained], _T],
     reporter: Reporter,
     clock: Clock,
 ) -> Iterator[_T | ImageRecord]:
     """`_answered` for one batch of sources."""
     with clock.timed("decode"):
-        entries = [_seen(prepared, source, folder, reporter.say) for source, folder in chunk]
+        entries = [seen_or_failed(prepared, source, folder, reporter.say) for source, folder in chunk]
+    if not any(wanted and isinstance(entry, Seen) for wanted, entry in zip(due, entries, strict=True)):
+        yield from (entry for wanted, entry in zip(due, entries, strict=True) if wanted and not isinstance(entry, Seen))
+        return
     found = _computed(prepared, [entry for entry in entries if isinstance(entry, Seen)], reporter, clock)
-    for entry in entries:
+    for wanted, entry in zip(due, entries, strict=True):
         if isinstance(entry, ImageRecord):
-            yield entry
+            if wanted:
+                yield entry
             continue
         explained = next(found)
+        if not wanted:
+            continue
         if not explained.probabilities.isfinite().all():
             why = f"the network's scores are not finite in {prepared.settings.precision}; check the weights"
-            yield _failed(entry.source, why, photo=entry)
+            yield failed(entry.source, why, photo=entry)
             continue
         yield finish(entry, explained)
 
@@ -231,17 +243,3 @@ def _computed(prepared: Prepared, seen: Sequence[Seen], reporter: Reporter, cloc
     for place, targets in enumerate(observation.targets.tolist()):
         results = [(task, [panel.pick(place) for panel in found]) for task, found in panels]
         yield Explained(probabilities[place], targets, results)
-
-
-def _failed(source: Source, why: str, *, sha256: str | None = None, photo: Seen | None = None) -> ImageRecord:
-    width, height = photo.photo.image.size if photo else (None, None)
-    return ImageRecord(
-        source=source.name,
-        sha256=photo.photo.sha256 if photo else sha256,
-        width=width,
-        height=height,
-        status="failed",
-        error=visible(why),
-        predictions=[],
-        outputs=[],
-    )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import Literal
+from typing import Any
 
 import torch
 
 from cnnviz_cli import __version__
 from cnnviz_cli.core.records import ModelRecord, Run, Tool
+from cnnviz_cli.files.resume import Header
 from cnnviz_cli.run.prepare import Prepared
+
+_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "workers"})
+"""Recorded settings that decide how fast the pictures are made, not what is in them."""
 
 
 def tool_record() -> Tool:
@@ -24,12 +28,39 @@ def tool_record() -> Tool:
     )
 
 
-def run_record(prepared: Prepared, status: Literal["ok", "partial", "interrupted"]) -> Run:
-    """What was asked for."""
+def header_of(prepared: Prepared) -> Header:
+    """What the run is about, and under what a later one may take its records over."""
+    return Header(
+        identity=identity_of(prepared), tool=tool_record(), run=run_record(prepared), model=model_record(prepared)
+    )
+
+
+def identity_of(prepared: Prepared) -> dict[str, Any]:
+    """Everything that changes pictures.
+
+    Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
+    last bits only.
+    """
+    tool = tool_record()
+    config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
+    return {
+        "command": prepared.command,
+        **config,
+        "digest of the weights": prepared.model.weights_sha256,
+        "preprocessing": prepared.model.preprocessing.as_json(),
+        "version of cnnviz": tool.cnnviz,
+        "version of torch": tool.torch,
+        "version of torchvision": tool.torchvision,
+        "version of pillow": tool.pillow,
+    }
+
+
+def run_record(prepared: Prepared) -> Run:
+    """What was asked for, as if all went well."""
     settings = prepared.settings
     return Run(
         command=prepared.command,
-        status=status,
+        status="ok",
         config=settings.as_json(),
         config_sha256=settings.config_sha256,
         device=prepared.device.type,

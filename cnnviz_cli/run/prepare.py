@@ -63,7 +63,7 @@ class Prepared:
         return [f"top-{rank + 1}" if rank >= 0 else f"{-1 - rank}-{labels[-1 - rank]}" for rank in self.targets.ranks]
 
 
-def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
+def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Prepared:
     """Load the model and work out the plan.
 
     Of the methods that were not named but are among all of a family, those that the model does not let run are left
@@ -75,7 +75,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter) -> Prepared:
         UsageError: a layer or a class that the model does not have, a method that was named and does not apply,
             or no method at all does.
     """
-    device = devices.pick(settings.device)
+    device = devices.pick(settings.device, local_rank)
     devices.repeatable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

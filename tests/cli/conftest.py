@@ -95,9 +95,10 @@ class FakeRun:
     raises: BaseException | None = None
     settings: Any = None
     sources: Any = None
+    how: Any = None
 
-    def execute(self, _command: str, settings: Any, sources: Any, reporter: Any) -> SimpleNamespace:
-        self.settings, self.sources = settings, sources
+    def execute(self, _command: str, settings: Any, sources: Any, reporter: Any, **how: Any) -> SimpleNamespace:
+        self.settings, self.sources, self.how = settings, sources, how
         if self.raises:
             raise self.raises
         reporter.begin(len(self.records))
@@ -114,6 +115,7 @@ class FakeRun:
             manifest=settings.output / "manifest.json",
             first=self.records[:20],
             seconds=1.25,
+            done_before=0,
         )
 
     def dry_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:

@@ -66,7 +66,7 @@ def test_nothing_but_a_run_imports_torch(tmp_path: Path) -> None:
 FAKE_RUN = """
 import os, signal, sys, time, types
 import cnnviz_cli
-def execute(command, settings, sources, reporter):
+def execute(command, settings, sources, reporter, **how):
     slow = {"torch", "torchvision", "numpy", "PIL", "rich.console", "cnnviz_cli.core.records"} & set(sys.modules)
     assert not slow, slow  # a word was said before any of these was imported
     print("started", file=sys.stderr, flush=True)

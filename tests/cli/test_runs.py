@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +91,7 @@ def test_json_is_one_object_on_stdout(cnnviz: Command, fake_run: FakeRun) -> Non
         "status": "partial",
         "output": "out",
         "manifest": "out/manifest.json",
+        "resumed": 0,
         "seconds": 1.25,
         "summary": {"images": 2, "ok": 1, "failed": 1, "outputs": 2},
     }
@@ -155,10 +158,38 @@ def test_each_error_has_its_exit_code(cnnviz: Command, fake_run: FakeRun, error:
 def test_inputs_that_are_not_there(cnnviz: Command, fake_run: FakeRun, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert cnnviz("gradcam", "empty").code == 7
+    for number in range(12):
+        (tmp_path / "empty" / f"{number}.txt").touch()
+    result = cnnviz("gradcam", "empty")
+    assert result.code == 7
+    assert "error: empty: 0 of 12 files in this folder are pictures" in result.err
+    assert cnnviz("gradcam", "*.jpg").code == cnnviz("gradcam", "a.png", "--exclude", "a*").code == 7
     missing = cnnviz("gradcam", "aa.png")
     assert missing.code == 2
     assert "Did you mean 'a.png'?" in missing.err
     assert fake_run.sources is None
+
+
+def test_a_list_patterns_and_a_choice_of_names_reach_the_search(
+    cnnviz: Command, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("in/a.png", "in/b.png", "in/b/a.png", "in/b/c.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    Path("list").write_text("in/b.png\nin/b\n", encoding="utf-8")
+    assert cnnviz("gradcam", "in/**/a*", "--files-from", "list").code == 0
+    assert [source.name for source in fake_run.sources] == ["a.png", "b/a.png", "in/b.png", "in/b/c.jpg"]
+    assert cnnviz("gradcam", "in", "-r", "--include", "b", "--include", "x", "--exclude", "*.jpg").code == 0
+    assert [source.name for source in fake_run.sources] == ["b/a.png"]
+    Path("c.yaml").write_text("files_from: list\nexclude: '*.png'\n", encoding="utf-8")
+    assert cnnviz("gradcam", "-c", "c.yaml").code == 0
+    assert [source.name for source in fake_run.sources] == ["in/b/c.jpg"]
+    monkeypatch.setenv("CNNVIZ_EXCLUDE", "[b, c*]")
+    assert cnnviz("gradcam", "in", "-r").code == 0
+    assert [source.name for source in fake_run.sources] == ["a.png", "b.png"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"in/a.png\0in/b.png")))
+    assert cnnviz("gradcam", "--files-from", "-").code == 0
+    assert [source.name for source in fake_run.sources] == ["in/a.png", "in/b.png"]
 
 
 def test_hostile_file_names_are_neither_markup_nor_commands_to_the_terminal(

@@ -1,14 +1,12 @@
 """The journal, the manifest streamed from it, and the run report."""
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import (
     Arrays,
     Cost,
@@ -21,7 +19,8 @@ from cnnviz_cli.core.records import (
     Summary,
     Tool,
 )
-from cnnviz_cli.files.manifest import Journal, write_manifest
+from cnnviz_cli.files.journal import Journal
+from cnnviz_cli.files.manifest import write_manifest
 from cnnviz_cli.files.marks import is_output_folder
 from cnnviz_cli.files.runreport import RunReport, peak_memory, write_run_report
 from cnnviz_cli.files.schemas import manifest_schema
@@ -83,31 +82,38 @@ def sink_at(root: Path) -> Sink:
     return sink
 
 
+def summary_of(records: list[ImageRecord]) -> Summary:
+    return Summary(
+        images=len(records),
+        ok=sum(r.status == "ok" for r in records),
+        failed=sum(r.status == "failed" for r in records),
+        outputs=sum(len(r.outputs) for r in records),
+    )
+
+
 def written(root: Path, records: list[ImageRecord]) -> bytes:
     sink = sink_at(root)
-    with Journal(sink) as journal:
-        for item in records:
-            journal.append(item)
-        write_manifest(sink, tool=TOOL, run=RUN, model=MODEL, journal=journal)
+    with Journal(sink, "manifest.jsonl") as journal:
+        journal.head({"a": 1})
+        lines = [journal.append(item).record for item in records]
+    write_manifest(sink, lines, tool=TOOL, run=RUN, model=MODEL, summary=summary_of(records))
     return (root / "manifest.json").read_bytes()
 
 
 @pytest.mark.parametrize("records", [[], [FAILED], [record(1), FAILED, record(2, outputs=2), record(3, outputs=0)]])
-def test_the_streamed_manifest_is_the_dumped_one_byte_for_byte(tmp_path: Path, records: list[ImageRecord]) -> None:
+def test_the_streamed_manifest_is_the_dumped_one_with_a_line_for_each_image(
+    tmp_path: Path, records: list[ImageRecord]
+) -> None:
     streamed = written(tmp_path, records)
-    whole = Manifest(
-        tool=TOOL,
-        run=RUN,
-        model=MODEL,
-        images=records,
-        summary=Summary(
-            images=len(records),
-            ok=sum(r.status == "ok" for r in records),
-            failed=sum(r.status == "failed" for r in records),
-            outputs=sum(len(r.outputs) for r in records),
-        ),
-    )
-    dumped = json.dumps(whole.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    whole = Manifest(tool=TOOL, run=RUN, model=MODEL, images=records, summary=summary_of(records))
+    content = whole.model_dump(mode="json")
+    lines = [
+        json.dumps(image, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for image in content["images"]
+    ]
+    content["images"] = [f"<{number}>" for number in range(len(lines))]
+    dumped = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    for number, line in enumerate(lines):
+        dumped = dumped.replace(f'"<{number}>"', line)
     assert streamed == dumped.encode()
     assert Manifest.model_validate_json(streamed) == whole
     jsonschema.Draft202012Validator(manifest_schema()).validate(json.loads(streamed))
@@ -122,64 +128,9 @@ def test_the_schema_is_one_and_refuses_what_is_not_declared(tmp_path: Path) -> N
         jsonschema.Draft202012Validator(manifest_schema()).validate(content)
 
 
-def test_the_journal_has_one_compact_sorted_line_for_each_image_at_once(tmp_path: Path) -> None:
-    sink = sink_at(tmp_path)
-    with Journal(sink) as journal:
-        assert (tmp_path / "manifest.jsonl").read_bytes() == b""
-        for number in (1, 2):
-            journal.append(record(number))
-            lines = (tmp_path / "manifest.jsonl").read_text("utf-8").split("\n")
-            assert len(lines) == number + 1
-            assert lines[-1] == ""
-            content = json.loads(lines[-2])
-            assert content["source"] == f"cats/{number}.png"
-            assert lines[-2] == json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        assert list(journal.records()) == [record(1), record(2)]
-        assert journal.summary == Summary(images=2, ok=2, failed=0, outputs=2)
-
-
-def test_the_journal_reaches_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    with Journal(sink_at(tmp_path)) as journal:
-        monkeypatch.setattr(os, "fsync", lambda _: synced.append(journal.images))
-        for number in range(120):
-            journal.append(record(number))
-    assert synced == [49, 99, 120]
-
-
-def test_a_new_journal_takes_the_place_of_the_old_one_and_of_its_manifest(tmp_path: Path) -> None:
-    written(tmp_path, [record(1)])
-    (tmp_path / "mine.txt").write_text("keep")
-    with Journal(sink_at(tmp_path)) as journal:
-        assert list(journal.records()) == []
-    # The manifest describes pictures that this run will replace, and nobody else's file goes.
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.jsonl", "mine.txt"]
-
-
-def test_a_line_that_the_disk_refused_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = sink_at(tmp_path)
-    journal = Journal(sink)
-    journal.append(record(1))
-    genuine = journal._file
-
-    class Full:
-        def write(self, data: bytes) -> None:
-            genuine.write(data[:10])
-            genuine.flush()
-            raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(journal, "_file", Full())
-    with pytest.raises(OutputError, match="disk is full"):
-        journal.append(record(2))
-    monkeypatch.setattr(journal, "_file", genuine)
-    write_manifest(sink, tool=TOOL, run=RUN, model=MODEL, journal=journal)
-    journal.close()
-    manifest = Manifest.model_validate_json((tmp_path / "manifest.json").read_bytes())
-    assert manifest.images == [record(1)]
-    assert manifest.summary.images == 1
-
-
 def test_output_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    sink_at(tmp_path / "killed").place("manifest.0-of-2.jsonl").touch()
+    assert is_output_folder(tmp_path / "killed")
     for name, records in (("none", []), ("some", [record(n) for n in range(40)])):
         out = tmp_path / name
         written(out, records)
@@ -204,11 +155,12 @@ def test_output_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
 def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     seconds = {"decode": 0.5, "compute": 1.23456}
-    report = RunReport(start, start + timedelta(seconds=4), images=10, seconds=seconds, device="cpu")
+    report = RunReport(start, start + timedelta(seconds=4), images=12, resumed=2, seconds=seconds, device="cpu")
     write_run_report(sink_at(tmp_path), report)
     content = json.loads((tmp_path / "run.json").read_bytes())
     assert content["started"] == "2026-01-02T03:04:05+00:00"
     assert content["images_per_second"] == 2.5
+    assert content["resumed"] == 2
     assert content["seconds"] == {"decode": 0.5, "compute": 1.235}
     assert content["host"]["device"] == "cpu"
     assert content["peak_memory_bytes"] == pytest.approx(peak_memory(), rel=0.5)

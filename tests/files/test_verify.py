@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.records import Arrays, Cost, ImageRecord, ModelRecord, Output, Run, Tool
-from cnnviz_cli.files.manifest import Journal, write_manifest
+from cnnviz_cli.core.records import Arrays, Cost, ImageRecord, ModelRecord, Output, Run, Summary, Tool
+from cnnviz_cli.files.journal import Journal
+from cnnviz_cli.files.manifest import write_manifest
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.verify import Problem, verify
 
@@ -36,17 +37,17 @@ def out(tmp_path: Path) -> Path:
         source="cats/x.jpg", sha256="0" * 64, width=9, height=9, status="ok", error=None, predictions=[],
         outputs=[output], arrays=arrays,
     )  # fmt: skip
-    with Journal(sink) as journal:
-        journal.append(record)
+    with Journal(sink, "manifest.jsonl") as journal:
         write_manifest(
             sink,
+            [journal.append(record).record],
             tool=Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0"),
             run=Run(
                 command="all", status="ok", config={}, config_sha256="", device="cpu", precision="fp32",
                 plan=Cost(forwards=1, backwards=1, variants=0),
             ),
             model=ModelRecord(name="m", weights="w", weights_sha256="", num_classes=1, preprocessing={}),
-            journal=journal,
+            summary=Summary(images=1, ok=1, failed=0, outputs=1),
         )  # fmt: skip
     return sink.root
 

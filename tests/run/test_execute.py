@@ -18,12 +18,13 @@ from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import ExitCode, MemoryShortError, OutputError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Manifest
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.files.verify import verify
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.run import Outcome
 
 execution = importlib.import_module("cnnviz_cli.run.execute")
+reading = importlib.import_module("cnnviz_cli.run.reading")
 explanation = importlib.import_module("cnnviz_cli.run.explain")
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -222,22 +223,22 @@ def test_a_run_that_fails_leaves_no_manifest_that_would_be_wrong(
     with pytest.raises(OutputError):
         run(out, Heard(), palette="viridis")
     assert not (out / "manifest.json").exists()
-    assert len((out / "manifest.jsonl").read_text().splitlines()) == 1
+    assert len((out / "manifest.jsonl").read_text().splitlines()) == 2  # the header and one image
 
 
 def test_one_batchs_photographs_are_gone_before_the_next_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, alive, most = execution.read_photo, [], []
+    genuine, alive, most = reading.read_photo, [], []
 
-    def read_photo(path: Path) -> Any:
+    def read_photo(source: Source) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
-        photo = genuine(path)
+        photo = genuine(source)
         alive.append(weakref.ref(photo.image))
         return photo
 
-    monkeypatch.setattr(execution, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_photo", read_photo)
     run(tmp_path / "out", Heard(), batch_size="2")
     assert most == [0, 1, 0, 1, 0]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of
+from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of, reading
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
@@ -23,7 +23,7 @@ from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPi
 from cnnviz_cli.core.records import Output
 from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.files.spool import Spool
 from cnnviz_cli.files.verify import verify
 from cnnviz_cli.run import dry_run
@@ -183,16 +183,16 @@ def test_the_spool_gives_back_what_was_put_in_order(tmp_path: Path) -> None:
 def test_photographs_are_not_kept_for_the_second_pass(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, alive, most = execution.read_photo, [], []
+    genuine, alive, most = reading.read_photo, [], []
 
-    def read_photo(path: Path) -> Any:
+    def read_photo(source: Source) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
-        photo = genuine(path)
+        photo = genuine(source)
         alive.append(weakref.ref(photo.image))
         return photo
 
-    monkeypatch.setattr(execution, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_photo", read_photo)
     run(tmp_path / "out", None, photos, scale="run", batch_size="2")
     assert len(most) == 8
     assert max(most) == 1
@@ -202,18 +202,18 @@ def test_failures_of_either_pass_are_records_in_their_places(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos[1].write_bytes(b"this is no picture")
-    genuine: Callable[[Path], Any] = execution.read_photo
+    genuine: Callable[[Source], Any] = reading.read_photo
     times: dict[str, int] = {}
 
-    def read_photo(path: Path) -> Any:
-        times[path.name] = times.get(path.name, 0) + 1
-        if (path.name, times[path.name]) == ("c.png", 2):
-            Image.new("RGB", (40, 40)).save(path)
-        if (path.name, times[path.name]) == ("d.png", 2):
-            path.write_bytes(b"gone")
-        return genuine(path)
+    def read_photo(source: Source) -> Any:
+        times[source.name] = times.get(source.name, 0) + 1
+        if (source.name, times[source.name]) == ("c.png", 2):
+            Image.new("RGB", (40, 40)).save(source.path)
+        if (source.name, times[source.name]) == ("d.png", 2):
+            source.path.write_bytes(b"gone")
+        return genuine(source)
 
-    monkeypatch.setattr(execution, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_photo", read_photo)
     run(tmp_path / "out", None, photos, scale="run")
     images = manifest_of(tmp_path / "out").images
     assert [(image.source, image.status) for image in images] == [

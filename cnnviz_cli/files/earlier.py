@@ -1,0 +1,175 @@
+"""The runs that an output folder remembers, and what is not as it was in one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.records import Json
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.journal import Entry, parsed, read
+from cnnviz_cli.files.lock import is_locked
+from cnnviz_cli.files.marks import JOURNAL_STARTS
+from cnnviz_cli.files.shards import Shard, journals
+from cnnviz_cli.files.sink import refused
+
+_NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
+
+
+_NONE: tuple[str, ...] = ()
+_WAYS_OUT = "Finish it with its own settings, begin anew with --force, or choose another folder: --output DIR"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was in the output folder.
+
+    Attributes:
+        done: how many of this run's inputs are done.
+        replaced: how many pictures of an earlier run with other settings are made anew.
+        differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
+        damaged: lines of the journal that cannot be read.
+    """
+
+    done: int
+    replaced: int = 0
+    differing: tuple[str, ...] = ()
+    damaged: int = 0
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """One shard's journal.
+
+    Attributes:
+        header: the last one in it.
+    """
+
+    shard: Shard
+    path: Path
+    header: Json
+
+    @property
+    def identity(self) -> Any:
+        """Everything that changes pictures."""
+        return self.header["identity"]
+
+    @property
+    def digest(self) -> Any:
+        """Of the list of all inputs."""
+        return self.header["digest"]
+
+    @property
+    def generation(self) -> int:
+        """Which division into shards this is, counted from the first in this folder."""
+        return int(str(self.header["generation"]))
+
+    def progress(self) -> tuple[int, bool]:
+        """How many images it has explained, and whether it has come to the end of its inputs."""
+        seen: dict[bytes, bool] = {}
+        for line in read(self.path):
+            if isinstance(line, Entry):
+                seen[blake2b(line.source.encode(), digest_size=8).digest()] = line.ok
+        return sum(seen.values()), len(seen) >= int(str(self.header["inputs"]))
+
+
+def earlier_runs(root: Path) -> list[Earlier]:
+    """Every journal that has a header, those of the oldest division into shards first.
+
+    Raises:
+        OutputError: one cannot be read.
+    """
+    found = []
+    for shard in journals(root):
+        path = root / shard.journal
+        try:
+            header = _last_header(path)
+        except OSError as error:
+            raise refused(error, path) from error
+        if header is not None:
+            found.append(Earlier(shard, path, header))
+    return sorted(found, key=lambda run: run.generation)
+
+
+def refuse_company(root: Path, shard: Shard) -> None:
+    """Make sure that nobody works in this folder with another division into shards.
+
+    Raises:
+        OutputError: somebody does.
+    """
+    for other in journals(root):
+        if other.count == shard.count:
+            continue  # this one's own lock is held, and its peers are welcome
+        try:
+            busy = is_locked(root / other.journal)
+        except OSError as error:
+            raise refused(error, root / other.journal) from error
+        if busy:
+            who = f"shard {other.index} of {other.count}" if other.label else "another process"
+            raise OutputError(
+                f"{who} is working on this output folder",
+                where=visible(str(root)),
+                fix="Wait until it ends, or choose another folder: --output DIR",
+            )
+
+
+def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *, force: bool) -> Found:
+    """What was made with other settings, where that may be made anew: in a run that came to its end.
+
+    Raises:
+        UsageError: there is an unfinished one, whose pictures would be lost; not if `force`.
+    """
+    newest = max((run.generation for run in runs), default=0)
+    replaced, changed = 0, _NONE
+    for run in runs:
+        # Of an older division into shards nothing counts that is not the same.
+        if run.generation < newest or run.identity == identity:
+            continue
+        done, ended = run.progress()
+        if not done:
+            continue
+        changed = differences(run.identity, identity)
+        if not ended and not force:
+            raise UsageError(
+                f"an unfinished run with other settings is in the way ({done} of {run.header['inputs']} pictures are "
+                "done)",
+                where=visible(str(root)),
+                fix="\n".join([*changed, _WAYS_OUT]),
+            )
+        replaced += done
+    return Found(0, replaced, changed)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """What changed, key by key: ``palette: inferno -> viridis``."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return tuple(visible(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}") for key in keys)
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{above}{key}.")
+        else:
+            yield above + key, item
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _last_header(path: Path) -> Json | None:
+    found: Json | None = None
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.startswith(JOURNAL_STARTS) and line.endswith(b"\n"):
+                header = parsed(line, 0)
+                found = header if isinstance(header, dict) and header.keys() >= _NEEDED else found
+    return found

@@ -1,0 +1,85 @@
+"""The list of a run's inputs: whether one was changed, and the list itself for whoever has only the journals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.journal import Stamp
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.sources import Source
+
+
+def changed_at(source: Source) -> tuple[Stamp, int] | None:
+    """An input's stamp, and the latest of its times; None if it cannot be asked."""
+    try:
+        found = source.path.stat()
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns), max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+def unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
+    """Whether an input has the bytes it had.
+
+    The same size and time are proof enough, since a million files cannot all be read to find that nothing is to do; of
+    others the bytes decide, so that a copy or a fresh checkout is not taken for a change.
+    """
+    found = changed_at(source)
+    if found is None:
+        return False
+    if stamp is not None and found[0] == stamp:
+        return True
+    try:
+        with source.path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        return False
+
+
+def list_digest(names: Iterable[str]) -> str:
+    """Of the names of all inputs in their order."""
+    digest = sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _list_name(digest: str) -> str:
+    return f"manifest.inputs-{digest[:16]}.jsonl"
+
+
+def write_list(sink: Sink, names: Iterable[str], digest: str) -> None:
+    """Leave the list in the output folder, where merging the shards finds it; once for all of them."""
+    name = _list_name(digest)
+    if not os.path.lexists(sink.place(name)):
+        with sink.replacing(name) as file:
+            for text in names:
+                file.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
+
+
+def read_list(root: Path, digest: str) -> Iterator[str]:
+    """The list with this digest.
+
+    Raises:
+        UsageError: it is not there, or was changed.
+    """
+    path, found = root / _list_name(digest), sha256()
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                name = json.loads(line)
+                found.update(name.encode() + b"\0")
+                yield name
+    except (OSError, ValueError) as error:
+        raise UsageError("the list of inputs cannot be read", where=visible(str(path)), fix=_AGAIN) from error
+    if found.hexdigest() != digest:
+        raise UsageError("the list of inputs was changed", where=visible(str(path)), fix=_AGAIN)
+
+
+_AGAIN = "Run one of the shards again; it writes the list."

@@ -1,0 +1,229 @@
+"""The journal: what a run has finished, line by line, so that the next one can go on from there.
+
+A line is a header, which says what is being made, or an image. An image's line starts with what a later run has to know
+of it and ends with its record, whose bytes go into the manifest as they stand. A line counts if it is whole and the
+record's checksum is right; of several about the same image the last one does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.records import ImageRecord, Json
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.lock import LockedError, LockedFile
+from cnnviz_cli.files.marks import JOURNAL_STARTS
+from cnnviz_cli.files.sink import Sink, refused
+from cnnviz_cli.files.writepoints import passing
+
+Stamp = tuple[int, int]
+"""Size in bytes and time of change in nanoseconds."""
+
+_SYNC_LINES, _SYNC_SECONDS = 50, 2.0
+_RECORD = b',"~image":'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one line says of an image.
+
+    Attributes:
+        ok: whether it was explained; else it failed.
+        sha256: of the input's bytes, if they could be read.
+        stamp: of the input as it was read; None if it may have changed while it was.
+        files: of the image, below the output folder, with their sizes.
+        outputs: how many of them are pictures that the record lists.
+        offset: of the line in the journal.
+        record: the JSON of the record.
+    """
+
+    source: str
+    ok: bool
+    sha256: str | None
+    stamp: Stamp | None
+    files: tuple[tuple[str, int], ...]
+    outputs: int
+    offset: int
+    record: bytes
+
+
+class Journal:
+    """One journal, open for appending and locked. A context manager."""
+
+    def __init__(self, sink: Sink, name: str, who: str = "") -> None:
+        """Open it, made if it is missing, without the rest of a line that was never finished.
+
+        Args:
+            who: for instance ``shard 2 of 8``, for the message if another process works there.
+
+        Raises:
+            OutputError: another process works on it, or the disk refuses.
+        """
+        self.path = sink.place(name)
+        try:
+            self._file = LockedFile(self.path)
+        except LockedError:
+            of = f" {who} of" if who else ""
+            raise OutputError(
+                f"another process is working on{of} this output folder",
+                where=visible(str(sink.root)),
+                fix="Wait until it ends, or choose another folder: --output DIR",
+            ) from None
+        except OSError as error:
+            raise refused(error, self.path) from error
+        self._unsynced, self._synced_at = 0, time.monotonic()
+        try:
+            self.size = whole_length(self.path)
+            os.ftruncate(self._file.fd, self.size)
+        except OSError as error:
+            self._file.close()
+            raise refused(error, self.path) from error
+
+    def clear(self) -> None:
+        """Forget everything."""
+        try:
+            os.ftruncate(self._file.fd, 0)
+        except OSError as error:
+            raise refused(error, self.path) from error
+        self.size = 0
+
+    def head(self, header: Json) -> None:
+        """Say what is being made from here on."""
+        self.write(JOURNAL_STARTS[:-1] + b',"header":' + compact(header) + b"}\n")
+        self.sync()
+
+    def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> Entry:
+        """Add an image, whose files are in place, and return what `read` will."""
+        data = compact(_plain(record))
+        about = {
+            "crc": zlib.crc32(data),
+            "files": files,
+            "ok": record.status == "ok",
+            "outputs": len(record.outputs),
+            "sha256": record.sha256,
+            "source": record.source,
+            "stamp": stamp,
+        }
+        passing("journal: before a line")
+        offset = self.write(compact(about)[:-1] + _RECORD + data + b"}\n")
+        passing("journal: after a line")
+        if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at > _SYNC_SECONDS:
+            self.sync()
+            passing("journal: synced")
+        ok, outputs = record.status == "ok", len(record.outputs)
+        return Entry(record.source, ok, record.sha256, stamp, files, outputs, offset, data)
+
+    def write(self, line: bytes) -> int:
+        """Add a line as it is; all of it is there afterwards or nothing. Returns where it starts."""
+        start, rest = self.size, memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file.fd, rest) :]
+        except OSError as error:
+            os.ftruncate(self._file.fd, start)
+            raise refused(error, self.path) from error
+        self.size = start + len(line)
+        self._unsynced += 1
+        return start
+
+    def sync(self) -> None:
+        """Have all of it on the disk, not only with the system."""
+        try:
+            os.fsync(self._file.fd)
+        except OSError as error:
+            raise refused(error, self.path) from error
+        self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+
+def read(path: Path) -> Iterator[Json | Entry | None]:
+    """What a journal holds, in its order: headers and entries; None for a line that is damaged.
+
+    A last line without its end is left out: it is being written, or never will be.
+    """
+    offset = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield parsed(line, offset)
+            offset += len(line)
+
+
+def parsed(line: bytes, offset: int) -> Json | Entry | None:
+    """One line of a journal; None if it is damaged."""
+    if line.startswith(JOURNAL_STARTS):
+        return _header(line)
+    record = record_of(line)
+    try:
+        about = json.loads(line[: line.find(_RECORD)] + b"}")
+        if zlib.crc32(record) != about["crc"]:
+            return None
+        stamp, files = about["stamp"], tuple((path, size) for path, size in about["files"])
+        return Entry(
+            about["source"],
+            about["ok"],
+            about["sha256"],
+            (stamp[0], stamp[1]) if stamp else None,
+            files,
+            about["outputs"],
+            offset,
+            record,
+        )
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def record_of(line: bytes) -> bytes:
+    """The record at the end of an image's line."""
+    # No text inside JSON holds a quotation mark that follows a comma: it would have a backslash before it.
+    return line[line.find(_RECORD) + len(_RECORD) : -2]
+
+
+def _header(line: bytes) -> Json | None:
+    try:
+        header = json.loads(line)["header"]
+    except (ValueError, KeyError):
+        return None
+    return header if isinstance(header, dict) else None
+
+
+def whole_length(path: Path) -> int:
+    """The length of a file up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def compact(value: Any) -> bytes:
+    """JSON on one line, its keys sorted."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(record: BaseModel) -> dict[str, Any]:
+    return record.model_dump(mode="json")

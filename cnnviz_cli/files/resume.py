@@ -1,0 +1,249 @@
+"""What of a run is done already, by this process or by an earlier one, and what is still to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.earlier import Earlier, Found, compared, earlier_runs, refuse_company
+from cnnviz_cli.files.index import DONE, FAILED, NOTHING, Index
+from cnnviz_cli.files.inputs import changed_at, list_digest, unchanged, write_list
+from cnnviz_cli.files.journal import Entry, Journal, Stamp, compact, parsed, read
+from cnnviz_cli.files.manifest import write_manifest
+from cnnviz_cli.files.marks import MANIFEST
+from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.sink import Sink, refused
+from cnnviz_cli.files.sources import Source
+
+Status = Literal["ok", "partial", "interrupted"]
+
+_RECENT = 2 * 10**9
+"""Nanoseconds. A file that was changed later than so long before it was read may have been changed again since."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is being made.
+
+    Attributes:
+        identity: everything that changes pictures; records made under another one are not taken over.
+    """
+
+    identity: Mapping[str, Any]
+    tool: Tool
+    run: Run
+    model: ModelRecord
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    status: Status
+    summary: Summary
+
+
+class Ledger:
+    """The journal of one shard together with what earlier runs left. A context manager, which holds the lock.
+
+    First `begin`, then `append` for each input that is `due`, in any order, each after its files are in place, last
+    `finish`. May be used from several threads.
+    """
+
+    def __init__(self, sink: Sink, shard: Shard = ALONE, *, force: bool = False) -> None:
+        """Lock the output folder for this shard.
+
+        Raises:
+            OutputError: another process works on it, or the disk refuses.
+        """
+        self._sink, self._shard, self._force = sink, shard, force
+        self._mutex = threading.RLock()
+        who = f"shard {shard.index} of {shard.count}" if shard.label else ""
+        self._journal = Journal(sink, shard.journal, who)
+        self._started = time.time_ns()
+        self._header: Header | None = None
+
+    def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
+        """Look through what is there.
+
+        Args:
+            listed: the names of all inputs, of every shard.
+            mine: this shard's inputs, each with the folder of its pictures.
+            whole: whether each picture depends on every input, so that one that is missing is as good as all.
+
+        Raises:
+            UsageError: an unfinished run with other settings is in the way, or other shards are at work.
+            OutputError: the disk refuses.
+        """
+        self._header, self._mine = header, mine
+        self._index = Index(source.name for source, _ in mine)
+        refuse_company(self._sink.root, self._shard)
+        earlier = earlier_runs(self._sink.root)
+        identity = json.loads(compact(dict(header.identity)))
+        found = compared(earlier, identity, self._sink.root, force=self._force)
+        if self._force or found.replaced:
+            self._journal.clear()
+        digest = list_digest(listed)
+        same = [] if self._force else [run for run in earlier if run.identity == identity]
+        damaged = self._take_over(same)
+        if whole and (self._states_left() or any(run.digest != digest for run in same)):
+            self._index.states[:] = bytes(len(mine))
+        self._due = bytes(state != DONE for state in self._index.states)
+        self._clear_the_way(swept=bool(earlier))
+        self._head(earlier, digest)
+        self._bring_over(run.path for run in same if run.shard != self._shard)
+        if self._shard.label:
+            write_list(self._sink, listed, digest)
+        return replace(found, done=len(mine) - self.remaining, damaged=damaged)
+
+    def due(self, at: int) -> bool:
+        """Whether the input of this number was still to do when the run began."""
+        return bool(self._due[at])
+
+    @property
+    def remaining(self) -> int:
+        """How many were."""
+        return sum(self._due)
+
+    def append(self, record: ImageRecord) -> None:
+        """Take in an image whose files are in place."""
+        at = self._index.place(record.source)
+        if at is None:
+            raise ValueError(f"{record.source!r} is no input of this run")
+        paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
+        root = self._sink.root
+        try:
+            files = tuple((path, (root / path).stat().st_size) for path in paths)
+        except OSError as error:
+            raise refused(error, root / str(error.filename)) from error
+        with self._mutex:
+            entry = self._journal.append(record, self._stamp_for(self._mine[at][0]), files)
+            self._index.put(at, DONE if entry.ok else FAILED, self._journal.path, entry)
+
+    def first(self, count: int) -> list[ImageRecord]:
+        """The records of the first inputs that have one."""
+        return [ImageRecord.model_validate_json(line) for line in islice(self._index.records(), count)]
+
+    def finish(self, *, interrupted: bool) -> Ended:
+        """Write the manifest of all that is done."""
+        if self._header is None:
+            raise ValueError("the run has not begun")
+        with self._mutex:
+            self._journal.sync()
+            summary = self._index.summary
+            status: Status = "interrupted" if interrupted else "partial" if summary.failed else "ok"
+            write_manifest(
+                self._sink,
+                self._index.records(),
+                tool=self._header.tool,
+                run=self._header.run.model_copy(update={"status": status}),
+                model=self._header.model,
+                summary=summary,
+                name=self._shard.manifest,
+            )
+        return Ended(status, summary)
+
+    def checkpoint(self) -> None:
+        """`finish` from another thread, when the process is about to end; nothing if this one is writing just now."""
+        if self._header is not None and self._mutex.acquire(timeout=0.2):
+            self.finish(interrupted=True)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        with self._mutex:
+            self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+    def _take_over(self, runs: Sequence[Earlier]) -> int:
+        """Look at every line of these runs' journals; returns how many are damaged."""
+        damaged = 0
+        for run in runs:
+            for line in read(run.path):
+                damaged += line is None
+                at = self._index.place(line.source) if isinstance(line, Entry) else None
+                if not isinstance(line, Entry) or at is None:
+                    continue
+                state = FAILED if not line.ok else DONE if self._holds(at, line) else NOTHING
+                self._index.put(at, state, run.path, line)
+        return damaged
+
+    def _holds(self, at: int, entry: Entry) -> bool:
+        """Whether the pictures are there, where they belong, and the input is still the same."""
+        source, folder = self._mine[at]
+        for path, size in entry.files:
+            if not path.startswith(f"{folder}/"):
+                return False
+            try:
+                found = os.lstat(self._sink.root / path)
+            except OSError:
+                return False
+            if found.st_size != size or not stat.S_ISREG(found.st_mode):
+                return False
+        return unchanged(source, entry.stamp, entry.sha256)
+
+    def _states_left(self) -> int:
+        return len(self._mine) - self._index.states.count(DONE)
+
+    def _clear_the_way(self, *, swept: bool) -> None:
+        """Remove what describes pictures that are about to be replaced, and what a killed run left half written."""
+        self._sink.sweep("")
+        if not self.remaining:
+            return
+        for name in (MANIFEST, self._shard.manifest):
+            try:
+                self._sink.place(name).unlink(missing_ok=True)
+            except OSError as error:
+                raise refused(error, self._sink.root / name) from error
+        if swept:
+            for due, (_, folder) in zip(self._due, self._mine, strict=True):
+                if due:
+                    self._sink.sweep(folder)
+
+    def _head(self, earlier: Sequence[Earlier], digest: str) -> None:
+        """Write the header, unless the journal has the same one already."""
+        assert self._header is not None
+        others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
+        peers = max((run.generation for run in earlier if run.shard.count == self._shard.count), default=-1)
+        header: Json = {
+            "digest": digest,
+            "generation": peers if peers > others else others + 1,
+            "identity": dict(self._header.identity),
+            "inputs": len(self._mine),
+            "model": self._header.model.model_dump(mode="json"),
+            "run": self._header.run.model_dump(mode="json"),
+            "shard": [self._shard.index, self._shard.count],
+            "tool": self._header.tool.model_dump(mode="json"),
+        }
+        own = [run.header for run in earlier if run.shard == self._shard]
+        if not self._journal.size or own != [header]:
+            self._journal.head(header)
+
+    def _bring_over(self, paths: Iterable[Path]) -> None:
+        """Copy what counts from other shards' journals into this one, so that they are needed no more."""
+        for path in paths:
+            for at, line in self._index.lines(self._index.lying_in(path)):
+                entry = parsed(line, self._journal.write(line))
+                if isinstance(entry, Entry):
+                    self._index.put(at, self._index.states[at], self._journal.path, entry)
+        self._journal.sync()
+
+    def _stamp_for(self, source: Source) -> Stamp | None:
+        """The input's stamp, unless it was changed so lately that it may have been while the run was reading it."""
+        found = changed_at(source)
+        if found is None or found[1] > self._started - _RECENT:
+            return None
+        return found[0]

@@ -1,0 +1,98 @@
+"""Runs of a network so small that a run costs milliseconds, for tests that start many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+import torch
+from PIL import Image
+
+from cnnviz_cli.config.load import load
+from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.sources import Source
+from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.probe import probe
+from cnnviz_cli.run import Outcome, execute
+
+BROKEN = "c3.png"
+
+
+def tiny_model(*_arguments: Any, **_named: Any) -> LoadedModel:
+    """What the loader is replaced by."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = tiny.Plain().eval().requires_grad_(False)
+    size = tiny.SIZE
+    preprocessing = Preprocessing(size, size, (0.5,) * 3, (0.5,) * 3)
+    layers = probe(net, (3, size, size), "tiny")
+    return LoadedModel(net, "tiny", "random:0", "0" * 64, tuple("abcde"), preprocessing, layers)
+
+
+def photographs(folder: Path, count: int = 7) -> list[Source]:
+    """`count` small pictures, the fourth of them broken, changed for the last time long ago."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    names = [f"{'abc'[number % 3]}{number}.png" if number != 3 else BROKEN for number in range(count)]
+    for name in names:
+        pixels = random.integers(0, 255, (14, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / BROKEN).write_bytes(b"no picture")
+    return [Source(folder / name, name) for name in names]
+
+
+class Listener:
+    """A reporter that remembers what was said and done."""
+
+    def __init__(self, on_done: Callable[[int], None] = lambda _count: None) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.done_: list[str] = []
+        self.begun = 0
+        self._on_done = on_done
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def begin(self, images: int) -> None:
+        self.begun = images
+
+    def done(self, record: Any) -> None:
+        self.done_.append(record.source)
+        self._on_done(len(self.done_))
+
+    def tick(self, done: int, total: int) -> None: ...
+
+    def transfer(self, name: str, received: int, total: int | None) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def run(
+    out: Path,
+    sources: Sequence[Source],
+    heard: Listener | None = None,
+    *,
+    shard: Shard = ALONE,
+    force: bool = False,
+    **settings: Any,
+) -> Outcome:
+    """One run of the tiny network, in batches of three."""
+    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu"}
+    flags |= {(name,): value for name, value in settings.items()}
+    loaded = load("gradcam", flags, None, {})
+    return execute("gradcam", loaded, sources, heard or Listener(), shard=shard, force=force)
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Every file below an output folder but the journals and the run reports."""
+    found = (path for path in out.rglob("*") if path.is_file())
+    kept = (path for path in found if path.suffix != ".jsonl" and not path.name.startswith("run."))
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
