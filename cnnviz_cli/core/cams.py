@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
+from cnnviz_cli.core.maps import enlarged, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
 from cnnviz_cli.core.panels import Heatmap, State
 from cnnviz_cli.core.value import value
@@ -146,13 +147,10 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) 
 
 def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     import torch
-    from torch.nn import functional
 
     maps = [torch.as_tensor(panel.values) for panel in panels]
     size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
-    scaled = torch.stack(
-        [functional.interpolate(unit(values), size, mode="bilinear", align_corners=False) for values in maps]
-    )
+    scaled = torch.stack([enlarged(unit_range(values), (size[0], size[1])) for values in maps])
     peaks = [torch.as_tensor(panel.peak) for panel in panels if panel.peak is not None]
     return Heatmap(
         scaled.mean(0) if how == "mean" else scaled.amax(0),
@@ -168,9 +166,3 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
             for state in panels[0].doubts
         },
     )
-
-
-def unit(maps: Tensor) -> Tensor:
-    """Each map of (B, C, h, w) scaled to [0, 1] by itself; zeros where it has one value everywhere."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    return (maps - low) / (high - low).where(high > low, 1)

@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
 from cnnviz_cli.core.layout import as_maps
-from cnnviz_cli.core.maskings import enlarged, unit_range
+from cnnviz_cli.core.maps import enlarged, unit_range
 from cnnviz_cli.engine.passes import answer, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.setting import Setting

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
-from cnnviz_cli.core.maskings import enlarged
+from cnnviz_cli.core.maps import enlarged
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
 

@@ -16,10 +16,11 @@ from running import Runner, recipe_of, seeds_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.cams import Part, finish, unit
+from cnnviz_cli.core.cams import Part, finish
 from cnnviz_cli.core.components import kernel_principal, principal
 from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.maps import unit_range
 from cnnviz_cli.core.method import Frame, Recipe, Scope, find
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
@@ -437,7 +438,7 @@ def test_every_smoothing_changes_something(name: str) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     layer: dict[str, Any] = {} if name == "cam" else {"layer": ("conv2",)}
     plain, eigen = (seen(name, net, batch, [3], smooth=smooth, **layer)[0] for smooth in ("none", "eigen"))
-    assert (unit(eigen.values) - unit(plain.values)).abs().max() > 1e-3
+    assert (unit_range(eigen.values) - unit_range(plain.values)).abs().max() > 1e-3
     assert "explained_share" in eigen.statistics
     assert not recipe_of(name, net, smooth="eigen").views
     assert len(recipe_of(name, net, smooth="aug").views) == 6
@@ -517,7 +518,7 @@ def test_layers_are_fused_at_the_largest_ones_size(how: str, run: Runner) -> Non
         assert float(fused.peak[image]) == max(float(panel.peak[image]) for panel in singles)
     (alone,) = run("hirescam", net, batch, layer=("conv2",), fuse=how)
     assert alone.layer == "conv2"
-    torch.testing.assert_close(alone.values, unit(singles[2].values), **SLOW)
+    torch.testing.assert_close(alone.values, unit_range(singles[2].values), **SLOW)
 
 
 def test_statistics_of_fused_layers_are_averaged(run: Runner) -> None:
@@ -534,9 +535,16 @@ def test_statistics_of_fused_layers_are_averaged(run: Runner) -> None:
 
 def test_flat_maps_are_not_divided_by_zero() -> None:
     flat, ramp = torch.full((2, 1, 2, 2), 3.0), torch.arange(8.0).view(2, 1, 2, 2)
-    assert unit(flat).abs().max() == 0
+    assert unit_range(flat).abs().max() == 0
     (fused,) = finish([Part("a", flat), Part("b", ramp)], fuse="max", target=0)
-    torch.testing.assert_close(fused.values, unit(ramp))
+    torch.testing.assert_close(fused.values, unit_range(ramp))
+
+
+def test_what_is_only_rounding_does_not_stand_out_when_layers_are_fused() -> None:
+    rounding, ramp = torch.full((1, 1, 2, 2), 3.0), torch.arange(4.0).view(1, 1, 2, 2)
+    rounding[0, 0, 0, 0] += 2e-6
+    (fused,) = finish([Part("a", rounding), Part("b", ramp)], fuse="max", target=0)
+    torch.testing.assert_close(fused.values, unit_range(ramp))
 
 
 def test_what_only_speaks_against_is_called_negative() -> None:

@@ -1,0 +1,29 @@
+"""Maps stretched to a range, and brought to another size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLAT = 64
+"""A map whose values differ by no more than so many units in the last place is flat: what is left is rounding."""
+
+
+def unit_range(maps: Tensor) -> Tensor:
+    """(..., h, w) maps, each stretched from its own minimum and maximum to [0, 1]; a flat map becomes zero."""
+    import torch
+
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    spread = high - low
+    rounding = FLAT * torch.finfo(maps.dtype).eps * high.abs().maximum(low.abs())
+    seen = spread > rounding
+    return torch.where(seen, (maps - low) / torch.where(seen, spread, 1), 0)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, C, h, w) maps brought to `size` (H, W) bilinearly; pixels are areas (align_corners=False)."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(maps, size=size, mode="bilinear", align_corners=False)
