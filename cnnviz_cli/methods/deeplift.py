@@ -6,10 +6,10 @@ from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.core.evidence import Evidence, Input, Multipliers
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce
+from cnnviz_cli.core.shares import shared
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods._ends import Ends, scores_at
-from cnnviz_cli.methods.integrated_gradients import TOLERATED, completeness_error
 
 
 @value
@@ -38,16 +38,7 @@ def deeplift(options: Options, scope: Scope) -> Recipe:
     def explain(evidence: Evidence) -> list[Panel]:
         picture = evidence[Input()]
         values = evidence[multipliers] * (picture - baseline.batch(evidence))
-        error = completeness_error(values, evidence[ends][:, 1], evidence[ends][:, 0])
-        return [
-            reduced(
-                values,
-                options.reduce,
-                signed=True,
-                target=scope.rank,
-                statistics={"completeness_error": error},
-                doubts={"incomplete": error > TOLERATED},
-            )
-        ]
+        at_image, at_baseline = evidence[ends][:, 0], evidence[ends][:, 1]
+        return [shared(values, at_baseline, at_image, options.reduce, target=scope.rank)]
 
     return Recipe((*baseline.needs, multipliers, ends), explain)

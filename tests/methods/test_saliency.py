@@ -21,8 +21,8 @@ from cnnviz_cli.core.guided import GuidedPath
 from cnnviz_cli.core.panels import PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.core.paths import Noisy
 from cnnviz_cli.core.saliency import Reduce, reduced
+from cnnviz_cli.core.shares import completeness_error
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.methods.integrated_gradients import completeness_error
 from cnnviz_cli.render import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
