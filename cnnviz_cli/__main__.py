@@ -1,8 +1,18 @@
 """``python -m cnnviz_cli`` and the console script."""
 
+import signal
 import sys
 
-from cnnviz_cli.cli.main import main
+
+def main() -> int:
+    """Run cnnviz and return the exit code."""
+    # Before and after the work there is nothing to save, and nobody wants to see where Python was when it was stopped.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cnnviz_cli.cli.main import main as command
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ json.dump(seen, sys.stdout)
 """
 
 
-def python(code: str, *arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+def python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False, **options
     )
@@ -87,6 +88,72 @@ def test_signals_end_in_their_codes_without_a_traceback(
     done = python(FAKE_RUN % f"os.kill(os.getpid(), {int(number)}); time.sleep(60)", str(tmp_path / "a.png"))
     assert done.returncode == code
     assert done.stderr.splitlines() == ["1 image, efficientnet_lite0: loading", "started", word]
+
+
+ENDING = """
+import hashlib, os, signal, sys, threading, time, types
+import cnnviz_cli
+def execute(command, settings, sources, reporter, **how):
+    from cnnviz_cli.core.interrupts import checkpoints
+    def saved():
+        print("saved", file=sys.stderr, flush=True)
+    with checkpoints(saved):
+        work, cleaning, signals = lambda: %s, %s, (%s)
+        threading.Thread(target=kill, args=signals, daemon=True).start()
+        try:
+            work()
+        finally:
+            time.sleep(cleaning)
+cnnviz_cli.run = types.SimpleNamespace(execute=execute)
+def kill(numbers, pause):
+    for number in numbers:
+        time.sleep(pause)
+        os.kill(os.getpid(), number)
+sys.argv[1:] = ["gradcam", "a.png", "-q"]
+from cnnviz_cli.__main__ import main
+sys.exit(main())
+"""
+# Ten minutes during which Python cannot raise anything in the main thread.
+DEAF = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pass_that_does_not_listen_is_ended_after_what_there_is_was_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "a.png").touch()
+    done = python(ENDING % (DEAF, 0, f"[{int(number)}], 1"), cwd=str(tmp_path), timeout=60)
+    assert done.returncode == (130 if number == signal.SIGINT else 143)
+    assert done.stderr.splitlines() == ["saved", "interrupted" if number == signal.SIGINT else "terminated"]
+
+
+@pytest.mark.parametrize("work", [DEAF, "time.sleep(600)"])
+def test_a_second_signal_ends_at_once(tmp_path: Path, work: str) -> None:
+    (tmp_path / "a.png").touch()
+    done = python(ENDING % (work, 600, "[2, 2], 0.5"), cwd=str(tmp_path), timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_an_end_that_takes_its_time_is_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    done = python(ENDING % ("time.sleep(600)", 600, "[2], 0.5"), cwd=str(tmp_path), timeout=60)
+    assert (done.returncode, done.stderr.splitlines()) == (130, ["saved", "interrupted"])
+
+
+@pytest.mark.parametrize("pause", [0, 0.0001, 0.002, 0.02, 0.1])
+def test_rapid_signals_never_show_where_python_was(tmp_path: Path, pause: float) -> None:
+    (tmp_path / "a.png").touch()
+    done = python(ENDING % ("[sum(range(100)) for _ in range(10**9)]", 0, f"[2] * 3, {pause}"), cwd=str(tmp_path))
+    assert done.returncode in (130, -2)
+    assert done.stderr in ("", "interrupted\n")
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    ignoring = "import signal; signal.signal(2, signal.SIG_IGN)" + ENDING % ("time.sleep(0.3)", 0, "[2], 0")
+    done = python(ignoring, cwd=str(tmp_path))
+    assert "interrupted" not in done.stderr
+    assert done.returncode == 1  # the stand-in returns nothing: a bug, and no signal
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
