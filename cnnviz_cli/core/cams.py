@@ -123,8 +123,8 @@ def finish(
         smooth: aug is the run's work, see `views_of`.
         fuse: mean or max of all layers' maps, each scaled to [0, 1] by itself and brought to the size of the largest
             by bilinear interpolation; a map with one value everywhere becomes 0.
-        target: the rank of the target that the maps depend on; None if on none, and then no `peak` is given: all
-            negative says nothing about a class.
+        target: the rank of the target that the maps depend on; None if on none, and then neither `peak` nor `lowest` is
+            given: all negative says nothing about a class.
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
             this component weighs them. Components are centred, never all negative, so they have no `peak` either.
@@ -141,8 +141,16 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) 
     if eigen:
         maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
     signed = maps.sum(1, keepdim=True)
-    peak = None if target is None or eigen or component else signed.amax((1, 2, 3))
-    return Heatmap(signed.relu(), peak, layer=part.layer, target=target, statistics=statistics, doubts=part.doubts)
+    rectified = not (target is None or eigen or component)
+    return Heatmap(
+        signed.relu(),
+        signed.amax((1, 2, 3)) if rectified else None,
+        signed.amin((1, 2, 3)) if rectified else None,
+        layer=part.layer,
+        target=target,
+        statistics=statistics,
+        doubts=part.doubts,
+    )
 
 
 def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
@@ -152,9 +160,11 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
     scaled = torch.stack([enlarged(unit_range(values), (size[0], size[1])) for values in maps])
     peaks = [torch.as_tensor(panel.peak) for panel in panels if panel.peak is not None]
+    lowest = [torch.as_tensor(panel.lowest) for panel in panels if panel.lowest is not None]
     return Heatmap(
         scaled.mean(0) if how == "mean" else scaled.amax(0),
         torch.stack(peaks).amax(0) if peaks else None,
+        torch.stack(lowest).amin(0) if lowest else None,
         layer=panels[0].layer if len(panels) == 1 else None,
         target=panels[0].target,
         statistics={

@@ -74,10 +74,12 @@ class Heatmap(Panel):
     Attributes:
         values: (B, 1, h, w), >= 0.
         peak: (B,) highest value before the ReLU that made `values` non-negative, where there was one.
+        lowest: (B,) lowest value before it, which tells evidence against the target from none at all.
     """
 
     values: Values
     peak: Values | None = None
+    lowest: Values | None = None
 
     def arrays(self) -> Mapping[str, Values]:
         return {"map": self.values}

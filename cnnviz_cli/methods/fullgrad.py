@@ -42,6 +42,6 @@ def fullgrad(options: Options, scope: Scope) -> Recipe:
         part = Part("", torch.cat((pixels, evidence[biases]), 1))
         found = finish([part], options.smooth, target=scope.rank)
         # Of no single layer; and nothing was rectified away, so zeros say nothing about the class.
-        return [replace(panel, layer=None, peak=None) for panel in found]
+        return [replace(panel, layer=None, peak=None, lowest=None) for panel in found]
 
     return Recipe((Input(), slope, biases), explain, views_of(options))

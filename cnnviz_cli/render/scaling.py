@@ -47,7 +47,8 @@ def state_of(panel: Panel) -> State:
     if not all(np.isfinite(part).all() for part in parts):
         return "nonfinite"
     if isinstance(panel, Heatmap) and panel.peak is not None and float(panel.peak) <= 0:
-        return "negative"
+        # Nothing speaks for the target; if nothing speaks against it either, as in a dead layer, the map says nothing.
+        return "negative" if panel.lowest is None or float(panel.lowest) < 0 else "flat"
     if all(part.min() == part.max() for part in parts):
         return "flat"
     return next((state for state, doubtful in panel.doubts.items() if bool(doubtful)), "ok")

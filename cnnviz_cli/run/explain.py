@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import torch
@@ -83,6 +83,13 @@ def _back(view: InputView, panel: Panel) -> Viewed:
     return replace(panel, values=values.flip(3)) if view.flipped else panel
 
 
+_COMBINED: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+    "values": torch.mean,
+    "peak": torch.amax,  # where it speaks for the target in one view, the mean of the rectified maps is above zero
+    "lowest": torch.amin,
+}
+
+
 def _mean(panels: Sequence[Viewed]) -> Viewed:
     """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
@@ -91,9 +98,9 @@ def _mean(panels: Sequence[Viewed]) -> Viewed:
         for name in first.statistics
     }
     numbers = {
-        name: torch.stack([torch.as_tensor(getattr(panel, name)) for panel in panels]).mean(0)
-        for name in (item.name for item in fields(first))
-        if name in ("values", "peak") and getattr(first, name) is not None
+        name: combine(torch.stack([torch.as_tensor(getattr(panel, name)) for panel in panels]), 0)
+        for name, combine in _COMBINED.items()
+        if getattr(first, name, None) is not None
     }
     doubts = {
         state: torch.stack([torch.as_tensor(panel.doubts[state]) for panel in panels]).any(0) for state in first.doubts

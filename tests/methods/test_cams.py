@@ -16,7 +16,7 @@ from running import Runner, recipe_of, seeds_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.cams import Part, finish
+from cnnviz_cli.core.cams import Fuse, Part, finish
 from cnnviz_cli.core.components import kernel_principal, principal
 from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
@@ -458,15 +458,17 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
         tasks=[SimpleNamespace(recipe=recipe)],
     )
     _observation, [(_task, [panel])] = explain(prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None))
-    views, peaks = [], []
+    views, peaks, lowest = [], [], []
     for flipped, gain in product((False, True), (0.9, 1.0, 1.1)):
         changed = (batch.flip(3) if flipped else batch) * gain
         (one,) = seen(name, net, changed, [3, 1], **options)
         views.append(one.values.flip(3) if flipped else one.values)
         peaks.append(one.peak)
+        lowest.append(one.lowest)
     torch.testing.assert_close(panel.values, sum(views) / 6, **SLOW)
     if name != "eigencam":
-        torch.testing.assert_close(panel.peak, sum(peaks) / 6, **SLOW)
+        torch.testing.assert_close(panel.peak, torch.stack(peaks).amax(0), **SLOW)
+        torch.testing.assert_close(panel.lowest, torch.stack(lowest).amin(0), **SLOW)
     assert not torch.allclose(panel.values, views[1])
 
 
@@ -545,6 +547,30 @@ def test_what_is_only_rounding_does_not_stand_out_when_layers_are_fused() -> Non
     rounding[0, 0, 0, 0] += 2e-6
     (fused,) = finish([Part("a", rounding), Part("b", ramp)], fuse="max", target=0)
     torch.testing.assert_close(fused.values, unit_range(ramp))
+
+
+@pytest.mark.parametrize("fuse", ["none", "mean", "max"])
+def test_what_says_nothing_is_called_flat(fuse: Fuse) -> None:
+    dead, against, fore = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.eye(2).expand(1, 3, 2, 2)
+    against[0, 1, 0, 0] = -1
+    assert [state(panel) for panel in finish([Part("a", dead)], fuse=fuse, target=0)] == ["flat"]
+    assert {state(panel) for panel in finish([Part("a", -dead), Part("b", dead)], fuse=fuse, target=0)} == {"flat"}
+    assert [state(panel) for panel in finish([Part("a", against)], fuse=fuse, target=0)] == ["negative"]
+    several = [state(panel) for panel in finish([Part("a", dead), Part("b", against)], fuse=fuse, target=0)]
+    assert several == (["flat", "negative"] if fuse == "none" else ["negative"])
+    several = [state(panel) for panel in finish([Part("a", dead), Part("b", fore)], fuse=fuse, target=0)]
+    assert several == (["flat", "ok"] if fuse == "none" else ["ok"])
+
+
+def test_a_dead_layer_says_nothing_for_any_class(run: Runner) -> None:
+    net = tiny.build(tiny.Plain)
+    net.conv2.weight.zero_()
+    net.conv2.bias.fill_(-1.0)
+    for name in ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "cam", "ablationcam", "scorecam"):
+        layer: dict[str, Any] = {} if name == "cam" else {"layer": ("relu2",)}
+        (panel,) = run(name, net, tiny.pictures(2), **layer)
+        assert state(panel) == "flat", name
+        assert state(panel.pick(1)) == "flat", name
 
 
 def test_what_only_speaks_against_is_called_negative() -> None:
