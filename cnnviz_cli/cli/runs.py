@@ -23,9 +23,14 @@ _OTHERS = [
     parameter(
         "images",
         Annotated[
-            list[Path],
-            typer.Argument(metavar="IMAGE", help="Pictures, and folders of pictures.", show_default=False),
+            list[Path] | None,
+            typer.Argument(
+                metavar="IMAGE",
+                help="Pictures, folders, zip and tar archives of pictures, and patterns in quotes ('in/**/*.jpg').",
+                show_default=False,
+            ),
         ],
+        None,
     ),
     CONFIG,
     parameter(
@@ -142,9 +147,19 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
     flags = _with_methods(flags, given.get("method") or [])
     loaded = load_with_origins(command, flags, given["config"], os.environ)
     check(loaded)
+    if not given["images"] and loaded.settings.files_from is None:
+        fix = f"Name pictures, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
+        raise UsageError("no picture was named", fix=fix)
     part = division(given["shard"], os.environ)
     settings = loaded.settings
-    sources = find_sources(given["images"], recursive=settings.recursive, exclude=settings.output)
+    sources = find_sources(
+        given["images"] or [],
+        recursive=settings.recursive,
+        output=settings.output,
+        files_from=settings.files_from,
+        include=settings.include,
+        exclude=settings.exclude,
+    )
     listener = reporter(quiet=given["quiet"])
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     if part.shard.label:

@@ -112,6 +112,17 @@ class Settings(BaseModel):
     recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
         False, description="Look for pictures in the folders below a folder, too."
     )
+    files_from: Annotated[
+        Path | None,
+        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        Flag("Input", "FILE", recorded=False),
+    ] = Field(None, description="List of further pictures, one a line or with NUL between; - is standard input.")
+    include: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
+        (), description="Of the pictures found, take those whose name or folder matches ('*_left.png'). Repeatable."
+    )
+    exclude: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
+        (), description="Leave out those whose name or folder matches ('thumbs'), also of --include. Repeatable."
+    )
 
     def section(self, family: str) -> BaseModel:
         """The settings of one family."""

@@ -49,6 +49,22 @@ def class_or_none(value: Any) -> Any:
     return value if value is None else target(value)
 
 
+def patterns() -> Any:
+    """The type of a repeatable setting of patterns of file names, none of them empty."""
+    return one_or_more(Annotated[str, BeforeValidator(_pattern)], empty=True)
+
+
+def _pattern(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip("/"):
+        raise PydanticCustomError("pattern", "must be a pattern of file names")
+    return value
+
+
+def path_or_none(value: Any) -> Any:
+    """A file; the empty text is none."""
+    return Path(value) if isinstance(value, str) and value else value or None
+
+
 def path(value: Any) -> Any:
     """A folder; the empty text is none."""
     if isinstance(value, str):

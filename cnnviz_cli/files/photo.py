@@ -14,6 +14,7 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.pixels import Decoded, to_rgb
 from cnnviz_cli.files.quiet import quietly
+from cnnviz_cli.files.source import Source
 
 MAX_PIXELS = 2 * 89_478_485
 """Pillow refuses anything larger by itself, as a decompression bomb. About 540 MB as RGB."""
@@ -65,18 +66,19 @@ class Photo:
     notes: tuple[str, ...]
 
 
-def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read and decode one picture. May be called from several threads.
 
     Args:
+        source: a file, or one of the pictures that `find` gives, which may be in an archive.
         max_pixels: the largest area that is decoded; more than `MAX_PIXELS` is never accepted.
 
     Raises:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
-    where = visible(str(path))
-    data = _read(path, where)
+    where = visible(_place(source))
+    data = read_bytes(source)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with quietly():
@@ -95,23 +97,43 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     return Photo(decoded.image, sha256, decoded.notes)
 
 
-def _read(path: Path, where: str) -> bytes:
-    """The bytes of a regular file; a pipe or a device would block or never end."""
+def _place(source: Path | Source) -> str:
+    if isinstance(source, Path):
+        return str(source)
+    return f"{source.path} ({source.name})" if source.inside else str(source.path)
+
+
+def read_bytes(source: Path | Source) -> bytes:
+    """The bytes of one picture, as they are in its file or archive.
+
+    Raises:
+        ImageError: they cannot be read, or are none, or more than `MAX_BYTES`.
+    """
     try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise ImageError("this is a folder, not a picture", where=where)
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageError("this is a pipe or a device, not a file", where=where)
-        if found.st_size > MAX_BYTES:
-            raise ImageError(f"the file is larger than {MAX_BYTES // 1024**3} GiB", where=where)
-        data = path.read_bytes()
+        if isinstance(source, Source) and source.inside:
+            data = source.inside.read(source.path, MAX_BYTES)
+        else:
+            data = _of_file(source if isinstance(source, Path) else source.path)
+        if not data:
+            raise ImageError("the file is empty")
+    except ImageError as error:
+        raise ImageError(error.what, where=visible(_place(source))) from error
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise ImageError(f"the file cannot be read: {reason}", where=where) from error
-    if not data:
-        raise ImageError("the file is empty", where=where)
+        raise ImageError(f"the file cannot be read: {reason}", where=visible(_place(source))) from error
     return data
+
+
+def _of_file(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe or a device would block or never end."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError("this is a folder, not a picture")
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError("this is a pipe or a device, not a file")
+    if found.st_size > MAX_BYTES:
+        raise ImageError(f"the file is larger than {MAX_BYTES // 1024**3} GiB")
+    return path.read_bytes()
 
 
 def _decode(data: bytes, max_pixels: int) -> Decoded:

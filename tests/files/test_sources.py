@@ -2,8 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +19,8 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def names(*arguments: Path, recursive: bool = False, exclude: Path | None = None) -> list[str]:
-    return [source.name for source in find(arguments, recursive=recursive, exclude=exclude)]
+def names(*arguments: Path, recursive: bool = False, output: Path | None = None) -> list[str]:
+    return [source.name for source in find(arguments, recursive=recursive, output=output)]
 
 
 def test_a_folder_lists_its_pictures_in_natural_order_whatever_order_the_disk_has(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_folder_without_pictures_says_how_many_files_it_holds_and_what_would_h
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # chmod does not stop the super-user, whom tests may run as.
-    def forbidden(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def forbidden(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
 
-    monkeypatch.setattr(Path, "iterdir", forbidden)
+    monkeypatch.setattr(os, "scandir", forbidden)
     with pytest.raises(UsageError, match="Permission denied") as caught:
         find([tmp_path], recursive=False)
     assert caught.value.where == str(tmp_path)
@@ -125,10 +125,10 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
 def test_the_output_folder_is_not_searched(tmp_path: Path) -> None:
     touch(tmp_path, "x.jpg", "out/x.jpg/overview.png")
-    assert names(tmp_path, recursive=True, exclude=tmp_path / "out") == ["x.jpg"]
-    assert names(tmp_path, recursive=True, exclude=tmp_path / "elsewhere") == ["out/x.jpg/overview.png", "x.jpg"]
+    assert names(tmp_path, recursive=True, output=tmp_path / "out") == ["x.jpg"]
+    assert names(tmp_path, recursive=True, output=tmp_path / "elsewhere") == ["out/x.jpg/overview.png", "x.jpg"]
     with pytest.raises(UsageError, match="output folder"):
-        find([tmp_path], recursive=True, exclude=tmp_path / "out" / "..")
+        find([tmp_path], recursive=True, output=tmp_path / "out" / "..")
 
 
 def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
@@ -145,14 +145,15 @@ def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
 def test_a_sub_folder_that_cannot_be_searched_fails_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "closed").mkdir()
-    real = Path.iterdir
+    real = os.scandir
 
-    def refused(path: Path) -> Iterator[Path]:
-        if path.name == "closed":
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+    def refused(folder: str) -> Any:
+        if folder.endswith("closed"):
+            raise PermissionError(13, "Permission denied", folder)
+        return real(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refused)
-    assert [source.name for source in find([tmp_path], recursive=True)] == ["a.png", "closed"]
-    with pytest.raises(ImageError):
-        read_photo(tmp_path / "closed")
+    monkeypatch.setattr(os, "scandir", refused)
+    first, closed = find([tmp_path], recursive=True)
+    assert (first.name, closed.name) == ("a.png", "closed")
+    with pytest.raises(ImageError, match="cannot be searched: Permission denied"):
+        read_photo(closed)

@@ -1,0 +1,90 @@
+"""Lists of pictures that another program has made: ``--files-from``."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.once import real
+
+STDIN = Path("-")
+_CHUNK = 1 << 16
+"""Longer than any path: a list with a NUL after each has one in its first chunk."""
+
+
+def listed(listing: Path, where: str) -> list[tuple[str, str]]:
+    """The paths in a list, one a line or, as ``find -print0`` writes them, with a NUL after each.
+
+    Blank lines, the carriage returns of Windows and a byte order mark are no part of a path. Bytes that are no UTF-8
+    come as the file system's names do.
+
+    Args:
+        listing: a file, or `STDIN`.
+        where: what to call it.
+
+    Returns:
+        For each a folder, and the path below it, by which it is known: of relative paths the working directory, of
+        those that lead elsewhere the folder that they all share.
+
+    Raises:
+        UsageError: it cannot be read, or is UTF-16.
+    """
+    paths = [os.path.normpath(path) if _near(path) else _placed(path) for path in _read(listing, where)]
+    base = ""
+    for path in paths:
+        if path.startswith("/"):
+            above = os.path.dirname(path)  # noqa: PTH120  (of a million paths)
+            if not base:
+                base = above
+            elif not above.startswith(base.rstrip("/") + "/"):
+                base = os.path.commonpath((base, above))
+    cut = len(base.rstrip("/")) + 1
+    return [(base, path[cut:]) if path.startswith("/") else (".", path) for path in paths]
+
+
+def _near(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/")
+
+
+def _placed(path: str) -> str:
+    """A path from the root, without the detours that may be taken out; behind a link, ``..`` is not one step back."""
+    if ".." not in path.split("/"):
+        return "/" + os.path.normpath(path).lstrip("/")
+    above, name = os.path.split(path)
+    return os.path.realpath(path) if name in ("", "..") else f"{real(above).rstrip('/')}/{name}"
+
+
+def _read(listing: Path, where: str) -> Iterator[str]:
+    try:
+        if listing == STDIN:
+            yield from _paths(sys.stdin.buffer, where)
+        else:
+            with listing.open("rb") as file:
+                yield from _paths(file, where)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
+        fix = did_you_mean(listing.name, [visible(path.name) for path in listing.parent.iterdir()]) if missing else ""
+        raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
+
+
+def _paths(file: BinaryIO, where: str) -> Iterator[str]:
+    rest = file.read(_CHUNK)
+    if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError("this list is UTF-16", where=where, fix="Save it as UTF-8.")
+    rest = rest.removeprefix(b"\xef\xbb\xbf")
+    by_line = b"\0" not in rest
+    while rest:
+        more = file.read(_CHUNK)
+        *whole, rest = (rest + more).split(b"\n" if by_line else b"\0")
+        if not more:
+            whole.append(rest)
+            rest = b""
+        for raw in whole:
+            path = raw.removesuffix(b"\r") if by_line else raw
+            if path.strip():
+                yield os.fsdecode(path)
