@@ -8,10 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.render.palettes import Bytes
-from cnnviz_cli.render.typeset import INK, PAPER, QUIET, Line, Mode, font, leading, length, prose, set_lines
+from cnnviz_cli.render.typeset import INK, PAPER, QUIET, Line, Mode, elide, font, leading, length, prose, set_lines
 
 HATCH_PAPER, HATCH_INK = 238, 205
 """Greys of the pattern that stands for no data."""
+
+APART = 0.6
+"""How far texts below a bar stand apart at the least, as a share of their size."""
 
 
 def blank(width: int, height: int, mode: Mode = "RGB") -> Image.Image:
@@ -68,12 +71,12 @@ def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> 
 
     Args:
         colours: (n, 3), or (2, n, 3) for an upper and a lower half.
-        labels: at least two; the inner ones are left out where the bar is too short for them.
+        labels: at least two, see `bar_labels`.
     """
-    if sum(length(label, unit) + unit for label in labels) > width:
-        labels = [labels[0], labels[-1]]
+    placed = bar_labels(labels, width, unit)
     thick = max(6, round(0.85 * unit))
-    block = blank(width, thick + round(0.25 * unit) + leading(unit))
+    rows_below = 1 + max(row for _, row, _ in placed)
+    block = blank(width, thick + round(0.25 * unit) + rows_below * leading(unit))
     halves = colours[None] if colours.ndim == 2 else colours
     index = np.rint(np.linspace(0, halves.shape[1] - 1, width)).astype(int)
     rows = np.arange(thick) * len(halves) // thick
@@ -81,11 +84,26 @@ def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> 
     pen = ImageDraw.Draw(block)
     line = max(1, unit // 18)
     pen.rectangle((0, 0, width - 1, thick - 1), outline="#8d939b", width=line)
-    for number, label in enumerate(labels):
-        share = number / max(1, len(labels) - 1)
-        left = share * (width - length(label, unit))
-        pen.text((left, thick + round(0.25 * unit) + unit), label, fill=INK, font=font(unit), anchor="ls")
+    for left, row, label in placed:
+        base = thick + round(0.25 * unit) + unit + row * leading(unit)
+        pen.text((left, base), label, fill=INK, font=font(unit), anchor="ls")
     return block
+
+
+def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float, int, str]]:
+    """Where the texts below a bar stand: left edge, row, text; never one over another, nor beyond the bar.
+
+    Where there is no room for all, the inner ones are left out; where there is none for both ends, the upper end goes
+    into a row of its own.
+    """
+    shown = [elide(label, unit, width) for label in labels]
+    lefts = [number / (len(shown) - 1) * (width - length(label, unit)) for number, label in enumerate(shown)]
+    ends = [left + length(label, unit) + APART * unit for left, label in zip(lefts, shown, strict=True)]
+    if any(end > left for end, left in zip(ends, lefts[1:], strict=False)):
+        if len(shown) > 2:
+            return bar_labels([labels[0], labels[-1]], width, unit)
+        return [(lefts[0], 0, shown[0]), (lefts[1], 1, shown[1])]
+    return [(left, 0, label) for left, label in zip(lefts, shown, strict=True)]
 
 
 def key(text: str, swatch: Image.Image, unit: int, width: int) -> Image.Image:
