@@ -119,7 +119,6 @@ class Journal:
         passing("journal: after a line")
         if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at > _SYNC_SECONDS:
             self.sync()
-            passing("journal: synced")
         ok, outputs = record.status == "ok", len(record.outputs)
         return Entry(record.source, ok, record.sha256, stamp, files, outputs, offset, data)
 
@@ -142,6 +141,7 @@ class Journal:
             os.fsync(self._file.fd)
         except OSError as error:
             raise refused(error, self.path) from error
+        passing("journal: synced")
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def close(self) -> None:

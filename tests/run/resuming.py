@@ -13,13 +13,13 @@ from PIL import Image
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run import Outcome, execute
 
-BROKEN = "c3.png"
+BROKEN = "3.png"
 
 
 def tiny_model(*_arguments: Any, **_named: Any) -> LoadedModel:
@@ -37,12 +37,17 @@ def photographs(folder: Path, count: int = 7) -> list[Source]:
     """`count` small pictures, the fourth of them broken, changed for the last time long ago."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    names = [f"{'abc'[number % 3]}{number}.png" if number != 3 else BROKEN for number in range(count)]
+    names = [f"{number}.png" for number in range(count)]
     for name in names:
         pixels = random.integers(0, 255, (14, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
     (folder / BROKEN).write_bytes(b"no picture")
-    return [Source(folder / name, name) for name in names]
+    return listed(folder)
+
+
+def listed(folder: Path) -> list[Source]:
+    """The pictures of such a folder, in their order."""
+    return find([folder], recursive=False)
 
 
 class Listener:

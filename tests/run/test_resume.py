@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def test_a_list_that_grew_or_shrank_keeps_what_is_done(tmp_path: Path, sources: 
 
 
 def test_a_name_that_got_another_folder_is_done_again(tmp_path: Path, sources: list[Source]) -> None:
-    twin = Source(sources[0].path, sources[0].name.upper())
+    twin = replace(sources[0], name=sources[0].name.upper())
     run(tmp_path / "out", sources[:1])
     heard = Listener()
     run(tmp_path / "out", [twin, *sources[:1]], heard)

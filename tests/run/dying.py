@@ -1,0 +1,85 @@
+"""A process that is killed at a chosen moment of a run, again and again; started by `test_kills`.
+
+Reads lines of JSON from standard input: ``{"out", "in", "label", "nth"}`` or ``{"out", "in", "after"}``; for each one a
+child, forked off with everything imported, runs the tiny network and is killed when it passes the label for the n-th
+time, or after so many seconds. The answer is a line with how it ended: ``killed`` or an exit code. ``{"done"}`` in the
+place of a moment lets it run to its end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from run.resuming import Listener, listed, run, tiny_model
+
+from cnnviz_cli.files import writepoints
+from cnnviz_cli.files.shards import Shard
+
+HALF = "journal: half a line"
+"""A moment that the code has no label for: in the middle of one call of the system."""
+
+
+def die(*_about: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(order: dict[str, Any]) -> None:
+    """Have this process killed at the moment that the order says."""
+    if "after" in order:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, die)
+        signal.setitimer(signal.ITIMER_REAL, order["after"])
+    left = [order.get("nth", 0)]
+
+    def passed(label: str) -> None:
+        if label == order.get("label"):
+            left[0] -= 1
+            if left[0] == 0:
+                die()
+
+    writepoints.watcher = passed
+    if order.get("label") == HALF:
+        genuine = os.write
+
+        def write(descriptor: int, data: Any) -> int:
+            left[0] -= 1
+            if left[0] == 0:
+                genuine(descriptor, bytes(data)[: len(data) // 2])
+                die()
+            return genuine(descriptor, data)
+
+        os.write = write
+
+
+def child(order: dict[str, Any]) -> int:
+    """One run, to the end or the death."""
+    arm(order)
+    shard = Shard(*order.get("shard", (0, 1)))
+    return 0 if run(Path(order["out"]), listed(Path(order["in"])), Listener(), shard=shard).summary.images else 1
+
+
+def serve() -> None:
+    """Carry out orders until there are no more."""
+    torch.set_num_threads(1)
+    importlib.import_module("cnnviz_cli.run.prepare").load_model = tiny_model
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                code = child(json.loads(line))
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        print("killed" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

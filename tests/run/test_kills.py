@@ -1,0 +1,132 @@
+"""SIGKILL at every labelled moment and at random ones; the next run makes of it what an undisturbed run would have."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from run.dying import HALF
+from run.resuming import files_of, photographs
+
+from cnnviz_cli.files.verify import verify
+from cnnviz_cli.files.writepoints import LABELS
+
+PICTURES = 10
+ROOT = Path(__file__).parents[2]
+
+
+class Killer:
+    """The process that starts and kills runs."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "run.dying"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+
+    def run(self, out: Path, **order: Any) -> str:
+        """How one run ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"out": str(out), "in": str(out.parent / "in"), **order}) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Killer]:
+    killer = Killer()
+    yield killer
+    killer.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pictures."""
+    folder = tmp_path_factory.mktemp("kills")
+    photographs(folder / "in", PICTURES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path, killer: Killer) -> dict[str, bytes]:
+    """The files of a run that nobody killed."""
+    assert killer.run(place / "undisturbed") == "0"
+    return files_of(place / "undisturbed")
+
+
+def check(out: Path, undisturbed: dict[str, bytes]) -> None:
+    """Every input has exactly one record, every picture decodes fully, and nothing is other than undisturbed."""
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    sources = [image["source"] for image in manifest["images"]]
+    assert len(sources) == len(set(sources)) == PICTURES
+    pictures = [output["path"] for image in manifest["images"] for output in image["outputs"]]
+    assert len(pictures) == PICTURES - 1
+    for path in pictures:
+        with Image.open(out / path) as picture:
+            picture.load()
+    assert files_of(out) == undisturbed
+    assert verify(out) == []
+
+
+def no_torn_file(out: Path) -> None:
+    """What a killed run left under a final name is whole."""
+    for path in out.rglob("*.png"):
+        if path.is_file():
+            with Image.open(path) as picture:
+                picture.load()
+    if (out / "manifest.json").exists():
+        json.loads((out / "manifest.json").read_bytes())
+
+
+def killed_and_resumed(killer: Killer, out: Path, moments: list[dict[str, Any]], undisturbed: dict[str, bytes]) -> int:
+    """Kill one run after the other in the same folder, then let one come to its end. Returns how many were killed."""
+    deaths = 0
+    for moment in moments:
+        ended = killer.run(out, **moment)
+        assert ended in ("killed", "0")
+        deaths += ended == "killed"
+        no_torn_file(out)
+    assert killer.run(out) == "0"
+    check(out, undisturbed)
+    return deaths
+
+
+@pytest.mark.parametrize("label", [*LABELS, HALF])
+def test_a_run_killed_at_a_labelled_moment_goes_on(
+    label: str, killer: Killer, place: Path, undisturbed: dict[str, bytes]
+) -> None:
+    nth = {"manifest: before": 1, "journal: synced": 2}.get(label, 4)
+    out = place / label.replace(":", "").replace(" ", "-")
+    assert killed_and_resumed(killer, out, [{"label": label, "nth": nth}], undisturbed) == 1
+
+
+def test_runs_killed_at_random_moments_go_on(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
+    chance = random.Random(0)
+    moments = [{"after": chance.uniform(0.02, 0.4)} for _ in range(3)]
+    killed_and_resumed(killer, place / "random", moments, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_hundred_and_more_kills(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
+    chance, deaths = random.Random(1), 0
+    for number in range(60):
+        moments: list[dict[str, Any]] = [{"after": chance.uniform(0.01, 0.5)} for _ in range(2)]
+        moments.append({"label": chance.choice([*LABELS, HALF]), "nth": chance.randint(1, 6)})
+        deaths += killed_and_resumed(killer, place / f"random-{number}", moments, undisturbed)
+    assert deaths >= 100
