@@ -77,14 +77,16 @@ def _paths(file: BinaryIO, where: str) -> Iterator[str]:
     if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UsageError("this list is UTF-16", where=where, fix="Save it as UTF-8.")
     rest = rest.removeprefix(b"\xef\xbb\xbf")
-    by_line = b"\0" not in rest
-    while rest:
+    separator = b"\n" if b"\0" not in rest else b"\0"
+    more = rest
+    while more:
         more = file.read(_CHUNK)
-        *whole, rest = (rest + more).split(b"\n" if by_line else b"\0")
+        *whole, rest = (rest + more).split(separator)
+        if len(rest) > _CHUNK:
+            raise UsageError("this is no list of paths: a line of it does not end", where=where)
         if not more:
             whole.append(rest)
-            rest = b""
         for raw in whole:
-            path = raw.removesuffix(b"\r") if by_line else raw
+            path = raw.removesuffix(b"\r") if separator == b"\n" else raw
             if path.strip():
                 yield os.fsdecode(path)

@@ -79,6 +79,15 @@ def test_every_name_comes_back_however_long_the_list(
     assert found == list(dict.fromkeys([listing.name, padding[0], *wanted]))
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("length", [16, 64, 100])
+def test_a_list_may_be_cut_anywhere_where_it_is_read(length: int) -> None:
+    lines = [b"a.jpg", *(b"%0*d" % (length - 1, number) for number in range(3 * 65536 // length))]
+    assert names(b"\n".join(lines)) == [line.decode() for line in lines]
+    assert names(b"\0".join(lines)) == [line.decode() for line in lines]
+    assert len(names(b"%0*d\n" % (length - 7, 0) + b"\n".join(lines))) == len(lines) + 1
+
+
 def test_paths_from_elsewhere_are_named_from_the_folder_they_share(here: Path) -> None:
     whole = os.fsencode(here)
     assert names(b"\n".join([whole + b"/in/b.jpg", whole + b"/in/deep/c.jpg"])) == ["b.jpg", "deep/c.jpg"]
@@ -129,6 +138,8 @@ def test_a_list_that_cannot_be_read_or_names_nothing() -> None:
     for data in (b"", b"\n\r\n \n"):
         with pytest.raises(NoInputsError, match="names no file"):
             listed(data)
+    with pytest.raises(UsageError, match="does not end"):
+        listed(b"x" * 300_000)
     with pytest.raises(UsageError, match="UTF-16"):
         listed("a.jpg\n".encode("utf-16"))
     with pytest.raises(UsageError, match="No such file") as caught:
