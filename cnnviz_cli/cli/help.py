@@ -14,6 +14,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from cnnviz_cli.cli.coercion import spare
 from cnnviz_cli.core.errors import ExitCode
 
 Row = tuple[str, str]
@@ -25,6 +26,10 @@ _NAMES = 30
 
 class Command(TyperCommand):
     """A command whose help is plain."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spare(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
         return _page(self, ctx)
@@ -40,6 +45,7 @@ class Group(TyperGroup):
         if not args and not ctx.resilient_parsing:  # nothing was asked for: a mistake, and the page says what there is
             print(self.get_help(ctx))
             ctx.exit(ExitCode.USAGE)
+        spare(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
 

@@ -28,13 +28,14 @@ def register(app: typer.Typer) -> None:
 
 def models(
     pattern: Annotated[
-        str, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=complete.models)
-    ] = "*",
+        str | None, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=complete.models)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The networks that can be explained, with their published weights."""
     from cnnviz_cli.models.catalog import model_facts, model_names
 
+    pattern = pattern or "*"
     glob = pattern if any(char in pattern for char in "*?[") else f"*{pattern}*"
     names = [name for name in model_names() if fnmatchcase(name, glob.lower())]
     if not names:
@@ -76,11 +77,13 @@ def models(
 
 
 def classes(
-    query: Annotated[str, typer.Argument(help="A glob, or a part of the name.")] = "*", as_json: AsJson = False
+    query: Annotated[str | None, typer.Argument(help="A glob, or a part of the name.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """The classes of ImageNet-1K, by index and name, as --target takes them."""
     from cnnviz_cli.models.catalog import find_classes, imagenet_labels
 
+    query = query or "*"
     found = find_classes(query)
     if not found:
         raise UsageError(

@@ -1,0 +1,70 @@
+"""What is kept out of start-up: libraries that the command at hand does not need, and conversions of nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cnnviz_cli.cli.help import Command
+
+IMPORTED = """
+import sys
+from cnnviz_cli.cli.main import main
+assert main(sys.argv[1:]) == 0
+print(*sorted({"pydantic", "importlib.metadata", "rich.console", "cnnviz_cli.methods"} & set(sys.modules)))
+"""
+
+
+NEEDED = {
+    "--version": "",
+    "--help": "",
+    "models": "",
+    "classes": "",
+    "verify --help": "",
+    "methods": "cnnviz_cli.methods",
+    "gradcam --help": "cnnviz_cli.methods pydantic",
+}
+
+
+@pytest.mark.parametrize("line", NEEDED)
+def test_a_command_imports_what_it_needs(line: str) -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *line.split()], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == NEEDED[line]
+
+
+def _seen(value: list[str] | None) -> list[str] | None:
+    return None if value is None else [*value, "seen"]
+
+
+def _app(seen: list[object], **how: type[Command]) -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+
+    @app.command(**how)
+    def _(
+        number: int,
+        word: Annotated[str | None, typer.Argument()] = None,
+        many: Annotated[list[Path] | None, typer.Option()] = None,
+        checked: Annotated[list[str] | None, typer.Option(callback=_seen)] = None,
+        flag: Annotated[bool | None, typer.Option()] = None,
+    ) -> None:
+        seen.append((number, word, many, checked, flag))
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "1", "1 w", "1 --many a --many b", "1 --checked c", "1 --flag", "1 --no-flag w", "1 --number 2"],
+)
+def test_what_is_not_given_arrives_as_typer_would_have_it(line: str) -> None:
+    ours: list[object] = []
+    theirs: list[object] = []
+    codes = [CliRunner().invoke(app, line.split()).exit_code for app in (_app(ours, cls=Command), _app(theirs))]
+    assert codes[0] == codes[1]
+    assert ours == theirs
