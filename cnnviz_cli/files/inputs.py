@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Stamp
+from cnnviz_cli.files.photo import read_bytes
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 
@@ -19,7 +20,7 @@ def changed_at(source: Source) -> tuple[Stamp, int] | None:
     """An input's stamp, and the latest of its times; None if it cannot be asked."""
     try:
         found = source.path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return None
     return (found.st_size, found.st_mtime_ns), max(found.st_mtime_ns, found.st_ctime_ns)
 
@@ -36,9 +37,11 @@ def unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
     if stamp is not None and found[0] == stamp:
         return True
     try:
+        if source.inside:
+            return sha256(read_bytes(source)).hexdigest() == digest
         with source.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest() == digest
-    except OSError:
+    except (OSError, ImageError):
         return False
 
 

@@ -116,13 +116,14 @@ class Search:
             inside: Inside | None = None
             if entry.error:
                 inside = _unsearchable(entry.error)
-            elif archives.is_archive(below):
-                packed += 1
-                if pattern:
-                    self._archive(folder, below, strict=False)
-                continue
-            elif not is_picture(below) and not (suffix and below.endswith(suffix)):
-                continue
+            elif not is_picture(below):
+                if archives.is_archive(below):
+                    packed += 1
+                    if pattern:
+                        self._archive(folder, below, strict=False)
+                    continue
+                if not (suffix and below.endswith(suffix)):
+                    continue
             pictures += 1
             self._take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
         self.files += files

@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import hashlib
 import io
 import multiprocessing
 import pickle
@@ -23,6 +24,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError
 from cnnviz_cli.files import photo, tars
+from cnnviz_cli.files.inputs import unchanged
 from cnnviz_cli.files.names import folder_for
 from cnnviz_cli.files.photo import read_bytes, read_photo
 from cnnviz_cli.files.source import Source
@@ -451,6 +453,15 @@ def test_a_zip_archive_gives_what_the_standard_library_reads(
     with zipfile.ZipFile(path) as reference:
         wanted = [(info.filename, reference.read(info)) for info in reference.infolist() if not info.is_dir()]
     assert [(member.name, member.inside.read(path, 1 << 20)) for member in zips.members(path)] == wanted
+
+
+def test_a_picture_is_unchanged_while_its_own_bytes_are(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.zip", [("a.png", picture(1)), ("b.png", picture(2))])
+    before = {source.name: hashlib.sha256(read_bytes(source)).hexdigest() for source in found(path)}
+    archive(path, [("a.png", picture(1)), ("new.png", picture(3)), ("b.png", picture(4))])
+    after = {source.name: source for source in found(path)}
+    same = {name: unchanged(after[name], (0, 0), digest) for name, digest in before.items()}
+    assert same == {"x.zip/a.png": True, "x.zip/b.png": False}
 
 
 def test_an_archive_that_is_gone_when_its_turn_comes_is_a_failure(tmp_path: Path) -> None:
