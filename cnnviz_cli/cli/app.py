@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli import listing, verifying
+from cnnviz_cli.cli import listing, merging, verifying
 from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.shared import Debug
 from cnnviz_cli.core.method import FAMILIES
@@ -80,3 +80,4 @@ for _name, _summary in _RUNS.items():
 listing.register(app)
 app.command("config", cls=Command, help=_CONFIG, rich_help_panel="Files")(_named)
 verifying.register(app)
+merging.register(app)

@@ -43,7 +43,7 @@ def division(word: str, environ: Mapping[str, str]) -> Division:
         UsageError: it is no part, or the environment says only half of it.
     """
     by_torchrun = "TORCHELASTIC_RUN_ID" in environ
-    local_rank = _number(environ, "LOCAL_RANK") if "RANK" in environ and "WORLD_SIZE" in environ else None
+    local_rank = _number(environ, "LOCAL_RANK") if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environ.keys() else None
     restarted = by_torchrun and environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     shard, origin = _stated(word) if word != "auto" else _surrounding(environ)
     return Division(shard, origin, local_rank, by_torchrun, restarted)
@@ -100,7 +100,10 @@ def _surrounding(environ: Mapping[str, str]) -> tuple[Shard, str]:
 
 
 def _slurm(environ: Mapping[str, str]) -> Shard:
-    """An array's task, whatever number its first one has, and in steps of whatever size."""
+    """An array's task, whatever number its first one has, and in steps of whatever size.
+
+    Of an array with gaps of different sizes a task may not see that it is one, but another then does, and stops.
+    """
     name = "SLURM_ARRAY_TASK_ID"
     task, first, count = (_number(environ, f"SLURM_ARRAY_TASK_{part}") for part in ("ID", "MIN", "COUNT"))
     last = _number(environ, "SLURM_ARRAY_TASK_MAX") if "SLURM_ARRAY_TASK_MAX" in environ else None

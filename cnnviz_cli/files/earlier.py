@@ -96,14 +96,14 @@ def earlier_runs(root: Path) -> list[Earlier]:
     return sorted(found, key=lambda run: run.generation)
 
 
-def refuse_company(root: Path, shard: Shard) -> None:
-    """Make sure that nobody works in this folder with another division into shards.
+def refuse_company(root: Path, shard: Shard | None) -> None:
+    """Make sure that nobody works in this folder, but this shard and its peers.
 
     Raises:
         OutputError: somebody does.
     """
     for other in journals(root):
-        if other.count == shard.count:
+        if shard is not None and other.count == shard.count:
             continue  # this one's own lock is held, and its peers are welcome
         try:
             busy = is_locked(root / other.journal)
