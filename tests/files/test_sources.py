@@ -1,13 +1,19 @@
 """Which pictures arguments stand for, under which names."""
 
 import os
+import pickle
 import random
-from pathlib import Path
+import re
+import sys
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
+from cnnviz_cli.files.listing import natural
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.sources import find
 
@@ -58,6 +64,79 @@ def test_the_same_file_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     touch(tmp_path, "a/x.jpg", "a/y.jpg")
     monkeypatch.chdir(tmp_path)
     assert names(Path("a/y.jpg"), Path("a"), tmp_path / "a" / "x.jpg", Path("a/../a/x.jpg")) == ["y.jpg", "x.jpg"]
+
+
+def test_folders_that_overlap_give_each_file_once_at_its_first_place(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "a/b/2.jpg", "a/b/c/3.jpg", "ab/4.jpg")
+    a, b, c = tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/c"
+    assert names(a, b, c, recursive=True) == ["1.jpg", "b/2.jpg", "b/c/3.jpg"]
+    assert names(c, b, a, recursive=True) == ["3.jpg", "2.jpg", "1.jpg"]
+    assert names(b, tmp_path / "ab", b) == ["2.jpg", "4.jpg"]
+    assert names(tmp_path / "ab", tmp_path, recursive=True) == ["4.jpg", "a/1.jpg", "a/b/2.jpg", "a/b/c/3.jpg"]
+    (tmp_path / "link").symlink_to(b, target_is_directory=True)
+    assert names(tmp_path / "link", a, recursive=True) == ["2.jpg", "c/3.jpg", "1.jpg"]
+
+
+def test_a_link_and_the_file_it_leads_to_are_one(tmp_path: Path) -> None:
+    touch(tmp_path, "in/b.jpg", "in/d.jpg", "away/x.jpg", "away/y.jpg")
+    (tmp_path / "in/a.jpg").symlink_to("b.jpg")
+    (tmp_path / "in/c.jpg").symlink_to(tmp_path / "away/x.jpg")
+    (tmp_path / "in/e.jpg").symlink_to("c.jpg")
+    assert names(tmp_path / "in") == ["a.jpg", "c.jpg", "d.jpg"]
+    assert names(tmp_path / "in", tmp_path / "away") == ["a.jpg", "c.jpg", "d.jpg", "y.jpg"]
+    assert names(tmp_path / "away", tmp_path / "in") == ["x.jpg", "y.jpg", "a.jpg", "d.jpg"]
+    # A second name on the disk is a second file.
+    (tmp_path / "in/z.jpg").hardlink_to(tmp_path / "in/d.jpg")
+    assert names(tmp_path / "in") == ["a.jpg", "c.jpg", "d.jpg", "z.jpg"]
+
+
+def test_folders_may_be_nested_deeper_than_calls_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = 300
+    deepest = "d/" * depth
+    Path(deepest).mkdir(parents=True)
+    Path(deepest, "x.jpg").write_bytes(b"x")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(250)
+    try:
+        found = names(Path("d"), recursive=True)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [deepest.removeprefix("d/") + "x.jpg"]
+
+
+def test_a_source_is_small(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"folder/{number}.jpg" for number in range(300)))
+    sources = find([tmp_path], recursive=True)
+    assert all(len(pickle.dumps(source)) < 250 + len(str(tmp_path)) for source in sources)
+    # 150 bytes, of which 65 are the name's; the folder is one text for all.
+    assert len({id(source.folder) for source in sources}) == 1
+    assert all(source.below is source.name for source in sources)
+    assert sys.getsizeof(sources[0]) + sys.getsizeof(sources[0].name) < 160
+
+
+def test_the_order_is_that_of_numbers_then_suffixes_then_letters_case(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}{stem}{suffix}" for n in ("1", "01", "2", "10", "") for stem in "aB" for suffix in SUFFIX))
+    assert names(tmp_path) == sorted(names(tmp_path), key=slowly)
+
+
+SUFFIX = (".jpg", ".JPG", ".png", ".a9.png", ".a10.png")
+
+
+def slowly(name: str) -> tuple[list[tuple[int, str]], str, str]:
+    """The order by its definition: runs of digits are numbers, and come before letters."""
+    path = PurePosixPath(name.casefold())
+    pieces = re.split(r"([0-9]+)", path.stem)
+    return [(int(piece), "") if at % 2 else (-1, piece) for at, piece in enumerate(pieces)], path.suffix, name
+
+
+@given(
+    st.lists(st.text(st.sampled_from("aAbß.019_ é"), min_size=1, max_size=8), unique=True, max_size=8).filter(
+        lambda parts: not {".", ".."} & set(parts)
+    )
+)
+def test_the_order_of_any_names_is_that_of_its_definition(parts: list[str]) -> None:
+    assert sorted(parts, key=natural) == sorted(parts, key=slowly)
 
 
 def test_equal_names_get_the_folders_that_tell_them_apart(tmp_path: Path) -> None:
