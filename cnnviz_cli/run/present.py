@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -155,7 +156,7 @@ class Presenter:
             range=range_of(panel),
             scale=ends_of(panel, scale),
             state=state,
-            statistics={name: float(value) for name, value in panel.statistics.items()},
+            statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
         )
 
     def _sheet(self, family: str, path: str, sheet: Image.Image) -> Output:
