@@ -120,12 +120,14 @@ class Relevance:
         composite: the rule of each kind of layer, see engine.relevance.
         low: the lowest possible input in each colour, which the box rule of the first layer needs.
         high: the highest.
+        biases: whether a bias takes its share of what it had a part in; if not, the inputs get all of it.
     """
 
     composite: Composite
     of: Objective = TargetLogit()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    biases: bool = True
 
 
 @value

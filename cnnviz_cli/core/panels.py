@@ -32,7 +32,7 @@ ADVICE: Mapping[State, str] = {
     "negative": "nothing here speaks for this class, all evidence is against it: try a target from the top 5",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
     "incomplete": "the shares miss the score they explain by more than 5 %: take more steps, or another baseline",
-    "unstable": "the score it is divided by is next to zero: read where it lies, not how strong it is",
+    "unstable": "what it is divided by is next to zero: read where it lies, not how strong it is",
 }
 """What to tell the user about a map in each state."""
 

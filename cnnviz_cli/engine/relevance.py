@@ -70,6 +70,7 @@ class RelevanceMode(TorchFunctionMode):
     def __init__(self, need: Relevance, source: Tensor) -> None:
         super().__init__()
         self.composite: Composite = need.composite
+        self.biases = need.biases
         # What is still the input itself, moved or scaled: what it is at the lowest and at the highest input.
         self._raw: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()
         self._gates: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
@@ -133,6 +134,7 @@ class RelevanceMode(TorchFunctionMode):
             None if bias is None else bias.detach(),
             convolves=call.name in ops.CONVOLUTIONS,
             folds="transpose" not in call.name,
+            takes=self.biases,
         )
         result = self._step(linear, source, lambda x: op(x, weight, bias))
         self._layers[result] = (source, source._version, linear, result._version)
@@ -169,7 +171,8 @@ class RelevanceMode(TorchFunctionMode):
         def op(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return x * w.view(shape) + (0 if b is None else b.view(shape))
 
-        return Step(again, partial(_share, rules.epsilon, Linear(op, scale, shift)), _itself)(source)
+        linear = Linear(op, scale, shift, takes=self.biases)
+        return Step(again, partial(_share, rules.epsilon, linear), _itself)(source)
 
     def _step(self, linear: Linear, source: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
         """A linear operation under the composite's rule for it."""

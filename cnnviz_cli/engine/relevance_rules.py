@@ -2,7 +2,8 @@
 
 A rule is a list of terms. Each term is the operation on one part of the input with one part of the weights; with z the
 sum of the terms, s = R / (z + epsilon sign(z)), and the input gets the sum over terms of part * (the operation's
-transpose on s). Where no bias takes part, what arrives is what is handed on, but for epsilon.
+transpose on s). Where no bias takes part, what arrives is what is handed on, but for epsilon. A bias that is to take
+nothing is left out of the terms; the output, whose sign the gamma rule goes by, has it all the same.
 
 Bach et al., 2015, https://doi.org/10.1371/journal.pone.0130140 (epsilon; z-plus is their alpha 1, beta 0);
 Montavon et al., 2017, https://arxiv.org/abs/1512.02479 (z-box); Lapuschkin et al., 2019,
@@ -32,6 +33,7 @@ class Linear:
         bias: detached; None if there is none.
         convolves: whether its weights are shared between positions.
         folds: whether the weight's first dimension counts outputs, so that a scale of them can be multiplied in.
+        takes: whether the bias takes its share of the relevance.
     """
 
     op: Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -39,12 +41,18 @@ class Linear:
     bias: Tensor | None
     convolves: bool = False
     folds: bool = False
+    takes: bool = True
+
+    @property
+    def share(self) -> Tensor | None:
+        """The bias, where it takes part in the terms."""
+        return self.bias if self.takes else None
 
     def scaled(self, scale: Tensor, shift: Tensor) -> Linear:
         """The same followed by a scale and a shift of each output channel, as one linear operation."""
         weight = self.weight * scale.view(-1, *[1] * (self.weight.dim() - 1))
         bias = shift if self.bias is None else self.bias * scale + shift
-        return Linear(self.op, weight, bias, self.convolves)
+        return Linear(self.op, weight, bias, self.convolves, takes=self.takes)
 
 
 Rule = Callable[[Linear, Tensor, Tensor], Tensor]
@@ -60,7 +68,7 @@ def stabilised(values: Tensor) -> Tensor:
 
 def epsilon(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """In proportion to each input's part in the output."""
-    return _shared(linear, relevance, [(x, linear.weight, linear.bias)])
+    return _shared(linear, relevance, [(x, linear.weight, linear.share)])
 
 
 def plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
@@ -70,9 +78,9 @@ def plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
 
 def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """As epsilon, with what speaks for the output's own sign made larger by a share of GAMMA."""
-    w, b = linear.weight, linear.bias
+    w, b = linear.weight, linear.share
     with torch.no_grad():
-        output = linear.op(x, w, b)
+        output = linear.op(x, w, linear.bias)
     given = torch.zeros_like(x)
     for chosen, same, other in ((output > 0, _upper, _lower), (output < 0, _lower, _upper)):
         arriving = relevance * chosen
@@ -96,7 +104,7 @@ def box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor
         ends: of the shape of x, the lowest and the highest possible input; each may be either.
     """
     low, high = torch.minimum(*ends), torch.maximum(*ends)
-    w, b = linear.weight, linear.bias
+    w, b = linear.weight, linear.share
     terms: list[_Term] = [
         (x, w, b),
         (low, -_upper(w), None if b is None else -_upper(b)),
@@ -111,7 +119,7 @@ def proportional(op: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -
 
 
 def _raising(linear: Linear, x: Tensor) -> list[_Term]:
-    w, b = linear.weight, linear.bias
+    w, b = linear.weight, linear.share
     return [(_upper(x), _upper(w), None if b is None else _upper(b)), (_lower(x), _lower(w), None)]
 
 

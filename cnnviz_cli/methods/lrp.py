@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cnnviz_cli.core.evidence import Composite, Evidence, Relevance
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
@@ -10,12 +12,17 @@ from cnnviz_cli.core.value import value
 from cnnviz_cli.methods._ends import Ends, scores_at
 
 COMPOSITE_HELP = "Rules for convolutions and the first layer: epsilon for all, z-plus and flat, or gamma and z-box."
+BIASES_HELP = "What biases take of the relevance: their share, or nothing, so that the pixels get all of it."
+
+EXPLODED = 10.0
+"""Of the statistic `conserved`, from which a map is called unstable: sums next to zero have blown relevance up."""
 
 
 @value
 class Options:
     composite: Composite = option("epsilon-plus-flat", COMPOSITE_HELP)
     reduce: Reduce = option("auto", REDUCE_HELP)
+    biases: Literal["share", "nothing"] = option("share", BIASES_HELP)
 
 
 @method(
@@ -28,17 +35,29 @@ def lrp(options: Options, scope: Scope) -> Recipe:
     """How the class score is made up of the pixels, handed down layer by layer.
 
     R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j)) and its kin (engine.relevance_rules). The statistic `conserved`
-    is the sum over pixels / score: 1 but for what biases and epsilon take.
+    is the sum over pixels / score: 1 but for what biases and epsilon take, and in a deep network biases may take nearly
+    all. With biases=nothing they are left out of z (zennit's zero_params="bias"); only what neurons owe to biases alone
+    is then lost. Without them z may be next to zero, most of all where it is a sum of few, as in depthwise
+    convolutions: by the rules that weigh both signs relevance then explodes, which is said. epsilon-plus-flat adds up
+    one sign, so that it cannot.
     """
     low, high = (scope.frame.black, scope.frame.white) if options.composite == "epsilon-gamma-box" else ((), ())
-    relevance = Relevance(options.composite, scope.target, low, high)
+    relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
     score = scores_at(Ends(None), scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         values, whole = evidence[relevance], evidence[score][:, 0]
         total = values.sum((1, 2, 3))
         conserved = (total / whole).where(whole != 0, total)
-        statistics = {"conserved": conserved}
-        return [reduced(values, options.reduce, signed=True, target=scope.rank, statistics=statistics)]
+        return [
+            reduced(
+                values,
+                options.reduce,
+                signed=True,
+                target=scope.rank,
+                statistics={"conserved": conserved},
+                doubts={"unstable": conserved.abs() > EXPLODED},
+            )
+        ]
 
     return Recipe((relevance, score), explain)

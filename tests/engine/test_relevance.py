@@ -204,9 +204,12 @@ def _safe(z: float) -> float:
     return z + EPSILON if z >= 0 else z - EPSILON
 
 
-def _share_slowly(rule: str, patch: Tensor, w: Tensor, b: float, low: Tensor, high: Tensor) -> Tensor:
+def _share_slowly(
+    rule: str, patch: Tensor, w: Tensor, bias: float, low: Tensor, high: Tensor, takes: bool = True
+) -> Tensor:
     """The share of each input of one neuron."""
     up, down = w.clamp(min=0), w.clamp(max=0)
+    b = bias if takes else 0.0
     if rule == "flat":
         return torch.ones_like(w) / _safe(float(w.numel()))
     if rule == "epsilon":
@@ -217,14 +220,14 @@ def _share_slowly(rule: str, patch: Tensor, w: Tensor, b: float, low: Tensor, hi
     raising = torch.where(patch > 0, up, down) * patch
     if rule == "plus":
         return raising / _safe(float(raising.sum()) + max(b, 0))
-    z = float((patch * w).sum()) + b
+    z = float((patch * w).sum()) + bias
     favoured = raising if z > 0 else torch.where(patch > 0, down, up) * patch
     parts = patch * w + 0.25 * favoured
     extra = max(b, 0) if z > 0 else min(b, 0)
     return parts / _safe(float(parts.sum()) + b + 0.25 * extra) * (z != 0)
 
 
-def _conv_slowly(rule: str, x: Tensor, w: Tensor, b: Tensor, given: Tensor, stride: int) -> Tensor:
+def _conv_slowly(rule: str, x: Tensor, w: Tensor, b: Tensor, given: Tensor, stride: int, takes: bool = True) -> Tensor:
     """Relevance of (C, H, W) before a 3x3 convolution with padding 1: neuron by neuron."""
     channels, rows, columns = x.shape
     padded = functional.pad(x, (1, 1, 1, 1))
@@ -237,13 +240,13 @@ def _conv_slowly(rule: str, x: Tensor, w: Tensor, b: Tensor, given: Tensor, stri
         numbers = [padded[place][there], w[k][there], float(b[k])]
         limits = [end[there] for end in ends] if channels == 3 else [numbers[0], numbers[0]]
         spread = torch.zeros(there.shape, dtype=x.dtype)
-        spread[there] = _share_slowly(rule, *numbers, *limits) * given[k, i, j]
+        spread[there] = _share_slowly(rule, *numbers, *limits, takes) * given[k, i, j]
         result[place] += spread
     return result[:, 1 : rows + 1, 1 : columns + 1]
 
 
-def _dense_slowly(x: Tensor, w: Tensor, b: Tensor, given: Tensor) -> Tensor:
-    shares = [_share_slowly("epsilon", x, w[k], float(b[k]), x, x) * given[k] for k in range(len(w))]
+def _dense_slowly(x: Tensor, w: Tensor, b: Tensor, given: Tensor, takes: bool = True) -> Tensor:
+    shares = [_share_slowly("epsilon", x, w[k], float(b[k]), x, x, takes) * given[k] for k in range(len(w))]
     return torch.stack(shares).sum(0)
 
 
@@ -252,10 +255,11 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.view(-1, 1, 1, 1), (conv.bias - norm.running_mean) * scale + norm.bias
 
 
+@pytest.mark.parametrize("takes", [True, False], ids=["biases", "no-biases"])
 @pytest.mark.parametrize("composite", COMPOSITES)
-def test_a_residual_network_neuron_by_neuron(composite: str) -> None:
+def test_a_residual_network_neuron_by_neuron(composite: str, takes: bool) -> None:
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
-    found = relevance(net, batch, need_of(composite), target=3)[1]
+    found = relevance(net, batch, need_of(composite, biases=takes), target=3)[1]
 
     first = {"epsilon": "epsilon", "epsilon-plus-flat": "flat", "epsilon-gamma-box": "box"}[composite]
     later = {"epsilon": "epsilon", "epsilon-plus-flat": "plus", "epsilon-gamma-box": "gamma"}[composite]
@@ -271,11 +275,11 @@ def test_a_residual_network_neuron_by_neuron(composite: str) -> None:
 
     given = torch.zeros_like(scores)
     given[3] = scores[3]
-    given = _dense_slowly(pooled, net.fc.weight, net.fc.bias, given)
+    given = _dense_slowly(pooled, net.fc.weight, net.fc.bias, given, takes)
     given = torch.stack([maps[c] / 36 / _safe(float(pooled[c])) * given[c] for c in range(6)])
     safe = torch.where(total >= 0, total + EPSILON, total - EPSILON)
-    below = _conv_slowly(later, hidden, w2, b2, given * branch / safe, 1) + given * hidden / safe
-    expected = _conv_slowly(first, x, w1, b1, below, 2)
+    below = _conv_slowly(later, hidden, w2, b2, given * branch / safe, 1, takes) + given * hidden / safe
+    expected = _conv_slowly(first, x, w1, b1, below, 2, takes)
     assert_same(found, expected)
     assert_same(net(batch)[1], scores)
 
@@ -326,6 +330,43 @@ def test_without_biases_relevance_adds_up_to_the_objective(kind: type[nn.Module]
         torch.testing.assert_close(found.sum((1, 2, 3)), value, rtol=2e-3, atol=0)
 
 
+@pytest.mark.parametrize("kind", tiny.NETS, ids=[k.__name__ for k in tiny.NETS])
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_biases_that_take_nothing_leave_all_to_the_pixels(
+    kind: type[nn.Module], composite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Epsilon takes its part too; what is lost to it is not to be asked here.
+    monkeypatch.setattr(rules, "EPSILON", 1e-18)
+    net, batch = tiny.build(kind), tiny.pictures(3)
+    scores = net(batch)[:, 2]
+    found = relevance(net, batch, need_of(composite, biases=False), target=2).sum((1, 2, 3))
+    if (kind, composite) == (tiny.Functional, "epsilon-plus-flat"):
+        # Some neurons have nothing but their bias to raise them, so that there is nobody to hand relevance to.
+        assert ((0.9 * scores < found) & (found < (1 - 1e-4) * scores)).all()
+        return
+    torch.testing.assert_close(found, scores, rtol=1e-9, atol=0)
+    taken = relevance(net, batch, need_of(composite), target=2).sum((1, 2, 3))
+    assert ((taken / scores - 1).abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights", "bias", "expected"),
+    [
+        (rules.epsilon, [3, -1], 4, [3, -2]),  # of 1 and 2, z = 3 - 2 whatever the bias
+        (rules.plus, [3, -1], 4, [1, 0]),
+        (rules.plus, [-3, -1], 9, [0, 0]),  # raised by its bias alone
+        # The output 1 - 4 + 5 is positive, so that gamma favours what raises it: 1.25 - 4, though the sum is negative.
+        (rules.gamma, [1, -2], 5, [-1.25 / 2.75, 4 / 2.75]),
+        (rules.gamma, [1, -2], 0, [-1 / 4, 5 / 4]),
+    ],
+)
+def test_a_bias_that_takes_nothing_of_one_neuron(
+    rule: rules.Rule, weights: list[float], bias: float, expected: list[float]
+) -> None:
+    layer = Linear(functional.linear, torch.tensor([weights]).double(), torch.tensor([bias]).double(), takes=False)
+    assert_about(rule(layer, torch.tensor([[1.0, 2.0]]).double(), torch.ones(1, 1).double())[0], expected)
+
+
 def test_a_padded_border_takes_no_flat_relevance() -> None:
     # The flat rule of a corner shares among the 4 pixels that are there.
     weight = torch.randn(1, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -359,7 +400,9 @@ def _vgg(name: str) -> nn.Module:
     return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
-def _zennit(net: nn.Module, batch: Tensor, composite: str, target: int) -> tuple[Tensor, Tensor]:
+def _zennit(
+    net: nn.Module, batch: Tensor, composite: str, target: int, zeroed: str | None = None
+) -> tuple[Tensor, Tensor]:
     """Its scores while its composite is in place, and its relevance."""
     from zennit.attribution import Gradient
     from zennit.canonizers import SequentialMergeBatchNorm
@@ -369,7 +412,7 @@ def _zennit(net: nn.Module, batch: Tensor, composite: str, target: int) -> tuple
     canonizers = [ResNetCanonizer() if isinstance(net, models.ResNet) else SequentialMergeBatchNorm()]
     ends = {n: torch.tensor(end, dtype=torch.float64).view(1, 3, 1, 1) for n, end in (("low", LOW), ("high", HIGH))}
     rules_of = EpsilonPlusFlat if composite == "epsilon-plus-flat" else EpsilonGammaBox
-    made = rules_of(canonizers=canonizers, **(ends if rules_of is EpsilonGammaBox else {}))
+    made = rules_of(canonizers=canonizers, zero_params=zeroed, **(ends if rules_of is EpsilonGammaBox else {}))
     chosen = functional.one_hot(torch.full((len(batch),), target), 10)
     with warnings.catch_warnings(), Gradient(net, made) as attributor:
         warnings.simplefilter("ignore")
@@ -378,14 +421,15 @@ def _zennit(net: nn.Module, batch: Tensor, composite: str, target: int) -> tuple
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet18"])
 @pytest.mark.parametrize("composite", ["epsilon-plus-flat", "epsilon-gamma-box"])
-def test_relevance_equals_zennit(name: str, composite: str) -> None:
+@pytest.mark.parametrize("takes", [True, False], ids=["biases", "no-biases"])
+def test_relevance_equals_zennit(name: str, composite: str, takes: bool) -> None:
     net = _network(name)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 0.0  # see the next test
     batch = torch.randn(1, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    _scores, theirs = _zennit(net, batch, composite, 4)
-    ours = relevance(net, batch, need_of(composite), 4)
+    _scores, theirs = _zennit(net, batch, composite, 4, None if takes else "bias")
+    ours = relevance(net, batch, need_of(composite, biases=takes), 4)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11 * float(theirs.abs().max()))
     assert theirs.abs().max() > 0
 

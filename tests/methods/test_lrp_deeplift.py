@@ -8,9 +8,10 @@ import torch
 from running import Runner, recipe_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.evidence import Relevance, Scores
+from cnnviz_cli.core.evidence import Evidence, Relevance, Scores
 from cnnviz_cli.core.panels import PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.render import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 
@@ -69,6 +70,32 @@ def test_conserved_is_the_sum_over_the_score(run: Runner) -> None:
     )
     # Biases take their part.
     assert ((panel.statistics["conserved"] - 1).abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("kind", [tiny.Plain, tiny.InPlace, tiny.OverlappingPool, tiny.Residual])
+def test_biases_may_take_nothing(kind: type[nn.Module], run: Runner) -> None:
+    net, batch = tiny.build(kind), tiny.pictures(2)
+    for composite in ("epsilon", "epsilon-plus-flat", "epsilon-gamma-box"):
+        (panel,) = run("lrp", net, batch, choose=_second, composite=composite, biases="nothing")
+        # Epsilon takes what it takes; biases took more than that.
+        torch.testing.assert_close(panel.statistics["conserved"], torch.ones(2).double(), rtol=2e-3, atol=0)
+        (taken,) = run("lrp", net, batch, choose=_second, composite=composite)
+        assert ((taken.statistics["conserved"] - 1).abs() > 5e-3).all()
+
+
+def test_relevance_that_explodes_is_called_unstable() -> None:
+    recipe = recipe_of("lrp", tiny.build(tiny.Plain))
+    values = tiny.pictures(4) / 1000
+    values += (torch.tensor([2.0, 18, 22, -22]).view(-1, 1, 1, 1) - values.sum((1, 2, 3), keepdim=True)) / values[
+        0
+    ].numel()
+    (panel,) = recipe.explain(
+        Evidence(dict(zip(recipe.needs, (values, torch.full((4, 1), 2.0).double()), strict=True)))
+    )
+    torch.testing.assert_close(
+        panel.statistics["conserved"], torch.tensor([1.0, 9, 11, -11]).double(), rtol=1e-9, atol=0
+    )
+    assert [state_of(panel.pick(image)) for image in range(4)] == ["ok", "ok", "unstable", "unstable"]
 
 
 def test_a_score_of_nothing_is_conserved_as_nothing(run: Runner) -> None:

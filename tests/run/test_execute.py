@@ -254,3 +254,14 @@ def test_statistics_are_those_of_the_layer(tmp_path: Path) -> None:
     assert set(output.statistics) == {"dead_share", "max", "mean"}
     assert output.range is None or output.range[0] < output.range[1]
     assert json.loads((out / "manifest.json").read_text())["images"][0]["outputs"][0]["layer"] == "stages.0"
+
+
+def test_numbers_that_overflow_are_named_and_not_recorded(tmp_path: Path) -> None:
+    out, heard = tmp_path / "out", Heard()
+    flags = {("output",): str(out), ("saliency", "method"): ["lrp"]}
+    flags |= {("saliency", "biases"): "nothing", ("saliency", "composite"): "epsilon"}
+    sources = find([SAMPLES / "chelsea.png"], recursive=False)
+    assert execution.execute("saliency", load("saliency", flags, None, {}), sources, heard).status == "ok"
+    (output,) = heard.records[0].outputs
+    assert (output.state, output.range, output.statistics) == ("nonfinite", None, {})
+    assert "overflowed" in heard.warned[0]
