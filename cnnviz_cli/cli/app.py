@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli import listing, merging, verifying
+from cnnviz_cli.cli import doctor, listing, merging, verifying
+from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.shared import Debug
 from cnnviz_cli.core.method import FAMILIES
@@ -26,14 +27,15 @@ class _Commands(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
-        if name in _RUNS:
-            from cnnviz_cli.cli import runs
+        with uncollected():
+            if name in _RUNS:
+                from cnnviz_cli.cli import runs
 
-            self.add_command(runs.build(name, _RUNS[name]))
-        elif name == "config":
-            from cnnviz_cli.cli import configs
+                self.add_command(runs.build(name, _RUNS[name]))
+            elif name == "config":
+                from cnnviz_cli.cli import configs
 
-            self.add_command(configs.build(name, _CONFIG))
+                self.add_command(configs.build(name, _CONFIG))
         return super().resolve_command(ctx, args)
 
 
@@ -78,6 +80,7 @@ def _named() -> None:
 for _name, _summary in _RUNS.items():
     app.command(_name, cls=Command, help=_summary, rich_help_panel="Explain pictures")(_named)
 listing.register(app)
+doctor.register(app)
 app.command("config", cls=Command, help=_CONFIG, rich_help_panel="Files")(_named)
 verifying.register(app)
 merging.register(app)

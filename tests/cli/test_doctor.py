@@ -1,0 +1,69 @@
+"""doctor: what it finds, what it says of what is missing, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import features
+
+from cnnviz_cli.run import doctor
+
+from .conftest import Command
+
+
+def test_a_sound_machine(cnnviz: Command, tmp_path: Path) -> None:
+    done = cnnviz("doctor", "--output", str(tmp_path / "a" / "b"), "--device", "cpu", "--json")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert all(one["state"] in ("ok", "warning") for one in found.values())
+    assert found["torch"]["value"] == version("torch")
+    assert found["device"]["value"] == "cpu (--device cpu)"
+    assert found["model"]["value"].startswith("efficientnet_lite0 (bundled), loaded in ")
+    assert float(found["forward"]["value"].split(" ms for one image of 224 x 224")[0]) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_for_eyes(cnnviz: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = features.check
+    monkeypatch.setattr(features, "check", lambda name: name != "avif" and check(name))
+    monkeypatch.setenv("CNNVIZ_MODEL", "squeezenet1_1")
+    done = cnnviz("doctor", "--weights", "random:0", "--output", str(tmp_path))
+    assert done.code == 0
+    lines = done.out.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("AVIF"))
+    assert lines[at].split(maxsplit=2)[1:] == ["warning", "cannot be read: this Pillow lacks its library"]
+    assert lines[at + 1] == "    pip install --upgrade --force-reinstall pillow"
+    assert "squeezenet1_1 (random:0)" in done.out
+
+
+def test_every_failure_is_told_and_the_first_decides(cnnviz: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    output = ("--output", str(tmp_path / "file"))
+    absent = ("--model", "resnet50", "--offline", "--device", "cuda:7")
+    done = cnnviz("doctor", *output, *absent, "--json")
+    found = json.loads(done.out)
+    failures = [name for name, one in found.items() if one["state"] == "failure"]
+    assert failures == ["output", "device", "model"]
+    assert all(found[name]["fix"] for name in failures)
+    assert "forward" not in found
+    assert done.code == 5
+    assert cnnviz("doctor", "--output", str(tmp_path / "x"), *absent).code == 6
+    assert cnnviz("doctor", "--output", str(tmp_path / "x"), *absent[:3]).code == 4
+
+
+def test_a_typo_is_a_mistake_before_torch(cnnviz: Command) -> None:
+    done = cnnviz("doctor", "--model", "resnet5O")
+    assert done.code == 2
+    assert "resnet50" in done.err
+    assert cnnviz("doctor", "--device", "gpu").code == 2
+
+
+def test_little_memory_and_too_many_threads_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "free_memory", lambda _device: 2**29)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4096)
+    assert (doctor._memory().state, doctor._memory().value) == ("warning", "0.5 GiB free")
+    assert doctor._threads().state == "warning"
