@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 
 from cnnviz_cli.cli.errors import bounded
+from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.signals import heeded
 from cnnviz_cli.cli.streams import guarded
 
@@ -23,15 +23,12 @@ def _heeding(arguments: list[str]) -> int | None:
 
 
 def _command(arguments: list[str]) -> int | None:
-    gc.disable()  # start-up makes thousands of objects that stay; looking through them again and again is felt
-    try:
+    with uncollected():
         from typer.main import get_command
 
         from cnnviz_cli.cli.app import app
 
         command = get_command(app)
-    finally:
-        gc.enable()
     result: int | None = command.main(arguments, prog_name="cnnviz", standalone_mode=False)
     sys.stdout.flush()  # here, where a full disk is still an error like any other
     return result

@@ -218,8 +218,9 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
         )
     }
     for registered in methods(family.name):
-        hints = get_type_hints(registered.options)
-        for item in fields(registered.options):
+        new = [item for item in fields(registered.options) if item.name not in members]  # the registry sees to equality
+        hints = get_type_hints(registered.options) if new else {}
+        for item in new:
             default = item.metadata.get("in_all", item.default) if in_all else item.default
             annotation = _bounded(hints[item.name], item.metadata["at_least"], empty=default == ())
             members[item.name] = (

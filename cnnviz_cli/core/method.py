@@ -210,7 +210,7 @@ def method(
             if not item.metadata.get("help"):
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
-                twin = {f.name: f for f in fields(other.options)}.get(item.name)
+                twin = other.options.__dataclass_fields__.get(item.name)
                 if twin and (twin.default, twin.type, twin.metadata) != (
                     item.default,
                     item.type,
