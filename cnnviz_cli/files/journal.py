@@ -174,7 +174,7 @@ def parsed(line: bytes, offset: int) -> Json | Entry | None:
         return _header(line)
     record = record_of(line)
     try:
-        about = json.loads(line[: line.find(_RECORD)] + b"}")
+        about = json.loads(line[: line.find(_RECORD)].decode() + "}")
         if zlib.crc32(record) != about["crc"]:
             return None
         stamp, files = about["stamp"], tuple((path, size) for path, size in about["files"])

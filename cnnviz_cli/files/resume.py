@@ -188,7 +188,7 @@ class Ledger:
             if not path.startswith(f"{folder}/"):
                 return False
             try:
-                found = os.lstat(self._sink.root / path)
+                found = os.lstat(f"{self._sink.root}/{path}")
             except OSError:
                 return False
             if found.st_size != size or not stat.S_ISREG(found.st_mode):

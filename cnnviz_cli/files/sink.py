@@ -104,15 +104,16 @@ class Sink:
         Hold the lock: whoever does not might remove what another is writing.
         """
         try:
-            place = self.place(f"{folder}/x" if folder else "x").parent
-            left = [entry.path for entry in os.scandir(place) if self._is_own(entry.name)]
-        except (OutputError, FileNotFoundError, NotADirectoryError):
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                left = [entry.name for entry in entries if self._is_own(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise refused(error, self.root / folder) from error
-        for path in left:
-            with self._explained(Path(path)):
-                Path(path).unlink(missing_ok=True)
+        for name in left:
+            path = self.place(f"{folder}/{name}" if folder else name)
+            with self._explained(path):
+                path.unlink(missing_ok=True)
 
     def _is_own(self, name: str) -> bool:
         found = _TEMPORARY.fullmatch(name)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run, tiny_mode
 from cnnviz_cli.core.errors import ExitCode, OutputError, UsageError
 from cnnviz_cli.files.journal import Entry, read
 from cnnviz_cli.files.lock import LockedFile
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.files.verify import verify
 
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
@@ -128,6 +129,23 @@ def test_size_and_time_that_stayed_are_taken_for_the_same_bytes(
     heard = Listener()
     run(tmp_path / "out", sources, heard)
     assert heard.done_ == [BROKEN]
+
+
+def test_a_picture_in_an_archive_is_done_again_when_its_bytes_change(tmp_path: Path) -> None:
+    photographs(tmp_path / "in")
+    archive = tmp_path / "in.zip"
+
+    def pack(*names: str) -> list[Source]:
+        with zipfile.ZipFile(archive, "w") as packed:
+            for place, name in enumerate(names):
+                packed.write(tmp_path / "in" / name, f"{place}.png")
+        return find([archive], recursive=False)
+
+    run(tmp_path / "out", pack("0.png", "1.png", "2.png"))
+    heard = Listener()
+    found = pack("0.png", "5.png", "2.png")
+    run(tmp_path / "out", found, heard)
+    assert heard.done_ == [found[1].name]
 
 
 def test_a_picture_that_changed_lately_leaves_no_stamp(tmp_path: Path, sources: list[Source]) -> None:
