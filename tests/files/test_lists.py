@@ -94,6 +94,7 @@ def test_paths_from_elsewhere_are_named_from_the_folder_they_share(here: Path) -
     mixed = [b"in/deep/c.jpg", whole + b"/in/b.jpg", b"in/../other/b.jpg"]
     assert names(b"\n".join(mixed)) == ["in/deep/c.jpg", "in/b.jpg", "other/b.jpg"]
     assert names(whole + b"/other/b.jpg") == ["b.jpg"]
+    assert names(whole + b"/in/b.jpg\n" + whole + b"/in-between/x.jpg") == ["in/b.jpg", "in-between/x.jpg"]
 
 
 def test_behind_a_link_two_dots_are_not_the_folder_before_it(here: Path) -> None:
@@ -168,6 +169,7 @@ def test_a_file_reached_by_a_link_is_the_same_file(here: Path) -> None:
     (here / "folder").symlink_to(here / "in", target_is_directory=True)
     assert names(b"a.jpg\nlink.jpg\nin/b.jpg\nfolder/b.jpg\n") == ["a.jpg", "in/b.jpg"]
     assert names(b"folder/b.jpg\nin\n") == ["folder/b.jpg"]
+    assert names(b"folder\nin/b.jpg\n") == ["folder/b.jpg"]
 
 
 def test_names_that_are_no_utf8_become_text(here: Path) -> None:

@@ -202,12 +202,17 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     assert caught.value.where == str(tmp_path)
 
 
-def test_the_output_folder_is_not_searched(tmp_path: Path) -> None:
+def test_the_output_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "x.jpg", "out/x.jpg/overview.png")
     assert names(tmp_path, recursive=True, output=tmp_path / "out") == ["x.jpg"]
     assert names(tmp_path, recursive=True, output=tmp_path / "elsewhere") == ["out/x.jpg/overview.png", "x.jpg"]
     with pytest.raises(UsageError, match="output folder"):
         find([tmp_path], recursive=True, output=tmp_path / "out" / "..")
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    assert names(tmp_path / "link", recursive=True, output=tmp_path / "out") == ["x.jpg"]
+    monkeypatch.chdir(tmp_path)
+    assert names(Path(), recursive=True, output=Path("link/out")) == ["x.jpg"]
+    assert names(Path("**/*.jpg"), output=Path("out")) == ["x.jpg"]
 
 
 def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
