@@ -117,7 +117,7 @@ def _commands() -> Iterator[str]:
     root: Any = get_command(app)
     group: Any = configs.build("config", "")
     named = {
-        **{f"cnnviz {name}": command for name, command in root.commands.items()},
+        **{f"cnnviz {name}": root.resolve_command(None, [name])[1] for name in root.commands},
         **{f"cnnviz config {name}": command for name, command in group.commands.items()},
     }
     for name, command in named.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli import doctor, listing, merging, verifying
 from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.shared import Debug
@@ -17,10 +18,37 @@ _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and a sheet that shows them together."
 }
 _CONFIG = "Configuration files: their schema, a check, and what they come to."
+_OTHERS = {
+    "models": ("listing", "The networks that can be explained, with their published weights."),
+    "layers": ("listing", "The layers of a network that have maps, low to high, and what the words for layers mean."),
+    "classes": ("listing", "The classes of ImageNet-1K, by index and name, as --target takes them."),
+    "methods": (
+        "method_listing",
+        "The methods of each family: what they show, their papers, and what they cost on a network.",
+    ),
+    "doctor": (
+        "doctor",
+        "Look at versions, memory, devices, codecs and folders, and time the network. Nothing is left behind.",
+    ),
+    "verify": (
+        "verifying",
+        "Hash every file that the manifest lists. Exit code 3 and a list if one differs or is missing.",
+    ),
+    "merge": (
+        "merging",
+        "Make one manifest of what several processes wrote. Exit code 3 if a picture failed or is missing.",
+    ),
+}
+"""Where the other commands are, and the first paragraph of what each says of itself."""
+_PANELS = {
+    "Explain pictures": tuple(_RUNS),
+    "What there is": ("models", "layers", "classes", "methods", "doctor"),
+    "Files": ("config", "verify", "merge"),
+}
 
 
 class _Commands(Group):
-    """Builds a command whose flags come from the settings only when it was asked for; until then a name stands for it.
+    """Imports and builds a command only when it was asked for; until then a name stands for it.
 
     The settings bring pydantic, and the registry the methods: both would be felt before ``cnnviz --help``.
     """
@@ -36,6 +64,10 @@ class _Commands(Group):
                 from cnnviz_cli.cli import configs
 
                 self.add_command(configs.build(name, _CONFIG))
+            elif name in _OTHERS:
+                beside = typer.Typer(add_completion=False)
+                import_module(f"cnnviz_cli.cli.{_OTHERS[name][0]}").register(beside)
+                self.add_command(get_group(beside).commands[name])
         return super().resolve_command(ctx, args)
 
 
@@ -77,10 +109,7 @@ def _named() -> None:
     """Never called: `_Commands` puts the real command in its place."""
 
 
-for _name, _summary in _RUNS.items():
-    app.command(_name, cls=Command, help=_summary, rich_help_panel="Explain pictures")(_named)
-listing.register(app)
-doctor.register(app)
-app.command("config", cls=Command, help=_CONFIG, rich_help_panel="Files")(_named)
-verifying.register(app)
-merging.register(app)
+_SUMMARIES = _RUNS | {"config": _CONFIG} | {name: summary for name, (_, summary) in _OTHERS.items()}
+for _panel, _names in _PANELS.items():
+    for _name in _names:
+        app.command(_name, cls=Command, help=_SUMMARIES[_name], rich_help_panel=_panel)(_named)

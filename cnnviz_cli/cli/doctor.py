@@ -18,7 +18,7 @@ from cnnviz_cli.core.errors import ExitCode
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor", cls=Command, rich_help_panel="What there is")(doctor)
+    app.command("doctor", cls=Command)(doctor)
 
 
 def doctor(

@@ -1,4 +1,4 @@
-"""models, classes, methods, layers: what there is to choose from."""
+"""models, classes, layers: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import typer
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
-from cnnviz_cli.cli.method_listing import methods_
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
-_PANEL = "What there is"
-
 
 def register(app: typer.Typer) -> None:
-    """Add the four commands."""
-    for command in (models, layers, classes, methods_):
-        app.command(command.__name__.rstrip("_"), cls=Command, rich_help_panel=_PANEL)(command)
+    """Add the three commands."""
+    for command in (models, layers, classes):
+        app.command(command.__name__, cls=Command)(command)
 
 
 def models(

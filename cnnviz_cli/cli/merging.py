@@ -19,7 +19,7 @@ from cnnviz_cli.files.marks import MANIFEST
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("merge", cls=Command, rich_help_panel="Files")(merge)
+    app.command("merge", cls=Command)(merge)
 
 
 def merge(

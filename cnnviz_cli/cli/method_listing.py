@@ -11,7 +11,7 @@ import typer
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
-from cnnviz_cli.cli.help import definitions, wrapped
+from cnnviz_cli.cli.help import Command, definitions, wrapped
 from cnnviz_cli.cli.method_facts import class_discriminative, formula, paper_in_short
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _NARROWEST = 24
 """Columns for words, at the least."""
 _NAMES = 34
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("methods", cls=Command)(methods_)
 
 
 def methods_(

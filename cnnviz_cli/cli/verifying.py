@@ -16,7 +16,7 @@ from cnnviz_cli.core.errors import ExitCode
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("verify", cls=Command, rich_help_panel="Files")(verify)
+    app.command("verify", cls=Command)(verify)
 
 
 def verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Annotated
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from cnnviz_cli.cli.app import app
 from cnnviz_cli.cli.help import Command
 
 IMPORTED = """
@@ -43,9 +46,9 @@ def _seen(value: list[str] | None) -> list[str] | None:
 
 
 def _app(seen: list[object], **how: type[Command]) -> typer.Typer:
-    app = typer.Typer(add_completion=False)
+    made = typer.Typer(add_completion=False)
 
-    @app.command(**how)
+    @made.command(**how)
     def _(
         number: int,
         word: Annotated[str | None, typer.Argument()] = None,
@@ -55,7 +58,7 @@ def _app(seen: list[object], **how: type[Command]) -> typer.Typer:
     ) -> None:
         seen.append((number, word, many, checked, flag))
 
-    return app
+    return made
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,13 @@ def _app(seen: list[object], **how: type[Command]) -> typer.Typer:
 def test_what_is_not_given_arrives_as_typer_would_have_it(line: str) -> None:
     ours: list[object] = []
     theirs: list[object] = []
-    codes = [CliRunner().invoke(app, line.split()).exit_code for app in (_app(ours, cls=Command), _app(theirs))]
+    codes = [CliRunner().invoke(one, line.split()).exit_code for one in (_app(ours, cls=Command), _app(theirs))]
     assert codes[0] == codes[1]
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", get_command(app).commands)
+def test_what_stands_for_a_command_says_what_the_command_says(name: str) -> None:
+    group = get_command(app)
+    said = group.commands[name].help
+    assert inspect.cleandoc(group.resolve_command(None, [name])[1].help).split("\n\n")[0] == said
