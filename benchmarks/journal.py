@@ -70,9 +70,10 @@ def record(name: str) -> ImageRecord:
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Print how long the block took, and the most memory until then."""
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     yield
-    print(f"{what}: {time.perf_counter() - start:.1f} s, peak {(peak_memory() or 0) / 2**20:.0f} MiB", flush=True)
+    wall, core = time.perf_counter() - start, time.process_time() - busy
+    print(f"{what}: {wall:.1f} s ({core:.1f} s of a core), peak {(peak_memory() or 0) / 2**20:.0f} MiB", flush=True)
 
 
 def written(ledger: Ledger, names: list[str]) -> None:

@@ -12,9 +12,8 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -31,10 +30,10 @@ Stamp = tuple[int, int]
 
 _SYNC_LINES, _SYNC_SECONDS = 50, 2.0
 _RECORD = b',"~image":'
+_decoded = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What one line says of an image.
 
     Attributes:
@@ -172,12 +171,13 @@ def parsed(line: bytes, offset: int) -> Json | Entry | None:
     """One line of a journal; None if it is damaged."""
     if line.startswith(JOURNAL_STARTS):
         return _header(line)
-    record = record_of(line)
+    cut = line.find(_RECORD)
+    record = line[cut + len(_RECORD) : -2]
     try:
-        about = json.loads(line[: line.find(_RECORD)].decode() + "}")
+        about, _ = _decoded(line[:cut].decode() + "}")
         if zlib.crc32(record) != about["crc"]:
             return None
-        stamp, files = about["stamp"], tuple((path, size) for path, size in about["files"])
+        stamp, files = about["stamp"], tuple([(path, size) for path, size in about["files"]])
         return Entry(
             about["source"],
             about["ok"],
