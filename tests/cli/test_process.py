@@ -25,9 +25,8 @@ json.dump(seen, sys.stdout)
 
 
 def python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False, **options
-    )
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **{"timeout": 120} | options)
 
 
 def test_nothing_but_a_run_imports_torch(tmp_path: Path) -> None:

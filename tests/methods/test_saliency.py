@@ -414,7 +414,7 @@ def test_the_chunk_leaves_no_trace(name: str, options: dict[str, Any], run: Runn
 
 
 def test_three_statistics_of_the_same_noise_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     names = ("smoothgrad", "smoothgrad-squared", "vargrad")
     plans = [Plan.of(need for name in some for need in recipe_of(name, net).needs) for some in (names[:1], names)]
     counts = []
