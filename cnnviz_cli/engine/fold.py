@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.feature_extraction import NodePathTracer
 
-from cnnviz_cli.engine.passes import lowered, scores_of
+from cnnviz_cli.engine.passes import lowered
+from cnnviz_cli.engine.trace import CannotTraceError, repeats, traced
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,9 @@ def fold(net: nn.Module) -> nn.Module | None:
     """A copy of `net` that shares all modules but the folded ones; None if nothing can be folded."""
     if not any(type(module) is nn.BatchNorm2d for module in net.modules()):
         return None
-    tracer = NodePathTracer()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = tracer.trace(net)
-    except Exception:  # whatever a network does in Python may fail on a tracer's stand-ins
+        graph, _ = traced(net)
+    except CannotTraceError:
         return None
     modules = dict(net.named_modules())
     pairs = [(node.args[0], node) for node in graph.nodes if _is_pair(node, modules)]
@@ -100,6 +96,5 @@ def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
 
 def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str) -> bool:
     with torch.no_grad(), lowered(image.device, precision):
-        again = scores_of(copy(image.clone())).to(scores.dtype)
-    tolerance = 5e-2 if precision != "fp32" else 1e-9 if image.dtype == torch.float64 else 1e-4
-    return torch.allclose(again, scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
+        again = copy(image.clone())
+    return repeats(again, scores, precision)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.trace import CannotTraceError, traced
 
 
 class CannotSplitError(Exception):
@@ -39,15 +37,11 @@ def split(net: nn.Module, layer: str) -> Halves:
     Raises:
         CannotSplitError: the network cannot be traced, or the layer cannot be found in the trace.
     """
-    # The way torchvision's own feature extractor names nodes; in eval mode, so that switches of training are decided.
-    tracer = NodePathTracer()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = tracer.trace(net)
-    except Exception as error:  # whatever a network does in Python may fail on a tracer's stand-ins
-        raise CannotSplitError(f"its code cannot be traced ({visible(str(error).splitlines()[0][:80])})") from error
-    cut = _output_of(layer, graph, tracer.node_to_qualname)
+        graph, names = traced(net)
+    except CannotTraceError as error:
+        raise CannotSplitError(str(error)) from error
+    cut = _output_of(layer, graph, names)
     after = _reached_from(cut)
     order = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     result = next(node for node in graph.nodes if node.op == "output")

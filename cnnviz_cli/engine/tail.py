@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layout import from_maps
-from cnnviz_cli.engine.passes import lowered, scores_of
+from cnnviz_cli.engine.passes import lowered
 from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
+from cnnviz_cli.engine.trace import repeats
 
 Tail = Callable[[Tensor], Any]
 """(n, C, h, w) altered maps of one image -> what the network returns for them."""
@@ -100,9 +101,8 @@ def halves_agree(tail: _Split, scores: Tensor, precision: str) -> bool:
         return False
     crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
     with torch.no_grad(), lowered(cut.device, precision):
-        again = scores_of(tail.halves.tail(cut.clone(), *crossing))
-    tolerance = 1e-4 if precision == "fp32" else 5e-2
-    return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
+        again = tail.halves.tail(cut.clone(), *crossing)
+    return repeats(again, scores, precision)
 
 
 def _whole(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:

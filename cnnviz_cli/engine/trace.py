@@ -1,0 +1,45 @@
+"""A network's graph, and whether what was made of it is still the same function."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import NodePathTracer
+
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.passes import scores_of
+
+
+class CannotTraceError(Exception):
+    """Why a network's code cannot be traced."""
+
+
+def traced(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
+    """The graph of `net`, and for each node the path of the module it stems from.
+
+    Raises:
+        CannotTraceError: its code does what a tracer's stand-ins do not.
+    """
+    # The way torchvision's own feature extractor names nodes; in eval mode, so that switches of training are decided.
+    tracer = NodePathTracer()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = tracer.trace(net)
+    except Exception as error:  # whatever a network does in Python may fail on a tracer's stand-ins
+        raise CannotTraceError(f"its code cannot be traced ({visible(str(error).splitlines()[0][:80])})") from error
+    return graph, tracer.node_to_qualname
+
+
+def repeats(output: Any, scores: Tensor, precision: str) -> bool:
+    """Whether what a remade network returned holds the scores of the network itself, up to rounding.
+
+    Args:
+        scores: (B, K).
+    """
+    tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
+    again = scores_of(output).to(scores.dtype)
+    return torch.allclose(again, scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
