@@ -25,7 +25,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named, pick, place
 from cnnviz_cli.engine.memory import free_memory
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.models.load import load_model
+from cnnviz_cli.run.prepare import model_of
 
 _GIB = 2**30
 _LITTLE_MEMORY = 1 * _GIB
@@ -118,7 +118,7 @@ def _codecs() -> Iterator[Check]:
 def _cache() -> Check:
     """Whether downloads can be kept. A folder that is not there yet is judged by what is above it."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = _there(folder)
     value = "TORCH_HOME" if os.environ.get("TORCH_HOME") else "the default folder of torch"
     if not os.access(there, os.W_OK | os.X_OK):
         return Check(
@@ -129,9 +129,14 @@ def _cache() -> Check:
     return Check("downloads", f"{value}, {count} files of weights, {_size(free)} free")
 
 
+def _there(path: Path) -> Path:
+    """The path itself, or the nearest above it that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def _output(folder: Path) -> Check:
     """Writes and removes a file as a run does, below a folder of its own, so that nothing is left behind."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    above = _there(folder.absolute())
     if above.is_dir():
         with tempfile.TemporaryDirectory(prefix=".cnnviz-", dir=above) as trial:
             sink = Sink(Path(trial))
@@ -158,13 +163,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
 
     def loaded() -> Check:
         start = time.perf_counter()
-        found = load_model(
-            settings.model,
-            settings.weights,
-            offline=settings.offline,
-            mirror=settings.weights_mirror,
-            reporter=reporter,
-        )
+        found = model_of(settings, reporter)
         nets.append((found.net, found.preprocessing.crop))
         return Check("model", f"{found.name} ({found.weights}), loaded in {time.perf_counter() - start:.1f} s")
 

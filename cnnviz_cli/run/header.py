@@ -13,7 +13,7 @@ from cnnviz_cli.core.records import ModelRecord, Run, Tool
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.run.prepare import Prepared
 
-_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "workers"})
+_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads"})
 """Recorded settings that decide how fast the pictures are made, not what is in them."""
 
 
@@ -30,18 +30,16 @@ def tool_record() -> Tool:
 
 def header_of(prepared: Prepared) -> Header:
     """What the run is about, and under what a later one may take its records over."""
-    return Header(
-        identity=identity_of(prepared), tool=tool_record(), run=run_record(prepared), model=model_record(prepared)
-    )
+    tool = tool_record()
+    return Header(identity=_identity(prepared, tool), tool=tool, run=run_record(prepared), model=model_record(prepared))
 
 
-def identity_of(prepared: Prepared) -> dict[str, Any]:
+def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     """Everything that changes pictures.
 
     Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
     last bits only.
     """
-    tool = tool_record()
     config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
     return {
         "command": prepared.command,

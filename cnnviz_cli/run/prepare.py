@@ -63,6 +63,17 @@ class Prepared:
         return [f"top-{rank + 1}" if rank >= 0 else f"{-1 - rank}-{labels[-1 - rank]}" for rank in self.targets.ranks]
 
 
+def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
+    """The model that the settings name; raises what `load_model` does."""
+    return load_model(
+        settings.model,
+        settings.weights,
+        offline=settings.offline,
+        mirror=settings.weights_mirror,
+        reporter=reporter,
+    )
+
+
 def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Prepared:
     """Load the model and work out the plan.
 
@@ -79,13 +90,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     devices.repeatable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    model = load_model(
-        settings.model,
-        settings.weights,
-        offline=settings.offline,
-        mirror=settings.weights_mirror,
-        reporter=reporter,
-    )
+    model = model_of(settings, reporter)
     targets = Targets.parse(settings.target, model.labels)
     net = devices.place(model.net, device)
     scope = replace(
