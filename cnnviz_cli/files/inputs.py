@@ -51,8 +51,13 @@ def list_digest(names: Iterable[str]) -> str:
     """Of the names of all inputs in their order."""
     digest = sha256()
     for name in names:
-        digest.update(name.encode() + b"\0")
+        digest.update(_told(name))
     return digest.hexdigest()
+
+
+def _told(name: str) -> bytes:
+    """What goes into the digest for a name: the name, and where it ends."""
+    return name.encode() + b"\0"
 
 
 def _list_name(digest: str) -> str:
@@ -79,7 +84,7 @@ def read_list(root: Path, digest: str) -> Iterator[str]:
         with path.open(encoding="utf-8", newline="\n") as lines:
             for line in lines:
                 name = json.loads(line)
-                found.update(name.encode() + b"\0")
+                found.update(_told(name))
                 yield name
     except (OSError, ValueError) as error:
         raise UsageError("the list of inputs cannot be read", where=visible(str(path)), fix=_AGAIN) from error

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel
-
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import ImageRecord, Json
 from cnnviz_cli.core.text import visible
@@ -103,7 +101,7 @@ class Journal:
 
     def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> Entry:
         """Add an image, whose files are in place, and return what `read` will."""
-        data = compact(_plain(record))
+        data = compact(record.model_dump(mode="json"))
         about = {
             "crc": zlib.crc32(data),
             "files": files,
@@ -223,7 +221,3 @@ def whole_length(path: Path) -> int:
 def compact(value: Any) -> bytes:
     """JSON on one line, its keys sorted."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _plain(record: BaseModel) -> dict[str, Any]:
-    return record.model_dump(mode="json")

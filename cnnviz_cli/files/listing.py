@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.marks import is_output_folder
 from cnnviz_cli.files.patterns import Pattern
 
@@ -143,6 +145,11 @@ def _names(folder: str) -> _Names:
             except OSError:  # a link in a circle: a picture that cannot be read
                 pass
     return _Names(sorted(names, key=natural), folders, links)
+
+
+def nearest(missing: Path) -> str:
+    """Which file beside a missing one was perhaps meant; its folder has to be there."""
+    return did_you_mean(missing.name, [visible(path.name) for path in missing.parent.iterdir()])
 
 
 def natural(name: str) -> str:

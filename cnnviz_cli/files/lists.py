@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.once import real
 
 STDIN = Path("-")
@@ -68,7 +67,7 @@ def _read(listing: Path, where: str) -> Iterator[str]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
-        fix = did_you_mean(listing.name, [visible(path.name) for path in listing.parent.iterdir()]) if missing else ""
+        fix = nearest(listing) if missing else ""
         raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
 
 

@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel
-
 from cnnviz_cli.core.records import SCHEMA_VERSION, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
@@ -33,11 +31,11 @@ def write_manifest(
         OutputError: the disk refuses; an earlier manifest is then still in place.
     """
     after: dict[str, Any] = {
-        "model": _plain(model),
-        "run": _plain(run),
+        "model": model.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
         "schema_version": SCHEMA_VERSION,
-        "summary": _plain(summary),
-        "tool": _plain(tool),
+        "summary": summary.model_dump(mode="json"),
+        "tool": tool.model_dump(mode="json"),
     }
     passing("manifest: before")
     with sink.replacing(name) as file:
@@ -51,7 +49,3 @@ def write_manifest(
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
             file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())
         file.write(b"\n}\n")
-
-
-def _plain(record: BaseModel) -> dict[str, Any]:
-    return record.model_dump(mode="json")

@@ -7,7 +7,6 @@ from itertools import takewhile
 from pathlib import Path
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
-from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files import archives, listing
 from cnnviz_cli.files.apart import as_text
@@ -199,4 +198,4 @@ def _unsearchable(why: str) -> Unreadable:
 def _instead_of(missing: Path) -> str:
     if not missing.parent.is_dir():
         return f"There is no folder '{visible(str(missing.parent))}' either."
-    return did_you_mean(missing.name, [visible(path.name) for path in missing.parent.iterdir()])
+    return listing.nearest(missing)
