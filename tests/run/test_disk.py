@@ -22,9 +22,7 @@ from cnnviz_cli.files.sources import Source
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
 
 
-@pytest.fixture(autouse=True)
-def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "load_model", tiny_model)
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from run.resuming import BROKEN, Listener, files_of, photographs, run, tiny_model
+from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.core.errors import ExitCode, OutputError, UsageError
 from cnnviz_cli.files.journal import Entry, read
@@ -23,17 +23,7 @@ from cnnviz_cli.files.lock import LockedFile
 from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.files.verify import verify
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
-
-
-@pytest.fixture(autouse=True)
-def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "load_model", tiny_model)
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> list[Source]:
-    return photographs(tmp_path / "in")
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 @pytest.fixture

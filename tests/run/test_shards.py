@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run.resuming import BROKEN, Listener, files_of, photographs, run, tiny_model
+from run.resuming import BROKEN, Listener, files_of, run
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
@@ -20,17 +20,7 @@ from cnnviz_cli.files.shards import ALONE, Shard, journals
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
-
-
-@pytest.fixture(autouse=True)
-def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "load_model", tiny_model)
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> list[Source]:
-    return photographs(tmp_path / "in")
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 def parts(count: int) -> list[Shard]:
