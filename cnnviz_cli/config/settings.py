@@ -4,125 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from hashlib import sha256
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_model
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
-from cnnviz_cli.config.scale import a_range
+from cnnviz_cli.config.groups import (
+    CLOSED,
+    ComputingFields,
+    DrawingFields,
+    Flag,
+    NetworkFields,
+    PlaceFields,
+    QuestionFields,
+)
 from cnnviz_cli.core.method import ALL, FAMILIES, Family, Method, find, methods
-from cnnviz_cli.core.scales import PATTERN
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
 
-# defer_build: help needs the fields but not the validators, and start-up counts.
-CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """How a setting appears on the command line and in the manifest.
-
-    Attributes:
-        panel: its group in ``--help``.
-        metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
-        short: a one-letter flag, if any.
-        recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
-    """
-
-    panel: str
-    metavar: str = ""
-    short: str = ""
-    recorded: bool = True
-
-
-_DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
-
-
-class Settings(BaseModel):
+class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, NetworkFields):
     """The settings of one run. The concrete class, with a section for each family, comes from `settings_type`."""
 
     model_config = CLOSED
     command: ClassVar[str]
-
-    model: Annotated[str, Flag("Model", "NAME", "-m")] = Field(
-        "efficientnet_lite0", description="Network to explain; cnnviz models lists them."
-    )
-    weights: Annotated[str, Flag("Model", "SPEC")] = Field(
-        "DEFAULT", description="DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors."
-    )
-    weights_mirror: Annotated[str | None, Flag("Model", "URL", recorded=False)] = Field(
-        None, description="Where weight files are fetched from instead of the publisher's address."
-    )
-    offline: Annotated[bool, Flag("Model", recorded=False)] = Field(
-        False, description="Never use the network; weights that are not on this machine are an error."
-    )
-    target: Annotated[
-        values.one_or_more(Annotated[str | int, BeforeValidator(values.target)]),  # type: ignore[valid-type]
-        Flag("What to explain", "TARGET", "-t"),
-    ] = Field(("top1",), description="Class to explain: topK (the K likeliest), an index, or a name. Repeatable.")
-    contrast: Annotated[str | int | None, BeforeValidator(values.class_or_none), Flag("What to explain", "CLASS")] = (
-        Field(None, description="Explain what tells the target from this class: the difference of the two scores.")
-    )
-    counterfactual: Annotated[bool, Flag("What to explain")] = Field(
-        False, description="Explain what speaks against the target: minus its score."
-    )
-    seed: Annotated[int, Flag("Computation", "N")] = Field(
-        0, ge=0, description="Where random draws start, together with each image's bytes."
-    )
-    max_memory: Annotated[float | None, Flag("Computation", "GIB", recorded=False)] = Field(
-        None, gt=0, description="Memory for altered inputs at a time; unset takes a quarter of what is free."
-    )
-    device: Annotated[str, Flag("Computation", "auto|cpu|cuda|cuda:N|mps")] = Field(
-        "auto", pattern=_DEVICE, description="Where to compute; auto takes an accelerator if there is one."
-    )
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("Computation")] = Field(
-        "fp32", description="Arithmetic of the network; maps are computed in fp32 whatever this says."
-    )
-    batch_size: Annotated[int, Flag("Computation", "N", "-b")] = Field(
-        8, ge=1, description="Images that pass the network together."
-    )
-    threads: Annotated[int | None, Flag("Computation", "N")] = Field(
-        None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
-    )
-    palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
-        "inferno", description="Colours of maps that are zero or more."
-    )
-    signed_palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
-        "blue-red", description="Colours of maps around zero."
-    )
-    alpha: Annotated[float, Flag("Drawing", "0..1")] = Field(
-        0.75, ge=0, le=1, description="Strongest opacity of a heat map over the photograph."
-    )
-    scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
-        "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
-    )
-    save_arrays: Annotated[bool, Flag("Output")] = Field(
-        False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."
-    )
-    output: Annotated[
-        Path, BeforeValidator(values.path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
-    ] = Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
-    recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
-        False, description="Look for pictures in the folders below a folder, too."
-    )
-    files_from: Annotated[
-        Path | None,
-        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
-        Flag("Input", "FILE", recorded=False),
-    ] = Field(None, description="List of further pictures, one a line or with NUL between; - is standard input.")
-    include: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
-        (), description="Of the pictures found, take those whose name or folder matches ('*_left.png'). Repeatable."
-    )
-    exclude: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
-        (), description="Leave out those whose name or folder matches ('thumbs'), also of --include. Repeatable."
-    )
 
     def section(self, family: str) -> BaseModel:
         """The settings of one family."""

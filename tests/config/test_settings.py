@@ -15,7 +15,8 @@ import yaml
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.names import field_at, flag, paths, variable
 from cnnviz_cli.config.schema import config_schema
-from cnnviz_cli.config.settings import Flag, settings_type
+from cnnviz_cli.config.groups import Flag
+from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
 
 ROOT = Path(__file__).parents[2]

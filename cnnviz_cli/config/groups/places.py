@@ -1,0 +1,35 @@
+"""Where pictures are found, and where they go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from cnnviz_cli.config import values
+from cnnviz_cli.config.groups.flag import CLOSED, Flag
+
+
+class PlaceFields(BaseModel):
+    """Where pictures are found, and where they go."""
+
+    model_config = CLOSED
+
+    output: Annotated[
+        Path, BeforeValidator(values.path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
+    ] = Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
+    recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
+        False, description="Look for pictures in the folders below a folder, too."
+    )
+    files_from: Annotated[
+        Path | None,
+        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        Flag("Input", "FILE", recorded=False),
+    ] = Field(None, description="List of further pictures, one a line or with NUL between; - is standard input.")
+    include: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
+        (), description="Of the pictures found, take those whose name or folder matches ('*_left.png'). Repeatable."
+    )
+    exclude: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
+        (), description="Leave out those whose name or folder matches ('thumbs'), also of --include. Repeatable."
+    )
