@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import convert_image_dtype, normalize, pil_to_tensor
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.method import Frame
 from cnnviz_cli.core.records import Json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -23,6 +26,8 @@ _EXTREME = 64
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """Resize the shorter side, cut the centre, normalise: what torchvision's weights ask for, on its Pillow path.
+
+    Cutting takes Pillow alone, so that the processes that read photographs need no torch.
 
     Attributes:
         resize: the shorter side after resizing, in pixels.
@@ -41,14 +46,13 @@ class Preprocessing:
     @classmethod
     def of(cls, transforms: Any) -> Preprocessing:
         """The same as torchvision's ``ImageClassification`` preset `transforms`."""
-        names: dict[InterpolationMode, Literal["bilinear", "bicubic"]] = {
-            InterpolationMode.BILINEAR: "bilinear",
-            InterpolationMode.BICUBIC: "bicubic",
-        }
         (resize,), (crop,) = transforms.resize_size, transforms.crop_size
+        interpolation = transforms.interpolation.value
+        if interpolation not in _RESAMPLING:
+            raise ValueError(f"no filter for {interpolation!r}")
         mean = cast("tuple[float, float, float]", tuple(transforms.mean))
         std = cast("tuple[float, float, float]", tuple(transforms.std))
-        return cls(resize, crop, mean, std, names[transforms.interpolation])
+        return cls(resize, crop, mean, std, cast("Literal['bilinear', 'bicubic']", interpolation))
 
     @property
     def frame(self) -> Frame:
@@ -69,21 +73,29 @@ class Preprocessing:
         }
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one photograph.
+        """The network's input of one photograph: `see`, and (3, crop, crop) of `normalised` before it."""
+        seen, view = self.see(photo)
+        return self.normalised([np.asarray(seen)])[0], view, seen
+
+    def normalised(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """(B, 3, H, W) float32, what the network takes, of B pictures (H, W, 3) that `see` has cut."""
+        import torch
+        from torchvision.transforms.functional import convert_image_dtype, normalize
+
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        inputs: Tensor = normalize(convert_image_dtype(pixels), list(self.mean), list(self.std), inplace=True)
+        return inputs
+
+    def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
+        """The part of a photograph that the network sees.
 
         Args:
             photo: RGB, upright, of any size.
 
         Returns:
-            (3, crop, crop) float32, normalised; the part of the photograph that it shows; and that part as a
-            picture, (crop, crop) RGB. Where the resized photograph is smaller than the crop the rest is black,
-            and the view reaches outside the photograph.
+            That part as a picture, (crop, crop) RGB, and where it lies in the photograph. Where the resized photograph
+            is smaller than the crop the rest is black, and the view reaches outside the photograph.
         """
-        seen, view = self._seen(photo)
-        pixels = convert_image_dtype(pil_to_tensor(seen))
-        return normalize(pixels, list(self.mean), list(self.std), inplace=True), view, seen
-
-    def _seen(self, photo: Image.Image) -> tuple[Image.Image, View]:
         size = self._resized(photo.size)
         left, top = (_offset(side, self.crop) for side in size)
         right, bottom = left + self.crop, top + self.crop
