@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.shared import default_text
-from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.groups import Flag
+from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.method import FAMILIES
 

@@ -9,9 +9,9 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from cnnviz_cli.config.groups import Flag
 from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.problems import Place
-from cnnviz_cli.config.groups import Flag
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import ALL, FAMILIES, methods

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,20 @@ def target(value: Any) -> str | int:
     if not value.strip():
         raise PydanticCustomError("target", "must be topK, a class index or a class name")
     return value.strip()
+
+
+def auto_or_count(at_least: int) -> Callable[[Any], Any]:
+    """A validator of ``auto`` or a whole number of at least so much."""
+
+    def checked(value: Any) -> Any:
+        text = value.strip() if isinstance(value, str) else value
+        if isinstance(text, str) and re.fullmatch(r"[0-9]{1,6}", text):
+            text = int(text)
+        if text != "auto" and (isinstance(text, bool) or not isinstance(text, int) or text < at_least):
+            raise PydanticCustomError("count", f"must be auto or a whole number of at least {at_least}")
+        return text
+
+    return checked
 
 
 def class_or_none(value: Any) -> Any:

@@ -1,6 +1,23 @@
-"""One run: sources, batches, engine, pictures, files, manifest. The only room in which the others meet."""
+"""One run: sources, batches, engine, pictures, files, manifest. The only room in which the others meet.
 
-from cnnviz_cli.run.execute import Outcome, execute
-from cnnviz_cli.run.sketch import Sketch, dry_run
+Its functions are imported when they are first asked for: processes that only read and draw have no use for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnviz_cli.run.execution import Outcome, execute
+    from cnnviz_cli.run.sketch import Sketch, dry_run
 
 __all__ = ["Outcome", "Sketch", "dry_run", "execute"]
+
+_HOMES = {"Outcome": "execution", "Sketch": "sketch", "dry_run": "sketch", "execute": "execution"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,9 +13,7 @@ from cnnviz_cli.files.earlier import Found
 from cnnviz_cli.files.names import Folders
 from cnnviz_cli.files.shards import Shard
 from cnnviz_cli.files.sources import Source
-
-Place = tuple[Source, str]
-"""A source, and the folder of its pictures below the output folder."""
+from cnnviz_cli.run.drawing import Place
 
 
 def places_of(sources: Sequence[Source]) -> list[Place]:

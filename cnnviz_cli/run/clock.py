@@ -20,4 +20,8 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add what another process has spent on `stage`, which may overlap with others."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
-from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.files.names import file_name
-from cnnviz_cli.run.prepare import Prepared
+from cnnviz_cli.run.drawing import Work
 
 OVERVIEW = file_name("overview", "png")
 ARRAYS = file_name("arrays", "npz")
@@ -17,22 +16,22 @@ ARRAYS = file_name("arrays", "npz")
 class Naming:
     """`<family>[.<method>][.<part>][.<layer>][.<target>].png`, without what a run has only one of."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        methods = {task.method.name: task.method.family for task in prepared.tasks}
-        self._several_methods = {f for f in methods.values() if list(methods.values()).count(f) > 1}
-        self._several_targets = len(prepared.targets.ranks) > 1
-        self.with_overview = len(set(methods.values())) > 1
+    def __init__(self, works: Sequence[Work], *, several_targets: bool) -> None:
+        families = [work.family for work in dict.fromkeys(works)]
+        self._several_methods = {family for family in families if families.count(family) > 1}
+        self._several_targets = several_targets
+        self.with_overview = len(set(families)) > 1
 
-    def stem(self, method: Method, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
+    def stem(self, work: Work, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
         """The parts of one picture's name.
 
         Args:
             panels: all that the method gave, `panel` among them.
             target: the class explained, with its index, for methods that explain one.
         """
-        parts = [method.family]
-        if method.family in self._several_methods:
-            parts.append(method.name)
+        parts = [work.family]
+        if work.family in self._several_methods:
+            parts.append(work.method)
         if panel.part:
             parts.append(panel.part)
         # A sheet of maps is about a layer and nothing else, so it always says which.

@@ -21,6 +21,12 @@ from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.run.applicable import Asked, applicable
 from cnnviz_cli.run.costs import cost_of, planned
+from cnnviz_cli.run.drawing import Work
+
+_BATCH = 8
+_BATCH_OF_ACCELERATORS = 32
+"""What `auto` is. It must not depend on what is free at the moment, since a batch's company moves last bits; one that
+does not fit is halved."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,17 @@ class Prepared:
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
+
+    @property
+    def works(self) -> list[Work]:
+        """The tasks by their names."""
+        return [Work(task.method.family, task.method.name) for task in self.tasks]
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures pass the network together, if memory allows."""
+        asked = self.settings.batch_size
+        return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
 
     @property
     def cost(self) -> Cost:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import BytesIO
 from math import isfinite
 from pathlib import PurePosixPath
@@ -11,92 +10,50 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.panels import ADVICE, Panel
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
-from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
-from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.render import Caption, Look, comparison, draw, encode_png, ends_of, overview, range_of, state_of
+from cnnviz_cli.render import Caption, comparison, draw, encode_png, ends_of, overview, range_of, state_of
+from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Work
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
-from cnnviz_cli.run.prepare import Prepared, Task
-from cnnviz_cli.run.scales import Scales
 
 PREDICTIONS = 5
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One picture on its way through: as it is, and as the network gets it.
-
-    Attributes:
-        folder: of its outputs, below the output folder.
-        input: (3, H, W) normalised.
-        crop: the same area as `input`, as a picture.
-    """
-
-    source: Source
-    folder: str
-    photo: Photo
-    input: Tensor
-    view: View
-    crop: Image.Image
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What the network and the methods say of one picture.
-
-    Attributes:
-        probabilities: (K,).
-        targets: the R classes explained, by rank.
-        results: the panels of each task, for this picture alone (picked).
-    """
-
-    probabilities: Tensor
-    targets: Sequence[int]
-    results: Sequence[tuple[Task, Sequence[Panel]]]
 
 
 class Presenter:
     """Draws and writes what a run found for its images."""
 
-    def __init__(self, prepared: Prepared, sink: Sink, reporter: Reporter, scales: Scales) -> None:
-        settings = prepared.settings
-        self._prepared = prepared
+    def __init__(self, drawing: Drawing, sink: Sink, warn: Callable[[str], None]) -> None:
+        self._drawing = drawing
         self._sink = sink
-        self._reporter = reporter
-        self._look = Look(settings.palette, settings.signed_palette, settings.alpha)
-        self._naming = Naming(prepared)
-        self._scales = scales
+        self._warn = warn
+        self._look = drawing.look
+        self._naming = Naming(drawing.works, several_targets=drawing.several_targets)
 
-    def present(self, seen: Seen, explained: Explained) -> ImageRecord:
+    def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image; a class that an earlier rank names already is left out."""
-        probabilities, targets = explained.probabilities, explained.targets
-        top = probabilities.sort(descending=True, stable=True).indices[:PREDICTIONS].tolist()
+        probabilities, targets = answer.probabilities, answer.targets
+        top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
         classes = [self._prediction(index, probabilities) for index in targets]
         predictions = [self._prediction(index, probabilities) for index in top]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
-        for task, panels in explained.results:
-            for panel in panels:
+        for work, panels, scales in zip(self._drawing.works, answer.panels, answer.scales, strict=True):
+            for panel, scale in zip(panels, scales, strict=True):
                 if panel.target is not None and targets.index(targets[panel.target]) != panel.target:
                     continue
                 target = classes[panel.target] if panel.target is not None else None
-                stem = self._naming.stem(task.method, panel, panels, f"{target.index}-{target.label}" if target else "")
-                caption = self._caption(task.method, panel, target, seen)
-                shown.setdefault(task.method.family, []).append((panel, caption))
+                stem = self._naming.stem(work, panel, panels, f"{target.index}-{target.label}" if target else "")
+                caption = self._caption(work, panel, target, seen, scale)
+                shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
                 path = f"{seen.folder}/{file_name(*stem, 'png')}"
-                outputs.append(self._picture(task.method, panel, target, path, picture, caption.scale))
+                outputs.append(self._picture(work, panel, target, path, picture, caption.scale))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = seen.photo.image.size
@@ -109,7 +66,7 @@ class Presenter:
             error=None,
             predictions=predictions,
             outputs=[*sheets, *outputs],
-            arrays=self._save(seen, arrays) if self._prepared.settings.save_arrays else None,
+            arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )
 
     def _sheets(
@@ -122,19 +79,19 @@ class Presenter:
         """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
         photo, view = seen.photo.image, seen.view
         if self._naming.with_overview:
-            caption = Caption(title="overview", model=self._model(), source=seen.source.name)
+            caption = Caption(title="overview", model=self._drawing.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
             sheet = overview(photo, view, seen.crop, predictions, every, caption, self._look)
             yield self._sheet("overview", f"{seen.folder}/{OVERVIEW}", sheet)
         for family, entries in shown.items():
-            caption = Caption(title=f"{family} compared", model=self._model(), source=seen.source.name)
+            caption = Caption(title=f"{family} compared", model=self._drawing.model, source=seen.source.name)
             sheets = comparison(photo, view, entries, caption, self._look)
             for name, sheet in zip(sheet_names(family, taken), sheets, strict=False):
                 yield self._sheet(family, f"{seen.folder}/{name}", sheet)
 
     def _picture(
         self,
-        method: Method,
+        work: Work,
         panel: Panel,
         target: Prediction | None,
         path: str,
@@ -143,10 +100,10 @@ class Presenter:
     ) -> Output:
         state = state_of(panel)
         if state != "ok":
-            self._reporter.warn(f"{visible(path)} is {state}: {ADVICE[state]}")
+            self._warn(f"{visible(path)} is {state}: {ADVICE[state]}")
         return Output(
-            family=method.family,
-            method=method.name,
+            family=work.family,
+            method=work.method,
             layer=panel.layer,
             target=target,
             path=path,
@@ -179,25 +136,22 @@ class Presenter:
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
 
-    def _caption(self, method: Method, panel: Panel, target: Prediction | None, seen: Seen) -> Caption:
+    def _caption(self, work: Work, panel: Panel, target: Prediction | None, seen: Seen, scale: Scale | None) -> Caption:
         return Caption(
-            title=method.name,
+            title=work.method,
             layer=panel.layer or "",
             target=target.label if target else "",
             probability=target.probability if target else None,
-            model=self._model(),
+            model=self._drawing.model,
             source=seen.source.name,
             note=ADVICE[state_of(panel)],
-            scale=self._scales.of(method, panel),
+            scale=scale,
         )
 
-    def _model(self) -> str:
-        return f"{self._prepared.model.name} ({self._prepared.model.weights})"
-
-    def _prediction(self, index: int, probabilities: Tensor) -> Prediction:
+    def _prediction(self, index: int, probabilities: np.ndarray[Any, Any]) -> Prediction:
         # Six digits: more would make the manifest depend on the last bit of a sum.
         return Prediction(
-            index=index, label=self._prepared.model.labels[index], probability=round(float(probabilities[index]), 6)
+            index=index, label=self._drawing.labels[index], probability=round(float(probabilities[index]), 6)
         )
 
 

@@ -1,4 +1,4 @@
-"""From a file to what the network gets, or to the record of why it does not."""
+"""From a file to what the network sees of it, or to the record of why it does not."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.run.prepare import Prepared
-from cnnviz_cli.run.present import Seen
+from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.run.drawing import Glance, Place, Seen
 
 
-def seen_or_failed(prepared: Prepared, source: Source, folder: str, say: Callable[[str], None]) -> Seen | ImageRecord:
-    """The picture as the network gets it, or the record of why it does not."""
+def seen_or_failed(preprocessing: Preprocessing, place: Place, say: Callable[[str], None]) -> Seen | ImageRecord:
+    """The picture and what the network sees of it, or the record of why it does not."""
+    source, folder = place
     try:
         photo = read_photo(source)
     except ImageError as error:
         return failed(source, error.what, sha256=error.sha256)
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
-    pixels, view, crop = prepared.model.preprocessing.prepare(photo.image)
-    return Seen(source, folder, photo, pixels, view, crop)
+    crop, view = preprocessing.see(photo.image)
+    return Seen(source, folder, photo, view, crop)
 
 
-def failed(source: Source, why: str, *, sha256: str | None = None, photo: Seen | None = None) -> ImageRecord:
+def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:
     """The record of a picture that could not be explained."""
-    width, height = photo.photo.image.size if photo else (None, None)
+    width, height = glance.size if glance else (None, None)
     return ImageRecord(
         source=source.name,
-        sha256=photo.photo.sha256 if photo else sha256,
+        sha256=glance.sha256 if glance else sha256,
         width=width,
         height=height,
         status="failed",

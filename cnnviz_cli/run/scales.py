@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.method import Method
+from collections.abc import Sequence
+
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scales import BY_RUN, Scale, fixed
 from cnnviz_cli.render import ends_of, state_of, takes
+from cnnviz_cli.run.drawing import Work
 
 NOTHING_DRAWN = (
     "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
@@ -29,20 +31,30 @@ class Scales:
         self._fixed = fixed(setting)
         self._widest: dict[_Key, Scale] = {}
 
-    def widen(self, method: Method, panel: Panel) -> None:
+    def widen(self, work: Work, panel: Panel) -> None:
         """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
         ends = ends_of(panel)
         if ends is None or not takes(panel) or state_of(panel) == "nonfinite":
             return
-        known = self._widest.get(_key(method, panel), Scale(*ends, "the run's"))
-        self._widest[_key(method, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.whose)
+        known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
+        self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.whose)
 
-    def of(self, method: Method, panel: Panel) -> Scale | None:
+    def of(self, work: Work, panel: Panel) -> Scale | None:
         """The range to draw a panel in; None for its own."""
         if not takes(panel):
             return None
-        return self._widest.get(_key(method, panel)) if self.by_run else self._fixed
+        return self._widest.get(_key(work, panel)) if self.by_run else self._fixed
+
+    def widen_to(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> None:
+        """`widen` by each panel of each task."""
+        for work, found in zip(works, panels, strict=True):
+            for panel in found:
+                self.widen(work, panel)
+
+    def of_all(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
+        """The range of each panel of each task."""
+        return [[self.of(work, panel) for panel in found] for work, found in zip(works, panels, strict=True)]
 
 
-def _key(method: Method, panel: Panel) -> _Key:
-    return method.name, panel.layer, type(panel)
+def _key(work: Work, panel: Panel) -> _Key:
+    return work.method, panel.layer, type(panel)

@@ -47,17 +47,17 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
         ModelError, DeviceError, UsageError: as the run itself would.
     """
     prepared = prepare(command, settings, reporter)
-    naming = Naming(prepared)
+    naming = Naming(prepared.works, several_targets=len(prepared.targets.ranks) > 1)
     folder = Folders().folder_for(sources[0].name)
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
     evidence = Evidence({need: _zeros(need, prepared) for task in prepared.tasks for need in task.recipe.needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [OVERVIEW] if naming.with_overview else []
-    for task in prepared.tasks:
+    for task, work in zip(prepared.tasks, prepared.works, strict=True):
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
         for panel in panels:
             target = "" if panel.target is None else prepared.target_names[panel.target]
-            names.append(file_name(*naming.stem(task.method, panel, panels, target), "png"))
+            names.append(file_name(*naming.stem(work, panel, panels, target), "png"))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
     sheets = {family: len(pages(entries)) for family, entries in shown.items()}

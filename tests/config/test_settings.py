@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 import yaml
 
+from cnnviz_cli.config.groups import Flag
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.names import field_at, flag, paths, variable
 from cnnviz_cli.config.schema import config_schema
-from cnnviz_cli.config.groups import Flag
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
 

@@ -90,7 +90,7 @@ def run(
     **settings: Any,
 ) -> Outcome:
     """One run of the tiny network, in batches of three."""
-    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu"}
+    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0"}
     flags |= {(name,): value for name, value in settings.items()}
     loaded = load("gradcam", flags, None, {})
     return execute("gradcam", loaded, sources, heard or Listener(), shard=shard, force=force)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from cnnviz_cli.config import values
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
 
 _DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
@@ -28,9 +29,12 @@ class ComputingFields(BaseModel):
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("Computation")] = Field(
         "fp32", description="Arithmetic of the network; maps are computed in fp32 whatever this says."
     )
-    batch_size: Annotated[int, Flag("Computation", "N", "-b")] = Field(
-        8, ge=1, description="Images that pass the network together."
-    )
+    batch_size: Annotated[
+        int | Literal["auto"], BeforeValidator(values.auto_or_count(1)), Flag("Computation", "auto|N", "-b")
+    ] = Field("auto", description="Images that pass the network together; auto is 8, on an accelerator 32.")
     threads: Annotated[int | None, Flag("Computation", "N")] = Field(
         None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
     )
+    workers: Annotated[
+        int | Literal["auto"], BeforeValidator(values.auto_or_count(0)), Flag("Computation", "auto|N", recorded=False)
+    ] = Field("auto", description="Processes that read and draw meanwhile; auto is one a core, 16 at most; 0 is none.")

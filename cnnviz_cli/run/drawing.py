@@ -1,0 +1,108 @@
+"""What reading and drawing have to know of a run. No torch here: processes that only read and draw import it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.files.photo import Photo
+from cnnviz_cli.files.sources import Source
+from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.render import Look
+
+Place = tuple[Source, str]
+"""A source, and the folder of its pictures below the output folder."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One of a run's tasks by its names: of a method, for one target if it depends on one."""
+
+    family: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What all pictures of a run have in common.
+
+    Attributes:
+        root: the output folder.
+        shard: the shard's label, empty if there is none.
+        model: the network and its weights, for captions.
+        labels: one for each class.
+        works: one for each task of the run, in its order.
+        several_targets: whether file names have to say the target.
+        save_arrays: whether the raw maps are written, too.
+    """
+
+    root: Path
+    shard: str
+    model: str
+    labels: Sequence[str]
+    works: Sequence[Work]
+    several_targets: bool
+    look: Look
+    save_arrays: bool
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
+
+    Attributes:
+        pixels: (H, W, 3) as `Preprocessing.see` has cut them.
+        size: width and height of the photograph.
+    """
+
+    sha256: str
+    size: tuple[int, int]
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photograph, and what of it the network sees.
+
+    Attributes:
+        crop: the network's input as a picture.
+    """
+
+    source: Source
+    folder: str
+    photo: Photo
+    view: View
+    crop: Image.Image
+
+    @property
+    def glance(self) -> Glance:
+        """What of it the network and the record need."""
+        return Glance(self.photo.sha256, self.photo.image.size, np.asarray(self.crop))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network and the methods say of one picture; plain values and arrays, so that it can be sent and stored.
+
+    Attributes:
+        sha256: of the photograph's file, which may have to be read again to be drawn.
+        probabilities: (K,).
+        targets: the R classes explained, by rank.
+        panels: of each of the run's tasks, in their order; for this picture alone (picked).
+        scales: for each panel the range to draw it in; None for its own.
+    """
+
+    sha256: str
+    probabilities: np.ndarray[Any, Any]
+    targets: Sequence[int]
+    panels: Sequence[Sequence[Panel]]
+    scales: Sequence[Sequence[Scale | None]] = ()

@@ -1,0 +1,190 @@
+"""One run, from sources to manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import Terminated
+from cnnviz_cli.core.interrupts import checkpoints
+from cnnviz_cli.core.records import ImageRecord, Summary
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.files.resume import Ledger, Status
+from cnnviz_cli.files.runreport import RunReport, write_run_report
+from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.spool import Spool
+from cnnviz_cli.render import Look
+from cnnviz_cli.run.beginning import places_of, refuse_parts, tell
+from cnnviz_cli.run.clock import Clock
+from cnnviz_cli.run.drawing import Drawing, Place
+from cnnviz_cli.run.hands import Hands, count_of
+from cnnviz_cli.run.header import device_name, header_of
+from cnnviz_cli.run.pipeline import Answered, Pipeline
+from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
+
+SHOWN = 20
+"""How many records an outcome keeps for the closing summary; a run may have millions."""
+
+LAST_WAIT = 0.4
+"""Seconds to wait, after a signal, for the pictures that are being drawn."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: interrupted after Ctrl-C or SIGTERM; partial if some image failed.
+        first: the records of the first images, at most `SHOWN`.
+        done_before: how many of the images an earlier run had done.
+        terminated: whether it was SIGTERM.
+    """
+
+    status: Status
+    summary: Summary
+    manifest: Path
+    first: list[ImageRecord]
+    done_before: int
+    seconds: float
+    terminated: bool
+
+
+def execute(
+    command: str,
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard = ALONE,
+    force: bool = False,
+    local_rank: int | None = None,
+) -> Outcome:
+    """Explain `sources` and write everything below the output folder; what an earlier run has done is left as it is.
+
+    A picture that cannot be read is a ``failed`` record. After Ctrl-C or SIGTERM the manifest holds what was finished.
+
+    Args:
+        sources: those of all shards.
+        force: do everything again, whatever an earlier run has done.
+        local_rank: the number of this process on this machine, if it is one of several: its GPU.
+
+    Raises:
+        OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
+    """
+    started, clock = datetime.now(UTC), Clock()
+    refuse_parts(settings.scale, shard)
+    # The folder first: that it cannot be written should not be learnt after a minute of loading.
+    sink = Sink(settings.output, shard.label)
+    sink.open()
+    mine = shard.positions(len(sources))
+    with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
+        # Processes that read and draw start up while the model is loaded.
+        hands = Hands(count_of(settings.workers, len(mine)))
+        try:
+            with hands:
+                with clock.timed("load"):
+                    prepared = prepare(command, settings, reporter, local_rank)
+                hands.begin(drawing_of(prepared, shard))
+                places = places_of(sources)
+                work = [places[at] for at in mine]
+                whole = Scales(settings.scale).by_run
+                found = ledger.begin(header_of(prepared), [source.name for source in sources], work, whole=whole)
+                tell(found, len(mine), settings.output, reporter)
+                stopped = _carried_out(prepared, work, ledger, sink, hands, reporter, clock)
+        finally:
+            for _, folder in hands.stopped:
+                sink.sweep(folder)
+        ended = ledger.finish(interrupted=stopped is not None)
+        first = ledger.first(SHOWN)
+    finished = datetime.now(UTC)
+    report = RunReport(started, finished, ended.summary.images, found.done, clock.seconds, device_name(prepared.device))
+    write_run_report(sink, report, shard.report)
+    return Outcome(
+        status=ended.status,
+        summary=ended.summary,
+        manifest=settings.output / shard.manifest,
+        first=first,
+        done_before=found.done,
+        seconds=(finished - started).total_seconds(),
+        terminated=isinstance(stopped, Terminated),
+    )
+
+
+def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
+    """What reading and drawing have to know of a run."""
+    settings, model = prepared.settings, prepared.model
+    return Drawing(
+        root=settings.output,
+        shard=shard.label,
+        model=f"{model.name} ({model.weights})",
+        labels=model.labels,
+        works=prepared.works,
+        several_targets=len(prepared.targets.ranks) > 1,
+        look=Look(settings.palette, settings.signed_palette, settings.alpha),
+        save_arrays=settings.save_arrays,
+        preprocessing=model.preprocessing,
+    )
+
+
+def _carried_out(
+    prepared: Prepared,
+    places: Sequence[Place],
+    ledger: Ledger,
+    sink: Sink,
+    hands: Hands,
+    reporter: Reporter,
+    clock: Clock,
+) -> BaseException | None:
+    """Have a record of every source that is still to do in the ledger; returns the signal that ended it early."""
+    pipeline = Pipeline(prepared, hands, reporter, clock)
+
+    def keep(records: Iterable[ImageRecord]) -> None:
+        for record in records:
+            ledger.append(record)
+            reporter.done(record)
+
+    reporter.begin(ledger.remaining)
+    try:
+        keep(_records(pipeline, prepared, places, ledger, sink, reporter))
+    except (KeyboardInterrupt, Terminated) as signal:
+        keep(pipeline.finished(LAST_WAIT))
+        return signal
+    finally:
+        reporter.end()
+    return None
+
+
+def _records(
+    pipeline: Pipeline,
+    prepared: Prepared,
+    places: Sequence[Place],
+    ledger: Ledger,
+    sink: Sink,
+    reporter: Reporter,
+) -> Iterator[ImageRecord]:
+    """One record for each source that is still to do, in order, its files in place."""
+    scales = Scales(prepared.settings.scale)
+    due = [ledger.due(at) for at in range(len(places))]
+    if not scales.by_run:
+        yield from pipeline.records(pipeline.answers(places, due, keep=True), scales)
+        return
+
+    reporter.say("every map is computed before the first is drawn, for a scale that all share")
+    with Spool(sink) as spool:
+        try:
+            for entry in pipeline.answers(places, due, keep=False):
+                if isinstance(entry, Answered):
+                    scales.widen_to(prepared.works, entry.answer.panels)
+                spool.put(entry.answer if isinstance(entry, Answered) else entry)
+        except (KeyboardInterrupt, Terminated):
+            # Drawn now, the maps found so far would carry a scale that is not the run's.
+            reporter.warn(NOTHING_DRAWN)
+            raise
+        waiting = (place for place, wanted in zip(places, due, strict=True) if wanted)
+        yield from pipeline.records(pipeline.back(waiting, spool), scales)
