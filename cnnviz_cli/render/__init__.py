@@ -9,23 +9,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES, Caption, Look
+from cnnviz_cli.render.look import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Look
 
 if TYPE_CHECKING:
     from cnnviz_cli.render.compare import comparison
     from cnnviz_cli.render.compare_layout import pages
+    from cnnviz_cli.render.encoding import Encoded, encode, encode_png
     from cnnviz_cli.render.overview_sheet import overview
     from cnnviz_cli.render.pictures import draw
-    from cnnviz_cli.render.png import encode_png
     from cnnviz_cli.render.scaling import ends_of, range_of, state_of, takes
 
 __all__ = [
+    "FORMATS",
     "PALETTES",
     "SIGNED_PALETTES",
+    "SUFFIXES",
     "Caption",
+    "Encoded",
     "Look",
     "comparison",
     "draw",
+    "encode",
     "encode_png",
     "ends_of",
     "overview",
@@ -36,9 +40,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Encoded": "encoding",
     "comparison": "compare",
     "draw": "pictures",
-    "encode_png": "png",
+    "encode": "encoding",
+    "encode_png": "encoding",
     "ends_of": "scaling",
     "overview": "overview_sheet",
     "pages": "compare_layout",

@@ -12,6 +12,11 @@ PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo", "jet")
 SIGNED_PALETTES = ("blue-red", "purple-green")
 """For evidence for and against: negative and positive hue, near-white at zero."""
 
+SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+"""The formats in which pictures are written, the default first, and how their files' names end."""
+
+FORMATS = tuple(SUFFIXES)
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
