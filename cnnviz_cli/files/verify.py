@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.headers import READ, size_of
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import locate
 from cnnviz_cli.files.sources import SUFFIXES
@@ -100,23 +100,15 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
         if digest != sha256:
             yield Problem("changed", relative, "the bytes are not those that were written")
         elif size is not None and found != size:
-            actual = f"{found[0]} x {found[1]} pixels" if found else "no PNG"
+            actual = f"{found[0]} x {found[1]} pixels" if found else "no picture"
             yield Problem("size", relative, f"{actual} instead of {size[0]} x {size[1]} pixels")
 
 
 def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
     with path.open("rb") as file:
-        head = file.read(24)
+        head = file.read(READ)
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest(), _png_size(head)
-
-
-def _png_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height, which a PNG has in its first 24 bytes."""
-    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
-        return None
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
+        return hashlib.file_digest(file, "sha256").hexdigest(), size_of(head)
 
 
 def _pictures(root: Path) -> list[str]:
