@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.reading import MEBIBYTE
 
 
 class Inside(Protocol):
@@ -53,5 +54,5 @@ class Member:
 
 
 def too_large(limit: int) -> ImageError:
-    """The failure of a member that would unpack to more than is read."""
-    return ImageError(f"the file is larger than {limit / 1024**3:.3g} GiB")
+    """The failure of a file, or of a member that would unpack to one, with more bytes than are read."""
+    return ImageError(f"the file is larger than {limit / MEBIBYTE:,.6g} MiB (--max-bytes)")

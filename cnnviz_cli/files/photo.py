@@ -1,7 +1,6 @@
 """Pictures from outside, decoded with suspicion: every file becomes a photograph or an `ImageError`, nothing else."""
 
 import hashlib
-import re
 import stat
 from dataclasses import dataclass
 from functools import cache
@@ -11,20 +10,19 @@ from pathlib import Path
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.pixels import Decoded, to_rgb
+from cnnviz_cli.files.frames import frames_note
+from cnnviz_cli.files.members import too_large
+from cnnviz_cli.files.pixels import to_rgb
 from cnnviz_cli.files.quiet import quietly
+from cnnviz_cli.files.reasons import too_many_pixels, undecodable, unidentified
 from cnnviz_cli.files.source import Source
-
-MAX_PIXELS = 2 * 89_478_485
-"""Pillow refuses anything larger by itself, as a decompression bomb. About 540 MB as RGB."""
-
-MAX_BYTES = 2 * 1024**3
 
 # Never EPS, which hands the file to Ghostscript, nor the formats that only a fuzzer sends.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")
 
-_TURN = {
+_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,21 +31,14 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_KEEPING_SIZE = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
 
-_LOOKS_LIKE = (
-    (re.compile(rb"\x89PNG"), "a PNG picture whose header is damaged"),
-    (re.compile(rb"\xff\xd8\xff"), "a JPEG picture whose header is damaged"),
-    (re.compile(rb"(II\*\0|MM\0\*)"), "a TIFF picture of a kind that is not read, or damaged"),
-    (re.compile(rb"(GIF8|RIFF....WEBP|BM|P[1-7fF]\s)", re.DOTALL), "a picture whose header is damaged"),
-    (re.compile(rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL), "a HEIC picture"),
-    (re.compile(rb"....ftyp", re.DOTALL), "a video"),
-    (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"(\xc5\xd0\xd3\xc6|%!PS)"), "a PostScript file"),
-    (re.compile(rb"\s*(<\?xml|<svg)", re.IGNORECASE), "an SVG or XML file"),
-    (re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE), "a web page (a failed download?)"),
-    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer (run: git lfs pull)"),
-    (re.compile(rb"[\t\n\r -~]+\Z"), "text"),
-)
+_SCAN = b"\xff\xda"
+MAX_SCANS = 500
+"""Of a progressive JPEG, which has some ten. Nothing but the start of one looks like this in its data."""
+
+MAX_RUNS = 16_000_000
+"""Pixels of a run-length coded BMP, which Pillow fills one by one in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +50,44 @@ class Photo:
             the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
+        size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
     """
 
     image: Image.Image
     sha256: str
     notes: tuple[str, ...]
+    size: tuple[int, int]
 
 
-def read_photo(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
     """Read and decode one picture. May be called from several threads.
 
     Args:
         source: a file, or one of the pictures that `find` gives, which may be in an archive.
-        max_pixels: the largest area that is decoded; more than `MAX_PIXELS` is never accepted.
+        how: what is refused for its size, and whether a reduced picture will do.
 
     Raises:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
     where = visible(_place(source))
-    data = read_bytes(source)
+    data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        with quietly():
-            decoded = _decode(data, max_pixels)
+        with quietly(how.max_pixels):
+            image, notes, size = _decode(data, how)
     except ImageError as error:
         raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            _unidentified(data),
+            unidentified(data),
             where=where,
             fix="JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them.",
             sha256=sha256,
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
-        raise ImageError(_undecodable(error), where=where, sha256=sha256) from error
-    return Photo(decoded.image, sha256, decoded.notes)
+        raise ImageError(undecodable(error, how.max_pixels), where=where, sha256=sha256) from error
+    return Photo(image, sha256, notes, size)
 
 
 def _place(source: Path | Source) -> str:
@@ -103,17 +96,17 @@ def _place(source: Path | Source) -> str:
     return f"{source.path} ({source.name})" if source.inside else str(source.path)
 
 
-def read_bytes(source: Path | Source) -> bytes:
+def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of one picture, as they are in its file or archive.
 
     Raises:
-        ImageError: they cannot be read, or are none, or more than `MAX_BYTES`.
+        ImageError: they cannot be read, or are none, or more than `max_bytes`.
     """
     try:
         if isinstance(source, Source) and source.inside:
-            data = source.inside.read(source.path, MAX_BYTES)
+            data = source.inside.read(source.path, max_bytes)
         else:
-            data = _of_file(source if isinstance(source, Path) else source.path)
+            data = _of_file(source if isinstance(source, Path) else source.path, max_bytes)
         if not data:
             raise ImageError("the file is empty")
     except ImageError as error:
@@ -124,33 +117,66 @@ def read_bytes(source: Path | Source) -> bytes:
     return data
 
 
-def _of_file(path: Path) -> bytes:
+def _of_file(path: Path, max_bytes: int) -> bytes:
     """The bytes of a regular file; a pipe or a device would block or never end."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise ImageError("this is a folder, not a picture")
     if not stat.S_ISREG(found.st_mode):
         raise ImageError("this is a pipe or a device, not a file")
-    if found.st_size > MAX_BYTES:
-        raise ImageError(f"the file is larger than {MAX_BYTES // 1024**3} GiB")
+    if found.st_size > max_bytes:
+        raise too_large(max_bytes)
     return path.read_bytes()
 
 
-def _decode(data: bytes, max_pixels: int) -> Decoded:
+def _decode(data: bytes, how: Reading) -> tuple[Image.Image, tuple[str, ...], tuple[int, int]]:
+    """The upright picture, what is to be said of it, and its size in the file."""
     with Image.open(BytesIO(data), formats=_readable()) as image:
-        width, height = image.size
-        if width < 1 or height < 1:
-            raise ImageError(f"the picture has no pixels ({width} x {height})")
-        if width * height > max_pixels:
-            raise ImageError(
-                f"the picture is too large: {width} x {height} pixels, where {max_pixels:,} in all are accepted",
-                fix="Resize it first; the network sees a few hundred pixels across.",
-            )
+        _refuse(image, data, how.max_pixels)
+        stored = width, height = image.size
+        factor = how.factor(stored)
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
         image.load()
         decoded = to_rgb(image)
-        upright, unreadable = _upright(image, decoded.image)
-        notes = (*_frames(image), *decoded.notes, *unreadable)
-        return Decoded(upright, notes)
+        rgb = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
+        reduced = (f"decoded and drawn at 1/{factor} of its size",) if factor > 1 else ()
+        turn, unreadable = _turn(image)
+        notes = (*frames_note(image, data), *decoded.notes, *reduced, *unreadable)
+        if turn is None:
+            return rgb, notes, stored
+        return rgb.transpose(turn), notes, stored if turn in _KEEPING_SIZE else (height, width)
+
+
+def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse a picture that has no pixels, or too many, or whose few bytes are made to take minutes.
+
+    Raises:
+        ImageError: with the flag that says otherwise, where there is one.
+    """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"the picture has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise ImageError(
+            too_many_pixels(f"{width} x {height} pixels are", max_pixels),
+            fix="Resize it first; the network sees a few hundred pixels across.",
+        )
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) > MAX_SCANS:
+        raise ImageError(
+            f"the picture is made of more than {MAX_SCANS} scans, each of which costs as much as a picture"
+        )
+    if image.format == "BMP" and image.tile[0][0] == "bmp_rle" and width * height > MAX_RUNS:
+        raise ImageError(f"the picture is too large for a run-length coded BMP: {width} x {height} pixels")
+
+
+def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:
+    """How its metadata say that it is to be turned; broken metadata do not spoil a good picture."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as many kinds as in decoding
+        return None, ("unreadable EXIF ignored",)
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None, ()
 
 
 @cache
@@ -158,43 +184,3 @@ def _readable() -> tuple[str, ...]:
     """The accepted formats that this build of Pillow knows; AVIF is missing in some."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _upright(source: Image.Image, rgb: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """`rgb` turned as the metadata of `source` says; broken metadata do not spoil a good picture."""
-    try:
-        orientation = source.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # as many kinds as in decoding
-        return rgb, ("unreadable EXIF ignored",)
-    turn = _TURN.get(orientation) if isinstance(orientation, int) else None
-    return (rgb if turn is None else rgb.transpose(turn)), ()
-
-
-def _frames(image: Image.Image) -> tuple[str, ...]:
-    # The further pictures of a JPEG (MPO) are previews and depth maps, which no one thinks of as frames.
-    if image.format == "MPO":
-        return ()
-    try:
-        count = getattr(image, "n_frames", 1)
-    except Exception:  # counting reads on behind the first frame, into whatever is there
-        return ("first frame; those after it cannot be read",)
-    return (f"first of {count} frames",) if count > 1 else ()
-
-
-def _unidentified(data: bytes) -> str:
-    for pattern, kind in _LOOKS_LIKE:
-        if pattern.match(data[:512]):
-            return f"this is no picture that can be read; it looks like {kind}"
-    return "this is no picture that can be read"
-
-
-def _undecodable(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "the picture needs more memory than there is"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"the picture is too large: more than {MAX_PIXELS:,} pixels"
-    # Libraries put object addresses into their messages; the manifest must not change from run to run.
-    message = visible(re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)), limit=160)
-    if "truncated" in message.casefold():
-        return f"the picture is cut short: {message}"
-    return f"the picture is damaged: {message or type(error).__name__}"

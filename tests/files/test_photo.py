@@ -9,12 +9,16 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
+from hostile import chunk, png_of
 from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.files.photo import MAX_BYTES, MAX_PIXELS, Photo, read_photo
+from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
+from cnnviz_cli.files.frames import _count, frames_note
+from cnnviz_cli.files.photo import Photo, read_photo
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 WHITE = [255, 255, 255]
@@ -30,23 +34,13 @@ def pixels(photo: Photo) -> np.ndarray:
     return np.asarray(photo.image)
 
 
-def failure(path: Path, **options: int) -> ImageError:
+def failure(path: Path, how: Reading = WHOLE) -> ImageError:
     with pytest.raises(ImageError) as caught:
-        read_photo(path, **options)
+        read_photo(path, how)
     error = caught.value
     assert str(path.parent) not in error.what, "the manifest must not depend on the place"
     assert error.where
     return error
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_of(width: int, height: int, depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
 def test_a_plain_photograph_has_its_pixels_and_the_hash_of_its_bytes() -> None:
@@ -224,11 +218,105 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(60_000, 60_000, 8, 2, b""))
-    assert "too large" in failure(path).what
+    refusal = "the picture is too large: it has more than 178 megapixels (--max-pixels)"
+    assert failure(path).what == refusal
     path.write_bytes(png_of(12_000, 10_000, 8, 2, b""))  # Pillow warns here, and would go on
-    assert "12000 x 10000" in failure(path, max_pixels=100_000_000).what
+    refusal = "the picture is too large: 12000 x 10000 pixels are more than 0.5 megapixels (--max-pixels)"
+    assert failure(path, Reading(max_pixels=500_000)).what == refusal
     assert "too large" not in failure(path).what
-    assert limit == Image.MAX_IMAGE_PIXELS == MAX_PIXELS // 2
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_more_than_pillow_allows_by_itself_is_read_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    path = saved(hostile.photograph(11, 10), tmp_path / "x.png")
+    assert "more than 0.0001 megapixels" in failure(path, Reading(max_pixels=100)).what
+    assert read_photo(path, Reading(max_pixels=110)).image.size == (11, 10)
+    assert Image.MAX_IMAGE_PIXELS == 50
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_photo(path, Reading(max_pixels=110)).image.size == (11, 10)
+    assert Image.MAX_IMAGE_PIXELS is None
+
+
+@pytest.mark.parametrize("name", hostile.FILES)
+def test_a_hostile_file_is_read_or_a_named_failure(tmp_path: Path, name: str) -> None:
+    make, words = hostile.FILES[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    if words:
+        assert words in failure(path).what
+    else:
+        assert min(read_photo(path).image.size) > 0
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_what_is_said_of_hostile_files_that_can_be_read(tmp_path: Path) -> None:
+    hostile.write(tmp_path / "in")
+    notes = {name: read_photo(tmp_path / "in" / name).notes for name, (_, words) in hostile.FILES.items() if not words}
+    assert notes == {
+        "claims.png": ("first of 2147483648 frames",),
+        "upside_down.bmp": (),
+        "frames.gif": ("first of 100000 frames",),
+        "frames.tiff": ("first of 100000 frames",),
+        "circle.tiff": (),
+        "strips.tiff": (),
+        "moving.webp": ("first of 3 frames",),
+        "ink.jpg": (),
+        "deep.png": ("16-bit grey scaled to 8",),
+        "float.tiff": (
+            "float range -1e+38 to 1e+38 (its lowest to its highest value) scaled to 8 bits",
+            "8 of 16 values not finite, drawn black",
+        ),
+    }
+    upside_down = read_photo(tmp_path / "in" / "upside_down.bmp")
+    assert pixels(upside_down)[..., 0].ravel().tolist() == list(range(16))
+
+
+def different(count: int) -> list[Image.Image]:
+    """So many pictures that no coder takes two of them for one."""
+    return [
+        hostile.photograph(9, 8).point([(level + 40 * at) % 256 for level in range(256)] * 3) for at in range(count)
+    ]
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "BigTIFF"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_frames_are_counted_as_pillow_counts_them(count: int, form: str, tmp_path: Path) -> None:
+    frames = different(count)
+    options = {"big_tiff": True} if form == "BigTIFF" else {}
+    kind = form.removeprefix("Big")
+    path = tmp_path / "x"
+    for colours in ("RGB", "P"):
+        first, *others = (frame.convert(colours) for frame in frames)
+        first.save(path, kind, save_all=True, append_images=others, **options)
+        with Image.open(path) as opened:
+            assert opened.n_frames == count
+        assert read_photo(path).notes == ((f"first of {count} frames",) if count > 1 else ())
+
+
+def test_frames_of_a_file_cut_anywhere_are_counted_without_a_failure() -> None:
+    frames = [frame.convert("P") for frame in different(3)]
+    for form in ("GIF", "TIFF"):
+        data = hostile.encoded(frames[0], form, save_all=True, append_images=frames[1:])
+        with Image.open(BytesIO(data)) as opened:
+            counts = [_count(opened, data[:length]) for length in range(len(data) + 1)]
+        assert counts == sorted(counts)
+        assert counts[-1] == 3
+        assert counts[8] == 0
+
+
+def test_frames_without_end_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnviz_cli.files.frames._STEPS", 1_000)
+    for data in (hostile.gif_of(2_000), hostile.endless_tiff(2_000)):
+        with Image.open(BytesIO(data)) as opened:
+            assert frames_note(opened, data) == ("first frame; the others are too many to count",)
+
+
+def test_a_progressive_photograph_has_far_fewer_scans_than_are_refused() -> None:
+    data = hostile.many_scans(1)
+    assert 5 < data.count(b"\xff\xda") < 50
 
 
 @pytest.mark.parametrize(
@@ -260,7 +348,10 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
     assert "cannot be read" in failure(tmp_path / "nul\0.jpg").what
     with (tmp_path / "huge.jpg").open("wb") as sparse:
         sparse.truncate(MAX_BYTES + 1)
-    assert "larger than 2 GiB" in failure(tmp_path / "huge.jpg").what
+    assert failure(tmp_path / "huge.jpg").what == "the file is larger than 2,048 MiB (--max-bytes)"
+    sample, limit = SAMPLES / "chelsea.png", (SAMPLES / "chelsea.png").stat().st_size
+    assert read_photo(sample, Reading(max_bytes=limit)).image.size == (451, 300)
+    assert "(--max-bytes)" in failure(sample, Reading(max_bytes=limit - 1)).what
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert "cannot be read" in failure(tmp_path / "loop.jpg").what
 
@@ -335,3 +426,70 @@ def test_the_two_class_sample_is_made_of_the_other_two() -> None:
     # Row by row the mean colour of a half lies near that of the strip it was cut from.
     for half, strip in ((halves[:, :224], cat[:, 120:270]), (halves[:, 224:], cup[:, 160:360])):
         assert np.abs(half.mean((0, 1)) - strip.mean((0, 1))).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "factor"),
+    [
+        ((800, 600), None, 1),
+        ((800, 600), 301, 1),
+        ((800, 600), 300, 2),
+        ((800, 601), 300, 2),
+        ((600, 800), 150, 4),
+        ((800, 600), 75, 8),
+        ((800, 600), 1, 8),
+        ((5000, 10), 8, 1),
+    ],
+)
+def test_fast_decoding_keeps_what_the_network_needs(size: tuple[int, int], least: int | None, factor: int) -> None:
+    assert Reading(least_side=least).factor(size) == factor
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp", "gif", "ppm"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_photograph_decoded_fast_is_the_same_in_small(tmp_path: Path, suffix: str, factor: int) -> None:
+    smooth = Image.open(SAMPLES / "chelsea.png").convert("RGB").resize((322, 201), Image.Resampling.LANCZOS)
+    path = saved(smooth, tmp_path / f"x.{suffix}", **({"quality": 95} if suffix in ("jpg", "webp") else {}))
+    whole, fast = read_photo(path), read_photo(path, Reading(least_side=201 // factor))
+    assert fast.image.size == (-(-322 // factor), -(-201 // factor))
+    assert fast.size == whole.size == whole.image.size == (322, 201)
+    assert fast.notes == (*whole.notes, f"decoded and drawn at 1/{factor} of its size")
+    assert fast.sha256 == whole.sha256
+    small = np.asarray(whole.image.reduce(factor)).astype(float)
+    assert np.abs(pixels(fast) - small).mean() < (2 if suffix == "jpg" else 1e-9)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_photograph_decoded_fast_stands_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.new("RGB", (96, 64))
+    stored.paste((255, 0, 0), (0, 0, 32, 32))
+    for suffix in ("jpg", "png", "tiff"):
+        photo = read_photo(saved(stored, tmp_path / f"x.{suffix}", exif=exif, quality=95), Reading(least_side=16))
+        turned = orientation == 6
+        assert photo.size == ((64, 96) if turned else (96, 64))
+        assert photo.image.size == ((16, 24) if turned else (24, 16))
+        x, y = CORNER[orientation]
+        at = (8 * x + 4, 8 * y + 4)
+        assert photo.image.getpixel(at)[0] > 200, (suffix, at)
+
+
+@pytest.mark.parametrize("form", ["progressive", "CMYK", "grey", "MPO"])
+def test_every_kind_of_jpeg_is_decoded_fast(tmp_path: Path, form: str) -> None:
+    photo = hostile.photograph(320, 200)
+    path = tmp_path / "x.jpg"
+    if form == "MPO":
+        photo.save(path, "MPO", save_all=True, append_images=[photo])
+    else:
+        photo = photo.convert("L" if form == "grey" else form if form == "CMYK" else "RGB")
+        photo.save(path, "JPEG", progressive=form == "progressive")
+    fast = read_photo(path, Reading(least_side=50))
+    assert (fast.image.mode, fast.image.size, fast.size) == ("RGB", (80, 50), (320, 200))
+
+
+def test_a_small_photograph_is_decoded_whole() -> None:
+    path = SAMPLES / "rocket.jpg"
+    whole, fast = read_photo(path), read_photo(path, Reading(least_side=448))
+    assert fast.notes == whole.notes == ()
+    assert (pixels(fast) == pixels(whole)).all()

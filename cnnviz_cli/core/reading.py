@@ -1,0 +1,39 @@
+"""How much of a file is read and decoded, agreed between the settings and the decoder."""
+
+from cnnviz_cli.core.value import value
+
+MEGAPIXEL = 1_000_000
+MEBIBYTE = 1024**2
+
+MAX_PIXELS = 178 * MEGAPIXEL
+"""What Pillow accepts by itself, in whole megapixels. About 540 MB as RGB."""
+
+MAX_BYTES = 2048 * MEBIBYTE
+
+FACTORS = (8, 4, 2)
+"""What a side may be divided by in fast decoding; JPEG's own blocks have 8 pixels a side."""
+
+
+@value(kw_only=True)
+class Reading:
+    """Limits, and whether less than the whole resolution will do.
+
+    Attributes:
+        max_pixels: the largest area that is decoded.
+        max_bytes: the largest file that is read, or picture in an archive that is unpacked.
+        least_side: how many pixels the shorter side has to keep; None decodes all there are.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    least_side: int | None = None
+
+    def factor(self, size: tuple[int, int]) -> int:
+        """By what both sides of a picture of this size are divided: 8, 4, 2, or 1."""
+        if self.least_side is None:
+            return 1
+        return next((factor for factor in FACTORS if min(size) // factor >= self.least_side), 1)
+
+
+WHOLE = Reading()
+"""Every pixel, within the limits that hold where nobody says otherwise."""
