@@ -4,6 +4,10 @@ from cnnviz_cli.core.value import value
 
 Box = tuple[float, float, float, float]
 
+STEP = 32
+"""What the sides of a free input are multiples of, in pixels: the stride of a classifier's last maps, which then lie
+over the input without a rest."""
+
 
 @value
 class View:
@@ -33,3 +37,83 @@ class View:
         """Whether the network saw the whole photograph (to half a pixel)."""
         left, top, right, bottom = self.box
         return left < 0.5 and top < 0.5 and right > self.photo[0] - 0.5 and bottom > self.photo[1] - 0.5
+
+
+@value
+class Placing:
+    """A photograph resized, and a window of the input's size over it.
+
+    Attributes:
+        resized: width and height of the resized photograph, in pixels.
+        size: width and height of the window, in pixels.
+    """
+
+    resized: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Left and top of the window in the resized photograph, whose centre it shares; negative where it juts out."""
+        return _offset(self.resized[0], self.size[0]), _offset(self.resized[1], self.size[1])
+
+    @property
+    def within(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the part of the resized photograph that the window shows."""
+        (left, top), (width, height) = self.corner, self.size
+        return max(left, 0), max(top, 0), min(left + width, self.resized[0]), min(top + height, self.resized[1])
+
+    def view_of(self, photo: tuple[int, int]) -> View:
+        """The window in a photograph of that width and height."""
+        (left, top), (width, height) = self.corner, self.size
+        across, down = photo[0] / self.resized[0], photo[1] / self.resized[1]
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        return View(photo, self.size, box)
+
+
+def _offset(side: int, window: int) -> int:
+    """Where the window starts along a side; torchvision rounds half to even, and pads the smaller half first."""
+    return -((window - side) // 2) if window > side else round((side - window) / 2.0)
+
+
+def covering(photo: tuple[int, int], cover: tuple[int, int], size: tuple[int, int]) -> Placing:
+    """Resized without distortion until `cover` is just covered; the window is the centre of it.
+
+    For squares this is torchvision's rule: the shorter side becomes the cover's, the longer is rounded down.
+
+    Args:
+        photo: width and height, as all sizes here.
+    """
+    (width, height), (across, down) = photo, cover
+    if width * down <= height * across:
+        return Placing((across, int(across * height / width)), size)
+    return Placing((int(down * width / height), down), size)
+
+
+def squashing(size: tuple[int, int]) -> Placing:
+    """Both sides brought to the input's, whatever becomes of the proportions."""
+    return Placing(size, size)
+
+
+def fitting(photo: tuple[int, int], size: tuple[int, int]) -> Placing:
+    """Resized without distortion until all of it is just within the window, which juts out on two sides."""
+    (width, height), (across, down) = photo, size
+    if width * down >= height * across:
+        return Placing((across, max(1, round(across * height / width))), size)
+    return Placing((max(1, round(down * width / height)), down), size)
+
+
+def roaming(photo: tuple[int, int], least: tuple[int, int], most: int) -> Placing:
+    """At its own size, the window's sides the largest multiples of `STEP` that are within it.
+
+    A photograph smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to
+    that; where both cannot be, in slivers, the window juts out.
+
+    Args:
+        least: width and height of the smallest window.
+        most: the longest side of the photograph, in pixels.
+    """
+    width, height = photo
+    ratio = min(max(1.0, least[0] / width, least[1] / height), most / max(photo))
+    resized = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    across, down = (max(side // STEP * STEP, limit) for side, limit in zip(resized, least, strict=True))
+    return Placing(resized, (across, down))

@@ -118,7 +118,7 @@ class SignedPicture(Panel):
     """A projection into input space, around zero in each colour.
 
     Attributes:
-        values: (B, 3, H, W) at the input's size.
+        values: (B, C, H, W) at the input's size, for each of its channels.
         remark: how the projection was made, in a few words for the legend.
     """
 
@@ -175,7 +175,7 @@ class ProjectionRow:
 
     Attributes:
         layer: its name.
-        values: (B, k, 3, H, W) the projections, signed, at the input's size.
+        values: (B, k, C, H, W) the projections, signed, at the input's size.
         channels: (B, k) channel indices, highest peak first.
         peaks: (B, k) the peak activation of each.
         boxes: (B, k, 4) left, top, right, bottom in input pixels of the patch that caused the peak: the

@@ -27,6 +27,8 @@ REGION_SIDE = 224
 REGION_RIM = 5
 """How overlapping regions are made: as in XRAI's reference implementation, whose numbers hold at 224 x 224."""
 
+_COLOURS = 3
+
 
 @value
 class Segmenting:
@@ -73,8 +75,9 @@ def _superpixels(how: Segmenting, picture: NDArray[np.float64]) -> NDArray[np.in
     import numpy as np
     from skimage.segmentation import slic
 
-    low, high = (np.reshape(ends, (-1, 1, 1)) for ends in (how.black, how.white))
-    colours = ((picture - low) / (high - low)).clip(0, 1).transpose(1, 2, 0)
+    # An alpha is no colour: 1 everywhere, it has no edges either.
+    low, high = (np.reshape(ends[:_COLOURS], (-1, 1, 1)) for ends in (how.black, how.white))
+    colours = ((picture[:_COLOURS] - low) / (high - low)).clip(0, 1).transpose(1, 2, 0)
     if colours.shape[2] == 1:
         # A grey's distances would count next to nothing beside those in pixels, which are made for Lab.
         colours = colours.repeat(3, 2)
@@ -108,7 +111,7 @@ def regions(picture: Tensor) -> NDArray[np.bool_]:
     """
     import numpy as np
 
-    values = picture.detach().cpu().numpy()
+    values = picture[:_COLOURS].detach().cpu().numpy()
     scales = _labels_at_scales(values.tobytes(), values.shape, values.dtype.str)
     masks = [labels == number for labels in scales for number in np.unique(labels)]
     side = min(values.shape[1:])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.geometry import Placing, View, covering, fitting, roaming, squashing
 from cnnviz_cli.core.method import Frame
 from cnnviz_cli.core.records import Json
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Mode = Literal["crop", "squash", "pad", "full"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Side = int | tuple[int, int]
+"""Height and width in pixels, or one number for both."""
+
+MOST = 1024
+"""The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
 
 # Above this ratio of the sides, a resized photograph is mostly outside the crop and may not fit in memory.
 _EXTREME = 64
@@ -25,106 +31,159 @@ _EXTREME = 64
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Resize the shorter side, cut the centre, normalise: what torchvision's weights ask for, on its Pillow path.
+    """Bring a photograph to the network's input and normalise it, as torchvision does on its Pillow path.
 
-    Cutting takes Pillow alone, so that the processes that read photographs need no torch.
+    Bringing it there takes Pillow alone, so that the processes that read photographs need no torch.
 
     Attributes:
-        resize: the shorter side after resizing, in pixels.
-        crop: the side of the network's square input, in pixels.
-        mean: subtracted from each colour, which lies in [0, 1].
-        std: divides each colour then.
+        resize: what the photograph is resized to cover under ``crop``, before the centre is cut; a square stands for
+            the shorter side, as in torchvision.
+        crop: the network's input; under ``full`` the smallest.
+        mean: subtracted from each channel, which lies in [0, 1]. Their number is the network's: 1 for grey (ITU-R 601
+            luminance), 3 for RGB, 4 for RGB and an alpha that is 1 everywhere.
+        std: divides each channel then.
         interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
+        mode: ``crop`` cuts the centre; ``squash`` brings both sides to the input's; ``pad`` shows all of it, the rest
+            in the mean colour, which is zero after normalisation; ``full`` keeps the photograph's own size, its sides
+            cut to multiples of `core.geometry.STEP`.
+        most: the longest side under ``full``.
     """
 
-    resize: int
-    crop: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    resize: Side
+    crop: Side
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    mode: Mode = "crop"
+    most: int = MOST
 
     @classmethod
     def of(cls, transforms: Any) -> Preprocessing:
         """The same as torchvision's ``ImageClassification`` preset `transforms`."""
         (resize,), (crop,) = transforms.resize_size, transforms.crop_size
         interpolation = transforms.interpolation.value
-        if interpolation not in _RESAMPLING:
+        if interpolation not in get_args(Interpolation):
             raise ValueError(f"no filter for {interpolation!r}")
-        mean = cast("tuple[float, float, float]", tuple(transforms.mean))
-        std = cast("tuple[float, float, float]", tuple(transforms.std))
-        return cls(resize, crop, mean, std, cast("Literal['bilinear', 'bicubic']", interpolation))
+        return cls(resize, crop, tuple(transforms.mean), tuple(transforms.std), cast("Interpolation", interpolation))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input; under ``full`` of the smallest."""
+        return _sides(self.crop)
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Height and width that the resized photograph covers under ``crop``."""
+        return _sides(self.resize)
+
+    @property
+    def channels(self) -> int:
+        """How many the network's input has."""
+        return len(self.mean)
 
     @property
     def frame(self) -> Frame:
         """What methods are told of the network's input."""
-        pairs = list(zip(self.mean, self.std, strict=True))
-        black = tuple(-mean / std for mean, std in pairs)
-        white = tuple((1 - mean) / std for mean, std in pairs)
-        return Frame((self.crop, self.crop), black, white)
+        black, white = (0.0, 0.0, 0.0, 1.0), (1.0,) * 4  # black is not to be seen through
+        ends = [
+            tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=False))
+            for colour in (black, white)
+        ]
+        return Frame(self.size, ends[0], ends[1])
 
     def as_json(self) -> Json:
-        """For the manifest."""
-        return {
-            "resize": self.resize,
-            "crop": self.crop,
+        """For the manifest: all that decides what the network sees of a photograph."""
+        record: Json = {
+            "mode": self.mode,
+            "size": list(self.size),
             "mean": list(self.mean),
             "std": list(self.std),
             "interpolation": self.interpolation,
         }
+        if self.mode == "crop":
+            record["resize"] = list(self.covered)
+        if self.mode == "full":
+            record["max_side"] = self.most
+        return record
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one photograph: `see`, and (3, crop, crop) of `normalised` before it."""
+        """The network's input of one photograph: `see`, and (C, H, W) of `normalised` before it."""
         seen, view = self.see(photo)
         return self.normalised([np.asarray(seen)])[0], view, seen
 
     def normalised(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """(B, 3, H, W) float32, what the network takes, of B pictures (H, W, 3) that `see` has cut."""
+        """(B, C, H, W) float32, what the network takes, of B pictures (H, W, 3) of one size that `see` has made."""
         import torch
         from torchvision.transforms.functional import convert_image_dtype, normalize
 
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        if self.channels == 1:
+            pixels = pixels[:, :1]  # all three are the luminance
+        elif self.channels == 4:
+            pixels = torch.cat([pixels, torch.full_like(pixels[:, :1], 255)], 1)
         inputs: Tensor = normalize(convert_image_dtype(pixels), list(self.mean), list(self.std), inplace=True)
         return inputs
 
     def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
-        """The part of a photograph that the network sees.
+        """What the network sees of a photograph.
 
         Args:
             photo: RGB, upright, of any size.
 
         Returns:
-            That part as a picture, (crop, crop) RGB, and where it lies in the photograph. Where the resized photograph
-            is smaller than the crop the rest is black, and the view reaches outside the photograph.
+            It as a picture, RGB at the input's size, and where it lies in the photograph. Where the resized photograph
+            is smaller than the input the rest is black under ``crop``, as in torchvision, else of the mean colour, and
+            the view reaches outside the photograph.
         """
-        size = self._resized(photo.size)
-        left, top = (_offset(side, self.crop) for side in size)
-        right, bottom = left + self.crop, top + self.crop
-        across, down = photo.width / size[0], photo.height / size[1]
-        view = View(photo.size, (self.crop, self.crop), (left * across, top * down, right * across, bottom * down))
-
-        within = (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1]))
-        if max(size) <= _EXTREME * min(size):
-            part = self._resize(photo, size).crop(within)
-        else:
-            # The same pixels but for rounding: Pillow holds the box in single precision.
-            box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
-            shown = (within[2] - within[0], within[3] - within[1])
-            part = photo.resize(shown, _RESAMPLING[self.interpolation], box=box)
+        placing = self.placing(photo.size)
+        view = placing.view_of(photo.size)
+        colours = photo.convert("L") if self.channels == 1 else photo
+        part = self._shown(colours, placing)
         if part.size == view.size:
-            return part, view
-        seen = Image.new("RGB", view.size)
+            return part.convert("RGB"), view
+        seen = Image.new("RGB", view.size, self._fill)
+        (left, top), within = placing.corner, placing.within
         seen.paste(part, (within[0] - left, within[1] - top))
         return seen, view
 
-    def _resize(self, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-        return photo if photo.size == size else photo.resize(size, _RESAMPLING[self.interpolation])
+    def placing(self, photo: tuple[int, int]) -> Placing:
+        """How a photograph of that width and height is resized, and what of it is shown."""
+        size, cover = _across_first(self.crop), _across_first(self.resize)
+        match self.mode:
+            case "crop":
+                return covering(photo, cover, size)
+            case "squash":
+                return squashing(size)
+            case "pad":
+                return fitting(photo, size)
+            case "full":
+                return roaming(photo, size, self.most)
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        width, height = size
-        long = int(self.resize * max(size) / min(size))
-        return (self.resize, long) if width <= height else (long, self.resize)
+    @property
+    def _fill(self) -> tuple[int, int, int]:
+        if self.mode == "crop":
+            return (0, 0, 0)
+        colours = self.mean[:3] if self.channels >= 3 else self.mean * 3
+        red, green, blue = (round(255 * value) for value in colours)
+        return (red, green, blue)
+
+    def _shown(self, photo: Image.Image, placing: Placing) -> Image.Image:
+        """The part of the resized photograph that is within the window."""
+        size, within = placing.resized, placing.within
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        if max(size) <= _EXTREME * min(size):
+            resized = photo if photo.size == size else photo.resize(size, filter_)
+            return resized if within == (0, 0, *size) else resized.crop(within)
+        # The same pixels but for rounding: Pillow holds the box in single precision.
+        across, down = photo.width / size[0], photo.height / size[1]
+        box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
+        return photo.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
 
 
-def _offset(side: int, crop: int) -> int:
-    """Where the crop starts along a side; torchvision rounds half to even, and pads the smaller half first."""
-    return -((crop - side) // 2) if crop > side else round((side - crop) / 2.0)
+def _sides(side: Side) -> tuple[int, int]:
+    return side if isinstance(side, tuple) else (side, side)
+
+
+def _across_first(side: Side) -> tuple[int, int]:
+    height, width = _sides(side)
+    return (width, height)

@@ -13,7 +13,7 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
 from cnnviz_cli.render.photograph import SUNK, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
-from cnnviz_cli.render.scaling import beyond, ends_of, finite, peak_of, shares_of, state_of, takes, top_of
+from cnnviz_cli.render.scaling import as_colours, beyond, ends_of, finite, peak_of, shares_of, state_of, takes, top_of
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, percent, set_lines
 
 Single = Heatmap | PixelMap | SignedMap | SignedPicture
@@ -70,7 +70,9 @@ def pictured(panel: Single, stage: Stage, look: Look, scale: Scale | None = None
         return overlaid(stage, shares[0], raw[0], look)
     if isinstance(panel, PixelMap):
         return alone(stage, list(shares), table(look.palette), raw)
-    return alone(stage, list(shares), table(look.signed_palette) if isinstance(panel, SignedMap) else None, raw)
+    if isinstance(panel, SignedMap):
+        return alone(stage, list(shares), table(look.signed_palette), raw)
+    return alone(stage, list(as_colours(shares)), None, raw)
 
 
 def translucent(colours: Bytes, alpha: float) -> Bytes:
@@ -146,4 +148,5 @@ def _own(panel: Single, look: Look) -> tuple[Bytes, list[str], str]:
     if isinstance(panel, SignedMap):
         return colours, labels, "raw values around zero" + tail
     remark = f"; {panel.remark}" if panel.remark else ""
-    return colours, labels, f"red, green and blue each around zero; mid-grey is zero{tail}{remark}"
+    what = "grey" if len(raw) == 1 else "red, green and blue each"
+    return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"

@@ -11,7 +11,7 @@ from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.photograph import chequer
-from cnnviz_cli.render.scaling import finite, pixels_of, top_of
+from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, font, leading, legible, length, prose, set_lines
 
 TYPE = 14
@@ -93,7 +93,7 @@ def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:
 
 def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, float, float]) -> Image.Image:
     """The projection as RGB, mid-grey at zero; its scale is that of the patch."""
-    values = finite(np.asarray(row.values)[number])
+    values = as_colours(finite(np.asarray(row.values)[number]))
     left, top, right, bottom = pixels_of(box, (values.shape[2], values.shape[1]))
     limit, _ = top_of(values[:, top:bottom, left:right])
     shares = (values / np.float32(limit)).clip(-1, 1)

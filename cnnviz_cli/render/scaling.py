@@ -139,6 +139,18 @@ def beyond(panel: Panel, scale: Scale) -> tuple[int, int]:
     return int((known < scale.low).sum()), int((known > scale.high).sum())
 
 
+def as_colours(planes: NDArray[Any]) -> NDArray[Any]:
+    """The channels of an input as red, green and blue: a grey one thrice, an alpha left out.
+
+    Args:
+        planes: (C, h, w), C being 1, 3 or 4.
+
+    Returns:
+        (3, h, w).
+    """
+    return planes[:3] if len(planes) >= 3 else planes[[0, 0, 0]]
+
+
 def stretched(values: NDArray[Any]) -> Floats:
     """[min, max] stretched to [0, 1] over the last two axes; zeros where they are equal."""
     exact = finite(values).astype(np.float64)  # float32 would overflow in max - min

@@ -58,7 +58,7 @@ def applicable(
     settings: list[tuple[Asked, str, UsageError]] = []
     for one in asked:
         try:
-            built.append((one, _recipes(one, scope, len(targets.ranks))))
+            built.append((one, recipes_of(one, scope, len(targets.ranks))))
         except UsageError as error:
             if one.by_name:
                 raise _named(error, one) from None
@@ -80,7 +80,8 @@ def applicable(
     return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
 
 
-def _recipes(one: Asked, scope: Scope, targets: int) -> tuple[Recipe, ...]:
+def recipes_of(one: Asked, scope: Scope, targets: int) -> tuple[Recipe, ...]:
+    """A recipe for each target, or one if the method depends on none; raises UsageError where it does not apply."""
     first = one.method.build(one.options, scope)
     if not first.follows_target:
         return (first,)

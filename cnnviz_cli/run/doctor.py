@@ -25,6 +25,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named, pick, place
 from cnnviz_cli.engine.memory import free_memory
 from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.run.prepare import model_of
 
 _GIB = 2**30
@@ -159,26 +160,28 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         return Check("device", f"{chosen[0]} (--device {settings.device})")
 
     yield _guarded("device", picked)
-    nets: list[tuple[torch.nn.Module, int]] = []
+    nets: list[tuple[torch.nn.Module, Preprocessing]] = []
 
     def loaded() -> Check:
         start = time.perf_counter()
         found = model_of(settings, reporter)
-        nets.append((found.net, found.preprocessing.crop))
+        nets.append((found.net, found.preprocessing))
         return Check("model", f"{found.name} ({found.weights}), loaded in {time.perf_counter() - start:.1f} s")
 
     yield _guarded("model", loaded)
     if not chosen or not nets:
         return
-    ((net, side),) = nets
+    ((net, preprocessing),) = nets
+    height, width = preprocessing.size
 
     def timed() -> Check:
         with memory_errors_named(1):
             placed = place(net, chosen[0])
-            image = torch.zeros(1, 3, side, side, device=chosen[0]).contiguous(memory_format=torch.channels_last)
+            image = torch.zeros(1, preprocessing.channels, height, width, device=chosen[0])
+            image = image.contiguous(memory_format=torch.channels_last)
             seconds = [_seconds(placed, image) for _ in range(_ROUNDS + 1)][1:]
         return Check(
-            "forward", f"{median(seconds) * 1000:.1f} ms for one image of {side} x {side}, median of {_ROUNDS}"
+            "forward", f"{median(seconds) * 1000:.1f} ms for one image of {height} x {width}, median of {_ROUNDS}"
         )
 
     yield _guarded("forward", timed)

@@ -1,0 +1,182 @@
+"""The network's input as somebody wants it, tried on the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.geometry import STEP
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
+from cnnviz_cli.models.probe import probe
+
+CHANNELS = (3, 1, 4)
+"""What a network's input may consist of, the likeliest first: RGB, grey, RGB and alpha."""
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""How ITU-R 601 weighs red, green and blue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody wants of the input; None or empty leaves it as the weights were trained with.
+
+    Attributes:
+        size: height and width, in pixels; under ``full`` of the smallest input.
+        mean: one number for every channel, or one for each.
+        std: likewise.
+        most: the longest side under ``full``, in pixels.
+    """
+
+    mode: Mode | None = None
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: Interpolation | None = None
+    most: int | None = None
+
+    def over(self, preset: Preprocessing) -> Preprocessing:
+        """The preset with what is wanted in its place, all but the numbers of channels.
+
+        A size of its own keeps the share of the photograph that the preset's crop cuts off.
+
+        Raises:
+            UsageError: a longest side that no mode reads, or that is shorter than the input.
+        """
+        wanted = replace(
+            preset, mode=self.mode or preset.mode, interpolation=self.interpolation or preset.interpolation
+        )
+        if self.size is not None:
+            wanted = replace(wanted, crop=self.size, resize=_in_proportion(preset, self.size))
+        if self.most is None:
+            return replace(wanted, most=max(MOST, *wanted.size))
+        if wanted.mode != "full":
+            raise UsageError(
+                f"--resize {wanted.mode} has no longest side", where="--max-side", fix="Add --resize full."
+            )
+        if self.most < max(wanted.size):
+            raise UsageError(
+                f"{self.most} pixels are less than the smallest input, {_by(wanted.size)}",
+                where="--max-side",
+                fix=f"Use --max-side {max(wanted.size)} or more, or a smaller --input-size.",
+            )
+        return replace(wanted, most=self.most)
+
+    def coloured(self, preset: Preprocessing, channels: int) -> Preprocessing:
+        """A preset for RGB as one for that many channels, with the numbers that are wanted.
+
+        Grey gets the mean of the colours by their luminance; an alpha is left as it is, from 0 to 1.
+
+        Raises:
+            UsageError: the network has another number of channels than values were given.
+        """
+        means, stds = preset.mean, preset.std
+        if channels != len(means):
+            means = _grey(means) if channels == 1 else (*means, 0.0)
+            stds = _grey(stds) if channels == 1 else (*stds, 1.0)
+        return replace(
+            preset,
+            mean=_for_each(self.mean, channels, "--mean") or means,
+            std=_for_each(self.std, channels, "--std") or stds,
+        )
+
+
+def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) -> tuple[Preprocessing, ModelLayers]:
+    """The preprocessing that is wanted, and the network's layers with it.
+
+    How many channels the network reads is found out by trying.
+
+    Args:
+        net: in eval mode.
+        preset: what the weights were trained with, for RGB.
+        model: the network's name, for errors.
+
+    Raises:
+        UsageError: the network does not take such an input, or of one size only although any is wanted.
+    """
+    preprocessing = wanted.over(preset)
+    layers, channels = _probed(net, preprocessing, preset, model)
+    preprocessing = wanted.coloured(preprocessing, channels)
+    if preprocessing.mode == "full":
+        _try_another_size(net, preprocessing, layers, model)
+    return preprocessing, layers
+
+
+def _probed(net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str) -> tuple[ModelLayers, int]:
+    """The network's layers with an input of the size that is wanted, and the number of its channels."""
+    refusal = ""
+    for channels in CHANNELS:
+        try:
+            return probe(net, (channels, *wanted.size), model), channels
+        except Exception as error:  # whatever a network's forward raises
+            refusal = refusal or _said(error)
+    what = f"{model} takes no input of {_by(wanted.size)}: {refusal}"
+    if wanted.size == preset.size:
+        raise UsageError(what, where="--model", fix="Say which size it takes: --input-size HxW")
+    raise UsageError(what, where="--input-size", fix=f"Its weights were trained with {_by(preset.size)}.")
+
+
+def _try_another_size(net: nn.Module, preprocessing: Preprocessing, layers: ModelLayers, model: str) -> None:
+    """Raise UsageError if the network has no scores or loses layers at a larger size that is not square."""
+    height, width = ((side // STEP + more) * STEP for side, more in zip(preprocessing.size, (1, 2), strict=True))
+    shape = (preprocessing.channels, height, width)
+    try:
+        kept = {info.name for info in probe(net, shape, model)}
+        usual, larger = _scores(net, (preprocessing.channels, *preprocessing.size)), _scores(net, shape)
+    except Exception as error:  # whatever a network's forward raises
+        reason = _said(error)
+    else:
+        lost = [info.name for info in layers if info.name not in kept]
+        if usual == larger and not lost:
+            return
+        if lost:
+            reason = f"at {_by((height, width))} the maps of '{lost[0]}' are no rows and columns"
+        else:
+            reason = f"its scores become {larger} at {_by((height, width))}"
+    raise UsageError(
+        f"{model} takes inputs of one size only: {reason}",
+        where="--resize full",
+        fix="Show it all of the photograph at that size: --resize pad, or --resize squash",
+    )
+
+
+def _scores(net: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...] | str:
+    """The shape of the network's scores, or what it returns instead."""
+    like = next(net.parameters())
+    with torch.no_grad():
+        scores = net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+    return tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+
+
+def _in_proportion(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
+    old, cover = preset.size, preset.covered
+    height, width = (round(side * cover[axis] / old[axis]) for axis, side in enumerate(size))
+    return (height, width)
+
+
+def _for_each(values: tuple[float, ...], channels: int, where: str) -> tuple[float, ...]:
+    """One value for each channel; nothing for nothing."""
+    if len(values) in (0, channels):
+        return values
+    if len(values) == 1:
+        return values * channels
+    count = "1 channel" if channels == 1 else f"{channels} channels"
+    raise UsageError(f"{len(values)} values are given, the network reads {count}", where=where)
+
+
+def _grey(values: tuple[float, ...]) -> tuple[float, ...]:
+    return (sum(share * value for share, value in zip(_LUMINANCE, values, strict=True)),)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _said(error: Exception) -> str:
+    """The first line of an error's message, or its kind."""
+    lines = str(error).strip().splitlines()
+    return visible(lines[0], 200) if lines else type(error).__name__
