@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +22,11 @@ _OTHERS = [
     parameter(
         "images",
         Annotated[
-            list[Path] | None,
+            list[str] | None,
             typer.Argument(
                 metavar="IMAGE",
-                help="Pictures, folders, zip and tar archives of pictures, and patterns in quotes ('in/**/*.jpg').",
+                help="Pictures, folders, zip and tar archives of pictures, patterns in quotes ('in/**/*.jpg'), "
+                "and URLs (s3://bucket/folder/).",
                 show_default=False,
             ),
         ],

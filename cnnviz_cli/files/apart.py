@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.files.once import real
+from cnnviz_cli.files.urls import is_url
 
 if TYPE_CHECKING:
     from cnnviz_cli.files.source import Source
@@ -58,8 +59,13 @@ def _qualified(group: Sequence[Source]) -> list[str]:
 
 def _above(source: Source) -> list[str]:
     """The folders above the part of the path that the name already shows, without the root."""
-    parts = [as_text(part) for part in real(str(source.path.parent)).split("/") if part]
-    shown = 0 if source.inside else source.name.count("/")
+    if is_url(source.folder):
+        above, _, _ = f"{source.folder}/{source.below}".partition("://")[2].rpartition("/")
+        shown = source.below.count("/")
+    else:
+        above = real(str(source.path.parent))
+        shown = 0 if source.inside else source.name.count("/")
+    parts = [as_text(part) for part in above.split("/") if part]
     return parts[: max(0, len(parts) - shown)]
 
 

@@ -12,12 +12,15 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Stamp
 from cnnviz_cli.files.photo import read_bytes
+from cnnviz_cli.files.remote import Remote
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 
 
 def changed_at(source: Source) -> tuple[Stamp, int] | None:
-    """An input's stamp, and the latest of its times; None if it cannot be asked."""
+    """An input's stamp, and the latest of its times; None if it cannot be asked. Stores were, when it was found."""
+    if isinstance(source.inside, Remote):
+        return source.inside.stamp
     # Not by way of a Path, which takes longer to make than the answer takes to come, a million times.
     path = f"{source.folder}/{source.below}" if source.below else source.folder
     try:
@@ -34,9 +37,9 @@ def unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
     others the bytes decide, so that a copy or a fresh checkout is not taken for a change.
     """
     found = changed_at(source)
-    if found is None:
+    if found is None and not isinstance(source.inside, Remote):
         return False
-    if stamp is not None and found[0] == stamp:
+    if found is not None and stamp is not None and found[0] == stamp:
         return True
     try:
         if source.inside:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.once import real
+from cnnviz_cli.files.urls import common, is_url, split
 
 STDIN = Path("-")
 _CHUNK = 1 << 16
@@ -27,12 +28,13 @@ def listed(listing: Path, where: str) -> list[tuple[str, str]]:
 
     Returns:
         For each a folder, and the path below it, by which it is known: of relative paths the working directory, of
-        those that lead elsewhere the folder that they all share.
+        those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split` has them.
 
     Raises:
-        UsageError: it cannot be read, or is UTF-16.
+        UsageError: it cannot be read, or is UTF-16, or a URL in it is none of ours.
     """
-    paths = [os.path.normpath(path) if _near(path) else _placed(path) for path in _read(listing, where)]
+    paths = [_cleaned(path) for path in _read(listing, where)]
+    bases = common(path for path in paths if is_url(path))
     base = ""
     for path in paths:
         if path.startswith("/"):
@@ -42,7 +44,16 @@ def listed(listing: Path, where: str) -> list[tuple[str, str]]:
             elif not above.startswith(base.rstrip("/") + "/"):
                 base = os.path.commonpath((base, above))
     cut = len(base.rstrip("/")) + 1
-    return [(base, path[cut:]) if path.startswith("/") else (".", path) for path in paths]
+    return [
+        (base, path[cut:]) if path.startswith("/") else split(path, bases) if is_url(path) else (".", path)
+        for path in paths
+    ]
+
+
+def _cleaned(path: str) -> str:
+    if is_url(path):
+        return path
+    return os.path.normpath(path) if _near(path) else _placed(path)
 
 
 def _near(path: str) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from cnnviz_cli.files.urls import is_url
+
 if TYPE_CHECKING:
     from cnnviz_cli.files.source import Source
 
@@ -20,12 +22,14 @@ class Found:
         linked: the numbers of those sources whose real place is not that of their folder and path.
         searched: each folder that was searched, as often as it was; its files differ from each other.
         named: the folders of files that were named one by one, and so perhaps twice.
+        files: how many files were looked at, pictures and others.
     """
 
     sources: list[Source] = field(default_factory=list)
     linked: set[int] = field(default_factory=set)
     searched: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
+    files: int = 0
 
     def add(self, source: Source, *, linked: bool = False) -> None:
         """One more source."""
@@ -72,5 +76,8 @@ def _overlapping(searched: Iterable[str], named: Set[str]) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def real(folder: str) -> str:
-    """The real path of a folder. To be forgotten between runs, in which links and the working directory may change."""
-    return os.path.realpath(folder)
+    """The real path of a folder. To be forgotten between runs, in which links and the working directory may change.
+
+    The folder of a store has no other place than its URL.
+    """
+    return folder if is_url(folder) else os.path.realpath(folder)

@@ -1,10 +1,14 @@
 """The pictures of a run's arguments, one argument after the other."""
 
+from __future__ import annotations
+
 import os
 import re
 import stat
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.core.text import visible
@@ -14,6 +18,10 @@ from cnnviz_cli.files.members import Inside, Unreadable
 from cnnviz_cli.files.once import Found, real
 from cnnviz_cli.files.patterns import Choice, Pattern, is_pattern
 from cnnviz_cli.files.source import Source, is_picture
+from cnnviz_cli.files.urls import is_url
+
+if TYPE_CHECKING:
+    from cnnviz_cli.files.buckets import Buckets
 
 _SUFFIX = re.compile(r".*(\.[^*?\[\].]+)\Z")
 
@@ -23,7 +31,6 @@ class Search:
 
     Attributes:
         found: what has been found so far.
-        files: how many files were looked at.
 
     Args:
         output: the real path of the output folder; empty for none.
@@ -31,13 +38,13 @@ class Search:
 
     def __init__(self, recursive: bool, output: str, choice: Choice) -> None:
         self.found = Found()
-        self.files = 0
+        self._far: Buckets | None = None
         self._recursive = recursive
         self._output = output
         self._choice = choice
         self._opened: set[str] = set()
 
-    def argument(self, argument: Path) -> None:
+    def argument(self, argument: Path | str) -> None:
         """What one argument of the command line stands for.
 
         Raises:
@@ -46,6 +53,10 @@ class Search:
             OSError: it cannot be searched.
         """
         text = str(argument)
+        if is_url(text):
+            self._buckets().argument(text)
+            return
+        argument = Path(argument)
         if argument.is_dir():
             self._folder(text)
         # A dangling link exists too: as a picture that cannot be read.
@@ -55,6 +66,22 @@ class Search:
             self._pattern(argument)
         else:
             raise UsageError("there is no such file or folder", where=visible(text), fix=_instead_of(argument))
+
+    def _buckets(self) -> Buckets:
+        # Not at the top, since most runs name no URL.
+        from cnnviz_cli.files.buckets import Buckets
+
+        self._far = self._far or Buckets(self.found, self._choice, recursive=self._recursive)
+        return self._far
+
+    def all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
+        """What each entry of a list stands for, as `lists.listed` gives them; whether there is such a thing."""
+        if not any(is_url(folder) for folder, _ in places):
+            yield from (self.listed(*place) for place in places)
+            return
+        far = self._buckets()
+        for place, asked in zip(places, far.asked(places), strict=True):
+            yield far.listed(place, asked) if is_url(place[0]) else self.listed(*place)
 
     def listed(self, folder: str, below: str) -> bool:
         """What one path of a list stands for; whether there is such a file or folder."""
@@ -80,7 +107,7 @@ class Search:
             return
         above = os.path.dirname(below)  # noqa: PTH120  (of a million paths)
         elsewhere = bool(above) and real(_joined(folder, above)) != _joined(real(folder), above)
-        self.files += 1
+        self.found.files += 1
         self.found.named.add(folder)
         self._take(Source(folder, below, as_text(below)), linked=link or elsewhere)
 
@@ -125,7 +152,7 @@ class Search:
                     continue
             pictures += 1
             self._take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
-        self.files += files
+        self.found.files += files
         if strict:
             self.found.searched.append(folder)
         else:
@@ -165,7 +192,7 @@ class Search:
             if is_picture(member.name):
                 pictures += 1
                 self._take(Source(text, "", as_text(f"{name}/{member.name}"), member.inside))
-        self.files += files
+        self.found.files += files
         if strict and not pictures and not self._choice:
             raise NoInputsError(
                 f"0 of {files:,} files in this archive are pictures" if files else "this archive holds no files",

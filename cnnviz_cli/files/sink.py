@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.urls import was_url
 from cnnviz_cli.files.writepoints import passing
 
 _REASONS = {
@@ -57,9 +58,14 @@ class Sink:
 
     def open(self) -> None:
         """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
+        if was_url(self.root):
+            fix = "Write to a disk, and copy it from there: --output DIR"
+            raise OutputError(
+                "pictures are read from object stores, but not written to them", where="--output", fix=fix
+            )
         with self._explained(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            trial = self._temporary(self.root)
+            trial = self.temporary()
             try:
                 trial.write_bytes(b"cnnviz")
             finally:
@@ -77,7 +83,7 @@ class Sink:
         place = self.place(relative)
         with self._explained(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._temporary(place.parent)
+            temporary = self.temporary(place.parent)
             try:
                 with temporary.open("xb") as file:
                     passing("picture: begun")
@@ -97,6 +103,10 @@ class Sink:
             return locate(self.root, relative)
         except ValueError as error:
             raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
+
+    def temporary(self, folder: Path | None = None) -> Path:
+        """A path that nothing has, in `folder` or the sink's own, by a name that `sweep` knows."""
+        return (folder or self.root) / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
 
     def sweep(self, folder: str) -> None:
         """Remove what a killed process left half written in one folder; what is no folder holds nothing.
@@ -119,9 +129,6 @@ class Sink:
         found = _TEMPORARY.fullmatch(name)
         # Where one process works on all, nobody else is at work, whatever the number of shards was before.
         return found is not None and self._label in ("", found["label"])
-
-    def _temporary(self, folder: Path) -> Path:
-        return folder / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
 
     @contextmanager
     def _explained(self, place: Path) -> Iterator[None]:

@@ -17,7 +17,7 @@ __all__ = ["SUFFIXES", "Source", "find"]
 
 
 def find(
-    arguments: Sequence[Path],
+    arguments: Sequence[Path | str],
     *,
     recursive: bool,
     output: Path | None = None,
@@ -25,12 +25,14 @@ def find(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> list[Source]:
-    """The pictures that files, folders, archives and patterns stand for, each once.
+    """The pictures that files, folders, archives, patterns and URLs stand for, each once.
 
     Arguments keep their order; a folder's pictures come in natural order (``img2`` before ``img10``). A folder is
     searched by suffix, without hidden files, links to folders, archives and cnnviz's own output folders; an archive by
     suffix, too. A file that is named is taken whatever it is called. What matches a pattern is taken as the files of a
     folder are, archives with them, and whatever it is called if the pattern itself ends in a suffix.
+
+    A URL names an object, a folder or a pattern in a store, or one file on a web server; see `urls`.
 
     Args:
         recursive: whether to descend into folders.
@@ -61,7 +63,7 @@ def find(
         return apart(once(search.found))
     if include or exclude:
         raise NoInputsError(
-            f"0 of {search.files:,} files are pictures that --include and --exclude let through",
+            f"0 of {search.found.files:,} files are pictures that --include and --exclude let through",
             fix="A pattern without a slash is held against each part of a name, one with a slash against all of it; "
             "upper and lower case differ.",
         )
@@ -71,7 +73,7 @@ def find(
 def _from_list(search: Search, files_from: Path) -> None:
     where = "standard input" if files_from == STDIN else visible(str(files_from))
     placed = listed(files_from, where)
-    missing = sum(not search.listed(folder, below) for folder, below in placed)
+    missing = sum(not there for there in search.all_listed(placed))
     if not placed:
         raise NoInputsError("this list names no file", where=where)
     if missing == len(placed):
