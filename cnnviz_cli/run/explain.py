@@ -26,12 +26,16 @@ def explain(
     """Carry out the plan for a batch, and what its views add.
 
     Args:
-        batch: (B, 3, H, W) normalised, on the device.
+        batch: (B, C, H, W) normalised, on the device.
         digests: of each image's file, for its random draws.
 
     Returns:
         What the unchanged inputs gave, and the panels of each task.
+
+    Raises:
+        ImageError: a method does not apply to inputs of that size.
     """
+    prepared = prepared.at((batch.shape[2], batch.shape[3]))
     settings = prepared.settings
     seeds = [seed_of(settings.seed, digest) for digest in digests]
     memory = None if settings.max_memory is None else int(settings.max_memory * 2**30)

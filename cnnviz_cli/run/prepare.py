@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.classes import class_index
+from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
 from cnnviz_cli.core.records import Cost
@@ -19,7 +20,9 @@ from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
-from cnnviz_cli.run.applicable import Asked, applicable
+from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.shaping import Wanted
+from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Work
 
@@ -45,6 +48,8 @@ class Prepared:
         settings: with the names of the methods that are run, in the place of a word for all of them.
         plan: what is asked of each batch.
         views: what is asked of each batch seen through a view, by tasks that average over views.
+        scope: what methods are told of the network, for the first target.
+        asked: the methods that are run, in the order of their tasks.
     """
 
     command: str
@@ -56,6 +61,37 @@ class Prepared:
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
+    scope: Scope
+    asked: tuple[Asked, ...]
+    _others: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, size: tuple[int, int]) -> Prepared:
+        """The same for inputs of another height and width, with the same tasks in the same order.
+
+        Layers have other sizes there, and methods are built from them. Kept, since photographs mostly are of a few
+        sizes, and sides are multiples of 32.
+
+        Raises:
+            ImageError: a method does not apply at that size.
+        """
+        if size == self.scope.frame.size:
+            return self
+        if size not in self._others:
+            try:
+                self._others[size] = self._made_for(size)
+            except UsageError as error:
+                raise ImageError(f"at {size[0]} x {size[1]} pixels: {error.what}") from error
+        return self._others[size]
+
+    def _made_for(self, size: tuple[int, int]) -> Prepared:
+        frame = replace(self.scope.frame, size=size)
+        layers = probe(self.net, (len(frame.black), *size), self.model.name)
+        scope = replace(self.scope, frame=frame, layers=layers)
+        tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
+        plan, views = planned(task.recipe for task in tasks)
+        return replace(
+            self, model=replace(self.model, layers=layers), tasks=tasks, plan=plan, views=views, scope=scope, _others={}
+        )
 
     @property
     def works(self) -> list[Work]:
@@ -85,9 +121,23 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
     return load_model(
         settings.model,
         settings.weights,
+        wanted=wanted_of(settings),
         offline=settings.offline,
         mirror=settings.weights_mirror,
         reporter=reporter,
+    )
+
+
+def wanted_of(settings: Settings) -> Wanted:
+    """What the settings want of the network's input."""
+    height, width = settings.input_size or (0, 0)
+    return Wanted(
+        mode=settings.resize,
+        size=(height, width) if settings.input_size else None,
+        mean=settings.mean,
+        std=settings.std,
+        interpolation=settings.interpolation,
+        most=settings.max_side,
     )
 
 
@@ -100,8 +150,8 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     Raises:
         ModelError: the model or its weights cannot be had.
         DeviceError: the device is not there.
-        UsageError: a layer or a class that the model does not have, a method that was named and does not apply,
-            or no method at all does.
+        UsageError: a layer or a class that the model does not have, an input that it does not take, a method that was
+            named and does not apply, or no method at all does.
     """
     device = devices.pick(settings.device, local_rank)
     devices.repeatable()
@@ -128,20 +178,27 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
         reporter.warn(f"{name} is left out: {error.what}")
     names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
     settings = settings.choosing(names)
-    tasks = tuple(Task(method, recipe) for method, recipes in found.built for recipe in recipes)
+    left = {method.name: recipes for method, recipes in found.built}
+    kept = tuple(one for one in asked if one.method.name in left)
+    tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
-    return Prepared(command, settings, model, net, device, targets, tasks, plan, views)
+    return Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept)
+
+
+def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:
+    return tuple(Task(one.method, recipe) for one, recipes in built for recipe in recipes)
 
 
 def scope_of(net: nn.Module, layers: Layers, frame: Frame) -> Scope:
     """What methods are told of a network, for its first target."""
-    return Scope(layers, 0, first_kernels(net), frame, find_head(net, layers, (len(frame.black), *frame.size)))
+    channels = len(frame.black)
+    return Scope(layers, 0, first_kernels(net, channels), frame, find_head(net, layers, (channels, *frame.size)))
 
 
-def first_kernels(net: nn.Module) -> tuple[str, Tensor] | None:
-    """The name and weight of the first convolution of 1 or 3 channels, whose kernels can be drawn as pictures."""
+def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:
+    """The name and weight of the first convolution of so many channels, if its kernels can be drawn as pictures."""
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
-        if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] in (1, 3):
+        if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] == channels in (1, 3):
             return name, weight.detach()
     return None

@@ -83,5 +83,5 @@ def _zeros(need: Need, prepared: Prepared) -> Tensor:
     place = need.layer if isinstance(need, Activation) else getattr(need, "at", INPUT)
     if place != INPUT:
         return torch.zeros(1, *prepared.model.layers[place].shape)
-    side = prepared.model.preprocessing.crop
-    return torch.zeros(1, 3, side, side)
+    preprocessing = prepared.model.preprocessing
+    return torch.zeros(1, preprocessing.channels, *preprocessing.size)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from cnnviz_cli.config import shapes
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
 
 
@@ -26,3 +27,29 @@ class NetworkFields(BaseModel):
     offline: Annotated[bool, Flag("Model", recorded=False)] = Field(
         False, description="Never use the network; weights that are not on this machine are an error."
     )
+    resize: Annotated[Literal["crop", "squash", "pad", "full"] | None, Flag("Network input")] = Field(
+        None,
+        description="crop cuts the centre, squash stretches, pad adds a border, full keeps the photograph's own size; "
+        "unset does what the weights were trained with.",
+    )
+    input_size: Annotated[
+        tuple[int, ...],
+        BeforeValidator(shapes.size, json_schema_input_type=tuple[int, ...] | int | str),
+        Flag("Network input", "N|HxW"),
+    ] = Field((), description="Height and width of the input, in pixels; with full the least. Unset: the weights' own.")
+    max_side: Annotated[int | None, Flag("Network input", "N")] = Field(
+        None, ge=1, description="With full: photographs with a longer side are reduced to it; unset is 1024."
+    )
+    interpolation: Annotated[
+        Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None, Flag("Network input")
+    ] = Field(None, description="Filter for resizing; unset takes the one that the weights were trained with.")
+    mean: Annotated[
+        tuple[float, ...],
+        BeforeValidator(shapes.mean, json_schema_input_type=tuple[float, ...] | float | str),
+        Flag("Network input", "X[,X...]"),
+    ] = Field((), description="Subtracted from each channel, which goes from 0 to 1. Unset: the weights' own.")
+    std: Annotated[
+        tuple[float, ...],
+        BeforeValidator(shapes.std, json_schema_input_type=tuple[float, ...] | float | str),
+        Flag("Network input", "X[,X...]"),
+    ] = Field((), description="Divides each channel after that. Unset: the weights' own.")

@@ -1,0 +1,82 @@
+"""How the network's input is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from cnnviz_cli.config.load import load
+from cnnviz_cli.config.schema import config_schema
+from cnnviz_cli.core.errors import UsageError
+
+
+def from_yaml(folder: Path, text: str) -> Any:
+    (folder / "c.yaml").write_text(text)
+    return load("gradcam", {}, folder / "c.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("300", (300, 300)), ("160x320", (160, 320)), ("160 X 320", (160, 320)), ("1x1", (1, 1))]
+)
+def test_a_size_by_flag_variable_and_file(written: str, size: tuple[int, int], tmp_path: Path) -> None:
+    assert load("gradcam", {("input_size",): [written]}, None, {}).input_size == size
+    assert load("gradcam", {}, None, {"CNNVIZ_INPUT_SIZE": written}).input_size == size
+    assert from_yaml(tmp_path, f"input_size: {written}\n").input_size == size
+    assert from_yaml(tmp_path, f"input_size: [{size[0]}, {size[1]}]\n").input_size == size
+
+
+@pytest.mark.parametrize(
+    "written", ["0", "x5", "5x", "3x4x5", "-3", "2.5", "abc", "[1, 2, 3]", "true", "100000", "[a]"]
+)
+def test_what_is_no_size_is_refused(written: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'input_size' must be a side or HEIGHTxWIDTH, in pixels"):
+        load("gradcam", {("input_size",): [written]}, None, {})
+    with pytest.raises(UsageError, match="'input_size' must be a side or HEIGHTxWIDTH, in pixels"):
+        from_yaml(tmp_path, f"input_size: {written}\n")
+
+
+@pytest.mark.parametrize("written", [".5,.4,.3", "0.5, 0.4, 0.3"])
+def test_numbers_by_flag_variable_and_file(written: str, tmp_path: Path) -> None:
+    numbers = (0.5, 0.4, 0.3)
+    assert load("gradcam", {("mean",): [written]}, None, {}).mean == numbers
+    assert load("gradcam", {("std",): [".5", ".4", ".3"]}, None, {}).std == numbers
+    assert load("gradcam", {}, None, {"CNNVIZ_STD": written}).std == numbers
+    assert load("gradcam", {}, None, {"CNNVIZ_MEAN": f"[{written}]"}).mean == numbers
+    assert from_yaml(tmp_path, f"mean: [{written}]\n").mean == numbers
+    assert from_yaml(tmp_path, f"std: '{written}'\n").std == numbers
+    assert from_yaml(tmp_path, "std: 1\n").std == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "allowed"),
+    [
+        ("mean", "123.7", "'mean' must be of values from 0 to 1; divide what counts to 255 by 255"),
+        ("mean", ".5,-.1", "'mean' must be of values from 0 to 1"),
+        ("std", "58.4", "'std' must be above 0, of values from 0 to 1"),
+        ("std", "0", "'std' must be above 0"),
+        ("std", ".5,,.5", "'std' must be one number or a list of numbers"),
+        ("mean", "half", "'mean' must be one number or a list of numbers"),
+        ("mean", "nan", "'mean' must be"),
+        ("mean", ".inf", "'mean' must be"),
+        ("max_side", "0", "'max_side' must be at least 1"),
+        ("resize", "stretch", "'resize' must be crop, squash, pad or full"),
+        ("interpolation", "cubic", "'interpolation' must be nearest, box, bilinear, hamming, bicubic or lanczos"),
+    ],
+)
+def test_what_is_no_number_is_refused(name: str, written: str, allowed: str) -> None:
+    with pytest.raises(UsageError, match=allowed):
+        load("gradcam", {}, None, {f"CNNVIZ_{name.upper()}": written})
+
+
+def test_the_schema_takes_every_spelling() -> None:
+    good: list[dict[str, Any]] = [
+        {"input_size": 300}, {"input_size": "160x320"}, {"input_size": [160, 320]}, {"mean": 0.5}, {"mean": [0.5, 0.4]},
+        {"std": ".5,.4"}, {"resize": None}, {"resize": "full", "max_side": 500}, {"interpolation": "box"},
+    ]  # fmt: skip
+    for one in good:
+        jsonschema.validate(one, config_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"resize": "stretch"}, config_schema())
