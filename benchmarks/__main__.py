@@ -1,26 +1,39 @@
-"""`python -m benchmarks [--rounds N] [--json FILE]`: print the table, write it as JSON."""
+"""`python -m benchmarks [PART...] [--rounds N] [--json FILE]`: print the table, write it as JSON."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attribution, compute, memory, precision
-from benchmarks.measure import report
+from benchmarks import attribution, compute, memory, precision, throughput
+from benchmarks.measure import Line, report
+
+NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
 
 
 def main() -> None:
-    """Run everything; the exit code says nothing about the ratios, which a noisy machine can spoil."""
+    """Run everything, or some parts, whose lines take the place of those measured before.
+
+    The exit code says nothing about the ratios, which a noisy machine can spoil.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="compute, attribution, memory, throughput, precision")
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     given = parser.parse_args()
-    lines = compute.everything(given.rounds) + attribution.everything(given.rounds) + memory.everything()
-    notes = [
-        "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
-    ]
-    notes += precision.notes("bf16") + precision.notes("fp16")
-    report(lines, notes, given.json)
+    parts: dict[str, Callable[[], tuple[list[Line], list[str]]]] = {
+        "compute": lambda: (compute.everything(given.rounds), [NOTE]),
+        "attribution": lambda: attribution.everything(given.rounds),
+        "memory": lambda: (memory.everything(), []),
+        "throughput": lambda: (throughput.everything(), []),
+        "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
+    }
+    unknown = [name for name in given.parts if name not in parts]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}; there are {', '.join(parts)}")
+    for name in given.parts or parts:
+        report(name, list(parts), *parts[name](), given.json)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,9 +78,13 @@ def conditions() -> dict[str, str]:
     return found
 
 
-def report(lines: list[Line], notes: list[str], path: Path) -> None:
-    """Print the table and write it as JSON."""
-    width = max(len(item.name) for item in lines)
+def report(part: str, parts: list[str], lines: list[Line], notes: list[str], path: Path) -> None:
+    """Print the table of one part and put it into the JSON file, in the place of what was measured of it before.
+
+    Args:
+        parts: all there are, in their order.
+    """
+    width = max((len(item.name) for item in lines), default=0)
     print("\n" + ", ".join(f"{key} {value}" for key, value in conditions().items()))
     for item in lines:
         first, second = (f"{value:.3f}" for value in item.seconds)
@@ -88,9 +93,19 @@ def report(lines: list[Line], notes: list[str], path: Path) -> None:
         print(f"{item.name:<{width}}  {item.ratio:6.2f}  {item.bound:<8} {mark:<8} {terms}")
     for note in notes:
         print(note)
+    ratios = [asdict(item) | {"met": item.met, "part": part} for item in lines]
+    told = [{"part": part, "text": note} for note in notes]
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"ratios": [], "notes": []}
     content = {
         "conditions": conditions(),
-        "ratios": [asdict(item) | {"met": item.met} for item in lines],
-        "notes": notes,
+        "ratios": _replaced(before["ratios"], ratios, part, parts),
+        "notes": _replaced(before["notes"], told, part, parts),
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _replaced(
+    before: list[dict[str, Any]], now: list[dict[str, Any]], part: str, parts: list[str]
+) -> list[dict[str, Any]]:
+    kept = [item for item in before if item["part"] != part]
+    return sorted([*kept, *now], key=lambda item: parts.index(item["part"]))

@@ -81,7 +81,7 @@ def ratios() -> str:
         "|---|---|---|",
     ]
     lines += [f"| {item['name']} | {item['ratio']:.2f} | {item['bound']} |" for item in results["ratios"]]
-    return "\n".join([*lines, "", *(f"- {note}" for note in results["notes"])])
+    return "\n".join([*lines, "", *(f"- {note['text']}" for note in results["notes"])])
 
 
 def fill(text: str, mark: str, content: str) -> str:

@@ -23,7 +23,9 @@ class RunReport:
         images: how many are finished.
         resumed: how many of them an earlier run had done.
         seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
+        core_seconds: the same of a processor's cores, all threads and processes together.
         device: the device's name, as its maker calls it.
+        memory_beside: the peaks of the processes that read and drew, in bytes, added up.
     """
 
     started: datetime
@@ -31,15 +33,18 @@ class RunReport:
     images: int
     resumed: int
     seconds: Mapping[str, float]
+    core_seconds: Mapping[str, float]
     device: str
+    memory_beside: int = 0
 
 
 def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:
-    """Write ``run.json``, with the host and the peak memory of this process.
+    """Write ``run.json``, with the host and the peak memory of this process and of those that helped.
 
     Raises:
         OutputError: the disk refuses.
     """
+    peak = peak_memory()
     elapsed = (report.finished - report.started).total_seconds()
     content = {
         "started": report.started.isoformat(timespec="seconds"),
@@ -49,13 +54,14 @@ def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> N
         "resumed": report.resumed,
         "images_per_second": round((report.images - report.resumed) / elapsed, 3) if elapsed > 0 else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+        "core_seconds": {stage: round(seconds, 3) for stage, seconds in report.core_seconds.items()},
         "host": {
             "name": platform.node(),
             "system": platform.platform(),
             "cpus": os.cpu_count(),
             "device": report.device,
         },
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": None if peak is None else peak + report.memory_beside,
     }
     sink.write(name, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 

@@ -8,20 +8,27 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Wall time by stage."""
+    """Time by stage.
+
+    Attributes:
+        seconds: on the wall; stages that other processes carry out overlap.
+        core_seconds: that a processor's cores were busy with it, all threads together.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.core_seconds: dict[str, float] = {}
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time that passes inside to `stage`."""
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - start)
+            self.add(stage, time.perf_counter() - start, time.process_time() - busy)
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Add what another process has spent on `stage`, which may overlap with others."""
+    def add(self, stage: str, seconds: float, core_seconds: float) -> None:
+        """Add what somebody else has spent on `stage`."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self.core_seconds[stage] = self.core_seconds.get(stage, 0.0) + core_seconds

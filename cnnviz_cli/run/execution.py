@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,7 +104,16 @@ def execute(
         ended = ledger.finish(interrupted=stopped is not None)
         first = ledger.first(SHOWN)
     finished = datetime.now(UTC)
-    report = RunReport(started, finished, ended.summary.images, found.done, clock.seconds, device_name(prepared.device))
+    report = RunReport(
+        started=started,
+        finished=finished,
+        images=ended.summary.images,
+        resumed=found.done,
+        seconds=clock.seconds,
+        core_seconds=clock.core_seconds,
+        device=device_name(prepared.device),
+        memory_beside=sum(peak for process, peak in hands.peaks.items() if process != os.getpid()),
+    )
     write_run_report(sink, report, shard.report)
     return Outcome(
         status=ended.status,

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal
 
 from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.files.runreport import peak_memory
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.run.drawing import Answer, Drawing, Place, Seen
 from cnnviz_cli.run.present import Presenter
@@ -39,12 +40,18 @@ class Told:
         result: a Glance, a record, or None.
         said: what the user is to hear, and whether it is a warning.
         seconds: how long it took.
+        core_seconds: how long this process's thread was busy with it.
+        process: the number of the process.
+        peak: the most memory that it ever held, in bytes; None where that is not known.
     """
 
     result: Any
     said: tuple[tuple[str, bool], ...] = ()
     stage: Stage = "read"
     seconds: float = 0.0
+    core_seconds: float = 0.0
+    process: int = 0
+    peak: int | None = None
 
 
 class Desk:
@@ -61,7 +68,7 @@ class Desk:
 
     def read(self, place: Place, keep: bool) -> Told:
         """The picture's `Glance`, or the record of why there is none; the photograph is kept for drawing if wanted."""
-        start = time.perf_counter()
+        start = _now()
         seen = seen_or_failed(self._preprocessing, place, self._hear)
         if isinstance(seen, ImageRecord):
             return self._told(seen, "read", start)
@@ -72,7 +79,7 @@ class Desk:
 
     def draw(self, place: Place, answer: Answer) -> Told:
         """The picture's record, its files in place."""
-        start = time.perf_counter()
+        start = _now()
         seen = self._take(place)
         if isinstance(seen, ImageRecord):
             return self._told(seen, "draw and write", start)
@@ -99,9 +106,14 @@ class Desk:
     def _hear(self, text: str, *, warn: bool = False) -> None:
         self._said.append((text, warn))
 
-    def _told(self, result: Any, stage: Stage, start: float) -> Told:
+    def _told(self, result: Any, stage: Stage, start: tuple[float, float]) -> Told:
         said, self._said = tuple(self._said), []
-        return Told(result, said, stage, time.perf_counter() - start)
+        wall, busy = (now - then for now, then in zip(_now(), start, strict=True))
+        return Told(result, said, stage, wall, busy, os.getpid(), peak_memory())
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.thread_time()
 
 
 def _bytes(seen: Seen) -> int:

@@ -75,6 +75,7 @@ class Hands:
 
     Attributes:
         ahead: how many batches to have read while one is computed.
+        peaks: of each process that has done something the most memory that it ever held, in bytes.
         stopped: the pictures whose drawing was broken off; something half written may lie in their folders.
     """
 
@@ -83,6 +84,7 @@ class Hands:
         self._helpers = [Helper() for _ in range(count)]
         self._all: list[Hand] = []
         self.ahead = 2 if count else 0
+        self.peaks: dict[int, int] = {}
         self.stopped: list[Place] = []
 
     def begin(self, drawing: Drawing) -> None:

@@ -122,7 +122,8 @@ class Pipeline:
         told = future.result()
         for text, warn in told.said:
             (self._reporter.warn if warn else self._reporter.say)(text)
-        self._clock.add(told.stage, told.seconds)
+        self._clock.add(told.stage, told.seconds, told.core_seconds)
+        self._hands.peaks[told.process] = told.peak or 0
         return told.result
 
     def _answered(self, batch: Sequence[_Asked]) -> Iterator[Answered | ImageRecord]:

@@ -1,6 +1,7 @@
 """The journal, the manifest streamed from it, and the run report."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -155,15 +156,26 @@ def test_output_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
 def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     seconds = {"decode": 0.5, "compute": 1.23456}
-    report = RunReport(start, start + timedelta(seconds=4), images=12, resumed=2, seconds=seconds, device="cpu")
+    report = RunReport(
+        start,
+        start + timedelta(seconds=4),
+        images=12,
+        resumed=2,
+        seconds=seconds,
+        core_seconds={"compute": 2.4},
+        device="cpu",
+    )
     write_run_report(sink_at(tmp_path), report)
     content = json.loads((tmp_path / "run.json").read_bytes())
     assert content["started"] == "2026-01-02T03:04:05+00:00"
     assert content["images_per_second"] == 2.5
     assert content["resumed"] == 2
     assert content["seconds"] == {"decode": 0.5, "compute": 1.235}
+    assert content["core_seconds"] == {"compute": 2.4}
     assert content["host"]["device"] == "cpu"
     assert content["peak_memory_bytes"] == pytest.approx(peak_memory(), rel=0.5)
+    write_run_report(sink_at(tmp_path), replace(report, memory_beside=2**40))
+    assert json.loads((tmp_path / "run.json").read_bytes())["peak_memory_bytes"] > 2**40
 
 
 def test_peak_memory_is_what_the_kernel_calls_the_high_water_mark() -> None:

@@ -1,0 +1,90 @@
+"""The real command over a folder: whether the cores are kept busy, and what is spent beside the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.measure import Line
+from benchmarks.memory import SAMPLES
+
+WIDTH, HEIGHT = 500, 375
+PHOTOGRAPHS = 500
+
+
+def photographs(folder: Path, count: int) -> None:
+    """`count` different JPEG photographs of 500x375, cut from the sample images."""
+    chosen = random.Random(0)
+    whole = []
+    for sample in SAMPLES:
+        with Image.open(sample) as opened:
+            factor = 1.4 * max(WIDTH / opened.width, HEIGHT / opened.height)
+            whole.append(opened.convert("RGB").resize((round(opened.width * factor), round(opened.height * factor))))
+    for number in range(count):
+        photo = whole[number % len(whole)]
+        left, top = chosen.randint(0, photo.width - WIDTH), chosen.randint(0, photo.height - HEIGHT)
+        photo.crop((left, top, left + WIDTH, top + HEIGHT)).save(folder / f"{number:04}.jpg", quality=90)
+
+
+def _run(source: Path, *options: str) -> dict[str, Any]:
+    """What run.json says of one run."""
+    with tempfile.TemporaryDirectory() as out:
+        run = [sys.executable, "-m", "cnnviz_cli", "gradcam", str(source), "-o", out, "-q", *options]
+        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+        found: dict[str, Any] = json.loads(Path(out, "run.json").read_text(encoding="utf-8"))
+        return found
+
+
+def _decode_and_save(paths: list[Path]) -> float:
+    """Core-seconds a picture of Pillow reading a photograph and saving it as PNG at level 1."""
+    taken = []
+    for path in paths:
+        start = time.thread_time()
+        with Image.open(path) as opened:
+            photo = opened.convert("RGB")
+        photo.save(BytesIO(), "PNG", compress_level=1)
+        taken.append(time.thread_time() - start)
+    return statistics.median(taken)
+
+
+def everything(count: int = PHOTOGRAPHS) -> list[Line]:
+    """Grad-CAM with the bundled network over `count` photographs."""
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder), count)
+        found = _run(Path(folder))
+        plain = _decode_and_save(sorted(Path(folder).iterdir())[:100])
+    wall = found["elapsed_seconds"] - found["seconds"]["load"]
+    busy = {stage: seconds for stage, seconds in found["core_seconds"].items() if stage not in ("load", "wait")}
+    beside = (busy["read"] + busy["draw and write"]) / count
+    ideal = sum(busy.values()) / cores
+    name = f"gradcam, {count} photographs of {WIDTH}x{HEIGHT}, bundled network"
+    return [
+        Line(
+            f"{name}: wall clock over busy core-seconds / cores",
+            "wall",
+            f"busy / {cores}",
+            (wall, ideal),
+            wall / ideal,
+            "<= 1.2",
+        ),
+        Line(
+            f"{name}: core time a picture beside the network over one Pillow decode and one PNG save",
+            "read, draw and write",
+            "Pillow",
+            (beside, plain),
+            beside / plain,
+            "<= 2",
+        ),
+    ]
