@@ -73,9 +73,9 @@ class Layers(Protocol):
         """Names of the layers that the selectors mean, low to high, each once.
 
         A selector is a module path, a glob over paths, or one of the words ``last-conv``, ``conv``, ``stages``,
-        ``low-mid-high``.
+        ``low-mid-high``, ``low``, ``mid``, ``high``.
 
         Raises:
-            UsageError: a selector matches nothing with maps of more than one position.
+            UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
         """
         ...

@@ -11,7 +11,7 @@ from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
-WORDS = ("last-conv", "conv", "stages", "low-mid-high")
+WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
 # Modules that thin out or rearrange what came before, and so do not speak for a resolution.
 _PASSIVE = ("Pool", "Dropout", "StochasticDepth", "Pad", "Permute", "Flatten", "Identity")
@@ -26,19 +26,23 @@ class ModelLayers:
         infos: in the order in which they finish.
         convolutions: names of the layers that are a Conv2d.
         convolving: names of the layers that are or contain a Conv2d.
+        kinds: the class name of every module, layer or not, in the order of the network's tree.
         others: why each of the other modules is not a layer.
         attention: where attention takes over after the last convolution (ViT), the order of the last attention:
             of the maps that come after it the scores use the class token only.
         max_pooled: whether the network pools by the maximum anywhere.
+        whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
     model: str
     infos: tuple[LayerInfo, ...]
     convolutions: frozenset[str]
     convolving: frozenset[str]
+    kinds: Mapping[str, str]
     others: Mapping[str, str]
     attention: int | None
     max_pooled: bool
+    whole: str = ""
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)
@@ -53,16 +57,19 @@ class ModelLayers:
         """Names of the layers that the selectors mean, low to high, each once.
 
         A selector is a module path, a glob over paths, a word, or several of them separated by commas. A word means
-        the following even if a module bears its name; no selector means a layer of 1x1 maps.
+        the following even if a module bears its name. Layers of 1x1 maps are meant only if there are no others.
 
         - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention.
         - ``conv``: every convolution.
         - ``stages``: for each resolution its last layer. Poolings and dropouts do not count, nor does the beginning
           of a block that goes on to reduce the resolution, if there is a layer outside of it.
         - ``low-mid-high``: the first, the middle and the last of ``stages``.
+        - ``low``: the first of these.
+        - ``mid``: the middle one.
+        - ``high``: the last.
 
         Raises:
-            UsageError: a selector matches nothing with maps of more than one position.
+            UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
         """
         words = [word.strip() for selector in selectors for word in selector.split(",")]
         names = {info.name for word in words if word for info in self._meant(word)}
@@ -70,22 +77,36 @@ class ModelLayers:
             raise UsageError("No layer is named", where="--layer", fix=self._all())
         return tuple(info.name for info in self.infos if info.name in names)
 
+    def marks(self) -> Mapping[str, tuple[str, ...]]:
+        """By layer the words that mean it among few: the resolutions' ends, where defaults look."""
+        marks: dict[str, tuple[str, ...]] = {}
+        for word in ("last-conv", "stages", "low", "mid", "high"):
+            for info in self._found(word):
+                marks[info.name] = (*marks.get(info.name, ()), word)
+        return marks
+
+    def _offered(self) -> list[LayerInfo]:
+        return [info for info in self.infos if info.spatial] or list(self.infos)
+
     def _meant(self, word: str) -> list[LayerInfo]:
-        spatial = [info for info in self.infos if info.spatial]
-        if word == "last-conv":
-            found = self._reaching(spatial)[-1:]
-        elif word == "conv":
-            found = [info for info in spatial if info.name in self.convolutions]
-        elif word == "stages":
-            found = self._stages(spatial)
-        elif word == "low-mid-high":
-            stages = self._stages(spatial)
-            found = [stages[index] for index in (0, len(stages) // 2, -1)] if stages else []
-        else:
-            found = [info for info in spatial if info.name == word or fnmatchcase(info.name, word)]
+        found = self._found(word)
         if not found:
             raise self._unmatched(word)
         return found
+
+    def _found(self, word: str) -> list[LayerInfo]:
+        offered = self._offered()
+        if word not in WORDS:
+            return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
+        if word == "last-conv":
+            return self._reaching(offered)[-1:]
+        if word == "conv":
+            return [info for info in offered if info.name in self.convolutions]
+        stages = self._stages(offered)
+        if word == "stages" or not stages:
+            return stages
+        ends = {"low": stages[0], "mid": stages[len(stages) // 2], "high": stages[-1]}
+        return list(ends.values()) if word == "low-mid-high" else [ends[word]]
 
     def _reaching(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
         if self.attention is None:
@@ -107,16 +128,22 @@ class ModelLayers:
         return sorted((info for _, info in best.values()), key=lambda info: info.order)
 
     def _unmatched(self, word: str) -> UsageError:
+        if self.whole:
+            fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
+            return UsageError(self.whole, where="--layer", fix=fix)
         shown = visible(word, 80)
+        known = [*WORDS, *(info.name for info in self._offered())]
+        hint = did_you_mean(word, known)
         flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]
         if flat:
             what = f"'{shown}' of {self.model} has maps of a single position (1x1): there is nothing to see in them"
+            larger = [info.name for info in self._offered() if info.order < flat[0].order]
+            hint = f"The last larger maps before it are those of '{larger[-1]}'." if larger else hint
         elif word in self.others:
             what = f"'{shown}' of {self.model} has no maps: {self.others[word]}"
         else:
             what = f"{self.model} has no layer '{shown}'"
-        known = [*WORDS, *(info.name for info in self.infos if info.spatial)]
-        fix = "\n".join(filter(None, (did_you_mean(word, known), self._all())))
+        fix = "\n".join(filter(None, (hint, self._all())))
         return UsageError(what, where="--layer", fix=fix)
 
     def _all(self) -> str:

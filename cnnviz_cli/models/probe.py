@@ -30,6 +30,9 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
     hooks = []
     try:
         for name, module in modules.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                watch.reasons[name] = "it is TorchScript, inside which nothing can be read"  # nor hooked
+                continue
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
         with torch.no_grad(), watch.tracker:
             net(picture)
@@ -47,11 +50,13 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
         infos=tuple(infos),
         convolutions=frozenset(convolutions & watch.layers.keys()),
         convolving=frozenset(info.name for info in infos if any(_within(name, info.name) for name in convolutions)),
+        kinds={name: type(module).__name__ for name, module in modules.items()},
         others={
-            name: watch.reasons.get(name, "it does not run by itself") for name in modules.keys() - watch.layers.keys()
+            name: watch.reasons.get(name, "it does not run by itself") for name in modules if name not in watch.layers
         },
         attention=last if takes_over else None,
         max_pooled=watch.tracker.max_pooled,
+        whole=getattr(net, "whole", ""),
     )
 
 

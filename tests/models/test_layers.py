@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import zoo
 from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layout import as_maps
-from cnnviz_cli.models.catalog import BUNDLED, model_facts, model_names
-from cnnviz_cli.models.checkpoint import empty
+from cnnviz_cli.models.catalog import model_names
 from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.load import _builder
 from cnnviz_cli.models.probe import probe
 
 
@@ -67,6 +66,9 @@ def test_layers_stand_in_the_order_in_which_they_finish(traps: ModelLayers) -> N
         (["conv"], ("conv1", "body.0", "body.1")),
         (["stages"], ("conv1", "relu")),
         (["low-mid-high"], ("conv1", "relu")),
+        (["low"], ("conv1",)),
+        (["mid"], ("relu",)),
+        (["high"], ("relu",)),
         (["body.*"], ("body.0", "body.1")),
         (["relu", "conv1"], ("conv1", "relu")),
         (["relu, conv1,", "c*", " body.[1] "], ("conv1", "body.1", "relu")),
@@ -80,7 +82,7 @@ def test_selectors(traps: ModelLayers, selectors: list[str], meant: tuple[str, .
 @pytest.mark.parametrize(
     ("selector", "said", "mends"),
     [
-        ("squeeze", "single position (1x1)", "cnnviz layers traps"),
+        ("squeeze", "single position (1x1)", "The last larger maps before it are those of 'dropout'."),
         ("squ*", "single position (1x1)", "cnnviz layers traps"),
         ("pool", "it returns a tuple", "cnnviz layers traps"),
         ("fc", "a tensor of shape (1, 6)", "cnnviz layers traps"),
@@ -99,6 +101,33 @@ def test_a_selector_without_a_layer(traps: ModelLayers, selector: str, said: str
     assert said in caught.value.what
     assert mends in caught.value.fix
     assert caught.value.where == "--layer"
+
+
+def test_every_module_is_in_the_tree_and_those_that_are_no_layers_say_why(traps: ModelLayers) -> None:
+    net = Traps()
+    assert list(traps.kinds.items()) == [(name, type(module).__name__) for name, module in net.named_modules() if name]
+    layers = {info.name for info in traps}
+    assert list(traps.others) == [name for name in traps.kinds if name not in layers] == ["pool", "body", "idle", "fc"]
+
+
+def test_marks_are_the_words_that_mean_a_layer(traps: ModelLayers) -> None:
+    assert traps.marks() == {
+        "body.1": ("last-conv",),
+        "conv1": ("stages", "low"),
+        "relu": ("stages", "mid", "high"),
+    }
+    for name, words in traps.marks().items():
+        assert all(name in traps.resolve([word]) for word in words)
+
+
+def test_maps_of_one_position_are_layers_where_there_are_no_others() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
+    layers = probe(net, (3, 8, 8), "flat")
+    assert layers.resolve(["last-conv"]) == layers.resolve(["conv"]) == ("0",)
+    assert layers.resolve(["1"]) == layers.resolve(["high"]) == ("1",)
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    with pytest.raises(UsageError, match="'1' of pooled has maps of a single position"):
+        probe(pooled, (3, 8, 8), "pooled").resolve(["1"])
 
 
 def test_probing_leaves_no_trace() -> None:
@@ -149,10 +178,7 @@ CHOICES = {
 
 
 def probed(name: str) -> ModelLayers:
-    """Of a network on the meta device, where shapes are all there is: it takes a moment and no memory."""
-    weights = None if name == BUNDLED else models.get_model_weights(name).DEFAULT
-    side = model_facts(name).default.input_size
-    return probe(empty(_builder(name, weights)).eval(), (3, side, side), name)
+    return zoo.outline(name)[1]
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision import models
 
 from cnnviz_cli.core.layers import ReceptiveField
-from cnnviz_cli.models.checkpoint import empty
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.receptive import Tracker
 
@@ -253,14 +253,24 @@ def test_global_stays_global() -> None:
     assert field_of(nn.Sequential(conv(2, 2, 3), nn.InstanceNorm2d(2), conv(2, 2, 3))) is None
 
 
-# Worked by hand with size += (kernel - 1) * stride so far, and found alike in the literature for VGG and ResNet.
+# Worked by hand with size += (kernel - 1) * stride so far and start -= padding * stride so far, and found alike in the
+# literature for VGG and ResNet.
 KNOWN = [
+    # Two convolutions add 2 * 2 * stride, three 3 * 2 * stride; a pooling of two pixels adds one stride and doubles it.
+    ("vgg16", "features.4", 6, 2, -2),
+    ("vgg16", "features.9", 16, 4, -6),
+    ("vgg16", "features.16", 44, 8, -18),
+    ("vgg16", "features.23", 100, 16, -42),
     ("vgg16", "features.28", 196, 16, -90),
     ("vgg16", "features", 212, 32, -90),
     ("alexnet", "features.0", 11, 4, -2),
     ("alexnet", "features.10", 163, 16, -66),
     ("resnet18", "conv1", 7, 2, -3),
+    # The pooling sees 3 positions 2 apart. A stage has four convolutions; the first moves at the stride before it.
+    ("resnet18", "maxpool", 11, 4, -5),
     ("resnet18", "layer1", 43, 4, -21),
+    ("resnet18", "layer2", 99, 8, -49),
+    ("resnet18", "layer3", 211, 16, -105),
     ("resnet18", "layer4", 435, 32, -217),
     ("resnet50", "layer4", 427, 32, -213),
     ("efficientnet_lite0", "stages.1.0", 11, 4, -2),
@@ -269,11 +279,72 @@ KNOWN = [
 
 @pytest.mark.parametrize(("model", "layer", "size", "stride", "start"), KNOWN)
 def test_known_fields(model: str, layer: str, size: int, stride: int, start: int) -> None:
-    from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
-
-    net = empty(EfficientNetLite0 if model == "efficientnet_lite0" else lambda: models.get_model(model)).eval()
-    field = probe(net, (3, 224, 224), model)[layer].field
+    side, layers = zoo.outline(model)
+    assert side == 224
+    field = layers[layer].field
     assert field == ReceptiveField((size, size), (stride, stride), (start, start))
+
+
+PLAIN = (
+    "alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_x_400mf",
+    "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11",
+)  # fmt: skip
+"""Families whose layers see boxes: without attention and without gates that look at the whole picture."""
+
+
+@pytest.mark.parametrize("model", PLAIN)
+def test_the_fields_of_a_family_are_the_support_of_its_gradients(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are positive and pools average, so that every way from a pixel to a position carries some gradient."""
+    monkeypatch.setattr(functional, "max_pool2d", averaging)
+    side = 112
+    net = positive(model)
+    layers = probe(net, (3, side, side), model)
+    within = [layers[name] for name in layers.resolve(["stages"]) if sees_less_than(layers[name].field, side)]
+    assert len(within) >= 2
+    kept: dict[str, Tensor] = {}
+    for info in within:
+        net.get_submodule(info.name).register_forward_hook(partial(keep, kept, info.name))
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    net(picture)
+    for info in within:
+        rows, columns = info.shape[1:]
+        for row, column in ((rows // 2, columns // 2), (0, 0)):
+            assert info.field is not None
+            (slope,) = torch.autograd.grad(kept[info.name][0, :, row, column].sum(), picture, retain_graph=True)
+            touched = slope[0].abs().sum(0) > 0
+            down, across = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
+            box = (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
+            assert box == clipped(info.field.box(row, column), (side, side)), info.name
+
+
+def keep(kept: dict[str, Tensor], name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    kept[name] = output.clone()
+
+
+def sees_less_than(field: ReceptiveField | None, side: int) -> bool:
+    return field is not None and max(field.size) < side
+
+
+def averaging(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any, **named: Any) -> Tensor:
+    """A mean over the windows of a max-pooling."""
+    assert named.get("dilation", 1) == 1
+    return functional.avg_pool2d(x, kernel_size, stride, padding, bool(named.get("ceil_mode", False)))
+
+
+def positive(model: str) -> nn.Module:
+    """A classifier whose weights are positive and small enough that no activation saturates."""
+    net = zoo.small(model).net
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.abs_().add_(0.01)
+            module.weight.data /= module.weight.data.sum((1, 2, 3), keepdim=True)
+        elif isinstance(module, nn.BatchNorm2d):
+            for values, value in ((module.weight, 0.5), (module.running_mean, 0.0), (module.running_var, 1.0)):
+                assert values is not None
+                values.data.fill_(value)
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and module.bias is not None:
+            module.bias.data.fill_(0.1)
+    return net
 
 
 def test_a_box_is_left_top_right_bottom() -> None:

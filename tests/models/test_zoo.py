@@ -1,0 +1,249 @@
+"""Every family's default method on every classifier of torchvision's, through the real engine.
+
+Weights are random and inputs small (tools/zoo.py): the whole zoo then takes minutes and less than 4 GB, and one network
+of each family takes seconds. No test of this file knows how a network is built; all it asks for is a name.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+import zoo
+from torch import Tensor, nn
+from torchvision import models
+
+from cnnviz_cli.core.evidence import Activation, Gradient, Need
+from cnnviz_cli.core.method import FAMILIES, Frame, Recipe, find
+from cnnviz_cli.core.panels import Heatmap, Mosaic, Panel, PixelMap, Projections
+from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.device import place
+from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.catalog import BUNDLED, model_names
+from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.render import state_of
+from cnnviz_cli.run.prepare import scope_of
+
+QUICK = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5",
+    "squeezenet1_1", "swin_t", "vgg11", "vit_b_32",
+)  # fmt: skip
+"""One of each family."""
+
+ZOO = [name for name in model_names() if name != BUNDLED]
+
+CLOSE = 1e-4
+"""Of the largest value: how far one image may differ beside others. Sums are added up in another order there, and a
+hundred layers of float32 make of 1e-7 what they may."""
+
+ALIKE = 2e-2
+"""Of their length: how far gradients may differ. Where two maxima of a max-pooling, or a value and zero, agree to the
+last bits, a gradient goes another way."""
+
+Panels = Mapping[str, Sequence[Panel]]
+
+
+def params(names: Sequence[str]) -> list[Any]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(autouse=True)
+def freed() -> Iterator[None]:
+    """A network is given back before the next is built; the largest have 2.6 GB."""
+    yield
+    gc.collect()
+
+
+def test_one_of_each_family_is_quick() -> None:
+    def module(name: str) -> str:
+        return str(models.get_model_builder(name).__module__)
+
+    assert {module(name) for name in ZOO} == {module(name) for name in QUICK}
+    assert len(ZOO) == 80
+
+
+@pytest.mark.parametrize("name", params(ZOO))
+def test_every_default_method(name: str) -> None:
+    found = zoo.small(name)
+    net, layers, side = place(found.net, torch.device("cpu")), found.layers, found.side
+    recipes = recipes_of(net, layers, side)
+    pictures = zoo.batch(2, side)
+    before = state_of_net(net)
+    both = explained(net, recipes, pictures)
+    assert state_of_net(net) == before
+    check_shapes(both, layers, side)
+    for image in range(len(pictures)):
+        check_states(both, image)
+    check_close(both, 1, explained(net, recipes, pictures[1:]))
+    check_default_layer(net, layers, pictures)
+    check_rectifiers(net, pictures[:1])
+
+
+def recipes_of(net: nn.Module, layers: ModelLayers, side: int) -> dict[str, Recipe]:
+    scope = scope_of(net, layers, Frame((side, side), (-2.0,) * 3, (2.0,) * 3))
+    chosen = {family.name: find(family.default) for family in FAMILIES.values()}
+    return {family: method.build(method.options(), scope) for family, method in chosen.items()}
+
+
+def explained(net: nn.Module, recipes: Mapping[str, Recipe], pictures: Tensor) -> Panels:
+    needs = [need for recipe in recipes.values() for need in recipe.needs]
+    seen = observe(net, pictures, Plan.of(needs), Targets((0,)))
+    return {family: recipe.explain(seen.evidence.only(recipe.needs)) for family, recipe in recipes.items()}
+
+
+def state_of_net(net: nn.Module) -> Any:
+    """What may not change, cheaply even of a large network: torch counts what is written to a tensor."""
+    tensors = net.state_dict(keep_vars=True)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "tensors": [(name, t.data_ptr(), t._version, t.requires_grad, t.grad) for name, t in tensors.items()],
+        "hooks": [len(getattr(module, kind)) for module in net.modules() for kind in hooks],
+        "forwards": [module.forward.__func__ for module in net.modules()],
+        "training": [module.training for module in net.modules()],
+        "grad": torch.is_grad_enabled(),
+        "modes": torch._C._len_torch_function_stack(),
+    }
+
+
+def check_shapes(both: Panels, layers: ModelLayers, side: int) -> None:
+    (pixels,) = both["saliency"]
+    assert isinstance(pixels, PixelMap)
+    assert pixels.values.shape == (2, 1, side, side)
+
+    (heat,) = both["gradcam"]
+    assert isinstance(heat, Heatmap)
+    assert heat.layer == layers.resolve(["last-conv"])[0]
+    assert heat.values.shape == (2, 1, *layers[heat.layer].shape[1:])
+
+    convolutions = layers.resolve(["conv"])
+    assert [sheet.layer for sheet in both["features"]] == list(convolutions)
+    for sheet in both["features"]:
+        assert isinstance(sheet, Mosaic)
+        assert sheet.layer is not None
+        channels, *size = layers[sheet.layer].shape
+        assert sheet.values.shape == (2, min(16, channels), *size)
+
+    (projected,) = both["deconv"]
+    assert isinstance(projected, Projections)
+    assert [row.layer for row in projected.rows] == list(layers.resolve(["low-mid-high"]))
+    assert all(row.values.shape == (2, 4, 3, side, side) for row in projected.rows)
+    assert all(row.boxes.shape == (2, 4, 4) for row in projected.rows)
+
+
+def check_states(both: Panels, image: int) -> None:
+    """Finite, and not flat. That all evidence is against a class may happen, and is said; and so does, in the last two
+    blocks of an Inception, a pooling of 3 x 3 over maps of 2 x 2, which gives the same everywhere."""
+    states = {family: [state_of(panel.pick(image)) for panel in panels] for family, panels in both.items()}
+    assert states["saliency"] == states["deconv"] == ["ok"]
+    assert set(states["gradcam"]) <= {"ok", "negative"}
+    assert set(states["features"]) <= {"ok", "flat"}
+    assert states["features"].count("flat") <= 2
+    (projected,) = both["deconv"]
+    assert float(projected.statistics["silent_share"][image]) < 1
+
+
+def check_close(both: Panels, image: int, alone: Panels) -> None:
+    """What one image gives beside another is what it gives alone."""
+    (pixels,), (other_pixels,) = both["saliency"], alone["saliency"]
+    alike(pixels.values[image], other_pixels.values[0])  # type: ignore[attr-defined]
+    (heat,), (other_heat,) = both["gradcam"], alone["gradcam"]
+    close(heat.values[image], other_heat.values[0])  # type: ignore[attr-defined]
+    for one, other in zip(both["features"], alone["features"], strict=True):
+        assert isinstance(one, Mosaic)
+        assert isinstance(other, Mosaic)
+        close(one.strengths[image], other.strengths[0])
+        close(one.average[image], other.average[0])
+        ranked = same_rank(one.channels[image], other.channels[0])
+        close(one.values[image][ranked], other.values[0][ranked])
+    (ours,), (theirs,) = both["deconv"], alone["deconv"]
+    assert isinstance(ours, Projections)
+    assert isinstance(theirs, Projections)
+    for row, lone in zip(ours.rows, theirs.rows, strict=True):
+        close(row.peaks[image], lone.peaks[0])
+        ranked = same_rank(row.channels[image], lone.channels[0])
+        alike(row.values[image][ranked], lone.values[0][ranked])
+
+
+def same_rank(channels: Tensor, others: Tensor) -> Tensor:
+    """Of two maps whose strengths agree to the last bits either may rank first; more than a few would be a fault."""
+    ranked = channels == others
+    assert int((~ranked).sum()) <= 2
+    return ranked
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=CLOSE * float(other.abs().max()))
+
+
+def alike(one: Tensor, other: Tensor) -> None:
+    assert float((one - other).norm()) <= ALIKE * float(other.norm())
+
+
+def check_default_layer(net: nn.Module, layers: ModelLayers, pictures: Tensor) -> None:
+    """Every position of it has a say in the score, and its maps are the module's output, position by position."""
+    (last,) = layers.resolve(["last-conv"])
+    maps_of, slopes_of = Activation(last), Gradient(last)
+    raw: list[Tensor] = []
+    with net.get_submodule(last).register_forward_hook(lambda _module, _inputs, output: raw.append(output.clone())):
+        seen = observe(net, pictures, Plan.of((maps_of, slopes_of)), Targets((0,))).evidence
+    maps, slopes = seen[maps_of], seen[slopes_of]
+    assert bool((slopes.abs().amax(1) > 0).all())
+    channels, height, width = layers[last].shape
+    assert height == width >= 2
+    for row, column in ((0, 0), (0, 1), (height - 1, 0), (height - 1, width - 1)):
+        torch.testing.assert_close(maps[:, :, row, column], at(raw[0], channels, height, row, column), rtol=0, atol=0)
+
+
+def at(output: Tensor, channels: int, side: int, row: int, column: int) -> Tensor:
+    """(B, C) of one position, read off a module's output in whichever of three layouts it is."""
+    if output.dim() == 3:  # a list of positions, maybe behind a class token
+        return output[:, output.shape[1] - side * side + row * side + column]
+    if output.shape[1] == channels:
+        return output[:, :, row, column]
+    assert output.shape[3] == channels
+    return output[:, row, column]
+
+
+def check_rectifiers(net: nn.Module, pictures: Tensor) -> None:
+    """They are seen, be they modules or functions, ReLU, SiLU, Hardswish or GELU: each rule gives other gradients."""
+    needs: tuple[Need, ...] = (Gradient(), Gradient(through="rectify"), Gradient(through="guide"))
+    seen = observe(net, pictures, Plan.of(needs), Targets((0,))).evidence
+    exact, rectified, guided = (seen[need] for need in needs)
+    for one, other in ((exact, rectified), (exact, guided), (rectified, guided)):
+        assert bool(torch.isfinite(other).all())
+        assert float(torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), 0)) < 0.999
+
+
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)])
+def test_auxiliary_heads_are_left_alone(name: str) -> None:
+    found = zoo.small(name)
+    heads = [module for path, module in found.net.named_modules() if path.lower().startswith("aux")]
+    assert heads
+    pictures = zoo.batch(1, found.side)
+    with torch.no_grad():
+        expected = found.net(pictures)
+        for parameter in (parameter for head in heads for parameter in head.parameters()):
+            parameter.fill_(torch.nan)
+    seen = observe(found.net, pictures, Plan.of((Gradient(),)), Targets((0,)))
+    torch.testing.assert_close(seen.logits, expected)
+    assert bool(torch.isfinite(seen.evidence[Gradient()]).all())
+    assert not any(info.name.lower().startswith("aux") for info in found.layers)
+
+
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)])
+def test_gradients_reach_the_picture_through_transform_input(name: str) -> None:
+    """The network shifts and scales colours by itself; torchvision's numbers, written out."""
+    found = zoo.small(name)
+    net, slope = found.net.double(), Gradient()
+    colours = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64)
+    means, stds = colours[:, :, None, None]
+    pictures = zoo.batch(1, found.side).double()
+    plain = observe(net, pictures * (stds / 0.5) + (means - 0.5) / 0.5, Plan.of((slope,)), Targets((0,)))
+    net.transform_input = True  # type: ignore[assignment]
+    shifted = observe(net, pictures, Plan.of((slope,)), Targets((0,)))
+    torch.testing.assert_close(shifted.logits, plain.logits, rtol=1e-9, atol=1e-12)
+    alike(shifted.evidence[slope], plain.evidence[slope] * (stds / 0.5))
