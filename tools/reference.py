@@ -175,8 +175,11 @@ def _drawing(command: str) -> Any:
 
 def _facts(path: Path_) -> list[str]:
     """Key, variable and default of a setting."""
-    default = field_at(settings_type("config"), path).default
+    kind = settings_type("config")
+    default = field_at(kind, path).default
     shown = "" if default is None else f"`{default_text(default)}`"
+    if len(path) == 1 and flag_of(kind, path[0]).typed:
+        return ["none", "none", shown]
     return [f"`{'.'.join(path)}`", f"`{variable(path)}`", shown]
 
 

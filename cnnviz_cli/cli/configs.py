@@ -19,6 +19,7 @@ from cnnviz_cli.config.load import Loaded, load_with_origins
 from cnnviz_cli.config.names import Path_, paths
 from cnnviz_cli.config.problems import combined, mistakes
 from cnnviz_cli.config.scalars import resolve
+from cnnviz_cli.config.settings import flag_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 
@@ -70,7 +71,10 @@ def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
     check(loaded)
     section = ""
     values = loaded.settings.model_dump(mode="json")
-    for path in paths(type(loaded.settings)):
+    kind = type(loaded.settings)
+    for path in paths(kind):
+        if len(path) == 1 and flag_of(kind, path[0]).typed:
+            continue  # what this prints is read back, and that is read from no file
         if len(path) == 2 and path[0] != section:
             section = path[0]
             print(f"\n{section}:")

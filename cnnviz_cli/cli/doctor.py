@@ -11,7 +11,7 @@ import typer
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
-from cnnviz_cli.cli.shared import AsJson, Debug
+from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import ExitCode
 
@@ -38,6 +38,13 @@ def doctor(
         str | None,
         typer.Option("--weights", metavar="SPEC", help="Its weights; random:0 takes no download.", show_default=False),
     ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch", metavar="NAME", help="Its name, where --model is a file of weights.", show_default=False
+        ),
+    ] = None,
+    allow_code: AllowCode = False,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", show_default=False),
@@ -61,7 +68,7 @@ def doctor(
     from cnnviz_cli.config.load import load_with_origins
 
     given: dict[str, Any] = {"model": model, "weights": weights, "device": device, "output": output}
-    given["offline"] = offline or None
+    given |= {"arch": arch, "allow_code": allow_code or None, "offline": offline or None}
     flags: dict[tuple[str, ...], Any] = {(name,): value for name, value in given.items() if value is not None}
     loaded = load_with_origins("all", flags, config, os.environ)
     check(loaded)

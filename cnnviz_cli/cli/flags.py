@@ -48,7 +48,7 @@ def _flagged(kind: type[Settings], command: str) -> list[Path_]:
 
 
 def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect.Parameter:
-    side = next(item for item in info.metadata if isinstance(item, Flag))
+    side = _side(info)
     names = [flag(path, command), *([side.short] if side.short else [])]
     annotation: Any = str | None
     if info.annotation is bool:
@@ -70,9 +70,15 @@ def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect
 def help_text(path: Path_, info: FieldInfo, command: str) -> str:
     """A setting's help, with its default and its variable."""
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
-    if not _prefixed(path, command):
+    if _side(info).typed:
+        notes.append("command line only")
+    elif not _prefixed(path, command):
         notes.append(variable(path))
     return f"{info.description} ({'; '.join(notes)})"
+
+
+def _side(info: FieldInfo) -> Flag:
+    return next(item for item in info.metadata if isinstance(item, Flag))
 
 
 def _panel(path: Path_, side: Flag, command: str) -> str:
@@ -86,7 +92,7 @@ def _prefixed(path: Path_, command: str) -> bool:
 
 def metavar(path: Path_, info: FieldInfo) -> str:
     """What stands for a setting's value in help: its choices with bars, a letter for a number; nothing for a switch."""
-    side = next(item for item in info.metadata if isinstance(item, Flag))
+    side = _side(info)
     if info.annotation is bool or side.metavar:
         return "" if info.annotation is bool else side.metavar
     choices = choices_of(info)

@@ -13,7 +13,7 @@ from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command, definitions, wrapped
 from cnnviz_cli.cli.method_facts import class_discriminative, formula, paper_in_short
-from cnnviz_cli.cli.shared import AsJson, Debug
+from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, Family, Method, find, methods
@@ -58,6 +58,7 @@ def methods_(
             autocompletion=complete.among(FAMILIES),
         ),
     ] = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001  (its callback has done the work)
 ) -> None:
@@ -78,7 +79,7 @@ def methods_(
     ]
     if name is not None:
         found = [find(name, family)]
-    prices = _prices(model, found, quiet=as_json)
+    prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
     if as_json:
         described = [_described(one, prices.get(one.name)) for one in found]
         print_json({"model": model, **(described[0] if name is not None else {"methods": described})})
@@ -88,17 +89,17 @@ def methods_(
         _print_all(found, prices)
 
 
-def _prices(model: str | None, wanted: Sequence[Method], *, quiet: bool) -> Mapping[str, Price]:
+def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, quiet: bool) -> Mapping[str, Price]:
     if model is None:
         return {}
-    from cnnviz_cli.models.catalog import check_model
+    from cnnviz_cli.models.network import check_network
 
-    check_model(model)
+    check_network(model, None, allow_code=allow_code)
     listener = reporter(quiet=quiet)
     listener.say(f"{model}: loading")
     from cnnviz_cli.run.survey import survey  # imports torch, which takes seconds
 
-    return survey(model, wanted, listener)
+    return survey(model, wanted, listener, allow_code=allow_code)
 
 
 def _described(method: Method, price: Price | None) -> dict[str, Any]:

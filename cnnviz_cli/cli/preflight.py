@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
+from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import class_index, top_count
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.catalog import check_model, imagenet_labels, model_names
-from cnnviz_cli.models.spec import SUFFIXES, check_weights
+from cnnviz_cli.models.catalog import imagenet_labels
+from cnnviz_cli.models.network import check_network
+from cnnviz_cli.models.spec import check_weights, has_known_classes
 
 
 def check(loaded: Loaded) -> None:
@@ -29,8 +30,10 @@ def check(loaded: Loaded) -> None:
         try:
             work()
         except CnnvizError as error:
-            if (name,) in loaded.origins:
-                place = loaded.origins[(name,)][1]
+            # A check of one setting may find fault with another.
+            concerned = (error.where.removeprefix("--").replace("-", "_"), name)
+            place = next((loaded.origins[(one,)][1] for one in concerned if (one,) in loaded.origins), None)
+            if place is not None:
                 error.where, error.excerpt = place.where, place.excerpt
             if isinstance(error, UsageError):
                 problems.append(error)
@@ -44,16 +47,22 @@ def check(loaded: Loaded) -> None:
 
 def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
     settings = loaded.settings
-    yield "model", partial(check_model, settings.model)
-    if settings.model in model_names():
-        yield "weights", partial(check_weights, settings.model, settings.weights)
+    sound: list[bool] = []
+    yield "model", partial(_check_network, settings, sound)
+    if sound:
+        yield "weights", partial(check_weights, settings.model, settings.weights, settings.arch)
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
     # A weights file may have any classes; of every other kind of weights they are ImageNet's.
-    if Path(settings.weights).suffix.lower() not in SUFFIXES:
+    if has_known_classes(settings.model, settings.weights):
         for target in settings.target:
             yield "target", partial(_check_target, target)
+
+
+def _check_network(settings: Settings, sound: list[bool]) -> None:
+    check_network(settings.model, settings.arch, allow_code=settings.allow_code)
+    sound.append(True)
 
 
 def _check_palette(setting: str, name: str) -> None:

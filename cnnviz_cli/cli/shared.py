@@ -18,6 +18,10 @@ Debug = Annotated[
         show_default=False,
     ),
 ]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", metavar="", help="Let a network that is code run.", show_default=False),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", metavar="", help="One JSON object on standard output.", show_default=False)
 ]

@@ -14,7 +14,7 @@ from cnnviz_cli.config.explain import Layer, explain
 from cnnviz_cli.config.names import PREFIX, Path_, field_at, flag, variables
 from cnnviz_cli.config.problems import Place, combined, mistakes
 from cnnviz_cli.config.scalars import resolve
-from cnnviz_cli.config.settings import Settings, families_of, settings_type
+from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES
 from cnnviz_cli.core.suggest import did_you_mean
@@ -67,6 +67,7 @@ def load_with_origins(
         _from_environment(kind, environ, problems),
         _from_flags(kind, command, flags, problems),
     )
+    problems += [_to_be_typed(path, layer) for layer in layers[:2] for path in layer.keys if _is_typed(kind, path)]
     merged: dict[str, Any] = {}
     origins: dict[Path_, tuple[str, Place]] = {}
     for layer in layers:
@@ -81,6 +82,16 @@ def load_with_origins(
     settings = kind.model_validate(merged)
     _refuse_idle_flags(settings, flags, command)
     return Loaded(settings, origins)
+
+
+def _is_typed(kind: type[Settings], path: tuple[str | int, ...]) -> bool:
+    return len(path) == 1 and path[0] in Settings.model_fields and flag_of(kind, str(path[0])).typed
+
+
+def _to_be_typed(path: tuple[str | int, ...], layer: Layer) -> UsageError:
+    place, name = layer.place(path, key=True), flag((str(path[0]),), "")
+    what = f"'{path[0]}' is for the command line alone, so that no file and no variable can give it"
+    return UsageError(what, where=place.where, excerpt=place.excerpt, fix=f"If you mean it, add {name} to the command.")
 
 
 def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:

@@ -78,7 +78,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Netw
             read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {FAMILIES[family].selector: list(self.names(family))}
-        recorded["weights"] = PurePath(self.weights.replace("\\", "/")).name
+        for name in ("model", "weights"):
+            recorded[name] = PurePath(recorded[name].replace("\\", "/")).name
         return dict(sorted(recorded.items()))
 
     @property

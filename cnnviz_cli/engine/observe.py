@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import (
     BiasGradients,
     Evidence,
@@ -21,6 +20,7 @@ from cnnviz_cli.core.evidence import (
     Walk,
 )
 from cnnviz_cli.engine.biases import bias_gradients
+from cnnviz_cli.engine.operations import check_seen
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
 from cnnviz_cli.engine.plan import Apart, Plan
 from cnnviz_cli.engine.relevance import run_relevance
@@ -74,7 +74,8 @@ def observe(
 
     Raises:
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
-            in a model without rectifiers, or a layer has no maps or does not run.
+            in a model without rectifiers, or a layer has no maps or does not run, or parts of the model are a program
+            into which nobody can look.
         ValueError: the network is not in eval mode, or torch is in inference mode.
     """
     if any(module.training for module in net.modules()):
@@ -82,11 +83,10 @@ def observe(
     if torch.is_inference_mode_enabled():
         raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
     bends = plan.bends_rectifiers or any(stream.passes.bends_rectifiers for stream in plan.streams)
-    if bends and any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
-        raise UsageError(
-            "parts of this network are TorchScript, whose rectifiers cannot be seen",
-            fix="Use the network as Python code, or a method that follows the exact gradient, see: cnnviz methods",
-        )
+    if bends:
+        check_seen(net, "rectifiers")
+    if any(isinstance(need, BiasGradients) for need in plan.apart):
+        check_seen(net, "biases")
     made = run_pass(net, net, batch, plan, choose, precision)
     answers: dict[Need, Tensor] = dict(made.answers)
     given = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 
@@ -192,17 +192,31 @@ def copies(*signals: Tensor) -> tuple[Tensor, ...]:
     return tuple(signal.clone() for signal in signals)
 
 
-def check_seen(net: nn.Module) -> None:
-    """Refuse a network whose calls cannot be seen.
+def check_seen(net: nn.Module, what: str = "operations") -> None:
+    """Refuse a network inside which nothing can be seen.
+
+    Args:
+        what: should be seen.
 
     Raises:
-        UsageError: parts of it are TorchScript.
+        UsageError: parts of it are a program, TorchScript's or torch.export's.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
+    for module in net.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            kind = "TorchScript"
+        elif isinstance(module, fx.GraphModule) and _is_exported(module):
+            kind = "a torch.export program"
+        else:
+            continue
         raise UsageError(
-            "parts of this network are TorchScript, whose operations cannot be seen",
-            fix="Use the network as Python code, or a method that follows the gradient, see: cnnviz methods",
+            f"parts of this network are {kind}, whose {what} cannot be seen",
+            fix="Use the network as Python code, or a method that follows the exact gradient, see: cnnviz methods",
         )
+
+
+def _is_exported(module: fx.GraphModule) -> bool:
+    """Whether its graph calls torch's kernels by themselves, past the functions that modes and modules are about."""
+    return any(isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes)
 
 
 def check_recorded(scores: Tensor) -> None:

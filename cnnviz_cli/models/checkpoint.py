@@ -1,24 +1,64 @@
-"""A file of weights: read without running anything in it, and fitted to a network."""
+"""A file of weights, read without running anything in it."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.refusals import head_of, no_state, not_weights, quantised, refused, shown, unreadable
 
 State = dict[str, Tensor]
 
-# What training scripts call the state dict inside a checkpoint.
-_NESTS = ("state_dict", "model_state_dict", "model", "model_state", "net", "weights")
+# What training scripts call the state dict of the network, the likeliest first.
+_NESTS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
+
+# Parts of a checkpoint whose tensors are not the network's.
+_BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
+
+# Averages over training, by what they are usually called: what a training script with averages evaluates.
+_AVERAGES = ("ema", "swa", "average", "teacher")
+
+_DEPTH = 4
+
+# Data and nothing else, which training scripts save beside the tensors: parsed arguments, and numbers of NumPy's. The
+# second name of `scalar` is that of NumPy 1.
+_scalar = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    Namespace,
+    _scalar,
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state dict that was taken out of a file.
+
+    Attributes:
+        nest: the keys that lead to it, with dots; empty where it is the whole file.
+        others: the nests of other state dicts in the file that might have been meant.
+    """
+
+    state: State
+    nest: str = ""
+    others: tuple[str, ...] = ()
 
 
 def sha256_of_file(path: Path) -> str:
@@ -31,53 +71,102 @@ def sha256_of_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def sha256_of_state(net: nn.Module) -> str:
     """The SHA-256 over the names, types, shapes and bytes of a network's state dict, in its order."""
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(tensor, Tensor):  # a module may keep other things there
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def read_state(path: Path) -> State:
-    """The state dict in a .pth, .pt or .safetensors file, out of a checkpoint's nests and without ``module.``.
+def read_state(path: Path, key: str | None = None) -> Checkpoint:
+    """The network's state dict in a file of PyTorch's or of safetensors.
+
+    Where a checkpoint holds several, averages over training (``ema``, ``teacher``) come before the others, as they do
+    where such a checkpoint is evaluated.
+
+    Args:
+        key: which one, by the keys that lead to it, with dots.
 
     Raises:
+        UsageError: there is none under `key`.
         ModelError: the file holds something else, asks for code to run, or cannot be read.
     """
-    loaded = _safetensors(path) if path.suffix.lower() == ".safetensors" else _pickled(path)
-    while isinstance(loaded, Mapping) and not _is_state(loaded):
-        inner = next((loaded[key] for key in _NESTS if isinstance(loaded.get(key), Mapping)), None)
-        if inner is None:
-            break
-        loaded = inner
-    if not (isinstance(loaded, Mapping) and _is_state(loaded)):
-        fix = "Save net.state_dict(): torch.save(net.state_dict(), 'weights.pth')"
-        raise ModelError(f"'{_shown(path)}' holds no state dict", where="--weights", fix=fix)
-    state = dict(loaded)
-    if all(key.startswith("module.") for key in state):  # from DataParallel
-        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    return state
+    loaded = _loaded(path)
+    found = dict(_states(loaded, ""))
+    if not found:
+        raise no_state(path, loaded)
+    if any(tensor.is_quantized for state in found.values() for tensor in state.values()):
+        raise quantised(path)
+    largest = max(len(state) for state in found.values())
+    # What has a few tensors beside something that has many is a metric or a buffer, not a network.
+    likely = [nest for nest, state in found.items() if 2 * len(state) >= largest]
+    if key is not None:
+        likely = [nest for nest in found if nest == key or nest.startswith(f"{key}.")]
+        if not likely:
+            raise _no_key(path, key, [nest for nest in found if nest])
+    nest = min(likely, key=_rank)
+    return Checkpoint(found[nest], nest, () if key else tuple(other for other in likely if other != nest))
 
 
-def _is_state(loaded: Mapping[Any, Any]) -> bool:
-    return bool(loaded) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items())
+def is_average(nest: str) -> bool:
+    """Whether a name says that what it leads to is an average over training."""
+    return any(word in nest.casefold() for word in _AVERAGES)
+
+
+def _rank(nest: str) -> tuple[bool, int]:
+    names = [name for name in nest.split(".") if name in _NESTS]
+    return not is_average(nest), min(map(_NESTS.index, names), default=len(_NESTS))
+
+
+def _states(loaded: Any, nest: str) -> Iterator[tuple[str, State]]:
+    """Each state dict within what was loaded, outer ones first; an optimizer's are none."""
+    if not isinstance(loaded, Mapping) or "param_groups" in loaded or nest.count(".") >= _DEPTH:
+        return
+    texts = {key: value for key, value in loaded.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in texts.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield nest, tensors
+    for key, value in texts.items():
+        if not any(word in key.casefold() for word in _BESIDE):
+            yield from _states(value, f"{nest}.{key}" if nest else key)
+
+
+def _no_key(path: Path, key: str, known: list[str]) -> UsageError:
+    listed = f"It has: {', '.join(visible(name, 60) for name in known[:10])}." if known else "It holds one state dict."
+    # The shorter names too: 'emma' is near to 'ema', not to 'ema.module', and either will do.
+    names = [*known, *{name.partition(".")[0] for name in known}]
+    fix = "\n".join(filter(None, (did_you_mean(key, names), listed)))
+    return UsageError(f"'{shown(path)}' has no state dict '{visible(key, 60)}'", where="--weights-key", fix=fix)
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        start, size = head_of(path), path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, error) from error
+    # safetensors: the length of the header in 8 bytes, and the header, which is JSON.
+    looks_safe = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
+    return _safetensors(path) if looks_safe or path.suffix.lower() == ".safetensors" else _pickled(path)
 
 
 def _pickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # on pickle protocols: what is refused is said below
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
-        if _wants_code(str(error)) or _is_bare_pickle(path):
-            raise _refused(path) from error
-        raise _broken(path, error) from error
+        if _wants_code(str(error)) or head_of(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            # torch writes archives, and pickles of protocol 2: the others come from `pickle` itself.
+            raise refused(path, _classes_in(path)) from error
+        # torch's advice on unpickling runs to a page and is about loading without care.
+        raise not_weights(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
 
 
 def _wants_code(message: str) -> bool:
@@ -85,20 +174,11 @@ def _wants_code(message: str) -> bool:
     return any(mark in message for mark in ("GLOBAL", "Can only", "reduce", "``weights_only=True``"))
 
 
-def _is_bare_pickle(path: Path) -> bool:
-    """Whether `pickle` itself wrote the file; torch writes archives, and pickles of protocol 2."""
-    with path.open("rb") as file:
-        return file.read(2) in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
-
-
-def _refused(path: Path) -> ModelError:
-    what = f"'{_shown(path)}' was refused: it holds more than tensors, and loading it could run code from the file"
-    fix = (
-        "If you trust its author, convert it once where its code is installed:\n"
-        f"  net = torch.load('{_shown(path)}', weights_only=False)  # or pickle.load\n"
-        "  torch.save(net.state_dict(), 'weights.pth')  # of a checkpoint: torch.save(net['state_dict'], ...)"
-    )
-    return ModelError(what, where="--weights", fix=fix)
+def _classes_in(path: Path) -> list[str]:
+    """The names of what the file would import, read from its pickle without running it; none if that fails."""
+    with suppress(Exception), torch.serialization.safe_globals(_HARMLESS):
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    return []
 
 
 def _safetensors(path: Path) -> Any:
@@ -106,89 +186,8 @@ def _safetensors(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         fix = "pip install 'cnnviz-cli[safetensors]'"
-        raise ModelError(f"Reading '{_shown(path)}' needs safetensors", where="--weights", fix=fix) from error
+        raise ModelError(f"Reading '{shown(path)}' needs safetensors", where="--weights", fix=fix) from error
     try:
         return load_file(path)
     except Exception as error:  # safetensors' own error class derives from Exception alone
-        raise _broken(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"'{_shown(path)}' cannot be read: {error.strerror or error}", where="--weights")
-
-
-def _broken(path: Path, error: Exception) -> ModelError:
-    # torch's advice on unpickling runs to a page and is about loading without care.
-    said = "" if isinstance(error, UnpicklingError) else visible(str(error).strip().partition("\n")[0], 200)
-    what = f"'{_shown(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
-    return ModelError(what, where="--weights", fix="Copy or download the file again.")
-
-
-def _shown(path: Path) -> str:
-    return visible(str(path), 200)
-
-
-def fit(build: Callable[[], nn.Module], state: State, source: str, unused: tuple[str, ...] = ()) -> nn.Module:
-    """A network with the tensors of `state`, strictly: each of its tensors from there, in the right shape.
-
-    Args:
-        build: makes the network.
-        source: the file, for errors.
-        unused: prefixes of tensors that inference never reads (auxiliary classifiers); they are left out.
-
-    Raises:
-        ModelError: the tensors are not those of this network.
-    """
-    net = empty(build)
-    wanted = net.state_dict()
-    given = {key: tensor for key, tensor in state.items() if not key.startswith(unused)}
-    if misfit := _misfit(wanted, given):
-        raise ModelError(
-            f"The tensors in '{visible(source, 200)}' do not fit the model: {misfit[0]}",
-            where="--weights",
-            fix=misfit[1],
-        )
-    filled = {key: _like(wanted[key], given.get(key)) for key in wanted}
-    net.load_state_dict(filled, assign=True)
-    return net
-
-
-def empty(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose tensors are to be replaced; the global random state stays as it is."""
-    try:
-        with torch.device("meta"):  # draws and allocates nothing, so it takes milliseconds
-            return build()
-    except NotImplementedError:  # RegNet works out its widths with tensors, and meta tensors hold no numbers
-        with torch.random.fork_rng(devices=[]):
-            return build()
-
-
-def _like(wanted: Tensor, given: Tensor | None) -> Tensor:
-    # Files from before PyTorch 0.4.1 lack BatchNorm's counter of batches, which inference never reads.
-    return torch.zeros_like(wanted, device="cpu") if given is None else given.to(wanted.dtype)
-
-
-def _misfit(wanted: State, given: State) -> tuple[str, str] | None:
-    """What does not fit and what is the likely cause; None if all does."""
-    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in given if key not in wanted]
-    reshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    faults = [
-        f"{len(keys)} {title}, first '{visible(keys[0], 100)}'"
-        for title, keys in (("missing", missing), ("unexpected", unexpected))
-        if keys
-    ]
-    if reshaped:
-        key = reshaped[0]
-        shapes = f"{tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the model"
-        faults.append(f"{len(reshaped)} of another shape, first '{visible(key, 100)}': {shapes}")
-    if not faults:
-        return None
-    if not missing and not unexpected and set(reshaped) <= set(list(wanted)[-2:]):
-        classes = (given[reshaped[0]].shape[0], wanted[reshaped[0]].shape[0])
-        fix = f"The file was trained for {classes[0]} classes, the model has {classes[1]}."
-    elif len(missing) + len(reshaped) > len(wanted) // 2:
-        fix = "The file is probably of another model: check --model."
-    else:
-        fix = "The file is probably of a variant or another version of this model: check --model."
-    return "; ".join(faults), fix
+        raise not_weights(path, str(error)) from error

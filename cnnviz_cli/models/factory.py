@@ -115,10 +115,10 @@ def _names(labels: Any, name: str) -> Labels:
 
 def _plain(net: nn.Module) -> nn.Module:
     """The network out of what torch.compile and DataParallel wrap around it, in single precision on the CPU."""
-    inner = getattr(net, "_orig_mod", None)
-    while isinstance(inner, nn.Module) or isinstance(net, nn.DataParallel):
-        net = inner if isinstance(inner, nn.Module) else net.module
-        inner = getattr(net, "_orig_mod", None)
+    inner: Any = net
+    while inner is not None:
+        net = inner
+        inner = net.module if isinstance(net, nn.DataParallel) else getattr(net, "_orig_mod", None)
     return net.float().cpu()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -147,10 +147,11 @@ def _replace_heads(net: nn.Module, wanted: State, given: State) -> None:
     """A layer with the file's number of outputs in the place of each whose number is another."""
     for path in {_owner(name) for name in wanted if name in given and given[name].shape != wanted[name].shape}:
         old = net.get_submodule(path)
-        like = {"bias": old.bias is not None, "device": old.weight.device, "dtype": old.weight.dtype}
+        like: dict[str, Any] = {"bias": old.bias is not None, "device": old.weight.device, "dtype": old.weight.dtype}
         count = len(given[f"{path}.weight"])
+        new: nn.Module
         if type(old) is nn.Linear:
-            new: nn.Module = nn.Linear(old.in_features, count, **like)
+            new = nn.Linear(old.in_features, count, **like)
         elif type(old) is nn.Conv2d and old.groups == 1:
             settings = {"stride": old.stride, "padding": old.padding, "dilation": old.dilation}
             new = nn.Conv2d(old.in_channels, count, old.kernel_size, **settings, **like)  # type: ignore[arg-type]

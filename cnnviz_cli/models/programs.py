@@ -42,7 +42,7 @@ class Whole(nn.Module):
     def forward(self, x: Tensor) -> Any:
         if self.batch is None or len(x) == self.batch:
             return self.program(x)
-        parts = [self._padded(part) for part in x.split(self.batch)]
+        parts = [self._padded(part) for part in torch.split(x, self.batch)]
         return torch.cat(parts)[: len(x)]
 
     def _padded(self, part: Tensor) -> Tensor:
@@ -84,7 +84,8 @@ def _whole(program: Program) -> str:
 
 
 def _script(program: Program) -> tuple[Whole, Preprocessing]:
-    return Whole(torch.jit.load(program.path, map_location="cpu"), None, _whole(program)), usual()
+    loaded: nn.Module = torch.jit.load(program.path, map_location="cpu")  # type: ignore[no-untyped-call]
+    return Whole(loaded, None, _whole(program)), usual()
 
 
 def _exported(program: Program) -> tuple[Whole, Preprocessing]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.catalog import model_facts
-
-SUFFIXES = (".pth", ".pt", ".safetensors")
+from cnnviz_cli.models.container import ENDINGS, Kind, existing, kind_of, names_file, names_weights
+from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model
 
 _MOST = 2**63 - 1  # torch takes seeds up to 64 bits; the manifest's JSON readers often stop at 63
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Weights that come with the model: an entry of its ``Weights`` in torchvision, or the bundled file."""
+    """Weights that come with the model: an entry of its ``Weights`` in torchvision, timm's, or the bundled file."""
 
     entry: str
 
@@ -36,35 +36,92 @@ class File:
     path: Path
 
 
-def parse_weights(model: str, spec: str) -> Published | Random | File:
-    """What `spec` means for `model`.
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The weights that a factory or a program brings along."""
 
-    It is ``DEFAULT``, the name of an entry, ``none`` (which is ``random:0``), ``random:SEED``, or the path of a
-    .pth, .pt or .safetensors file. Upper and lower case are the same in all but the path.
+
+Weights = Published | Random | File | Own
+
+
+def parse_weights(model: str, spec: str, arch: str | None = None) -> Weights:
+    """What `spec` means for a model.
+
+    For a network of the catalogue it is ``DEFAULT``, the name of an entry, ``none`` (which is ``random:0``),
+    ``random:SEED``, or the path of a file of weights; timm's have their entries in the model's name. With a factory
+    ``DEFAULT`` means what it makes, and a file may take its place; a program has its own. Upper and lower case are the
+    same in all but the path.
 
     Raises:
         UsageError: `spec` or `model` cannot mean anything.
         ModelError: it is a path, and no file is there.
     """
-    facts = model_facts(model)
-    entries = {entry.name.casefold(): entry.name for entry in facts.weights}
+    return weights_for(parse_model(model, arch), spec)
+
+
+def weights_for(named: Named, spec: str) -> Weights:
+    """`parse_weights` of a model that was parsed already."""
+    network, default = named.network, spec.casefold() == "default"
+    if named.weights is not None:
+        if default:
+            return File(named.weights)
+        what = f"--model names a file of weights already, and --weights says '{visible(spec, 60)}'"
+        raise UsageError(what, where="--weights", fix="Leave one of them out.")
+    if isinstance(network, Program):
+        if default:
+            return Own()
+        what = f"'{visible(network.path.name, 100)}' is {network.kind.value}, which holds its own weights"
+        raise UsageError(what, where="--weights", fix="Leave --weights out.")
+    if isinstance(network, Factory):
+        if default:
+            return Own()
+        if _is_path(spec):
+            return File(_weights_file(spec))
+        what = f"'{network.module}:{network.attribute}' makes its own weights, and '{visible(spec, 60)}' is no file"
+        raise UsageError(what, where="--weights", fix="Leave --weights out, or name a file.")
+    return _listed(network, spec)
+
+
+def _listed(network: Zoo | Timm, spec: str) -> Published | Random | File:
+    """`weights_for` where weights are published."""
     word = spec.casefold()
-    if word == "default":
-        return Published(facts.default.name)
+    entries = {"default": "DEFAULT"}
+    if isinstance(network, Zoo):
+        facts = model_facts(network.name)
+        entries = {entry.name.casefold(): entry.name for entry in facts.weights} | {"default": facts.default.name}
     if word in entries:
         return Published(entries[word])
     if word == "none":
         return Random(0)
     if word.startswith("random:"):
         return Random(_seed(spec.partition(":")[2]))
-    if Path(spec).suffix.lower() in SUFFIXES:
-        return File(_existing(spec))
-    raise _unknown(model, spec, ["DEFAULT", *entries.values(), "none", "random:0"])
+    if _is_path(spec):
+        return File(_weights_file(spec))
+    raise _unknown(network, spec)
 
 
-def check_weights(model: str, spec: str) -> None:
+def check_weights(model: str, spec: str, arch: str | None = None) -> None:
     """Raise what `parse_weights` raises, before any work is done."""
-    parse_weights(model, spec)
+    parse_weights(model, spec, arch)
+
+
+def any_weights(model: str, arch: str | None = None) -> str:
+    """Weights with which a network can be had without a download, for what does not depend on them.
+
+    Raises:
+        UsageError, ModelError: what `parse_model` raises.
+    """
+    named = parse_model(model, arch)
+    return "random:0" if named.weights is None and isinstance(named.network, Zoo | Timm) else "DEFAULT"
+
+
+def has_known_classes(model: str, spec: str) -> bool:
+    """Whether the classes are ImageNet's for sure; a file of the user's, or a network of theirs, may have any."""
+    return not (names_file(model) or ":" in model or _is_path(spec))
+
+
+def _is_path(spec: str) -> bool:
+    return names_file(spec) or "." in spec
 
 
 def _seed(digits: str) -> int:
@@ -75,20 +132,25 @@ def _seed(digits: str) -> int:
     return int(digits)
 
 
-def _existing(spec: str) -> Path:
-    path = Path(spec).expanduser()
-    if not path.is_file():
-        shown = visible(spec, 200)
-        what = f"'{shown}' is not a file" if path.exists() else f"There is no file '{shown}'"
-        fix = "Check the path; it is taken relative to the current folder."
-        raise ModelError(what, where="--weights", fix=fix)
+def _weights_file(spec: str) -> Path:
+    if not names_weights(spec) and Path(spec).suffix:
+        what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(ENDINGS)}"
+        raise UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
+    path = existing(spec, "--weights")
+    kind = kind_of(path)
+    if kind is not Kind.WEIGHTS:
+        what = f"'{visible(spec, 200)}' is {kind.value}, which holds a network with its weights"
+        raise UsageError(what, where="--weights", fix=f"cnnviz ... --model {visible(spec, 200)} --allow-code")
     return path
 
 
-def _unknown(model: str, spec: str, known: list[str]) -> UsageError:
-    if "/" in spec or "." in spec:
-        what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(SUFFIXES)}"
-        return UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
-    choices = f"{model} has: {', '.join(known[1:-2])}. Also: DEFAULT, none, random:SEED, a file {', '.join(SUFFIXES)}"
-    fix = "\n".join(filter(None, (did_you_mean(spec, known), choices)))
-    return UsageError(f"There are no weights '{visible(spec, 60)}' for {model}", where="--weights", fix=fix)
+def _unknown(network: Zoo | Timm, spec: str) -> UsageError:
+    what = f"There are no weights '{visible(spec, 60)}' for {network.name}"
+    others = f"DEFAULT, none, random:SEED, a file {', '.join(ENDINGS)}"
+    if isinstance(network, Timm):
+        fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
+        return UsageError(what, where="--weights", fix=fix)
+    known = [entry.name for entry in model_facts(network.name).weights]
+    hint = did_you_mean(spec, ["DEFAULT", *known, "none", "random:0"])
+    fix = "\n".join(filter(None, (hint, f"{network.name} has: {', '.join(known)}. Also: {others}")))
+    return UsageError(what, where="--weights", fix=fix)

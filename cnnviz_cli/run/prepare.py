@@ -121,6 +121,9 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
     return load_model(
         settings.model,
         settings.weights,
+        arch=settings.arch,
+        key=settings.weights_key,
+        allow_code=settings.allow_code,
         wanted=wanted_of(settings),
         offline=settings.offline,
         mirror=settings.weights_mirror,

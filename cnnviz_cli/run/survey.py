@@ -11,6 +11,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.load import load_model
+from cnnviz_cli.models.spec import any_weights
 from cnnviz_cli.run.applicable import Asked, applicable
 from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
@@ -31,15 +32,16 @@ class Price:
     refusal: str = ""
 
 
-def survey(model: str, methods: Sequence[Method], reporter: Reporter) -> dict[str, Price]:
+def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_code: bool = False) -> dict[str, Price]:
     """The price of each method, by name.
 
     Neither the cost nor whether a method applies depends on the weights, so random ones do.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: there is no such model, or it is code that nobody allowed.
+        ModelError: it cannot be had.
     """
-    loaded = load_model(model, "random:0", offline=True, reporter=reporter)
+    loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
     device = devices.pick("cpu")
     scope = scope_of(loaded.net, loaded.layers, loaded.preprocessing.frame)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]

@@ -78,5 +78,5 @@ def test_with_a_weights_file_the_classes_are_not_imagenets(cnnviz: Command) -> N
 def test_values_from_a_file_cannot_move_the_cursor_or_be_markup(cnnviz: Command) -> None:
     Path("c.yaml").write_text('model: "[red]\\e[2J[/b]"\n', encoding="utf-8")
     result = cnnviz("gradcam", "a.png", "-c", "c.yaml")
-    assert "There is no model '[red]\\x1b[2J[/b]'" in result.err
+    assert "There is no file '[red]\\x1b[2J[/b]'" in result.err
     assert "\x1b" not in result.err

@@ -114,7 +114,7 @@ def test_what_weights_mean(model: str, spec: str, meaning: object) -> None:
 
 
 def test_a_file_of_weights_is_known_by_its_ending(tmp_path: Path) -> None:
-    for name in ("a.pth", "b.PT", "c.safetensors"):
+    for name in ("a.pth", "b.PT", "c.safetensors", "d.ckpt", "e.bin", "f.pth.tar"):
         path = tmp_path / name
         path.touch()
         assert parse_weights("vgg16", str(path)) == File(path)
@@ -131,7 +131,7 @@ def test_a_file_of_weights_is_known_by_its_ending(tmp_path: Path) -> None:
         ("random:9223372036854775808", "needs a whole number", "random:0"),
         ("random:" + "9" * 5000, "needs a whole number", "random:0"),
         ("random:٣", "needs a whole number", "random:0"),
-        ("weights/net.ckpt", "must end in .pth, .pt, .safetensors", "Rename"),
+        ("weights/net.weights", "must end in .pth, .pt, .safetensors", "Rename"),
     ],
 )
 def test_impossible_weights(spec: str, said: str, mends: str) -> None:

@@ -19,9 +19,11 @@ class Flag:
         metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
         short: a one-letter flag, if any.
         recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
+        typed: whether nothing but the command line may give it: no file and no variable, which others may have written.
     """
 
     panel: str
     metavar: str = ""
     short: str = ""
     recorded: bool = True
+    typed: bool = False

@@ -16,10 +16,20 @@ class NetworkFields(BaseModel):
     model_config = CLOSED
 
     model: Annotated[str, Flag("Model", "NAME", "-m")] = Field(
-        "efficientnet_lite0", description="Network to explain; cnnviz models lists them."
+        "efficientnet_lite0",
+        description="Network to explain: one that cnnviz models lists, timm:NAME, module:factory, or a file.",
+    )
+    arch: Annotated[str | None, Flag("Model", "NAME")] = Field(
+        None, description="What network it is, where --model is a file of weights."
     )
     weights: Annotated[str, Flag("Model", "SPEC")] = Field(
         "DEFAULT", description="DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors."
+    )
+    weights_key: Annotated[str | None, Flag("Model", "KEY")] = Field(
+        None, description="Which state dict of a checkpoint that holds several, such as state_dict_ema."
+    )
+    allow_code: Annotated[bool, Flag("Model", recorded=False, typed=True)] = Field(
+        False, description="Let a network that is code run: module:factory, TorchScript, torch.export."
     )
     weights_mirror: Annotated[str | None, Flag("Model", "URL", recorded=False)] = Field(
         None, description="Where weight files are fetched from instead of the publisher's address."
