@@ -43,7 +43,6 @@ class ModelLayers:
     attention: int | None
     max_pooled: bool
     whole: str = ""
-    whole: str = ""
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)
@@ -129,9 +128,6 @@ class ModelLayers:
         return sorted((info for _, info in best.values()), key=lambda info: info.order)
 
     def _unmatched(self, word: str) -> UsageError:
-        if self.whole:
-            fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
-            return UsageError(self.whole, where="--layer", fix=fix)
         if self.whole:
             fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
             return UsageError(self.whole, where="--layer", fix=fix)

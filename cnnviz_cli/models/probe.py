@@ -57,7 +57,6 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
         attention=last if takes_over else None,
         max_pooled=watch.tracker.max_pooled,
         whole=getattr(net, "whole", ""),
-        whole=getattr(net, "whole", ""),
     )
 
 
