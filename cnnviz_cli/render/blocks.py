@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.render.palettes import Bytes
-from cnnviz_cli.render.typeset import INK, PAPER, QUIET, Line, Mode, elide, font, leading, length, prose, set_lines
+from cnnviz_cli.render.typeset import INK, PAPER, QUIET, Line, Mode, elide, leading, length, prose, set_lines, write
 
 HATCH_PAPER, HATCH_INK = 238, 205
 """Greys of the pattern that stands for no data."""
@@ -52,11 +53,19 @@ def framed(block: Image.Image, margin: int, mode: Mode = "RGB") -> Image.Image:
 
 def hatching(size: tuple[int, int], unit: int) -> Image.Image:
     """A mask (mode 1) of thin diagonal lines; `unit` is the size of the type beside it."""
-    width, height = size
+    mask, tile = Image.new("1", size), _hatched_tile(unit)
+    for top in range(0, size[1], tile.height):
+        for left in range(0, size[0], tile.width):
+            mask.paste(tile, (left, top))
+    return mask
+
+
+@lru_cache(maxsize=16)
+def _hatched_tile(unit: int) -> Image.Image:
+    """A square of the pattern that goes on beside itself and below."""
     period, thickness = max(5, round(0.6 * unit)), max(1, round(unit / 15))
-    ramp = (np.arange(width + period) % period < thickness).astype(np.uint8) * 255
-    rows = np.stack([ramp[row : row + width] for row in range(period)])
-    return Image.fromarray(np.tile(rows, (-(-height // period), 1))[:height]).convert("1")
+    steps = np.arange(period * -(-256 // period))
+    return Image.fromarray((steps + steps[:, None]) % period < thickness)
 
 
 def no_data(size: tuple[int, int], unit: int, mode: Mode = "RGB") -> Image.Image:
@@ -86,7 +95,7 @@ def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> 
     pen.rectangle((0, 0, width - 1, thick - 1), outline="#8d939b", width=line)
     for left, row, label in placed:
         base = thick + round(0.25 * unit) + unit + row * leading(unit)
-        pen.text((left, base), label, fill=INK, font=font(unit), anchor="ls")
+        write(block, left, base, label, unit, INK)
     return block
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.render.blocks import hatching
@@ -18,7 +18,7 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.palettes import Bytes, levels
 from cnnviz_cli.render.scaling import finite, stretched
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, font, length, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, set_lines, write
 
 TYPE = 14
 SMALL = 12
@@ -171,10 +171,9 @@ def _sheet(
     inked = Image.new("L", (room + 2 * MARGIN, base + below.height + MARGIN), "white")
     inked.paste(above, (MARGIN, MARGIN))
     inked.paste(below, (MARGIN + indent, base))
-    pen = ImageDraw.Draw(inked)
     laid = [(tile, MARGIN + left, top + upper) for tile, (left, upper) in zip([*first, *tiles], places, strict=True)]
     for tile, left, upper in laid:
-        _titled(pen, tile, left, upper + SMALL)
+        _titled(inked, tile, left, upper + SMALL)
 
     sheet = inked.point([FIRST_INK + round((255 - value) / 17) for value in range(256)])
     for tile, left, upper in laid:
@@ -185,13 +184,13 @@ def _sheet(
     return sheet
 
 
-def _titled(pen: ImageDraw.ImageDraw, tile: Tile, left: int, baseline: int) -> None:
+def _titled(sheet: Image.Image, tile: Tile, left: int, baseline: int) -> None:
     """The two texts above a tile; the right one gives way where both do not fit."""
     width = tile.picture.shape[1]
     name = elide(tile.left, SMALL, width)
-    pen.text((left, baseline), name, fill=INK, font=font(SMALL), anchor="ls")
+    write(sheet, left, baseline, name, SMALL, INK)
     if length(name, SMALL) + 6 + length(tile.right, SMALL) <= width:
-        pen.text((left + width, baseline), tile.right, fill=QUIET, font=font(SMALL), anchor="rs")
+        write(sheet, left + width - length(tile.right, SMALL), baseline, tile.right, SMALL, QUIET)
 
 
 def _drawn(values: NDArray[Any], factor: int) -> NDArray[np.uint8]:

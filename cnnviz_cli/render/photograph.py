@@ -19,6 +19,9 @@ from cnnviz_cli.render.scaling import finite, pixels_of, place
 SUNK = 0.6
 """How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
 
+_SUNKEN = [round(SUNK * value) for value in range(256)]
+_FADED = [round(172 + 0.28 * value) for value in range(256)]
+
 READABLE = 288
 """Photographs whose longer side is below this many pixels are enlarged."""
 
@@ -79,7 +82,7 @@ def marked(stage: Stage) -> Image.Image:
     """The photograph with what the network never saw drained of colour, faded and hatched."""
     if stage.view.whole:
         return stage.photo.copy()
-    ghost = stage.photo.convert("L").point([round(172 + 0.28 * value) for value in range(256)])
+    ghost = stage.photo.convert("L").point(_FADED)
     ghost.paste(196, mask=hatching(ghost.size, stage.unit))
     sheet = ghost.convert("RGB")
     sheet.paste(stage.photo.crop(stage.seen), stage.seen[:2])
@@ -117,6 +120,12 @@ def drained() -> NDArray[np.float64]:
     return shares
 
 
+def _levels(shares: NDArray[np.float64]) -> list[int]:
+    """Shares from 0 to 1 as bytes, for `Image.point`."""
+    levels: list[int] = np.rint(255 * shares).astype(int).tolist()
+    return levels
+
+
 def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], look: Look) -> Image.Image:
     """Evidence over the photograph.
 
@@ -130,9 +139,9 @@ def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], look: Look) 
     seen = stage.photo.crop(stage.seen)
     placed = place(finite(shares), stage.view.box, stage.photo.size)
     level = Image.fromarray(np.rint(placed.clip(0, 1) * 255).astype(np.uint8))
-    grey = seen.convert("L").point([round(SUNK * value) for value in range(256)]).convert("RGB")
-    under = Image.composite(grey, seen, level.point([round(255 * share) for share in drained()]))
-    weight = level.point([round(255 * share) for share in opacity(look.alpha)])
+    grey = seen.convert("L").point(_SUNKEN).convert("RGB")
+    under = Image.composite(grey, seen, level.point(_levels(drained())))
+    weight = level.point(_levels(opacity(look.alpha)))
     mixed = Image.composite(coloured(level, table(look.palette)), under, weight)
     sheet.paste(mixed, stage.seen[:2])
     return blots(sheet, stage, raw)

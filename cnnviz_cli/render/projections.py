@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cnnviz_cli.core.panels import ProjectionRow, Projections
 from cnnviz_cli.render.blocks import beside, blank, framed, no_data, stack
@@ -12,7 +12,7 @@ from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.photograph import chequer
 from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, font, leading, legible, length, prose, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, leading, legible, length, prose, set_lines, write
 
 TYPE = 14
 SMALL = 12
@@ -83,11 +83,10 @@ def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:
     """A picture under a small title; the right text gives way where both do not fit."""
     block = blank(picture.width, picture.height + SMALL + 6)
     block.paste(picture, (0, SMALL + 6))
-    pen = ImageDraw.Draw(block)
     name = elide(left, SMALL, picture.width)
-    pen.text((0, SMALL), name, fill=INK, font=font(SMALL), anchor="ls")
+    write(block, 0, SMALL, name, SMALL, INK)
     if length(name, SMALL) + 6 + length(right, SMALL) <= picture.width:
-        pen.text((picture.width, SMALL), right, fill=QUIET, font=font(SMALL), anchor="rs")
+        write(block, picture.width - length(right, SMALL), SMALL, right, SMALL, QUIET)
     return block
 
 
@@ -112,8 +111,7 @@ def _block(row: ProjectionRow, seen: Image.Image) -> Image.Image:
     words = legible(extent(row, seen))
     room = width - length(name, TYPE) - TYPE
     if length(words, SMALL) <= room:
-        pen = ImageDraw.Draw(head)
-        pen.text((length(name, TYPE) + TYPE, TYPE), words, fill=QUIET, font=font(SMALL), anchor="ls")
+        write(head, length(name, TYPE) + TYPE, TYPE, words, SMALL, QUIET)
         return stack([head, grid], leading(SMALL) // 4)
     below = set_lines([Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)], width)
     return stack([head, below, grid], leading(SMALL) // 4)

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, floor
 from typing import Literal, cast
 
 from PIL import Image, ImageDraw, ImageFont
@@ -72,10 +73,42 @@ def _spelt(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-@lru_cache(maxsize=4096)
 def length(text: str, size: int) -> float:
     """Width in pixels of a legible text."""
-    return font(size).getlength(text)
+    return sum(_advance(word, size) for word in text.split(" ")) + text.count(" ") * _advance(" ", size)
+
+
+@lru_cache(maxsize=8192)
+def _advance(word: str, size: int) -> float:
+    return font(size).getlength(word)
+
+
+def write(sheet: Image.Image, left: float, base: int, text: str, size: int, colour: str) -> None:
+    """A legible text onto a picture, from `left` on, its baseline at `base`.
+
+    Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
+    """
+    for word in text.split(" "):
+        whole = floor(left)
+        if word:
+            mask, across, up = _drawn(word, size, left - whole)
+            place = (whole + across, base + up)
+            sheet.paste(colour, (*place, place[0] + mask.width, place[1] + mask.height), mask)
+        left += _advance(word, size) + _advance(" ", size)
+
+
+@lru_cache(maxsize=2048)
+def _drawn(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
+    """How strongly a word covers pixels (mode L), and where it lies from its start on the baseline.
+
+    Args:
+        shift: by how much of a pixel it starts to the right of one.
+    """
+    # Some letters reach beyond their own width on either side.
+    mask = Image.new("L", (ceil(_advance(word, size)) + 2 * size, 3 * size))
+    ImageDraw.Draw(mask).text((size + shift, 2 * size), word, fill=255, font=font(size), anchor="ls")
+    box = mask.getbbox() or (0, 0, 1, 1)
+    return mask.crop(box), box[0] - size, box[1] - 2 * size
 
 
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
@@ -132,10 +165,9 @@ def leading(size: int) -> int:
 def set_lines(lines: Sequence[Line], width: int, mode: Mode = "RGB") -> Image.Image:
     """The lines under each other, flush left, on paper."""
     block = Image.new(mode, (width, sum(leading(line.size) for line in lines)), PAPER)
-    pen = ImageDraw.Draw(block)
     top = 0
     for line in lines:
-        pen.text((0, top + line.size), line.text, fill=line.colour, font=font(line.size), anchor="ls")
+        write(block, 0, top + line.size, line.text, line.size, line.colour)
         top += leading(line.size)
     return block
 

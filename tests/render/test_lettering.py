@@ -1,15 +1,18 @@
 """Text that can be read, stays in its place and says the right number."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.panels import ADVICE, Heatmap
-from cnnviz_cli.render import Caption, Look, figures
+from cnnviz_cli.render import Caption, Look, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
 from cnnviz_cli.render.numerals import short, ticks
-from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, percent, prose, set_lines
+from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, length, percent, prose, set_lines, write
 
 MAP = Heatmap(np.arange(49, dtype=np.float32).reshape(1, 7, 7))
 HOSTILE = [
@@ -63,6 +66,22 @@ def test_a_caption_never_leaves_its_width(text: str, width: int) -> None:
             assert left >= -1
             assert right <= width + 1
             assert bottom <= 0.36 * line.size + 1  # descenders stay within the line
+
+
+TYPABLE = st.text(st.sampled_from(sorted(typeset._DRAWABLE | {" "})), max_size=60)
+
+
+@given(TYPABLE, st.sampled_from([12, 14, 22, 40]), st.sampled_from([0, 7, 20.5, 33.25]), st.sampled_from(["RGB", "L"]))
+@settings(max_examples=150, deadline=None)
+def test_words_stand_where_pillow_sets_the_whole_line(
+    text: str, size: int, left: float, mode: Literal["RGB", "L"]
+) -> None:
+    assert length(text, size) == font(size).getlength(text)
+    whole = Image.new(mode, (400, 3 * size), "#ffe0d0")
+    by_word = whole.copy()
+    ImageDraw.Draw(whole).text((left, 2 * size), text, fill=QUIET, font=font(size), anchor="ls")
+    write(by_word, left, 2 * size, text, size, QUIET)
+    assert by_word.tobytes() == whole.tobytes()
 
 
 def test_lines_keep_their_ink_inside_the_block() -> None:

@@ -10,6 +10,7 @@ from render.drawn import CHELSEA, centre_crop, plain, whole
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.render import Caption, Look, draw
+from cnnviz_cli.render.blocks import hatching
 from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import Stage, marked, opacity, staged
@@ -50,6 +51,15 @@ def test_maps_are_laid_bilinearly_from_cell_centres(
     x0, y0, x1, y1 = pixels_of(box, (40, 32))
     slow = [[at(values, box, column, row) for column in range(x0, x1)] for row in range(y0, y1)]
     np.testing.assert_allclose(place(values, box, (40, 32)), slow, atol=2e-5)
+
+
+@pytest.mark.parametrize("unit", [14, 22, 61])
+def test_hatching_goes_on_without_a_seam(unit: int) -> None:
+    width, height, period = 700, 530, max(5, round(0.6 * unit))
+    lines = np.asarray(hatching((width, height), unit))
+    assert 0 < lines.mean() < 0.3
+    assert (lines[1:, :-1] == lines[:-1, 1:]).all()  # each row is the one above, moved a pixel to the left
+    assert (lines[0, period:] == lines[0, :-period]).all()
 
 
 def test_pixels_of_takes_those_whose_centres_lie_inside() -> None:
