@@ -20,7 +20,10 @@ _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
 _CONFIG = "Configuration files: their schema, a check, and what they come to."
 _OTHERS = {
     "models": ("listing", "The networks that can be explained, with their published weights."),
-    "layers": ("listing", "The layers of a network that have maps, low to high, and what the words for layers mean."),
+    "layers": (
+        "layer_listing",
+        "The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.",
+    ),
     "classes": ("listing", "The classes of ImageNet-1K, by index and name, as --target takes them."),
     "methods": (
         "method_listing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -21,10 +21,17 @@ Body = Callable[[dict[Path_, Any], Mapping[str, Any]], int | None]
 """What a command does, given the settings on its command line, by path, and its other parameters, by name."""
 
 
-def with_settings(command: str, body: Body, others: list[inspect.Parameter]) -> Callable[..., int | None]:
-    """A function for Typer: `body` behind a signature of `others` and a flag for each setting of `command`."""
+def with_settings(
+    command: str, body: Body, others: list[inspect.Parameter], only: Collection[str] | None = None
+) -> Callable[..., int | None]:
+    """A function for Typer: `body` behind a signature of `others` and a flag for each setting of `command`.
+
+    Args:
+        only: names of the common settings that get flags, where not all of them do.
+    """
     kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
-    by_name = {"__".join(path): path for path in _flagged(kind, command)}
+    flagged = [path for path in _flagged(kind, command) if only is None or path[0] in only]
+    by_name = {"__".join(path): path for path in flagged}
     options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
 
     def run(**given: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""models, classes, layers: what there is to choose from."""
+"""models, classes: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from cnnviz_cli.cli import complete
-from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
-from cnnviz_cli.cli.shared import AsJson, Debug
+from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
@@ -18,8 +17,8 @@ from cnnviz_cli.core.text import visible
 
 
 def register(app: typer.Typer) -> None:
-    """Add the three commands."""
-    for command in (models, layers, classes):
+    """Add both commands."""
+    for command in (models, classes):
         app.command(command.__name__, cls=Command)(command)
 
 
@@ -91,56 +90,3 @@ def classes(
         print_json([{"index": index, "name": name} for index, name in found])
         return
     print("\n".join(aligned([[str(index), name] for index, name in found], right=frozenset((0,)))))
-
-
-def layers(
-    model: Annotated[str, typer.Argument(help="Its name.", autocompletion=complete.models)],
-    as_json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  (its callback has done the work)
-) -> None:
-    """The layers of a network that have maps, low to high, and what the words for layers mean.
-
-    Layers do not depend on the weights, so none are downloaded.
-    """
-    from cnnviz_cli.models.catalog import check_model
-
-    check_model(model)
-    listener = reporter(quiet=as_json)
-    listener.say(f"{model}: loading")
-    from cnnviz_cli.models.load import load_model
-
-    found = load_model(model, "random:0", offline=True, reporter=listener).layers
-    words = {word: set(found.resolve([word])) for word in ("last-conv", "stages", "low-mid-high")}
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": layer.name,
-                    "kind": layer.kind,
-                    "shape": list(layer.shape),
-                    "receptive_field": list(layer.field.size) if layer.field else None,
-                    "stride": list(layer.field.stride) if layer.field else None,
-                    "words": [word for word, names in words.items() if layer.name in names],
-                }
-                for layer in found
-            ]
-        )
-        return
-    rows = [
-        [
-            layer.name,
-            layer.kind,
-            " x ".join(str(number) for number in layer.shape),
-            _pixels(layer.field.size) if layer.field else "all",
-            _pixels(layer.field.stride) if layer.field else "",
-            ", ".join(word for word, names in words.items() if layer.name in names),
-        ]
-        for layer in found
-    ]
-    head = ["layer", "kind", "C x h x w", "sees px", "every px", "words"]
-    print("\n".join(aligned([head, *rows], right=frozenset((2, 3, 4)))))
-
-
-def _pixels(size: tuple[float, float]) -> str:
-    """A size in pixels: one number where height and width agree."""
-    return f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g}x{size[1]:g}"

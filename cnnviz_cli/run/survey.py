@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnviz_cli.core.method import Method
+from torch import nn
+
+from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.method import Frame, Method
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
@@ -42,10 +45,15 @@ def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_c
         ModelError: it cannot be had.
     """
     loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
+    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods)
+
+
+def prices_of(net: nn.Module, layers: Layers, frame: Frame, methods: Sequence[Method]) -> dict[str, Price]:
+    """The same for a network with these layers and this input."""
     device = devices.pick("cpu")
-    scope = scope_of(loaded.net, loaded.layers, loaded.preprocessing.frame)
+    scope = scope_of(net, layers, frame)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
-    found = applicable(asked, scope, Targets((0,)), devices.place(loaded.net, device), device, "fp32")
+    found = applicable(asked, scope, Targets((0,)), devices.place(net, device), device, "fp32")
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
         plans = planned([recipe])

@@ -1,4 +1,4 @@
-"""models, classes, layers, verify, config: what there is, for eyes and for programs."""
+"""models, classes, verify, config: what there is, for eyes and for programs."""
 
 from __future__ import annotations
 
@@ -30,27 +30,6 @@ def test_classes_by_part_and_as_json(cnnviz: Command) -> None:
     assert cnnviz("classes", "crane").out == "134  crane bird\n517  crane\n"
     assert json.loads(cnnviz("classes", "tiger cat", "--json").out) == [{"index": 282, "name": "tiger cat"}]
     assert len(cnnviz("classes").out.splitlines()) == 1000
-
-
-def test_layers_without_their_weights(cnnviz: Command) -> None:
-    # By hand: 3x3 stride 2 without padding takes 224 to 111; the pooling that follows, 3x3 stride 2, to 55. One
-    # position of the first sees 3 pixels, of the second 3 + 2 * 2 = 7, every 2 and every 4.
-    found = json.loads(cnnviz("layers", "squeezenet1_1", "--json").out)
-    by_name = {layer["name"]: layer for layer in found}
-    assert by_name["features.0"] == {
-        "name": "features.0",
-        "kind": "Conv2d",
-        "shape": [64, 111, 111],
-        "receptive_field": [3, 3],
-        "stride": [2, 2],
-        "words": [],
-    }
-    pooled = by_name["features.2"]
-    assert (pooled["shape"], pooled["receptive_field"], pooled["stride"]) == ([64, 55, 55], [7, 7], [4, 4])
-    assert [layer["name"] for layer in found if "last-conv" in layer["words"]] == ["classifier.1"]
-    table = cnnviz("layers", "squeezenet1_1")
-    assert "64 x 111 x 111" in table.out
-    assert table.err == "squeezenet1_1: loading\n"
 
 
 @pytest.mark.parametrize("of", ["config", "manifest"])
