@@ -69,6 +69,12 @@ def everything(count: int = PHOTOGRAPHS) -> list[Line]:
     busy = {stage: seconds for stage, seconds in found["core_seconds"].items() if stage not in ("load", "wait")}
     beside = (busy["read"] + busy["draw and write"]) / count
     ideal = sum(busy.values()) / cores
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder), 2000)
+        many = _run(Path(folder))["peak_memory_bytes"] / 2**30
+        for number in range(200, 2000):
+            Path(folder, f"{number:04}.jpg").unlink()
+        few = _run(Path(folder))["peak_memory_bytes"] / 2**30
     name = f"gradcam, {count} photographs of {WIDTH}x{HEIGHT}, bundled network"
     return [
         Line(
@@ -86,5 +92,13 @@ def everything(count: int = PHOTOGRAPHS) -> list[Line]:
             (beside, plain),
             beside / plain,
             "<= 2",
+        ),
+        Line(
+            "gradcam: peak memory of all processes, 2000 photographs over 200",
+            "2000 images, GiB",
+            "200 images, GiB",
+            (many, few),
+            many / few,
+            "<= 1.05",
         ),
     ]

@@ -122,6 +122,22 @@ def test_runs_killed_at_random_moments_go_on(killer: Killer, place: Path, undist
     killed_and_resumed(killer, place / "random", moments, undisturbed)
 
 
+def test_a_run_whose_processes_read_and_draw_goes_on(
+    killer: Killer, place: Path, undisturbed: dict[str, bytes]
+) -> None:
+    moments = [{"label": "journal: synced", "nth": 2, "workers": 2}, {"after": 0.9, "workers": 2}]
+    assert killed_and_resumed(killer, place / "helped", moments, undisturbed) >= 1
+
+
+@pytest.mark.slow
+def test_kills_among_processes_that_read_and_draw(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
+    chance, deaths = random.Random(2), 0
+    for number in range(12):
+        moments: list[dict[str, Any]] = [{"after": chance.uniform(0.3, 1.5), "workers": 2} for _ in range(3)]
+        deaths += killed_and_resumed(killer, place / f"helped-{number}", moments, undisturbed)
+    assert deaths >= 12
+
+
 @pytest.mark.slow
 def test_a_hundred_and_more_kills(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
     chance, deaths = random.Random(1), 0
