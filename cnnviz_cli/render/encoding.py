@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.render.look import SUFFIXES
@@ -35,8 +36,9 @@ class Encoded:
 def encode(image: Image.Image, kind: str = "png") -> Encoded:
     """A picture as a file without metadata; the same pixels give the same bytes.
 
-    PNG is written at level 1, the fastest. An indexed picture stays indexed in PNG and loses nothing in WebP. WebP of
-    any other is of quality 90; JPEG is of quality 92 with colours as fine as the light, for type and thin lines.
+    PNG is written at level 1, the fastest, and indexed where there are no more than 256 colours. WebP loses nothing of
+    such a picture, and is of quality 90 for any other. JPEG is of quality 92, with colours as fine as the light, so that
+    type and thin lines stay sharp.
 
     Args:
         image: RGB, or P (indexed).
@@ -56,6 +58,8 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def _written(image: Image.Image, kind: str) -> bytes:
+    if kind != "jpeg" and image.mode == "RGB":
+        image = _indexed(image)
     if kind == "png":
         return _png(image)
     bare = image if image.mode == "RGB" else image.convert("RGB")
@@ -64,10 +68,29 @@ def _written(image: Image.Image, kind: str) -> bytes:
         bare.info = {}
     how: dict[str, Any] = {"quality": 92, "subsampling": "4:4:4"}
     if kind == "webp":
-        how = {"lossless": True, "quality": 20, "method": 0} if image.mode == "P" else {"quality": 90, "method": 2}
+        how = {"lossless": True, "quality": 20, "method": 1} if image.mode == "P" else {"quality": 90, "method": 2}
     buffer = BytesIO()
     bare.save(buffer, kind.upper(), **how)
     return buffer.getvalue()
+
+
+def _indexed(image: Image.Image) -> Image.Image:
+    """The same pixels in mode P if they have no more than 256 colours, else `image` itself, found out early."""
+    found = image.getcolors(256)
+    if found is None:
+        return image
+    colours = np.array(sorted(colour for _, colour in found), np.uint8)
+    place = np.zeros(1 << 24, np.uint8)  # of which only a few pages are ever touched
+    place[_numbers(colours)] = np.arange(len(colours))
+    sheet = Image.fromarray(place[_numbers(np.asarray(image))])
+    sheet.putpalette(colours.tobytes())
+    return sheet
+
+
+def _numbers(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Each colour (..., 3) as one number of 24 bits."""
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    return (red << 16) | (green << 8) | blue
 
 
 def _png(image: Image.Image) -> bytes:

@@ -76,6 +76,19 @@ def test_how_much_a_photograph_loses(kind: str, lost: float) -> None:
     assert np.abs(back - np.asarray(photograph())).mean() <= lost
 
 
+@pytest.mark.parametrize(("count", "mode"), [(1, "P"), (256, "P"), (257, "RGB")])
+def test_a_picture_of_256_colours_is_indexed_and_exact(count: int, mode: str) -> None:
+    colours = np.random.default_rng(7).permutation(1 << 24)[:count].astype(np.uint32)
+    pixels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+    order = np.r_[np.arange(count), np.random.default_rng(8).integers(0, count, 600)]
+    picture = Image.fromarray(pixels[order[:600].reshape(20, 30)])
+    back = decoded(encode(picture).data)
+    assert back.mode == mode
+    assert back.convert("RGB").tobytes() == picture.tobytes()
+    losses = np.asarray(decoded(encode(picture, "webp").data).convert("RGB")) != np.asarray(picture)
+    assert losses.any() == (mode == "RGB")
+
+
 def test_red_type_keeps_its_edges_in_jpeg() -> None:
     sheet = set_lines([Line("negative: nothing speaks for it", 14, "#ff0000")], 260)
     ImageDraw.Draw(sheet).line((0, 0, 259, 18), fill="#0000ff")
