@@ -37,8 +37,8 @@ def encode(image: Image.Image, kind: str = "png") -> Encoded:
     """A picture as a file without metadata; the same pixels give the same bytes.
 
     PNG is written at level 1, the fastest, and indexed where there are no more than 256 colours. WebP loses nothing of
-    such a picture, and is of quality 90 for any other. JPEG is of quality 92, with colours as fine as the light, so that
-    type and thin lines stay sharp.
+    such a picture, and is of quality 90 for any other. JPEG is of quality 92, its colours as fine as its light, which
+    keeps type and thin lines sharp.
 
     Args:
         image: RGB, or P (indexed).
