@@ -18,6 +18,7 @@ from cnnviz_cli.files.pixels import to_rgb
 from cnnviz_cli.files.quiet import quietly
 from cnnviz_cli.files.reasons import too_many_pixels, undecodable, unidentified
 from cnnviz_cli.files.source import Source
+from cnnviz_cli.files.urls import is_url
 
 # Never EPS, which hands the file to Ghostscript, nor the formats that only a fuzzer sends.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")
@@ -93,6 +94,8 @@ def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
 def _place(source: Path | Source) -> str:
     if isinstance(source, Path):
         return str(source)
+    if is_url(source.folder):
+        return f"{source.folder}/{source.below}"
     return f"{source.path} ({source.name})" if source.inside else str(source.path)
 
 
@@ -140,9 +143,8 @@ def _decode(data: bytes, how: Reading) -> tuple[Image.Image, tuple[str, ...], tu
         image.load()
         decoded = to_rgb(image)
         rgb = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
-        reduced = (f"decoded and drawn at 1/{factor} of its size",) if factor > 1 else ()
         turn, unreadable = _turn(image)
-        notes = (*frames_note(image, data), *decoded.notes, *reduced, *unreadable)
+        notes = (*frames_note(image, data), *decoded.notes, *unreadable)
         if turn is None:
             return rgb, notes, stored
         return rgb.transpose(turn), notes, stored if turn in _KEEPING_SIZE else (height, width)
@@ -166,8 +168,13 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise ImageError(
             f"the picture is made of more than {MAX_SCANS} scans, each of which costs as much as a picture"
         )
-    if image.format == "BMP" and image.tile[0][0] == "bmp_rle" and width * height > MAX_RUNS:
+    if _by_runs(image) and width * height > MAX_RUNS:
         raise ImageError(f"the picture is too large for a run-length coded BMP: {width} x {height} pixels")
+
+
+def _by_runs(image: Image.Image) -> bool:
+    """Whether its decoder is one that Pillow has in Python."""
+    return any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
 
 
 def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.reading import Reading
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sources import Source
@@ -42,6 +43,7 @@ class Drawing:
         works: one for each task of the run, in its order.
         several_targets: whether file names have to say the target.
         save_arrays: whether the raw maps are written, too.
+        reading: what is refused for its size, and how much of a photograph is decoded.
     """
 
     root: Path
@@ -53,6 +55,7 @@ class Drawing:
     look: Look
     save_arrays: bool
     preprocessing: Preprocessing
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Glance:
 
     Attributes:
         pixels: (H, W, 3) as `Preprocessing.see` has cut them.
-        size: width and height of the photograph.
+        size: width and height of the photograph in its file.
     """
 
     sha256: str
@@ -86,7 +89,7 @@ class Seen:
     @property
     def glance(self) -> Glance:
         """What of it the network and the record need."""
-        return Glance(self.photo.sha256, self.photo.image.size, np.asarray(self.crop))
+        return Glance(self.photo.sha256, self.photo.size, np.asarray(self.crop))
 
 
 @dataclass(frozen=True)

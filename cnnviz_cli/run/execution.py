@@ -27,6 +27,7 @@ from cnnviz_cli.run.hands import Hands, count_of
 from cnnviz_cli.run.header import device_name, header_of
 from cnnviz_cli.run.pipeline import Answered, Pipeline
 from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.run.reading import fast_note, reading_of
 from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
 
 SHOWN = 20
@@ -91,12 +92,15 @@ def execute(
             with hands:
                 with clock.timed("load"):
                     prepared = prepare(command, settings, reporter, local_rank)
-                hands.begin(drawing_of(prepared, shard))
+                drawing = drawing_of(prepared, shard)
+                hands.begin(drawing)
                 places = places_of(sources)
                 work = [places[at] for at in mine]
                 whole = Scales(settings.scale).by_run
                 found = ledger.begin(header_of(prepared), [source.name for source in sources], work, whole=whole)
                 tell(found, len(mine), settings.output, reporter)
+                if note := fast_note(drawing.reading):
+                    reporter.say(note)
                 stopped = _carried_out(prepared, work, ledger, sink, hands, reporter, clock)
         finally:
             for _, folder in hands.stopped:
@@ -139,6 +143,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         look=Look(settings.palette, settings.signed_palette, settings.alpha),
         save_arrays=settings.save_arrays,
         preprocessing=model.preprocessing,
+        reading=reading_of(settings, model.preprocessing),
     )
 
 

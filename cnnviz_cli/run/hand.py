@@ -58,7 +58,7 @@ class Desk:
     """Reads photographs and draws on them."""
 
     def __init__(self, drawing: Drawing) -> None:
-        self._preprocessing = drawing.preprocessing
+        self._drawing = drawing
         self._said: list[tuple[str, bool]] = []
         self._presenter = Presenter(
             drawing, Sink(drawing.root, drawing.shard), lambda text: self._hear(text, warn=True)
@@ -69,7 +69,7 @@ class Desk:
     def read(self, place: Place, keep: bool) -> Told:
         """The picture's `Glance`, or the record of why there is none; the photograph is kept for drawing if wanted."""
         start = _now()
-        seen = seen_or_failed(self._preprocessing, place, self._hear)
+        seen = seen_or_failed(self._drawing, place, self._hear)
         if isinstance(seen, ImageRecord):
             return self._told(seen, "read", start)
         if keep and _bytes(seen) <= self._room:
@@ -99,7 +99,7 @@ class Desk:
         seen = self._kept.pop(place[1], None)
         if seen is None:
             # What there is to say of the file was said when it was read first.
-            return seen_or_failed(self._preprocessing, place, lambda _note: None)
+            return seen_or_failed(self._drawing, place, lambda _note: None)
         self._room += _bytes(seen)
         return seen
 

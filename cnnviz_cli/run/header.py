@@ -13,8 +13,11 @@ from cnnviz_cli.core.records import ModelRecord, Run, Tool
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.run.prepare import Prepared
 
-_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads"})
-"""Recorded settings that decide how fast the pictures are made, not what is in them."""
+_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
+"""Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
+
+What was refused is tried again whenever a run goes on, so a wider limit needs no other reason to be noticed.
+"""
 
 
 def tool_record() -> Tool:

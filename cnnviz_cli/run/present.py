@@ -56,7 +56,7 @@ class Presenter:
                 outputs.append(self._picture(work, panel, target, path, picture, caption.scale))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
-        width, height = seen.photo.image.size
+        width, height = seen.photo.size
         return ImageRecord(
             source=seen.source.name,
             sha256=seen.photo.sha256,

@@ -231,10 +231,10 @@ def test_one_batchs_photographs_are_gone_before_the_next_is_decoded(
 ) -> None:
     genuine, alive, most = reading.read_photo, [], []
 
-    def read_photo(source: Source) -> Any:
+    def read_photo(source: Source, *how: Any) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
-        photo = genuine(source)
+        photo = genuine(source, *how)
         alive.append(weakref.ref(photo.image))
         return photo
 

@@ -73,9 +73,9 @@ def test_photographs_that_do_not_fit_are_read_a_second_time(
     reads: list[str] = []
     genuine = hand.seen_or_failed
 
-    def watched(preprocessing: Any, place: Any, say: Any) -> Any:
+    def watched(drawing: Any, place: Any, say: Any) -> Any:
         reads.append(place[0].name)
-        return genuine(preprocessing, place, say)
+        return genuine(drawing, place, say)
 
     monkeypatch.setattr(hand, "seen_or_failed", watched)
     run(tmp_path / "roomy", sources, workers="0")

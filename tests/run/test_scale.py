@@ -185,10 +185,10 @@ def test_photographs_are_not_kept_for_the_second_pass(
 ) -> None:
     genuine, alive, most = reading.read_photo, [], []
 
-    def read_photo(source: Source) -> Any:
+    def read_photo(source: Source, *how: Any) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
-        photo = genuine(source)
+        photo = genuine(source, *how)
         alive.append(weakref.ref(photo.image))
         return photo
 
@@ -202,16 +202,16 @@ def test_failures_of_either_pass_are_records_in_their_places(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos[1].write_bytes(b"this is no picture")
-    genuine: Callable[[Source], Any] = reading.read_photo
+    genuine: Callable[..., Any] = reading.read_photo
     times: dict[str, int] = {}
 
-    def read_photo(source: Source) -> Any:
+    def read_photo(source: Source, *how: Any) -> Any:
         times[source.name] = times.get(source.name, 0) + 1
         if (source.name, times[source.name]) == ("c.png", 2):
             Image.new("RGB", (40, 40)).save(source.path)
         if (source.name, times[source.name]) == ("d.png", 2):
             source.path.write_bytes(b"gone")
-        return genuine(source)
+        return genuine(source, *how)
 
     monkeypatch.setattr(reading, "read_photo", read_photo)
     run(tmp_path / "out", None, photos, scale="run")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
+from cnnviz_cli.core.reading import MAX_BYTES, MAX_PIXELS, MEBIBYTE, MEGAPIXEL
 
 
 class PlaceFields(BaseModel):
@@ -32,4 +33,17 @@ class PlaceFields(BaseModel):
     )
     exclude: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
         (), description="Leave out those whose name or folder matches ('thumbs'), also of --include. Repeatable."
+    )
+    max_pixels: Annotated[float, Flag("Input", "MEGAPIXELS")] = Field(
+        MAX_PIXELS / MEGAPIXEL,
+        gt=0,
+        description="Largest picture that is decoded, in millions of pixels; a larger one fails alone.",
+    )
+    max_bytes: Annotated[float, Flag("Input", "MIB")] = Field(
+        MAX_BYTES / MEBIBYTE,
+        gt=0,
+        description="Largest file that is read, or picture in an archive; a larger one fails alone.",
+    )
+    fast_decode: Annotated[bool, Flag("Input")] = Field(
+        False, description="Decode and draw large photographs at 1/2, 1/4 or 1/8, which is quicker."
     )
