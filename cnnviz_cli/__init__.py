@@ -1,3 +1,75 @@
-"""Explanation images of convolutional networks, rendered to disk."""
+"""Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
+
+`explain` is the way in from Python, and all that is named here belongs to it. Nothing is imported until it is asked
+for, so that the command and its help do not wait for torch.
+"""
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alone
+
+if TYPE_CHECKING:
+    from cnnviz_cli.api import Networks, Pictures, explain
+    from cnnviz_cli.api_explanation import Explanation
+    from cnnviz_cli.api_results import ExplainedImage, Explanations
+    from cnnviz_cli.core.errors import (
+        CnnvizError,
+        DeviceError,
+        ImageError,
+        MemoryShortError,
+        ModelError,
+        OutputError,
+        UsageError,
+    )
+    from cnnviz_cli.core.records import Prediction
+    from cnnviz_cli.models.preprocessing import Preprocessing
+
+
+__all__ = [
+    "CnnvizError",
+    "DeviceError",
+    "ExplainedImage",
+    "Explanation",
+    "Explanations",
+    "ImageError",
+    "MemoryShortError",
+    "ModelError",
+    "Networks",
+    "OutputError",
+    "Pictures",
+    "Prediction",
+    "Preprocessing",
+    "UsageError",
+    "explain",
+]
+
+_HOMES = {
+    "CnnvizError": "core.errors",
+    "DeviceError": "core.errors",
+    "ExplainedImage": "api_results",
+    "Explanation": "api_explanation",
+    "Explanations": "api_results",
+    "ImageError": "core.errors",
+    "MemoryShortError": "core.errors",
+    "ModelError": "core.errors",
+    "Networks": "api",
+    "OutputError": "core.errors",
+    "Pictures": "api",
+    "Prediction": "core.records",
+    "Preprocessing": "models.preprocessing",
+    "UsageError": "core.errors",
+    "explain": "api",
+}
+
+
+if not TYPE_CHECKING:  # a checker knows the names from above, and should complain of others
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -160,7 +160,18 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     devices.repeatable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    model = model_of(settings, reporter)
+    return prepared_for(command, families_of(command), settings, model_of(settings, reporter), device, reporter)
+
+
+def prepared_for(
+    command: str,
+    families: Sequence[str],
+    settings: Settings,
+    model: LoadedModel,
+    device: torch.device,
+    reporter: Reporter,
+) -> Prepared:
+    """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
     targets = Targets.parse(settings.target, model.labels)
     net = devices.place(model.net, device)
     scope = replace(
@@ -168,7 +179,6 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
         against=None if settings.contrast is None else class_index(settings.contrast, model.labels),
         counter=settings.counterfactual,
     )
-    families = families_of(command)
     asked = [
         Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
         for family in families

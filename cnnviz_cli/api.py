@@ -1,0 +1,151 @@
+"""The same explanations from Python, for instance in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.api_images import Picture, listed
+from cnnviz_cli.api_network import device_of, loaded, named, preset_of, unchanged
+from cnnviz_cli.api_results import Explanations
+from cnnviz_cli.api_settings import NETWORK, say_in_python, settings_of
+from cnnviz_cli.api_work import Listener, explained
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine import device as devices
+from cnnviz_cli.models.built import usual
+from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.shaping import shaped
+from cnnviz_cli.run.prepare import model_of, prepared_for, wanted_of
+
+Networks = nn.Module | str
+"""What can be explained: a network in memory, or one by its name (``--model`` of the command)."""
+
+Pictures = Picture | Sequence[Picture] | Tensor
+"""What can be explained of it: one picture, several, or a normalised batch."""
+
+
+def explain(
+    model: Networks,
+    images: Pictures,
+    methods: str | Sequence[str] = "gradcam",
+    *,
+    layers: str | Sequence[str] | None = None,
+    targets: str | int | Sequence[str | int] = "top1",
+    preprocessing: Preprocessing | Any | None = None,
+    labels: Sequence[str] | Literal["imagenet"] | None = None,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    batch_size: int = 8,
+    seed: int = 0,
+    **options: Any,
+) -> Explanations:
+    """Explain what a network says of pictures.
+
+    Nothing is written, and nothing of the caller's is changed, also when something raises: not the network (its
+    parameters, buffers, gradients, flags, hooks, mode, device, memory format), no random numbers, none of torch's
+    global settings. A network in memory is explained in eval mode and float32, by a twin that shares its weights.
+
+    Args:
+        model: an ``nn.Module`` that returns (B, K) class scores, or what ``--model`` takes: a name that ``cnnviz
+            models`` lists, ``timm:NAME``, or a file.
+        images: a path, a picture of Pillow's, an array (H, W, 3) or (H, W) of uint8, or several of these; or one
+            normalised tensor (B, C, H, W), whose size the network is then run at.
+        methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.
+        layers: for methods that read a layer: names, globs over names or the words of ``--layer``; by default each
+            method's own, mostly the last convolution.
+        targets: the classes to explain: ``topK``, indices or labels.
+        preprocessing: from a photograph to the network's input: a `Preprocessing`, or what torchvision's
+            ``weights.transforms()`` gives. By default what a named model was trained with, else the usual of ImageNet.
+        labels: a name for each class; by default those of a named model, else numbers.
+        device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``; by default where the network lies.
+        precision: arithmetic of the network; maps are computed in fp32 whatever this says.
+        batch_size: images that pass the network together; halved where memory does not suffice.
+        seed: where random draws start, together with each image's bytes.
+        options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
+            command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
+            ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
+            ``interpolation``, ``mean`` and ``std``; for the question ``contrast`` and ``counterfactual``; and
+            ``max_memory``, ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
+
+    Returns:
+        One `ExplainedImage` for each image, in their order.
+
+    Raises:
+        UsageError: an argument that does not fit, or a method that was named and does not apply to the network.
+        ModelError: the network or its weights cannot be had, cannot be copied, or its scores are not finite.
+        ImageError: a picture cannot be read.
+        DeviceError: the device is not there, or its memory does not suffice for one image.
+    """
+    heard = Listener()
+    try:
+        pictures = listed(images)
+        families, settings = settings_of(
+            methods=methods,
+            layers=layers,
+            targets=targets,
+            options=_sized(options, pictures),
+            model=model if isinstance(model, str) else None,
+            device=device or ("auto" if isinstance(model, str) else device_of(model)),
+            precision=precision,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        with unchanged():
+            chosen = devices.pick(settings.device)
+            devices.repeatable()
+            network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
+            prepared = prepared_for("explain", families, settings, network, chosen, heard)
+            found = tuple(explained(prepared, pictures, heard))
+    except CnnvizError as error:
+        say_in_python(error)
+        raise
+    for text in heard.warnings:
+        warn(text, stacklevel=2)
+    return Explanations(found)
+
+
+def _sized(options: Mapping[str, Any], pictures: list[Any] | Tensor) -> dict[str, Any]:
+    """The options, and the size of the network's input if that is given by a tensor.
+
+    Raises:
+        UsageError: they resize photographs, and there is none.
+    """
+    if isinstance(pictures, list):
+        return dict(options)
+    for name in ("resize", "input_size", "max_side", "interpolation"):
+        if name in options:
+            raise UsageError("a tensor is the network's input already", where=name, fix=f"Leave out {name}.")
+    return {**options, "input_size": tuple(pictures.shape[2:])}
+
+
+def _network(
+    model: Networks,
+    settings: Settings,
+    preprocessing: Preprocessing | Any | None,
+    labels: Sequence[str] | str | None,
+    device: torch.device,
+    heard: Reporter,
+) -> tuple[LoadedModel, Settings]:
+    """The network, and the settings with what only it can tell."""
+    preset, wanted = preset_of(preprocessing), wanted_of(settings)
+    if not isinstance(model, str):
+        idle = next((name for name in NETWORK if name in settings.model_fields_set), "")
+        if idle:
+            raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
+        found = loaded(model, preset or usual(), wanted, device)
+    else:
+        found = model_of(settings, heard)
+        if preset is not None:
+            shown, layers = shaped(found.net, preset, wanted, found.name)
+            found = replace(found, preprocessing=shown, layers=layers)
+    if labels is None:
+        return found, settings
+    return replace(found, labels=named(labels, len(found.labels))), settings

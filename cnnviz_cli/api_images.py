@@ -1,0 +1,131 @@
+"""From what somebody has in hand to what the network gets: paths, pictures, arrays, normalised tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.files.pixels import to_rgb
+from cnnviz_cli.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Picture = str | PathLike[str] | Image.Image | NDArray[np.uint8]
+"""A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey."""
+
+NEARLY = 0.02
+"""How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One picture as the network gets it.
+
+    Attributes:
+        name: what it is called in results.
+        digest: of its bytes, from which its random draws start.
+        pixels: (C, H, W) float32, normalised.
+        photo: upright, RGB.
+        seen: the network's input as a picture.
+    """
+
+    name: str
+    digest: str
+    pixels: Tensor
+    photo: Image.Image
+    view: View
+    seen: Image.Image
+
+
+def listed(images: Any) -> list[Any] | Tensor:
+    """Several pictures from one or several; a tensor stays as it is.
+
+    Raises:
+        UsageError: it is none of the things that `explain` takes.
+    """
+    import torch
+
+    if isinstance(images, torch.Tensor):
+        if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
+            shape = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
+            what = f"a tensor has to be a normalised batch (B, C, H, W) of floats, and this is {shape}"
+            raise UsageError(what, where="images", fix="Add a dimension with .unsqueeze(0), or pass paths or pictures.")
+        return images.detach()
+    if isinstance(images, str | PathLike | Image.Image | np.ndarray):
+        return [images]
+    if not isinstance(images, Sequence):
+        raise UsageError(f"images cannot be a {type(images).__name__}", where="images", fix="Pass a list of pictures.")
+    if not images:
+        raise UsageError("there are no images", where="images")
+    return list(images)
+
+
+def read(picture: Picture, number: int, preprocessing: Preprocessing) -> Input:
+    """One picture; `number` is its place among all.
+
+    Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
+
+    Raises:
+        ImageError: a file cannot be read.
+        UsageError: it is not a picture.
+    """
+    if isinstance(picture, str | PathLike):
+        read_ = read_photo(Path(picture))
+        name, photo, digest = fspath(picture), read_.image, read_.sha256
+    else:
+        name, photo = f"image {number}", _rgb(picture, number)
+        digest = sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
+    pixels, view, seen = preprocessing.prepare(photo)
+    return Input(name, digest, pixels, photo, view, seen)
+
+
+def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
+    """One image (C, H, W) of a normalised tensor. Its picture is what was normalised, or mid-grey if that is none."""
+    plain = pixels.float().cpu().contiguous()
+    height, width = plain.shape[1:]
+    seen = _undone(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
+    digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
+    view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
+    return Input(f"image {number}", digest, plain, seen, view, seen)
+
+
+def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
+    """The picture that gives these values when it is normalised, if there is one."""
+    mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    values = pixels.numpy() * std + mean
+    if not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is no colour either
+        return None
+    levels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)[:3].transpose(1, 2, 0)
+    return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
+
+
+def _rgb(picture: Any, number: int) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        try:
+            picture.load()
+        except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
+            raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
+        return to_rgb(picture).image
+    if not isinstance(picture, np.ndarray):
+        kind = type(picture).__name__
+        fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
+        raise UsageError(f"image {number} is a {kind}, which is no picture", where="images", fix=fix)
+    fits = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if picture.dtype != np.uint8 or not fits or picture.size == 0:
+        what = f"image {number} is an array {picture.shape} of {picture.dtype}, not (H, W, 3) or (H, W) of uint8"
+        fix = "What is normalised already is passed as one tensor (B, C, H, W)."
+        raise UsageError(what, where="images", fix=fix)
+    return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")

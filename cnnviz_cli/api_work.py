@@ -1,0 +1,145 @@
+"""From pictures in hand to what `cnnviz_cli.explain` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnviz_cli.api_explanation import Explanation, Scene
+from cnnviz_cli.api_images import Input, given, read
+from cnnviz_cli.api_results import ExplainedImage
+from cnnviz_cli.core.errors import MemoryShortError, ModelError, UsageError
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.records import ImageRecord, Prediction
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.scales import fixed
+from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.render import Look, takes
+from cnnviz_cli.run.explain import explain
+from cnnviz_cli.run.prepare import Prepared, Task
+
+PREDICTIONS = 5
+
+_Found = tuple[NDArray[Any], Sequence[int], Sequence[tuple[Task, Sequence[Panel]]]]
+"""Of one picture: (K,) probabilities, the classes chosen, and of each task its panels, picked."""
+
+
+def explained(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
+    """One after the other, in batches of pictures of one size."""
+    how, size = prepared.model.preprocessing, prepared.batch_size
+    if isinstance(pictures, Tensor) and pictures.shape[1] != how.channels:
+        what = f"the network reads {how.channels} channels, and the tensor has {pictures.shape[1]}"
+        raise UsageError(what, where="images")
+    for start in range(0, len(pictures), size):
+        if isinstance(pictures, Tensor):
+            inputs = [given(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
+        else:
+            inputs = [read(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
+        for _, same in groupby(inputs, key=lambda one: one.pixels.shape):
+            yield from _answered(prepared, list(same), heard)
+
+
+def _answered(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> Iterator[ExplainedImage]:
+    """Pictures of one size; a batch that does not fit into memory is halved."""
+    short = False
+    try:
+        found = _computed(prepared, inputs, heard)
+    except MemoryShortError:
+        if len(inputs) == 1:
+            raise
+        short = True
+    if short:
+        # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
+        half = len(inputs) // 2
+        yield from _answered(prepared, inputs[:half], heard)
+        yield from _answered(prepared, inputs[half:], heard)
+        return
+    for one, (probabilities, targets, results) in zip(inputs, found, strict=True):
+        if not np.isfinite(probabilities).all():
+            what = f"{one.name}: the network's scores are not finite in {prepared.settings.precision}"
+            raise ModelError(what, where="model", fix="Check the weights, and that the images are normalised.")
+        yield _image(prepared, one, probabilities, targets, results)
+
+
+def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> list[_Found]:
+    """What the network and the methods say of each picture.
+
+    Raises:
+        MemoryShortError: memory does not suffice for all of them at once.
+    """
+    with memory_errors_named(len(inputs)):
+        pixels = torch.stack([one.pixels for one in inputs])
+        batch = pixels.to(prepared.device, memory_format=torch.channels_last)
+        seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard)
+        probabilities = seen.logits.softmax(1).cpu().numpy()
+        return [
+            (probabilities[at], targets, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
+            for at, targets in enumerate(seen.targets.tolist())
+        ]
+
+
+def _image(
+    prepared: Prepared,
+    one: Input,
+    probabilities: NDArray[Any],
+    targets: Sequence[int],
+    results: Sequence[tuple[Task, Sequence[Panel]]],
+) -> ExplainedImage:
+    settings = prepared.settings
+
+    def prediction(index: int) -> Prediction:
+        return Prediction(index=index, label=prepared.model.labels[index], probability=float(probabilities[index]))
+
+    look = Look(settings.palette, settings.signed_palette, settings.alpha)
+    scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
+    scale = fixed(settings.scale)
+    explanations = tuple(
+        Explanation(
+            task.method.name,
+            task.method.family,
+            panel.layer,
+            None if panel.target is None else prediction(targets[panel.target]),
+            panel,
+            scene,
+            scale if takes(panel) else None,
+        )
+        for task, panels in results
+        for panel in panels
+        if panel.target is None or targets.index(targets[panel.target]) == panel.target  # each class once
+    )
+    top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
+    return ExplainedImage(one.name, tuple(map(prediction, top)), explanations, scene)
+
+
+class Listener:
+    """Keeps warnings until the work is done; progress is told to nobody."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def say(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def begin(self, images: int) -> None:
+        pass
+
+    def done(self, record: ImageRecord) -> None:
+        pass
+
+    def tick(self, done: int, total: int) -> None:
+        pass
+
+    def transfer(self, name: str, received: int, total: int | None) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
