@@ -18,7 +18,6 @@ from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.config.groups import NetworkFields
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.spec import any_weights
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.load import Loaded
@@ -91,13 +90,20 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
 
 def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
-    if ("weights",) not in loaded.origins:
-        settings = settings.model_copy(update={"weights": any_weights(settings.model, settings.arch), "offline": True})
     listener = reporter(quiet=quiet)
     listener.say(f"{visible(settings.model)}: loading")
-    from cnnviz_cli.run.prepare import model_of  # imports torch, which takes seconds
+    from cnnviz_cli.models.load import layers_of  # imports torch, which takes seconds
+    from cnnviz_cli.run.prepare import model_of, wanted_of
 
-    return model_of(settings, listener).layers
+    if any((name,) in loaded.origins for name in ("weights", "weights_key")):
+        return model_of(settings, listener).layers
+    return layers_of(
+        settings.model,
+        arch=settings.arch,
+        allow_code=settings.allow_code,
+        wanted=wanted_of(settings),
+        reporter=listener,
+    )
 
 
 def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:

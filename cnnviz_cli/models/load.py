@@ -14,10 +14,10 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built
 from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.network import Factory, Named, Program, Timm, parse_model, refuse_code
+from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.shaping import Wanted, shaped
-from cnnviz_cli.models.spec import File, Own, weights_for
+from cnnviz_cli.models.spec import File, Own, any_weights, weights_for
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,24 @@ def load_model(
         preprocessing, layers = shaped(net, built.preset, wanted or Wanted(), called)
     labels = _labels(built.labels, counts[0], called)
     return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers)
+
+
+def layers_of(
+    name: str, *, arch: str | None = None, allow_code: bool = False, wanted: Wanted | None = None, reporter: Reporter
+) -> ModelLayers:
+    """The layers of a network, whatever its weights: none are downloaded, and of the catalogue's networks none made.
+
+    Args and errors are those of `load_model`.
+    """
+    named = parse_model(name, arch)
+    if isinstance(named.network, Zoo) and named.weights is None:
+        from cnnviz_cli.models import zoo
+
+        net, preset = zoo.blank(named.network.name)
+        return shaped(net.eval(), preset, wanted or Wanted(), name)[1]
+    weights = any_weights(name, arch)
+    loaded = load_model(name, weights, arch=arch, allow_code=allow_code, wanted=wanted, offline=True, reporter=reporter)
+    return loaded.layers
 
 
 def _built(

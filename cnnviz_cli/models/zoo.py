@@ -73,6 +73,16 @@ def build(
     return Built(net, label, digest, labels, preset)
 
 
+def blank(name: str) -> tuple[nn.Module, Preprocessing]:
+    """A network of the catalogue without weights, and what its default weights were trained with.
+
+    For what depends on no weights: most are on the meta device, which takes a moment and no memory.
+    """
+    chosen = None if name == BUNDLED else models.get_model_weights(name).DEFAULT
+    preset = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
+    return empty(_builder(name, chosen)), preset
+
+
 def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[[], nn.Module]:
     """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers."""
     if name == BUNDLED:
