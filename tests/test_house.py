@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "render": {"core"},
     "files": {"core"},
     "config": {"core", "methods"},
-    "run": ROOMS - {"cli"},
+    "run": ROOMS - {"cli", "cluster"},
+    "cluster": ROOMS - {"cli"},
     "cli": ROOMS,
 }
 

@@ -174,9 +174,14 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         print_sketch(sketch, settings.output, as_json=given["as_json"])
         return ExitCode.OK
     force = given["force"] and not part.restarted
-    outcome = run.execute(
-        command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
-    )
+    if settings.engine == "ray":
+        from cnnviz_cli import cluster
+
+        outcome = cluster.execute(command, settings, sources, listener, shard=part.shard, force=force)
+    else:
+        outcome = run.execute(
+            command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
+        )
     if given["as_json"] or not given["quiet"]:
         print_outcome(outcome, settings.output, as_json=given["as_json"])
     return exit_code(outcome, part, listener)

@@ -173,8 +173,9 @@ class Remote:
 
 def reason(error: Exception) -> str:
     """Why a store gave nothing, in words that quote nothing."""
-    status = getattr(error, "status", None)
-    if isinstance(error, FileNotFoundError):
+    # Of a web server's every refusal fsspec makes a file that is missing.
+    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
+    if isinstance(error, FileNotFoundError) and status in (None, 404):
         return "there is no such object or folder"
     if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
         return "permission denied, or no credentials"

@@ -38,3 +38,6 @@ class ComputingFields(BaseModel):
     workers: Annotated[
         int | Literal["auto"], BeforeValidator(values.auto_or_count(0)), Flag("Computation", "auto|N", recorded=False)
     ] = Field("auto", description="Processes that read and draw meanwhile; auto is one a core, 16 at most; 0 is none.")
+    engine: Annotated[Literal["local", "ray"], Flag("Computation", recorded=False)] = Field(
+        "local", description="Who computes: this machine, or the nodes of a Ray cluster (RAY_ADDRESS)."
+    )

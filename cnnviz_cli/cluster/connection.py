@@ -1,0 +1,107 @@
+"""The cluster: how it is reached, and which of its nodes have room for a process with the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from cnnviz_cli.core.errors import DeviceError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room for one process with the model: a GPU, or a node without one.
+
+    Attributes:
+        node: its id.
+        host: what people call the node.
+        number: of the slot on its node.
+        cores: its share of the node's.
+        gpus: 1 or 0.
+        share: how many slots its node has.
+    """
+
+    node: str
+    host: str
+    number: int
+    cores: int
+    gpus: int
+    share: int
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    """Ray, connected: to ``RAY_ADDRESS``, or to what runs on this machine, else to a cluster of this machine alone.
+
+    Raises:
+        UsageError: it is not installed.
+        DeviceError: no cluster answers.
+    """
+    try:
+        ray = import_module("ray")
+    except ImportError as error:
+        raise UsageError(
+            "Ray is not installed", where="--engine ray", fix="pip install 'cnnviz-cli[ray]', here and on every node"
+        ) from error
+    if ray.is_initialized():  # by the program that called us, which goes on with it
+        yield ray
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # Ray ends the process at SIGTERM, without a checkpoint
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        address = os.environ.get("RAY_ADDRESS", "")
+        raise DeviceError(
+            "no Ray cluster answers" + (f" at {address}" if address else ""),
+            where="RAY_ADDRESS" if address else "--engine ray",
+            fix="Start one (ray start --head), or name it: RAY_ADDRESS=HOST:PORT",
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def on_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
+    """Whether a run computes on the GPUs of a cluster; then on nothing else, so that all pictures are made alike.
+
+    Args:
+        nodes: as ``ray.nodes()`` describes them.
+        device: the setting.
+
+    Raises:
+        UsageError: one particular GPU is wanted.
+        DeviceError: a GPU is wanted, and there is none.
+    """
+    if ":" in device:
+        raise UsageError(
+            "each process of a cluster is given its GPU", where="--device", fix="Write --device cuda for any of them."
+        )
+    there = any(node["Alive"] and node["Resources"].get("GPU", 0) >= 1 for node in nodes)
+    if device == "cuda" and not there:
+        raise DeviceError("no node of this cluster has a GPU", where="--device", fix="Use --device cpu.")
+    return there and device in ("auto", "cuda")
+
+
+def slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
+    """One slot for each GPU of the cluster, or for each node that sets cores aside, as a head node often does not."""
+    found = []
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        cores = int(node["Resources"].get("CPU", 0))
+        count = int(node["Resources"].get("GPU", 0)) if gpus else min(cores, 1)
+        host = node["NodeManagerHostname"]
+        found += [Slot(node["NodeID"], host, at, cores // count, int(gpus), count) for at in range(count)]
+    return found

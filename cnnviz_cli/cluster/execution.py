@@ -1,0 +1,127 @@
+"""One run on a cluster, from sources to manifest; `run.execution` is its counterpart for one machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cnnviz_cli.cluster.connection import connected
+from cnnviz_cli.cluster.pool import Pool
+from cnnviz_cli.cluster.shared import Token
+from cnnviz_cli.cluster.worker import Job
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import Terminated, UsageError
+from cnnviz_cli.core.interrupts import checkpoints
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.scales import BY_RUN
+from cnnviz_cli.files.resume import Ledger
+from cnnviz_cli.files.runreport import RunReport, write_run_report
+from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.urls import is_url
+from cnnviz_cli.run.beginning import places_of, tell
+from cnnviz_cli.run.clock import Clock
+from cnnviz_cli.run.execution import SHOWN, Outcome
+
+
+def execute(
+    command: str,
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard = ALONE,
+    force: bool = False,
+) -> Outcome:
+    """What `run.execute` does, with the pictures shared out among the processes of a cluster.
+
+    The journal is written here, by one process, when a picture's files are in place; so going on, dividing and
+    interrupting are as ever. Batches are cut as on one machine, so the pictures are the same bytes.
+
+    Raises:
+        OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
+    """
+    started, clock = datetime.now(UTC), Clock()
+    if settings.scale == BY_RUN:
+        raise UsageError(
+            "a scale for the whole run is not known to the processes of a cluster",
+            where="--scale",
+            fix="Give a range: --scale fixed:LO,HI",
+        )
+    sink = Sink(settings.output, shard.label)
+    sink.open()
+    stopped: BaseException | None = None
+    with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
+        with _pool(command, settings, sources, shard, sink, reporter, clock) as pool:
+            with clock.timed("load"):
+                pool.start()
+            places = places_of(sources)
+            mine = [places[at] for at in shard.positions(len(places))]
+            found = ledger.begin(pool.ready.header, [source.name for source in sources], mine, whole=False)
+            tell(found, len(mine), settings.output, reporter)
+            reporter.begin(ledger.remaining)
+            try:
+                for record in pool.records(mine, ledger):
+                    ledger.append(record)
+                    reporter.done(record)
+            except (KeyboardInterrupt, Terminated) as signal:
+                stopped = signal
+            finally:
+                reporter.end()
+        ended = ledger.finish(interrupted=stopped is not None)
+        first = ledger.first(SHOWN)
+    finished = datetime.now(UTC)
+    report = RunReport(
+        started=started,
+        finished=finished,
+        images=ended.summary.images,
+        resumed=found.done,
+        seconds=clock.seconds,
+        core_seconds=clock.core_seconds,
+        device=pool.device,
+    )
+    write_run_report(sink, report, shard.report)
+    return Outcome(
+        status=ended.status,
+        summary=ended.summary,
+        manifest=settings.output / shard.manifest,
+        first=first,
+        done_before=found.done,
+        seconds=(finished - started).total_seconds(),
+        terminated=isinstance(stopped, Terminated),
+    )
+
+
+@contextmanager
+def _pool(
+    command: str,
+    settings: Settings,
+    sources: Sequence[Source],
+    shard: Shard,
+    sink: Sink,
+    reporter: Reporter,
+    clock: Clock,
+) -> Iterator[Pool]:
+    """The processes, which are gone afterwards, however the block ends."""
+    token = Token(sink)
+    example = next((source.path for source in sources if not is_url(source.folder)), None)
+    job = Job(
+        command=command,
+        settings=settings.model_dump_json(exclude_unset=True),
+        shard=shard,
+        folder=str(Path.cwd()),
+        token=(str(token.path), token.text),
+        example=os.fspath(example) if example else "",
+    )
+    with connected() as ray:
+        pool = Pool(ray, job, token, settings.device, reporter, clock)
+        try:
+            token.put()
+            yield pool
+        finally:
+            pool.dismiss()
+            token.remove()

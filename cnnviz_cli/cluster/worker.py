@@ -1,0 +1,201 @@
+"""One process of a cluster: it reads, computes, draws and writes, as a run on one machine does, and reports back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from cnnviz_cli.cluster.shared import Files
+from cnnviz_cli.config.settings import settings_type
+from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.resume import Header
+from cnnviz_cli.files.shards import Shard
+from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.run.clock import Clock
+from cnnviz_cli.run.drawing import Place
+from cnnviz_cli.run.execution import drawing_of
+from cnnviz_cli.run.hands import Hands, count_of
+from cnnviz_cli.run.header import device_name, header_of
+from cnnviz_cli.run.pipeline import Pipeline
+from cnnviz_cli.run.prepare import prepare
+from cnnviz_cli.run.scales import Scales
+
+_ANY = 10**9
+"""Pictures: it is not known yet how many a process will get."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all processes of a run are told.
+
+    Attributes:
+        settings: those that were given, as JSON.
+        folder: the working directory, from which relative paths start.
+        token: a file in the output folder, and what is in it.
+        example: a file that has to be there, or nothing.
+    """
+
+    command: str
+    settings: str
+    shard: Shard
+    folder: str
+    token: tuple[str, str]
+    example: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a process found when it loaded the model.
+
+    Attributes:
+        device: as its maker calls it.
+        batch_size: how many images pass the network together.
+    """
+
+    header: Header
+    device: str
+    batch_size: int
+    said: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some batches of the list of sources, one after another, as a run on one machine would cut them.
+
+    Attributes:
+        due: which of the places are still to do; the others keep their batches company.
+        again: whether a process has died over it, and may have left something half written.
+    """
+
+    places: Sequence[Place]
+    due: Sequence[bool]
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of some pictures.
+
+    Attributes:
+        said: what the user is to hear, and whether it is a warning.
+        times: by stage, wall and core seconds.
+    """
+
+    records: Sequence[tuple[ImageRecord, Files]]
+    said: Sequence[tuple[str, bool]] = ()
+    times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class Listener:
+    """Keeps what a run says until it is sent to whoever shows it."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[str, bool]] = []
+
+    def say(self, text: str) -> None:
+        self._said.append((text, False))
+
+    def warn(self, text: str) -> None:
+        self._said.append((text, True))
+
+    def taken(self) -> tuple[tuple[str, bool], ...]:
+        """What was said since this was asked last."""
+        said, self._said = tuple(self._said), []
+        return said
+
+    def begin(self, images: int) -> None: ...
+
+    def done(self, record: ImageRecord) -> None: ...
+
+    def tick(self, done: int, total: int) -> None: ...
+
+    def transfer(self, name: str, received: int, total: int | None) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Worker:
+    """Holds the model. First `begin`, then `explain` for one part after another."""
+
+    def __init__(self, job: Job, cores: int, share: int) -> None:
+        """Nothing is done yet, so that nothing can fail where it cannot be told.
+
+        Args:
+            cores: for the network, unless the settings say.
+            share: how many processes like this one the node has.
+        """
+        self._job = job
+        self._cores = cores
+        self._share = share
+        self._listener = Listener()
+
+    def begin(self) -> Ready | CnnvizError:
+        """See to it that the node sees what the others do, and load the model; what is wrong with it is returned."""
+        try:
+            self._look()
+            settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
+            if settings.threads is None and self._cores:
+                torch.set_num_threads(self._cores)
+            self._prepared = prepare(self._job.command, settings, self._listener)
+            self._sink = Sink(settings.output, self._job.shard.label)
+            count = count_of(settings.workers, _ANY)
+            self._hands = Hands(count if settings.workers != "auto" else max(1, count // self._share))
+            self._hands.begin(drawing_of(self._prepared, self._job.shard))
+        except CnnvizError as error:
+            return error
+        prepared = self._prepared
+        return Ready(header_of(prepared), device_name(prepared.device), prepared.batch_size, self._listener.taken())
+
+    def explain(self, part: Part) -> Iterator[Report]:
+        """The records of a part, a few at a time, their files in place; what ends the run is raised."""
+        if part.again:
+            for (_, folder), due in zip(part.places, part.due, strict=True):
+                if due:
+                    self._sink.sweep(folder)
+        clock = Clock()
+        pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
+        answers = pipeline.answers(part.places, part.due, keep=True)
+        waiting: list[tuple[ImageRecord, Files]] = []
+        for record in pipeline.records(answers, Scales(self._prepared.settings.scale)):
+            waiting.append((record, self._files(record)))
+            if len(waiting) == self._prepared.batch_size:
+                yield Report(waiting, self._listener.taken())
+                waiting = []
+        times = {stage: (seconds, clock.core_seconds[stage]) for stage, seconds in clock.seconds.items()}
+        yield Report(waiting, self._listener.taken(), times)
+
+    def _files(self, record: ImageRecord) -> Files:
+        paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
+        return tuple((path, (self._sink.root / path).stat().st_size) for path in paths)
+
+    def _look(self) -> None:
+        """Find the working directory, the output folder and the pictures, as the others see them.
+
+        Raises:
+            UsageError: one of them is not there.
+        """
+        job = self._job
+        fix = "Start the run in a folder that every node sees under the same path, for instance on NFS or Lustre."
+        try:
+            os.chdir(job.folder)
+        except OSError as error:
+            raise UsageError(f"there is no folder {visible(job.folder)}: {error.strerror}", fix=fix) from error
+        path, text = job.token
+        try:
+            same = Path(path).read_text(encoding="ascii") == text
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise UsageError(
+                f"the output folder, {visible(str(Path(path).parent))}, is another one here than where the run started",
+                fix="Write to a folder that every node sees under the same path: --output DIR",
+            )
+        if job.example and not os.path.lexists(job.example):
+            raise UsageError(f"there is no {visible(job.example)}", fix=fix)
