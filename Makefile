@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types unit test-slow bench parity generated clean
+.PHONY: help demo install test check lint types unit test-slow bench parity models-page generated clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +40,9 @@ bench: $(VENV)/.bench  ## Speed and memory as ratios, with grad-cam and captum b
 
 parity: $(VENV)/.parity  ## Compare every method with its peers, into docs/parity.md
 	$(BIN)/python tools/parity.py
+
+models-page: $(VENV)/.dev  ## Try every method on every network, into docs/models.md (an hour of a core)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/models_page.py
 
 generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the README's pictures
 	$(BIN)/python tools/generate.py
