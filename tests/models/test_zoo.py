@@ -24,6 +24,7 @@ from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.catalog import BUNDLED, model_names
 from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.probe import probe
 from cnnviz_cli.render import state_of
 from cnnviz_cli.run.prepare import scope_of
 
@@ -253,3 +254,16 @@ def test_gradients_reach_the_picture_through_transform_input(name: str) -> None:
     shifted = observe(net, pictures, Plan.of((slope,)), Targets((0,)))
     torch.testing.assert_close(shifted.logits, plain.logits, rtol=1e-9, atol=1e-12)
     alike(shifted.evidence[slope], plain.evidence[slope] * (stds / 0.5))
+
+
+def test_a_head_that_starts_at_zero_is_named_flat() -> None:
+    """`--weights random:0` of a ViT: torchvision starts its head at zero, so that no score depends on anything."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = models.VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3)
+    net.eval().requires_grad_(False)
+    layers = probe(net, (3, 8, 8), "vit")
+    panels = explained(net, recipes_of(net, layers, 8), zoo.batch(1, 8))
+    assert state_of(panels["gradcam"][0].pick(0)) == "flat"
+    assert state_of(panels["saliency"][0].pick(0)) == "flat"
+    assert [state_of(panel.pick(0)) for panel in panels["features"]] == ["ok"]
