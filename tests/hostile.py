@@ -104,6 +104,12 @@ def _deep() -> bytes:
     return encoded(Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16), "PNG")
 
 
+def _fax() -> bytes:
+    """A picture for whose damage libtiff has words of its own."""
+    data = encoded(photograph().convert("1"), "TIFF", compression="group4")
+    return data[:60] + bytes(byte ^ 0x55 for byte in data[60:120]) + data[120:]
+
+
 def _not_numbers() -> bytes:
     return encoded(Image.fromarray(np.array([[np.nan, np.inf, -1e38, 1e38]] * 4, np.float32)), "TIFF")
 
@@ -128,6 +134,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "circle.tiff": (lambda: grey_tiff(4, 4, link=8), ""),
     "tags.tiff": (lambda: grey_tiff(4, 4, (273, 4, 0xFFFFFFFF, 8), (279, 4, 0x7FFFFFFF, 8)), "damaged"),
     "strips.tiff": (lambda: grey_tiff(4, 4, (278, 4, 1, 0xFFFFFFFF), (65000, 12, 0xFFFFFFF0, 8)), ""),
+    "fax.tiff": (_fax, ""),
     "moving.webp": (_moving, ""),
     "ink.jpg": (lambda: encoded(photograph().convert("CMYK"), "JPEG"), ""),
     "deep.png": (_deep, ""),

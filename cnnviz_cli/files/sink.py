@@ -24,6 +24,7 @@ _REASONS = {
     errno.ENAMETOOLONG: ("the path is too long", "Choose a place with a shorter path: --output DIR"),
     errno.EEXIST: ("a file is in the way", "Move it, or choose another place: --output DIR"),
     errno.ENOTDIR: ("a file is in the way", "Move it, or choose another place: --output DIR"),
+    errno.ELOOP: ("a link is in the way", "Remove it, or choose another place: --output DIR"),
     errno.EISDIR: ("a folder is in the way", "Move it, or choose another place: --output DIR"),
 }
 

@@ -262,6 +262,7 @@ def test_what_is_said_of_hostile_files_that_can_be_read(tmp_path: Path) -> None:
         "frames.tiff": ("first of 100000 frames",),
         "circle.tiff": (),
         "strips.tiff": (),
+        "fax.tiff": (),
         "moving.webp": ("first of 3 frames",),
         "ink.jpg": (),
         "deep.png": ("16-bit grey scaled to 8",),
