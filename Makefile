@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types unit test-slow bench parity models-page generated clean
+.PHONY: help demo install test check lint types unit test-slow bench parity models-page fuzz-corpus generated notebook docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,14 +41,24 @@ bench: $(VENV)/.bench  ## Speed and memory as ratios, with grad-cam and captum b
 parity: $(VENV)/.parity  ## Compare every method with its peers, into docs/parity.md
 	$(BIN)/python tools/parity.py
 
+fuzz-corpus: $(VENV)/.runtime  ## Hostile files: every one of CORPUS=dir through the decoder, then EXPLAIN=1 through a run
+	@test -n "$(CORPUS)" || { echo "name a folder: make fuzz-corpus CORPUS=dir"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py "$(CORPUS)" $(if $(EXPLAIN),--explain)
+
 models-page: $(VENV)/.dev  ## Try every method on every network, into docs/models.md (an hour of a core)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/models_page.py
 
 generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the README's pictures
 	$(BIN)/python tools/generate.py
 
+notebook: $(VENV)/.dev  ## Run the cells of docs/notebook.ipynb and keep what they show
+	OMP_NUM_THREADS=1 $(BIN)/python tools/notebook.py
+
+docs: $(VENV)/.docs  ## Build the site of the documents into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:  ## Remove what was made here
-	rm -rf $(VENV) demo cnnviz-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo cnnviz-out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("cnnviz needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -70,4 +80,8 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 
 $(VENV)/.parity: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[parity]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
