@@ -14,7 +14,7 @@ from cnnviz_cli.render.look import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES,
 if TYPE_CHECKING:
     from cnnviz_cli.render.compare import comparison
     from cnnviz_cli.render.compare_layout import pages
-    from cnnviz_cli.render.encoding import Encoded, encode, encode_png
+    from cnnviz_cli.render.encoding import Encoded, encode
     from cnnviz_cli.render.overview_sheet import overview
     from cnnviz_cli.render.pictures import draw
     from cnnviz_cli.render.scaling import ends_of, range_of, state_of, takes
@@ -30,7 +30,6 @@ __all__ = [
     "comparison",
     "draw",
     "encode",
-    "encode_png",
     "ends_of",
     "overview",
     "pages",
@@ -44,7 +43,6 @@ _HOMES = {
     "comparison": "compare",
     "draw": "pictures",
     "encode": "encoding",
-    "encode_png": "encoding",
     "ends_of": "scaling",
     "overview": "overview_sheet",
     "pages": "compare_layout",

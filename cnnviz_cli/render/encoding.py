@@ -52,11 +52,6 @@ def encode(image: Image.Image, kind: str = "png") -> Encoded:
     return Encoded(_written(image, kind), SUFFIXES[kind])
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG."""
-    return encode(image).data
-
-
 def _written(image: Image.Image, kind: str) -> bytes:
     if kind != "jpeg" and image.mode == "RGB":
         image = _indexed(image)

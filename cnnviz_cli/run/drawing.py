@@ -42,6 +42,7 @@ class Drawing:
         labels: one for each class.
         works: one for each task of the run, in its order.
         several_targets: whether file names have to say the target.
+        format: of the files, one of `render.FORMATS`.
         save_arrays: whether the raw maps are written, too.
         reading: what is refused for its size, and how much of a photograph is decoded.
     """
@@ -53,6 +54,7 @@ class Drawing:
     works: Sequence[Work]
     several_targets: bool
     look: Look
+    format: str
     save_arrays: bool
     preprocessing: Preprocessing
     reading: Reading

@@ -141,6 +141,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         works=prepared.works,
         several_targets=len(prepared.targets.ranks) > 1,
         look=Look(settings.palette, settings.signed_palette, settings.alpha),
+        format=settings.format,
         save_arrays=settings.save_arrays,
         preprocessing=model.preprocessing,
         reading=reading_of(settings, model.preprocessing),

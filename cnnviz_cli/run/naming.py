@@ -9,12 +9,12 @@ from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.run.drawing import Work
 
-OVERVIEW = file_name("overview", "png")
+OVERVIEW = "overview"
 ARRAYS = file_name("arrays", "npz")
 
 
 class Naming:
-    """`<family>[.<method>][.<part>][.<layer>][.<target>].png`, without what a run has only one of."""
+    """`<family>[.<method>][.<part>][.<layer>][.<target>].<suffix>`, without what a run has only one of."""
 
     def __init__(self, works: Sequence[Work], *, several_targets: bool) -> None:
         families = [work.family for work in dict.fromkeys(works)]
@@ -42,14 +42,15 @@ class Naming:
         return parts
 
 
-def sheet_names(family: str, taken: Collection[str]) -> Iterator[str]:
+def sheet_names(family: str, taken: Collection[str], suffix: str = "png") -> Iterator[str]:
     """The names of a family's comparison sheets: ``<family>.compare.png``, ``<family>.compare-2.png`` and so on.
 
     Args:
         taken: the file names of the image's pictures, which are passed over: a layer may be called ``compare``.
+        suffix: how the names end.
     """
     barred = {name.casefold() for name in taken}
     for number in count(1):
-        name = file_name(family, "compare" if number == 1 else f"compare-{number}", "png")
+        name = file_name(family, "compare" if number == 1 else f"compare-{number}", suffix)
         if name.casefold() not in barred:
             yield name

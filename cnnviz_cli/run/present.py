@@ -17,7 +17,7 @@ from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.render import Caption, comparison, draw, encode_png, ends_of, overview, range_of, state_of
+from cnnviz_cli.render import SUFFIXES, Caption, comparison, draw, encode, ends_of, overview, range_of, state_of
 from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Work
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 
@@ -32,6 +32,7 @@ class Presenter:
         self._sink = sink
         self._warn = warn
         self._look = drawing.look
+        self._suffix = SUFFIXES[drawing.format]
         self._naming = Naming(drawing.works, several_targets=drawing.several_targets)
 
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
@@ -52,7 +53,7 @@ class Presenter:
                 caption = self._caption(work, panel, target, seen, scale)
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
-                path = f"{seen.folder}/{file_name(*stem, 'png')}"
+                path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
                 outputs.append(self._picture(work, panel, target, path, picture, caption.scale))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
@@ -82,11 +83,11 @@ class Presenter:
             caption = Caption(title="overview", model=self._drawing.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
             sheet = overview(photo, view, seen.crop, predictions, every, caption, self._look)
-            yield self._sheet("overview", f"{seen.folder}/{OVERVIEW}", sheet)
+            yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet)
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.model, source=seen.source.name)
             sheets = comparison(photo, view, entries, caption, self._look)
-            for name, sheet in zip(sheet_names(family, taken), sheets, strict=False):
+            for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
                 yield self._sheet(family, f"{seen.folder}/{name}", sheet)
 
     def _picture(
@@ -101,13 +102,14 @@ class Presenter:
         state = state_of(panel)
         if state != "ok":
             self._warn(f"{visible(path)} is {state}: {ADVICE[state]}")
+        path, sha256 = self._stored(path, picture)
         return Output(
             family=work.family,
             method=work.method,
             layer=panel.layer,
             target=target,
             path=path,
-            sha256=self._sink.write(path, encode_png(picture)),
+            sha256=sha256,
             width=picture.width,
             height=picture.height,
             range=range_of(panel),
@@ -117,18 +119,27 @@ class Presenter:
         )
 
     def _sheet(self, family: str, path: str, sheet: Image.Image) -> Output:
+        path, sha256 = self._stored(path, sheet)
         return Output(
             family=family,
             method=None,
             layer=None,
             target=None,
             path=path,
-            sha256=self._sink.write(path, encode_png(sheet)),
+            sha256=sha256,
             width=sheet.width,
             height=sheet.height,
             range=None,
             state="ok",
         )
+
+    def _stored(self, path: str, picture: Image.Image) -> tuple[str, str]:
+        """Write a picture, under another suffix if its format cannot hold it; returns its path and its SHA-256."""
+        file = encode(picture, self._drawing.format)
+        if file.note:
+            path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
+            self._warn(f"{visible(path)}: {file.note}")
+        return path, self._sink.write(path, file.data)
 
     def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         buffer = BytesIO()

@@ -16,7 +16,7 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.names import Folders, file_name
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.render import Caption, pages
+from cnnviz_cli.render import SUFFIXES, Caption, pages
 from cnnviz_cli.run.costs import lines_of
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import Prepared, prepare
@@ -48,20 +48,21 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     """
     prepared = prepare(command, settings, reporter)
     naming = Naming(prepared.works, several_targets=len(prepared.targets.ranks) > 1)
+    suffix = SUFFIXES[settings.format]
     folder = Folders().folder_for(sources[0].name)
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
     evidence = Evidence({need: _zeros(need, prepared) for task in prepared.tasks for need in task.recipe.needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
-    names = [OVERVIEW] if naming.with_overview else []
+    names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
     for task, work in zip(prepared.tasks, prepared.works, strict=True):
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
         for panel in panels:
             target = "" if panel.target is None else prepared.target_names[panel.target]
-            names.append(file_name(*naming.stem(work, panel, panels, target), "png"))
+            names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
     sheets = {family: len(pages(entries)) for family, entries in shown.items()}
-    names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names), number)]
+    names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
     if settings.save_arrays:
         names.append(ARRAYS)
     return Sketch(

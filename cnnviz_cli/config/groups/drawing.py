@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -27,6 +27,9 @@ class DrawingFields(BaseModel):
     )
     scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
         "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
+    )
+    format: Annotated[Literal["png", "webp", "jpeg"], Flag("Output")] = Field(
+        "png", description="Of the pictures: png loses nothing, webp is the smallest file, jpeg the quickest to write."
     )
     save_arrays: Annotated[bool, Flag("Output")] = Field(
         False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."
