@@ -35,10 +35,15 @@ _TURNS = {
 _KEEPING_SIZE = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
 
 _SCAN = b"\xff\xda"
-MAX_SCANS = 500
-"""Of a progressive JPEG, which has some ten. Nothing but the start of one looks like this in its data."""
+"""What a scan of a JPEG starts with; nothing else in its data looks like this."""
 
-MAX_RUNS = 16_000_000
+FEW_SCANS = 30
+"""A progressive JPEG has some ten, and may be as large as any other."""
+
+MAX_SCANNED = 2_000_000_000
+"""Pixels of all scans together, where they are more than a few; each costs a nanosecond, and hardly a byte."""
+
+MAX_RUNS = 8_000_000
 """Pixels of a run-length coded BMP, which Pillow fills one by one in Python."""
 
 
@@ -164,10 +169,9 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
             too_many_pixels(f"{width} x {height} pixels are", max_pixels),
             fix="Resize it first; the network sees a few hundred pixels across.",
         )
-    if image.format in ("JPEG", "MPO") and data.count(_SCAN) > MAX_SCANS:
-        raise ImageError(
-            f"the picture is made of more than {MAX_SCANS} scans, each of which costs as much as a picture"
-        )
+    scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 0
+    if scans > FEW_SCANS and scans * width * height > MAX_SCANNED:
+        raise ImageError(f"the picture is made of {scans:,} scans, each of which costs as much as a picture")
     if _by_runs(image) and width * height > MAX_RUNS:
         raise ImageError(f"the picture is too large for a run-length coded BMP: {width} x {height} pixels")
 
