@@ -308,10 +308,23 @@ def test_of_a_signed_address_only_host_and_file_are_shown(web: type[Web], tmp_pa
     assert any(url.endswith("&n=2") for url in web.asked)
 
 
+class Refusal(Exception):
+    """What aiohttp raises, and fsspec makes a missing file of."""
+
+    status = 403
+
+
+def forbidden() -> FileNotFoundError:
+    error = FileNotFoundError(SIGNED)
+    error.__cause__ = Refusal(SIGNED)
+    return error
+
+
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [
         (FileNotFoundError(SIGNED), "no such object"),
+        (forbidden(), "the server answers 403"),
         (PermissionError(f"403 for {SIGNED}"), "permission denied"),
         (TimeoutError(SIGNED), "no answer in time"),
         (OSError(104, SIGNED), "Connection reset"),
