@@ -308,7 +308,7 @@ def test_of_a_signed_address_only_host_and_file_are_shown(web: type[Web], tmp_pa
     assert any(url.endswith("&n=2") for url in web.asked)
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """What aiohttp raises, and fsspec makes a missing file of."""
 
     status = 403
@@ -316,7 +316,7 @@ class Refusal(Exception):
 
 def forbidden() -> FileNotFoundError:
     error = FileNotFoundError(SIGNED)
-    error.__cause__ = Refusal(SIGNED)
+    error.__cause__ = RefusalError(SIGNED)
     return error
 
 
