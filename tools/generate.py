@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -30,6 +31,15 @@ SHOWN: dict[str, tuple[str, str]] = {
         "chelsea_coffee.png/gradcam.967-espresso.png",
     ),
     "gradcam-camera.png": ("gradcam camera.png", "camera.png/gradcam.png"),
+    "gradcam-compare.png": (
+        "gradcam chelsea_coffee.png --method gradcam,gradcam++,layercam,hirescam,eigencam,ablationcam "
+        "--target espresso",
+        "chelsea_coffee.png/gradcam.compare.png",
+    ),
+    "gradcam-contrast.png": (
+        'gradcam chelsea.png --target "tiger cat" --contrast "Egyptian cat"',
+        "chelsea.png/gradcam.png",
+    ),
     "saliency.png": ("saliency chelsea.png", "chelsea.png/saliency.png"),
     "saliency-compare.png": (
         "saliency chelsea_coffee.png --method all --masks 500 --draws 300 --target espresso",
@@ -38,15 +48,20 @@ SHOWN: dict[str, tuple[str, str]] = {
     "deconv.png": ("deconv camera.png", "camera.png/deconv.png"),
     "deconv-class.png": ("deconv chelsea.png --variant class", "chelsea.png/deconv.png"),
     "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.stages.0.png"),
+    "features-filters.png": (
+        "features coffee.png --layer stem.0 --filters --channels 4",
+        "coffee.png/features.filters.stem.0.png",
+    ),
 }
 MOST_PIXELS = 1120 * 1300
 """Of a picture that is shown as it is; a larger one is reduced in size and to 256 colours."""
 
 
-def pictures() -> None:
+def pictures(names: Iterable[str] = tuple(SHOWN)) -> None:
     """docs/pictures: the real command's own files, pixel for pixel where they are small enough."""
     PICTURES.mkdir(exist_ok=True)
-    for name, (arguments, made) in SHOWN.items():
+    for name in names:
+        arguments, made = SHOWN[name]
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "cnnviz_cli", *shlex.split(arguments), "-o", folder, "-q"]
             subprocess.run(command, check=True, cwd=ROOT / "sample_images")

@@ -1,0 +1,156 @@
+"""The pages of the site: their commands run, their messages exist, their links and navigation hold."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cnnviz_cli.cli.main import main
+from cnnviz_cli.core.method import methods
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = ("index", "gradcam", "saliency", "deconv", "features")
+"""Those whose blocks without a language are commands."""
+
+FILES = {
+    "cat.jpg": "chelsea.png",
+    "cat_and_cup.png": "chelsea_coffee.png",
+    "camera.png": "camera.png",
+    "cup.png": "coffee.png",
+    "photos/cat.png": "chelsea.png",
+    "photos/cup.png": "coffee.png",
+}
+
+
+def text_of(page: str) -> str:
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page that are in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The photographs that the pages' commands name, in the folder where they are run."""
+    for name, sample in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "sample_images" / sample, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("CNNVIZ_", "SLURM_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CNNVIZ_WORKERS", "0")  # of so few pictures, processes of their own take longer to start
+
+
+@pytest.mark.usefixtures("photographs")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs(page: str, capfd: pytest.CaptureFixture[str]) -> None:
+    commands = [shlex.split(line) for block in blocks(page, "") for line in block.splitlines() if line]
+    assert commands
+    for command in commands:
+        assert command[0] == "cnnviz"
+        assert main(command[1:]) == 0, (command, capfd.readouterr().err)
+
+
+@pytest.mark.usefixtures("photographs")
+def test_the_python_of_the_quick_start_runs() -> None:
+    for block in blocks("index", "python"):
+        exec(compile(block, "index.md", "exec"), {})
+    assert Path("gradcam.png").is_file()
+
+
+RECIPES = dict(re.findall(r"^## (.*?)\n.*?^```bash\n(.*?)^```", text_of("recipes"), re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("photographs")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_runs_as_it_stands(recipe: str, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, arguments in (("cnnviz", "-m cnnviz_cli"), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n', encoding="utf-8")
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", RECIPES[recipe]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_recipes_are_those_that_were_promised() -> None:
+    subjects = ("in CI", "Slurm array", "GPUs", "checkpoints", "misclassified")
+    assert len(RECIPES) == len(subjects)
+    for subject, recipe in zip(subjects, RECIPES, strict=True):
+        assert subject in recipe
+
+
+@cache
+def said() -> str:
+    """Every text in the package's code, the fixed parts of f-strings too, one a line."""
+    texts: list[str] = []
+    for path in (ROOT / "cnnviz_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(" ".join(text.split()) for text in texts)
+
+
+MESSAGES = re.findall(r"^### `(.*)`$", text_of("troubleshooting"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_every_message_of_the_troubleshooting_page_is_in_the_code(message: str) -> None:
+    pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+    assert re.search(pattern, said()), message
+
+
+def test_the_troubleshooting_page_has_messages() -> None:
+    assert len(MESSAGES) >= 25
+    assert len(set(MESSAGES)) == len(MESSAGES)
+
+
+def nav() -> list[str]:
+    """The files that the site's navigation names."""
+    entries = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    found: list[str] = []
+    for entry in entries:
+        (value,) = entry.values()
+        found += [value] if isinstance(value, str) else [page for inner in value for page in inner.values()]
+    return found
+
+
+def test_the_navigation_names_pages_that_are_there_each_once() -> None:
+    assert len(nav()) > 10
+    assert len(set(nav())) == len(nav())
+    for page in nav():
+        assert (DOCS / page).is_file(), page
+
+
+@pytest.mark.parametrize("family", ["gradcam", "saliency"])
+def test_methods_that_a_family_page_recommends_are_of_the_family(family: str) -> None:
+    rows = [line for line in text_of(family).splitlines() if line.startswith("| ") and "`" in line and "--" not in line]
+    known = {method.name for method in methods(family)}
+    named = {name for row in rows for name in re.findall(r"`([a-z+-]+)`", row)}
+    assert named
+    assert named <= known
+    if family == "saliency":  # its table is one of all
+        assert named == known
