@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import class_index, top_count
+from cnnviz_cli.core.classes import TRUE, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.labels import Labels, read_labels
+from cnnviz_cli.files.listing import nearest
+from cnnviz_cli.files.truths import FOLDER
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.network import check_network
 from cnnviz_cli.models.spec import check_weights, has_known_classes
@@ -55,9 +59,21 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
     # A weights file may have any classes; of every other kind of weights they are ImageNet's.
-    if has_known_classes(settings.model, settings.weights):
+    names = imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
+    labels = Labels(names)
+    if settings.labels is not None:
+        found: list[Labels] = []
+        yield "labels", partial(_read_labels, settings.labels, found)
+        # One name alone is that of a question of yes or no, and a second will be made of it.
+        labels = found[0] if found and len(found[0].names) > 1 else Labels(())
+    if labels.names:
+        known = settings.truth is not None
         for target in settings.target:
-            yield "target", partial(_check_target, target)
+            yield "target", partial(_check_target, target, labels, truth=known)
+        if settings.contrast is not None:
+            yield "contrast", partial(_check_contrast, settings.contrast, labels, truth=known)
+    if settings.truth not in (None, FOLDER):
+        yield "truth", partial(_check_file, Path(str(settings.truth)))
 
 
 def _check_network(settings: Settings, sound: list[bool]) -> None:
@@ -74,7 +90,21 @@ def _check_palette(setting: str, name: str) -> None:
         raise UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
 
 
-def _check_target(target: str | int) -> None:
-    labels = imagenet_labels()
-    if top_count(target, labels) is None:
-        class_index(target, labels)
+def _read_labels(path: Path, found: list[Labels]) -> None:
+    found.append(read_labels(path))
+
+
+def _check_target(target: str | int, labels: Labels, *, truth: bool) -> None:
+    if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
+        raise missing_truth("--target")
+
+
+def _check_contrast(contrast: str | int, labels: Labels, *, truth: bool) -> None:
+    if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
+        raise missing_truth("--contrast")
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        fix = nearest(path) if path.parent.is_dir() else ""
+        raise UsageError(f"there is no file '{visible(str(path), 200)}'", where="--truth", fix=fix)

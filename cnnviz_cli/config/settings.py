@@ -69,7 +69,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Netw
     def as_json(self) -> Json:
         """What the manifest records: everything that decides what is drawn, nothing that says where.
 
-        Of a weights file only its name; of the sections only those that the command runs, with the names of the
+        Of a file only its name; of the sections only those that the command runs, with the names of the
         methods and the options that these read.
         """
         whole = self.model_dump(mode="json")
@@ -78,8 +78,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Netw
             read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {FAMILIES[family].selector: list(self.names(family))}
-        for name in ("model", "weights"):
-            recorded[name] = PurePath(recorded[name].replace("\\", "/")).name
+        for name in ("model", "weights", "labels", "truth"):
+            recorded[name] = recorded[name] and PurePath(recorded[name].replace("\\", "/")).name
         return dict(sorted(recorded.items()))
 
     @property

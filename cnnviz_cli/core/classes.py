@@ -1,18 +1,71 @@
-"""What a target names, given the labels of a model."""
+"""What a target names, given the names of a model's classes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
+TRUE: Literal["true"] = "true"
+PREDICTED = "predicted"
+
+Rank = int | Literal["true"]
+"""One class of each image: its place in the image's own ranking (from 0), or if negative -1 - class index, or the class
+that is true of the image."""
+
+NONE: Mapping[str, int] = MappingProxyType({})
+"""No further names."""
+
+LISTED = 8
+"""The most classes that an error lists."""
+
+IMAGENET = 1000
+"""So many classes are ImageNet's, which a command lists."""
+
 _TOP = re.compile(r"top-?([0-9]+)", re.IGNORECASE)
 
 
-def top_count(spec: str | int, labels: Sequence[str]) -> int | None:
+def ranks_of(specs: Sequence[str | int], labels: Sequence[str], also: Mapping[str, int] = NONE) -> tuple[Rank, ...]:
+    """The classes that targets name, each once.
+
+    A target is ``topK``, ``predicted`` (which is ``top1``), ``true``, a class index, the name of a class (case
+    ignored), or a part of the name of one class alone. Several may be joined by commas, unless the whole is the name of
+    a class.
+
+    Args:
+        labels: the name of each class.
+        also: further names of classes, case folded, with the class's index.
+
+    Raises:
+        UsageError: no such class, or several.
+    """
+    ranks: dict[Rank, None] = {}
+    for spec in (part for whole in specs for part in _parts(whole, labels, also)):
+        count = top_count(spec, labels)
+        found: Sequence[Rank] = range(count) if count is not None else (_rank(spec, labels, also, "--target"),)
+        ranks.update(dict.fromkeys(found))
+    if not ranks:
+        raise UsageError("no class is named", where="--target")
+    return tuple(ranks)
+
+
+def contrast_of(spec: str | int, labels: Sequence[str], also: Mapping[str, int] = NONE) -> Rank:
+    """The class that a contrast names: as a target does, but no more than one.
+
+    Raises:
+        UsageError: no such class, or several.
+    """
+    if top_count(spec, labels, where="--contrast") not in (None, 1):
+        raise UsageError(f"'{spec}' is more than one class", where="--contrast", fix="Say predicted, true or a class.")
+    return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, also, "--contrast")
+
+
+def top_count(spec: str | int, labels: Sequence[str], where: str = "--target") -> int | None:
     """K where `spec` is ``topK``; None where it is something else.
 
     Raises:
@@ -24,12 +77,12 @@ def top_count(spec: str | int, labels: Sequence[str]) -> int | None:
     digits = found.group(1)
     count = int(digits) if len(digits) < 10 else len(labels) + 1
     if not 1 <= count <= len(labels):
-        raise UsageError(f"'{visible(str(spec), 60)}': the model has {len(labels)} classes", where="--target")
+        raise UsageError(f"'{visible(str(spec), 60)}': the model has {len(labels)} classes", where=where)
     return count
 
 
-def class_index(spec: str | int, labels: Sequence[str]) -> int:
-    """The index of a class given by index or by name (case ignored).
+def class_index(spec: str | int, labels: Sequence[str], also: Mapping[str, int] = NONE, where: str = "--target") -> int:
+    """The index of a class given by index, by name (case ignored), or by a part that no other name has.
 
     Raises:
         UsageError: out of range, unknown or ambiguous.
@@ -38,16 +91,81 @@ def class_index(spec: str | int, labels: Sequence[str]) -> int:
     if re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         index = int(text)
         if not 0 <= index < len(labels):
-            raise UsageError(f"there is no class {index}: the model has 0 to {len(labels) - 1}", where="--target")
+            raise UsageError(f"there is no class {index}: the model has 0 to {len(labels) - 1}", where=where)
         return index
-    found = [index for index, label in enumerate(labels) if label.casefold() == text.casefold()]
-    shown = visible(text, 60)
+    found, shown = named(text, labels, also), visible(text, 60)
     if len(found) > 1:
         listed = " or ".join(str(index) for index in found)
-        raise UsageError(f"'{shown}' is the name of {len(found)} classes", where="--target", fix=f"Say {listed}.")
+        raise UsageError(f"'{shown}' is the name of {len(found)} classes", where=where, fix=f"Say {listed}.")
+    part = text.casefold()
+    found = found or [index for index, label in enumerate(labels) if part and part in label.casefold()]
+    if len(found) > 1:
+        listed = ", ".join(f"{index} {visible(labels[index], 60)}" for index in found[:LISTED])
+        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        what = f"'{shown}' is a part of the names of {len(found)} classes"
+        raise UsageError(what, where=where, fix=f"Say one of them: {listed}{more}.")
     if not found:
-        hint = did_you_mean(text, labels)
-        raise UsageError(
-            f"the model has no class '{shown}'", where="--target", fix=f"{hint}\nSee: cnnviz classes".strip()
-        )
+        fix = f"{did_you_mean(text, labels)}\n{_where_to_look(labels)}".strip()
+        raise UsageError(f"the model has no class '{shown}'", where=where, fix=fix)
     return found[0]
+
+
+def named(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> list[int]:
+    """The classes of which `text` is the whole name, case ignored; of further names only if no class is called so."""
+    folded = text.strip().casefold()
+    found = [index for index, label in enumerate(labels) if label.casefold() == folded]
+    return found or ([also[folded]] if folded in also else [])
+
+
+def truth_index(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> int | None:
+    """The class that a label stands for in a list of what is true of pictures, or as the name of a folder.
+
+    It is a whole name, or else an index, or else a name with underscores for blanks; None if it is none of them.
+
+    Raises:
+        UsageError: it is the name of several classes.
+    """
+    found = named(text, labels, also)
+    if not found and re.fullmatch(r"[0-9]{1,9}", text.strip()) and int(text) < len(labels):
+        found = [int(text)]
+    found = found or named(text.replace("_", " "), labels, also)
+    if len(found) > 1:
+        listed = " or ".join(map(str, found))
+        raise UsageError(f"'{visible(text, 60)}' is the name of {len(found)} classes", fix=f"Write {listed}.")
+    return found[0] if found else None
+
+
+def drawn(targets: Sequence[int], contrast: int | None, rank: int) -> bool:
+    """Whether a target of an image is drawn: a class that several name is drawn once, and none is told from itself.
+
+    Args:
+        targets: the classes chosen for the image.
+        contrast: the class that they are told apart from, if any.
+        rank: which of them.
+    """
+    return targets[rank] != contrast and targets[rank] not in targets[:rank]
+
+
+def _where_to_look(labels: Sequence[str]) -> str:
+    if len(labels) == IMAGENET:
+        return "See: cnnviz classes"
+    return f"There are {', '.join(visible(label, 60) for label in labels)}." if len(labels) <= LISTED else ""
+
+
+def missing_truth(where: str) -> UsageError:
+    """The mistake of asking for the true class without saying where it stands."""
+    return UsageError("nobody says what is true", where=where, fix="Add --truth FILE.csv, or --truth folder")
+
+
+def _rank(spec: str | int, labels: Sequence[str], also: Mapping[str, int], where: str) -> Rank:
+    word = str(spec).strip().casefold()
+    if word == PREDICTED:
+        return 0
+    return TRUE if word == TRUE else -1 - class_index(spec, labels, also, where)
+
+
+def _parts(spec: str | int, labels: Sequence[str], also: Mapping[str, int]) -> Iterator[str | int]:
+    if not isinstance(spec, str) or "," not in spec or named(spec, labels, also):
+        yield spec
+        return
+    yield from (part for part in spec.split(",") if part.strip())

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Need, Targets
-from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit
+from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.scope import Frame, Head, Scope
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.value import value
 
-if TYPE_CHECKING:
-    from torch import Tensor
+__all__ = [
+    "ALL",
+    "AUGMENTATIONS",
+    "FAMILIES",
+    "Family",
+    "Frame",
+    "Head",
+    "InputView",
+    "Method",
+    "Recipe",
+    "Scope",
+    "find",
+    "method",
+    "methods",
+    "option",
+]
+"""All that a method is made with, what it is asked included."""
 
 ALL = "all"
 """Where a method is chosen: every one of the family."""
@@ -49,64 +64,6 @@ FAMILIES: Mapping[str, Family] = {
         Family("gradcam", "gradcam", "Where the evidence for a class lies, over the photograph."),
     )
 }
-
-
-@value
-class Head:
-    """A classifier that averages the maps of a layer and weighs the averages: global average pooling, then linear.
-
-    Attributes:
-        layer: whose maps are averaged.
-        weight: (K, C) how each class weighs them.
-    """
-
-    layer: str
-    weight: Tensor
-
-
-@value
-class Frame:
-    """What is known of the network's input.
-
-    Attributes:
-        size: its height and width, in pixels.
-        black: the normalised value of black, in each colour.
-        white: the normalised value of white, in each colour.
-    """
-
-    size: tuple[int, int]
-    black: tuple[float, ...]
-    white: tuple[float, ...]
-
-
-@value
-class Scope:
-    """What a method is asked to explain.
-
-    Attributes:
-        layers: the layers of the model.
-        rank: which of the image's targets to explain, from 0.
-        kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight;
-            None where there is none.
-        frame: the network's input.
-        head: the network's classifier, if it is one that averages maps and weighs them; else None.
-        against: the class that the target is told apart from, if any (--contrast).
-        counter: whether to explain what speaks against the target (--counterfactual).
-    """
-
-    layers: Layers
-    rank: int
-    kernels: tuple[str, Tensor] | None
-    frame: Frame
-    head: Head | None = None
-    against: int | None = None
-    counter: bool = False
-
-    @property
-    def target(self) -> Objective:
-        """What to explain: the class score, or its difference to another class's, or minus that."""
-        chosen: Objective = TargetLogit(self.rank) if self.against is None else Contrast(self.rank, self.against)
-        return Negated(chosen) if self.counter else chosen
 
 
 @value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.scores import Score, named, scored
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ class Forward(Protocol):
     """One forward pass, still attached to autograd where a gradient was asked for."""
 
     logits: Tensor
-    """(B, K) class scores before softmax, float32."""
+    """(B, K) class scores before softmax or sigmoid, float32."""
     targets: Tensor
-    """(B, R) class indices: the R targets chosen for each image."""
+    """(B, R) class indices: the R targets chosen for each image; where there is a contrast, its class comes last."""
 
     def maps(self, layer: str) -> Tensor:
         """(B, C, h, w) output of `layer`."""
@@ -67,16 +68,21 @@ class TargetLogit:
 
 @value
 class TargetProbability:
-    """The softmax probability of the image's target number `rank`."""
+    """The probability of the image's target number `rank`.
+
+    Attributes:
+        sigmoid: each class's by itself, 1 / (1 + exp(-y)), instead of a softmax over all of them.
+    """
 
     rank: int = 0
+    sigmoid: bool = False
 
     def layers(self) -> tuple[str, ...]:
         return ()
 
     def value(self, forward: Forward) -> Tensor:
         chosen = forward.targets[:, self.rank : self.rank + 1]
-        return forward.logits.softmax(1).gather(1, chosen).squeeze(1)
+        return scored(forward.logits, "sigmoid" if self.sigmoid else "softmax").gather(1, chosen).squeeze(1)
 
     def label(self) -> str:
         return f"the probability of target {self.rank + 1}"
@@ -88,19 +94,27 @@ class TargetProbability:
 
 @value
 class Contrast:
-    """The score of the image's target number `rank` less that of one class: why the target rather than this class."""
+    """The score of the image's target number `rank` less that of another: why the target rather than this class.
+
+    Attributes:
+        against: the number of the other, counted as `rank` is.
+        score: what is compared.
+    """
 
     rank: int
     against: int
+    score: Score = "logit"
 
     def layers(self) -> tuple[str, ...]:
         return ()
 
     def value(self, forward: Forward) -> Tensor:
-        return TargetLogit(self.rank).value(forward) - forward.logits[:, self.against]
+        pair = forward.targets[:, [self.rank, self.against]]
+        target, other = scored(forward.logits, self.score).gather(1, pair).unbind(1)
+        return target - other
 
     def label(self) -> str:
-        return f"the score of target {self.rank + 1} less that of class {self.against}"
+        return f"the {named(self.score)} of target {self.rank + 1} less that of the contrast"
 
     @property
     def follows_target(self) -> bool:
@@ -119,32 +133,35 @@ class FinerContrast:
     Attributes:
         alpha: how much of the others' score to take off.
         similar: how many classes; all others if there are not as many.
-        against: if given, the one class d.
+        against: if given, the number of the one class d, counted as `rank` is.
+        score: what y is.
     """
 
     rank: int = 0
     alpha: float = 1.0
     similar: int = 3
     against: int | None = None
+    score: Score = "logit"
 
     def layers(self) -> tuple[str, ...]:
         return ()
 
     def value(self, forward: Forward) -> Tensor:
-        logits, score = forward.logits, TargetLogit(self.rank).value(forward)
+        scores = scored(forward.logits, self.score)
+        chosen = forward.targets[:, self.rank : self.rank + 1]
+        score = scores.gather(1, chosen).squeeze(1)
         if self.against is not None:
-            return score - self.alpha * logits[:, self.against]
-        if logits.shape[1] < 2:
+            return score - self.alpha * scores.gather(1, forward.targets[:, self.against, None]).squeeze(1)
+        if scores.shape[1] < 2:
             raise UsageError("the network knows one class only, so there is no other to tell it from")
-        distance = (logits.detach() - score.detach()[:, None]).abs()
-        distance = distance.scatter(1, forward.targets[:, self.rank : self.rank + 1], float("inf"))
-        nearest = distance.sort(dim=1, stable=True).indices[:, : min(self.similar, logits.shape[1] - 1)]
-        others = logits.gather(1, nearest)
+        distance = (scores.detach() - score.detach()[:, None]).abs().scatter(1, chosen, float("inf"))
+        nearest = distance.sort(dim=1, stable=True).indices[:, : min(self.similar, scores.shape[1] - 1)]
+        others = scores.gather(1, nearest)
         return score - self.alpha * (others.softmax(1) * others).sum(1)
 
     def label(self) -> str:
-        classes = f"the {self.similar} most similar classes" if self.against is None else f"class {self.against}"
-        return f"the score of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
+        classes = f"the {self.similar} most similar classes" if self.against is None else "the contrast"
+        return f"the {named(self.score)} of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
 
     @property
     def follows_target(self) -> bool:

@@ -18,7 +18,7 @@ class Record(BaseModel):
 
 
 class Prediction(Record):
-    """One class and its probability."""
+    """One class and its probability; of a network with one score class 0 is no and class 1 is yes."""
 
     index: int = Field(ge=0)
     label: str
@@ -32,6 +32,7 @@ class Output(Record):
     method: str | None = Field(description="The method's name; null for a sheet that shows several pictures.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
     target: Prediction | None = Field(description="The class that was explained, if one was.")
+    contrast: Prediction | None = Field(default=None, description="The class that it was told apart from, if any.")
     path: str = Field(description="Relative to the manifest, with forward slashes.")
     sha256: str
     width: int
@@ -62,6 +63,7 @@ class ImageRecord(Record):
     status: Literal["ok", "failed"]
     error: str | None
     predictions: list[Prediction]
+    truth: Prediction | None = Field(default=None, description="The class that is true of it; null if nobody says so.")
     outputs: list[Output]
     arrays: Arrays | None = None
 
@@ -94,6 +96,7 @@ class Run(Record):
     device: str
     precision: str
     plan: Cost
+    truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
 
 
 class ModelRecord(Record):
@@ -103,6 +106,9 @@ class ModelRecord(Record):
     weights: str
     weights_sha256: str
     num_classes: int
+    labels_sha256: str | None = Field(
+        default=None, description="Of the file with the classes' names, if one was given."
+    )
     preprocessing: Json
 
 

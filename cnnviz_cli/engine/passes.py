@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
 from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine.plan import Backward, Plan
 from cnnviz_cli.engine.rectifiers import RectifierMode
 
@@ -79,7 +80,7 @@ def run_pass(
         stack.enter_context(_captured(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(lowered(source.device, precision))
-        logits = scores_of(net(leaf if spent and not plan.from_input else leaf.clone()))
+        logits = class_scores(net(leaf if spent and not plan.from_input else leaf.clone()))
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
@@ -188,13 +189,18 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
 
 
 def scores_of(output: Any) -> Tensor:
-    """The (B, K) class scores in whatever the network returned."""
+    """The (B, K) scores in whatever the network returned, as they are."""
     scores = getattr(output, "logits", output)
     if isinstance(scores, tuple | list):
         scores = scores[0]
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         raise UsageError("the network does not return one (batch, classes) tensor of scores, so it is no classifier")
     return scores
+
+
+def class_scores(output: Any) -> Tensor:
+    """The (B, K) class scores in whatever the network returned; of a network with one score (B, 2), see `two_sided`."""
+    return two_sided(scores_of(output))
 
 
 def maps_of(tensor: Tensor, layer: str) -> Tensor:

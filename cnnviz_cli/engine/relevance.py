@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.evidence import Composite, Relevance
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules
 from cnnviz_cli.engine import relevance_steps as steps
@@ -53,7 +54,7 @@ def run_relevance(setting: Setting, need: Relevance) -> Tensor:
             scores = scores_of(setting.net(source))
         ops.check_recorded(scores)
         logits = scores.detach().requires_grad_()
-        value = need.of.value(Pass(logits, setting.targets, {}, {})).sum()
+        value = need.of.value(Pass(two_sided(logits), setting.targets, {}, {})).sum()
         (slope,) = torch.autograd.grad(value, logits)
     (found,) = torch.autograd.grad(scores, leaf, slope * logits.detach())
     return answer(found)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from cnnviz_cli.core.evidence import Multipliers
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine.operations import Call, Step
 from cnnviz_cli.engine.passes import Pass, answer, scores_of
@@ -55,7 +56,7 @@ def run_multipliers(setting: Setting, need: Multipliers) -> Tensor:
         with RescaleMode():
             scores = scores_of(setting.net(source))
         ops.check_recorded(scores)
-        value = need.of.value(Pass(scores[: len(batch)], setting.targets, {}, {})).sum()
+        value = need.of.value(Pass(two_sided(scores[: len(batch)]), setting.targets, {}, {})).sum()
     (found,) = torch.autograd.grad(value, leaf)
     return answer(found[: len(batch)])
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from cnnviz_cli.core.classes import class_index, top_count
+from cnnviz_cli.core.classes import NONE, TRUE, Rank, contrast_of, drawn, ranks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,28 +16,98 @@ class Targets:
     """The targets of a run, ready to be chosen for a batch.
 
     Attributes:
-        ranks: for each target, the place in the image's own ranking (from 0) or, if negative, -1 - class index.
+        ranks: the classes to explain, see `Rank`.
+        contrast: the class that each of them is told apart from, if any.
+        truths: for each image of the batch the class that is true of it, None where nobody knows.
     """
 
-    ranks: tuple[int, ...]
+    ranks: tuple[Rank, ...]
+    contrast: Rank | None = None
+    truths: tuple[int | None, ...] | None = None
 
     @classmethod
-    def parse(cls, specs: Sequence[str | int], labels: Sequence[str]) -> Targets:
-        """Read ``top1``, ``topK``, a class index, or a class name; what is named twice counts once.
+    def parse(
+        cls,
+        specs: Sequence[str | int],
+        labels: Sequence[str],
+        *,
+        contrast: str | int | None = None,
+        also: Mapping[str, int] = NONE,
+    ) -> Targets:
+        """Read what targets and a contrast name, see `ranks_of`; what is named twice counts once.
 
         Raises:
-            UsageError: no such class, or a name that several classes bear.
+            UsageError: no such class, or several.
         """
-        ranks: dict[int, None] = {}
-        for spec in specs:
-            count = top_count(spec, labels)
-            ranks.update(dict.fromkeys([-1 - class_index(spec, labels)] if count is None else range(count)))
-        return cls(tuple(ranks))
+        against = None if contrast is None else contrast_of(contrast, labels, also)
+        return cls(ranks_of(specs, labels, also), against)
+
+    @property
+    def against(self) -> int | None:
+        """The rank among the chosen classes of the one that the others are told apart from."""
+        return None if self.contrast is None else len(self.ranks)
+
+    @property
+    def width(self) -> int:
+        """How many classes are chosen for each image."""
+        return len(self._columns)
+
+    @property
+    def asks_truth(self) -> bool:
+        """Whether what is true of an image has a say."""
+        return TRUE in self._columns
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether nothing can be explained of an image of which nobody knows what is true."""
+        return self.contrast == TRUE or set(self.ranks) == {TRUE}
+
+    def knowing(self, truths: Sequence[int | None]) -> Targets:
+        """The same targets for a batch of which this is true."""
+        return replace(self, truths=tuple(truths))
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """(B, R) class indices for (B, K) scores; of equal scores the lower index ranks first."""
+        """(B, width) class indices for (B, K) scores; of equal scores the lower index ranks first.
+
+        In the place of a truth that nobody knows stands another class that is explained, so that it adds nothing.
+
+        Raises:
+            ValueError: what is true has a say, and is not known of each image of the batch.
+        """
         order = logits.sort(dim=1, descending=True, stable=True).indices
-        chosen = order.new_empty((logits.shape[0], len(self.ranks)))
-        for column, rank in enumerate(self.ranks):
-            chosen[:, column] = order[:, rank] if rank >= 0 else -1 - rank
+        chosen = order.new_empty((logits.shape[0], self.width))
+        for column, rank in enumerate(self._columns):
+            if rank != TRUE:
+                chosen[:, column] = order[:, rank] if rank >= 0 else -1 - rank
+        if self.asks_truth:
+            spare = next((column for column, rank in enumerate(self.ranks) if rank != TRUE), None)
+            true = self._true(order, order[:, 0] if spare is None else chosen[:, spare])
+            for column, rank in enumerate(self._columns):
+                if rank == TRUE:
+                    chosen[:, column] = true
         return chosen
+
+    def drawn(self, chosen: Sequence[int]) -> list[int]:
+        """The ranks that are drawn of an image for which these classes were chosen, see `core.classes.drawn`."""
+        contrast = None if self.against is None else chosen[self.against]
+        return [rank for rank in range(len(self.ranks)) if drawn(chosen, contrast, rank)]
+
+    def names(self, labels: Sequence[str]) -> list[str]:
+        """Each target as file names say it; ``top-K`` and ``true`` where only an image can tell the class."""
+        return [_name(rank, labels) for rank in self.ranks]
+
+    @property
+    def _columns(self) -> tuple[Rank, ...]:
+        return self.ranks if self.contrast is None else (*self.ranks, self.contrast)
+
+    def _true(self, order: Tensor, otherwise: Tensor) -> Tensor:
+        if self.truths is None or len(self.truths) != len(order):
+            raise ValueError("what is true of these images was not said")
+        truths = torch.tensor([-1 if truth is None else truth for truth in self.truths]).to(order)
+        return truths.where(truths >= 0, otherwise)
+
+
+def _name(rank: Rank, labels: Sequence[str]) -> str:
+    if rank == TRUE:
+        return TRUE
+    return f"top-{rank + 1}" if rank >= 0 else f"{-1 - rank}-{labels[-1 - rank]}"

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.passes import scores_of
+from cnnviz_cli.engine.passes import class_scores
 
 
 class CannotTraceError(Exception):
@@ -41,5 +41,5 @@ def repeats(output: Any, scores: Tensor, precision: str) -> bool:
         scores: (B, K).
     """
     tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
-    again = scores_of(output).to(scores.dtype)
+    again = class_scores(output).to(scores.dtype)
     return torch.allclose(again, scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))

@@ -9,6 +9,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Evidence, Targets
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def cam(options: Options, scope: Scope) -> Recipe:
     """Where in the image the evidence for the class sits, by the classifier's own weights.
 
     relu(sum_c W_tc A_c) with W the linear layer that weighs the averages of the maps A for class t; for a contrast
-    W_tc - W_ac, for a counterfactual minus that. Only for networks whose classifier is that one layer; there it equals
-    gradcam times the number of positions, without a gradient.
+    W_tc - W_ac, for a counterfactual minus that. Only for networks whose classifier is that one layer, and only for
+    scores before softmax; there it equals gradcam times the number of positions, without a gradient.
     """
     head = scope.head
     if head is None:
@@ -42,13 +43,15 @@ def cam(options: Options, scope: Scope) -> Recipe:
             "activation map of its own",
             fix="Use gradcam, which equals cam on networks that do, or hirescam",
         )
+    scope.logits_only("cam weighs maps by the weights of the score before softmax")
     maps = Activation(head.layer)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         values = evidence[maps]
-        weights = head.weight.to(values)[evidence[Targets()][:, scope.rank]]
+        targets, rows = evidence[Targets()], two_sided(head.weight.to(values).T).T
+        weights = rows[targets[:, scope.rank]]
         if scope.against is not None:
-            weights = weights - head.weight.to(values)[scope.against]
+            weights = weights - rows[targets[:, scope.against]]
         weighed: Tensor = (-weights if scope.counter else weights)[:, :, None, None] * values
         return finish([Part(head.layer, weighed)], options.smooth, target=scope.rank)
 

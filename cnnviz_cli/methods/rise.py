@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.objectives import Objective, TargetProbability
+from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.perturb import RandomMasks
 from cnnviz_cli.core.value import value
@@ -29,13 +29,13 @@ def rise(options: Options, scope: Scope) -> Recipe:
     """Which parts of the image the class is seen by, judged by random masks.
 
     At each pixel sum_i s_i m_i / sum_i m_i over the masks m_i: the mean score where the pixel is seen. The score s_i of
-    the masked input is the class's probability, as in the paper; under --contrast and --counterfactual it is their
-    difference of scores. Of the map its lowest value is taken off, so that its colours begin at zero, and recorded as
-    `lowest`.
+    the masked input is the class's probability, as in the paper, whatever --score says; under --contrast and
+    --counterfactual it is what the run explains. Of the map its lowest value is taken off, so that its colours begin at
+    zero, and recorded as `lowest`.
     """
     masks = RandomMasks(options.masks, options.grid)
     plain = scope.against is None and not scope.counter
-    objective: Objective = TargetProbability(scope.rank) if plain else scope.target
+    objective: Objective = scope.probability if plain else scope.target
     scores = Scores(masks, of=objective)
 
     def explain(evidence: Evidence) -> list[Heatmap]:

@@ -26,8 +26,8 @@ def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
     """Where in the image the evidence for the class sits, each map weighed by its share in a second-order game.
 
     relu(sum_c w_c A_c) with w_c = mean_hw(g - H A / 2)_c, g and H the gradient and the Hessian of y by A. The score
-    explained is the logit, as for every method here; the paper prefers logit plus log-probability. Where everything
-    after the layer is piecewise linear, H is 0 and this equals gradcam.
+    explained is the run's, by default the logit; the paper prefers logit plus log-probability. Where everything up to
+    the score is piecewise linear after the layer, H is 0 and this equals gradcam.
     """
     first = min(scope.layers[layer].order for layer in scope.layers.resolve(options.layer))
     once = next((info for info in scope.layers if info.kind in ONCE_ONLY and info.order > first), None)

@@ -121,9 +121,12 @@ def _masthead(original: Image.Image, heading: Image.Image, captions: Image.Image
 
 
 def _class_lines(named: Caption) -> list[Line]:
-    """A class and its probability."""
-    chance = "" if named.probability is None else percent(named.probability)
-    return [Line(elide(named.target or named.title, SECTION, TILE), SECTION, INK), Line(chance, TYPE, QUIET)]
+    """A class and its probability, and what it is told apart from."""
+    facts = f"{'' if named.probability is None else percent(named.probability)}  {named.apart}".strip()
+    return [
+        Line(elide(named.target or named.title, SECTION, TILE), SECTION, INK),
+        Line(elide(facts, TYPE, TILE), TYPE, QUIET),
+    ]
 
 
 def _way_lines(title: str, layer: str) -> list[Line]:

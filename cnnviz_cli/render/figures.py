@@ -23,7 +23,7 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list
     """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
     large = round(1.3 * unit)
     lines: list[Line] = []
-    facts = [caption.title, caption.layer, caption.model, caption.source]
+    facts = [caption.title, caption.layer, caption.apart, caption.model, caption.source]
     if caption.target:
         chance = "" if caption.probability is None else "   " + percent(caption.probability)
         name = elide(caption.target, large, width - length(chance, large))

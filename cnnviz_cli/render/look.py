@@ -40,6 +40,7 @@ class Caption:
     Attributes:
         title: what made the picture.
         target: the class explained, and `probability` what the network gave it, 0 to 1.
+        contrast: the class that it was told apart from.
         source: the photograph's name.
         note: one sentence, for instance about a map that cannot be read.
         scale: the range to draw the panel in, where it is not its own.
@@ -53,3 +54,9 @@ class Caption:
     source: str = ""
     note: str = ""
     scale: Scale | None = None
+    contrast: str = ""
+
+    @property
+    def apart(self) -> str:
+        """What the class was told apart from, in words."""
+        return f"rather than {self.contrast}" if self.contrast else ""

@@ -102,6 +102,8 @@ class Answer:
         sha256: of the photograph's file, which may have to be read again to be drawn.
         probabilities: (K,).
         targets: the R classes explained, by rank.
+        contrast: the class that they are told apart from; None if there is none.
+        truth: the class that is true of it; None where nobody knows.
         panels: of each of the run's tasks, in their order; for this picture alone (picked).
         scales: for each panel the range to draw it in; None for its own.
     """
@@ -111,3 +113,5 @@ class Answer:
     targets: Sequence[int]
     panels: Sequence[Sequence[Panel]]
     scales: Sequence[Sequence[Scale | None]] = ()
+    contrast: int | None = None
+    truth: int | None = None

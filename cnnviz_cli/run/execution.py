@@ -92,6 +92,8 @@ def execute(
             with hands:
                 with clock.timed("load"):
                     prepared = prepare(command, settings, reporter, local_rank)
+                if prepared.question.truths:
+                    prepared.question.truths.check(sources, reporter)
                 drawing = drawing_of(prepared, shard)
                 hands.begin(drawing)
                 places = places_of(sources)

@@ -21,13 +21,18 @@ Viewed = Heatmap | SignedPicture
 
 
 def explain(
-    prepared: Prepared, batch: Tensor, digests: Sequence[str], reporter: Reporter
+    prepared: Prepared,
+    batch: Tensor,
+    digests: Sequence[str],
+    reporter: Reporter,
+    truths: Sequence[int | None] = (),
 ) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
     """Carry out the plan for a batch, and what its views add.
 
     Args:
         batch: (B, C, H, W) normalised, on the device.
         digests: of each image's file, for its random draws.
+        truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
 
     Returns:
         What the unchanged inputs gave, and the panels of each task.
@@ -52,7 +57,8 @@ def explain(
             tick=reporter.tick,
         )
 
-    seen = observed(batch, prepared.plan, prepared.targets)
+    choose = prepared.targets.knowing(truths) if truths else prepared.targets
+    seen = observed(batch, prepared.plan, choose)
     viewed: dict[InputView, Observation] = {}
     for view, plan in prepared.views.items():
         viewed[view] = observed(_through(view, batch), plan, lambda _logits: seen.targets)

@@ -44,10 +44,13 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     last bits only.
     """
     config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
+    truths = prepared.question.truths
     return {
         "command": prepared.command,
         **config,
         "digest of the weights": prepared.model.weights_sha256,
+        "digest of the labels": prepared.question.labels.sha256,
+        "digest of the truths": truths.sha256 if truths else None,
         "preprocessing": prepared.model.preprocessing.as_json(),
         "version of cnnviz": tool.cnnviz,
         "version of torch": tool.torch,
@@ -58,7 +61,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
 
 def run_record(prepared: Prepared) -> Run:
     """What was asked for, as if all went well."""
-    settings = prepared.settings
+    settings, truths = prepared.settings, prepared.question.truths
     return Run(
         command=prepared.command,
         status="ok",
@@ -67,6 +70,7 @@ def run_record(prepared: Prepared) -> Run:
         device=prepared.device.type,
         precision=settings.precision,
         plan=prepared.cost,
+        truth_sha256=truths.sha256 if truths else None,
     )
 
 
@@ -78,6 +82,7 @@ def model_record(prepared: Prepared) -> ModelRecord:
         weights=model.weights,
         weights_sha256=model.weights_sha256,
         num_classes=len(model.labels),
+        labels_sha256=prepared.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),
     )
 

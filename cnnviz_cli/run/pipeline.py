@@ -17,6 +17,7 @@ from cnnviz_cli.core.errors import ImageError, MemoryShortError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Answer, Glance, Place
 from cnnviz_cli.run.explain import explain
@@ -28,6 +29,10 @@ from cnnviz_cli.run.scales import Scales
 
 DRAWN_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
+
+
+_Known = tuple[Glance, int | None]
+"""What the network gets of a picture, and the class that is true of it if somebody knows."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,11 @@ class Pipeline:
         """`answers` for one batch."""
         with self._clock.timed("wait"):
             found = [self._told(asked.reading) for asked in batch]
-        glances = [glance for glance in found if isinstance(glance, Glance)]
+        glances = [
+            (glance, self._prepared.question.truth_of(asked.place[0]))
+            for asked, glance in zip(batch, found, strict=True)
+            if isinstance(glance, Glance)
+        ]
         wanted = any(asked.wanted and isinstance(glance, Glance) for asked, glance in zip(batch, found, strict=True))
         computed = self._computed(glances if wanted else [])
         for asked, glance in zip(batch, found, strict=True):
@@ -143,19 +152,19 @@ class Pipeline:
             answer = next(computed)
             if not asked.wanted:
                 continue
-            why = answer if isinstance(answer, str) else self._unusable(answer)
+            why = answer if isinstance(answer, str) else self._unusable(asked.place[0], answer)
             if why:
                 asked.hand.drop(asked.place)
                 yield failed(asked.place[0], why, glance=glance)
             elif isinstance(answer, Answer):
                 yield Answered(asked.place, asked.hand, answer)
 
-    def _unusable(self, answer: Answer) -> str:
+    def _unusable(self, source: Source, answer: Answer) -> str:
         if np.isfinite(answer.probabilities).all():
-            return ""
+            return self._prepared.question.unanswerable(source)
         return f"the network's scores are not finite in {self._prepared.settings.precision}; check the weights"
 
-    def _computed(self, glances: Sequence[Glance]) -> Iterator[Answer | str]:
+    def _computed(self, glances: Sequence[_Known]) -> Iterator[Answer | str]:
         """What the network says of each picture, in order, or why there is nothing to say.
 
         Pictures of one size pass together. What does not fit into memory is halved, from then on.
@@ -182,21 +191,25 @@ class Pipeline:
             start += len(part)
             yield from answers
 
-    def _explained(self, glances: Sequence[Glance]) -> Iterator[Answer]:
-        prepared = self._prepared
+    def _explained(self, known: Sequence[_Known]) -> Iterator[Answer]:
+        prepared, targets = self._prepared, self._prepared.targets
+        glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
         with self._clock.timed("compute"), memory_errors_named(len(glances)):
             batch = prepared.model.preprocessing.normalised([glance.pixels for glance in glances])
             batch = batch.to(prepared.device, memory_format=torch.channels_last)
-            observation, panels = explain(prepared, batch, [glance.sha256 for glance in glances], self._reporter)
-            probabilities = observation.logits.softmax(1).cpu().numpy()
+            digests = [glance.sha256 for glance in glances]
+            observation, panels = explain(prepared, batch, digests, self._reporter, truths)
+            probabilities = prepared.question.probabilities(observation.logits).numpy()
         return (
             Answer(
                 sha256=glance.sha256,
                 probabilities=probabilities[place],
-                targets=targets,
+                targets=chosen[: len(targets.ranks)],
                 panels=[[panel.pick(place) for panel in found] for _, found in panels],
+                contrast=None if targets.against is None else chosen[targets.against],
+                truth=truth,
             )
-            for place, (glance, targets) in enumerate(zip(glances, observation.targets.tolist(), strict=True))
+            for place, ((glance, truth), chosen) in enumerate(zip(known, observation.targets.tolist(), strict=True))
         )
 
 
@@ -212,7 +225,7 @@ def _batches(places: Sequence[Place], due: Sequence[bool], size: int) -> Iterato
             yield [(places[at], bool(due[at])) for at in range(start, stop)]
 
 
-def _alike(glances: Sequence[Glance]) -> Sequence[Glance]:
+def _alike(glances: Sequence[_Known]) -> Sequence[_Known]:
     """The first of them, as far as they have one size."""
-    size = glances[0].pixels.shape
-    return list(takewhile(lambda glance: glance.pixels.shape == size, glances))
+    size = glances[0][0].pixels.shape
+    return list(takewhile(lambda known: known[0].pixels.shape == size, glances))

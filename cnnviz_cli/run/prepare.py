@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.config.settings import Settings, families_of
-from cnnviz_cli.core.classes import class_index
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
@@ -25,6 +24,7 @@ from cnnviz_cli.models.shaping import Wanted
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Work
+from cnnviz_cli.run.question import Question
 
 _BATCH = 8
 _BATCH_OF_ACCELERATORS = 32
@@ -63,6 +63,7 @@ class Prepared:
     views: Mapping[InputView, Plan]
     scope: Scope
     asked: tuple[Asked, ...]
+    question: Question
     _others: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, size: tuple[int, int]) -> Prepared:
@@ -111,9 +112,8 @@ class Prepared:
 
     @property
     def target_names(self) -> list[str]:
-        """Each target as file names say it; ``top-K`` where only an image can tell the class."""
-        labels = self.model.labels
-        return [f"top-{rank + 1}" if rank >= 0 else f"{-1 - rank}-{labels[-1 - rank]}" for rank in self.targets.ranks]
+        """Each target as file names say it; ``top-K`` and ``true`` where only an image can tell the class."""
+        return self.targets.names(self.model.labels)
 
 
 def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
@@ -153,8 +153,8 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     Raises:
         ModelError: the model or its weights cannot be had.
         DeviceError: the device is not there.
-        UsageError: a layer or a class that the model does not have, an input that it does not take, a method that was
-            named and does not apply, or no method at all does.
+        UsageError: labels or truths that do not fit, a layer or a class that the model does not have, an input that it
+            does not take, a method that was named and does not apply, or no method at all does.
     """
     device = devices.pick(settings.device, local_rank)
     devices.repeatable()
@@ -172,13 +172,10 @@ def prepared_for(
     reporter: Reporter,
 ) -> Prepared:
     """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
-    targets = Targets.parse(settings.target, model.labels)
+    question = Question.of(settings, model.labels)
+    model, targets = replace(model, labels=question.labels.names), question.targets
     net = devices.place(model.net, device)
-    scope = replace(
-        scope_of(model.net, model.layers, model.preprocessing.frame),
-        against=None if settings.contrast is None else class_index(settings.contrast, model.labels),
-        counter=settings.counterfactual,
-    )
+    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame))
     asked = [
         Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
         for family in families
@@ -195,7 +192,7 @@ def prepared_for(
     kept = tuple(one for one in asked if one.method.name in left)
     tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
-    return Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept)
+    return Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
 
 
 def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnviz_cli.core.classes import drawn
 from cnnviz_cli.core.panels import ADVICE, Panel
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
 from cnnviz_cli.core.scales import Scale
@@ -36,25 +37,27 @@ class Presenter:
         self._naming = Naming(drawing.works, several_targets=drawing.several_targets)
 
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
-        """Draw, write and describe one image; a class that an earlier rank names already is left out."""
+        """Draw, write and describe one image."""
         probabilities, targets = answer.probabilities, answer.targets
         top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
         classes = [self._prediction(index, probabilities) for index in targets]
+        contrast = None if answer.contrast is None else self._prediction(answer.contrast, probabilities)
         predictions = [self._prediction(index, probabilities) for index in top]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for work, panels, scales in zip(self._drawing.works, answer.panels, answer.scales, strict=True):
             for panel, scale in zip(panels, scales, strict=True):
-                if panel.target is not None and targets.index(targets[panel.target]) != panel.target:
+                if panel.target is not None and not drawn(targets, answer.contrast, panel.target):
                     continue
                 target = classes[panel.target] if panel.target is not None else None
                 stem = self._naming.stem(work, panel, panels, f"{target.index}-{target.label}" if target else "")
-                caption = self._caption(work, panel, target, seen, scale)
+                apart = contrast if target else None
+                caption = self._caption(work, panel, target, apart, seen, scale)
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
-                outputs.append(self._picture(work, panel, target, path, picture, caption.scale))
+                outputs.append(self._picture(work, panel, target, apart, path, picture, caption.scale))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = seen.photo.size
@@ -66,6 +69,7 @@ class Presenter:
             status="ok",
             error=None,
             predictions=predictions,
+            truth=None if answer.truth is None else self._prediction(answer.truth, probabilities),
             outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )
@@ -95,6 +99,7 @@ class Presenter:
         work: Work,
         panel: Panel,
         target: Prediction | None,
+        contrast: Prediction | None,
         path: str,
         picture: Image.Image,
         scale: Scale | None,
@@ -108,6 +113,7 @@ class Presenter:
             method=work.method,
             layer=panel.layer,
             target=target,
+            contrast=contrast,
             path=path,
             sha256=sha256,
             width=picture.width,
@@ -147,7 +153,15 @@ class Presenter:
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
 
-    def _caption(self, work: Work, panel: Panel, target: Prediction | None, seen: Seen, scale: Scale | None) -> Caption:
+    def _caption(
+        self,
+        work: Work,
+        panel: Panel,
+        target: Prediction | None,
+        contrast: Prediction | None,
+        seen: Seen,
+        scale: Scale | None,
+    ) -> Caption:
         return Caption(
             title=work.method,
             layer=panel.layer or "",
@@ -155,6 +169,7 @@ class Presenter:
             probability=target.probability if target else None,
             model=self._drawing.model,
             source=seen.source.name,
+            contrast=contrast.label if contrast else "",
             note=ADVICE[state_of(panel)],
             scale=scale,
         )

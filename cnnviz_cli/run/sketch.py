@@ -47,6 +47,8 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
         ModelError, DeviceError, UsageError: as the run itself would.
     """
     prepared = prepare(command, settings, reporter)
+    if prepared.question.truths:
+        prepared.question.truths.check(sources, reporter)
     naming = Naming(prepared.works, several_targets=len(prepared.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = Folders().folder_for(sources[0].name)
@@ -76,7 +78,7 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
 def _zeros(need: Need, prepared: Prepared) -> Tensor:
     """Zeros in the shape of the answer for one image."""
     if isinstance(need, Targets):
-        return torch.zeros(1, len(prepared.targets.ranks), dtype=torch.int64)
+        return torch.zeros(1, prepared.targets.width, dtype=torch.int64)
     if isinstance(need, Seeds):
         return torch.zeros(1, dtype=torch.int64)
     if isinstance(need, Scores):

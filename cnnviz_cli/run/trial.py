@@ -95,7 +95,7 @@ class Trial:
         picture = black.expand(-1, -1, *self.frame.size).contiguous(memory_format=torch.channels_last)
         try:
             with memory_errors_named(1):
-                observe(self.net, picture, Plan.of(needs), self.targets, precision=self.precision)
+                observe(self.net, picture, Plan.of(needs), self.targets.knowing([0]), precision=self.precision)
         except UsageError as error:
             return error
         return None

@@ -32,8 +32,9 @@ def need_of(composite: str, **how: object) -> Relevance:
     return Relevance(composite, **{"low": LOW, "high": HIGH, **how})
 
 
-def relevance(net: nn.Module, batch: Tensor, need: Relevance, target: int = 0) -> Tensor:
-    chosen = torch.full((len(batch), 1), target)
+def relevance(net: nn.Module, batch: Tensor, need: Relevance, target: int = 0, against: int = 4) -> Tensor:
+    yes = int(net(batch.clone()).shape[1] == 1)  # of one score the second of two sides is the score itself
+    chosen = torch.tensor([[target + yes, against]]).expand(len(batch), -1)
     return observe(net, batch, Plan.of([need]), lambda _scores: chosen).evidence[need]
 
 
@@ -323,7 +324,7 @@ def test_without_biases_relevance_adds_up_to_the_objective(kind: type[nn.Module]
     scores = net(batch)
     for objective, value in (
         (TargetLogit(), scores[:, 2]),
-        (Contrast(0, 4), scores[:, 2] - scores[:, 4]),
+        (Contrast(0, 1), scores[:, 2] - scores[:, 4]),
         (Negated(TargetLogit()), -scores[:, 2]),
     ):
         found = relevance(net, batch, need_of(composite, of=objective), target=2)

@@ -87,15 +87,25 @@ def scope_for(net: nn.Module, size: int = tiny.SIZE, **changes: Any) -> Scope:
 def seen(
     name: str, net: nn.Module, batch: Tensor, targets: list[int], seeds: list[int] | None = None, **options: Any
 ) -> list[Heatmap]:
-    """The panels, with `against` and `counter` among the options as a run sets them."""
-    scope = {key: options.pop(key) for key in ("against", "counter") if key in options}
+    """The panels; `against` is a class, which as in a run is the last of those chosen for each image."""
+    against = options.pop("against", None)
+    scope = {key: options.pop(key) for key in ("counter", "probable", "sigmoid") if key in options}
+    if against is not None:
+        scope["against"] = 1
     chosen = find(name)
     recipe = chosen.build(chosen.options(**options), scope_for(net, batch.shape[3], **scope))
-    return answered(recipe, net, batch, targets, seeds)
+    return answered(recipe, net, batch, targets, seeds, against)
 
 
-def answered(recipe: Recipe, net: nn.Module, batch: Tensor, targets: list[int], seeds: list[int] | None = None) -> Any:
-    chosen = torch.tensor(targets).view(-1, 1)
+def answered(
+    recipe: Recipe,
+    net: nn.Module,
+    batch: Tensor,
+    targets: list[int],
+    seeds: list[int] | None = None,
+    against: int | None = None,
+) -> Any:
+    chosen = torch.tensor([[target] if against is None else [target, against] for target in targets])
     made = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, seeds=seeds or seeds_of(batch))
     return recipe.explain(made.evidence.only(recipe.needs))
 
@@ -185,10 +195,11 @@ def test_the_similar_classes_worked_by_hand() -> None:
     weights = [exp(v) for v in (4, 1, 3, -9)]
     mean = sum(w * v for w, v in zip(weights, (4, 1, 3, -9), strict=True)) / sum(weights)
     torch.testing.assert_close(everyone[0], torch.tensor(3 - mean, dtype=torch.float64), **SLOW)
-    against = FinerContrast(0, 0.5, 2, against=3).value(forward)
+    told = SimpleNamespace(logits=logits, targets=torch.tensor([[0, 3], [1, 3]]))
+    against = FinerContrast(0, 0.5, 2, against=1).value(told)
     torch.testing.assert_close(against, torch.tensor([1.5, 0.5]).double(), **SLOW)
     assert FinerContrast().label() == "the score of target 1 less 1 times that of the 3 most similar classes"
-    assert FinerContrast(1, 0.5, 3, 7).label() == "the score of target 2 less 0.5 times that of class 7"
+    assert FinerContrast(1, 0.5, 3, 7).label() == "the score of target 2 less 0.5 times that of the contrast"
     with pytest.raises(UsageError, match="one class only"):
         FinerContrast().value(SimpleNamespace(logits=logits[:, :1], targets=torch.tensor([[0], [0]])))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -18,10 +19,34 @@ class QuestionFields(BaseModel):
     target: Annotated[
         values.one_or_more(Annotated[str | int, BeforeValidator(values.target)]),  # type: ignore[valid-type]
         Flag("What to explain", "TARGET", "-t"),
-    ] = Field(("top1",), description="Class to explain: topK (the K likeliest), an index, or a name. Repeatable.")
+    ] = Field(
+        ("top1",),
+        description="Class to explain: topK (the K likeliest), predicted, true (see --truth), an index, a name or a "
+        "part of one. Repeatable, or with commas.",
+    )
     contrast: Annotated[str | int | None, BeforeValidator(values.class_or_none), Flag("What to explain", "CLASS")] = (
-        Field(None, description="Explain what tells the target from this class: the difference of the two scores.")
+        Field(
+            None,
+            description="Explain what tells the target from this class, which may be predicted or true: the difference "
+            "of the two scores.",
+        )
     )
     counterfactual: Annotated[bool, Flag("What to explain")] = Field(
         False, description="Explain what speaks against the target: minus its score."
+    )
+    score: Annotated[Literal["logit", "probability"], Flag("What to explain")] = Field(
+        "logit", description="What the score of a class is: what the network returns, or the class's probability."
+    )
+    multilabel: Annotated[bool, Flag("What to explain")] = Field(
+        False, description="Classes do not exclude each other: each has a probability by itself (sigmoid)."
+    )
+    labels: Annotated[
+        Path | None,
+        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        Flag("What to explain", "FILE"),
+    ] = Field(None, description="Names of the classes: .txt (one a line), .json, or .csv (index,name).")
+    truth: Annotated[str | None, Flag("What to explain", "FILE|folder")] = Field(
+        None,
+        description="What is true of each picture: a .csv (file,label), or folder, where its folder has the "
+        "name of its class.",
     )

@@ -1,0 +1,42 @@
+"""What the score of a class is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Score = Literal["logit", "softmax", "sigmoid"]
+"""What the network returns; or its probability, by a softmax over all classes, or by the sigmoid of each by itself."""
+
+
+def scored(logits: Tensor, score: Score) -> Tensor:
+    """(B, K) the score of each class, for (B, K) logits."""
+    return logits if score == "logit" else logits.softmax(1) if score == "softmax" else logits.sigmoid()
+
+
+def named(score: Score) -> str:
+    """The word for it."""
+    return "score" if score == "logit" else "probability"
+
+
+def two_sided(scores: Tensor) -> Tensor:
+    """(B, K) scores as they are; of a network with one score z, a question of yes or no, (B, 2): -z for no, z for yes.
+
+    Sigmoids of the two add up to 1, and the higher of them says what the network takes the image for.
+    """
+    import torch
+
+    return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
+
+
+def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
+    """(B, K) the probability of each class, on the CPU; not a number where a score is not finite.
+
+    Sigmoids come in double precision, in which high scores that float32 rounds to 1 keep their order.
+    """
+    if not sigmoid:
+        return logits.softmax(1).cpu()
+    exact = logits.cpu().double()
+    return exact.sigmoid().where(exact.isfinite(), float("nan"))
