@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,22 @@ def test_mistakes(cnnviz: Command, fake_run: FakeRun, arguments: list[str], said
     assert said in result.err
     assert hint in result.err
     assert fake_run.settings is None
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "targets.md"
+
+
+def test_every_command_of_the_page_is_understood(cnnviz: Command, fake_run: FakeRun) -> None:
+    Path("photos").mkdir()
+    Path("photos/a.png").touch()
+    Path("classes.json").write_text('["tabby", "tiger cat"]', encoding="utf-8")
+    (block,) = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(commands) >= 8
+    for command in commands:
+        fake_run.settings = None
+        assert cnnviz(*command[1:]).code == 0, command
+        assert fake_run.settings is not None
 
 
 @pytest.mark.parametrize(
