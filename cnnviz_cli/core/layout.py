@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from math import isqrt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import isqrt, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SIDES: ContextVar[tuple[int, int]] = ContextVar("the sides of the network's input", default=(1, 1))
+
+
+@contextmanager
+def oblong(height: int, width: int) -> Iterator[None]:
+    """Within, modules' outputs are those for an input of these sides, whose proportions maps have, too.
+
+    What is told from the shape alone has to know them: of an input that is not square, (B, 64, 64, 72) is a square map
+    of 72 channels or an oblong one of 64.
+    """
+    token = _SIDES.set((height, width))
+    try:
+        yield
+    finally:
+        _SIDES.reset(token)
 
 
 def as_maps(output: Tensor) -> Tensor | None:
@@ -16,15 +35,15 @@ def as_maps(output: Tensor) -> Tensor | None:
 
     - (B, C, h, w), the usual one, unchanged.
     - (B, s, s, C) with C other than s, as Swin keeps its blocks: the channels come forward. A square map with as
-      many channels as rows is the same either way and counts as the usual layout.
+      many channels as rows is the same either way and counts as the usual layout. Of an `oblong` input it is
+      (B, h, w, C) with h and w closer to the input's proportions than w and C.
     - (B, N, C) with N = s * s or 1 + s * s, as ViT keeps its tokens: a leading class token is left out, the rest
       are laid out row by row.
     """
     if not output.is_floating_point():
         return None
     if output.dim() == 4:
-        rows_first = output.shape[1] == output.shape[2] != output.shape[3]
-        return output.permute(0, 3, 1, 2) if rows_first else output
+        return output.permute(0, 3, 1, 2) if _rows_first(output.shape) else output
     if output.dim() == 3:
         tokens = output.shape[1]
         for skipped in (0, 1):
@@ -45,8 +64,7 @@ def from_maps(maps: Tensor, like: Tensor) -> Tensor:
         (n, ...) as `like`.
     """
     if like.dim() == 4:
-        rows_first = like.shape[1] == like.shape[2] != like.shape[3]
-        return maps.permute(0, 2, 3, 1).contiguous() if rows_first else maps
+        return maps.permute(0, 2, 3, 1).contiguous() if _rows_first(like.shape) else maps
     tokens = maps.flatten(2).transpose(1, 2)
     skipped = like.shape[1] - tokens.shape[1]
     if not skipped:
@@ -54,3 +72,15 @@ def from_maps(maps: Tensor, like: Tensor) -> Tensor:
     whole = like.expand(len(maps), -1, -1).clone()
     whole[:, skipped:] = tokens
     return whole
+
+
+def _rows_first(shape: Sequence[int]) -> bool:
+    """Whether (B, a, b, c) are rows, columns and channels, in this order."""
+    first, second, third = shape[1:]
+    height, width = _SIDES.get()
+    if height == width:
+        return first == second != third
+    if not (first and second and third) or second == third == 1:
+        return False
+    usual, other = (abs(log(rows * width / (columns * height))) for rows, columns in ((second, third), (first, second)))
+    return other < usual

@@ -19,6 +19,7 @@ from cnnviz_cli.core.evidence import (
     Targets,
     Walk,
 )
+from cnnviz_cli.core.layout import oblong
 from cnnviz_cli.engine.biases import bias_gradients
 from cnnviz_cli.engine.operations import check_seen
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
@@ -87,20 +88,21 @@ def observe(
         check_seen(net, "rectifiers")
     if any(isinstance(need, BiasGradients) for need in plan.apart):
         check_seen(net, "biases")
-    made = run_pass(net, net, batch, plan, choose, precision)
-    answers: dict[Need, Tensor] = dict(made.answers)
-    given = {
-        Input(): answer(batch),
-        Targets(): made.targets,
-        Seeds(): torch.tensor(list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64),
-    }
-    answers.update((need, value) for need, value in given.items() if need in plan.needs)
-    setting = Setting(net, batch.detach(), made.targets, made.logits, precision, Evidence(answers), memory, tick)
-    for stream in plan.streams:
-        answers.update(run_stream(setting, stream))
-    for need in plan.apart:
-        answers[need] = _apart(setting, need)
-    return Observation(made.logits, made.targets, Evidence(answers))
+    with oblong(*batch.shape[-2:]):
+        made = run_pass(net, net, batch, plan, choose, precision)
+        answers: dict[Need, Tensor] = dict(made.answers)
+        given = {
+            Input(): answer(batch),
+            Targets(): made.targets,
+            Seeds(): torch.tensor(list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64),
+        }
+        answers.update((need, value) for need, value in given.items() if need in plan.needs)
+        setting = Setting(net, batch.detach(), made.targets, made.logits, precision, Evidence(answers), memory, tick)
+        for stream in plan.streams:
+            answers.update(run_stream(setting, stream))
+        for need in plan.apart:
+            answers[need] = _apart(setting, need)
+        return Observation(made.logits, made.targets, Evidence(answers))
 
 
 def _apart(setting: Setting, need: Apart) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.core.method import Head
 
 
@@ -52,7 +52,8 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> He
     if returned.shape != scores.shape or not torch.equal(returned, scores):
         return None
     for name, output in reversed(outputs.items()):
-        maps = as_maps(output)
+        with oblong(*shape[1:]):
+            maps = as_maps(output)
         if maps is not None and maps.shape[1] == given.shape[-1]:
             averages = maps.mean((2, 3))
             if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):

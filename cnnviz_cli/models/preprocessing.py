@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.geometry import Placing, View, covering, fitting, roaming, squashing
+from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing
 from cnnviz_cli.core.method import Frame
 from cnnviz_cli.core.records import Json
 
@@ -70,6 +70,12 @@ class Preprocessing:
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input; under ``full`` of the smallest."""
         return _sides(self.crop)
+
+    @property
+    def another_size(self) -> tuple[int, int]:
+        """Height and width of a larger input, not square, that ``full`` may give: what is tried before it does."""
+        height, width = self.size
+        return (height // STEP + 1) * STEP, (width // STEP + 2) * STEP
 
     @property
     def covered(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.receptive import Tracker
 
@@ -34,7 +34,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
                 watch.reasons[name] = "it is TorchScript, inside which nothing can be read"  # nor hooked
                 continue
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
-        with torch.no_grad(), watch.tracker:
+        with torch.no_grad(), watch.tracker, oblong(*shape[1:]):
             net(picture)
     finally:
         for hook in hooks:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.geometry import STEP
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
@@ -102,7 +101,7 @@ def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) ->
     layers, channels = _probed(net, preprocessing, preset, model)
     preprocessing = wanted.coloured(preprocessing, channels)
     if preprocessing.mode == "full":
-        _try_another_size(net, preprocessing, layers, model)
+        _try_another_size(net, preprocessing, model)
     return preprocessing, layers
 
 
@@ -120,23 +119,17 @@ def _probed(net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model:
     raise UsageError(what, where="--input-size", fix=f"Its weights were trained with {_by(preset.size)}.")
 
 
-def _try_another_size(net: nn.Module, preprocessing: Preprocessing, layers: ModelLayers, model: str) -> None:
-    """Raise UsageError if the network has no scores or loses layers at a larger size that is not square."""
-    height, width = ((side // STEP + more) * STEP for side, more in zip(preprocessing.size, (1, 2), strict=True))
-    shape = (preprocessing.channels, height, width)
+def _try_another_size(net: nn.Module, preprocessing: Preprocessing, model: str) -> None:
+    """Raise UsageError if the network has no scores, or other ones, at a larger size that is not square."""
+    size = preprocessing.another_size
     try:
-        kept = {info.name for info in probe(net, shape, model)}
-        usual, larger = _scores(net, (preprocessing.channels, *preprocessing.size)), _scores(net, shape)
+        usual, larger = (_scores(net, (preprocessing.channels, *sides)) for sides in (preprocessing.size, size))
     except Exception as error:  # whatever a network's forward raises
         reason = _said(error)
     else:
-        lost = [info.name for info in layers if info.name not in kept]
-        if usual == larger and not lost:
+        if usual == larger:
             return
-        if lost:
-            reason = f"at {_by((height, width))} the maps of '{lost[0]}' are no rows and columns"
-        else:
-            reason = f"its scores become {larger} at {_by((height, width))}"
+        reason = f"its scores become {larger} at {_by(size)}"
     raise UsageError(
         f"{model} takes inputs of one size only: {reason}",
         where="--resize full",

@@ -25,6 +25,7 @@ from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Work
 from cnnviz_cli.run.question import Question
+from cnnviz_cli.run.sizes import LayersAt
 
 _BATCH = 8
 _BATCH_OF_ACCELERATORS = 32
@@ -86,13 +87,11 @@ class Prepared:
 
     def _made_for(self, size: tuple[int, int]) -> Prepared:
         frame = replace(self.scope.frame, size=size)
-        layers = probe(self.net, (len(frame.black), *size), self.model.name)
-        scope = replace(self.scope, frame=frame, layers=layers)
+        there = probe(self.net, (len(frame.black), *size), self.model.name)
+        scope = replace(self.scope, frame=frame, layers=LayersAt(self.scope.layers, there))
         tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
         plan, views = planned(task.recipe for task in tasks)
-        return replace(
-            self, model=replace(self.model, layers=layers), tasks=tasks, plan=plan, views=views, scope=scope, _others={}
-        )
+        return replace(self, tasks=tasks, plan=plan, views=views, scope=scope, _others={})
 
     @property
     def works(self) -> list[Work]:
@@ -192,7 +191,21 @@ def prepared_for(
     kept = tuple(one for one in asked if one.method.name in left)
     tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
-    return Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
+    prepared = Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
+    if model.preprocessing.mode == "full":
+        _try_another_size(prepared, reporter)
+    return prepared
+
+
+def _try_another_size(prepared: Prepared, reporter: Reporter) -> None:
+    """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
+    preprocessing = prepared.model.preprocessing
+    try:
+        prepared.at(preprocessing.another_size)
+    except ImageError as error:
+        what = f"{prepared.model.name} is read at one size only: {error.what}"
+        raise UsageError(what, where="--resize full", fix="Show it all of the photograph: --resize pad") from error
+    reporter.say(f"photographs are taken at their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
 def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:

@@ -7,6 +7,7 @@ import torch
 import zoo
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.ops.misc import Permute
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layout import as_maps
@@ -193,12 +194,17 @@ def test_the_default_layers_of_a_family(name: str) -> None:
 
 
 def test_maps_that_their_shape_does_not_tell_are_not_offered() -> None:
-    # (1, 8, 8, 6): eight maps of 8 x 6, which by shape alone are six maps of 8 x 8.
-    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    layers = probe(net.eval(), (3, 8, 6), "oblong")
-    assert [(info.name, info.shape) for info in layers] == [("0", (5, 8, 6)), ("2", (8, 1, 1))]
-    with pytest.raises(UsageError, match=r"it returns a tensor of shape \(1, 8, 8, 6\)"):
+    # (1, 8, 4, 2), rows first: two maps of 8 x 4, which by shape alone are as well eight maps of 4 x 2.
+    turns = Permute([0, 2, 3, 1]), Permute([0, 3, 1, 2])
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), *turns, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = probe(net.eval(), (3, 8, 4), "oblong")
+    assert [(info.name, info.shape) for info in layers] == [("0", (2, 8, 4)), ("2", (2, 8, 4)), ("3", (2, 1, 1))]
+    with pytest.raises(UsageError, match=r"it returns a tensor of shape \(1, 8, 4, 2\)"):
         layers.resolve(["1"])
+    # Eight maps of 8 x 6 have the proportions of the input; six of 8 x 8 would not.
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = probe(net.eval(), (3, 8, 6), "oblong")
+    assert [(info.name, info.shape) for info in layers] == [("0", (8, 8, 6)), ("1", (8, 1, 1))]
 
 
 def test_an_inner_layer_of_swin_is_read_with_channels_first() -> None:

@@ -48,19 +48,6 @@ class Growing(Reads):
         return nn.functional.avg_pool2d(self.conv(x), 12)
 
 
-class RowsFirst(nn.Module):
-    """Its maps are (B, h, w, C), which is told from the usual layout only where they are square."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.mix = nn.Linear(4, 6)
-        self.fc = nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.mix(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
-
-
 def net(kind: Any, *args: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -123,7 +110,6 @@ def test_a_size_that_the_network_does_not_take_is_refused_with_its_reason() -> N
     [
         (OneSize, "mat1 and mat2 shapes"),
         (lambda: Growing(3), r"its scores become \(1, 4, 2, 5\) at 32 x 64"),
-        (RowsFirst, "at 32 x 64 the maps of 'mix' are no rows and columns"),
     ],
 )
 def test_full_needs_a_network_for_all_sizes(kind: Any, reason: str) -> None:

@@ -16,7 +16,7 @@ from run.resuming import Listener, listed, run
 from torch import Tensor, nn
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -31,7 +31,7 @@ from cnnviz_cli.run.prepare import Prepared, prepare
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
 
 MODES = ("crop", "squash", "pad", "full")
-SIZES = [(451, 301), (301, 451), (64, 97), (5, 7), (7, 5), (300, 9), (33, 250)]
+SIZES = [(451, 301), (301, 451), (5, 7), (300, 9), (33, 250)]
 SIDE = 24
 
 
@@ -48,6 +48,34 @@ class Bright(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+class RowsFirst(Bright):
+    """The same, its maps (B, h, w, C) with six channels, of which all but one are dark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(1, 6, bias=False)
+        self.fc = nn.Linear(6, 2)
+        for layer in (self.mix, self.fc):
+            layer.weight.fill_(0)
+        self.mix.weight[2], self.fc.weight[0, 2] = 1, 1
+        self.fc.bias.fill_(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.mix(self.conv(x).permute(0, 2, 3, 1)).relu().mean((1, 2)))
+
+
+class SameAsRows(Bright):
+    """64 channels at each of 64 rows, and 64 rows of 96 columns: by the shape alone, 96 channels of 64 x 64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(1, 64, 1, bias=False)
+        self.wide.weight.fill_(1 / 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.wide(self.conv(x)).relu().mean(1, keepdim=True).mean((2, 3)))
 
 
 class Noisy(nn.Module):
@@ -120,6 +148,23 @@ def test_a_marked_place_is_marked_where_it_is(
     mode: str, size: tuple[int, int], input_size: str, prepared: Preparing
 ) -> None:
     asked = prepared("gradcam", Bright, resize=mode, input_size=[input_size])
+    assert_found(asked, size)
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("mix", RowsFirst), ("wide", SameAsRows)])
+@pytest.mark.parametrize("size", [(192, 128), (128, 192), (260, 140)])
+def test_maps_of_oblong_inputs_are_not_misread(
+    size: tuple[int, int], layer: str, kind: type[nn.Module], prepared: Preparing
+) -> None:
+    asked = prepared("gradcam", kind, resize="full", gradcam__layer=[layer])
+    assert_found(asked, size)
+    asked = prepared("gradcam", kind, resize="squash", input_size=["128x192"], gradcam__layer=[layer])
+    assert asked.model.layers[layer].shape[1:] == (64, 96)
+    assert_found(asked, size)
+
+
+def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
+    """A white box in a black photograph of that size is where the map over it is drawn."""
     preprocessing = asked.model.preprocessing
     box = a_box_in(preprocessing.see(Image.new("RGB", size))[1])
     photo = black(size, box)
@@ -258,7 +303,44 @@ def test_a_method_that_does_not_apply_at_a_size_fails_the_photograph(prepared: P
     asked = prepared("gradcam", Bright, resize="full", gradcam__method=["kpca-cam"])
     assert asked.at((SIDE, SIDE)) is asked
     assert asked.at((64, 96)) is asked.at((64, 96))
-    assert asked.at((64, 96)).model.layers["conv"].shape == (1, 32, 48)
+    assert asked.at((64, 96)).scope.layers["conv"].shape == (1, 32, 48)
     assert asked.at((64, 96)).scope.frame.size == (64, 96)
     with pytest.raises(ImageError, match="at 512 x 512 pixels: layer 'conv' has 256 x 256 positions"):
         asked.at((512, 512))
+
+
+def test_words_mean_the_same_layers_at_every_size(prepared: Preparing) -> None:
+    asked = prepared("deconv", Noisy, resize="full", deconv__layer=["stages"])
+    usual = asked.scope.layers
+    there = asked.at((96, 64)).scope.layers
+    assert there.resolve(["stages"]) == usual.resolve(["stages"])
+    assert [there[name].shape[1:] for name in there.resolve(["stages"])] == [(96, 64), (48, 32)]
+
+
+def test_full_says_up_to_which_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "load_model", loader(Bright))
+    heard = Listener()
+    flags = {("device",): "cpu", ("resize",): "full", ("max_side",): "320"}
+    prepare("gradcam", load("gradcam", flags, None, {}), heard)
+    assert heard.said == ["photographs are taken at their own size, up to 320 pixels a side (--max-side)"]
+    heard = Listener()
+    prepare("gradcam", load("gradcam", {("device",): "cpu"}, None, {}), heard)
+    assert heard.said == []
+
+
+class Tokens(Bright):
+    """A list of positions, of which only those of a square can be laid out again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.mix(self.conv(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_full_needs_layers_that_can_be_read_at_all_sizes(prepared: Preparing) -> None:
+    prepared("gradcam", Tokens, resize="pad", gradcam__layer=["mix"])
+    prepared("gradcam", Tokens, resize="full", gradcam__layer=["conv"])
+    with pytest.raises(UsageError, match="tiny is read at one size only: at 32 x 64 pixels: the maps of layer 'mix'"):
+        prepared("gradcam", Tokens, resize="full", gradcam__layer=["mix"])
