@@ -72,8 +72,8 @@ def explain(
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
-            ``interpolation``, ``mean`` and ``std``; for the question ``contrast`` and ``counterfactual``; and
-            ``max_memory``, ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
+            ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score`` and
+            ``multilabel``; and ``max_memory``, ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.
@@ -148,4 +148,8 @@ def _network(
             found = replace(found, preprocessing=shown, layers=layers)
     if labels is None:
         return found, settings
-    return replace(found, labels=named(labels, len(found.labels))), settings
+    names = named(labels, len(found.labels))
+    # Of a network with one score, two names are those of no and yes, whose probabilities are sigmoids.
+    if len(names) != len(found.labels):
+        settings = settings.model_copy(update={"multilabel": True})
+    return replace(found, labels=names), settings

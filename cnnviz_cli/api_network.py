@@ -91,7 +91,7 @@ def preset_of(preprocessing: Any) -> Preprocessing | None:
 
 
 def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
-    """A name for each score of a network.
+    """A name for each score of a network; of one score it may be two, for no and for yes.
 
     Raises:
         UsageError: there are more or fewer.
@@ -100,8 +100,9 @@ def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
         what = f"labels are a list of names or '{IMAGENET}', not '{visible(labels, 60)}'"
         raise UsageError(what, where="labels", fix="From a file: labels=Path('classes.txt').read_text().splitlines()")
     found = imagenet_labels() if isinstance(labels, str) else tuple(map(str, labels))
-    if len(found) != scores:
-        raise UsageError(f"there are {len(found)} labels, and the network has {scores} classes", where="labels")
+    if len(found) != scores and (scores, len(found)) != (1, 2):
+        classes = "class" if scores == 1 else "classes"
+        raise UsageError(f"there are {len(found)} labels, and the network has {scores} {classes}", where="labels")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.method import ALL, FAMILIES, Method, find, methods
 from cnnviz_cli.core.scales import BY_RUN
@@ -23,7 +24,7 @@ NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "of
 """Those that say where a network comes from, which one in memory needs none of."""
 
 INPUT = ("resize", "input_size", "max_side", "interpolation", "mean", "std")
-ASKING = ("contrast", "counterfactual")
+ASKING = ("contrast", "counterfactual", "score", "multilabel")
 DRAWING = ("palette", "signed_palette", "alpha", "scale")
 SETTINGS = (*NETWORK, *INPUT, *ASKING, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
@@ -69,6 +70,10 @@ def settings_of(
         if value not in known:
             fix = did_you_mean(value, known) or f"There are {', '.join(known)}."
             raise UsageError(f"there is no such palette: '{visible(value, 60)}'", where=name, fix=fix)
+    for name, words in (("targets", settings.target), ("contrast", (settings.contrast,))):
+        if any(str(word).casefold() == TRUE for word in words):
+            what = "what is true of a picture is looked up by the command alone"
+            raise UsageError(what, where=name, fix=f"Name the class: {name}='tabby'")
     if settings.scale == BY_RUN:
         raise UsageError("a scale for a whole run is the command's", where="scale", fix="Give one: scale='fixed:0,1'")
     return families, settings

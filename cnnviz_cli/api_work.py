@@ -77,7 +77,7 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         pixels = torch.stack([one.pixels for one in inputs])
         batch = pixels.to(prepared.device, memory_format=torch.channels_last)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard)
-        probabilities = seen.logits.softmax(1).cpu().numpy()
+        probabilities = prepared.question.probabilities(seen.logits).numpy()
         return [
             (probabilities[at], targets, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, targets in enumerate(seen.targets.tolist())
@@ -98,7 +98,7 @@ def _image(
 
     look = Look(settings.palette, settings.signed_palette, settings.alpha)
     scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
-    scale = fixed(settings.scale)
+    drawn, scale = prepared.targets.drawn(targets), fixed(settings.scale)
     explanations = tuple(
         Explanation(
             task.method.name,
@@ -111,7 +111,7 @@ def _image(
         )
         for task, panels in results
         for panel in panels
-        if panel.target is None or targets.index(targets[panel.target]) == panel.target  # each class once
+        if panel.target is None or panel.target in drawn
     )
     top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
     return ExplainedImage(one.name, tuple(map(prediction, top)), explanations, scene)

@@ -212,6 +212,28 @@ def test_options_reach_the_methods_that_read_them() -> None:
     assert drawn.picture.tobytes() != explain(net, picture)[0, "gradcam"].picture.tobytes()
 
 
+def test_a_network_with_one_score_is_asked_for_no_and_yes() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    batch = torch.rand(1, 3, SIDE, SIDE)
+    yes = float(net(batch).detach().sigmoid())
+    for labels, names in ((None, ["not 0", "0"]), (["cat"], ["not cat", "cat"]), (["dog", "cat"], ["dog", "cat"])):
+        (image,) = explain(net, batch, targets=[0, 1], labels=labels)
+        found = {one.label: one.probability for one in image.predictions}
+        assert found == {names[0]: pytest.approx(1 - yes), names[1]: pytest.approx(yes)}
+        assert [one.target.index for one in image] == [0, 1]
+        assert image.select(target=0)[0].range != image.select(target=1)[0].range
+    with pytest.raises(cnnviz_cli.UsageError, match="there are 3 labels, and the network has 1 class"):
+        explain(net, batch, labels=list("abc"))
+
+
+def test_classes_that_do_not_exclude_each_other_have_probabilities_by_themselves() -> None:
+    net, batch = network(), tiny.pictures(1).float()
+    (image,) = explain(net, batch, multilabel=True, score="probability", targets=2)
+    expected = net(batch)[0, 2].sigmoid().item()
+    assert image["gradcam"].target.probability == pytest.approx(expected, rel=1e-6)
+
+
 def test_random_draws_hang_on_the_picture_and_the_seed_alone() -> None:
     net, pictures = network(), [photo(1), photo(2)]
     both = explain(net, pictures, "smoothgrad", samples=3)
@@ -597,6 +619,8 @@ def errors() -> Iterator[tuple[str, dict[str, Any], str, str]]:
     yield "layer", {"layers": "convv1"}, "no layer 'convv1'", "Did you mean 'conv1'"
     yield "unread layers", {"methods": "gradient", "layers": "conv1"}, "no chosen method reads 'layers'", "gradcam"
     yield "class", {"targets": "tabby"}, "no class 'tabby'", "in targets"
+    yield "truth", {"targets": "true"}, "by the command alone", "targets='tabby'"
+    yield "contrast with the truth", {"contrast": "True"}, "by the command alone", "in contrast"
     yield "option", {"palete": "jet"}, "there is no option 'palete'", "Did you mean 'palette'"
     yield "flag's name", {"target": 1}, "there is no option 'target'", "Did you mean 'targets'"
     yield "flag's layer", {"layer": "conv1"}, "there is no option 'layer'", "It is called layers here"
