@@ -19,13 +19,13 @@ from cnnviz_cli.render.typeset import (
     Line,
     elide,
     flow,
-    font,
     leading,
     length,
     noted,
     percent,
     prose,
     set_lines,
+    write,
 )
 
 SECTION, TYPE, SMALL = 18, 14, 12
@@ -48,8 +48,8 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
         top = number * pitch
         chance = percent(prediction.probability)
         label = elide(prediction.label, TYPE + 2, width - length(chance, TYPE + 2) - TYPE)
-        pen.text((0, top + TYPE + 2), label, fill=INK, font=font(TYPE + 2), anchor="ls")
-        pen.text((width, top + TYPE + 2), chance, fill=INK, font=font(TYPE + 2), anchor="rs")
+        write(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
+        write(block, width - length(chance, TYPE + 2), top + TYPE + 2, chance, TYPE + 2, INK)
         bar = top + leading(TYPE) + 5
         pen.rectangle((0, bar, width - 1, bar + 9), fill=TRACK)
         reach = round(prediction.probability * width)

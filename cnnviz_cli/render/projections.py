@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 from PIL import Image
 
@@ -64,10 +66,13 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image
     size = (min(cell[0], max(1, round((right - left) * scale))), min(cell[1], max(1, round((bottom - top) * scale))))
     # A patch cut at the left or upper border fills the right or lower part of its frame.
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
+    reach = ceil(2 * max(1.0, 1 / scale)) + 2  # how far beside the patch resizing may look
     pictures = []
-    for source in (_grey_centred(row, number, box), seen.convert("RGB")):
-        picture = no_data(cell, TYPE)
-        picture.paste(source.resize(size, Image.Resampling.BICUBIC, box=box), corner)
+    for source in (_grey_centred(row, number, box, reach), seen.convert("RGB")):
+        picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
+        if size != cell:
+            part, picture = picture, no_data(cell, TYPE)
+            picture.paste(part, corner)
         pictures.append(picture)
     values = np.asarray(row.values)[number]
     if not np.isfinite(values).all():
@@ -90,13 +95,17 @@ def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:
     return block
 
 
-def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, float, float]) -> Image.Image:
-    """The projection as RGB, mid-grey at zero; its scale is that of the patch."""
-    values = as_colours(finite(np.asarray(row.values)[number]))
+def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int) -> Image.Image:
+    """The projection as RGB, mid-grey at zero, scaled by its patch; drawn there and `reach` pixels round it."""
+    values = as_colours(np.asarray(row.values)[number])
     left, top, right, bottom = pixels_of(box, (values.shape[2], values.shape[1]))
     limit, _ = top_of(values[:, top:bottom, left:right])
-    shares = (values / np.float32(limit)).clip(-1, 1)
-    return Image.fromarray(np.rint(128 + 127 * shares).astype(np.uint8).transpose(1, 2, 0).copy())
+    rows = slice(max(0, top - reach), bottom + reach)
+    columns = slice(max(0, left - reach), right + reach)
+    grey = np.full((*values.shape[1:], 3), 128, np.uint8)
+    shares = (finite(values[:, rows, columns]) / np.float32(limit)).clip(-1, 1)
+    grey[rows, columns] = np.rint(128 + 127 * shares).astype(np.uint8).transpose(1, 2, 0)
+    return Image.fromarray(grey)
 
 
 def _block(row: ProjectionRow, seen: Image.Image) -> Image.Image:
