@@ -1,0 +1,54 @@
+"""docs/models.md says what the networks say."""
+
+from __future__ import annotations
+
+import re
+
+import models_page
+import pytest
+
+from cnnviz_cli.core.method import methods
+from cnnviz_cli.models.catalog import BUNDLED, model_names
+
+QUICK = (
+    BUNDLED, "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
+    "swin_t", "vgg11", "vit_b_32",
+)  # fmt: skip
+TRIED = ("squeezenet1_1", "vit_b_32")
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return models_page.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of each network's row."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0].strip("`"): row for row in cells}
+
+
+def test_every_network_is_on_the_page(rows: dict[str, list[str]], text: str) -> None:
+    assert list(rows) == list(model_names())
+    assert f"of {len(list(methods()))} in all" in text
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in model_names()]
+)
+def test_default_layers_are_those_of_the_networks(rows: dict[str, list[str]], name: str) -> None:
+    assert rows[name][:6] == models_page.static(name)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in TRIED else pytest.param(name, marks=pytest.mark.slow) for name in QUICK]
+)
+def test_methods_apply_as_the_page_says(rows: dict[str, list[str]], text: str, name: str) -> None:
+    reasons = dict(re.findall(r"^- \*\*(\w+)\*\*: (.+)$", text, re.MULTILINE))
+    said = {method: reasons[letter] for method, letter in re.findall(r"([\w+-]+) \((\w+)\)", rows[name][7])}
+    refused = models_page.refusals(name)
+    assert said == refused
+    assert rows[name][6] == str(len(list(methods())) - len(refused))
