@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from enum import Enum
 from pathlib import Path
 
@@ -68,6 +67,8 @@ def kind_of(path: Path) -> Kind:
 
     A program's archive has its code in it: TorchScript below ``code/``, torch.export as a graph in JSON.
     """
+    import zipfile  # and with it three compressors, which a run without a file does without
+
     try:
         with zipfile.ZipFile(path) as archive:
             # The archive's own top folder bears the name that it was saved under.

@@ -49,6 +49,8 @@ def build(name: str, spec: Published | Random | File, *, key: str | None, offlin
     net = drawn(partial(_made, timm, name, pretrained=False), seed)
     config = cast("Mapping[str, Any]", data.resolve_model_data_config(net))
     preset = preset_of(config, name)
+    if preset.mode != "crop" and preset.covered != preset.size:
+        reporter.say(f"timm:{name}: it was trained on pictures whose edges were cut, here they are shown")
     labels: tuple[str, ...] | None = imagenet_labels() if getattr(net, "num_classes", None) == 1000 else None
     match spec:
         case Random():
@@ -78,7 +80,6 @@ def preset_of(config: Mapping[str, Any], name: str) -> Preprocessing:
     interpolation = config["interpolation"]
     if mode not in _MODES:
         raise ModelError(f"timm:{name} wants its pictures cut by '{visible(str(mode), 40)}', which cnnviz cannot do")
-    # An edge that timm resizes to 1/share of the input, and cuts, is more than squash and pad leave to be cut.
     resize = (math.floor(height / share), math.floor(width / share))
     return Preprocessing(
         resize,

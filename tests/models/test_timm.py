@@ -29,7 +29,7 @@ from torch import nn
 
 from huggingface_hub import constants
 
-MODELS = {"tiny_net": ["in1k", "in22k"], "tiny_other": []}
+MODELS = {"tiny_net": ["in1k", "in22k"], "tiny_other": [], "tiny_wide": []}
 
 
 class Tiny(nn.Module):
@@ -64,6 +64,8 @@ def create_model(name, pretrained=False):
     bare, _, tag = name.partition(".")
     tag = tag or (MODELS[bare] or [""])[0]
     net = Tiny(21 if tag == "in22k" else 1000, tag)
+    if bare == "tiny_wide":
+        net.pretrained_cfg.update(crop_mode="squash")
     if pretrained:
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("offline mode is enabled\\nand a long explanation")
@@ -115,14 +117,21 @@ def test_random_weights_and_the_preprocessing_of_the_data_config(reporter: Any) 
 
 
 @pytest.mark.usefixtures("standin")
+def test_edges_that_are_not_cut_are_said(reporter: Any) -> None:
+    assert load_model("timm:tiny_wide", "none", reporter=reporter).preprocessing.mode == "squash"
+    load_model("timm:tiny_net", "none", reporter=reporter)
+    assert reporter.said == ["timm:tiny_wide: it was trained on pictures whose edges were cut, here they are shown"]
+
+
+@pytest.mark.usefixtures("standin")
 def test_published_weights_come_through_timms_own_hub(reporter: Any) -> None:
     loaded = load_model("timm:tiny_net", reporter=reporter)
     assert loaded.weights == "in1k"
     assert set(loaded.parameter("fc.bias").tolist()) == {7.0}
     for model, offline, said in (
         ("timm:tiny_net", True, "and --offline forbids a download: offline mode is enabled"),
-        ("timm:tiny_net.in22k", False, "cannot be had: Repository Not Found"),
         ("timm:tiny_other", False, "publishes no weights"),
+        ("timm:tiny_net.in22k", False, "cannot be had: Repository Not Found"),
     ):
         with pytest.raises(ModelError) as caught:
             load_model(model, offline=offline, reporter=reporter)
