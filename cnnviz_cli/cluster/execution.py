@@ -26,6 +26,7 @@ from cnnviz_cli.files.urls import is_url
 from cnnviz_cli.run.beginning import places_of, tell
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.execution import SHOWN, Outcome
+from cnnviz_cli.run.truth import Truths
 
 
 def execute(
@@ -59,6 +60,9 @@ def execute(
         with _pool(command, settings, sources, shard, sink, reporter, clock) as pool:
             with clock.timed("load"):
                 pool.start()
+            if settings.truth is not None:
+                labels = pool.ready.labels
+                Truths(settings.truth, labels.names, labels.also).check(sources, reporter)
             places = places_of(sources)
             mine = [places[at] for at in shard.positions(len(places))]
             found = ledger.begin(pool.ready.header, [source.name for source in sources], mine, whole=False)

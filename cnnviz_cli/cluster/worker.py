@@ -15,6 +15,7 @@ from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.labels import Labels
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.shards import Shard
 from cnnviz_cli.files.sink import Sink
@@ -25,6 +26,7 @@ from cnnviz_cli.run.hands import Hands, count_of
 from cnnviz_cli.run.header import device_name, header_of
 from cnnviz_cli.run.pipeline import Pipeline
 from cnnviz_cli.run.prepare import prepare
+from cnnviz_cli.run.reading import fast_note
 from cnnviz_cli.run.scales import Scales
 
 _ANY = 10**9
@@ -57,11 +59,13 @@ class Ready:
     Attributes:
         device: as its maker calls it.
         batch_size: how many images pass the network together.
+        labels: of the network's classes.
     """
 
     header: Header
     device: str
     batch_size: int
+    labels: Labels
     said: tuple[tuple[str, bool], ...]
 
 
@@ -147,11 +151,20 @@ class Worker:
             self._sink = Sink(settings.output, self._job.shard.label)
             count = count_of(settings.workers, _ANY)
             self._hands = Hands(count if settings.workers != "auto" else max(1, count // self._share))
-            self._hands.begin(drawing_of(self._prepared, self._job.shard))
+            drawing = drawing_of(self._prepared, self._job.shard)
+            if note := fast_note(drawing.reading):
+                self._listener.say(note)
+            self._hands.begin(drawing)
         except CnnvizError as error:
             return error
         prepared = self._prepared
-        return Ready(header_of(prepared), device_name(prepared.device), prepared.batch_size, self._listener.taken())
+        return Ready(
+            header=header_of(prepared),
+            device=device_name(prepared.device),
+            batch_size=prepared.batch_size,
+            labels=prepared.question.labels,
+            said=self._listener.taken(),
+        )
 
     def explain(self, part: Part) -> Iterator[Report]:
         """The records of a part, a few at a time, their files in place; what ends the run is raised."""

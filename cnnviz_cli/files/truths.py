@@ -11,6 +11,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.files.table import Row, column, read_text, rows_of, words
+from cnnviz_cli.files.urls import is_url
 
 FOLDER = "folder"
 """In the place of a file: each picture's folder has the name of its class, as in torchvision's ImageFolder."""
@@ -93,7 +94,9 @@ def folder_of(source: Source) -> str:
 
 
 def _whole(source: Source) -> str:
-    """The path of a picture from the root; of one in an archive, from the archive on by its name."""
+    """The path of a picture from the root; in an archive, from that on by its name; in a store, as its URL has it."""
+    if is_url(source.folder):
+        return f"/{source.folder.partition('://')[2].strip('/')}/{source.below}"
     path = os.path.abspath(source.path).replace(os.sep, "/")  # noqa: PTH100  (no link is followed)
     return path if source.inside is None else f"{path}/{source.name}"
 

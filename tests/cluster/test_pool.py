@@ -20,6 +20,7 @@ from cnnviz_cli.cluster.shared import Token, await_files
 from cnnviz_cli.cluster.worker import Part, Ready, Report
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.files.labels import Labels
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.run.clock import Clock
@@ -74,7 +75,8 @@ class Obedient:
 
     def begin(self) -> Ready | CnnvizError:
         header: Any = SimpleNamespace(identity=dict(self.identity))
-        return self.wrong or Ready(header, "a processor", 2, (("method x is left out", True),))
+        said = (("method x is left out", True),)
+        return self.wrong or Ready(header, "a processor", 2, Labels(("cat",)), said)
 
     def explain(self, part: Part) -> Iterator[Report]:
         type(self).parts.append(part)

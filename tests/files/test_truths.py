@@ -96,6 +96,13 @@ def test_folders_count_in_archives_too(photos: Path) -> None:
     assert [read.path_of(source) for source in sources] == ["more.zip/4.png", "birds/3.png"]
 
 
+def test_folders_count_in_stores_too(photos: Path) -> None:
+    source = Source("s3://bucket/birds", "3.png", "3.png")
+    assert folder_of(source) == "birds"
+    read = read_truths(table(photos.parent, "birds/3.png,x\n"))
+    assert read.path_of(source) == "birds/3.png"
+
+
 def test_links_are_not_followed(photos: Path) -> None:
     (photos.parent / "lions").symlink_to(photos / "cats")
     (source, *_) = find([photos.parent / "lions"], recursive=True)

@@ -1,0 +1,112 @@
+"""Whole runs with ``--engine ray``, on a stand-in whose processes are objects of this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.standin import Ray
+from run.resuming import BROKEN, Listener, files_of, photographs, run
+
+from cnnviz_cli.cluster import connection, execute
+from cnnviz_cli.config.load import load
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.sources import Source
+
+FOUR = {name: {"CPU": 1.0} for name in "abcd"}
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ray:
+    made = Ray(FOUR)
+    monkeypatch.setattr(made, "is_initialized", lambda: True, raising=False)
+    monkeypatch.setattr(connection, "import_module", lambda _name: made)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def far(
+    out: Path, sources: list[Source], heard: Listener | None = None, *, shard: Shard = ALONE, **settings: Any
+) -> Any:
+    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0", ("threads",): "1"}
+    loaded = load("gradcam", {**flags, **{(name,): value for name, value in settings.items()}}, None, {})
+    return execute("gradcam", loaded, sources, heard or Listener(), shard=shard)
+
+
+@pytest.mark.usefixtures("tiny_network")
+def test_a_cluster_makes_what_one_machine_makes_also_with_nodes_that_die(ray: Ray) -> None:
+    sources = photographs(Path("in"), 20)
+    run(Path("here"), sources, threads="1")
+
+    def dies(count: int) -> None:
+        if count in (4, 9):
+            ray.alive.discard(sorted(ray.alive)[0])
+
+    heard = Listener(dies)
+    outcome = far(Path("there"), sources, heard)
+    assert outcome.status == "partial"
+    assert sorted(heard.done_) == sorted(source.name for source in sources)
+    assert files_of(Path("there")) == files_of(Path("here"))
+    assert not list(Path("there").rglob(".cnnviz-*"))
+    assert len(ray.alive) == 2
+    assert sum("is gone" in text for text in heard.warned) == 2
+    assert all(actor.gone for actor in ray.hired)
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
+def test_a_run_of_one_machine_goes_on_on_a_cluster_and_back(tmp_path: Path) -> None:
+    sources = photographs(tmp_path / "in", 12)
+
+    def stops(count: int) -> None:
+        if count == 4:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    assert run(out, sources, Listener(stops)).status == "interrupted"
+    assert far(out, sources, Listener(stops)).status == "interrupted"
+    heard = Listener()
+    last = far(out, sources, heard)
+    assert (last.status, last.done_before + len(heard.done_)) == ("partial", 12)
+    assert run(out, sources, again := Listener()).done_before == 11
+    assert again.done_ == [BROKEN]
+    run(tmp_path / "here", sources)
+    assert files_of(out) == files_of(tmp_path / "here")
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
+def test_a_shard_of_a_list_may_be_a_clusters(tmp_path: Path) -> None:
+    sources = photographs(tmp_path / "in", 9)
+    outcome = far(tmp_path / "out", sources, shard=Shard(1, 2))
+    assert outcome.summary.images == 4
+    assert outcome.manifest.name == "manifest.1-of-2.json"
+
+
+@pytest.mark.usefixtures("tiny_network")
+def test_a_scale_that_all_pictures_share_is_refused(tmp_path: Path, ray: Ray) -> None:
+    with pytest.raises(UsageError, match="scale for the whole run"):
+        far(tmp_path / "out", photographs(tmp_path / "in"), scale="run")
+    assert not ray.hired
+
+
+@pytest.mark.usefixtures("tiny_network")
+def test_a_node_that_sees_another_output_folder_is_refused(
+    tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnviz_cli.cluster.shared.Token.put", lambda token: token.path.write_text("another"))
+    with pytest.raises(UsageError, match="another one here than where the run started"):
+        far(tmp_path / "out", photographs(tmp_path / "in"))
+    monkeypatch.undo()
+    assert not list((tmp_path / "out").glob(".cnnviz-*"))
+    assert all(actor.gone for actor in ray.hired)
+
+
+def test_without_ray_there_is_a_command_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(connection, "import_module", missing)
+    with pytest.raises(UsageError, match="Ray is not installed") as caught:
+        far(tmp_path / "out", photographs(tmp_path / "in"))
+    assert "pip install 'cnnviz-cli[ray]'" in caught.value.fix
