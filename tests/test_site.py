@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import cnnviz_cli.methods  # noqa: F401  (registers them)
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.method import methods
 
