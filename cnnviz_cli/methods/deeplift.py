@@ -31,7 +31,7 @@ def deeplift(options: Options, scope: Scope) -> Recipe:
     m (x - b), the multiplier m being difference out / difference in at each nonlinearity, see engine.rescale. The
     shares add up to y(x) - y(b) exactly; the manifest's completeness_error says what rounding leaves.
     """
-    scope.logits_only("deeplift shares out the score before softmax")
+    scope.logits_only("it shares out the score before softmax")
     baseline = Baseline.within(scope.frame, options.baseline)
     multipliers = Multipliers(baseline, scope.target)
     ends = scores_at(Ends(baseline), scope.target)

@@ -41,7 +41,7 @@ def lrp(options: Options, scope: Scope) -> Recipe:
     convolutions: by the rules that weigh both signs relevance then explodes, which is said. epsilon-plus-flat adds up
     one sign, so that it cannot.
     """
-    scope.logits_only("lrp hands the score before softmax down, of which the pixels are to be parts")
+    scope.logits_only("it hands the score before softmax down, of which the pixels are to be parts")
     low, high = (scope.frame.black, scope.frame.white) if options.composite == "epsilon-gamma-box" else ((), ())
     relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
     score = scores_at(Ends(None), scope.target)
