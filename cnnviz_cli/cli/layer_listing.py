@@ -85,7 +85,7 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
         return
     print("\n".join(_table(layers, shown)))
     width = max(shutil.get_terminal_size().columns, 40)
-    print("\n" + "\n".join(wrapped(note, width) for note in _NOTES))
+    print("\n" + "\n".join(wrapped(note, width) for note in ((f"{layers.whole}.",) if layers.whole else _NOTES)))
 
 
 def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401  (registers them)
-from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.container import Kind, kind_of
 from cnnviz_cli.models.load import LoadedModel, load_model
@@ -211,3 +211,14 @@ def test_a_whole_passes_on_lists_and_keeps_the_order() -> None:
 
     x = torch.rand(5, 3, 2, 2)
     assert torch.equal(Whole(Pairs(), 2, "").eval()(x), x.mean((2, 3)))
+
+
+def test_the_tree_of_a_program_says_why_it_has_no_layers(
+    programs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cnnviz_cli.cli.main import main
+
+    assert main(["layers", str(programs["scripted"]), "--allow-code"]) == 0
+    assert "so no layer in it can be read." in " ".join(capsys.readouterr().out.split())
+    assert main(["layers", str(programs["scripted"])]) == ExitCode.USAGE
+    assert "--allow-code" in capsys.readouterr().err
