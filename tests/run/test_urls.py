@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,3 +93,41 @@ def test_processes_that_read_fetch_by_themselves(tmp_path: Path, monkeypatch: py
         sys.modules["fsspec.registry"]._registry.pop("s3", None)
     run(tmp_path / "here", listed(tmp_path / "in"))
     assert files_of(tmp_path / "out") == files_of(tmp_path / "here")
+
+
+SECRET = "hush5ecret"
+
+
+class Web(MemoryFileSystem):
+    """A web server that gives the bucket ``box`` to whoever has the signature, and refuses by quoting it."""
+
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path
+
+    def info(self, path: str, **_how: Any) -> dict[str, Any]:
+        return {"name": path, "size": None, "type": "file"}
+
+    def open(self, path: str, mode: str = "rb", **_how: Any) -> Any:
+        name = path.partition("?")[0].rpartition("/")[2]
+        if name == "0.png":
+            raise PermissionError(path)
+        return BytesIO(self.store[f"/box/{name}"].getvalue()) if mode == "rb" else None
+
+
+@pytest.mark.usefixtures("tiny_network", "store")
+def test_no_file_of_a_run_holds_what_a_signed_url_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", SimpleNamespace())
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "https", Web)
+    monkeypatch.setattr(remote, "_stores", {})
+    urls = [f"https://host.example/p/{SECRET}/{at}.png?sig={SECRET}" for at in range(5)]
+    heard = Listener()
+    outcome = run(tmp_path / "out", find(urls, recursive=False), heard)
+    assert outcome.summary.failed == 2
+    assert outcome.first[0].error == "it cannot be fetched: permission denied, or no credentials"
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 6
+    assert not any(SECRET.encode() in path.read_bytes() or SECRET in str(path) for path in written)
+    assert SECRET not in "".join([*heard.said, *heard.warned, *heard.done_])
