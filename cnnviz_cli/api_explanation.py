@@ -56,12 +56,14 @@ class Explanation:
         family: the kind of method: features, saliency, deconv or gradcam.
         layer: the layer that was read; None where none or several were.
         target: the class that was explained, and its probability; None for methods that explain none.
+        contrast: the class that it was told apart from, if any.
     """
 
     method: str
     family: str
     layer: str | None
     target: Prediction | None
+    contrast: Prediction | None
     _panel: Panel
     _scene: Scene
     _scale: Scale | None
@@ -160,6 +162,7 @@ class Explanation:
             probability=target.probability if target else None,
             model=self._scene.model,
             source=self._scene.name,
+            contrast=self.contrast.label if self.contrast else "",
             note=self.advice,
             scale=self._scale,
         )

@@ -98,6 +98,8 @@ def _image(
 
     look = Look(settings.palette, settings.signed_palette, settings.alpha)
     scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
+    against = prepared.targets.against
+    contrast = None if against is None else prediction(targets[against])
     drawn, scale = prepared.targets.drawn(targets), fixed(settings.scale)
     explanations = tuple(
         Explanation(
@@ -105,6 +107,7 @@ def _image(
             task.method.family,
             panel.layer,
             None if panel.target is None else prediction(targets[panel.target]),
+            None if panel.target is None else contrast,
             panel,
             scene,
             scale if takes(panel) else None,

@@ -207,7 +207,12 @@ def test_options_reach_the_methods_that_read_them() -> None:
     plain = explain(net, picture, "gradient")[0, "gradient"]
     np.testing.assert_allclose(one.map, plain.map, rtol=1e-5, atol=1e-7)
     against = explain(net, picture, targets=0, contrast=1)[0, "gradcam"]
-    assert not np.array_equal(against.map, explain(net, picture, targets=0)[0, "gradcam"].map)
+    alone = explain(net, picture, targets=0)[0, "gradcam"]
+    assert not np.array_equal(against.map, alone.map)
+    assert against.contrast
+    assert (against.contrast.index, alone.contrast) == (1, None)
+    assert against.entry()[1].contrast == "1"
+    assert len(explain(net, picture, targets=[0, 1], contrast=1)[0]) == 1
     drawn = explain(net, picture, palette="viridis", scale="fixed:0,1")[0, "gradcam"]
     assert drawn.picture.tobytes() != explain(net, picture)[0, "gradcam"].picture.tobytes()
 
@@ -766,7 +771,7 @@ def test_the_notebook_is_current_and_its_cells_run(monkeypatch: pytest.MonkeyPat
     room: dict[str, Any] = {}
     for cell in stored:
         if cell["cell_type"] == "code":
-            outputs = notebook.run("".join(cell["source"]), room)
+            outputs = notebook.run("".join(cell["source"]), room, lambda picture, _width: picture.copy())
             assert [one.get("text", list(one.get("data", ()))) for one in outputs] == [
                 one.get("text", list(one.get("data", ()))) for one in cell["outputs"]
             ]

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,11 @@ CELLS: tuple[tuple[str, str], ...] = (
 )
 
 
-def run(source: str, room: dict[str, Any]) -> list[dict[str, Any]]:
+Shrink = Callable[[Image.Image, int], Image.Image]
+"""Brings a picture to a width."""
+
+
+def run(source: str, room: dict[str, Any], shrink: Shrink = reduced) -> list[dict[str, Any]]:
     """Run a cell and give its outputs as a notebook holds them; the last line's value is shown if it has one.
 
     Raises whatever the cell raises.
@@ -82,18 +87,18 @@ def run(source: str, room: dict[str, Any]) -> list[dict[str, Any]]:
     if printed.getvalue():
         outputs.append({"output_type": "stream", "name": "stdout", "text": lines(printed.getvalue())})
     if shown is not None:
-        outputs.append({"output_type": "display_data", "metadata": {}, "data": displayed(shown)})
+        outputs.append({"output_type": "display_data", "metadata": {}, "data": displayed(shown, shrink)})
     return outputs
 
 
-def displayed(value: Any) -> dict[str, Any]:
+def displayed(value: Any, shrink: Shrink) -> dict[str, Any]:
     """A value as a notebook shows it."""
     data: dict[str, Any] = {"text/plain": lines(repr(value))}
     if hasattr(value, "_repr_png_"):
         with Image.open(BytesIO(value._repr_png_())) as picture:
-            small = reduced(picture, min(WIDTH, picture.width))
+            small = shrink(picture, min(WIDTH, picture.width))
         buffer = BytesIO()
-        small.save(buffer, "PNG", optimize=True)
+        small.save(buffer, "PNG", optimize=shrink is reduced)
         data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
     return data
 
