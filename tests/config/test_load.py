@@ -68,7 +68,7 @@ def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
     file = written(tmp_path, "alpha: 0.1\n")
     assert load("all", {}, None, {"CNNVIZ_CONFIG": str(file)}).alpha == 0.1
     assert load("all", {}, file, {"CNNVIZ_CONFIG": "/nowhere.yaml"}).alpha == 0.1
-    assert load("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size == 8
+    assert load("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size == "auto"
 
 
 def test_text_stays_text_in_flags_and_variables() -> None:
@@ -94,13 +94,17 @@ def test_a_target_is_the_same_wherever_it_is_written(tmp_path: Path) -> None:
     ("yaml", "place", "what", "fix"),
     [
         ("alhpa: 1", "1:1", "there is no key 'alhpa'", "Did you mean 'alpha'?"),
-        ("batch-size: 1", "1:1", "there is no key 'batch-size'", "Did you mean 'batch_size'?"),
+        ("batch-size: 1", "1:1", "there is no key 'batch-size'", "Did you mean 'batch_size' or 'input_size'?"),
         ("alpha: 1.5", "1:8", "'alpha' must be at most 1, not 1.5", ""),
         ("alpha: .nan", "1:8", "'alpha' must be a finite number, not nan", ""),
         ("alpha: '0.5'", "1:8", "'alpha' must be a number, not '0.5'", ""),
-        ("batch_size: 0", "1:13", "'batch_size' must be at least 1, not 0", ""),
-        ("batch_size: 2.0", "1:13", "'batch_size' must be a whole number, not 2.0", ""),
-        ("batch_size: true", "1:13", "'batch_size' must be a whole number, not true", ""),
+        ("seed: -1", "1:7", "'seed' must be at least 0, not -1", ""),
+        ("seed: 2.0", "1:7", "'seed' must be a whole number, not 2.0", ""),
+        ("seed: true", "1:7", "'seed' must be a whole number, not true", ""),
+        ("batch_size: 0", "1:13", "'batch_size' must be auto or a whole number of at least 1, not 0", ""),
+        ("batch_size: 2.0", "1:13", "'batch_size' must be auto or a whole number of at least 1, not 2.0", ""),
+        ("batch_size: true", "1:13", "'batch_size' must be auto or a whole number of at least 1, not true", ""),
+        ("workers: some", "1:10", "'workers' must be auto or a whole number of at least 0, not 'some'", ""),
         ("offline: yes", "1:10", "'offline' must be true or false, not 'yes'", "Write true."),
         ("offline: 1", "1:10", "'offline' must be true or false, not 1", ""),
         ("model: 12", "1:8", "'model' must be text, not 12", "Put it in quotes."),
