@@ -29,6 +29,9 @@ _TURN = 0.2
 _LOOK_ROUND = 5.0
 """Seconds between two looks at who has joined the cluster."""
 
+_PATIENCE = 60.0
+"""Seconds without any process before that is mentioned."""
+
 _GATHERING = 60.0
 """Seconds that the run waits for the others after the first process is ready; who comes later joins it."""
 
@@ -75,12 +78,17 @@ class Pool:
             raise DeviceError("no node of this cluster has cores to compute with", fix="ray start --num-cpus N")
         hosts = len({hired.slot.node for hired in self._team})
         self._reporter.say(f"{len(self._team)} processes on {hosts} nodes load the model")
-        until = float("inf")
+        until, patient = float("inf"), time.monotonic() + _PATIENCE
         while any(hired.beginning is not None for hired in self._team) and time.monotonic() < until:
             for hired in self._heard():
                 self._begun(hired, late=False)
                 until = min(until, time.monotonic() + _GATHERING)
             self._refuse_nobody()
+            if not hasattr(self, "ready") and time.monotonic() > patient:
+                self._reporter.say(
+                    "none is ready yet: the model takes long to load, or the cluster is busy with others"
+                )
+                patient = float("inf")
         self.device = f"{len(self._team)} x {self.ready.device}"
 
     def records(self, places: Sequence[Place], ledger: Ledger) -> Iterator[ImageRecord]:

@@ -175,6 +175,17 @@ def test_pictures_that_end_every_process_end_the_run(tmp_path: Path, worker: typ
 
 
 @pytest.mark.usefixtures("worker")
+def test_a_busy_cluster_is_waited_for_and_that_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, heard = Ray(TWO), Heard()
+    turns = iter([True] * 5)
+    real = ray.wait
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs) if next(turns, False) else real(refs, timeout))
+    monkeypatch.setattr(pool, "_PATIENCE", 0.0)
+    started(ray, tmp_path, heard)
+    assert sum("none is ready yet" in text for text in heard.said) == 1
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_cluster_without_nodes_ends_the_run(tmp_path: Path) -> None:
     ray = Ray(TWO)
     made = started(ray, tmp_path, Heard())
