@@ -468,6 +468,7 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
         views={view: Plan.of(recipe.needs) for view in recipe.views},
         tasks=[SimpleNamespace(recipe=recipe)],
     )
+    prepared.at = lambda _size: prepared
     _observation, [(_task, [panel])] = explain(prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None))
     views, peaks, lowest = [], [], []
     for flipped, gain in product((False, True), (0.9, 1.0, 1.1)):

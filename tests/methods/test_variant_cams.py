@@ -486,6 +486,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
         views={view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views},
         tasks=[SimpleNamespace(recipe=recipe) for recipe in recipes],
     )
+    prepared.at = lambda _size: prepared
     reporter: Any = SimpleNamespace(tick=lambda *_: None)
     _seen, [(_, [picture]), (_, [ablated])] = explain(prepared, batch, ["00"], reporter)
     total = torch.zeros_like(batch)
