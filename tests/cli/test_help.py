@@ -30,7 +30,15 @@ def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: st
                 assert variable(path) not in flat
             else:
                 assert (f"{variable((family, '...'))}" if family else variable(path)) in flat
-    for words in ("--quiet", "--json", "--dry-run", "--debug", "--config", "default efficientnet_lite0", "default auto;"):
+    for words in (
+        "--quiet",
+        "--json",
+        "--dry-run",
+        "--debug",
+        "--config",
+        "default efficientnet_lite0",
+        "default auto;",
+    ):
         assert words in flat
 
 
