@@ -19,7 +19,7 @@ class Options:
         ("conv",), "Layers to draw, a sheet each, low to high. Repeatable.", in_all=("low-mid-high",)
     )
     channels: int = option(16, "How many feature maps a layer, those with the largest mean activation.", at_least=1)
-    mean: bool = option(False, "Only the mean over a layer's channels.")
+    mean_only: bool = option(False, "Only the mean over a layer's channels.")
     filters: bool = option(False, "Also the kernels of the first convolution.")
 
 
@@ -40,7 +40,7 @@ def feature_maps(options: Options, scope: Scope) -> Recipe:
             name, weight = kernels
             images = evidence[reads[0]].shape[0]
             panels.append(Filters(weight.float().expand(images, *weight.shape), layer=name))
-        wanted = 0 if options.mean else options.channels
+        wanted = 0 if options.mean_only else options.channels
         panels += [_mosaic(evidence[read], wanted, read.layer) for read in reads]
         return panels
 

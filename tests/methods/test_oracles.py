@@ -257,7 +257,7 @@ def test_feature_maps_are_the_strongest_on_average(run: Runner) -> None:
         torch.testing.assert_close(panel.values[image], maps[image, ranking], **SLOW)
         torch.testing.assert_close(panel.average[image, 0], sum(maps[image, c] for c in range(6)) / 6, **SLOW)
     assert panel.total == 6
-    (only_mean,) = run("feature-maps", net, batch, layer=("conv2",), mean=True)
+    (only_mean,) = run("feature-maps", net, batch, layer=("conv2",), mean_only=True)
     assert only_mean.values.shape[1] == 0
     assert torch.equal(only_mean.average, panel.average)
 
