@@ -17,6 +17,13 @@ GRADIENT_CAMS = (
 )  # fmt: skip
 
 
+LAYERS = {"resnet50": "layer4.2", "vgg16": "features.30"}
+"""The layers that grad-cam's own documents name for these networks: ``layer4[-1]`` and ``features[-1]``.
+
+With all of VGG's ``features`` for a layer, its AblationCAM would replace them and so leave the convolutions out.
+"""
+
+
 def _image() -> tuple[Tensor, Tensor]:
     """One image, as the peers take it and as a run hands it to the engine."""
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -37,8 +44,8 @@ def cams(name: str) -> list[Line]:
     """Ablation-CAM and Score-CAM; once each, since the peer takes minutes."""
     default, fast = theirs(name), ours_net(name)
     image, ordered = _image()
-    recipes = {method: recipe_of(fast, method) for method in ("ablationcam", "scorecam")}
-    layer = default.get_submodule(recipes["scorecam"].needs[0].layer)
+    recipes = {method: recipe_of(fast, method, layer=(LAYERS[name],)) for method in ("ablationcam", "scorecam")}
+    layer = default.get_submodule(LAYERS[name])
     contestants = {
         "grad-cam AblationCAM": _cam("AblationCAM", default, layer, image),
         "ablationcam": ours(fast, ordered, [recipes["ablationcam"]]),
