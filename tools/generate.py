@@ -90,7 +90,7 @@ def ratios() -> str:
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
     measured = ", ".join(f"{key} {value}" for key, value in results["conditions"].items())
     lines = [
-        f"Measured by `make bench` in one run ({measured}; medians):",
+        f"Measured by `make bench`, both sides of a ratio in one run ({measured}; medians):",
         "",
         "| what | ratio | wanted |",
         "|---|---|---|",
