@@ -47,7 +47,9 @@ def test_every_command_runs_under_its_own_name(cnnviz: Command, fake_run: FakeRu
 
 
 def test_under_all_the_options_carry_their_family(cnnviz: Command, fake_run: FakeRun) -> None:
-    assert cnnviz("all", "a.png", "--gradcam-layer", "x", "--deconv-variant", "class", "--no-features-mean").code == 0
+    assert (
+        cnnviz("all", "a.png", "--gradcam-layer", "x", "--deconv-variant", "class", "--no-features-mean-only").code == 0
+    )
     assert fake_run.settings.section("gradcam").model_dump()["layer"] == ("x",)
     assert fake_run.settings.section("deconv").model_dump()["variant"] == ("class",)
 
