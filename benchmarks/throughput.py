@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from PIL import Image
 
 from benchmarks.measure import Line
 from benchmarks.memory import SAMPLES
+from cnnviz_cli.core.machine import usable_cores
 
 WIDTH, HEIGHT = 500, 375
 PHOTOGRAPHS = 500
@@ -60,7 +60,7 @@ def _decode_and_save(paths: list[Path]) -> float:
 
 def everything(count: int = PHOTOGRAPHS) -> list[Line]:
     """Grad-CAM with the bundled network over `count` photographs."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder), count)
         found = _run(Path(folder))

@@ -16,15 +16,14 @@ from cnnviz_cli.api_images import Input, given, read
 from cnnviz_cli.api_results import ExplainedImage
 from cnnviz_cli.core.errors import MemoryShortError, ModelError, UsageError
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.records import ImageRecord, Prediction
-from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.core.report import Reporter, Silent
 from cnnviz_cli.core.scales import fixed
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.render import Look, takes
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import Prepared, Task
-
-PREDICTIONS = 5
+from cnnviz_cli.run.present import PREDICTIONS
 
 _Found = tuple[NDArray[Any], Sequence[int], Sequence[tuple[Task, Sequence[Panel]]]]
 """Of one picture: (K,) probabilities, the classes chosen, and of each task its panels, picked."""
@@ -120,29 +119,11 @@ def _image(
     return ExplainedImage(one.name, tuple(map(prediction, top)), explanations, scene)
 
 
-class Listener:
-    """Keeps warnings until the work is done; progress is told to nobody."""
+class Listener(Silent):
+    """Keeps warnings until the work is done."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def say(self, text: str) -> None:
-        pass
-
     def warn(self, text: str) -> None:
         self.warnings.append(text)
-
-    def begin(self, images: int) -> None:
-        pass
-
-    def done(self, record: ImageRecord) -> None:
-        pass
-
-    def tick(self, done: int, total: int) -> None:
-        pass
-
-    def transfer(self, name: str, received: int, total: int | None) -> None:
-        pass
-
-    def end(self) -> None:
-        pass

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
@@ -27,30 +28,15 @@ def reporter(*, quiet: bool) -> Reporter:
     return Live() if sys.stderr.isatty() else Plain()
 
 
-class Quiet:
+class Quiet(Silent):
     """Warnings and failures only."""
-
-    def say(self, text: str) -> None:
-        pass
 
     def warn(self, text: str) -> None:
         self._line(f"warning: {text}")
 
-    def begin(self, images: int) -> None:
-        pass
-
     def done(self, record: ImageRecord) -> None:
         if record.status == "failed":
             self._line(f"failed: {record.source}: {record.error}")
-
-    def tick(self, done: int, total: int) -> None:
-        pass
-
-    def transfer(self, name: str, received: int, total: int | None) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
     def _line(self, text: str) -> None:
         print(visible(text), file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from cnnviz_cli.cluster.shared import Files
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.labels import Labels
 from cnnviz_cli.files.resume import Header
@@ -97,7 +98,7 @@ class Report:
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-class Listener:
+class Listener(Silent):
     """Keeps what a run says until it is sent to whoever shows it."""
 
     def __init__(self) -> None:
@@ -113,16 +114,6 @@ class Listener:
         """What was said since this was asked last."""
         said, self._said = tuple(self._said), []
         return said
-
-    def begin(self, images: int) -> None: ...
-
-    def done(self, record: ImageRecord) -> None: ...
-
-    def tick(self, done: int, total: int) -> None: ...
-
-    def transfer(self, name: str, received: int, total: int | None) -> None: ...
-
-    def end(self) -> None: ...
 
 
 class Worker:

@@ -1,8 +1,11 @@
 """How a run tells what it is doing, without knowing who listens."""
 
-from typing import Protocol
+from __future__ import annotations
 
-from cnnviz_cli.core.records import ImageRecord
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from cnnviz_cli.core.records import ImageRecord
 
 
 class Reporter(Protocol):
@@ -35,3 +38,28 @@ class Reporter(Protocol):
     def end(self) -> None:
         """The images are over, one way or another."""
         ...
+
+
+class Silent:
+    """A reporter that tells nobody; what others say of a run, they say by overriding it."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
+
+    def begin(self, images: int) -> None:
+        pass
+
+    def done(self, record: ImageRecord) -> None:
+        pass
+
+    def tick(self, done: int, total: int) -> None:
+        pass
+
+    def transfer(self, name: str, received: int, total: int | None) -> None:
+        pass
+
+    def end(self) -> None:
+        pass

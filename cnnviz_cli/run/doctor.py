@@ -20,6 +20,7 @@ from PIL import features
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ExitCode
+from cnnviz_cli.core.machine import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named, pick, place
@@ -73,7 +74,7 @@ def examine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
 
 
 def _threads() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     threads = torch.get_num_threads()
     value = f"{threads} of torch on {cores} core{'s' if cores > 1 else ''}"
     if threads > cores:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future
 from typing import Literal, Protocol, Self
 
+from cnnviz_cli.core.machine import usable_cores
 from cnnviz_cli.run.drawing import Answer, Drawing, Place
 from cnnviz_cli.run.hand import Desk, Told
 from cnnviz_cli.run.helper import Helper
@@ -18,12 +18,11 @@ def count_of(setting: int | Literal["auto"], pictures: int) -> int:
     """How many processes to start for so many pictures."""
     if setting != "auto":
         return min(setting, pictures)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(pictures, cores, MOST))
+    return max(1, min(pictures, usable_cores(), MOST))
 
 
 class Hand(Protocol):
-    """One who reads and draws, one job after the helper.
+    """One who reads and draws, one job after the other.
 
     Attributes:
         waiting: how many jobs are not finished.
