@@ -13,19 +13,18 @@ from cnnviz_cli.cluster.pool import Pool
 from cnnviz_cli.cluster.shared import Token
 from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import Terminated, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.interrupts import checkpoints
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.scales import BY_RUN
 from cnnviz_cli.files.resume import Ledger
-from cnnviz_cli.files.runreport import RunReport, write_run_report
 from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.urls import is_url
 from cnnviz_cli.run.beginning import places_of, tell
 from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.execution import SHOWN, Outcome
+from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.truth import Truths
 
 
@@ -55,7 +54,6 @@ def execute(
         )
     sink = Sink(settings.output, shard.label)
     sink.open()
-    stopped: BaseException | None = None
     with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
         with _pool(command, settings, sources, shard, sink, reporter, clock) as pool:
             with clock.timed("load"):
@@ -67,37 +65,17 @@ def execute(
             mine = [places[at] for at in shard.positions(len(places))]
             found = ledger.begin(pool.ready.header, [source.name for source in sources], mine, whole=False)
             tell(found, len(mine), settings.output, reporter)
-            reporter.begin(ledger.remaining)
-            try:
-                for record in pool.records(mine, ledger):
-                    ledger.append(record)
-                    reporter.done(record)
-            except (KeyboardInterrupt, Terminated) as signal:
-                stopped = signal
-            finally:
-                reporter.end()
-        ended = ledger.finish(interrupted=stopped is not None)
-        first = ledger.first(SHOWN)
-    finished = datetime.now(UTC)
-    report = RunReport(
-        started=started,
-        finished=finished,
-        images=ended.summary.images,
-        resumed=found.done,
-        seconds=clock.seconds,
-        core_seconds=clock.core_seconds,
-        device=pool.device,
-    )
-    write_run_report(sink, report, shard.report)
-    return Outcome(
-        status=ended.status,
-        summary=ended.summary,
-        manifest=settings.output / shard.manifest,
-        first=first,
-        done_before=found.done,
-        seconds=(finished - started).total_seconds(),
-        terminated=isinstance(stopped, Terminated),
-    )
+            stopped = kept(pool.records(mine, ledger), ledger, reporter)
+        return concluded(
+            ledger,
+            sink,
+            shard,
+            stopped,
+            started=started,
+            done_before=found.done,
+            clock=clock,
+            device=pool.device,
+        )
 
 
 @contextmanager

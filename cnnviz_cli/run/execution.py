@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import Terminated
 from cnnviz_cli.core.interrupts import checkpoints
-from cnnviz_cli.core.records import ImageRecord, Summary
+from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.resume import Ledger, Status
-from cnnviz_cli.files.runreport import RunReport, write_run_report
+from cnnviz_cli.files.resume import Ledger
 from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
@@ -23,6 +20,7 @@ from cnnviz_cli.render import Look
 from cnnviz_cli.run.beginning import places_of, refuse_parts, tell
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Drawing, Place
+from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.hands import Hands, count_of
 from cnnviz_cli.run.header import device_name, header_of
 from cnnviz_cli.run.pipeline import Answered, Pipeline
@@ -30,31 +28,8 @@ from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.reading import fast_note, reading_of
 from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
 
-SHOWN = 20
-"""How many records an outcome keeps for the closing summary; a run may have millions."""
-
 LAST_WAIT = 0.4
 """Seconds to wait, after a signal, for the pictures that are being drawn."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        status: interrupted after Ctrl-C or SIGTERM; partial if some image failed.
-        first: the records of the first images, at most `SHOWN`.
-        done_before: how many of the images an earlier run had done.
-        terminated: whether it was SIGTERM.
-    """
-
-    status: Status
-    summary: Summary
-    manifest: Path
-    first: list[ImageRecord]
-    done_before: int
-    seconds: float
-    terminated: bool
 
 
 def execute(
@@ -103,33 +78,23 @@ def execute(
                 tell(found, len(mine), settings.output, reporter)
                 if note := fast_note(drawing.reading):
                     reporter.say(note)
-                stopped = _carried_out(prepared, work, ledger, sink, hands, reporter, clock)
+                pipeline = Pipeline(prepared, hands, reporter, clock)
+                records = _records(pipeline, prepared, work, ledger, sink, reporter)
+                stopped = kept(records, ledger, reporter, lambda: pipeline.finished(LAST_WAIT))
         finally:
             for _, folder in hands.stopped:
                 sink.sweep(folder)
-        ended = ledger.finish(interrupted=stopped is not None)
-        first = ledger.first(SHOWN)
-    finished = datetime.now(UTC)
-    report = RunReport(
-        started=started,
-        finished=finished,
-        images=ended.summary.images,
-        resumed=found.done,
-        seconds=clock.seconds,
-        core_seconds=clock.core_seconds,
-        device=device_name(prepared.device),
-        memory_beside=sum(peak for process, peak in hands.peaks.items() if process != os.getpid()),
-    )
-    write_run_report(sink, report, shard.report)
-    return Outcome(
-        status=ended.status,
-        summary=ended.summary,
-        manifest=settings.output / shard.manifest,
-        first=first,
-        done_before=found.done,
-        seconds=(finished - started).total_seconds(),
-        terminated=isinstance(stopped, Terminated),
-    )
+        return concluded(
+            ledger,
+            sink,
+            shard,
+            stopped,
+            started=started,
+            done_before=found.done,
+            clock=clock,
+            device=device_name(prepared.device),
+            memory_beside=sum(peak for process, peak in hands.peaks.items() if process != os.getpid()),
+        )
 
 
 def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
@@ -148,34 +113,6 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         preprocessing=model.preprocessing,
         reading=reading_of(settings, model.preprocessing),
     )
-
-
-def _carried_out(
-    prepared: Prepared,
-    places: Sequence[Place],
-    ledger: Ledger,
-    sink: Sink,
-    hands: Hands,
-    reporter: Reporter,
-    clock: Clock,
-) -> BaseException | None:
-    """Have a record of every source that is still to do in the ledger; returns the signal that ended it early."""
-    pipeline = Pipeline(prepared, hands, reporter, clock)
-
-    def keep(records: Iterable[ImageRecord]) -> None:
-        for record in records:
-            ledger.append(record)
-            reporter.done(record)
-
-    reporter.begin(ledger.remaining)
-    try:
-        keep(_records(pipeline, prepared, places, ledger, sink, reporter))
-    except (KeyboardInterrupt, Terminated) as signal:
-        keep(pipeline.finished(LAST_WAIT))
-        return signal
-    finally:
-        reporter.end()
-    return None
 
 
 def _records(
