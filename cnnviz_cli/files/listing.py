@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import GeneratorType
+from typing import Any
 
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -56,16 +58,23 @@ def files(folder: str, way: Way) -> Iterator[Entry]:
         OSError: the folder itself cannot be listed.
     """
     state = _State(way.pattern.start if way.pattern else 0, inherited=False, linked=False)
-    # Levels on a list and not calls within calls: folders may be nested deeper than Python calls can be.
-    levels = [_level(_Folder(folder, "", os.path.realpath(folder), state), _names(folder), way)]
+    yield from walked(_level(_Folder(folder, "", os.path.realpath(folder), state), _names(folder), way))
+
+
+def walked(first: Iterator[Any]) -> Iterator[Any]:
+    """What a level gives, and in the place of each level in it what that gives.
+
+    Levels on a list and not calls within calls: folders may be nested deeper than Python calls can be.
+    """
+    levels = [first]
     while levels:
         found = next(levels[-1], None)
         if found is None:
             levels.pop()
-        elif isinstance(found, Entry):
-            yield found
-        else:
+        elif isinstance(found, GeneratorType):
             levels.append(found)
+        else:
+            yield found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.listing import natural
+from cnnviz_cli.files.listing import natural, walked
 from cnnviz_cli.files.patterns import Pattern
 from cnnviz_cli.files.remote import Fact, reason, store_of
 from cnnviz_cli.files.urls import Address
@@ -48,15 +48,7 @@ def objects(address: Address, way: Way) -> Iterator[Entry]:
     except Exception as error:
         raise UsageError(f"this cannot be listed: {reason(error)}", where=address.shown) from None
     start = way.pattern.start if way.pattern else 0
-    levels = [_level(address, "", first, (start, False), way)]
-    while levels:
-        found = next(levels[-1], None)
-        if found is None:
-            levels.pop()
-        elif isinstance(found, Entry):
-            yield found
-        else:
-            levels.append(found)
+    yield from walked(_level(address, "", first, (start, False), way))
 
 
 def _level(address: Address, prefix: str, names: _Names, state: tuple[int, bool], way: Way) -> _Level:
