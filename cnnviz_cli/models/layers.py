@@ -10,6 +10,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.returned import Returned
 
 WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
@@ -31,6 +32,7 @@ class ModelLayers:
         attention: where attention takes over after the last convolution (ViT), the order of the last attention:
             of the maps that come after it the scores use the class token only.
         max_pooled: whether the network pools by the maximum anywhere.
+        returned: what the network returned.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
@@ -42,6 +44,7 @@ class ModelLayers:
     others: Mapping[str, str]
     attention: int | None
     max_pooled: bool
+    returned: Returned
     whole: str = ""
 
     def __iter__(self) -> Iterator[LayerInfo]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,6 +13,7 @@ from cnnviz_cli.models.built import Built
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
 from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.returned import Returned, Returns
 from cnnviz_cli.models.shaping import Wanted, shaped
 from cnnviz_cli.models.spec import File, Own, any_weights, weights_for
 
@@ -29,10 +27,12 @@ class LoadedModel:
         name: what ``--model`` says, of a file only its name; where that is a file of weights, what ``--arch`` says.
         weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
         weights_sha256: of the weights' file; of weights without one over the tensors.
-        labels: one for each class score; its number where no name is known.
+        labels: one for each class score; its number where no name is known. Of boxes, one for each number that a box
+            may be labelled with; none where nobody has said them.
         preprocessing: what the weights were trained with, of random weights and files the default weights', or what
             was wanted instead.
         layers: its layers that have maps.
+        returns: what it returns, by what it returned for a picture of zeros.
     """
 
     net: nn.Module
@@ -42,6 +42,7 @@ class LoadedModel:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     layers: ModelLayers
+    returns: Returns = "scores"
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -75,8 +76,8 @@ def load_model(
         reporter: hears about downloads, and of what was chosen in a file.
 
     Raises:
-        UsageError: an unknown name, impossible weights, code that nobody allowed, or an input that the network does
-            not take.
+        UsageError: an unknown name, impossible weights, code that nobody allowed, an input that the network does not
+            take, or something in its output that cannot be explained.
         ModelError: the weights cannot be had, or were refused, or the user's code failed.
     """
     named = parse_model(name, arch)
@@ -84,10 +85,10 @@ def load_model(
     built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
     called = named.network.path.name if isinstance(named.network, Program) else arch or name
     net = built.net.eval().requires_grad_(False)
-    with _scores_counted(net) as counts:
-        preprocessing, layers = shaped(net, built.preset, wanted or Wanted(), called)
-    labels = _labels(built.labels, counts[0], called)
-    return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers)
+    preprocessing, layers = shaped(net, built.preset, wanted or Wanted(), called)
+    returns = layers.returned.known(called)
+    labels = labels_for(built.labels, layers.returned, called)
+    return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns)
 
 
 def layers_of(
@@ -134,34 +135,15 @@ def _built(
     return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
 
 
-@contextmanager
-def _scores_counted(net: nn.Module) -> Iterator[list[int]]:
-    """The number of scores of each forward that is run inside ``with``, read from what the network returns."""
-    counts: list[int] = []
+def labels_for(labels: tuple[str, ...] | None, found: Returned, model: str) -> tuple[str, ...]:
+    """A name for each class that has a score: those that are known, else its number; of boxes those that are known.
 
-    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        counts.append(_channels(output))
-
-    hook = net.register_forward_hook(count)
-    try:
-        yield counts
-    finally:
-        hook.remove()
-
-
-def _channels(output: Any) -> int:
-    scores = getattr(output, "logits", output)
-    if isinstance(scores, Mapping):
-        scores = next(iter(scores.values()), None)
-    if isinstance(scores, tuple | list) and scores:
-        scores = scores[0]
-    return scores.shape[1] if isinstance(scores, Tensor) and scores.dim() > 1 else 0
-
-
-def _labels(labels: tuple[str, ...] | None, count: int, model: str) -> tuple[str, ...]:
-    """A name for each score: those that are known, else its number."""
+    Raises:
+        UsageError: they are more or fewer.
+    """
+    count = found.classes
     if labels is None:
-        return ("positive",) if count == 1 else tuple(str(index) for index in range(count))
+        return ("positive",) if (found.kind, count) == ("scores", 1) else tuple(map(str, range(count)))
     if count and len(labels) != count:
         what = f"{visible(model, 100)} gives {count} scores, and names {len(labels)} classes"
         raise UsageError(what, where="--model")

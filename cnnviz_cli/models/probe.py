@@ -12,6 +12,7 @@ from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.receptive import Tracker
+from cnnviz_cli.models.returned import Returned
 
 
 def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayers:
@@ -35,7 +36,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
                 continue
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
         with torch.no_grad(), watch.tracker, oblong(*shape[1:]):
-            net(picture)
+            output = net(picture)
     finally:
         for hook in hooks:
             hook.remove()
@@ -56,6 +57,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
         },
         attention=last if takes_over else None,
         max_pooled=watch.tracker.max_pooled,
+        returned=Returned.of(output),
         whole=getattr(net, "whole", ""),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any, Self
@@ -43,12 +44,14 @@ class Whole(nn.Module):
         if self.batch is None or len(x) == self.batch:
             return self.program(x)
         parts = [self._padded(part) for part in torch.split(x, self.batch)]
+        if isinstance(parts[0], Mapping):
+            return {name: torch.cat([part[name] for part in parts])[: len(x)] for name in parts[0]}
         return torch.cat(parts)[: len(x)]
 
-    def _padded(self, part: Tensor) -> Tensor:
+    def _padded(self, part: Tensor) -> Any:
         missing = (self.batch or 0) - len(part)
         scores: Any = self.program(torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part)
-        return scores[0] if isinstance(scores, tuple | list) else scores  # type: ignore[no-any-return]
+        return scores[0] if isinstance(scores, tuple | list) else scores
 
     def train(self, mode: bool = True) -> Self:
         """Switch a TorchScript program; an exported one keeps what it was exported with."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
 from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.returned import Returned
 
 CHANNELS = (3, 1, 4)
 """What a network's input may consist of, the likeliest first: RGB, grey, RGB and alpha."""
@@ -101,7 +102,7 @@ def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) ->
     layers, channels = _probed(net, preprocessing, preset, model)
     preprocessing = wanted.coloured(preprocessing, channels)
     if preprocessing.mode == "full":
-        _try_another_size(net, preprocessing, model)
+        _try_another_size(net, preprocessing, layers.returned, model)
     return preprocessing, layers
 
 
@@ -119,17 +120,17 @@ def _probed(net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model:
     raise UsageError(what, where="--input-size", fix=f"Its weights were trained with {_by(preset.size)}.")
 
 
-def _try_another_size(net: nn.Module, preprocessing: Preprocessing, model: str) -> None:
-    """Raise UsageError if the network has no scores, or other ones, at a larger size that is not square."""
+def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Returned, model: str) -> None:
+    """Raise UsageError if the network returns something else at a larger size that is not square."""
     size = preprocessing.another_size
     try:
-        usual, larger = (_scores(net, (preprocessing.channels, *sides)) for sides in (preprocessing.size, size))
+        larger = _returned(net, (preprocessing.channels, *size))
     except Exception as error:  # whatever a network's forward raises
         reason = _said(error)
     else:
-        if usual == larger:
+        if (usual.kind, usual.classes) == (larger.kind, larger.classes):
             return
-        reason = f"its scores become {larger} at {_by(size)}"
+        reason = f"it returns {larger.seen} at {_by(size)}"
     raise UsageError(
         f"{model} takes inputs of one size only: {reason}",
         where="--resize full",
@@ -137,12 +138,10 @@ def _try_another_size(net: nn.Module, preprocessing: Preprocessing, model: str) 
     )
 
 
-def _scores(net: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...] | str:
-    """The shape of the network's scores, or what it returns instead."""
+def _returned(net: nn.Module, shape: tuple[int, int, int]) -> Returned:
     like = next(net.parameters())
     with torch.no_grad():
-        scores = net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
-    return tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        return Returned.of(net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)))
 
 
 def _in_proportion(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
