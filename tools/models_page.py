@@ -66,7 +66,7 @@ def page(rows: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> str:
 def main() -> None:
     """Write it, saying on standard error how far it is."""
     rows = {}
-    for name in model_names():
+    for name in model_names("classification"):
         rows[name] = (static(name), refusals(name))
         print(f"{name}: without {', '.join(rows[name][1]) or 'none'}", file=sys.stderr)
         gc.collect()

@@ -45,31 +45,35 @@ def models(
             [
                 {
                     "name": model.name,
+                    "task": model.task,
                     "default_weights": model.default.name,
                     "weights": [weights.name for weights in model.weights],
                     "input_size": model.default.input_size,
                     "parameters": model.default.parameters,
-                    "acc1": model.default.acc1,
+                    "metric": model.default.metric,
+                    "value": model.default.value,
                     "megabytes": model.default.megabytes,
                 }
                 for model in found
             ]
         )
         return
-    rows = [["model", "default weights", "input", "parameters", "acc@1 %", "file MB"]]
+    rows = [["model", "task", "default weights", "input", "parameters", "metric", "%", "file MB"]]
     for model in found:
         facts = model.default
         rows.append(
             [
                 model.name,
+                model.task,
                 facts.name,
                 str(facts.input_size),
                 f"{facts.parameters / 1e6:.1f} M",
-                f"{facts.acc1:.1f}" if facts.acc1 is not None else "-",
+                facts.metric,
+                f"{facts.value:.1f}" if facts.value is not None else "-",
                 f"{facts.megabytes:.0f}",
             ]
         )
-    print("\n".join(aligned(rows, right=frozenset((2, 3, 4, 5)))))
+    print("\n".join(aligned(rows, right=frozenset((3, 4, 6, 7)))))
 
 
 def classes(

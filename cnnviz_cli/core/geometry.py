@@ -117,3 +117,21 @@ def roaming(photo: tuple[int, int], least: tuple[int, int], most: int) -> Placin
     resized = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     across, down = (max(side // STEP * STEP, limit) for side, limit in zip(resized, least, strict=True))
     return Placing(resized, (across, down))
+
+
+def whole(photo: tuple[int, int], side: int, most: int, step: int) -> Placing:
+    """All of it, its shorter side brought to `side` and the longer to the multiple of `step` that is nearest to its
+    proportions.
+
+    A photograph that would be longer than `most` is shown in a window of `most` by `side`, which juts out.
+
+    Args:
+        side: of the window, in pixels.
+        most: the longest side of the window, no less than `side`.
+    """
+    width, height = photo
+    longest = max(most // step * step, side)
+    wanted = side * max(photo) / min(photo)
+    length = min(max(round(wanted / step) * step, side), longest)
+    size = (length, side) if width >= height else (side, length)
+    return fitting(photo, size) if wanted > longest + step / 2 else Placing(size, size)

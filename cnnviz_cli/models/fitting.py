@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +43,7 @@ def fit(
     source: str,
     *,
     unused: tuple[str, ...] = (),
+    made_for: int | None = None,
     resize: Callable[[int], nn.Module] | None = None,
 ) -> Fitted:
     """`net` with the tensors of `state`, strictly: each of its tensors from there, in the right shape.
@@ -50,6 +52,7 @@ def fit(
         net: is changed; its tensors may be on the meta device.
         source: the file, for errors.
         unused: prefixes of tensors that inference never reads (auxiliary classifiers); they are left out.
+        made_for: how many classes the network was made for, if a head may have several outputs for each (boxes).
         resize: makes the network for another number of classes; without it the layer that gives the scores is
             replaced.
 
@@ -59,7 +62,7 @@ def fit(
     wanted = _tensors(net)
     prefix, given, others = _in_line(state, wanted)
     given = {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
-    classes = _other_classes(wanted, given)
+    classes = _other_classes(wanted, given, made_for)
     if classes is not None:
         if resize is not None:
             net = resize(classes)
@@ -78,9 +81,19 @@ def empty(build: Callable[[], nn.Module]) -> nn.Module:
     """A network whose tensors are to be replaced; the global random state stays as it is."""
     try:
         with torch.device("meta"):  # draws and allocates nothing, so it takes milliseconds
-            return build()
+            net = build()
     except NotImplementedError:  # RegNet works out its widths with tensors, and meta tensors hold no numbers
         return drawn(build, 0)
+    # Nor do those that are neither parameters nor buffers (sizes of anchors), which no file will replace.
+    return drawn(build, 0) if any(map(_keeps_tensors, net.modules())) else net
+
+
+def _keeps_tensors(module: nn.Module) -> bool:
+    return any(
+        isinstance(one, Tensor)
+        for value in vars(module).values()
+        for one in (value if isinstance(value, list | tuple) else (value,))
+    )
 
 
 def drawn(build: Callable[[], Made], seed: int) -> Made:
@@ -126,14 +139,19 @@ def _in_line(state: State, wanted: Mapping[str, Tensor]) -> tuple[str, State, li
     return best, given, others
 
 
-def _other_classes(wanted: State, given: State) -> int | None:
+def _other_classes(wanted: State, given: State, made_for: int | None) -> int | None:
     """How many classes the file is for, if that and nothing else tells its shapes from the network's."""
     changed = [name for name in wanted if name in given and given[name].shape != wanted[name].shape]
     if not changed or any(not wanted[name].dim() or not given[name].dim() for name in changed):
         return None
     if any(wanted[name].shape[1:] != given[name].shape[1:] for name in changed):
         return None
-    if len({(len(wanted[name]), len(given[name])) for name in changed}) != 1:
+    lengths = {(len(wanted[name]), len(given[name])) for name in changed}
+    if made_for is not None:
+        # Each head has so many outputs for a class, whatever the number of classes.
+        counts = {Fraction(made_for * theirs, ours) for ours, theirs in lengths}
+        return int(next(iter(counts))) if len(counts) == 1 and min(counts).denominator == 1 else None
+    if len(lengths) != 1:
         return None
     heads = {_owner(name) for name in changed}
     return len(given[changed[0]]) if len(heads) == 1 or _owner(list(wanted)[-1]) in heads else None

@@ -10,6 +10,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built
+from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -85,7 +86,7 @@ def load_model(
     built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
     called = named.network.path.name if isinstance(named.network, Program) else arch or name
     net = built.net.eval().requires_grad_(False)
-    preprocessing, layers = shaped(net, built.preset, wanted or Wanted(), called)
+    preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called)
     returns = layers.returned.known(called)
     labels = labels_for(built.labels, layers.returned, called)
     return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns)
@@ -103,7 +104,7 @@ def layers_of(
         from cnnviz_cli.models import zoo
 
         net, preset = zoo.blank(named.network.name)
-        return shaped(net.eval(), preset, wanted or Wanted(), name)[1]
+        return shaped(net.eval(), preset_for(net, preset, name), wanted or Wanted(), name)[1]
     weights = any_weights(name, arch)
     loaded = load_model(name, weights, arch=arch, allow_code=allow_code, wanted=wanted, offline=True, reporter=reporter)
     return loaded.layers

@@ -84,8 +84,16 @@ def _telling(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Te
         yield f"The file holds no classifier ('{head}'), as training without labels leaves it: there are no scores."
     if _channels(found, wanted, given):
         yield "It was trained on pictures of another number of channels: --model module:factory --allow-code"
-    if found.reshaped and set(found.reshaped) <= {f"{head}.weight", f"{head}.bias"}:
+    if found.reshaped and (set(found.reshaped) <= {f"{head}.weight", f"{head}.bias"} or _longer(found, wanted, given)):
         yield "It was trained for another number of classes, by a head that cannot be rebuilt from its shape."
+
+
+def _longer(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+    """Whether nothing but the number of outputs is another, in several layers that do not agree on it."""
+    return found == Misfit((), (), found.reshaped, found.others) and all(
+        given[name].dim() == wanted[name].dim() > 0 and given[name].shape[1:] == wanted[name].shape[1:]
+        for name in found.reshaped
+    )
 
 
 def _channels(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing
+from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing, whole
 from cnnviz_cli.core.method import Frame
 from cnnviz_cli.core.records import Json
 
@@ -45,8 +45,12 @@ class Preprocessing:
         interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
         mode: ``crop`` cuts the centre; ``squash`` brings both sides to the input's; ``pad`` shows all of it, the rest
             in the mean colour, which is zero after normalisation; ``full`` keeps the photograph's own size, its sides
-            cut to multiples of `core.geometry.STEP`.
+            cut to multiples of `core.geometry.STEP`; or, if there is a `side`, shows all of it.
         most: the longest side under ``full``.
+        side: under ``full``, what the shorter side of every photograph is brought to, the longer to a multiple of
+            `step`; None keeps the photograph's own size.
+        fill: the colour of what lies outside the photograph, each channel in [0, 1]; None is black under ``crop``, else
+            the mean.
     """
 
     resize: Side
@@ -56,11 +60,25 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     mode: Mode = "crop"
     most: int = MOST
+    side: int | None = None
+    step: int = STEP
+    fill: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, transforms: Any) -> Preprocessing:
-        """The same as torchvision's ``ImageClassification`` preset `transforms`."""
-        (resize,), (crop,) = transforms.resize_size, transforms.crop_size
+        """The same as torchvision's preset `transforms`.
+
+        ``ImageClassification`` is followed to the bit. ``SemanticSegmentation`` resizes the shorter side and keeps the
+        longer as it comes out; here both are multiples of `core.geometry.STEP`. ``ObjectDetection`` leaves all to the
+        network, of which `inside` knows more.
+        """
+        if not hasattr(transforms, "resize_size"):
+            return cls(STEP, STEP, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), mode="full")
+        (resize,) = transforms.resize_size
+        if not hasattr(transforms, "crop_size"):
+            side = round(resize / STEP) * STEP
+            return cls(side, side, tuple(transforms.mean), tuple(transforms.std), mode="full", side=side)
+        (crop,) = transforms.crop_size
         interpolation = transforms.interpolation.value
         if interpolation not in get_args(Interpolation):
             raise ValueError(f"no filter for {interpolation!r}")
@@ -75,6 +93,8 @@ class Preprocessing:
     def another_size(self) -> tuple[int, int]:
         """Height and width of a larger input, not square, that ``full`` may give: what is tried before it does."""
         height, width = self.size
+        if self.side is not None:
+            return self.side, min(self.side + 2 * self.step, max(self.most, self.side))
         return (height // STEP + 1) * STEP, (width // STEP + 2) * STEP
 
     @property
@@ -110,6 +130,10 @@ class Preprocessing:
             record["resize"] = list(self.covered)
         if self.mode == "full":
             record["max_side"] = self.most
+        if self.mode == "full" and self.side is not None:
+            record["shorter_side"], record["multiples_of"] = self.side, self.step
+        if self.fill is not None and self.mode in ("pad", "full"):
+            record["fill"] = list(self.fill)
         return record
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, View, Image.Image]:
@@ -162,14 +186,17 @@ class Preprocessing:
                 return squashing(size)
             case "pad":
                 return fitting(photo, size)
+            case "full" if self.side is not None:
+                return whole(photo, self.side, self.most, self.step)
             case "full":
                 return roaming(photo, size, self.most)
 
     @property
     def _fill(self) -> tuple[int, int, int]:
-        if self.mode == "crop":
+        if self.mode == "crop" and self.fill is None:
             return (0, 0, 0)
-        colours = self.mean[:3] if self.channels >= 3 else self.mean * 3
+        mean = self.fill or self.mean
+        colours = mean[:3] if len(mean) >= 3 else mean * 3
         red, green, blue = (round(255 * value) for value in colours)
         return (red, green, blue)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
 from cnnviz_cli.models.probe import probe
@@ -42,18 +43,22 @@ class Wanted:
     def over(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
 
-        A size of its own keeps the share of the photograph that the preset's crop cuts off.
+        A size of its own keeps the share of the photograph that the preset's crop cuts off; all of the photograph is
+        shown in it where the preset shows all.
 
         Raises:
             UsageError: a longest side that no mode reads, or that is shorter than the input.
         """
         wanted = replace(
-            preset, mode=self.mode or preset.mode, interpolation=self.interpolation or preset.interpolation
+            preset,
+            mode=self.mode or ("pad" if preset.side and self.size else preset.mode),
+            interpolation=self.interpolation or preset.interpolation,
+            side=preset.side if self.mode is None and self.size is None else None,
         )
         if self.size is not None:
             wanted = replace(wanted, crop=self.size, resize=_in_proportion(preset, self.size))
         if self.most is None:
-            return replace(wanted, most=max(MOST, *wanted.size))
+            return wanted if wanted.side else replace(wanted, most=max(MOST, *wanted.size))
         if wanted.mode != "full":
             raise UsageError(
                 f"--resize {wanted.mode} has no longest side", where="--max-side", fix="Add --resize full."
@@ -98,12 +103,32 @@ def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) ->
     Raises:
         UsageError: the network does not take such an input, or of one size only although any is wanted.
     """
+    inside = Inside.of(net)
+    if inside is not None:
+        wanted = _within(inside, wanted, model)
     preprocessing = wanted.over(preset)
+    if inside is not None:
+        inside.refuse(preprocessing.size, model)
     layers, channels = _probed(net, preprocessing, preset, model)
     preprocessing = wanted.coloured(preprocessing, channels)
-    if preprocessing.mode == "full":
+    if preprocessing.mode == "full" and preprocessing.side is None:
         _try_another_size(net, preprocessing, layers.returned, model)
     return preprocessing, layers
+
+
+def _within(inside: Inside, wanted: Wanted, model: str) -> Wanted:
+    """What is wanted of a network that resizes its input itself: `full` is what it does anyhow, within its limits."""
+    name = visible(model, 100)
+    if wanted.mode == "full" and inside.fixed is not None:
+        what = f"{name} brings every input to {_by(inside.fixed)}"
+        raise UsageError(what, where="--resize full", fix="Use --resize squash, pad or crop.")
+    if wanted.mode == "full" and wanted.size is not None:
+        what = f"{name} brings the shorter side of every input to {inside.least} pixels"
+        raise UsageError(what, where="--input-size", fix="Leave it out, or --resize full.")
+    if wanted.most is not None and wanted.most > inside.most:
+        what = f"{name} takes no more than {inside.most} pixels a side"
+        raise UsageError(what, where="--max-side", fix=f"Use --max-side {inside.most} or less.")
+    return replace(wanted, mode=None) if wanted.mode == "full" else wanted
 
 
 def _probed(net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str) -> tuple[ModelLayers, int]:

@@ -1,7 +1,8 @@
-"""The bundled model and torchvision's classifiers, with published weights, random ones, or a file's."""
+"""The bundled model and torchvision's networks, with published weights, random ones, or a file's."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -14,11 +15,12 @@ from torchvision import models
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.built import Built, tell
-from cnnviz_cli.models.catalog import BUNDLED, imagenet_labels
-from cnnviz_cli.models.checkpoint import read_state, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.catalog import BUNDLED, labels_of, model_facts
+from cnnviz_cli.models.checkpoint import State, read_state, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.download import fetch
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.fitting import drawn, empty, fit
+from cnnviz_cli.models.fitting import Fitted, drawn, empty, fit
+from cnnviz_cli.models.frozen import freeze
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.spec import File, Published, Random
 
@@ -28,8 +30,10 @@ _PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf7
 
 _LITE0_PREPROCESSING = Preprocessing(256, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 
-# Auxiliary classifiers of GoogLeNet and Inception: they help training and never run afterwards.
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+# Auxiliary classifiers, by what torchvision's files call them: they help training and never run afterwards.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
+
+_COUNTER = ".num_batches_tracked"
 
 
 def build(
@@ -51,26 +55,26 @@ def build(
     Raises:
         ModelError: the weights cannot be had, or were refused.
     """
-    published = None if name == BUNDLED else models.get_model_weights(name)
-    chosen: Any = published and (published[spec.entry] if isinstance(spec, Published) else published.DEFAULT)
-    preset = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
-    labels: tuple[str, ...] | None = imagenet_labels() if chosen is None else tuple(chosen.meta["categories"])
+    facts, chosen = model_facts(name), _entry(name, spec)
+    labels: tuple[str, ...] | None = labels_of((facts.of(chosen.name) if chosen else facts.default).labels)
     match spec:
         case Random(seed):
             net, label = drawn(_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
             digest = sha256_of_state(net)
         case File(path):
             digest, checkpoint = sha256_of_file(path), read_state(path, key)
-            fitted = fit(empty(_builder(name, chosen)), checkpoint.state, path.name, unused=_AUXILIARY)
+            fitted = _fitted(name, chosen, checkpoint.state, path.name)
             tell(path.name, checkpoint, fitted, reporter)
-            net, label, labels = fitted.net, path.name, None if fitted.classes else labels
+            net, label = fitted.net, path.name
+            if fitted.classes:
+                # Boxes do not say how many classes there are.
+                labels = tuple(map(str, range(fitted.classes))) if facts.task == "detection" else None
         case Published(entry) if chosen is None:
             net, digest, label = _bundled(), _PACKAGE_SHA256, entry.lower()
         case Published(entry):
             path, digest = fetch(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
-            fitted = fit(empty(_builder(name, chosen)), read_state(path).state, path.name, unused=_AUXILIARY)
-            net, label = fitted.net, entry
-    return Built(net, label, digest, labels, preset)
+            net, label = _fitted(name, chosen, read_state(path).state, path.name).net, entry
+    return Built(net, label, digest, labels, _preset(chosen))
 
 
 def blank(name: str) -> tuple[nn.Module, Preprocessing]:
@@ -78,22 +82,64 @@ def blank(name: str) -> tuple[nn.Module, Preprocessing]:
 
     For what depends on no weights: most are on the meta device, which takes a moment and no memory.
     """
-    chosen = None if name == BUNDLED else models.get_model_weights(name).DEFAULT
-    preset = _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
-    return empty(_builder(name, chosen)), preset
+    chosen = _entry(name, Random(0))
+    net = empty(_builder(name, chosen))
+    return freeze(net, model_facts(name).default.frozen), _preset(chosen)
 
 
-def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[[], nn.Module]:
-    """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers."""
+def _entry(name: str, spec: Published | Random | File) -> Any:
+    """torchvision's entry of published weights, by default the default one; None for the bundled model."""
+    if name == BUNDLED:
+        return None
+    published = models.get_model_weights(name)
+    return published[spec.entry] if isinstance(spec, Published) else published.DEFAULT
+
+
+def _preset(chosen: Any) -> Preprocessing:
+    return _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
+
+
+def _fitted(name: str, chosen: Any, state: State, source: str) -> Fitted:
+    """The network as torchvision makes it for published weights, with the tensors of a file."""
+    build = _builder(name, chosen)
+    facts = model_facts(name)
+    frozen = (facts.of(chosen.name) if chosen else facts.default).frozen
+    # Who trained the normalisations of a network whose published weights have them frozen has them count batches.
+    if any(key.endswith(_COUNTER) for key in state):
+        frozen = None
+
+    def made(**settings: Any) -> nn.Module:
+        return freeze(empty(partial(build, **settings)), frozen)
+
+    if chosen is None or "num_classes" not in _parameters(build):
+        return fit(made(), state, source, unused=_AUXILIARY)
+    classes = len(chosen.meta["categories"])
+    return fit(made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count))
+
+
+def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
+    """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers.
+
+    torchvision's builders do by themselves, for published weights, what is done here by what they can be told.
+    """
     if name == BUNDLED:
         return EfficientNetLite0
-    settings: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):
-        # Their weights are from TensorFlow: the network itself shifts pictures to that normalisation.
-        settings = {"aux_logits": False, "transform_input": True, "init_weights": init_weights}
-    elif name.startswith("vit_"):
-        settings = {"image_size": weights.meta["min_size"][0]}  # the position embedding has a size
-    return partial(models.get_model, name, weights=None, **settings)
+    build = models.get_model_builder(name)
+    settings: dict[str, Any] = {
+        "weights_backbone": None,  # else it would be downloaded
+        "aux_loss": False,
+        "aux_logits": False,
+        "transform_input": True,  # the network shifts pictures to the normalisation that it was trained with elsewhere
+        "init_weights": init_weights,  # a network that can be told not to takes long to draw them
+        "image_size": weights.meta["min_size"][0],  # the embedding of positions has a size
+    }
+    network = inspect.signature(build).return_annotation
+    known = _parameters(build) | _parameters(network)
+    return partial(build, weights=None, **{key: value for key, value in settings.items() if key in known})
+
+
+def _parameters(made: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(made).parameters)
 
 
 def _bundled() -> nn.Module:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_tables
 import pytest
 import torchvision
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.models import catalog
+from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.spec import File, Published, Random, check_weights, parse_weights
 
 
@@ -25,24 +27,62 @@ def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_models_are_the_bundled_one_and_torchvisions_classifiers() -> None:
-    registered = torchvision.models.list_models(module=torchvision.models)
-    assert len(registered) == 80
-    assert catalog.model_names() == ("efficientnet_lite0", *registered)
+def test_the_models_are_the_bundled_one_and_torchvisions_by_task() -> None:
+    found = {task: torchvision.models.list_models(module=module) for task, module in make_tables.TASKS.items()}
+    assert {task: len(names) for task, names in found.items()} == {
+        "classification": 80,
+        "segmentation": 6,
+        "detection": 12,
+    }
+    assert catalog.model_names() == ("efficientnet_lite0", *(name for names in found.values() for name in names))
+    assert catalog.model_names("classification") == ("efficientnet_lite0", *found["classification"])
+    for task in ("segmentation", "detection"):
+        assert list(catalog.model_names(task)) == found[task]
+        assert {catalog.model_facts(name).task for name in found[task]} == {task}
 
 
-@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+METRICS = {
+    "classification": ("ImageNet-1K", "acc@1"),
+    "segmentation": ("COCO-val2017-VOC-labels", "miou"),
+    "detection": ("COCO-val2017", "box_map"),
+}
+
+
+@pytest.mark.parametrize("name", catalog.model_names()[1:])
 def test_the_facts_are_torchvisions(name: str) -> None:
     published = torchvision.models.get_model_weights(name)
     facts = catalog.model_facts(name)
-    classifying = [entry for entry in published if entry.meta["categories"]]
-    assert catalog.weights_of(name) == tuple(entry.name for entry in classifying)
+    labelled = [entry for entry in published if entry.meta["categories"]]
+    assert catalog.weights_of(name) == tuple(entry.name for entry in labelled)
     assert facts.default.name == published.DEFAULT.name
-    for entry, fact in zip(classifying, facts.weights, strict=True):
-        assert entry.transforms().crop_size == [fact.input_size]
+    for entry, fact in zip(labelled, facts.weights, strict=True):
         assert entry.meta["num_params"] == fact.parameters
-        assert entry.meta["_metrics"]["ImageNet-1K"]["acc@1"] == fact.acc1
+        data, metric = METRICS[facts.task]
+        assert (fact.metric, fact.value) == (metric, entry.meta["_metrics"][data][metric])
         assert entry.meta["_file_size"] == fact.megabytes
+        assert catalog.labels_of(fact.labels) == tuple(entry.meta["categories"])
+        transforms = entry.transforms()
+        if facts.task != "detection":
+            side = transforms.crop_size if facts.task == "classification" else transforms.resize_size
+            assert (side, fact.frozen) == ([fact.input_size], None)
+        assert facts.of(entry.name) == fact
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if "mobilenet" in name else pytest.param(name, marks=pytest.mark.slow)
+        for name in catalog.model_names("detection")
+    ],
+)
+def test_what_the_table_says_of_detectors_is_built(name: str) -> None:
+    for fact in catalog.model_facts(name).weights:
+        net = make_tables.as_published(torchvision.models.get_model_weights(name)[fact.name])
+        inside = Inside.of(net)
+        assert inside is not None
+        assert fact.input_size == (inside.fixed[0] if inside.fixed else inside.least)
+        frozen = {norm.eps for norm in net.modules() if isinstance(norm, torchvision.ops.FrozenBatchNorm2d)}
+        assert frozen == ({fact.frozen} if fact.frozen is not None else set())
 
 
 def test_only_vgg16s_weights_without_a_classifier_are_left_out() -> None:
@@ -62,10 +102,13 @@ def test_every_published_file_can_be_checked() -> None:
             assert re.fullmatch(r"[\w.-]+-[0-9a-f]{8,}\.pth", file)
 
 
-def test_the_labels_are_torchvisions() -> None:
-    for name in ("resnet50", "vit_h_14", "regnet_y_128gf"):
-        for entry in torchvision.models.get_model_weights(name):
-            assert catalog.imagenet_labels() == tuple(entry.meta["categories"])
+def test_the_lists_of_labels() -> None:
+    assert len(catalog.imagenet_labels()) == 1000
+    assert len(catalog.labels_of("voc")) == 21
+    assert len(catalog.labels_of("coco")) == 91
+    assert catalog.labels_of("person") == ("no person", "person")
+    assert catalog.labels_of("voc")[15] == catalog.labels_of("coco")[1] == "person"
+    assert catalog.find_classes("dog", catalog.labels_of("voc")) == [(12, "dog")]
 
 
 def test_an_unknown_model_names_the_nearest() -> None:

@@ -241,7 +241,7 @@ def test_after_vits_last_attention_patches_no_longer_reach_the_score() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", model_names("classification"))
 def test_every_model_has_default_layers(name: str) -> None:
     layers = probed(name)
     (last,) = layers.resolve(["last-conv"])

@@ -32,12 +32,13 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_every_network_is_on_the_page(rows: dict[str, list[str]], text: str) -> None:
-    assert list(rows) == list(model_names())
+    assert list(rows) == list(model_names("classification"))
     assert f"of {len(list(methods()))} in all" in text
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in model_names()]
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in model_names("classification")],
 )
 def test_default_layers_are_those_of_the_networks(rows: dict[str, list[str]], name: str) -> None:
     assert rows[name][:6] == models_page.static(name)

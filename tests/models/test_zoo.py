@@ -35,7 +35,7 @@ QUICK = (
 )  # fmt: skip
 """One of each family."""
 
-ZOO = [name for name in model_names() if name != BUNDLED]
+ZOO = [name for name in model_names("classification") if name != BUNDLED]
 
 CLOSE = 1e-4
 """Of the largest value: how far one image may differ beside others. Sums are added up in another order there, and a
