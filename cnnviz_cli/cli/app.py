@@ -24,7 +24,7 @@ _OTHERS = {
         "layer_listing",
         "The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.",
     ),
-    "classes": ("listing", "The classes of ImageNet-1K, by index and name, as --target takes them."),
+    "classes": ("listing", "The classes of a network, by index and name, as --target takes them."),
     "methods": (
         "method_listing",
         "The methods of each family: what they show, their papers, and what they cost on a network.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import typer
+
 Completion = Callable[[str], list[str]]
 
 
@@ -35,12 +37,31 @@ def models(incomplete: str) -> list[str]:
     return [name for name in model_names() if name.startswith(incomplete)]
 
 
-def classes(incomplete: str) -> list[str]:
-    """``topK`` and class names."""
-    from cnnviz_cli.models.catalog import imagenet_labels
+def classes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``topK`` and the names of the classes of the network that the line names."""
+    from cnnviz_cli.core.errors import CnnvizError
+    from cnnviz_cli.models.catalog import BUNDLED
+    from cnnviz_cli.models.spec import gives_boxes, known_labels
 
-    words = ("top1", "top3", "top5", *imagenet_labels())
+    model = ctx.params.get("model") or BUNDLED
+    try:
+        labels = known_labels(model, ctx.params.get("weights") or "DEFAULT") if not gives_boxes(model) else ()
+    except CnnvizError:
+        labels = ()
+    words = ("top1", "top3", "top5", *labels)
     return [word for word in words if word.startswith(incomplete)]
+
+
+def weights(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Words for weights, and the published ones of the model that the line names."""
+    from cnnviz_cli.core.errors import CnnvizError
+    from cnnviz_cli.models.catalog import BUNDLED, weights_of
+
+    try:
+        published = weights_of(ctx.params.get("model") or BUNDLED)
+    except CnnvizError:
+        published = ()
+    return [word for word in ("DEFAULT", *published, "none", "random:0") if word.startswith(incomplete)]
 
 
 def method_names(incomplete: str) -> list[str]:
@@ -70,11 +91,11 @@ def _signed_palettes(incomplete: str) -> list[str]:
     return among(SIGNED_PALETTES)(incomplete)
 
 
-BY_SETTING: dict[tuple[str, ...], Completion] = {
+BY_SETTING: dict[tuple[str, ...], Completion | Callable[[typer.Context, str], list[str]]] = {
     ("model",): models,
     ("target",): classes,
     ("palette",): _palettes,
     ("signed_palette",): _signed_palettes,
     ("device",): among(("auto", "cpu", "cuda", "mps")),
-    ("weights",): among(("DEFAULT", "none", "random:0")),
+    ("weights",): weights,
 }

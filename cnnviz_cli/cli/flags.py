@@ -118,7 +118,7 @@ def choices_of(info: FieldInfo) -> list[str]:
     return []
 
 
-def _completion(path: Path_, info: FieldInfo) -> Callable[[str], list[str]] | None:
+def _completion(path: Path_, info: FieldInfo) -> Callable[..., list[str]] | None:
     choices = choices_of(info)
     if len(path) == 2 and path[1] == FAMILIES[path[0]].selector:
         return complete.several(choices)

@@ -78,17 +78,46 @@ def models(
 
 def classes(
     query: Annotated[str | None, typer.Argument(help="A glob, or a part of the name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Of this network; without one, ImageNet-1K's.",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="WEIGHTS",
+            help="Of these weights of it.",
+            show_default=False,
+            autocompletion=complete.weights,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The classes of ImageNet-1K, by index and name, as --target takes them."""
-    from cnnviz_cli.models.catalog import find_classes, imagenet_labels
+    """The classes of a network, by index and name, as --target takes them."""
+    from cnnviz_cli.models.catalog import BUNDLED, find_classes
+    from cnnviz_cli.models.spec import known_labels
 
-    query = query or "*"
-    found = find_classes(query)
-    if not found:
+    labels = known_labels(model or BUNDLED, weights or "DEFAULT")
+    if not labels:
         raise UsageError(
-            f"no class matches '{visible(query, 60)}'",
-            fix=did_you_mean(query, imagenet_labels()) or "See: cnnviz classes",
+            f"the classes of '{visible(str(model), 100)}' with these weights are known to who made them",
+            where="--model" if weights is None else "--weights",
+            fix="Give a run their names with --labels; here are those of torchvision's networks: cnnviz models",
+        )
+    found = find_classes(query or "*", labels)
+    if not found:
+        named = f" --model {model}" if model else ""
+        raise UsageError(
+            f"no class matches '{visible(str(query), 60)}'",
+            fix=did_you_mean(str(query), labels) or f"See: cnnviz classes{named}",
         )
     if as_json:
         print_json([{"index": index, "name": name} for index, name in found])

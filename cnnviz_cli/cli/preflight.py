@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import TRUE, contrast_of, missing_truth, ranks_of
+from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -18,7 +19,7 @@ from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.truths import FOLDER
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.network import check_network
-from cnnviz_cli.models.spec import check_weights, has_known_classes
+from cnnviz_cli.models.spec import check_weights, gives_boxes, has_known_classes, known_labels
 
 
 def check(loaded: Loaded) -> None:
@@ -51,34 +52,46 @@ def check(loaded: Loaded) -> None:
 
 def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
     settings = loaded.settings
-    sound: list[bool] = []
+    sound: list[str] = []
     yield "model", partial(_check_network, settings, sound)
     if sound:
-        yield "weights", partial(check_weights, settings.model, settings.weights, settings.arch)
+        yield "weights", partial(_check_weights, settings, sound)
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
-    # A weights file may have any classes; of every other kind of weights they are ImageNet's.
-    names = imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
-    labels = Labels(names)
+    labels = Labels(_known_labels(settings, sound))
+    listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:
         found: list[Labels] = []
         yield "labels", partial(_read_labels, settings.labels, found)
         # One name alone is that of a question of yes or no, and a second will be made of it.
-        labels = found[0] if found and len(found[0].names) > 1 else Labels(())
-    if labels.names:
+        labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
+    if labels.names and not gives_boxes(settings.model):  # whose targets are boxes
         known = settings.truth is not None
         for target in settings.target:
-            yield "target", partial(_check_target, target, labels, truth=known)
+            yield "target", partial(_check_target, target, labels, listing, truth=known)
         if settings.contrast is not None:
-            yield "contrast", partial(_check_contrast, settings.contrast, labels, truth=known)
+            yield "contrast", partial(_check_contrast, settings.contrast, labels, listing, truth=known)
     if settings.truth not in (None, FOLDER):
         yield "truth", partial(_check_file, Path(str(settings.truth)))
 
 
-def _check_network(settings: Settings, sound: list[bool]) -> None:
+def _check_network(settings: Settings, sound: list[str]) -> None:
     check_network(settings.model, settings.arch, allow_code=settings.allow_code)
-    sound.append(True)
+    sound.append("model")
+
+
+def _check_weights(settings: Settings, sound: list[str]) -> None:
+    check_weights(settings.model, settings.weights, settings.arch)
+    sound.append("weights")
+
+
+def _known_labels(settings: Settings, sound: list[str]) -> tuple[str, ...]:
+    """A weights file may have any classes; those of every other kind of weights are known."""
+    if "weights" in sound:
+        return known_labels(settings.model, settings.weights)
+    # Of a name with a slip most likely ImageNet's.
+    return imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
 
 
 def _check_palette(setting: str, name: str) -> None:
@@ -94,14 +107,27 @@ def _read_labels(path: Path, found: list[Labels]) -> None:
     found.append(read_labels(path))
 
 
-def _check_target(target: str | int, labels: Labels, *, truth: bool) -> None:
-    if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
-        raise missing_truth("--target")
+def _check_target(target: str | int, labels: Labels, listing: str, *, truth: bool) -> None:
+    with _pointing_to(listing):
+        if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
+            raise missing_truth("--target")
 
 
-def _check_contrast(contrast: str | int, labels: Labels, *, truth: bool) -> None:
-    if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
-        raise missing_truth("--contrast")
+def _check_contrast(contrast: str | int, labels: Labels, listing: str, *, truth: bool) -> None:
+    with _pointing_to(listing):
+        if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
+            raise missing_truth("--contrast")
+
+
+@contextmanager
+def _pointing_to(listing: str) -> Iterator[None]:
+    """Add where classes are listed to the error of one that is not among them."""
+    try:
+        yield
+    except UsageError as error:
+        if listing and "has no class" in error.what:
+            error.fix = f"{error.fix}\n{listing}".strip()
+        raise
 
 
 def _check_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.catalog import model_facts
+from cnnviz_cli.models.catalog import labels_of, model_facts, model_names
 from cnnviz_cli.models.container import ENDINGS, Kind, existing, kind_of, names_file, names_weights
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model
 
@@ -116,8 +116,25 @@ def any_weights(model: str, arch: str | None = None) -> str:
 
 
 def has_known_classes(model: str, spec: str) -> bool:
-    """Whether the classes are ImageNet's for sure; a file of the user's, or a network of theirs, may have any."""
+    """Whether the classes are those of published weights; a file or a network of the user's may have any."""
     return not (names_file(model) or ":" in model or _is_path(spec))
+
+
+def known_labels(model: str, spec: str) -> tuple[str, ...]:
+    """The names of the classes; none where they are not `has_known_classes`.
+
+    Raises:
+        UsageError: there is no such model, or no such weights.
+    """
+    if not has_known_classes(model, spec):
+        return ()
+    facts, weights = model_facts(model), parse_weights(model, spec)
+    return labels_of((facts.of(weights.entry) if isinstance(weights, Published) else facts.default).labels)
+
+
+def gives_boxes(model: str) -> bool:
+    """Whether a model is one of the catalogue's detectors."""
+    return model in model_names("detection")
 
 
 def _is_path(spec: str) -> bool:

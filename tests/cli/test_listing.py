@@ -23,13 +23,40 @@ def test_models_by_glob_by_part_and_as_json(cnnviz: Command) -> None:
     assert "wide_resnet50_2" in cnnviz("models", "ResNet50").out
     (lite,) = json.loads(cnnviz("models", "efficientnet_lite0", "--json").out)
     assert (lite["default_weights"], lite["input_size"], lite["parameters"]) == ("BUNDLED", 224, 4_652_008)
+    assert (lite["task"], lite["metric"], lite["value"]) == ("classification", "acc@1", None)
     assert cnnviz("models").out.splitlines()[1].startswith("efficientnet_lite0")
+    (boxes,) = json.loads(cnnviz("models", "ssd300_vgg16", "--json").out)
+    assert (boxes["task"], boxes["metric"], boxes["value"]) == ("detection", "box_map", 25.1)
+    assert cnnviz("models", "fcn_resnet50").out.splitlines()[1].split()[1:] == [
+        *("segmentation", "COCO_WITH_VOC_LABELS_V1", "520", "35.3", "M", "miou", "60.5", "135")
+    ]
 
 
 def test_classes_by_part_and_as_json(cnnviz: Command) -> None:
     assert cnnviz("classes", "crane").out == "134  crane bird\n517  crane\n"
     assert json.loads(cnnviz("classes", "tiger cat", "--json").out) == [{"index": 282, "name": "tiger cat"}]
     assert len(cnnviz("classes").out.splitlines()) == 1000
+
+
+def test_classes_are_those_of_the_network(cnnviz: Command) -> None:
+    assert cnnviz("classes", "--model", "fcn_resnet50").out.splitlines()[15] == "15  person"
+    assert cnnviz("classes", "dog", "-m", "ssd300_vgg16", "--weights", "random:3").out == "18  dog\n58  hot dog\n"
+    assert cnnviz("classes", "-m", "keypointrcnn_resnet50_fpn", "--weights", "COCO_LEGACY").out == (
+        "0  no person\n1  person\n"
+    )
+    assert cnnviz("classes", "-m", "vgg16").out == cnnviz("classes").out
+    unknown = cnnviz("classes", "zebra", "-m", "fcn_resnet50")
+    assert unknown.code == 2
+    assert "See: cnnviz classes --model fcn_resnet50" in unknown.err
+    for args, where in (
+        (("-m", "timm:resnet18"), "--model"),
+        (("-m", "vgg16", "--weights", "my.pth"), "--weights"),
+    ):
+        theirs = cnnviz("classes", *args)
+        assert (theirs.code, theirs.out) == (2, "")
+        assert where in theirs.err
+        assert "--labels" in theirs.err
+    assert "no model" in cnnviz("classes", "-m", "vgg61").err
 
 
 @pytest.mark.parametrize("of", ["config", "manifest"])
