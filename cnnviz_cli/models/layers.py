@@ -33,6 +33,7 @@ class ModelLayers:
             of the maps that come after it the scores use the class token only.
         max_pooled: whether the network pools by the maximum anywhere.
         returned: what the network returned.
+        among: names of the layers that words mean some of, all but ``conv``; None for all layers.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
@@ -45,6 +46,7 @@ class ModelLayers:
     attention: int | None
     max_pooled: bool
     returned: Returned
+    among: frozenset[str] | None = None
     whole: str = ""
 
     def __iter__(self) -> Iterator[LayerInfo]:
@@ -63,7 +65,9 @@ class ModelLayers:
         the following even if a module bears its name. Layers of 1x1 maps are meant only if there are no others.
 
         - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention.
-        - ``conv``: every convolution.
+          Where maps of scores or boxes are returned: see `trunk.trunk_of`; the words below are then about the layers
+          up to it.
+        - ``conv``: every convolution; of a network that returns boxes, of its trunk.
         - ``stages``: for each resolution its last layer. Poolings and dropouts do not count, nor does the beginning
           of a block that goes on to reduce the resolution, if there is a layer outside of it.
         - ``low-mid-high``: the first, the middle and the last of ``stages``.
@@ -101,10 +105,12 @@ class ModelLayers:
         offered = self._offered()
         if word not in WORDS:
             return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
-        if word == "last-conv":
-            return self._reaching(offered)[-1:]
         if word == "conv":
             return [info for info in offered if info.name in self.convolutions]
+        if self.among is not None:
+            offered = [info for info in offered if info.name in self.among]
+        if word == "last-conv":
+            return self._reaching(offered)[-1:]
         stages = self._stages(offered)
         if word == "stages" or not stages:
             return stages
