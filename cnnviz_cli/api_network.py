@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.passes import scores_of
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -163,4 +163,4 @@ def _scores(net: nn.Module, preprocessing: Preprocessing) -> int:
     first = next(net.parameters())
     with torch.no_grad():
         output = net(torch.zeros(1, preprocessing.channels, *preprocessing.size, device=first.device))
-    return scores_of(output).shape[1]
+    return CLASSES.scores(output, None).shape[1]

@@ -57,8 +57,10 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
             setting.net,
             batch,
             Plan.of([Gradient(of=need.of)]),
-            lambda _logits: setting.targets,
+            lambda _order: setting.targets,
             setting.precision,
+            readout=setting.readout,
+            held=setting.held,
         )
     return answer(torch.stack(found, 1)) if found else batch.new_zeros((len(batch), 0, *batch.shape[2:]))
 

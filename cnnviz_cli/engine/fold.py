@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,7 +31,7 @@ class _Made:
 _MADE: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()
 
 
-def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str) -> nn.Module:
+def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Callable[[Any], Tensor]) -> nn.Module:
     """`net` without its batch normalisations, or `net` itself where that cannot be had.
 
     In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
@@ -41,13 +42,14 @@ def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str) -> nn.
     Args:
         image: (1, C, H, W), on which the copy has to give the same scores.
         scores: (1, K) what `net` says of it.
+        read: from what a network returns for that image to its scores.
     """
     state = _state(net)
     made = _MADE.get(net)
     if made is None or made.state != state:
         made = _MADE[net] = _Made(state, fold(net))
     copy = made.folded
-    return copy if copy is not None and _agrees(copy, image, scores, precision) else net
+    return copy if copy is not None and _agrees(copy, image, scores, precision, read) else net
 
 
 def fold(net: nn.Module) -> nn.Module | None:
@@ -94,7 +96,7 @@ def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((value.data_ptr(), value._version) for value in (*net.parameters(), *net.buffers()))
 
 
-def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str) -> bool:
+def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Callable[[Any], Tensor]) -> bool:
     with torch.no_grad(), lowered(image.device, precision):
-        again = copy(image.clone())
+        again = read(copy(image.clone()))
     return repeats(again, scores, precision)

@@ -20,6 +20,7 @@ from cnnviz_cli.core.evidence import (
     Walk,
 )
 from cnnviz_cli.core.layout import oblong
+from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.biases import bias_gradients
 from cnnviz_cli.engine.operations import check_seen
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
@@ -41,11 +42,15 @@ class Observation:
         logits: (B, K) float32 class scores.
         targets: (B, R) class indices.
         evidence: the answers to all needs of the plan.
+        order: (B, K) by what classes are ranked; minus infinity for what is not there.
+        held: what the readout holds of each image; None where that is nothing.
     """
 
     logits: Tensor
     targets: Tensor
     evidence: Evidence
+    order: Tensor
+    held: Tensor | None = None
 
 
 def observe(
@@ -54,6 +59,8 @@ def observe(
     plan: Plan,
     choose: Choose,
     *,
+    readout: Readout = CLASSES,
+    given: Tensor | None = None,
     precision: str = "fp32",
     seeds: Sequence[int] | None = None,
     memory: int | None = None,
@@ -68,6 +75,8 @@ def observe(
         net: in eval mode, every module of it; its parameters need not require gradients.
         batch: (B, C, H, W) normalised input on the model's device.
         choose: see `Choose`.
+        readout: how scores are read from what the network returns.
+        given: (B, ...) what somebody has said of each image, if the readout takes that.
         precision: fp32, or bf16 / fp16 for autocast; answers are float32 (float64 for a float64 model) either way.
         seeds: for each image the number from which its random draws start; zeros if not given.
         memory: bytes that streams of variants may take at a time; a quarter of what is free if not given.
@@ -89,20 +98,33 @@ def observe(
     if any(isinstance(need, BiasGradients) for need in plan.apart):
         check_seen(net, "biases")
     with oblong(*batch.shape[-2:]):
-        made = run_pass(net, net, batch, plan, choose, precision)
+        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
         answers: dict[Need, Tensor] = dict(made.answers)
-        given = {
+        known = {
             Input(): answer(batch),
             Targets(): made.targets,
             Seeds(): torch.tensor(list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64),
         }
-        answers.update((need, value) for need, value in given.items() if need in plan.needs)
-        setting = Setting(net, batch.detach(), made.targets, made.logits, precision, Evidence(answers), memory, tick)
+        answers.update((need, value) for need, value in known.items() if need in plan.needs)
+        setting = Setting(
+            net,
+            batch.detach(),
+            made.targets,
+            made.logits,
+            precision,
+            Evidence(answers),
+            memory,
+            tick,
+            readout,
+            made.held,
+        )
         for stream in plan.streams:
             answers.update(run_stream(setting, stream))
         for need in plan.apart:
             answers[need] = _apart(setting, need)
-        return Observation(made.logits, made.targets, Evidence(answers))
+        return Observation(
+            made.logits, made.targets, Evidence(answers), readout.order(made.logits, made.held), made.held
+        )
 
 
 def _apart(setting: Setting, need: Apart) -> Tensor:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
 from cnnviz_cli.core.layout import as_maps
+from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine.plan import Backward, Plan
 from cnnviz_cli.engine.rectifiers import RectifierMode
 
 Choose = Callable[[Tensor], Tensor]
-"""(B, K) class scores -> (B, R) class indices: the targets of each image."""
+"""(B, K) by what classes are ranked, mostly their scores -> (B, R) class indices: the targets of each image."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,6 +31,7 @@ class Pass:
     Attributes:
         logits: (B, K) class scores, detached once the backwards are over.
         targets: (B, R) class indices.
+        held: what is held of each image, see `Readout`; None where that is nothing.
         kept: output of each layer of the plan, as the module returned it.
         answers: to the plan's Activation, Gradient and Curvature needs.
     """
@@ -38,6 +40,7 @@ class Pass:
     targets: Tensor
     kept: dict[str, Tensor]
     answers: dict[Need, Tensor]
+    held: Tensor | None = None
 
     def maps(self, layer: str) -> Tensor:
         return maps_of(self.kept[layer], layer)
@@ -57,6 +60,9 @@ def run_pass(
     choose: Choose,
     precision: str,
     *,
+    readout: Readout = CLASSES,
+    given: Tensor | None = None,
+    held: Tensor | None = None,
     spent: bool = False,
 ) -> Pass:
     """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
@@ -65,6 +71,9 @@ def run_pass(
         net: what to call; `modules` itself or a part of it.
         modules: where the plan's layers are found.
         batch: what `net` is called with, on its device.
+        readout: how scores are read from what `net` returns.
+        given: what somebody has said of each image, see `Readout.hold`.
+        held: what is held of each image already; found out if not given.
         spent: whether nobody needs `batch` afterwards, so that a first layer may work in place on it.
 
     Raises:
@@ -80,7 +89,9 @@ def run_pass(
         stack.enter_context(_captured(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(lowered(source.device, precision))
-        logits = class_scores(net(leaf if spent and not plan.from_input else leaf.clone()))
+        output = net(leaf if spent and not plan.from_input else leaf.clone())
+        held = readout.hold(output, given) if held is None else held
+        logits = two_sided(readout.scores(output, held))
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
@@ -91,7 +102,7 @@ def run_pass(
         )
     with torch.enable_grad():
         logits = logits if logits.dtype == torch.float64 else logits.float()
-    made = Pass(logits, choose(logits.detach()), kept, {})
+    made = Pass(logits, choose(readout.order(logits.detach(), held)), kept, {}, held)
     for position, backward in enumerate(plan.backwards):
         last = position == len(plan.backwards) - 1
         made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))
@@ -186,21 +197,6 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
                     f"layer '{layer}' returns its own input, which the network rewrites later",
                     fix="Choose the layer before it or after it; see: cnnviz layers MODEL",
                 )
-
-
-def scores_of(output: Any) -> Tensor:
-    """The (B, K) scores in whatever the network returned, as they are."""
-    scores = getattr(output, "logits", output)
-    if isinstance(scores, tuple | list):
-        scores = scores[0]
-    if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise UsageError("the network does not return one (batch, classes) tensor of scores, so it is no classifier")
-    return scores
-
-
-def class_scores(output: Any) -> Tensor:
-    """The (B, K) class scores in whatever the network returned; of a network with one score (B, 2), see `two_sided`."""
-    return two_sided(scores_of(output))
 
 
 def maps_of(tensor: Tensor, layer: str) -> Tensor:

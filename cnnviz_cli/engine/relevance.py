@@ -30,7 +30,7 @@ from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules
 from cnnviz_cli.engine import relevance_steps as steps
 from cnnviz_cli.engine.operations import Call, Step
-from cnnviz_cli.engine.passes import Pass, answer, scores_of
+from cnnviz_cli.engine.passes import Pass, answer
 from cnnviz_cli.engine.relevance_rules import Linear, Rule
 from cnnviz_cli.engine.setting import Setting
 
@@ -51,7 +51,8 @@ def run_relevance(setting: Setting, need: Relevance) -> Tensor:
     with torch.enable_grad():
         source = leaf.clone()
         with RelevanceMode(need, source):
-            scores = scores_of(setting.net(source))
+            output = setting.net(source)
+            scores = setting.readout.scores(output, setting.held)
         ops.check_recorded(scores)
         logits = scores.detach().requires_grad_()
         value = need.of.value(Pass(two_sided(logits), setting.targets, {}, {})).sum()

@@ -25,7 +25,7 @@ from cnnviz_cli.core.evidence import Multipliers
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine.operations import Call, Step
-from cnnviz_cli.engine.passes import Pass, answer, scores_of
+from cnnviz_cli.engine.passes import Pass, answer
 from cnnviz_cli.engine.plan import sources_of
 from cnnviz_cli.engine.setting import Setting
 
@@ -54,7 +54,10 @@ def run_multipliers(setting: Setting, need: Multipliers) -> Tensor:
     with torch.enable_grad():
         source = leaf.clone()
         with RescaleMode():
-            scores = scores_of(setting.net(source))
+            output = setting.net(source)
+            # The reference is read as the image is: of the same region, the same box.
+            held = None if setting.held is None else torch.cat([setting.held, setting.held])
+            scores = setting.readout.scores(output, held)
         ops.check_recorded(scores)
         value = need.of.value(Pass(two_sided(scores[: len(batch)]), setting.targets, {}, {})).sum()
     (found,) = torch.autograd.grad(value, leaf)

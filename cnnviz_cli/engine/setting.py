@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from cnnviz_cli.core.evidence import Evidence
+from cnnviz_cli.core.readout import CLASSES, Readout
+from cnnviz_cli.core.scores import two_sided
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) variants of one image."""
@@ -28,6 +31,8 @@ class Setting:
         precision: fp32, bf16 or fp16.
         evidence: the answers to the plan's needs that take no variants.
         memory: bytes that variants may take at a time; None for a share of what is free.
+        readout: how scores are read from what the network returns.
+        held: what is held of each image for it, see `Readout.hold`.
     """
 
     net: nn.Module
@@ -38,7 +43,17 @@ class Setting:
     evidence: Evidence
     memory: int | None
     tick: Tick
+    readout: Readout = CLASSES
+    held: Tensor | None = None
 
     def chosen(self, image: int, count: int) -> Tensor:
         """(count, R) the targets of one image, for as many variants of it."""
         return self.targets[image : image + 1].expand(count, -1)
+
+    def held_of(self, image: int, count: int) -> Tensor | None:
+        """(count, ...) what is held of one image, for as many variants of it."""
+        return None if self.held is None else self.held[image : image + 1].expand(count, *self.held.shape[1:])
+
+    def read(self, image: int) -> Callable[[Any], Tensor]:
+        """From what the network returns for one image to its (1, K) scores, see `two_sided`."""
+        return lambda output: two_sided(self.readout.scores(output, self.held_of(image, 1)))

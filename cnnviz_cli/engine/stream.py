@@ -52,9 +52,9 @@ class _Image:
         self.modules = setting.net
         picture, logits = setting.batch[image : image + 1], setting.logits[image : image + 1]
         if stream.variants.at != INPUT:
-            self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision)
+            self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision, setting.read(image))
         elif not self.plan.layers:
-            self.net = self.modules = folded(setting.net, picture, logits, setting.precision)
+            self.net = self.modules = folded(setting.net, picture, logits, setting.precision, setting.read(image))
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
@@ -90,8 +90,10 @@ class _Image:
                     self.modules,
                     self._made(start, stop),
                     self.plan,
-                    lambda logits: self.setting.chosen(self.image, len(logits)),
+                    lambda order: self.setting.chosen(self.image, len(order)),
                     self.setting.precision,
+                    readout=self.setting.readout,
+                    held=self.setting.held_of(self.image, stop - start),
                     spent=True,
                 )
                 return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}

@@ -18,6 +18,9 @@ from cnnviz_cli.engine.trace import repeats
 Tail = Callable[[Tensor], Any]
 """(n, C, h, w) altered maps of one image -> what the network returns for them."""
 
+Read = Callable[[Any], Tensor]
+"""What a network returns for one image -> (1, K) its scores."""
+
 _HALVES: WeakKeyDictionary[nn.Module, dict[str, Halves | str]] = WeakKeyDictionary()
 """For each network and layer its parts, or why it cannot be cut there; tracing takes longer than many a tail."""
 
@@ -61,7 +64,7 @@ class _Whole:
             hook.remove()
 
 
-def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str) -> Tail:
+def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str, read: Read) -> Tail:
     """What comes after `layer`, for variants of one image.
 
     Where the cut network does not repeat the whole one's scores, the whole network is used.
@@ -82,7 +85,7 @@ def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision
             once = halves.head(image.clone())
             twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
         tail = _Split(halves, once, twice)
-        if halves_agree(tail, scores, precision):
+        if halves_agree(tail, scores, precision, read):
             return tail
         parts[layer] = "its parts do not give the scores of the whole"
     return _whole(net, layer, image, precision)
@@ -94,14 +97,14 @@ def why_whole(net: nn.Module, layer: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def halves_agree(tail: _Split, scores: Tensor, precision: str) -> bool:
+def halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bool:
     """Whether the tail, on what the layer gave, gives the scores that the whole network gave."""
     cut = tail.once[0]
     if not isinstance(cut, Tensor):
         return False
     crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
     with torch.no_grad(), lowered(cut.device, precision):
-        again = tail.halves.tail(cut.clone(), *crossing)
+        again = read(tail.halves.tail(cut.clone(), *crossing))
     return repeats(again, scores, precision)
 
 

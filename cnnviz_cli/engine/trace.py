@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.passes import class_scores
 
 
 class CannotTraceError(Exception):
@@ -34,12 +32,12 @@ def traced(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     return graph, tracer.node_to_qualname
 
 
-def repeats(output: Any, scores: Tensor, precision: str) -> bool:
-    """Whether what a remade network returned holds the scores of the network itself, up to rounding.
+def repeats(again: Tensor, scores: Tensor, precision: str) -> bool:
+    """Whether the scores of a remade network are those of the network itself, up to rounding.
 
     Args:
+        again: (B, K).
         scores: (B, K).
     """
     tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
-    again = class_scores(output).to(scores.dtype)
-    return torch.allclose(again, scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
+    return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))

@@ -25,8 +25,10 @@ def run_walk(setting: Setting, need: Walk) -> Tensor:
             # A path may keep its place elsewhere, and more exactly than the network needs it.
             point.to(setting.batch.device, setting.batch.dtype).contiguous(memory_format=torch.channels_last),
             plan,
-            lambda _logits: setting.targets,
+            lambda _order: setting.targets,
             setting.precision,
+            readout=setting.readout,
+            held=setting.held,
         )
         point, part = need.along.advance(evidence, step, point, made.answers[gradient])
         total = total + part

@@ -13,6 +13,7 @@ from torchvision import models
 
 from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, GradientOver, Scores
 from cnnviz_cli.core.objectives import TargetLogit
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.fold import fold, folded
 
@@ -121,7 +122,7 @@ def test_a_network_without_pairs_or_that_cannot_be_traced_runs_as_it_is() -> Non
     for net in (tiny.build(tiny.Plain), tiny.build(Branching)):
         assert fold(net) is None
         batch = tiny.pictures(1)
-        assert folded(net, batch, net(batch), "fp32") is net
+        assert folded(net, batch, net(batch), "fp32", two_sided) is net
 
 
 def test_a_copy_that_gives_other_scores_is_not_used() -> None:
@@ -131,18 +132,18 @@ def test_a_copy_that_gives_other_scores_is_not_used() -> None:
 
     net, batch = lively(tiny.build(Moody)), tiny.pictures(1)
     net.kind = True
-    assert folded(net, batch, net(batch), "fp32") is not net
+    assert folded(net, batch, net(batch), "fp32", two_sided) is not net
     net.kind = False
-    assert folded(net, batch, net(batch), "fp32") is net
+    assert folded(net, batch, net(batch), "fp32", two_sided) is net
 
 
 def test_weights_that_were_rewritten_are_folded_again() -> None:
     net, batch = normed(), tiny.pictures(1)
-    one = folded(net, batch, net(batch), "fp32")
-    assert folded(net, batch, net(batch), "fp32") is one
+    one = folded(net, batch, net(batch), "fp32", two_sided)
+    assert folded(net, batch, net(batch), "fp32", two_sided) is one
     with torch.no_grad():
         net.conv1.weight *= 1 + 1e-6
-    two = folded(net, batch, net(batch), "fp32")
+    two = folded(net, batch, net(batch), "fp32", two_sided)
     assert two is not one
     torch.testing.assert_close(slope(two, batch), slope(net, batch), rtol=1e-9, atol=1e-12)
 

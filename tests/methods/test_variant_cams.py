@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
+from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import tail_of, why_whole
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
@@ -451,7 +452,7 @@ def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
         torch.manual_seed(0)
         net = EfficientNetLite0(5).eval().requires_grad_(False)
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    tail_of(net, "head", picture, net(picture), "fp32")
+    tail_of(net, "head", picture, net(picture), "fp32", two_sided)
     assert why_whole(net, "head") is None
 
 

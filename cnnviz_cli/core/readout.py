@@ -1,0 +1,76 @@
+"""How scores are read from what a network returns. A classifier returns them as they are; others have to be asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.value import value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Readout(Protocol):
+    """One score for each thing that can be explained of an image. Frozen and hashable."""
+
+    def hold(self, output: Any, given: Tensor | None, /) -> Tensor | None:
+        """(B, ...) what is read of the images as they are and stays the same for everything that is made of them.
+
+        A region or a box is found once, so that the scores of altered inputs are scores of the same thing.
+
+        Args:
+            output: what the network returned for B images.
+            given: (B, ...) what somebody has said of each of them, for instance a mask.
+
+        Returns:
+            Detached, a row for each image; None where nothing has to be held.
+        """
+        ...
+
+    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+        """(B, K) the scores, attached to autograd.
+
+        Args:
+            output: what the network returned for B images, or for what was made of them.
+            held: what `hold` gave, a row for each of the B.
+
+        Raises:
+            UsageError: the network returns something else.
+        """
+        ...
+
+    def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+        """(B, K) detached: the higher, the earlier it is among top1, top2 and so on; minus infinity for what is not
+        there.
+
+        Args:
+            scores: detached.
+        """
+        ...
+
+
+@value
+class Classes:
+    """The class scores of a classifier, as it returns them."""
+
+    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+        return None
+
+    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+        found = getattr(output, "logits", output)
+        if isinstance(found, tuple | list) and found:
+            found = found[0]
+        shape = getattr(found, "shape", ())
+        if len(shape) != 2:
+            raise UsageError(
+                "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
+            )
+        scores: Tensor = found
+        return scores
+
+    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+        return scores
+
+
+CLASSES = Classes()
