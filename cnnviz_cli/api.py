@@ -19,7 +19,6 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.shaping import shaped
@@ -140,7 +139,7 @@ def _network(
         idle = next((name for name in NETWORK if name in settings.model_fields_set), "")
         if idle:
             raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
-        found = loaded(model, preset or usual(), wanted, device)
+        found = loaded(model, preset, wanted, device)
     else:
         found = model_of(settings, heard)
         if preset is not None:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.catalog import imagenet_labels
+from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.shaping import Wanted, shaped
@@ -61,17 +62,22 @@ def twin_of(net: nn.Module) -> nn.Module:
     return twin
 
 
-def loaded(net: nn.Module, preset: Preprocessing, wanted: Wanted, device: torch.device) -> LoadedModel:
+def loaded(net: nn.Module, preset: Preprocessing | None, wanted: Wanted, device: torch.device) -> LoadedModel:
     """A twin of the network with all that is needed to ask it about a photograph, and a number for each class.
 
+    Args:
+        preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
+            is usual.
+
     Raises:
-        UsageError: it does not take such an input, or is no classifier.
+        UsageError: it does not take such an input, or returns nothing that can be explained.
         ModelError: it cannot be copied.
     """
     twin, name = twin_of(net).to(device), type(_unwrapped(net)).__name__
-    preprocessing, layers = shaped(twin, preset, wanted, name)
-    labels = tuple(map(str, range(_scores(twin, preprocessing))))
-    return LoadedModel(twin, name, "", "", labels, preprocessing, layers)
+    preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name)
+    returns = layers.returned.known(name)
+    labels = tuple(map(str, range(layers.returned.classes)))
+    return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns)
 
 
 def preset_of(preprocessing: Any) -> Preprocessing | None:
@@ -82,6 +88,10 @@ def preset_of(preprocessing: Any) -> Preprocessing | None:
     """
     if preprocessing is None or isinstance(preprocessing, Preprocessing):
         return preprocessing
+    from torchvision.transforms._presets import ObjectDetection
+
+    if isinstance(preprocessing, ObjectDetection):
+        return None  # it says nothing: the network does it all
     try:
         return Preprocessing.of(preprocessing)
     except (AttributeError, TypeError, ValueError) as error:
@@ -156,11 +166,3 @@ def _unwrapped(net: nn.Module) -> nn.Module:
         return _unwrapped(net.module)
     compiled = getattr(net, "_orig_mod", None)
     return _unwrapped(compiled) if isinstance(compiled, nn.Module) else net
-
-
-def _scores(net: nn.Module, preprocessing: Preprocessing) -> int:
-    """How many scores it gives."""
-    first = next(net.parameters())
-    with torch.no_grad():
-        output = net(torch.zeros(1, preprocessing.channels, *preprocessing.size, device=first.device))
-    return CLASSES.scores(output, None).shape[1]

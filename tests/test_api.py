@@ -698,7 +698,7 @@ def test_networks_that_cannot_be_explained_say_why() -> None:
     with torch.device("meta"), pytest.raises(cnnviz_cli.ModelError, match="only their shapes"):
         explain(tiny.Plain(), photo())
     with pytest.raises(cnnviz_cli.UsageError, match="no classifier"):
-        explain(nn.Conv2d(3, 4, 3), photo())
+        explain(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2)), photo())
     with pytest.raises(cnnviz_cli.UsageError, match=r"an nn.Module or a name, not a dict"):
         explain({}, photo())
     with pytest.raises(cnnviz_cli.UsageError, match="no model 'resnet51'"):

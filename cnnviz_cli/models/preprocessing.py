@@ -69,11 +69,9 @@ class Preprocessing:
         """The same as torchvision's preset `transforms`.
 
         ``ImageClassification`` is followed to the bit. ``SemanticSegmentation`` resizes the shorter side and keeps the
-        longer as it comes out; here both are multiples of `core.geometry.STEP`. ``ObjectDetection`` leaves all to the
-        network, of which `inside` knows more.
+        longer as it comes out; here both are multiples of `core.geometry.STEP`. ``ObjectDetection`` says nothing, since
+        the network does it all (`inside`), and is none.
         """
-        if not hasattr(transforms, "resize_size"):
-            return cls(STEP, STEP, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), mode="full")
         (resize,) = transforms.resize_size
         if not hasattr(transforms, "crop_size"):
             side = round(resize / STEP) * STEP

@@ -14,7 +14,7 @@ from torchvision import models
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.models.built import Built, tell
+from cnnviz_cli.models.built import Built, tell, usual
 from cnnviz_cli.models.catalog import BUNDLED, labels_of, model_facts
 from cnnviz_cli.models.checkpoint import State, read_state, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.download import fetch
@@ -96,7 +96,11 @@ def _entry(name: str, spec: Published | Random | File) -> Any:
 
 
 def _preset(chosen: Any) -> Preprocessing:
-    return _LITE0_PREPROCESSING if chosen is None else Preprocessing.of(chosen.transforms())
+    if chosen is None:
+        return _LITE0_PREPROCESSING
+    transforms = chosen.transforms()
+    # Where they say nothing the network prepares its input itself, and is asked when it is there.
+    return Preprocessing.of(transforms) if hasattr(transforms, "resize_size") else usual()
 
 
 def _fitted(name: str, chosen: Any, state: State, source: str) -> Fitted:
