@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attribution, compute, memory, precision, throughput
+from benchmarks import attribution, compute, memory, precision, startup, throughput
 from benchmarks.measure import Line, report
 
 NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
@@ -18,7 +18,9 @@ def main() -> None:
     The exit code says nothing about the ratios, which a noisy machine can spoil.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="compute, attribution, memory, throughput, precision")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="compute, attribution, memory, throughput, startup, precision"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     given = parser.parse_args()
@@ -27,6 +29,7 @@ def main() -> None:
         "attribution": lambda: attribution.everything(given.rounds),
         "memory": lambda: (memory.everything(), []),
         "throughput": lambda: (throughput.everything(), []),
+        "startup": lambda: startup.everything(given.rounds),
         "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
     }
     unknown = [name for name in given.parts if name not in parts]
