@@ -1,0 +1,159 @@
+"""Segmentation networks: one score for each class, the sum of its map over a region of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.value import value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What is held has either dimension: without masks (B, H, W), the class that each position is taken for; with masks
+# (B, 2, H, W), that and whether the position is within the mask.
+
+
+@value
+class Regions:
+    """The sum of a class's map of scores y_k over its region, sum over p in R_k of y_k(p).
+
+    R_k are the positions that the network takes for class k; or, where there is a mask, the positions within that, for
+    every class. Regions are found once, in the image as it is: of altered versions the same positions are read.
+
+    Networks return a (B, K, H, W) tensor of scores, or it is ``out`` in a mapping (torchvision), an attribute
+    ``logits`` (Hugging Face), or the first of several values. One map z alone, a question of yes or no, is read as the
+    two maps -z and z, so the region of yes is where z > 0.
+
+    Attributes:
+        background: the class that stands for none; it ranks after all others that are there.
+    """
+
+    background: int | None = None
+
+    def hold(self, output: Any, given: Tensor | None, /) -> Tensor:
+        """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`.
+
+        Args:
+            given: (B, h, w) bool or uint8 of any size, other than 0 within the mask; brought to the maps' size, of each
+                position what the mask has at its centre.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        maps = _maps(output).detach()
+        classes = (maps[:, 1] > 0).long() if _one_alone(output) else maps.argmax(1)
+        if given is None:
+            return classes
+        if given.dim() != 3 or len(given) != len(maps):
+            raise ValueError(f"masks of shape {tuple(given.shape)} for {len(maps)} images")
+        masks = (given != 0)[:, None].to(maps.device, torch.float32)
+        inside = interpolate(masks, size=(maps.shape[2], maps.shape[3]), mode="nearest-exact")[:, 0]
+        return torch.stack([classes, inside.long()], 1)
+
+    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+        """(B, K) float32, of a float64 network float64: the sums. 0 for a class without a position, with a gradient
+        of zeros.
+
+        Raises:
+            UsageError: the network does not return maps of scores.
+        """
+        import torch
+
+        maps = _maps(output)
+        if held is None:
+            raise ValueError("the sum over a region needs what `hold` gave")
+        if held.dim() == 4:
+            # Autocast would multiply in half precision.
+            with torch.autocast(maps.device.type, enabled=False):
+                flat = maps.flatten(2)
+                flat = flat if flat.dtype == torch.float64 else flat.float()
+                return torch.bmm(flat, held[:, 1].flatten(1)[:, :, None].to(flat.dtype)).flatten(1)
+        # Of each position the one score that counts: a fifth of the time that K masks over K maps take.
+        own = maps.gather(1, held[:, None]).flatten(1)
+        # In double precision, where there is any, so that the order of so many summands leaves no trace.
+        exact = own.float() if own.device.type == "mps" else own.double()
+        sums = exact.new_zeros(len(maps), maps.shape[1]).scatter_add(1, held.flatten(1), exact)
+        return sums if own.dtype == torch.float64 else sums.float()
+
+    def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+        """(B, K) by the share of the picture, or of the mask, that is taken for each class.
+
+        Minus infinity for a class that no position is taken for. Within a mask that has positions every class has its
+        sum, so there it is -1; of the background it is 1 less, so that it comes after all that are there.
+        """
+        import torch
+
+        if held is None:
+            raise ValueError("the order of regions needs what `hold` gave")
+        inside = within(held)
+        found = _counts(taken(held), scores.shape[1], inside)
+        size = inside.flatten(1).sum(1, keepdim=True)
+        masked = torch.full_like(size, held.dim() == 4, dtype=torch.bool) & (size > 0)
+        absent = torch.where(masked, -1.0, float("-inf"))
+        order = torch.where(found > 0, found / size.clamp(min=1), absent).to(scores.dtype)
+        if self.background is not None:
+            order[:, self.background] -= 1
+        return order
+
+
+def taken(held: Tensor) -> Tensor:
+    """(B, H, W) int64 the class that each position is taken for, of what `Regions` holds."""
+    return held[:, 0] if held.dim() == 4 else held
+
+
+def within(held: Tensor) -> Tensor:
+    """(B, H, W) bool whether a position may count at all: within the mask, or anywhere where there is none."""
+    import torch
+
+    return held[:, 1] > 0 if held.dim() == 4 else torch.ones_like(held, dtype=torch.bool)
+
+
+def region(held: Tensor, classes: Tensor) -> Tensor:
+    """(B, H, W) bool over what the score of a class is summed.
+
+    Args:
+        classes: (B,) int64, of each image one.
+    """
+    return held[:, 1] > 0 if held.dim() == 4 else held == classes.to(held.device)[:, None, None]
+
+
+def shares(held: Tensor, count: int) -> Tensor:
+    """(B, K) float32 the share of the picture that is taken for each of `count` classes, whatever the mask."""
+    classes = taken(held)
+    return _counts(classes, count, within(classes)).float() / classes[0].numel()
+
+
+def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
+    """(B, K) positions of each class."""
+    zeros = classes.new_zeros(len(classes), count)
+    return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
+
+
+def _found(output: Any) -> Any:
+    found = getattr(output, "logits", output)
+    if isinstance(found, Mapping):
+        found = found.get("out")
+    elif isinstance(found, tuple | list) and found:
+        found = found[0]
+    return found
+
+
+def _one_alone(output: Any) -> bool:
+    return bool(_found(output).shape[1] == 1)
+
+
+def _maps(output: Any) -> Tensor:
+    """(B, K, H, W) scores, K at least 2."""
+    import torch
+
+    found = _found(output)
+    shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
+    if len(shape) != 4:
+        raise UsageError(
+            "the network does not return a map of scores for each class, so there are no regions to explain",
+            fix="A classifier's scores are explained by themselves, without an objective",
+        )
+    maps: Tensor = found
+    return torch.cat([-maps, maps], 1) if shape[1] == 1 else maps
