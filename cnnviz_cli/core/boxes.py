@@ -1,0 +1,124 @@
+"""What a detector found in an image, as scores that can be explained: one for each of its likeliest boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.value import value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEAST_OVERLAP = 0.5
+"""Intersection over union from which two boxes count as one thing; what Pascal VOC and COCO count as a hit."""
+
+Found = tuple[int, int, float, tuple[float, float, float, float]]
+"""Rank from 0, label, score, and (left, top, right, bottom) in pixels of the network's input."""
+
+_ENTRIES = ("boxes", "scores", "labels")
+
+
+@value
+class Boxes:
+    """The scores of the likeliest boxes of each image, as torchvision's detectors return them in eval mode.
+
+    Each image's output is a mapping of ``boxes`` (n, 4) as left, top, right, bottom in pixels of the input, ``scores``
+    (n,) above zero, and ``labels`` (n,). Held are (B, most, 6) left, top, right, bottom, label and score of those that
+    have an area, the highest score first and of equal ones in the network's order; rows of zeros where no more was
+    found. Score r of an altered image is that of what box r has become: of the boxes with its label the one that
+    overlaps it most, by an intersection over union of at least a half, and zero if there is none. Which one that is, is
+    not differentiated, and neither is where it lies. Of the image as it is, it is box r's own score.
+
+    Attributes:
+        most: how many boxes an image has scores for; at least 2, since a single score would be one of yes or no, see
+            `core.scores.two_sided`.
+    """
+
+    most: int = 5
+
+    def __post_init__(self) -> None:
+        if self.most < 2:
+            raise ValueError("scores are read of at least 2 boxes")
+
+    def hold(self, output: Any, _given: Tensor | None, /) -> Tensor:
+        import torch
+
+        held = []
+        with torch.no_grad():
+            for one in _images(output):
+                rows = _rows(one)
+                rows = rows[(rows[:, 5] > 0) & (rows[:, :2] < rows[:, 2:4]).all(1)]
+                rows = rows[rows[:, 5].sort(descending=True, stable=True).indices[: self.most]]
+                held.append(torch.cat([rows, rows.new_zeros((self.most - len(rows), 6))]))
+        return torch.stack(held)
+
+    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+        import torch
+
+        assert held is not None  # `hold` gives something for every output that it accepts
+        return torch.stack([_scores(one, rows) for one, rows in zip(_images(output), held, strict=True)])
+
+    def order(self, _scores: Tensor, held: Tensor | None, /) -> Tensor:
+        assert held is not None
+        likely = held[..., 5]
+        return likely.where(likely > 0, -float("inf"))
+
+
+def found(held: Iterable[Sequence[float]]) -> list[Found]:
+    """The boxes of one image in words that need no tensor, the likeliest first.
+
+    Args:
+        held: (most, 6) what `Boxes.hold` gave for the image, as a tensor, an array or lists.
+    """
+    rows = [[float(number) for number in row] for row in held]
+    return [
+        (rank, round(label), score, (left, top, right, bottom))
+        for rank, (left, top, right, bottom, label, score) in enumerate(rows)
+        if score > 0
+    ]
+
+
+def _images(output: Any) -> Sequence[Mapping[str, Tensor]]:
+    if not isinstance(output, list | tuple) or not all(
+        isinstance(one, Mapping) and all(name in one for name in _ENTRIES) for one in output
+    ):
+        raise UsageError("the network does not return boxes, scores and labels for each image, so it is no detector")
+    return output
+
+
+def _rows(one: Mapping[str, Tensor]) -> Tensor:
+    """(n, 6) what an image's boxes are held as, detached."""
+    import torch
+
+    boxes, scores, labels = (one[name].detach() for name in _ENTRIES)
+    dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
+    return torch.cat([boxes.to(dtype), labels[:, None].to(dtype), scores[:, None].to(dtype)], 1)
+
+
+def _scores(one: Mapping[str, Tensor], held: Tensor) -> Tensor:
+    """(most,) the score of what has become of each box, attached."""
+    import torch
+
+    scores = one["scores"]
+    # The sum of no scores at all is zero, and yet autograd follows it down to the input: its gradient is zeros.
+    absent = scores[:0].sum().view(1)
+    return torch.cat([scores, absent]).index_select(0, _became(held, _rows(one)))
+
+
+def _became(held: Tensor, rows: Tensor) -> Tensor:
+    """(most,) which of n rows each held box has become; n where it is gone."""
+    import torch
+    from torchvision.ops import box_iou
+
+    # The highest score first, so that it is the first of equal overlaps.
+    order = rows[:, 5].sort(descending=True, stable=True).indices
+    rows = rows[order].to(held)
+    overlap = box_iou(held[:, :4], rows[:, :4])
+    overlap = overlap.where((overlap >= LEAST_OVERLAP) & (held[:, None, 4] == rows[:, 4]), 0)
+    # A box is itself, also where another lies exactly over it.
+    itself = (held[:, None] == rows).all(2) & (held[:, 5:] > 0)
+    gone = overlap.new_full((len(held), 1), LEAST_OVERLAP)
+    which = torch.cat([overlap.masked_fill(itself, 2.0), gone], 1).argmax(1)
+    return torch.cat([order, order.new_full((1,), len(order))])[which]
