@@ -11,10 +11,18 @@ import zoo
 
 import cnnviz_cli.methods  # noqa: F401  (registers them)
 from cnnviz_cli.core.method import Frame, methods
-from cnnviz_cli.models.catalog import model_names
+from cnnviz_cli.models.catalog import Task, labels_of, model_facts, model_names
+from cnnviz_cli.models.inside import preset_for
+from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.zoo import blank
 from cnnviz_cli.run.survey import prices_of
 
+OTHERS: tuple[Task, ...] = ("segmentation", "detection")
+
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+
+BEYOND = ["model", "returns", "classes", "input", "default layer", "C x h x w", "every", "sees"]
 
 HEAD = ["model", "input", "default layer", "C x h x w", "every", "sees", "methods", "does not apply"]
 
@@ -31,14 +39,46 @@ the reasons [below](#why-a-method-does-not-apply). Each was tried with random we
 before its first photograph. `cnnviz methods --model MODEL` says the same with the cost of each.
 """
 
+BEYOND_TITLE = "## Networks that return maps or boxes"
+
+_BEYOND = f"""
+{BEYOND_TITLE}
+
+What a network returns says what is explained of it: maps of class scores (segmentation) or boxes (detection). **input**
+is the whole photograph: its shorter side is brought to that many pixels and the longer to the nearest multiple of 32,
+up to 1024 or what the network takes; where two sides stand there, both are brought to them. Detectors resize, pad and
+normalise by themselves; such an input leaves them nothing to do but to normalise, so that their maps lie over the
+picture.
+
+The default layer is the last that is or contains a convolution in the trunk, the outermost module that returns a
+mapping of maps, and on which the scores depend. Boxes may be none, so there every map that the trunk returns has to
+depend on it: in a feature pyramid that is the inner block of the deepest level, where the way down starts.
+**C x h x w** are its maps at a square input.
+"""
+
 
 def static(name: str) -> list[str]:
     """Model, input, default layer, and its maps, stride and receptive field, without weights."""
     side, layers = zoo.outline(name)
+    return [f"`{name}`", str(side), *_default(layers)]
+
+
+def beyond(name: str) -> list[str]:
+    """Of a network that is no classifier: what it returns, how many classes it knows, its input and default layer."""
+    net, preset = blank(name)
+    preset = preset_for(net.eval(), preset, name)
+    layers = probe(net, (3, *preset.size), name)
+    labels = labels_of(model_facts(name).default.labels)
+    size = str(preset.side) if preset.side else " x ".join(map(str, preset.size))
+    return [f"`{name}`", str(layers.returned.kind), str(len(labels)), size, *_default(layers)]
+
+
+def _default(layers: ModelLayers) -> list[str]:
+    """The default layer, its maps, stride and receptive field."""
     (last,) = layers.resolve(["last-conv"])
     info = layers[last]
     every, sees = (str(round(info.field.stride[0])), str(round(info.field.size[0]))) if info.field else ("", "all")
-    return [f"`{name}`", str(side), f"`{last}`", " x ".join(map(str, info.shape)), every, sees]
+    return [f"`{last}`", " x ".join(map(str, info.shape)), every, sees]
 
 
 def refusals(name: str) -> dict[str, str]:
@@ -49,18 +89,23 @@ def refusals(name: str) -> dict[str, str]:
     return {name: price.refusal for name, price in prices.items() if price.cost is None}
 
 
-def page(rows: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> str:
-    """The page of networks with their static facts and refusals."""
+def page(rows: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], others: Sequence[Sequence[str]]) -> str:
+    """The page of networks with their static facts and refusals, and of those that are no classifiers."""
     count = len(list(methods()))
     reasons = list(dict.fromkeys(reason for _, refused in rows.values() for reason in refused.values()))
     letters = {reason: chr(ord("a") + position) for position, reason in enumerate(reasons)}
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    lines = _head(HEAD)
     for facts, refused in rows.values():
         left_out = ", ".join(f"{method} ({letters[reason]})" for method, reason in sorted(refused.items()))
         lines.append("| " + " | ".join([*facts, f"{count - len(refused)}", left_out]) + " |")
     notes = [f"- **{letter}**: {reason}" for reason, letter in letters.items()]
     parts = [_BEFORE.format(count=count), *lines, "\n## Why a method does not apply\n", *notes]
-    return "\n".join(parts) + "\n"
+    table = [*_head(BEYOND), *("| " + " | ".join(facts) + " |" for facts in others)]
+    return "\n".join([*parts, _BEYOND, *table]) + "\n"
+
+
+def _head(names: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
 
 
 def main() -> None:
@@ -70,7 +115,8 @@ def main() -> None:
         rows[name] = (static(name), refusals(name))
         print(f"{name}: without {', '.join(rows[name][1]) or 'none'}", file=sys.stderr)
         gc.collect()
-    PAGE.write_text(page(rows), encoding="utf-8")
+    others = [beyond(name) for task in OTHERS for name in model_names(task)]
+    PAGE.write_text(page(rows, others), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ QUICK = (
     "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
     "swin_t", "vgg11", "vit_b_32",
 )  # fmt: skip
+BEYOND = [name for task in models_page.OTHERS for name in model_names(task)]
 TRIED = ("squeezenet1_1", "vit_b_32")
 
 
@@ -23,12 +24,21 @@ def text() -> str:
     return models_page.PAGE.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def rows(text: str) -> dict[str, list[str]]:
+def cells_of(text: str) -> dict[str, list[str]]:
     """The cells of each network's row."""
     lines = [line for line in text.splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {row[0].strip("`"): row for row in cells}
+
+
+@pytest.fixture(scope="module")
+def rows(text: str) -> dict[str, list[str]]:
+    return cells_of(text.partition(models_page.BEYOND_TITLE)[0])
+
+
+@pytest.fixture(scope="module")
+def others(text: str) -> dict[str, list[str]]:
+    return cells_of(text.partition(models_page.BEYOND_TITLE)[2])
 
 
 def test_every_network_is_on_the_page(rows: dict[str, list[str]], text: str) -> None:
@@ -53,3 +63,18 @@ def test_methods_apply_as_the_page_says(rows: dict[str, list[str]], text: str, n
     refused = models_page.refusals(name)
     assert said == refused
     assert rows[name][6] == str(len(list(methods())) - len(refused))
+
+
+def test_every_network_that_is_no_classifier_is_on_the_page(others: dict[str, list[str]]) -> None:
+    assert list(others) == BEYOND
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if "320" in name or "resnet50" in name[:12] else pytest.param(name, marks=pytest.mark.slow)
+        for name in BEYOND
+    ],
+)
+def test_their_rows_are_those_of_the_networks(others: dict[str, list[str]], name: str) -> None:
+    assert others[name] == models_page.beyond(name)
