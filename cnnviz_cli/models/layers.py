@@ -64,9 +64,8 @@ class ModelLayers:
         A selector is a module path, a glob over paths, a word, or several of them separated by commas. A word means
         the following even if a module bears its name. Layers of 1x1 maps are meant only if there are no others.
 
-        - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention.
-          Where maps of scores or boxes are returned: see `trunk.trunk_of`; the words below are then about the layers
-          up to it.
+        - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention; of
+          a network that returns maps or boxes, the last in its trunk, and the words below are about what comes before.
         - ``conv``: every convolution; of a network that returns boxes, of its trunk.
         - ``stages``: for each resolution its last layer. Poolings and dropouts do not count, nor does the beginning
           of a block that goes on to reduce the resolution, if there is a layer outside of it.
