@@ -24,7 +24,7 @@ _MOVES = """
     getitem select narrow index_select chunk split tensor_split unbind cat concat concatenate stack expand expand_as
     repeat tile roll flip pad constant_pad_nd channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle
     view_as reshape_as clone contiguous to float double half bfloat16 type type_as dropout dropout1d dropout2d dropout3d
-    alpha_dropout feature_dropout feature_alpha_dropout requires_grad detach
+    alpha_dropout feature_dropout feature_alpha_dropout requires_grad detach gather
 """
 MOVES = frozenset(_MOVES.split())
 """Operations that only bring values to other places: their gradient brings back whatever a signal is worth."""

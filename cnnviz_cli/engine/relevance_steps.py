@@ -79,11 +79,21 @@ def gated(call: Call, gates: Sequence[bool]) -> Tensor:
     return Step(again, share, in_place=call.in_place)(one, other)
 
 
+def collected(call: Call) -> Tensor:
+    """Values added up in bins: to each in proportion. What was in the bins takes nothing."""
+    (bins, dim, index, source), again = call.taking("input", "dim", "index", "src")
+    if len(call.signals) > 1 or not isinstance(source, Tensor) or not ops.is_signal(source) or call.in_place:
+        call.refuse("relevance")
+    share = partial(_proportional, partial(again, bins.new_zeros(bins.shape), dim, index))
+    return Step(partial(again, bins, dim, index), share, ops.copies)(source)
+
+
 STEPS: Mapping[str, Callable[[Call], Any]] = {
     # Their gradient brings back what arrives, and that of a maximum gives it all to the winner.
     **dict.fromkeys(ops.MOVES | ops.MAXIMA, Call.plain),
     **dict.fromkeys(ops.AVERAGES, averaged),
     **dict.fromkeys(ops.ACTIVATIONS | ops.QUOTIENTS | {"maximum", "fmax", "rsub", "neg"}, handed_on),
     **dict.fromkeys(ops.SUMS | ops.DIFFERENCES, summed),
+    "scatter_add": collected,
 }
 """By name of the operation."""

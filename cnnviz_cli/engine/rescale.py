@@ -95,7 +95,7 @@ class RescaleMode(TorchFunctionMode):
 
 def _straight_in_one(call: Call) -> bool:
     """Whether a call is linear in the one signal it has, the rest being constants."""
-    if call.name in ops.CONVOLUTIONS | ops.PRODUCTS | ops.MATRIX_PRODUCTS | {"linear"}:
+    if call.name in ops.CONVOLUTIONS | ops.PRODUCTS | ops.MATRIX_PRODUCTS | {"linear", "scatter_add"}:
         return True
     if call.name == "batch_norm":
         return call.get(1, "running_mean") is not None and not call.get(5, "training", False)
