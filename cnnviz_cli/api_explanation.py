@@ -20,7 +20,6 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, Projections, SignedMap, State
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render import Caption, Look, draw, range_of, state_of
 from cnnviz_cli.render.scaling import finite, pixels_of, place
 
@@ -66,7 +65,7 @@ class Explanation:
     contrast: Prediction | None
     _panel: Panel
     _scene: Scene
-    _scale: Scale | None
+    _caption: Caption
 
     @cached_property
     def arrays(self) -> Mapping[str, Array]:
@@ -130,7 +129,7 @@ class Explanation:
     def picture(self) -> Image.Image:
         """The picture with its caption and its legend, drawn on first use and kept."""
         scene = self._scene
-        return draw(self._panel, scene.photo, scene.view, scene.seen, self._caption(), scene.look)
+        return draw(self._panel, scene.photo, scene.view, scene.seen, self._caption, scene.look)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture as .png, .webp or .jpg, or the raw numbers as .npz, and return the path.
@@ -151,21 +150,7 @@ class Explanation:
 
     def entry(self) -> tuple[Panel, Caption]:
         """What a sheet of several results shows of it."""
-        return self._panel, self._caption()
-
-    def _caption(self) -> Caption:
-        target = self.target
-        return Caption(
-            title=self.method,
-            layer=self.layer or "",
-            target=target.label if target else "",
-            probability=target.probability if target else None,
-            model=self._scene.model,
-            source=self._scene.name,
-            contrast=self.contrast.label if self.contrast else "",
-            note=self.advice,
-            scale=self._scale,
-        )
+        return self._panel, self._caption
 
     def __repr__(self) -> str:
         about = [self.method, self.layer, self.target.label if self.target else None]

@@ -101,7 +101,7 @@ class ExplainedImage:
 
     def __repr__(self) -> str:
         top = self.predictions[0]
-        return f"<ExplainedImage {self.name}: {top.label} {top.probability:.3f}, {len(self)} explanations>"
+        return f"<ExplainedImage {self.name}: {top.brief}, {len(self)} explanations>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

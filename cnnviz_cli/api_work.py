@@ -6,27 +6,27 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnviz_cli.api_explanation import Explanation, Scene
 from cnnviz_cli.api_images import Input, given, read
 from cnnviz_cli.api_results import ExplainedImage
-from cnnviz_cli.core.errors import MemoryShortError, ModelError, UsageError
+from cnnviz_cli.core.errors import ImageError, MemoryShortError, ModelError, UsageError
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter, Silent
-from cnnviz_cli.core.scales import fixed
+from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.render import Look, takes
 from cnnviz_cli.run.explain import explain
+from cnnviz_cli.run.findings import Said, Shown
 from cnnviz_cli.run.prepare import Prepared, Task
-from cnnviz_cli.run.present import PREDICTIONS
+from cnnviz_cli.run.present import captioned, placed
+from cnnviz_cli.run.telling import NOT_FINITE, said
 
-_Found = tuple[NDArray[Any], Sequence[int], Sequence[tuple[Task, Sequence[Panel]]]]
-"""Of one picture: (K,) probabilities, the classes chosen, and of each task its panels, picked."""
+_Found = tuple[Said | str, Sequence[tuple[Task, Sequence[Panel]]]]
+"""Of one picture what the network says, or why there is nothing to explain, and of each task its panels, picked."""
 
 
 def explained(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
@@ -59,11 +59,13 @@ def _answered(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> I
         yield from _answered(prepared, inputs[:half], heard)
         yield from _answered(prepared, inputs[half:], heard)
         return
-    for one, (probabilities, targets, results) in zip(inputs, found, strict=True):
-        if not np.isfinite(probabilities).all():
-            what = f"{one.name}: the network's scores are not finite in {prepared.settings.precision}"
+    for one, (told, results) in zip(inputs, found, strict=True):
+        if told == NOT_FINITE:
+            what = f"{one.name}: {NOT_FINITE} in {prepared.settings.precision}"
             raise ModelError(what, where="model", fix="Check the weights, and that the images are normalised.")
-        yield _image(prepared, one, probabilities, targets, results)
+        if isinstance(told, str):
+            raise ImageError(f"{one.name}: {told}")
+        yield _image(prepared, one, told, results)
 
 
 def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> list[_Found]:
@@ -76,47 +78,46 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         pixels = torch.stack([one.pixels for one in inputs])
         batch = pixels.to(prepared.device, memory_format=torch.channels_last)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard)
-        probabilities = prepared.question.probabilities(seen.logits).numpy()
+        told = said(prepared.question.teller, seen, prepared.targets, (batch.shape[2], batch.shape[3]))
         return [
-            (probabilities[at], targets, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
-            for at, targets in enumerate(seen.targets.tolist())
+            (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
+            for at, one in enumerate(told)
         ]
 
 
 def _image(
-    prepared: Prepared,
-    one: Input,
-    probabilities: NDArray[Any],
-    targets: Sequence[int],
-    results: Sequence[tuple[Task, Sequence[Panel]]],
+    prepared: Prepared, one: Input, told: Said, results: Sequence[tuple[Task, Sequence[Panel]]]
 ) -> ExplainedImage:
     settings = prepared.settings
-
-    def prediction(index: int) -> Prediction:
-        return Prediction(index=index, label=prepared.model.labels[index], probability=float(probabilities[index]))
-
     look = Look(settings.palette, settings.signed_palette, settings.alpha)
     scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
-    against = prepared.targets.against
-    contrast = None if against is None else prediction(targets[against])
-    drawn, scale = prepared.targets.drawn(targets), fixed(settings.scale)
-    explanations = tuple(
-        Explanation(
-            task.method.name,
-            task.method.family,
-            panel.layer,
-            None if panel.target is None else prediction(targets[panel.target]),
-            None if panel.target is None else contrast,
-            panel,
-            scene,
-            scale if takes(panel) else None,
-        )
-        for task, panels in results
-        for panel in panels
-        if panel.target is None or panel.target in drawn
+    scale = fixed(settings.scale)
+    explanations = []
+    for task, panels in results:
+        for panel in panels:
+            shown = None if panel.target is None else told.shown[panel.target]
+            if panel.target is None or shown is not None:
+                contrast = told.contrast if shown else None
+                own = scale if takes(panel) else None
+                explanations.append(_explanation(task, panel, shown, contrast, scene, own))
+    return ExplainedImage(
+        one.name, tuple(placed(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
     )
-    top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
-    return ExplainedImage(one.name, tuple(map(prediction, top)), explanations, scene)
+
+
+def _explanation(
+    task: Task, panel: Panel, shown: Shown | None, contrast: Prediction | None, scene: Scene, scale: Scale | None
+) -> Explanation:
+    return Explanation(
+        task.method.name,
+        task.method.family,
+        panel.layer,
+        placed(shown.prediction, scene.view) if shown else None,
+        contrast,
+        panel,
+        scene,
+        captioned(task.method.name, panel, shown, contrast, scene.model, scene.name, scale),
+    )
 
 
 class Listener(Silent):

@@ -391,7 +391,7 @@ def test_in_a_notebook_pictures_are_shown_below_the_cell(
 def test_results_say_what_they_are(result: cnnviz_cli.ExplainedImage) -> None:
     top = result.predictions[0]
     assert repr(result["gradcam"]) == f"<Explanation gradcam, conv2, {top.label}: {result['gradcam'].state}>"
-    assert repr(result) == f"<ExplainedImage image 0: {top.label} {top.probability:.3f}, 5 explanations>"
+    assert repr(result) == f"<ExplainedImage image 0: {top.label} {top.probability:.2f}, 5 explanations>"
     found = explain(network(), [photo(), photo(1)])
     assert repr(found) == "<Explanations of 2 images>"
     assert len(found[0:1]) == 1

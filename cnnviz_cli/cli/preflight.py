@@ -10,6 +10,7 @@ from pathlib import Path
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.aims import parse_aim
 from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
@@ -59,6 +60,7 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
+    yield "objective", partial(_check_objective, settings.objective)
     labels = Labels(_known_labels(settings, sound))
     listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:
@@ -92,6 +94,10 @@ def _known_labels(settings: Settings, sound: list[str]) -> tuple[str, ...]:
         return known_labels(settings.model, settings.weights)
     # Of a name with a slip most likely ImageNet's.
     return imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
+
+
+def _check_objective(text: str) -> None:
+    parse_aim(text)
 
 
 def _check_palette(setting: str, name: str) -> None:

@@ -80,7 +80,7 @@ def _row(record: ImageRecord, output: Path) -> list[str]:
     if record.status == "failed":
         return [record.source, "failed", record.error or ""]
     best = record.predictions[0] if record.predictions else None
-    label = f"{best.label} {best.probability:.2f}" if best else ""
+    label = best.brief if best else ""
     if not record.outputs:
         return [record.source, label, ""]
     others = f" + {len(record.outputs) - 1} more" if len(record.outputs) > 1 else ""

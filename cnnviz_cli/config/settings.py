@@ -23,6 +23,7 @@ from cnnviz_cli.config.groups import (
     PlaceFields,
     QuestionFields,
 )
+from cnnviz_cli.core.aims import parse_aim
 from cnnviz_cli.core.method import ALL, FAMILIES, Family, Method, find, methods
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Netw
             read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {FAMILIES[family].selector: list(self.names(family))}
-        for name in ("model", "weights", "labels", "truth"):
-            recorded[name] = recorded[name] and PurePath(recorded[name].replace("\\", "/")).name
+        for name in ("model", "weights", "labels", "truth", "region"):
+            recorded[name] = recorded[name] and _file_name(recorded[name])
+        kind, _, other = recorded["objective"].partition(":")
+        if parse_aim(recorded["objective"]).kind == "similarity":
+            recorded["objective"] = f"{kind}:{_file_name(other)}"
         return dict(sorted(recorded.items()))
 
     @property
@@ -87,6 +91,10 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Netw
         """The digest of `as_json`."""
         text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return sha256(text.encode()).hexdigest()
+
+
+def _file_name(path: str) -> str:
+    return PurePath(path.replace("\\", "/")).name
 
 
 def families_of(command: str) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def contrast_of(spec: str | int, labels: Sequence[str], also: Mapping[str, int] 
     return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, also, "--contrast")
 
 
-def top_count(spec: str | int, labels: Sequence[str], where: str = "--target") -> int | None:
+def top_count(spec: str | int, labels: Sequence[object], where: str = "--target") -> int | None:
     """K where `spec` is ``topK``; None where it is something else.
 
     Raises:
@@ -144,6 +144,11 @@ def drawn(targets: Sequence[int], contrast: int | None, rank: int) -> bool:
         rank: which of them.
     """
     return targets[rank] != contrast and targets[rank] not in targets[:rank]
+
+
+def is_background(label: str) -> bool:
+    """Whether a class is what is left when nothing is there, as the labels of segmenters and detectors call it."""
+    return label.strip("_ ").casefold() == "background"
 
 
 def _where_to_look(labels: Sequence[str]) -> str:

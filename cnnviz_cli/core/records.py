@@ -5,10 +5,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cnnviz_cli.core.panels import State
+from cnnviz_cli.core.text import percent
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Json = dict[str, JsonValue]
+
+
+def _absent(number: object) -> bool:
+    return number is None
 
 
 class Record(BaseModel):
@@ -18,11 +23,49 @@ class Record(BaseModel):
 
 
 class Prediction(Record):
-    """One class and its probability; of a network with one score class 0 is no and class 1 is yes."""
+    """One class and its probability; of a network with one score class 0 is no and class 1 is yes.
 
-    index: int = Field(ge=0)
+    Where the network gives no probabilities another number stands in their place.
+    """
+
+    index: int = Field(ge=0, description="Of the class.")
     label: str
-    probability: float = Field(ge=0, le=1)
+    probability: float | None = Field(ge=0, le=1, description="Null where there is another number.")
+    share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        exclude_if=_absent,
+        description="How much of what the network saw it takes for this class.",
+    )
+    similarity: float | None = Field(
+        default=None, ge=-1, le=1, exclude_if=_absent, description="The cosine of the angle to another picture."
+    )
+    box: tuple[float, float, float, float] | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="Left, top, right and bottom of what was found, in pixels of the upright photograph.",
+    )
+
+    @property
+    def figure(self) -> str:
+        """The number, for people."""
+        if self.share is not None:
+            return f"{percent(self.share)} of the picture"
+        if self.similarity is not None:
+            return f"{self.similarity:.3f}"
+        return "" if self.probability is None else percent(self.probability)
+
+    @property
+    def brief(self) -> str:
+        """Label and number in as few letters as will do."""
+        number = f"{self.probability:.2f}" if self.probability is not None else self.figure
+        return f"{self.label} {number}".strip()
+
+    @property
+    def height(self) -> float:
+        """The number as the share of a full bar, from 0 to 1."""
+        return max(0.0, self.share or self.similarity or self.probability or 0.0)
 
 
 class Output(Record):
@@ -97,6 +140,9 @@ class Run(Record):
     precision: str
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
+    objective_sha256: str | None = Field(
+        default=None, exclude_if=_absent, description="Of the picture or the mask that the objective names."
+    )
 
 
 class ModelRecord(Record):

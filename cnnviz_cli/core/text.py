@@ -22,3 +22,12 @@ def visible(text: str, limit: int = 0) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def percent(probability: float) -> str:
+    """0.394 as ``39.4 %``."""
+    if 0 < probability < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= probability < 1:
+        return "> 99.9 %"
+    return f"{100 * probability:.1f} %"

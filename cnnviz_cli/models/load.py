@@ -34,6 +34,8 @@ class LoadedModel:
             was wanted instead.
         layers: its layers that have maps.
         returns: what it returns, by what it returned for a picture of zeros.
+        classifier: whether scores that it returns are those of classes for sure; somebody's own network may return
+            whatever it likes.
     """
 
     net: nn.Module
@@ -44,6 +46,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     layers: ModelLayers
     returns: Returns = "scores"
+    classifier: bool = False
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -87,9 +90,9 @@ def load_model(
     called = named.network.path.name if isinstance(named.network, Program) else arch or name
     net = built.net.eval().requires_grad_(False)
     preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called)
-    returns = layers.returned.known(called)
+    returns, known = layers.returned.known(called), isinstance(named.network, Zoo | Timm)
     labels = labels_for(built.labels, layers.returned, called)
-    return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns)
+    return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known)
 
 
 def layers_of(

@@ -18,7 +18,7 @@ from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
 from cnnviz_cli.render.photograph import Stage
 from cnnviz_cli.render.scaling import ends_of, state_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, noted, percent, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, noted, set_lines
 
 TILE = 224
 """The longer side of a map, in pixels, and the width of a column."""
@@ -77,7 +77,7 @@ def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Image.Image
     ends = ends_of(panel, named.scale)
     if ends is not None and not scaled:
         lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, TILE), SMALL, QUIET))
-    picture = pictured(panel, stage, look, named.scale)
+    picture = pictured(panel, stage, look, named.scale, named.mark)
     return stack([picture, set_lines(lines, TILE)], SMALL // 3) if lines else picture
 
 
@@ -121,8 +121,8 @@ def _masthead(original: Image.Image, heading: Image.Image, captions: Image.Image
 
 
 def _class_lines(named: Caption) -> list[Line]:
-    """A class and its probability, and what it is told apart from."""
-    facts = f"{'' if named.probability is None else percent(named.probability)}  {named.apart}".strip()
+    """What is explained and its figure, and what it is told apart from."""
+    facts = f"{named.figure}  {named.apart}".strip()
     return [
         Line(elide(named.target or named.title, SECTION, TILE), SECTION, INK),
         Line(elide(facts, TYPE, TILE), TYPE, QUIET),

@@ -6,15 +6,17 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.blocks import bar_width, beside, colour_bar, framed, key, legend, no_data, stack
 from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.marks import pointed
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
 from cnnviz_cli.render.photograph import SUNK, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
 from cnnviz_cli.render.scaling import as_colours, beyond, ends_of, finite, peak_of, shares_of, state_of, takes, top_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, percent, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, set_lines
 
 Single = Heatmap | PixelMap | SignedMap | SignedPicture
 
@@ -25,9 +27,9 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list
     lines: list[Line] = []
     facts = [caption.title, caption.layer, caption.apart, caption.model, caption.source]
     if caption.target:
-        chance = "" if caption.probability is None else "   " + percent(caption.probability)
-        name = elide(caption.target, large, width - length(chance, large))
-        lines.append(Line(name + chance, large, INK))
+        figure = caption.figure and "   " + caption.figure
+        name = elide(caption.target, large, width - length(figure, large))
+        lines.append(Line(name + figure, large, INK))
     else:
         lines += [Line(text, large, INK) for text in flow([caption.title, caption.layer], large, width, joint="   ")]
         facts = facts[2:]
@@ -39,10 +41,10 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
     """Caption, picture and colour bar under each other."""
     stage = staged(photo, view)
     unit = stage.unit
-    picture = pictured(panel, stage, look, caption.scale)
+    picture = pictured(panel, stage, look, caption.scale, caption.mark)
     if not isinstance(panel, Heatmap):
         gap = max(4, unit // 2)
-        panes = [marked(stage), picture]
+        panes = [pointed(marked(stage), stage, caption.mark), picture]
         flat = stage.photo.width > 1.9 * stage.photo.height
         picture = stack(panes, gap) if flat else beside(panes, gap)
     width = max(picture.width, 20 * unit)
@@ -60,8 +62,15 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
     return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
 
 
-def pictured(panel: Single, stage: Stage, look: Look, scale: Scale | None = None) -> Image.Image:
-    """The evidence in its place in the photograph's frame, on its own scale or on a given one."""
+def pictured(
+    panel: Single, stage: Stage, look: Look, scale: Scale | None = None, mark: Mark | None = None
+) -> Image.Image:
+    """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
+    return pointed(_evidence(panel, stage, look, scale), stage, mark)
+
+
+def _evidence(panel: Single, stage: Stage, look: Look, scale: Scale | None) -> Image.Image:
+    """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
     if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
         return marked(stage)

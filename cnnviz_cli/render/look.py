@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.scales import Scale
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo", "jet")
@@ -39,22 +40,24 @@ class Caption:
 
     Attributes:
         title: what made the picture.
-        target: the class explained, and `probability` what the network gave it, 0 to 1.
+        target: what was explained, and `figure` what the network says of it: a class and its probability.
         contrast: the class that it was told apart from.
         source: the photograph's name.
         note: one sentence, for instance about a map that cannot be read.
         scale: the range to draw the panel in, where it is not its own.
+        mark: where the target is, to be drawn around.
     """
 
     title: str
     layer: str = ""
     target: str = ""
-    probability: float | None = None
+    figure: str = ""
     model: str = ""
     source: str = ""
     note: str = ""
     scale: Scale | None = None
     contrast: str = ""
+    mark: Mark | None = None
 
     @property
     def apart(self) -> str:

@@ -83,7 +83,7 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Im
         notes.append(f"the number above a map is its {panel.ranked_by}")
     if flat:
         notes.append(f"{flat} flat, drawn grey")
-    heading = replace(caption, target="", probability=None)
+    heading = replace(caption, target="", figure="")
     colours = np.concatenate([levels(look.palette, HEAT), crop_colours, _inks()])
     sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, bar=True)
     sheet.putpalette(colours.tobytes())
@@ -115,7 +115,7 @@ def filters(panel: Filters, caption: Caption, look: Look) -> Image.Image:
         Tile(picture.repeat(factor, 0).repeat(factor, 1), f"#{number}", short(float(top)))
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
-    heading = replace(caption, target="", probability=None, source="")
+    heading = replace(caption, target="", figure="", source="")
     sheet = _sheet([], tiles, lambda width: _head(heading, panel, width), notes, bar=False)
     sheet.putpalette(np.concatenate([colours, _inks()]).tobytes())
     return sheet

@@ -22,7 +22,6 @@ from cnnviz_cli.render.typeset import (
     leading,
     length,
     noted,
-    percent,
     prose,
     set_lines,
     write,
@@ -40,19 +39,19 @@ def headed(title: str, words: str, picture: Image.Image, width: int) -> Image.Im
 
 
 def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Image.Image:
-    """A label, a probability and a bar for each class; the classes in `targets` are darker."""
+    """A label, a figure and a bar for each thing predicted; those in `targets` are darker."""
     pitch = leading(TYPE) + 30
     block = blank(width, pitch * len(predictions))
     pen = ImageDraw.Draw(block)
     for number, prediction in enumerate(predictions):
         top = number * pitch
-        chance = percent(prediction.probability)
-        label = elide(prediction.label, TYPE + 2, width - length(chance, TYPE + 2) - TYPE)
+        figure = prediction.figure
+        label = elide(prediction.label, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
         write(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
-        write(block, width - length(chance, TYPE + 2), top + TYPE + 2, chance, TYPE + 2, INK)
+        write(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
         bar = top + leading(TYPE) + 5
         pen.rectangle((0, bar, width - 1, bar + 9), fill=TRACK)
-        reach = round(prediction.probability * width)
+        reach = round(prediction.height * width)
         if reach:
             fill = EXPLAINED if prediction.label in targets else OTHER
             pen.rectangle((0, bar, reach - 1, bar + 9), fill=fill)
@@ -61,8 +60,8 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
 
 def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Image.Image:
     """One map in its place, with its class above and its scale below."""
-    chance = "" if named.probability is None or not named.target else "   " + percent(named.probability)
-    title = elide(named.target or named.title, SECTION, width - length(chance, SECTION)) + chance
+    figure = "   " + named.figure if named.figure and named.target else ""
+    title = elide(named.target or named.title, SECTION, width - length(figure, SECTION)) + figure
     facts = flow([named.title if named.target else "", named.layer, named.apart], TYPE, width)[:1] or [""]
     head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
     bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL, named.scale)
@@ -72,4 +71,4 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     below = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
-    return stack([head, pictured(panel, stage, look, named.scale), *below], GAP // 3)
+    return stack([head, pictured(panel, stage, look, named.scale, named.mark), *below], GAP // 3)

@@ -33,9 +33,7 @@ def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Imag
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
-    heading = Caption(
-        caption.title, "", caption.target, caption.probability, caption.model, caption.source, caption.note
-    )
+    heading = Caption(caption.title, "", caption.target, caption.figure, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
     words = (*CONVENTION, legible(panel.remark)) if panel.remark else CONVENTION
     foot = set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, width)], width)

@@ -170,12 +170,3 @@ def set_lines(lines: Sequence[Line], width: int, mode: Mode = "RGB") -> Image.Im
         write(block, 0, top + line.size, line.text, line.size, line.colour)
         top += leading(line.size)
     return block
-
-
-def percent(probability: float) -> str:
-    """0.394 as ``39.4 %``."""
-    if 0 < probability < 0.0005:
-        return "< 0.1 %"
-    if 0.9995 <= probability < 1:
-        return "> 99.9 %"
-    return f"{100 * probability:.1f} %"

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, Method, Recipe, Scope, methods
+from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.run.trial import Trial, plain
 
@@ -45,7 +46,13 @@ class Applicable:
 
 
 def applicable(
-    asked: Sequence[Asked], scope: Scope, targets: Targets, net: nn.Module, device: torch.device, precision: str
+    asked: Sequence[Asked],
+    scope: Scope,
+    targets: Targets,
+    net: nn.Module,
+    device: torch.device,
+    precision: str,
+    readout: Readout = CLASSES,
 ) -> Applicable:
     """Build every method, and try on one black picture what the engine may refuse.
 
@@ -69,7 +76,7 @@ def applicable(
         if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
-    trial = Trial(net, device, scope.frame, targets, precision)
+    trial = Trial(net, device, scope.frame, targets, precision, readout)
     for name, refusal in trial.refused(recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:

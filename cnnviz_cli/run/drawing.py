@@ -18,6 +18,7 @@ from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.render import Look
+from cnnviz_cli.run.findings import Said
 
 Place = tuple[Source, str]
 """A source, and the folder of its pictures below the output folder."""
@@ -39,7 +40,6 @@ class Drawing:
         root: the output folder.
         shard: the shard's label, empty if there is none.
         model: the network and its weights, for captions.
-        labels: one for each class.
         works: one for each task of the run, in its order.
         several_targets: whether file names have to say the target.
         format: of the files, one of `render.FORMATS`.
@@ -50,7 +50,6 @@ class Drawing:
     root: Path
     shard: str
     model: str
-    labels: Sequence[str]
     works: Sequence[Work]
     several_targets: bool
     look: Look
@@ -100,18 +99,12 @@ class Answer:
 
     Attributes:
         sha256: of the photograph's file, which may have to be read again to be drawn.
-        probabilities: (K,).
-        targets: the R classes explained, by rank.
-        contrast: the class that they are told apart from; None if there is none.
-        truth: the class that is true of it; None where nobody knows.
+        said: what the network says of it, and what is explained.
         panels: of each of the run's tasks, in their order; for this picture alone (picked).
         scales: for each panel the range to draw it in; None for its own.
     """
 
     sha256: str
-    probabilities: np.ndarray[Any, Any]
-    targets: Sequence[int]
+    said: Said
     panels: Sequence[Sequence[Panel]]
     scales: Sequence[Sequence[Scale | None]] = ()
-    contrast: int | None = None
-    truth: int | None = None

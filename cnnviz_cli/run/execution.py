@@ -104,7 +104,6 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         root=settings.output,
         shard=shard.label,
         model=f"{model.name} ({model.weights})",
-        labels=model.labels,
         works=prepared.works,
         several_targets=len(prepared.targets.ranks) > 1,
         look=Look(settings.palette, settings.signed_palette, settings.alpha),

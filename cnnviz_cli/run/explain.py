@@ -26,6 +26,7 @@ def explain(
     digests: Sequence[str],
     reporter: Reporter,
     truths: Sequence[int | None] = (),
+    given: Tensor | None = None,
 ) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
     """Carry out the plan for a batch, and what its views add.
 
@@ -33,6 +34,7 @@ def explain(
         batch: (B, C, H, W) normalised, on the device.
         digests: of each image's file, for its random draws.
         truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
+        given: what somebody has said of each image, see `Readout.hold`.
 
     Returns:
         What the unchanged inputs gave, and the panels of each task.
@@ -51,6 +53,8 @@ def explain(
             inputs,
             plan,
             choose,
+            readout=prepared.question.teller.readout,
+            given=given,
             precision=settings.precision,
             seeds=seeds,
             memory=memory,

@@ -51,6 +51,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
         "digest of the weights": prepared.model.weights_sha256,
         "digest of the labels": prepared.question.labels.sha256,
         "digest of the truths": truths.sha256 if truths else None,
+        "digest of what the objective names": prepared.question.digest,
         "preprocessing": prepared.model.preprocessing.as_json(),
         "version of cnnviz": tool.cnnviz,
         "version of torch": tool.torch,
@@ -71,6 +72,7 @@ def run_record(prepared: Prepared) -> Run:
         precision=settings.precision,
         plan=prepared.cost,
         truth_sha256=truths.sha256 if truths else None,
+        objective_sha256=prepared.question.digest,
     )
 
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Answer, Glance, Place
 from cnnviz_cli.run.explain import explain
@@ -26,6 +24,7 @@ from cnnviz_cli.run.hands import Hand, Hands, done
 from cnnviz_cli.run.prepare import Prepared
 from cnnviz_cli.run.reading import failed
 from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.telling import NOT_FINITE, said
 
 DRAWN_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
@@ -152,17 +151,12 @@ class Pipeline:
             answer = next(computed)
             if not asked.wanted:
                 continue
-            why = answer if isinstance(answer, str) else self._unusable(asked.place[0], answer)
+            why = answer if isinstance(answer, str) else self._prepared.question.unanswerable(asked.place[0])
             if why:
                 asked.hand.drop(asked.place)
                 yield failed(asked.place[0], why, glance=glance)
             elif isinstance(answer, Answer):
                 yield Answered(asked.place, asked.hand, answer)
-
-    def _unusable(self, source: Source, answer: Answer) -> str:
-        if np.isfinite(answer.probabilities).all():
-            return self._prepared.question.unanswerable(source)
-        return f"the network's scores are not finite in {self._prepared.settings.precision}; check the weights"
 
     def _computed(self, glances: Sequence[_Known]) -> Iterator[Answer | str]:
         """What the network says of each picture, in order, or why there is nothing to say.
@@ -191,26 +185,25 @@ class Pipeline:
             start += len(part)
             yield from answers
 
-    def _explained(self, known: Sequence[_Known]) -> Iterator[Answer]:
-        prepared, targets = self._prepared, self._prepared.targets
+    def _explained(self, known: Sequence[_Known]) -> Iterator[Answer | str]:
+        prepared = self._prepared
         glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
         with self._clock.timed("compute"), memory_errors_named(len(glances)):
             batch = prepared.model.preprocessing.normalised([glance.pixels for glance in glances])
             batch = batch.to(prepared.device, memory_format=torch.channels_last)
             digests = [glance.sha256 for glance in glances]
             observation, panels = explain(prepared, batch, digests, self._reporter, truths)
-            probabilities = prepared.question.probabilities(observation.logits).numpy()
+            size = (batch.shape[2], batch.shape[3])
+            told = said(prepared.question.teller, observation, prepared.targets, size, truths)
         return (
-            Answer(
-                sha256=glance.sha256,
-                probabilities=probabilities[place],
-                targets=chosen[: len(targets.ranks)],
-                panels=[[panel.pick(place) for panel in found] for _, found in panels],
-                contrast=None if targets.against is None else chosen[targets.against],
-                truth=truth,
-            )
-            for place, ((glance, truth), chosen) in enumerate(zip(known, observation.targets.tolist(), strict=True))
+            self._refused(one)
+            if isinstance(one, str)
+            else Answer(glance.sha256, one, [[panel.pick(place) for panel in found] for _, found in panels])
+            for place, (glance, one) in enumerate(zip(glances, told, strict=True))
         )
+
+    def _refused(self, why: str) -> str:
+        return f"{why} in {self._prepared.settings.precision}; check the weights" if why == NOT_FINITE else why
 
 
 def _batches(places: Sequence[Place], due: Sequence[bool], size: int) -> Iterator[list[tuple[Place, bool]]]:

@@ -21,6 +21,7 @@ from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.shaping import Wanted
+from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Work
@@ -171,8 +172,9 @@ def prepared_for(
     reporter: Reporter,
 ) -> Prepared:
     """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
-    question = Question.of(settings, model.labels)
-    model, targets = replace(model, labels=question.labels.names), question.targets
+    about = asked_of(settings, model, device)
+    question, targets = about.question, about.question.targets
+    model = replace(about.model, labels=question.labels.names)
     net = devices.place(model.net, device)
     scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame))
     asked = [
@@ -180,7 +182,7 @@ def prepared_for(
         for family in families
         for method, options in settings.chosen(family)
     ]
-    found = applicable(asked, scope, targets, net, device, settings.precision)
+    found = applicable(asked, scope, targets, net, device, settings.precision, question.teller.readout)
     if not found.built:
         raise next(iter(found.refused.values()))
     for name, error in found.refused.items():
@@ -191,6 +193,12 @@ def prepared_for(
     kept = tuple(one for one in asked if one.method.name in left)
     tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
+    if views and question.teller.located:
+        raise UsageError(
+            "what is explained has a place in the picture, which is not looked for in a turned one",
+            where="--smooth",
+            fix="Leave it out.",
+        )
     prepared = Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
     if model.preprocessing.mode == "full":
         _try_another_size(prepared, reporter)

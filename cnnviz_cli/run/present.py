@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.classes import drawn
+from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
 from cnnviz_cli.core.scales import Scale
@@ -20,9 +20,8 @@ from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption, comparison, draw, encode, ends_of, overview, range_of, state_of
 from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Work
+from cnnviz_cli.run.findings import Shown
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
-
-PREDICTIONS = 5
 
 
 class Presenter:
@@ -38,22 +37,20 @@ class Presenter:
 
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image."""
-        probabilities, targets = answer.probabilities, answer.targets
-        top = np.argsort(-probabilities, kind="stable")[:PREDICTIONS].tolist()
-        classes = [self._prediction(index, probabilities) for index in targets]
-        contrast = None if answer.contrast is None else self._prediction(answer.contrast, probabilities)
-        predictions = [self._prediction(index, probabilities) for index in top]
+        said = answer.said
+        predictions = [placed(one, seen.view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for work, panels, scales in zip(self._drawing.works, answer.panels, answer.scales, strict=True):
             for panel, scale in zip(panels, scales, strict=True):
-                if panel.target is not None and not drawn(targets, answer.contrast, panel.target):
+                subject = None if panel.target is None else said.shown[panel.target]
+                if panel.target is not None and subject is None:
                     continue
-                target = classes[panel.target] if panel.target is not None else None
-                stem = self._naming.stem(work, panel, panels, f"{target.index}-{target.label}" if target else "")
-                apart = contrast if target else None
-                caption = self._caption(work, panel, target, apart, seen, scale)
+                stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
+                apart = said.contrast if subject else None
+                caption = captioned(work.method, panel, subject, apart, self._drawing.model, seen.source.name, scale)
+                target = placed(subject.prediction, seen.view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
@@ -69,7 +66,7 @@ class Presenter:
             status="ok",
             error=None,
             predictions=predictions,
-            truth=None if answer.truth is None else self._prediction(answer.truth, probabilities),
+            truth=said.truth,
             outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )
@@ -153,32 +150,39 @@ class Presenter:
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
 
-    def _caption(
-        self,
-        work: Work,
-        panel: Panel,
-        target: Prediction | None,
-        contrast: Prediction | None,
-        seen: Seen,
-        scale: Scale | None,
-    ) -> Caption:
-        return Caption(
-            title=work.method,
-            layer=panel.layer or "",
-            target=target.label if target else "",
-            probability=target.probability if target else None,
-            model=self._drawing.model,
-            source=seen.source.name,
-            contrast=contrast.label if contrast else "",
-            note=ADVICE[state_of(panel)],
-            scale=scale,
-        )
 
-    def _prediction(self, index: int, probabilities: np.ndarray[Any, Any]) -> Prediction:
-        # Six digits: more would make the manifest depend on the last bit of a sum.
-        return Prediction(
-            index=index, label=self._drawing.labels[index], probability=round(float(probabilities[index]), 6)
-        )
+def captioned(
+    method: str,
+    panel: Panel,
+    shown: Shown | None,
+    contrast: Prediction | None,
+    model: str,
+    source: str,
+    scale: Scale | None,
+) -> Caption:
+    """What is written beside a panel."""
+    return Caption(
+        title=method,
+        layer=panel.layer or "",
+        target=shown.prediction.label if shown else "",
+        figure=shown.prediction.figure if shown else "",
+        model=model,
+        source=source,
+        contrast=contrast.label if contrast else "",
+        note=ADVICE[state_of(panel)],
+        scale=scale,
+        mark=shown.mark if shown else None,
+    )
+
+
+def placed(prediction: Prediction, view: View) -> Prediction:
+    """A prediction whose box, given as shares of the network's input, is in pixels of the photograph."""
+    if prediction.box is None:
+        return prediction
+    left, top, right, bottom = prediction.box
+    across, down = view.size
+    box = view.to_photo((left * across, top * down, right * across, bottom * down))
+    return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
 
 
 def _plain(values: Any) -> np.ndarray[Any, Any]:

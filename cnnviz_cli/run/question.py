@@ -1,21 +1,19 @@
-"""What is asked of a network: which classes, called what, told apart from what, and what is known to be true."""
+"""What is asked of a network: what is explained, called what, told apart from what, and what is known to be true."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import TRUE, missing_truth
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Scope
-from cnnviz_cli.core.scores import probabilities
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import WHERE, Labels, read_labels
 from cnnviz_cli.files.source import Source
+from cnnviz_cli.run.tellers import ClassTeller, Teller
 from cnnviz_cli.run.truth import Truths
 
 UNKNOWN = "nobody says what is true of it, and without that there is nothing to explain"
@@ -28,32 +26,44 @@ class Question:
 
     Attributes:
         labels: the name of each class; of a network with one score two, for no and for yes.
+        teller: what is explained, and how it is put into words.
         sigmoid: whether each class has a probability by itself.
         probable: whether probabilities are explained.
         truths: what is known to be true; None if nobody was asked.
+        digest: of the file that the objective names, if it names one.
     """
 
     labels: Labels
     targets: Targets
-    sigmoid: bool
-    probable: bool
-    counter: bool
-    truths: Truths | None
+    teller: Teller
+    sigmoid: bool = False
+    probable: bool = False
+    counter: bool = False
+    truths: Truths | None = None
+    digest: str | None = None
 
     @classmethod
     def of(cls, settings: Settings, names: Sequence[str]) -> Question:
-        """The settings' question to a network with a score for each of `names`.
+        """The settings' question to a classifier with a score for each of `names`.
 
         Raises:
             UsageError: labels or truths that cannot be read or do not fit, or a class that the network does not have.
         """
-        labels = _labels_of(settings, names)
+        labels = labels_of(settings, names)
         targets = Targets.parse(settings.target, labels.names, contrast=settings.contrast, also=labels.also)
         if targets.asks_truth and settings.truth is None:
             raise missing_truth("--contrast" if targets.contrast == TRUE else "--target")
         truths = None if settings.truth is None else Truths(settings.truth, labels.names, labels.also)
         sigmoid = settings.multilabel or len(names) == 1
-        return cls(labels, targets, sigmoid, settings.score == "probability", settings.counterfactual, truths)
+        return cls(
+            labels=labels,
+            targets=targets,
+            teller=ClassTeller(labels.names, sigmoid),
+            sigmoid=sigmoid,
+            probable=settings.score == "probability",
+            counter=settings.counterfactual,
+            truths=truths,
+        )
 
     def put_to(self, scope: Scope) -> Scope:
         """The scope with this question in it."""
@@ -65,10 +75,6 @@ class Question:
             sigmoid=self.sigmoid,
         )
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K) the probability of each class, on the CPU; not a number where a score is not finite."""
-        return probabilities(logits, sigmoid=self.sigmoid)
-
     def truth_of(self, source: Source) -> int | None:
         """The class that is true of a picture; None where nobody knows."""
         return None if self.truths is None else self.truths.of(source)
@@ -78,7 +84,8 @@ class Question:
         return UNKNOWN if self.targets.needs_truth and self.truth_of(source) is None else ""
 
 
-def _labels_of(settings: Settings, names: Sequence[str]) -> Labels:
+def labels_of(settings: Settings, names: Sequence[str]) -> Labels:
+    """The settings' names for classes that by themselves are called `names`; raises UsageError if they do not fit."""
     if settings.labels is None:
         return Labels((f"not {names[0]}", names[0]) if len(names) == 1 else tuple(names))
     found = read_labels(settings.labels)

@@ -25,6 +25,7 @@ from cnnviz_cli.core.evidence import (
     Walk,
 )
 from cnnviz_cli.core.method import Frame, Recipe
+from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
@@ -73,6 +74,7 @@ class Trial:
     frame: Frame
     targets: Targets
     precision: str
+    readout: Readout = CLASSES
 
     def refused(self, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
         """By name the recipes that cannot be carried out, and why.
@@ -95,7 +97,14 @@ class Trial:
         picture = black.expand(-1, -1, *self.frame.size).contiguous(memory_format=torch.channels_last)
         try:
             with memory_errors_named(1):
-                observe(self.net, picture, Plan.of(needs), self.targets.knowing([0]), precision=self.precision)
+                observe(
+                    self.net,
+                    picture,
+                    Plan.of(needs),
+                    self.targets.knowing([0]),
+                    readout=self.readout,
+                    precision=self.precision,
+                )
         except UsageError as error:
             return error
         return None

@@ -12,6 +12,7 @@ from render.drawn import centre_crop, plain, row, whole
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, SignedPicture
 from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Look, comparison, pages
 from cnnviz_cli.render.compare import TILE, seen
 from cnnviz_cli.render.compare_layout import MOST_COLUMNS, MOST_ROWS, Flow, Table, portions
@@ -38,7 +39,9 @@ def entries(methods: int, targets: int, labels: list[str] | None = None, layer: 
     return [
         (
             heat(target, 100 * method + target),
-            Caption(f"way {method}", layer, labels[target] if labels else f"class {target}", 0.5 / (target + 1)),
+            Caption(
+                f"way {method}", layer, labels[target] if labels else f"class {target}", percent(0.5 / (target + 1))
+            ),
         )
         for method in range(methods)
         for target in range(targets)
@@ -146,7 +149,7 @@ def test_many_methods_for_one_class_follow_each_other_under_their_names() -> Non
 
 def test_layers_stand_in_columns_where_each_method_read_the_same_number() -> None:
     shown = [
-        (heat(0, 10 * method + layer), Caption(f"way {method}", f"layer{layer}", "class", 0.5))
+        (heat(0, 10 * method + layer), Caption(f"way {method}", f"layer{layer}", "class", "50.0 %"))
         for method in range(3)
         for layer in range(2)
     ]
@@ -167,7 +170,7 @@ def test_many_classes_are_broken_into_blocks() -> None:
 @pytest.mark.parametrize("targets", [1, 2, 6, 8])
 def test_nothing_leaves_its_column(targets: int) -> None:
     labels = (HOSTILE * 2)[:targets]
-    shown = [(panel, Caption(HOSTILE[(panel.target or 0) % 6] + named.title, "deep." * 60, named.target, 0.99999))
+    shown = [(panel, Caption(HOSTILE[(panel.target or 0) % 6] + named.title, "deep." * 60, named.target, "> 99.9 %"))
              for panel, named in entries(2, targets, labels)]  # fmt: skip
     shown.append((Heatmap(np.zeros((1, 7, 7), np.float32), np.float32(-1), target=0), shown[0][1]))
     shown.append((PixelMap(np.zeros((1, 9, 9), np.float32)), Caption("w" * 90, "猫." * 60)))
@@ -203,9 +206,9 @@ def test_maps_that_cannot_be_read_say_why_under_themselves() -> None:
     holed = np.ones((1, 7, 7), np.float32)
     holed[0, 3, 3] = np.nan
     shown: Entries = [
-        (heat(0), Caption("way", "", "a", 0.5)),
-        (Heatmap(zero, np.float32(-1), target=1), Caption("way", "", "b", 0.4)),
-        (Heatmap(holed, target=2), Caption("way", "", "c", 0.1)),
+        (heat(0), Caption("way", "", "a", "50.0 %")),
+        (Heatmap(zero, np.float32(-1), target=1), Caption("way", "", "b", "40.0 %")),
+        (Heatmap(holed, target=2), Caption("way", "", "c", "10.0 %")),
     ]
     sheet = the_sheet(shown)
     (_, top), *others = find(sheet, np.asarray(original()))
@@ -224,7 +227,7 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
     signed = np.linspace(-2, 3, 49, dtype=np.float32).reshape(1, 7, 7)
     shown: Entries = []
     for target in range(2):
-        named = {"target": f"class {target}", "probability": 0.4}
+        named = {"target": f"class {target}", "figure": "40.0 %"}
         shown += [
             (Heatmap(np.full((1, 2, 2), 0.5, np.float32) * [[[0, 1], [0, 0]]], target=target), Caption("a", **named)),
             (PixelMap(np.arange(16, dtype=np.float32).reshape(1, 4, 4), target=target), Caption("b", **named)),
@@ -244,7 +247,7 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
 def test_a_shared_range_is_in_the_legend_with_what_it_leaves_out() -> None:
     scale = Scale(0.0, 0.25, "fixed")
     shown: Entries = [
-        (panel, Caption(named.title, "", named.target, 0.5, scale=scale)) for panel, named in entries(2, 2)
+        (panel, Caption(named.title, "", named.target, "50.0 %", scale=scale)) for panel, named in entries(2, 2)
     ]
     sheet = the_sheet(shown)
     assert all(len(find(sheet, alone(*entry))) == 1 for entry in shown)
@@ -257,7 +260,7 @@ def test_a_shared_range_is_in_the_legend_with_what_it_leaves_out() -> None:
 
 def test_ranges_of_several_methods_stand_under_their_maps() -> None:
     shown: Entries = [
-        (panel, Caption(named.title, "", named.target, 0.5, scale=Scale(0, 1 + int(named.title[-1]), "the run's")))
+        (panel, Caption(named.title, "", named.target, "50.0 %", scale=Scale(0, 1 + int(named.title[-1]), "the run's")))
         for panel, named in entries(2, 2)
     ]
     sheet = the_sheet(shown)
@@ -268,8 +271,8 @@ def test_ranges_of_several_methods_stand_under_their_maps() -> None:
 def test_each_kind_has_a_range_of_its_own() -> None:
     ramp = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
     shown: Entries = [
-        (PixelMap(ramp, target=0), Caption("a", "", "class", 0.5, scale=Scale(0, 10, "the run's"))),
-        (SignedMap(ramp, target=0), Caption("b", "", "class", 0.5, scale=Scale(-20, 20, "the run's"))),
+        (PixelMap(ramp, target=0), Caption("a", "", "class", "50.0 %", scale=Scale(0, 10, "the run's"))),
+        (SignedMap(ramp, target=0), Caption("b", "", "class", "50.0 %", scale=Scale(-20, 20, "the run's"))),
     ]
     sheet = the_sheet(shown)
     for text in ("10.0 or more", "-20.0", "20.0"):

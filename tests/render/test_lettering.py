@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.panels import ADVICE, Heatmap
+from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Look, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
 from cnnviz_cli.render.numerals import short, ticks
-from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, length, percent, prose, set_lines, write
+from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, length, prose, set_lines, write
 
 MAP = Heatmap(np.arange(49, dtype=np.float32).reshape(1, 7, 7))
 HOSTILE = [
@@ -59,7 +60,7 @@ def test_what_the_font_lacks_is_spelt(text: str, shown: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("width", [120, 280, 1600])
 def test_a_caption_never_leaves_its_width(text: str, width: int) -> None:
-    caption = Caption(text, text, text, 0.5, text, text, text + " " + text)
+    caption = Caption(text, text, text, "50.0 %", text, text, text + " " + text)
     for lines in (caption_lines(caption, MAP, width, 14), caption_lines(Caption(text, text), MAP, width, 14)):
         for line in lines:
             left, _, right, bottom = font(line.size).getbbox(line.text, anchor="ls")
@@ -112,7 +113,7 @@ def test_flow_breaks_between_pieces_only() -> None:
 
 
 def test_the_probability_survives_a_long_label() -> None:
-    lines = caption_lines(Caption("x", target="label " * 50, probability=0.3928), MAP, 300, 14)
+    lines = caption_lines(Caption("x", target="label " * 50, figure="39.3 %"), MAP, 300, 14)
     assert lines[0].text.endswith("39.3 %")
 
 

@@ -29,7 +29,7 @@ PANELS: dict[str, Panel] = {
     "filters": Filters(RNG.normal(size=(16, 3, 3, 3)).astype(np.float32)),
     "projections": PROJECTIONS,
 }
-CAPTION = Caption("way", "layer4", "tiger cat", 0.39, "a model", "cats/chelsea.png")
+CAPTION = Caption("way", "layer4", "tiger cat", "39.0 %", "a model", "cats/chelsea.png")
 PREDICTIONS = [
     Prediction(index=i, label=f"class {i} " + "x" * 200 * (i == 3), probability=0.5**i / 2) for i in range(5)
 ]
@@ -99,7 +99,7 @@ def test_an_unknown_panel_is_refused() -> None:
 
 
 def named(title: str, target: str = "", layer: str = "") -> Caption:
-    return Caption(title, layer, target, 0.25 if target else None)
+    return Caption(title, layer, target, "25.0 %" if target else "")
 
 
 def entries(targets: int) -> list[tuple[Panel, Caption]]:

@@ -40,6 +40,30 @@ class QuestionFields(BaseModel):
     multilabel: Annotated[bool, Flag("What to explain")] = Field(
         False, description="Classes do not exclude each other: each has a probability by itself (sigmoid)."
     )
+    objective: Annotated[str, Flag("What to explain", "OBJECTIVE")] = Field(
+        "auto",
+        description="What is explained: the score of a class, segment[:CLASS] (of its region), box[:RANK] (of what was "
+        "found), or similarity:FILE (to another picture). By default what the network's output is for.",
+    )
+    region: Annotated[
+        Path | None,
+        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        Flag("What to explain", "FILE|DIR"),
+    ] = Field(
+        None,
+        description="With segment: explain the class within this mask (white is inside) instead of where the network "
+        "sees it; a folder holds a mask for each picture, of the same name.",
+    )
+    embedding: Annotated[Literal["auto", "features", "output"], Flag("What to explain")] = Field(
+        "auto",
+        description="With similarity: compare what the last linear layer reads (features) or what the network returns.",
+    )
+    min_score: Annotated[float | None, Flag("What to explain", "SCORE")] = Field(
+        None,
+        ge=0,
+        le=1,
+        description="With box: how likely a box has to be to count, instead of the network's own limit.",
+    )
     labels: Annotated[
         Path | None,
         BeforeValidator(values.path_or_none, json_schema_input_type=str | None),

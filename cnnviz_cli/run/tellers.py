@@ -1,0 +1,197 @@
+"""What was read from a network, in numbers and words for people, by what is explained of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz_cli.core.marks import Area, Rectangle
+from cnnviz_cli.core.readout import CLASSES, Readout
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.core.regions import shares
+from cnnviz_cli.core.scores import probabilities
+from cnnviz_cli.engine.observe import Observation
+from cnnviz_cli.run.findings import Shown
+
+if TYPE_CHECKING:
+    from cnnviz_cli.core.boxes import Boxes
+    from cnnviz_cli.core.regions import Regions
+    from cnnviz_cli.core.similarity import Similarity
+
+Numbers = NDArray[Any]
+
+PREDICTIONS = 5
+
+
+class Teller(Protocol):
+    """Puts what was read from a network into words."""
+
+    @property
+    def readout(self) -> Readout: ...
+
+    @property
+    def located(self) -> bool:
+        """Whether what is explained has a place in the picture."""
+        ...
+
+    def numbers(self, seen: Observation) -> Numbers:
+        """(B, K) the numbers that people are shown, on the CPU; not finite where the network's scores are not."""
+        ...
+
+    def shown(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> Shown:
+        """One of the K.
+
+        Args:
+            number: its number.
+            held: what the readout holds of the picture.
+            size: height and width of the network's input.
+        """
+        ...
+
+    def foremost(self, numbers: Numbers, order: Numbers, /) -> list[int]:
+        """Which of the K are told of a picture, whatever is explained: those that stand out, the foremost first.
+
+        Args:
+            numbers: (K,).
+            order: (K,) by what they are ranked.
+        """
+        ...
+
+    def missing(self, indices: Sequence[int], /) -> str:
+        """Why a picture has nothing to explain if none of these is there."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassTeller:
+    """Classes and their probabilities.
+
+    Attributes:
+        sigmoid: whether each class has a probability by itself.
+    """
+
+    labels: Sequence[str]
+    sigmoid: bool
+    readout: Readout = CLASSES
+    located: bool = False
+
+    def numbers(self, seen: Observation) -> Numbers:
+        found: Numbers = probabilities(seen.logits, sigmoid=self.sigmoid).numpy()
+        return found
+
+    def shown(self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /) -> Shown:
+        label = self.labels[index]
+        return Shown(Prediction(index=index, label=label, probability=_rounded(number)), f"{index}-{label}")
+
+    def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:
+        return _first(numbers)
+
+    def missing(self, _indices: Sequence[int], /) -> str:
+        return ""  # a classifier has a score for every class
+
+
+@dataclass(frozen=True)
+class RegionTeller:
+    """Classes, and how much of the picture each of them covers."""
+
+    labels: Sequence[str]
+    readout: Regions
+    located: bool = True
+
+    def numbers(self, seen: Observation) -> Numbers:
+        assert seen.held is not None
+        covered = shares(seen.held, seen.logits.shape[1]).cpu().double()
+        found: Numbers = covered.where(seen.logits.cpu().isfinite(), float("nan")).numpy()
+        return found
+
+    def shown(self, index: int, number: float, held: Numbers | None, _size: tuple[int, int], /) -> Shown:
+        label = self.labels[index]
+        assert held is not None
+        mark = Area(held[1] > 0 if held.ndim == 3 else held == index)
+        prediction = Prediction(index=index, label=label, probability=None, share=_rounded(number))
+        return Shown(prediction, f"{index}-{label}", mark)
+
+    def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
+        return _first(order)
+
+    def missing(self, indices: Sequence[int]) -> str:
+        names = " or ".join(f"'{self.labels[index]}'" for index in dict.fromkeys(indices))
+        return f"the network takes no part of it for {names}"
+
+
+@dataclass(frozen=True)
+class BoxTeller:
+    """What was found, the likeliest first.
+
+    Attributes:
+        labels: by the number that a box is labelled with; empty where nobody has said them.
+    """
+
+    labels: Sequence[str]
+    readout: Boxes
+    located: bool = True
+
+    def numbers(self, seen: Observation) -> Numbers:
+        assert seen.held is not None
+        found: Numbers = seen.held[:, :, 5].cpu().double().numpy()
+        return found
+
+    def shown(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> Shown:
+        assert held is not None
+        left, top, right, bottom, kind = (float(value) for value in held[index, :5])
+        label = self.labels[int(kind)] if int(kind) < len(self.labels) else str(int(kind))
+        height, width = size
+        box = (left / width, top / height, right / width, bottom / height)
+        prediction = Prediction(index=int(kind), label=label, probability=_rounded(number), box=box)
+        return Shown(prediction, f"box-{index + 1}-{label}", Rectangle(box))
+
+    def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
+        return _first(order)
+
+    def missing(self, indices: Sequence[int]) -> str:
+        if 0 in indices:
+            return "the network finds nothing in it (--min-score lowers how likely a find has to be)"
+        return f"the network finds fewer than {min(indices) + 1} things in it (--min-score)"
+
+
+@dataclass(frozen=True)
+class SimilarityTeller:
+    """How alike the picture is to another one, to the network.
+
+    Attributes:
+        other: the other's name.
+    """
+
+    other: str
+    readout: Similarity
+    located: bool = False
+
+    def numbers(self, seen: Observation) -> Numbers:
+        found: Numbers = seen.logits.cpu().double().numpy()
+        return found
+
+    def shown(self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /) -> Shown:
+        label = f"{'similar' if index else 'not similar'} to {self.other}"
+        similarity = round(min(1.0, max(-1.0, number)), 6)
+        return Shown(Prediction(index=index, label=label, probability=None, similarity=similarity), label)
+
+    def foremost(self, _numbers: Numbers, _order: Numbers, /) -> list[int]:
+        return [1]
+
+    def missing(self, _indices: Sequence[int], /) -> str:
+        return ""
+
+
+def _first(numbers: Numbers) -> list[int]:
+    """The places of the highest, which are there at all."""
+    order: list[int] = np.argsort(-numbers, kind="stable")[:PREDICTIONS].tolist()
+    return [index for index in order if numbers[index] > -np.inf]
+
+
+def _rounded(number: float) -> float:
+    # Six digits: more would make the manifest depend on the last bit of a sum.
+    return round(min(1.0, max(0.0, number)), 6)
