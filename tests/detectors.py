@@ -42,7 +42,7 @@ class Trunk(nn.Module):
 
 
 LAYER = "backbone.conv3"
-"""Of every family but our own a layer on which some of the scores depend, and the last before the pyramid."""
+"""The last before the pyramid, on which scores of both levels depend."""
 
 
 class Grid(nn.Module):
@@ -93,12 +93,16 @@ def rcnn(least: float) -> nn.Module:
 
 
 def retinanet(least: float) -> nn.Module:
-    return detection.RetinaNet(Trunk(8), LABELS, anchor_generator=_anchors(), score_thresh=least, **_INSIDE)
+    return detection.RetinaNet(
+        Trunk(8), LABELS, anchor_generator=_anchors(), score_thresh=least, topk_candidates=30, **_INSIDE
+    )
 
 
 def fcos(least: float) -> nn.Module:
     # Its heads normalise by groups of 32.
-    return detection.FCOS(Trunk(32), LABELS, anchor_generator=_anchors(), score_thresh=least, **_INSIDE)
+    return detection.FCOS(
+        Trunk(32), LABELS, anchor_generator=_anchors(), score_thresh=least, topk_candidates=30, **_INSIDE
+    )
 
 
 def ssd(least: float) -> nn.Module:
@@ -111,6 +115,7 @@ def ssd(least: float) -> nn.Module:
         image_mean=[0.0] * 3,
         image_std=[1.0] * 3,
         score_thresh=least,
+        topk_candidates=30,
     )
 
 

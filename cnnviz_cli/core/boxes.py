@@ -31,6 +31,9 @@ class Boxes:
     overlaps it most, by an intersection over union of at least a half, and zero if there is none. Which one that is, is
     not differentiated, and neither is where it lies. Of the image as it is, it is box r's own score.
 
+    A detector in two stages looks again at some places that it found first. Gradients take these for fixed, since
+    torchvision's detectors record nothing of how the image moves them.
+
     Attributes:
         most: how many boxes an image has scores for; at least 2, since a single score would be one of yes or no, see
             `core.scores.two_sided`.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
 from cnnviz_cli.core.layout import as_maps
@@ -19,12 +19,15 @@ from cnnviz_cli.engine.passes import answer, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.setting import Setting
 
+_POOLERS = (MultiScaleRoIAlign, RoIAlign, RoIPool, PSRoIAlign, PSRoIPool)
+
 
 def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
     """(B, L, H, W) for each run of a layer that adds a bias, in the order in which they run: see `BiasGradients`.
 
     A module that runs several times counts each time. Gradients are added up over channels as they arrive, so what is
-    kept is one map a run. Linear layers add a bias to no map and are left out.
+    kept is one map a run. Linear layers add a bias to no map and are left out, and so is what a detector runs for each
+    box instead of each image.
     """
     batch = setting.batch
     found: list[Tensor] = []
@@ -34,7 +37,7 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
             if not isinstance(output, Tensor) or not output.requires_grad:
                 return
             maps = as_maps(output)
-            if maps is None or maps.shape[1] != len(bias):
+            if maps is None or maps.shape[1] != len(bias) or len(maps) != len(batch):
                 return
             place = len(found)
             found.append(batch.new_zeros((len(batch), *batch.shape[2:])))
@@ -48,9 +51,10 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
         return listen
 
     with ExitStack() as hooks:
+        apart = _of_boxes(setting.net)
         for module in setting.net.modules():
             bias = bias_of(module)
-            if bias is not None:
+            if bias is not None and module not in apart:
                 hooks.callback(module.register_forward_hook(listener(bias)).remove)
         run_pass(
             setting.net,
@@ -85,6 +89,12 @@ def bias_of(module: nn.Module) -> Tensor | None:
                 slope = slope * module.weight
             bias = -mean * slope if bias is None else bias - mean * slope
     return None if bias is None else bias.detach()
+
+
+def _of_boxes(net: nn.Module) -> set[nn.Module]:
+    """What lies in a part of `net` that cuts boxes out of maps: its rows are boxes, as many as there may be images."""
+    owners = [module for module in net.modules() if any(isinstance(child, _POOLERS) for child in module.children())]
+    return {module for owner in owners if owner is not net for module in owner.modules()}
 
 
 def _laid_out(gradient: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,6 +21,9 @@ from cnnviz_cli.engine.rectifiers import RectifierMode
 Choose = Callable[[Tensor], Tensor]
 """(B, K) by what classes are ranked, mostly their scores -> (B, R) class indices: the targets of each image."""
 
+_NO_SECOND = ("is not implemented", "double backwards on")
+"""What torch and torchvision say of an operation that has a derivative but no second one."""
+
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -127,6 +130,9 @@ def _run_backward(
         gradients = torch.autograd.grad(
             total, points, retain_graph=keep_graph or None, create_graph=bool(backward.curved), allow_unused=True
         )
+    elif forward.held is not None and not total.any():
+        # What is held is in none of these images, and the network returned nothing that was made of them.
+        gradients = tuple(torch.zeros_like(point) for point in points)
     answers: dict[Need, Tensor] = {}
     for at, gradient in zip(backward.at, gradients, strict=True):
         if gradient is None:
@@ -152,7 +158,7 @@ def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
             gradient, maps, maps.detach(), retain_graph=keep_graph or None, allow_unused=True
         )
     except RuntimeError as error:
-        if "is not implemented" not in str(error):
+        if not any(words in str(error) for words in _NO_SECOND):
             raise
         raise UsageError(
             f"torch cannot differentiate this network twice: {error}",
