@@ -58,6 +58,8 @@ class Scope:
         counter: whether to explain what speaks against the target (--counterfactual).
         probable: whether the score explained is the class's probability (--score).
         sigmoid: whether each class has a probability by itself (--multilabel, and networks with one score).
+        classes: whether scores are a classifier's, of which a softmax or sigmoids make probabilities; not so of
+            regions, boxes and similarities.
     """
 
     layers: Layers
@@ -69,6 +71,7 @@ class Scope:
     counter: bool = False
     probable: bool = False
     sigmoid: bool = False
+    classes: bool = True
 
     @property
     def score(self) -> Score:
@@ -79,8 +82,8 @@ class Scope:
 
     @property
     def probability(self) -> Objective:
-        """The probability of the target, whatever is to be explained."""
-        return TargetProbability(self.rank, self.sigmoid)
+        """The probability of the target class, whatever is to be explained; where there are no classes, the score."""
+        return TargetProbability(self.rank, self.sigmoid) if self.classes else TargetLogit(self.rank)
 
     @property
     def target(self) -> Objective:
@@ -89,6 +92,17 @@ class Scope:
         if self.against is not None:
             chosen = Contrast(self.rank, self.against, self.score)
         return Negated(chosen) if self.counter else chosen
+
+    def classes_only(self, why: str) -> None:
+        """Refuse what is no classifier's class, for a method that compares one with others.
+
+        Raises:
+            UsageError: a region, a box or a similarity is to be explained.
+        """
+        if not self.classes:
+            raise UsageError(
+                f"{why}, and what is explained here is no class of a classifier", fix="Use another method: gradcam"
+            )
 
     def logits_only(self, why: str) -> None:
         """Refuse to explain probabilities, for a method that has no meaning but for the scores before them.

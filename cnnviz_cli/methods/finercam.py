@@ -35,6 +35,7 @@ def finercam(options: Options, scope: Scope) -> Recipe:
     q their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
     and `similar` has no say.
     """
+    scope.classes_only("it tells the class from those most like it")
     objective: Objective = FinerContrast(scope.rank, options.strength, options.similar, scope.against, scope.score)
     if scope.counter:
         objective = Negated(objective)

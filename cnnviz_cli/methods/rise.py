@@ -29,9 +29,9 @@ def rise(options: Options, scope: Scope) -> Recipe:
     """Which parts of the image the class is seen by, judged by random masks.
 
     At each pixel sum_i s_i m_i / sum_i m_i over the masks m_i: the mean score where the pixel is seen. The score s_i of
-    the masked input is the class's probability, as in the paper, whatever --score says; under --contrast and
-    --counterfactual it is what the run explains. Of the map its lowest value is taken off, so that its colours begin at
-    zero, and recorded as `lowest`.
+    the masked input is the class's probability, as in the paper, whatever --score says; of what is no class, and under
+    --contrast and --counterfactual, it is what the run explains. Of the map its lowest value is taken off, so that its
+    colours begin at zero, and recorded as `lowest`.
     """
     masks = RandomMasks(options.masks, options.grid)
     plain = scope.against is None and not scope.counter
