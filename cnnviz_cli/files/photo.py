@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -14,7 +15,7 @@ from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.frames import frames_note
 from cnnviz_cli.files.members import too_large
-from cnnviz_cli.files.pixels import to_rgb
+from cnnviz_cli.files.pixels import Decoded, to_rgb
 from cnnviz_cli.files.quiet import quietly
 from cnnviz_cli.files.reasons import too_many_pixels, undecodable, unidentified
 from cnnviz_cli.files.source import Source
@@ -52,8 +53,8 @@ class Photo:
     """A decoded picture.
 
     Attributes:
-        image: mode RGB, 8 bits, upright. Colours are those of the file; an embedded ICC profile is not applied, as in
-            the pipelines that the networks were trained with.
+        image: mode RGB, 8 bits, upright; of `read_as`, what that made of it. Colours are those of the file; an embedded
+            ICC profile is not applied, as in the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
         size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
@@ -76,12 +77,21 @@ def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
+    return read_as(to_rgb, source, how)
+
+
+def read_as(convert: Callable[[Image.Image], Decoded], source: Path | Source, how: Reading = WHOLE) -> Photo:
+    """`read_photo` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
+
+    Raises:
+        ImageError: as `read_photo`.
+    """
     where = visible(_place(source))
     data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with quietly(how.max_pixels):
-            image, notes, size = _decode(data, how)
+            image, notes, size = _decode(data, how, convert)
     except ImageError as error:
         raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
     except UnidentifiedImageError as error:
@@ -137,7 +147,9 @@ def _of_file(path: Path, max_bytes: int) -> bytes:
     return path.read_bytes()
 
 
-def _decode(data: bytes, how: Reading) -> tuple[Image.Image, tuple[str, ...], tuple[int, int]]:
+def _decode(
+    data: bytes, how: Reading, convert: Callable[[Image.Image], Decoded]
+) -> tuple[Image.Image, tuple[str, ...], tuple[int, int]]:
     """The upright picture, what is to be said of it, and its size in the file."""
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
@@ -146,13 +158,13 @@ def _decode(data: bytes, how: Reading) -> tuple[Image.Image, tuple[str, ...], tu
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
         image.load()
-        decoded = to_rgb(image)
-        rgb = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
+        decoded = convert(image)
+        made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
         notes = (*frames_note(image, data), *decoded.notes, *unreadable)
         if turn is None:
-            return rgb, notes, stored
-        return rgb.transpose(turn), notes, stored if turn in _KEEPING_SIZE else (height, width)
+            return made, notes, stored
+        return made.transpose(turn), notes, stored if turn in _KEEPING_SIZE else (height, width)
 
 
 def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
