@@ -73,6 +73,7 @@ class Question:
             counter=self.counter,
             probable=self.probable,
             sigmoid=self.sigmoid,
+            classes=isinstance(self.teller, ClassTeller),
         )
 
     def truth_of(self, source: Source) -> int | None:
