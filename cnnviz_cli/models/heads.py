@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +13,52 @@ from torch import Tensor, nn
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.core.method import Head
+
+
+@dataclass(frozen=True)
+class Called:
+    """A linear layer that ran.
+
+    Attributes:
+        given: what it was given.
+        returned: what it made of that.
+    """
+
+    name: str
+    module: nn.Linear
+    given: Tensor
+    returned: Tensor
+
+    def gives(self, scores: Tensor) -> bool:
+        """Whether what it returned are the scores themselves."""
+        return self.returned.shape == scores.shape and torch.equal(self.returned, scores)
+
+
+@contextmanager
+def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
+    """The linear layers that run while the context is open, in order."""
+    calls: list[Called] = []
+
+    def keeper(name: str) -> Any:
+        def keep(module: nn.Linear, inputs: Any, output: Any) -> None:
+            if inputs and isinstance(output, Tensor):
+                calls.append(Called(name, module, inputs[0].clone(), output.clone()))
+
+        return keep
+
+    named = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    hooks = [module.register_forward_hook(keeper(name)) for name, module in named]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """(1, C, H, W) noise as the network takes it, the same every time."""
+    like = next(net.parameters())
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
 
 
 def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> Head | None:
@@ -23,14 +72,7 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> He
         net: in eval mode.
         shape: channels, height and width of the input.
     """
-    like = next(net.parameters())
-    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
-    linear: list[tuple[nn.Linear, Tensor, Tensor]] = []
     outputs: dict[str, Tensor] = {}
-
-    def keep_linear(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(module, nn.Linear) and isinstance(output, Tensor):
-            linear.append((module, inputs[0].clone(), output.clone()))
 
     def keeper(name: str) -> Any:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -38,24 +80,21 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> He
 
         return keep
 
-    hooks = [m.register_forward_hook(keep_linear) for m in net.modules() if isinstance(m, nn.Linear)]
-    hooks += [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
+    hooks = [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
     try:
-        with torch.no_grad():
-            scores = net(noise)
+        with linear_calls(net) as calls, torch.no_grad():
+            scores = net(noise_for(net, shape))
     finally:
         for hook in hooks:
             hook.remove()
-    if not linear or not isinstance(scores, Tensor):
+    if not calls or not isinstance(scores, Tensor) or not calls[-1].gives(scores):
         return None
-    module, given, returned = linear[-1]
-    if returned.shape != scores.shape or not torch.equal(returned, scores):
-        return None
+    given = calls[-1].given
     for name, output in reversed(outputs.items()):
         with oblong(*shape[1:]):
             maps = as_maps(output)
         if maps is not None and maps.shape[1] == given.shape[-1]:
             averages = maps.mean((2, 3))
             if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):
-                return Head(name, module.weight.detach())
+                return Head(name, calls[-1].module.weight.detach())
     return None

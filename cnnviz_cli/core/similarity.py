@@ -1,0 +1,154 @@
+"""Networks that give an embedding: one score, how alike the picture is to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.maps import FLAT
+from cnnviz_cli.core.value import value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHORT = 4
+"""As `FLAT`, of half precision, in which networks are off by units of the last place instead of tens of them."""
+
+
+@value
+class Similarity:
+    """The cosine z.r / (|z| |r|) of each image's embedding z with the one r of another picture.
+
+    Its slope by z is (r/|r| - cos z/|z|) / |z|: nothing along z itself, and shorter the more alike the two are. Where
+    they point the same way, or the opposite one, but for rounding, as of a picture compared with itself, the slope is
+    rounding alone and is taken for zero, so that maps made of it are flat. Of an embedding of zeros the cosine is 0,
+    and so is its slope.
+
+    The one score z is read as the two -z and z, see `two_sided`: class 1 is similar and always the first, class 0 not.
+
+    Networks return (B, D) or (B, D, 1, 1) embeddings, or these are an attribute ``logits`` or the first of several
+    values.
+
+    Attributes:
+        reference: (D,) the other picture's embedding, finite and not all zeros; any but float64 becomes float32.
+        digest: of its numbers, by which references are told apart.
+    """
+
+    reference: Tensor = field(compare=False, repr=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        kept = self.reference.detach().cpu()
+        kept = kept.clone() if kept.dtype == torch.float64 else kept.float().clone()
+        if kept.dim() != 1 or not kept.any() or not kept.isfinite().all():
+            raise ValueError(f"a reference of shape {tuple(kept.shape)}, to be finite, one row and not all zeros")
+        digest = sha256(str(kept.dtype).encode() + kept.numpy().tobytes()).hexdigest()
+        self.__dict__.update(reference=kept, digest=digest)
+
+    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+        return None
+
+    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+        """(B, 1) float32, of a float64 network float64: the cosines, -1 to 1 up to rounding.
+
+        Raises:
+            UsageError: the network does not return embeddings, or others than the reference's network, or it is asked
+                for parts (lrp, deeplift) that a cosine does not have.
+        """
+        import torch
+
+        found = embedding(output)
+        if found.shape[1] != len(self.reference):
+            raise UsageError(
+                f"the network returns {found.shape[1]:,} numbers for an image, and the picture to compare it with has "
+                f"{len(self.reference):,}"
+            )
+        short = torch.finfo(found.dtype).bits < 32
+        rounding = max(
+            (SHORT if short else FLAT) * torch.finfo(found.dtype).eps, FLAT * torch.finfo(self.reference.dtype).eps
+        )
+        exact = found if found.dtype == torch.float64 else found.float()
+        try:
+            return _cosines(exact, self.reference.to(exact), rounding)
+        except UsageError as error:  # of whoever follows each operation by rules of its own
+            raise UsageError(
+                "how alike two pictures are is a cosine, and there is no rule by which that is the sum of parts",
+                fix="Use integrated-gradients, whose shares add up for any score, or gradcam",
+            ) from error
+
+    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+        """(B, 2): similar first, whatever the cosine, and not similar after it."""
+        import torch
+
+        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], device=scores.device), 1)
+
+
+def embedding(output: Any) -> Tensor:
+    """(B, D) what a network returned for B images.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    found = getattr(output, "logits", output)
+    if isinstance(found, tuple | list) and found:
+        found = found[0]
+    shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        found = found[:, :, 0, 0]
+    elif len(shape) != 2:
+        raise UsageError(
+            "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
+            "pictures are",
+            fix="Use a classifier, or a network that returns (batch, numbers)",
+        )
+    vectors: Tensor = found
+    return vectors
+
+
+def reference_of(net: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
+    """(D,) the embedding of one picture, detached, float32, on its device.
+
+    Args:
+        net: in eval mode.
+        batch: (1, C, H, W) normalised input, which is not written to.
+
+    Raises:
+        UsageError: the network returns no embedding, or one that nothing can be compared with.
+    """
+    import torch
+
+    with torch.no_grad():
+        found = embedding(net(batch.clone()))[0].float()
+    if not found.isfinite().all():
+        raise UsageError(
+            "the embedding of the picture to compare with is not finite", fix="Check the weights, and that picture."
+        )
+    if not found.any():
+        raise UsageError(
+            "the embedding of the picture to compare with is all zeros, which is like nothing",
+            fix="Compare with another picture, or another part of the network: --embedding output",
+        )
+    return found
+
+
+def _cosines(vectors: Tensor, reference: Tensor, rounding: float) -> Tensor:
+    """(B, 1) cosines of (B, D) vectors with a (D,) reference; constant where they are 1 or -1 up to `rounding`."""
+    import torch
+
+    # Over their largest numbers first, so that no square overflows or vanishes.
+    reference = reference / reference.abs().amax()
+    reference = reference / torch.linalg.vector_norm(reference)
+    largest = vectors.detach().abs().amax(1, keepdim=True)
+    there = largest != 0
+    vectors = torch.where(there, vectors / torch.where(there, largest, 1), 1)
+    units = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    cosines = (units * reference).sum(1, keepdim=True)
+    with torch.no_grad():
+        across = torch.linalg.vector_norm(reference - cosines * units, dim=1, keepdim=True)
+    cosines = torch.where(across > rounding, cosines, cosines.detach())
+    return torch.where(there, cosines, 0)
