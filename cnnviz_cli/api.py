@@ -53,8 +53,8 @@ def explain(
     global settings. A network in memory is explained in eval mode and float32, by a twin that shares its weights.
 
     Args:
-        model: an ``nn.Module`` that returns (B, K) class scores, or what ``--model`` takes: a name that ``cnnviz
-            models`` lists, ``timm:NAME``, or a file.
+        model: an ``nn.Module`` that returns (B, K) class scores, maps of them or boxes, or what ``--model`` takes: a
+            name that ``cnnviz models`` lists, ``timm:NAME``, or a file.
         images: a path, a picture of Pillow's, an array (H, W, 3) or (H, W) of uint8, or several of these; or one
             normalised tensor (B, C, H, W), whose size the network is then run at.
         methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.
@@ -71,8 +71,9 @@ def explain(
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
-            ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score`` and
-            ``multilabel``; and ``max_memory``, ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
+            ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score``,
+            ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``; and ``max_memory``,
+            ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.
@@ -147,6 +148,8 @@ def _network(
             found = replace(found, preprocessing=shown, layers=layers)
     if labels is None:
         return found, settings
+    if found.returns == "boxes" and not found.labels:
+        return replace(found, labels=tuple(map(str, labels))), settings
     names = named(labels, len(found.labels))
     # Of a network with one score, two names are those of no and yes, whose probabilities are sigmoids.
     if len(names) != len(found.labels):

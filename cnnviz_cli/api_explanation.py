@@ -153,7 +153,7 @@ class Explanation:
         return self._panel, self._caption
 
     def __repr__(self) -> str:
-        about = [self.method, self.layer, self.target.label if self.target else None]
+        about = [self.method, self.layer, self.target.title if self.target else None]
         return f"<Explanation {', '.join(filter(None, about))}: {self.state}>"
 
 

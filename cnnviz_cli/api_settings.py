@@ -24,7 +24,7 @@ NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "of
 """Those that say where a network comes from, which one in memory needs none of."""
 
 INPUT = ("resize", "input_size", "max_side", "interpolation", "mean", "std")
-ASKING = ("contrast", "counterfactual", "score", "multilabel")
+ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 DRAWING = ("palette", "signed_palette", "alpha", "scale")
 SETTINGS = (*NETWORK, *INPUT, *ASKING, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""

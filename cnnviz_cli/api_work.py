@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter, Silent
 from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.files.masks import seen_of
+from cnnviz_cli.files.source import Source
 from cnnviz_cli.render import Look, takes
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.findings import Said, Shown
@@ -77,12 +80,27 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
     with memory_errors_named(len(inputs)):
         pixels = torch.stack([one.pixels for one in inputs])
         batch = pixels.to(prepared.device, memory_format=torch.channels_last)
-        seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard)
+        given = _masks(prepared, inputs)
+        seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
         told = said(prepared.question.teller, seen, prepared.targets, (batch.shape[2], batch.shape[3]))
         return [
             (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, one in enumerate(told)
         ]
+
+
+def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
+    """(B, H, W) where the region to be explained is, if somebody has drawn it.
+
+    Raises:
+        ImageError: a picture has none, or one that does not fit.
+    """
+    masks, how = prepared.question.masks, prepared.model.preprocessing
+    if masks is None:
+        return None
+    drawn = [masks.of(Source("", "", one.name), one.photo.size) for one in inputs]
+    seen = [seen_of(mask, how.placing(one.photo.size)) for mask, one in zip(drawn, inputs, strict=True)]
+    return torch.from_numpy(np.stack(seen)).to(prepared.device)
 
 
 def _image(

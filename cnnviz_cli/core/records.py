@@ -46,6 +46,14 @@ class Prediction(Record):
         exclude_if=_absent,
         description="Left, top, right and bottom of what was found, in pixels of the upright photograph.",
     )
+    rank: int | None = Field(
+        default=None, ge=1, exclude_if=_absent, description="Among all that was found, from 1, the likeliest."
+    )
+
+    @property
+    def title(self) -> str:
+        """What it is called in pictures: of two finds of one class each has its own."""
+        return self.label if self.rank is None else f"{self.label}, box {self.rank}"
 
     @property
     def figure(self) -> str:

@@ -46,14 +46,14 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
     for number, prediction in enumerate(predictions):
         top = number * pitch
         figure = prediction.figure
-        label = elide(prediction.label, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
+        label = elide(prediction.title, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
         write(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
         write(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
         bar = top + leading(TYPE) + 5
         pen.rectangle((0, bar, width - 1, bar + 9), fill=TRACK)
         reach = round(prediction.height * width)
         if reach:
-            fill = EXPLAINED if prediction.label in targets else OTHER
+            fill = EXPLAINED if prediction.title in targets else OTHER
             pen.rectangle((0, bar, reach - 1, bar + 9), fill=fill)
     return block
 

@@ -55,7 +55,7 @@ def overview(
     blocks = [headed("photograph", words, marked(stage), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
-    blocks.append(headed("predictions", "most probable classes", bars(predictions, targets, room), room))
+    blocks.append(headed("predictions", _what(predictions), bars(predictions, targets, room), room))
     rows.append(beside(blocks + [cell(panel, named, stage, width, look) for panel, named in first], GAP))
     for run in runs:
         count = max(columns, len(run))
@@ -145,3 +145,15 @@ def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Image.Image:
     if not view.whole:
         words.append("hatched: not seen by the network")
     return set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, WIDTH)], WIDTH)
+
+
+def _what(predictions: Sequence[Prediction]) -> str:
+    """What the bars show."""
+    first = next(iter(predictions), None)
+    if first is not None and first.box is not None:
+        return "what was found, the likeliest first"
+    if first is not None and first.share is not None:
+        return "how much of the picture each class covers"
+    if first is not None and first.similarity is not None:
+        return "the cosine of the angle between the two pictures' vectors"
+    return "most probable classes"

@@ -15,7 +15,8 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.regions import Regions
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.files.labels import Labels
+from cnnviz_cli.files.labels import Labels, read_labels
+from cnnviz_cli.files.masks import masks_at
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.thresholds import set_least_score
@@ -95,14 +96,25 @@ def _about_regions(settings: Settings, aim: Aim, model: LoadedModel) -> Question
     background = next((index for index, name in enumerate(labels.names) if is_background(name)), None)
     targets = Targets.parse(_targets(settings, aim), labels.names, also=labels.also)
     teller = RegionTeller(labels.names, Regions(background=background))
-    return Question(labels, targets, teller, counter=settings.counterfactual)
+    masks = None if settings.region is None else masks_at(settings.region)
+    return Question(
+        labels,
+        targets,
+        teller,
+        counter=settings.counterfactual,
+        digest=masks.sha256 if masks else None,
+        masks=masks,
+    )
 
 
 def _about_boxes(settings: Settings, aim: Aim, model: LoadedModel) -> Question:
     if settings.min_score is not None and not set_least_score(model.net, settings.min_score):
         what = f"{visible(model.name, 100)} has no limit that could be set"
         raise UsageError(what, where="--min-score", fix="Leave it out.")
-    labels = labels_of(settings, model.labels) if model.labels or settings.labels else Labels(())
+    if settings.labels is not None and not model.labels:
+        labels = read_labels(settings.labels)
+    else:
+        labels = labels_of(settings, model.labels) if model.labels else Labels(())
     ranks = (aim.rank,) if aim.what else tuple(dict.fromkeys(rank for spec in settings.target for rank in _ranks(spec)))
     readout = Boxes(most=max(PREDICTIONS, *(rank + 1 for rank in ranks)))
     return Question(labels, Targets(ranks), BoxTeller(labels.names, readout), counter=settings.counterfactual)

@@ -14,6 +14,7 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.reading import Reading
 from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -45,6 +46,7 @@ class Drawing:
         format: of the files, one of `render.FORMATS`.
         save_arrays: whether the raw maps are written, too.
         reading: what is refused for its size, and how much of a photograph is decoded.
+        masks: of the regions to be explained, where somebody has drawn them.
     """
 
     root: Path
@@ -57,6 +59,7 @@ class Drawing:
     save_arrays: bool
     preprocessing: Preprocessing
     reading: Reading
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,13 @@ class Glance:
     Attributes:
         pixels: (H, W, 3) as `Preprocessing.see` has cut them.
         size: width and height of the photograph in its file.
+        mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
     """
 
     sha256: str
     size: tuple[int, int]
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Seen:
 
     Attributes:
         crop: the network's input as a picture.
+        mask: see `Glance`.
     """
 
     source: Source
@@ -86,11 +92,12 @@ class Seen:
     photo: Photo
     view: View
     crop: Image.Image
+    mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
     @property
     def glance(self) -> Glance:
         """What of it the network and the record need."""
-        return Glance(self.photo.sha256, self.photo.size, np.asarray(self.crop))
+        return Glance(self.photo.sha256, self.photo.size, np.asarray(self.crop), self.mask)
 
 
 @dataclass(frozen=True)

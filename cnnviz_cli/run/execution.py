@@ -111,6 +111,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         save_arrays=settings.save_arrays,
         preprocessing=model.preprocessing,
         reading=reading_of(settings, model.preprocessing),
+        masks=prepared.question.masks,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
@@ -192,7 +193,9 @@ class Pipeline:
             batch = prepared.model.preprocessing.normalised([glance.pixels for glance in glances])
             batch = batch.to(prepared.device, memory_format=torch.channels_last)
             digests = [glance.sha256 for glance in glances]
-            observation, panels = explain(prepared, batch, digests, self._reporter, truths)
+            masks = [glance.mask for glance in glances if glance.mask is not None]
+            given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
+            observation, panels = explain(prepared, batch, digests, self._reporter, truths, given)
             size = (batch.shape[2], batch.shape[3])
             told = said(prepared.question.teller, observation, prepared.targets, size, truths)
         return (

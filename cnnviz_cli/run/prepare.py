@@ -213,7 +213,8 @@ def _try_another_size(prepared: Prepared, reporter: Reporter) -> None:
     except ImageError as error:
         what = f"{prepared.model.name} is read at one size only: {error.what}"
         raise UsageError(what, where="--resize full", fix="Show it all of the photograph: --resize pad") from error
-    reporter.say(f"photographs are taken at their own size, up to {preprocessing.most} pixels a side (--max-side)")
+    if preprocessing.side is None:  # as somebody has asked for, and not as the network was trained
+        reporter.say(f"photographs are taken at their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
 def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:

@@ -164,7 +164,7 @@ def captioned(
     return Caption(
         title=method,
         layer=panel.layer or "",
-        target=shown.prediction.label if shown else "",
+        target=shown.prediction.title if shown else "",
         figure=shown.prediction.figure if shown else "",
         model=model,
         source=source,

@@ -12,6 +12,7 @@ from cnnviz_cli.core.method import Scope
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import WHERE, Labels, read_labels
+from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.run.tellers import ClassTeller, Teller
 from cnnviz_cli.run.truth import Truths
@@ -31,6 +32,7 @@ class Question:
         probable: whether probabilities are explained.
         truths: what is known to be true; None if nobody was asked.
         digest: of the file that the objective names, if it names one.
+        masks: of the regions to be explained, where somebody has drawn them.
     """
 
     labels: Labels
@@ -41,6 +43,7 @@ class Question:
     counter: bool = False
     truths: Truths | None = None
     digest: str | None = None
+    masks: Masks | None = None
 
     @classmethod
     def of(cls, settings: Settings, names: Sequence[str]) -> Question:

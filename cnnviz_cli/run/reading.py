@@ -9,6 +9,7 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.reading import FACTORS, MEBIBYTE, MEGAPIXEL, Reading
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.masks import seen_of
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -50,7 +51,14 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
     crop, view = drawing.preprocessing.see(photo.image)
-    return Seen(source, folder, photo, view, crop)
+    if drawing.masks is None:
+        return Seen(source, folder, photo, view, crop)
+    try:
+        drawn = drawing.masks.of(source, photo.size, drawing.reading)
+        mask = seen_of(drawn, drawing.preprocessing.placing(photo.image.size))
+    except ImageError as error:
+        return failed(source, error.what, sha256=photo.sha256)
+    return Seen(source, folder, photo, view, crop, mask)
 
 
 def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:

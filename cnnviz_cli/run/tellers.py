@@ -146,7 +146,7 @@ class BoxTeller:
         label = self.labels[int(kind)] if int(kind) < len(self.labels) else str(int(kind))
         height, width = size
         box = (left / width, top / height, right / width, bottom / height)
-        prediction = Prediction(index=int(kind), label=label, probability=_rounded(number), box=box)
+        prediction = Prediction(index=int(kind), label=label, probability=_rounded(number), box=box, rank=index + 1)
         return Shown(prediction, f"box-{index + 1}-{label}", Rectangle(box))
 
     def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
