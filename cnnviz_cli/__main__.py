@@ -1,5 +1,6 @@
 """``python -m cnnviz_cli`` and the console script."""
 
+import gc
 import signal
 import sys
 
@@ -11,7 +12,10 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from cnnviz_cli.cli.main import main as command
 
-    return command()
+    code = command()
+    # Before it ends Python would look through all of torch for garbage, which takes most of a second.
+    gc.freeze()
+    return code
 
 
 if __name__ == "__main__":

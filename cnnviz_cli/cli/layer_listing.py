@@ -12,6 +12,7 @@ import typer
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, wrapped
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
@@ -92,8 +93,9 @@ def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
     listener = reporter(quiet=quiet)
     listener.say(f"{visible(settings.model)}: loading")
-    from cnnviz_cli.models.load import layers_of  # imports torch, which takes seconds
-    from cnnviz_cli.run.prepare import model_of, wanted_of
+    with uncollected():
+        from cnnviz_cli.models.load import layers_of  # imports torch, which takes seconds
+        from cnnviz_cli.run.prepare import model_of, wanted_of
 
     if any((name,) in loaded.origins for name in ("weights", "weights_key")):
         return model_of(settings, listener).layers

@@ -11,6 +11,7 @@ import typer
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, definitions, wrapped
 from cnnviz_cli.cli.method_facts import class_discriminative, formula, paper_in_short
 from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
@@ -97,7 +98,8 @@ def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, qu
     check_network(model, None, allow_code=allow_code)
     listener = reporter(quiet=quiet)
     listener.say(f"{model}: loading")
-    from cnnviz_cli.run.survey import survey  # imports torch, which takes seconds
+    with uncollected():
+        from cnnviz_cli.run.survey import survey  # imports torch, which takes seconds
 
     return survey(model, wanted, listener, allow_code=allow_code)
 

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
@@ -167,10 +168,12 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin}): {mine} of {len(sources)} images")
     listener.say(f"{counted(len(sources), 'image')}, {settings.model}{weights}: loading")
 
-    from cnnviz_cli import run  # imports torch, which takes seconds
+    from cnnviz_cli import run
 
     if given["dry_run"]:
-        sketch = run.dry_run(command, settings, sources, listener)
+        with uncollected():
+            dry_run = run.dry_run  # imports torch, which takes seconds
+        sketch = dry_run(command, settings, sources, listener)
         print_sketch(sketch, settings.output, as_json=given["as_json"])
         return ExitCode.OK
     force = given["force"] and not part.restarted
@@ -179,7 +182,9 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
 
         outcome = cluster.execute(command, settings, sources, listener, shard=part.shard, force=force)
     else:
-        outcome = run.execute(
+        with uncollected():
+            execute = run.execute
+        outcome = execute(
             command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
         )
     if given["as_json"] or not given["quiet"]:
