@@ -104,6 +104,15 @@ class Arrays(Record):
     sha256: str
 
 
+class Window(Record):
+    """What of a photograph the network was shown: with it, raw maps can be laid over the photograph."""
+
+    size: tuple[int, int] = Field(description="Width and height of the network's input, in pixels.")
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom of it, in pixels of the upright photograph; it may reach outside."
+    )
+
+
 class ImageRecord(Record):
     """One input, explained or failed."""
 
@@ -115,6 +124,7 @@ class ImageRecord(Record):
     error: str | None
     predictions: list[Prediction]
     truth: Prediction | None = Field(default=None, description="The class that is true of it; null if nobody says so.")
+    seen: Window | None = Field(default=None, description="What the network was shown; null if nothing.")
     outputs: list[Output]
     arrays: Arrays | None = None
 

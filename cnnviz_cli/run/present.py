@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel
-from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction
+from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
@@ -38,7 +38,8 @@ class Presenter:
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image."""
         said = answer.said
-        predictions = [placed(one, seen.view) for one in said.predictions]
+        view = _view_of(seen)
+        predictions = [placed(one, view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -50,7 +51,7 @@ class Presenter:
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
                 apart = said.contrast if subject else None
                 caption = captioned(work.method, panel, subject, apart, self._drawing.model, seen.source.name, scale)
-                target = placed(subject.prediction, seen.view) if subject else None
+                target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
@@ -67,6 +68,7 @@ class Presenter:
             error=None,
             predictions=predictions,
             truth=said.truth,
+            seen=_window(view),
             outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )
@@ -183,6 +185,18 @@ def placed(prediction: Prediction, view: View) -> Prediction:
     across, down = view.size
     box = view.to_photo((left * across, top * down, right * across, bottom * down))
     return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
+
+
+def _view_of(seen: Seen) -> View:
+    """The view in the file's own pixels, of which fast decoding leaves fewer."""
+    across, down = (whole / decoded for whole, decoded in zip(seen.photo.size, seen.view.photo, strict=True))
+    left, top, right, bottom = seen.view.box
+    return View(seen.photo.size, seen.view.size, (left * across, top * down, right * across, bottom * down))
+
+
+def _window(view: View) -> Window:
+    left, top, right, bottom = (round(side, 4) for side in view.box)
+    return Window(size=view.size, box=(left, top, right, bottom))
 
 
 def _plain(values: Any) -> np.ndarray[Any, Any]:
