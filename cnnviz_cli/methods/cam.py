@@ -43,6 +43,7 @@ def cam(options: Options, scope: Scope) -> Recipe:
             "activation map of its own",
             fix="Use gradcam, which equals cam on networks that do, or hirescam",
         )
+    scope.classes_only("it weighs maps by the weights of the class")
     scope.logits_only("it weighs maps by the weights of the score before softmax")
     maps = Activation(head.layer)
 
