@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
@@ -92,6 +93,24 @@ def rcnn(least: float) -> nn.Module:
     )
 
 
+def masks(least: float) -> nn.Module:
+    """Mask R-CNN, which goes on after the boxes are known."""
+    net = rcnn(least)
+    return detection.MaskRCNN(
+        net.backbone,
+        rpn_anchor_generator=_anchors(),
+        rpn_post_nms_top_n_test=12,
+        box_roi_pool=net.roi_heads.box_roi_pool,
+        box_head=net.roi_heads.box_head,
+        box_predictor=net.roi_heads.box_predictor,
+        box_score_thresh=least,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1"], 4, 2, canonical_scale=12, canonical_level=2),
+        mask_head=MaskRCNNHeads(8, (8,), 1),
+        mask_predictor=MaskRCNNPredictor(8, 8, LABELS),
+        **_INSIDE,
+    )
+
+
 def retinanet(least: float) -> nn.Module:
     return detection.RetinaNet(
         Trunk(8), LABELS, anchor_generator=_anchors(), score_thresh=least, topk_candidates=30, **_INSIDE
@@ -123,10 +142,15 @@ FAMILIES: dict[str, Callable[[float], nn.Module]] = {"rcnn": rcnn, "retinanet": 
 
 
 def build(family: str, least: float = 0.0, seed: int = 0) -> nn.Module:
-    """A seeded float64 instance in eval mode, its parameters frozen, whose scores spread from 0 to 1."""
+    """A seeded float64 instance in eval mode, its parameters frozen, whose scores spread from 0 to 1.
+
+    Args:
+        family: one of `FAMILIES`, "masks" or "grid".
+        least: scores above it are returned.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = FAMILIES[family](least) if family in FAMILIES else Grid(least)
+        net = {**FAMILIES, "masks": masks, "grid": Grid}[family](least)
         for name, module in net.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 # Boxes stay near their anchors, so that all of them have an area.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import detectors
@@ -19,8 +20,9 @@ from torch.nn import functional
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.boxes import Boxes
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, BiasGradients, Gradient
+from cnnviz_cli.core.evidence import Activation, BiasGradients, Gradient, Scores
 from cnnviz_cli.core.method import Frame, Scope, find, methods
+from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.probe import probe
@@ -47,12 +49,13 @@ def explained(
     batch: Tensor,
     choose: Callable[[Tensor], Tensor] = detectors.likeliest,
     rank: int = 0,
+    how: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Sequence[Panel]:
-    """The panels of one method."""
+    """The panels of one method; `how` goes to the engine."""
     method = find(name)
     recipe = method.build(method.options(**options), replace(scope_for(net), rank=rank))
-    seen = observe(net, batch, Plan.of(recipe.needs), choose, seeds=seeds_of(batch), readout=Boxes())
+    seen = observe(net, batch, Plan.of(recipe.needs), choose, seeds=seeds_of(batch), readout=Boxes(), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 
@@ -235,7 +238,7 @@ def test_grad_cams_target_adds_the_overlap_to_the_score(family: str) -> None:
 # --- what the engine takes ---------------------------------------------------------------------------------
 
 
-@each_family
+@pytest.mark.parametrize("family", [*detectors.FAMILIES, "masks"])
 def test_layers_are_read_as_they_are_and_in_one_order(family: str) -> None:
     # A batch as one tensor, in channels_last; nothing is written into it, and layers give what they gave.
     net = detectors.build(family)
@@ -358,6 +361,37 @@ def test_of_a_constant_image_and_of_what_is_not_there_every_number_is_finite(nam
         assert all(values.double().isfinite().all() for values in numbers(panel).values())
     for panel in explained(name, blind, detectors.pictures(1), **quick(name)):
         assert all(values.double().isfinite().all() for values in numbers(panel).values())
+
+
+@each_family
+@pytest.mark.parametrize("name", ["ablationcam", "smoothgrad"])
+def test_the_chunk_leaves_no_trace(name: str, family: str) -> None:
+    net, batch = shared(family), detectors.pictures(2)
+    whole, single = (explained(name, net, batch, how={"memory": m}, **quick(name)) for m in (2**30, 1))
+    assert_same(whole, single, slice(None), rtol=1e-9, atol=1e-12)
+
+
+@each_family
+def test_low_precision_reads_the_same_boxes(family: str) -> None:
+    net, batch = detectors.build(family).float(), detectors.pictures(2).float()
+    full, low = (
+        observe(net, batch, Plan.of([Gradient()]), box(0), readout=Boxes(), precision=p) for p in ("fp32", "bf16")
+    )
+    assert full.held is not None
+    assert low.held is not None
+    assert low.logits.dtype == low.evidence[Gradient()].dtype == torch.float32
+    torch.testing.assert_close(low.logits, low.held[:, :, 5], rtol=0, atol=0)
+    # Of scores that are equal to 8 bits, as those close to 1 often are, another may come first.
+    clear = full.logits[:, 0] - full.logits[:, 1] > 0.005
+    torch.testing.assert_close(low.held[clear, 0, :4], full.held[clear, 0, :4], rtol=0, atol=1)
+    torch.testing.assert_close(low.logits[:, 0], full.logits[:, 0], rtol=0, atol=0.02)
+
+
+def test_of_boxes_no_probabilities_are_made() -> None:
+    # Each score is a probability already, and they are no alternatives to each other.
+    scope = scope_for(shared("grid"))
+    recipe = find("rise").build(find("rise").options(), scope)
+    assert [need.of for need in recipe.needs if isinstance(need, Scores)] == [TargetLogit()]
 
 
 ABOUT_SCORES = ("gradient", "gradcam", "smoothgrad", "occlusion", "guided-backprop", "integrated-gradients", "rise")
