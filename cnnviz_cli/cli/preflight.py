@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from cnnviz_cli.config.aiming import boxes_asked, kind_of, refuse_strangers, regions_asked
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.aims import parse_aim
+from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, SIMILARITY, Kind, parse_aim
 from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
-from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.errors import CnnvizError, ImageError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.labels import Labels, read_labels
@@ -20,7 +21,9 @@ from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.truths import FOLDER
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.network import check_network
-from cnnviz_cli.models.spec import check_weights, gives_boxes, has_known_classes, known_labels
+from cnnviz_cli.models.spec import check_weights, has_known_classes, known_labels, task_of
+
+_RETURNED_FOR = {"classification": "scores", "segmentation": "maps", "detection": "boxes"}
 
 
 def check(loaded: Loaded) -> None:
@@ -60,7 +63,13 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
-    yield "objective", partial(_check_objective, settings.objective)
+    kinds: list[Kind] = []
+    yield "objective", partial(_check_objective, settings, sound, kinds)
+    kind = kinds[0] if kinds else None
+    if kind == SIMILARITY:
+        yield "objective", partial(_check_other, Path(parse_aim(settings.objective).what))
+    if settings.region is not None:
+        yield "region", partial(_check_region, settings.region)
     labels = Labels(_known_labels(settings, sound))
     listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:
@@ -68,7 +77,11 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
         yield "labels", partial(_read_labels, settings.labels, found)
         # One name alone is that of a question of yes or no, and a second will be made of it.
         labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
-    if labels.names and not gives_boxes(settings.model):  # whose targets are boxes
+    if kind == BOX:
+        yield "target", partial(_check_boxes, settings)
+    elif kind == SEGMENT and labels.names:
+        yield "target", partial(_check_regions, settings, labels, listing)
+    elif kind == CLASS and labels.names:
         known = settings.truth is not None
         for target in settings.target:
             yield "target", partial(_check_target, target, labels, listing, truth=known)
@@ -96,8 +109,45 @@ def _known_labels(settings: Settings, sound: list[str]) -> tuple[str, ...]:
     return imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
 
 
-def _check_objective(text: str) -> None:
-    parse_aim(text)
+def _check_objective(settings: Settings, sound: list[str], kinds: list[Kind]) -> None:
+    """Add to `kinds` what is explained, if that can be told without the network."""
+    aim = parse_aim(settings.objective)
+    task = task_of(settings.model, settings.arch) if "model" in sound else None
+    if task is not None:
+        kinds.append(kind_of(aim, _RETURNED_FOR[task], settings.model))
+    elif aim.kind is not None:
+        kinds.append(aim.kind)
+    if kinds:
+        refuse_strangers(settings, kinds[0])
+    elif not sound:
+        kinds.append(CLASS)  # of a name with a slip most likely
+
+
+def _check_other(path: Path) -> None:
+    """Raise UsageError unless it is a picture that others can be compared with."""
+    from cnnviz_cli.files.photo import read_photo
+
+    try:
+        read_photo(path)
+    except ImageError as error:
+        there = path.exists() or not path.parent.is_dir()
+        fix = error.fix or ("" if there else nearest(path))
+        raise UsageError(f"'{visible(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error
+
+
+def _check_region(path: Path) -> None:
+    from cnnviz_cli.files.masks import masks_at
+
+    masks_at(path)
+
+
+def _check_boxes(settings: Settings) -> None:
+    boxes_asked(settings, parse_aim(settings.objective))
+
+
+def _check_regions(settings: Settings, labels: Labels, listing: str) -> None:
+    with _pointing_to(listing):
+        regions_asked(settings, parse_aim(settings.objective), labels.names, labels.also)
 
 
 def _check_palette(setting: str, name: str) -> None:

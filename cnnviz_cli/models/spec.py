@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.catalog import labels_of, model_facts, model_names
+from cnnviz_cli.models.catalog import Task, labels_of, model_facts, model_names
 from cnnviz_cli.models.container import ENDINGS, Kind, existing, kind_of, names_file, names_weights
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model
 
@@ -135,6 +135,18 @@ def known_labels(model: str, spec: str) -> tuple[str, ...]:
 def gives_boxes(model: str) -> bool:
     """Whether a model is one of the catalogue's detectors."""
     return model in model_names("detection")
+
+
+def task_of(model: str, arch: str | None = None) -> Task | None:
+    """What a network is for; None where only the network can tell.
+
+    Raises:
+        UsageError, ModelError: what `parse_model` raises.
+    """
+    network = parse_model(model, arch).network
+    if isinstance(network, Timm):
+        return "classification"
+    return model_facts(network.name).task if isinstance(network, Zoo) else None
 
 
 def _is_path(spec: str) -> bool:
