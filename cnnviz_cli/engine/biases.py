@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
 from cnnviz_cli.core.layout import as_maps
@@ -18,8 +17,6 @@ from cnnviz_cli.core.maps import enlarged, unit_range
 from cnnviz_cli.engine.passes import answer, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.setting import Setting
-
-_POOLERS = (MultiScaleRoIAlign, RoIAlign, RoIPool, PSRoIAlign, PSRoIPool)
 
 
 def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
@@ -75,6 +72,8 @@ def bias_of(module: nn.Module) -> Tensor | None:
     A normalisation by running statistics is x -> w (x - m) / sqrt(v + eps) + b, so it adds b - w m / sqrt(v + eps).
     One by the statistics of its own input adds b alone.
     """
+    from torchvision.ops import FrozenBatchNorm2d  # not at the top: it takes a second
+
     bias: Tensor | None = None
     if isinstance(module, _ConvNd | nn.GroupNorm) or (
         isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
@@ -93,7 +92,10 @@ def bias_of(module: nn.Module) -> Tensor | None:
 
 def _of_boxes(net: nn.Module) -> set[nn.Module]:
     """What lies in a part of `net` that cuts boxes out of maps: its rows are boxes, as many as there may be images."""
-    owners = [module for module in net.modules() if any(isinstance(child, _POOLERS) for child in module.children())]
+    from torchvision.ops import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+
+    poolers = MultiScaleRoIAlign | RoIAlign | RoIPool | PSRoIAlign | PSRoIPool
+    owners = [module for module in net.modules() if any(isinstance(child, poolers) for child in module.children())]
     return {module for owner in owners if owner is not net for module in owner.modules()}
 
 

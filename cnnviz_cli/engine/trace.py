@@ -6,7 +6,6 @@ import warnings
 
 import torch
 from torch import Tensor, fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from cnnviz_cli.core.text import visible
 
@@ -21,6 +20,9 @@ def traced(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     Raises:
         CannotTraceError: its code does what a tracer's stand-ins do not.
     """
+    # Not at the top: it takes a second, and few methods take a network apart.
+    from torchvision.models.feature_extraction import NodePathTracer
+
     # The way torchvision's own feature extractor names nodes; in eval mode, so that switches of training are decided.
     tracer = NodePathTracer()
     try:

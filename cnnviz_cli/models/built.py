@@ -34,9 +34,7 @@ class Built:
 
 def usual() -> Preprocessing:
     """What most networks were trained with, and torchvision's classifiers by default."""
-    from torchvision.transforms._presets import ImageClassification
-
-    return Preprocessing.of(ImageClassification(crop_size=224))
+    return Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def tell(name: str, checkpoint: Checkpoint, fitted: Fitted, reporter: Reporter) -> None:

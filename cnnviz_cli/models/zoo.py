@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
@@ -91,6 +90,8 @@ def _entry(name: str, spec: Published | Random | File) -> Any:
     """torchvision's entry of published weights, by default the default one; None for the bundled model."""
     if name == BUNDLED:
         return None
+    from torchvision import models  # not at the top: it takes a second, and the bundled model has no use for it
+
     published = models.get_model_weights(name)
     return published[spec.entry] if isinstance(spec, Published) else published.DEFAULT
 
@@ -128,6 +129,8 @@ def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable
     """
     if name == BUNDLED:
         return EfficientNetLite0
+    from torchvision import models
+
     build = models.get_model_builder(name)
     settings: dict[str, Any] = {
         "weights_backbone": None,  # else it would be downloaded
