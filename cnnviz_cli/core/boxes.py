@@ -105,9 +105,8 @@ def _scores(one: Mapping[str, Tensor], held: Tensor) -> Tensor:
     import torch
 
     scores = one["scores"]
-    # The sum of no scores at all is zero, and yet autograd follows it down to the input: its gradient is zeros.
-    absent = scores[:0].sum().view(1)
-    return torch.cat([scores, absent]).index_select(0, _became(held, _rows(one)))
+    # Also an empty list of scores is followed down to the input, so that what is gone has a gradient of zeros.
+    return torch.cat([scores, scores.new_zeros(1)]).index_select(0, _became(held, _rows(one)))
 
 
 def _became(held: Tensor, rows: Tensor) -> Tensor:

@@ -102,8 +102,11 @@ def test_a_box_that_was_not_found_stays_away() -> None:
     # Its row is zeros, and so is a box of nothing that an altered image may have.
     readout = Boxes(3)
     held = readout.hold(output([DOG]), None)
-    scores = readout.scores(output([((0.0, 0.0, 0.0, 0.0), 0, 0.0), DOG, DOG]), held)
+    seen = output([((0.0, 0.0, 0.0, 0.0), 0, 0.0), DOG, DOG])
+    scores = readout.scores(seen, held)
     torch.testing.assert_close(scores, torch.tensor([[0.9, 0, 0]]), rtol=0, atol=0)
+    (slope,) = torch.autograd.grad(scores[0, 1:].sum(), seen[0]["scores"])
+    assert slope.tolist() == [0, 0, 0]
 
 
 def test_an_absent_score_has_a_gradient_of_zeros_whatever_the_others_are() -> None:

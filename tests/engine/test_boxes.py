@@ -16,6 +16,7 @@ import torch
 from running import numbers, seeds_of
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import RoIAlign
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.boxes import Boxes
@@ -303,6 +304,27 @@ def test_biases_of_what_runs_for_each_box_are_left_out() -> None:
         # The trunk's three convolutions and its normalisation, the pyramid's four and the head's on two levels each.
         convolutions = 3 + 1 + 4 + 2 * 3
         assert seen.evidence[need].shape == (1, convolutions, SIZE, SIZE)
+
+
+def test_biases_are_left_out_too_where_a_network_cuts_boxes_out_itself() -> None:
+    class Cuts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 8, 8)
+            self.cut = RoIAlign(2, 1 / 8, 1)
+            self.score = nn.Conv2d(4, 1, 2)
+
+        def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+            place = torch.tensor([[0, 0, 16, 16], [8, 8, 32, 32]]).to(x)
+            cut = self.cut(self.conv(x), [place] * len(x))
+            scores = self.score(cut).sigmoid().view(len(x), 2)
+            return [{"boxes": place, "scores": one, "labels": torch.tensor([1, 1])} for one in scores]
+
+    need = BiasGradients()
+    net = Cuts().double().eval().requires_grad_(False)
+    seen = observe(net, detectors.pictures(3), Plan.of([need]), box(0), readout=Boxes())
+    assert seen.evidence[need].shape == (3, 1, SIZE, SIZE)
+    assert seen.evidence[need].any()
 
 
 # --- laws --------------------------------------------------------------------------------------------------
