@@ -68,10 +68,11 @@ class Similarity:
                 f"the network returns {found.shape[1]:,} numbers for an image, and the picture to compare it with has "
                 f"{len(self.reference):,}"
             )
-        short = torch.finfo(found.dtype).bits < 32
-        rounding = max(
-            (SHORT if short else FLAT) * torch.finfo(found.dtype).eps, FLAT * torch.finfo(self.reference.dtype).eps
-        )
+        # Under autocast networks that end in a normalisation return float32 that is no better than what it was made of.
+        lowered = torch.is_autocast_enabled(found.device.type)
+        own = torch.finfo(torch.get_autocast_dtype(found.device.type) if lowered else found.dtype)
+        units = SHORT if own.bits < 32 else FLAT
+        rounding = max(units * own.eps, FLAT * torch.finfo(self.reference.dtype).eps)
         exact = found if found.dtype == torch.float64 else found.float()
         try:
             return _cosines(exact, self.reference.to(exact), rounding)
@@ -114,7 +115,8 @@ def reference_of(net: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
     """(D,) the embedding of one picture, detached, float32, on its device.
 
     Args:
-        net: in eval mode.
+        net: in eval mode; under the autocast under which pictures are compared with it, so that it differs from itself
+            by rounding alone.
         batch: (1, C, H, W) normalised input, which is not written to.
 
     Raises:
