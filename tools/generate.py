@@ -40,6 +40,14 @@ SHOWN: dict[str, tuple[str, str]] = {
         'gradcam chelsea.png --target "tiger cat" --contrast "Egyptian cat"',
         "chelsea.png/gradcam.png",
     ),
+    "similar-to-chelsea.png": (
+        "gradcam chelsea_coffee.png --objective similarity:chelsea.png",
+        "chelsea_coffee.png/gradcam.png",
+    ),
+    "similar-to-coffee.png": (
+        "gradcam chelsea_coffee.png --objective similarity:coffee.png",
+        "chelsea_coffee.png/gradcam.png",
+    ),
     "saliency.png": ("saliency chelsea.png", "chelsea.png/saliency.png"),
     "saliency-compare.png": (
         "saliency chelsea_coffee.png --method all --masks 500 --draws 300 --target espresso",

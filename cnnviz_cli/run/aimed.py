@@ -22,6 +22,7 @@ from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.thresholds import set_least_score
 from cnnviz_cli.run.question import Question, labels_of
+from cnnviz_cli.run.reading import reading_of
 from cnnviz_cli.run.tellers import PREDICTIONS, BoxTeller, RegionTeller, SimilarityTeller
 
 _WHERE = "--objective"
@@ -60,7 +61,7 @@ def _about_regions(settings: Settings, aim: Aim, model: LoadedModel) -> Question
     background = next((index for index, name in enumerate(labels.names) if is_background(name)), None)
     targets = Targets(regions_asked(settings, aim, labels.names, labels.also))
     teller = RegionTeller(labels.names, Regions(background=background))
-    masks = None if settings.region is None else masks_at(settings.region)
+    masks = None if settings.region is None else masks_at(settings.region, reading_of(settings, model.preprocessing))
     return Question(
         labels,
         targets,

@@ -67,6 +67,28 @@ def test_the_evidence_for_each_class_lies_in_its_half(demo: Path, target: str, l
     assert (share if left else 1 - share) >= 0.75
 
 
+@pytest.mark.parametrize(("other", "left"), [("chelsea.png", True), ("coffee.png", False)])
+def test_what_makes_it_like_another_picture_lies_in_that_ones_half(other: str, left: bool, tmp_path: Path) -> None:
+    done = cnnviz(
+        "gradcam",
+        SAMPLES / "chelsea_coffee.png",
+        "--objective",
+        f"similarity:{SAMPLES / other}",
+        "--save-arrays",
+        "-o",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "chelsea_coffee.png" / "arrays.npz") as arrays:
+        values = arrays["gradcam.map"][0]
+    enlarged = np.asarray(Image.fromarray(values).resize((224, 224), Image.Resampling.BILINEAR))
+    share = enlarged[:, :112].sum() / enlarged.sum()
+    assert (share if left else 1 - share) >= 0.75
+    manifest = (tmp_path / "manifest.json").read_text()
+    assert f"similarity:{other}" in manifest  # and not where it lies
+    assert str(SAMPLES) not in manifest
+
+
 def test_the_manifest_keeps_its_schema_and_describes_the_files(demo: Path, manifest: dict[str, Any]) -> None:
     jsonschema.validate(manifest, manifest_schema())
     assert [image["source"] for image in manifest["images"]] == NAMES
