@@ -72,6 +72,14 @@ def _too_large(batch_size: int) -> MemoryShortError:
     return MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix)
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def repeatable() -> None:
     """Ask for kernels that give the same bits every time, and for full float32 on a GPU.
 

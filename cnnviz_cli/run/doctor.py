@@ -23,7 +23,7 @@ from cnnviz_cli.core.errors import CnnvizError, ExitCode
 from cnnviz_cli.core.machine import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.device import memory_errors_named, pick, place
+from cnnviz_cli.engine.device import memory_errors_named, pick, place, synchronise
 from cnnviz_cli.engine.memory import free_memory
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -191,9 +191,8 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
 def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
     start = time.perf_counter()
     with torch.no_grad():
-        scores = net(image)
-    # Reading a number waits for the device.
-    float(scores.sum())
+        net(image)
+    synchronise(image.device)
     return time.perf_counter() - start
 
 

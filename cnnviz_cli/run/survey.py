@@ -7,17 +7,23 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import Frame, Method
+from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.models.spec import any_weights
+from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable
 from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.question import Question
+
+COMMAND = "all"
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,22 @@ def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_c
         ModelError: it cannot be had.
     """
     loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
-    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods)
+    # What is asked of it where nobody says anything.
+    question = asked_of(settings_type(COMMAND).model_validate({}), loaded, devices.pick("cpu")).question
+    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods, question)
 
 
-def prices_of(net: nn.Module, layers: Layers, frame: Frame, methods: Sequence[Method]) -> dict[str, Price]:
-    """The same for a network with these layers and this input."""
+def prices_of(
+    net: nn.Module, layers: Layers, frame: Frame, methods: Sequence[Method], question: Question | None = None
+) -> dict[str, Price]:
+    """The same for a network with these layers and this input; by default one class of a classifier is explained."""
     device = devices.pick("cpu")
     scope = scope_of(net, layers, frame)
+    if question is not None:
+        scope = question.put_to(scope)
+    targets, readout = (question.targets, question.teller.readout) if question else (Targets((0,)), CLASSES)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
-    found = applicable(asked, scope, Targets((0,)), devices.place(net, device), device, "fp32")
+    found = applicable(asked, scope, targets, devices.place(net, device), device, "fp32", readout)
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
         plans = planned([recipe])

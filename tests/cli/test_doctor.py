@@ -67,3 +67,10 @@ def test_little_memory_and_too_many_threads_are_warnings(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4096)
     assert (doctor._memory().state, doctor._memory().value) == ("warning", "0.5 GiB free")
     assert doctor._threads().state == "warning"
+
+
+def test_networks_that_are_no_classifiers_are_timed_too(cnnviz: Command, tmp_path: Path) -> None:
+    arguments = ("--model", "ssdlite320_mobilenet_v3_large", "--weights", "random:0", "--output", tmp_path)
+    done = cnnviz("doctor", *arguments)
+    assert done.code == 0
+    assert "for one image of 320 x 320" in done.out
