@@ -15,6 +15,7 @@ from cnnviz_cli.core.classes import is_background
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.regions import Regions
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.passes import lowered
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import Labels, read_labels
 from cnnviz_cli.files.masks import masks_at
@@ -99,7 +100,8 @@ def _about_similarity(settings: Settings, aim: Aim, model: LoadedModel, device: 
     except ImageError as error:
         raise UsageError(f"'{visible(aim.what, 200)}': {error.what}", where=_WHERE, fix=error.fix) from error
     pixels = preprocessing.prepare(photo.image)[0]
-    reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device))
+    with lowered(device, settings.precision):  # or a picture would not be the same as itself
+        reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device))
     other = visible(path.name, 80)
     teller = SimilarityTeller(other, Similarity(reference))
     labels = Labels((f"not similar to {other}", f"similar to {other}"))
