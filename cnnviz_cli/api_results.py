@@ -47,13 +47,17 @@ class ExplainedImage:
     def select(
         self, method: str | None = None, *, layer: str | None = None, target: str | int | None = None
     ) -> tuple[Explanation, ...]:
-        """The results of a method, a layer and a class (label or index); what is not given may be anything."""
+        """The results of a method, a layer and a class; what is not given may be anything.
+
+        Args:
+            target: a label or an index; of one box of several ``"cat, box 2"``.
+        """
         return tuple(
             one
             for one in self.explanations
             if method in (None, one.method)
             and layer in (None, one.layer)
-            and (target is None or (one.target is not None and target in (one.target.index, one.target.label)))
+            and (target is None or (one.target is not None and target in _names(one.target)))
         )
 
     def __getitem__(self, method: str) -> Explanation:
@@ -100,8 +104,12 @@ class ExplainedImage:
         return encoded(self.picture)
 
     def __repr__(self) -> str:
-        top = self.predictions[0]
-        return f"<ExplainedImage {self.name}: {top.brief}, {len(self)} explanations>"
+        top = self.predictions[0].brief if self.predictions else "nothing found"
+        return f"<ExplainedImage {self.name}: {top}, {len(self)} explanations>"
+
+
+def _names(target: Prediction) -> tuple[str | int, ...]:
+    return target.index, target.label, target.title
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -82,7 +82,8 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         batch = pixels.to(prepared.device, memory_format=torch.channels_last)
         given = _masks(prepared, inputs)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
-        told = said(prepared.question.teller, seen, prepared.targets, (batch.shape[2], batch.shape[3]))
+        size = (batch.shape[2], batch.shape[3])
+        told = said(prepared.question.teller, seen, prepared.targets, size, wanted=prepared.explains)
         return [
             (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, one in enumerate(told)

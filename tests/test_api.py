@@ -254,16 +254,16 @@ def test_batches_are_halved_where_memory_is_short(monkeypatch: pytest.MonkeyPatc
     sizes = []
     real = work.explain
 
-    def short(prepared: Any, batch: Tensor, *rest: Any) -> Any:
+    def short(prepared: Any, batch: Tensor, *rest: Any, **more: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 1:
             raise MemoryError
-        return real(prepared, batch, *rest)
+        return real(prepared, batch, *rest, **more)
 
     monkeypatch.setattr(work, "explain", short)
     assert len(explain(network(), [photo(n) for n in range(3)])) == 3
     assert sizes == [3, 1, 2, 1, 1]
-    monkeypatch.setattr(work, "explain", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(work, "explain", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(cnnviz_cli.MemoryShortError):
         explain(network(), photo())
 

@@ -125,6 +125,9 @@ class ImageRecord(Record):
     predictions: list[Prediction]
     truth: Prediction | None = Field(default=None, description="The class that is true of it; null if nobody says so.")
     seen: Window | None = Field(default=None, description="What the network was shown; null if nothing.")
+    mask_sha256: str | None = Field(
+        default=None, exclude_if=_absent, description="Of the mask's file, if a region was drawn by hand."
+    )
     outputs: list[Output]
     arrays: Arrays | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -73,10 +74,22 @@ class Masks:
         except ImageError as error:
             raise ImageError(f"its mask: {error.what}", where=error.where, fix=error.fix) from error
         (height, width), (across, down) = mask.inside.shape, size
+        if self.sha256 not in (None, mask.sha256):
+            raise ImageError("its mask was changed while the run went on", where=visible(str(path)))
         if width * down != height * across:
             what = f"its mask has {width} x {height} pixels, other proportions than its own {across} x {down}"
             raise ImageError(what, where=visible(str(path)), fix="Make the mask of the photograph itself.")
         return mask
+
+    def digest_of(self, source: Source) -> str | None:
+        """Of the bytes of the photograph's own mask, in hexadecimal; None if it cannot be read."""
+        if self.sha256:
+            return self.sha256
+        try:
+            with self._beside(source.name).open("rb") as file:
+                return file_digest(file, "sha256").hexdigest()
+        except (ImageError, OSError):
+            return None
 
     def _beside(self, name: str) -> Path:
         """The file in the folder that is for the picture of that name."""
@@ -99,6 +112,7 @@ def masks_at(path: Path, how: Reading = WHOLE) -> Masks:
     Raises:
         UsageError: there is neither, or the file is no picture that can be read.
     """
+    _kept.cache_clear()  # or Python would not see that it was drawn anew
     try:
         if path.is_dir():
             return Masks(str(path), None)

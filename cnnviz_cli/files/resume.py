@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -36,12 +36,14 @@ class Header:
 
     Attributes:
         identity: everything that changes pictures; records made under another one are not taken over.
+        holds: whether a record, as JSON, is true still of what belongs to its input and is no part of it.
     """
 
     identity: Mapping[str, Any]
     tool: Tool
     run: Run
     model: ModelRecord
+    holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class Ledger:
                 return False
             if found.st_size != size or not stat.S_ISREG(found.st_mode):
                 return False
-        return unchanged(source, entry.stamp, entry.sha256)
+        about = self._header
+        return about is not None and about.holds(source, entry.record) and unchanged(source, entry.stamp, entry.sha256)
 
     def _states_left(self) -> int:
         return len(self._mine) - self._index.states.count(DONE)
@@ -244,6 +247,4 @@ class Ledger:
     def _stamp_for(self, source: Source) -> Stamp | None:
         """The input's stamp, unless it was changed so lately that it may have been while the run was reading it."""
         found = changed_at(source)
-        if found is None or found[1] > self._started - _RECENT:
-            return None
-        return found[0]
+        return None if found is None or found[1] > self._started - _RECENT else found[0]

@@ -85,6 +85,7 @@ class Seen:
     Attributes:
         crop: the network's input as a picture.
         mask: see `Glance`.
+        mask_sha256: of the file that it is from.
     """
 
     source: Source
@@ -93,6 +94,7 @@ class Seen:
     view: View
     crop: Image.Image
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    mask_sha256: str | None = None
 
     @property
     def glance(self) -> Glance:

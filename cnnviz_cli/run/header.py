@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +13,9 @@ import torch
 
 from cnnviz_cli import __version__
 from cnnviz_cli.core.records import ModelRecord, Run, Tool
+from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
+from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.prepare import Prepared
 
 _WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
@@ -33,8 +38,15 @@ def tool_record() -> Tool:
 
 def header_of(prepared: Prepared) -> Header:
     """What the run is about, and under what a later one may take its records over."""
-    tool = tool_record()
-    return Header(identity=_identity(prepared, tool), tool=tool, run=run_record(prepared), model=model_record(prepared))
+    tool, masks = tool_record(), prepared.question.masks
+    about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared))
+    return replace(about, holds=partial(_same_mask, masks)) if masks else about
+
+
+def _same_mask(masks: Masks, source: Source, record: bytes) -> bool:
+    """Whether a picture's mask has the bytes it had when the record was made."""
+    known = json.loads(record).get("mask_sha256")
+    return known is not None and masks.digest_of(source) == known
 
 
 def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:

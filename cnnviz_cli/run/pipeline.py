@@ -197,7 +197,7 @@ class Pipeline:
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
             observation, panels = explain(prepared, batch, digests, self._reporter, truths, given)
             size = (batch.shape[2], batch.shape[3])
-            told = said(prepared.question.teller, observation, prepared.targets, size, truths)
+            told = said(prepared.question.teller, observation, prepared.targets, size, truths, wanted=prepared.explains)
         return (
             self._refused(one)
             if isinstance(one, str)

@@ -100,6 +100,11 @@ class Prepared:
         return [Work(task.method.family, task.method.name) for task in self.tasks]
 
     @property
+    def explains(self) -> bool:
+        """Whether any task depends on a target."""
+        return any(task.recipe.follows_target for task in self.tasks)
+
+    @property
     def batch_size(self) -> int:
         """How many pictures pass the network together, if memory allows."""
         asked = self.settings.batch_size

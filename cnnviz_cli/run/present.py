@@ -69,6 +69,7 @@ class Presenter:
             predictions=predictions,
             truth=said.truth,
             seen=_window(view),
+            mask_sha256=seen.mask_sha256,
             outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )

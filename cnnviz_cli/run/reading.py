@@ -58,7 +58,7 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
         mask = seen_of(drawn, drawing.preprocessing.placing(photo.image.size))
     except ImageError as error:
         return failed(source, error.what, sha256=photo.sha256)
-    return Seen(source, folder, photo, view, crop, mask)
+    return Seen(source, folder, photo, view, crop, mask, drawn.sha256)
 
 
 def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:

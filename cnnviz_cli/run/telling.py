@@ -20,12 +20,15 @@ def said(
     targets: Targets,
     size: tuple[int, int],
     truths: Sequence[int | None] = (),
+    *,
+    wanted: bool = True,
 ) -> list[Said | str]:
     """Of each picture of a batch what the network says of it, or why there is nothing to explain.
 
     Args:
         size: height and width of the network's input.
         truths: the class that is true of each picture, None where nobody knows.
+        wanted: whether a picture in which nothing of what is to be explained is there has failed.
     """
     numbers, order = teller.numbers(seen), seen.order.cpu().numpy()
     rows = None if seen.held is None else seen.held.cpu().numpy()
@@ -39,6 +42,7 @@ def said(
             None if rows is None else rows[at],
             size,
             truths[at] if truths else None,
+            wanted=wanted,
         )
         for at, chosen in enumerate(seen.targets.tolist())
     ]
@@ -53,6 +57,8 @@ def _said(
     held: Numbers | None,
     size: tuple[int, int],
     truth: int | None,
+    *,
+    wanted: bool,
 ) -> Said | str:
     if not np.isfinite(numbers).all():
         return NOT_FINITE
@@ -62,7 +68,7 @@ def _said(
 
     ranks = len(targets.ranks)
     drawn = [rank for rank in targets.drawn(chosen) if order[chosen[rank]] > -np.inf]
-    if not drawn and (why := teller.missing(chosen[:ranks])):
+    if wanted and not drawn and (why := teller.missing(chosen[:ranks])):
         return why
     return Said(
         predictions=[shown(index).prediction for index in teller.foremost(numbers, order)],
