@@ -74,4 +74,4 @@ def _plainest() -> Scope:
     """One convolution, an average of its maps, one linear layer: no method needs more."""
     layers = _OneLayer(LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None))
     head = Head("conv", cast("Any", _Shape((10, 8))))
-    return Scope(layers, 0, None, Frame((224, 224), (-1.0,) * 3, (1.0,) * 3), head)
+    return Scope(layers, 0, None, Frame((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
@@ -42,6 +43,10 @@ class Frame:
     white: tuple[float, ...]
 
 
+def _none() -> None:
+    """No classifier is known."""
+
+
 @value
 class Scope:
     """What a method is asked to explain.
@@ -52,7 +57,8 @@ class Scope:
         kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight;
             None where there is none.
         frame: the network's input.
-        head: the network's classifier, if it is one that averages maps and weighs them; else None.
+        find_head: gives the network's classifier, if it is one that averages maps and weighs them, else None; looking
+            for it costs a forward.
         against: the rank among the image's targets of the class that the target is told apart from, if any
             (--contrast).
         counter: whether to explain what speaks against the target (--counterfactual).
@@ -66,12 +72,17 @@ class Scope:
     rank: int
     kernels: tuple[str, Tensor] | None
     frame: Frame
-    head: Head | None = None
+    find_head: Callable[[], Head | None] = _none
     against: int | None = None
     counter: bool = False
     probable: bool = False
     sigmoid: bool = False
     classes: bool = True
+
+    @property
+    def head(self) -> Head | None:
+        """The network's classifier, looked for when it is asked for."""
+        return self.find_head()
 
     @property
     def score(self) -> Score:

@@ -24,6 +24,7 @@ from cnnviz_cli.core.maps import unit_range
 from cnnviz_cli.core.method import Frame, Recipe, Scope, find
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.randomcam import DRAWS
@@ -462,6 +463,7 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
     recipe = recipe_of(name, net, smooth="aug", **options)
     prepared = SimpleNamespace(
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
+        question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
         net=net,
         targets=lambda _logits: torch.tensor([[3], [1]]),
         plan=Plan.of([]),

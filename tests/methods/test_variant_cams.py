@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
+from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import tail_of, why_whole
@@ -481,6 +482,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     recipes = [recipe_of(name, net, smooth="aug") for name in names]
     prepared: Any = SimpleNamespace(
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
+        question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
         net=net,
         targets=always(1),
         plan=Plan.of([]),
