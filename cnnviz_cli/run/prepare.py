@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -229,7 +230,8 @@ def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:
 def scope_of(net: nn.Module, layers: Layers, frame: Frame) -> Scope:
     """What methods are told of a network, for its first target."""
     channels = len(frame.black)
-    return Scope(layers, 0, first_kernels(net, channels), frame, find_head(net, layers, (channels, *frame.size)))
+    head = cache(partial(find_head, net, layers, (channels, *frame.size)))
+    return Scope(layers, 0, first_kernels(net, channels), frame, head)
 
 
 def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:
