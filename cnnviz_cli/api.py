@@ -60,7 +60,7 @@ def explain(
         methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.
         layers: for methods that read a layer: names, globs over names or the words of ``--layer``; by default each
             method's own, mostly the last convolution.
-        targets: the classes to explain: ``topK``, indices or labels.
+        targets: the classes to explain: ``topK``, indices or labels; of boxes ``topK`` alone.
         preprocessing: from a photograph to the network's input: a `Preprocessing`, or what torchvision's
             ``weights.transforms()`` gives. By default what a named model was trained with, else the usual of ImageNet.
         labels: a name for each class; by default those of a named model, else numbers.
@@ -81,7 +81,7 @@ def explain(
     Raises:
         UsageError: an argument that does not fit, or a method that was named and does not apply to the network.
         ModelError: the network or its weights cannot be had, cannot be copied, or its scores are not finite.
-        ImageError: a picture cannot be read.
+        ImageError: a picture cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
         DeviceError: the device is not there, or its memory does not suffice for one image.
     """
     heard = Listener()
@@ -148,7 +148,7 @@ def _network(
             found = replace(found, preprocessing=shown, layers=layers)
     if labels is None:
         return found, settings
-    if found.returns == "boxes" and not found.labels:
+    if found.returns == "boxes" and not found.labels and not isinstance(labels, str):
         return replace(found, labels=tuple(map(str, labels))), settings
     names = named(labels, len(found.labels))
     # Of a network with one score, two names are those of no and yes, whose probabilities are sigmoids.

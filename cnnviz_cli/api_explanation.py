@@ -54,7 +54,8 @@ class Explanation:
         method: its name, as ``cnnviz methods`` lists it.
         family: the kind of method: features, saliency, deconv or gradcam.
         layer: the layer that was read; None where none or several were.
-        target: the class that was explained, and its probability; None for methods that explain none.
+        target: what was explained, and its probability, its share of the picture or how similar it is; of a box also
+            where it is in the photograph. None for methods that explain nothing.
         contrast: the class that it was told apart from, if any.
     """
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.geometry import Placing, View, squashing
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.photo import read_photo
 from cnnviz_cli.files.pixels import to_rgb
@@ -40,6 +40,7 @@ class Input:
         pixels: (C, H, W) float32, normalised.
         photo: upright, RGB.
         seen: the network's input as a picture.
+        placing: of the network's input in the photograph.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Input:
     photo: Image.Image
     view: View
     seen: Image.Image
+    placing: Placing
 
 
 def listed(images: Any) -> list[Any] | Tensor:
@@ -89,7 +91,7 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing) -> Input:
         name, photo = f"image {number}", _rgb(picture, number)
         digest = sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
     pixels, view, seen = preprocessing.prepare(photo)
-    return Input(name, digest, pixels, photo, view, seen)
+    return Input(name, digest, pixels, photo, view, seen, preprocessing.placing(photo.size))
 
 
 def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
@@ -99,7 +101,7 @@ def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
     seen = _undone(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
     digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
     view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
-    return Input(f"image {number}", digest, plain, seen, view, seen)
+    return Input(f"image {number}", digest, plain, seen, view, seen, squashing((width, height)))
 
 
 def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:

@@ -25,7 +25,7 @@ class ExplainedImage:
 
     Attributes:
         name: the path as it was given, or ``image 0`` for a picture without a name.
-        predictions: the five most probable classes, the first first.
+        predictions: what the network says, at most five, the foremost first: classes, regions, boxes, or a similarity.
         explanations: family by family, each in the order of the methods, targets and layers.
     """
 

@@ -51,7 +51,8 @@ def settings_of(
     """
     chosen = _chosen(methods)
     families = tuple(dict.fromkeys(method.family for method in chosen.values()))
-    given: dict[tuple[str, ...], Any] = {("target",): _several(targets)}
+    # The default is what nobody has said: some objectives say themselves what is explained.
+    given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _several(targets)}
     given |= {(name,): value for name, value in plain.items() if value is not None}
     for family in families:
         names = tuple(name for name, method in chosen.items() if method.family == family)

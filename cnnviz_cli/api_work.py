@@ -96,11 +96,15 @@ def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
     Raises:
         ImageError: a picture has none, or one that does not fit.
     """
-    masks, how = prepared.question.masks, prepared.model.preprocessing
+    masks = prepared.question.masks
     if masks is None:
         return None
-    drawn = [masks.of(Source("", "", one.name), one.photo.size) for one in inputs]
-    seen = [seen_of(mask, how.placing(one.photo.size)) for mask, one in zip(drawn, inputs, strict=True)]
+    seen = []
+    for one in inputs:
+        try:
+            seen.append(seen_of(masks.of(Source("", "", one.name), one.photo.size), one.placing))
+        except ImageError as error:
+            raise ImageError(f"{one.name}: {error.what}", where=error.where, fix=error.fix) from error
     return torch.from_numpy(np.stack(seen)).to(prepared.device)
 
 
