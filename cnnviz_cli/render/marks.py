@@ -33,8 +33,11 @@ def in_photo(mark: Rectangle, stage: Stage) -> Box:
 def _rectangle(sheet: Image.Image, stage: Stage, mark: Rectangle) -> None:
     line, pen = _line(stage), ImageDraw.Draw(sheet)
     left, top, right, bottom = in_photo(mark, stage)
+    if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
+        return  # in what the network was shown beside the photograph
     # A box that ends at the photograph's edge keeps its line within it.
-    left, top = max(round(left), 2 * line), max(round(top), 2 * line)
+    left = min(max(round(left), 2 * line), sheet.width - 2 * line - 1)
+    top = min(max(round(top), 2 * line), sheet.height - 2 * line - 1)
     right = max(min(round(right), sheet.width - 2 * line), left + 1)
     bottom = max(min(round(bottom), sheet.height - 2 * line), top + 1)
     outer = (left - 2 * line, top - 2 * line, right - 1 + 2 * line, bottom - 1 + 2 * line)
