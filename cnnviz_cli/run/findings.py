@@ -16,11 +16,13 @@ class Shown:
     Attributes:
         name: as file names say it.
         mark: where in the picture it is, if it is somewhere.
+        where: that in words, where somebody else than the network has said it.
     """
 
     prediction: Prediction
     name: str
     mark: Mark | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def captioned(
         title=method,
         layer=panel.layer or "",
         target=shown.prediction.title if shown else "",
-        figure=shown.prediction.figure if shown else "",
+        figure=(shown.where or shown.prediction.figure) if shown else "",
         model=model,
         source=source,
         contrast=contrast.label if contrast else "",

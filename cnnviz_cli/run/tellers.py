@@ -111,9 +111,10 @@ class RegionTeller:
     def shown(self, index: int, number: float, held: Numbers | None, _size: tuple[int, int], /) -> Shown:
         label = self.labels[index]
         assert held is not None
-        mark = Area(held[1] > 0 if held.ndim == 3 else held == index)
+        drawn = held.ndim == 3
+        mark = Area(held[1] > 0 if drawn else held == index)
         prediction = Prediction(index=index, label=label, probability=None, share=_rounded(number))
-        return Shown(prediction, f"{index}-{label}", mark)
+        return Shown(prediction, f"{index}-{label}", mark, "within its mask" if drawn else "")
 
     def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
         return _first(order)

@@ -441,3 +441,34 @@ def test_of_a_folder_of_masks_what_was_changed_is_done_again_and_the_rest_is_not
     assert after["1.png"]["mask_sha256"] == read_photo(Path("masks/1.png")).sha256 != before["1.png"]["mask_sha256"]
     assert after["1.png"]["outputs"] != before["1.png"]["outputs"]
     assert after["2.png"]["status"] == "ok"
+
+
+# --- torchvision's, at random ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [
+        ("lraspp_mobilenet_v3_large", ["--input-size", "64x96", "--resize", "squash"]),
+        ("ssdlite320_mobilenet_v3_large", ["--min-score", "0"]),
+        ("squeezenet1_1", ["--input-size", "64", "--objective", "similarity:in/2.png"]),
+    ],
+)
+def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
+    plain = ["--weights", "random:0", "--device", "cpu", "-o", "out", "--save-arrays", "--objective", "auto"]
+    for command in ("gradcam", "saliency"):
+        found = main([command, "in/0.png", "--model", network, *plain, *arguments, "--force"])
+        assert found == 0, capfd.readouterr().err
+        (image,) = images().values()
+        (output,) = image["outputs"]
+        assert image["predictions"][0] == output["target"]
+        assert output["state"] in ("ok", "negative")
+        (values,) = arrays("0.png").values()
+        assert np.isfinite(values).all()
+        if network.startswith("ssdlite"):
+            left, top, right, bottom = output["target"]["box"]
+            assert 0 <= left < right <= SIDE
+            assert 0 <= top < bottom <= SIDE
+        if network.startswith("lraspp"):
+            assert output["target"]["share"] > 0
+            assert image["seen"]["size"] == [96, 64]
