@@ -472,3 +472,39 @@ def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: 
         if network.startswith("lraspp"):
             assert output["target"]["share"] > 0
             assert image["seen"]["size"] == [96, 64]
+
+
+# --- what only the network can tell ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "said"),
+    [
+        ("segmenter", ["--objective", "box"], "--objective: located:segmenter returns maps of class scores, so there"),
+        ("segmenter", ["--objective", "class"], "so there is no class to explain"),
+        ("segmenter", ["--objective", "similarity:in/1.png"], "and pictures are compared by vectors"),
+        ("segmenter", ["--objective", "segment:cow", "--labels", "labels.txt"], "--objective: the model has no class"),
+        ("segmenter", ["-t", "true"], "--target: what is true is known of whole pictures"),
+        ("segmenter", ["--truth", "folder"], "--truth: --truth is for the classes of a classifier"),
+        ("segmenter", ["--multilabel"], "--multilabel: --multilabel is for the classes of a classifier"),
+        ("segmenter", ["--min-score", "0"], "--min-score: --min-score is for box"),
+        ("detector", ["--objective", "segment:1"], "located:detector returns boxes, so there is no segment to explain"),
+        ("detector", ["-t", "cat", "--labels", "labels.txt"], "--target: 'cat': boxes are told by their rank"),
+        ("detector", ["--score", "probability"], "--score: --score is for the classes of a classifier"),
+        ("detector", ["--contrast", "1"], "--contrast: --contrast is for the classes of a classifier"),
+        ("detector", ["--region", "in/0.png"], "--region: --region is for segment"),
+        ("embedder", ["--objective", "segment"], "returns class scores, so there is no segment to explain"),
+        ("embedder", ["--embedding", "output"], "--embedding: nothing is compared"),
+        ("limitless", ["--min-score", "0.5"], "--min-score: located:limitless has no limit that could be set"),
+    ],
+)
+def test_mistakes_are_one_sentence(network: str, arguments: Sequence[str], said: str, cnnviz: Say) -> None:
+    heard = cnnviz("gradcam", network, "in/0.png", *arguments, code=2)
+    assert said in heard
+    assert heard.count("error:") == 1
+    assert not Path("out/manifest.json").exists()
+
+
+def test_methods_that_compare_classes_are_refused_where_there_are_none(cnnviz: Say) -> None:
+    for network in ("segmenter", "detector"):
+        assert "no class of a classifier" in cnnviz("gradcam", network, "in/0.png", "--method", "finercam", code=2)
