@@ -52,7 +52,7 @@ class Readout(Protocol):
 
 @value
 class Classes:
-    """The class scores of a classifier, as it returns them."""
+    """The class scores of a classifier, (B, K) or (B, K, 1, 1), as it returns them."""
 
     def hold(self, _output: Any, _given: Tensor | None, /) -> None:
         return None
@@ -61,8 +61,10 @@ class Classes:
         found = getattr(output, "logits", output)
         if isinstance(found, tuple | list) and found:
             found = found[0]
-        shape = getattr(found, "shape", ())
-        if len(shape) != 2:
+        shape = tuple(getattr(found, "shape", ()))
+        if len(shape) == 4 and shape[2:] == (1, 1):  # of a network that convolves to the end
+            found = found[:, :, 0, 0]
+        elif len(shape) != 2:
             raise UsageError(
                 "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
             )

@@ -12,8 +12,8 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 
 Returns = Literal["scores", "maps", "boxes"]
-"""(B, K) class scores; (B, K, H, W) maps of class scores, alone or as ``out`` of a mapping; or for each picture a
-mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,)."""
+"""(B, K) or (B, K, 1, 1) class scores; (B, K, H, W) maps of class scores, alone or as ``out`` of a mapping; or for
+each picture a mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,)."""
 
 _OF_A_BOX = ("boxes", "scores", "labels")
 
@@ -45,6 +45,8 @@ class Returned:
         elif isinstance(found, tuple | list) and found and _rank(found[0]) == 2:
             found = found[0]
         kind = kinds.get(_rank(found))
+        if kind == "maps" and 2 in kinds and found.shape[2:] == (1, 1):
+            kind = "scores"  # of a network that convolves to the end
         return cls(kind, found.shape[1], seen) if isinstance(found, Tensor) and kind else cls(None, 0, seen)
 
     def known(self, model: str) -> Returns:

@@ -41,9 +41,8 @@ def asked_of(settings: Settings, model: LoadedModel, device: torch.device) -> As
     """The settings' question to a network.
 
     Raises:
-        UsageError: an objective that does not fit the network, a setting that does not fit the objective, or what
-            `Question.of` raises.
-        ImageError: the picture that the objective names cannot be read.
+        UsageError: an objective that does not fit the network, a setting that does not fit the objective, a picture
+            or a mask that it names and that cannot be read, or what `Question.of` raises.
     """
     aim = parse_aim(settings.objective)
     kind = kind_of(aim, model.returns, model.name)

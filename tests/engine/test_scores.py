@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import Gradient
 from cnnviz_cli.core.method import Frame, Scope, find, methods
 from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.scores import probabilities, two_sided
@@ -195,3 +196,16 @@ def test_rise_explains_probabilities_of_either_kind() -> None:
     assert scope.target == TargetLogit(0)
     assert replace(scope, probable=True, against=2).target == Contrast(0, 2, "sigmoid")
     assert replace(scope, probable=True, sigmoid=False, counter=True).target == Negated(TargetProbability(0))
+
+
+def test_a_network_that_convolves_to_the_end_is_a_classifier() -> None:
+    class Convolving(tiny.Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[:, :, None, None]
+
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    other = tiny.build(Convolving)
+    other.load_state_dict(net.state_dict())
+    flat, deep = (observe(one, batch, Plan.of([Gradient()]), tiny.first_class) for one in (net, other))
+    assert torch.equal(flat.logits, deep.logits)
+    assert torch.equal(flat.evidence[Gradient()], deep.evidence[Gradient()])

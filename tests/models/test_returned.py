@@ -33,6 +33,8 @@ class Mapped(OrderedDict):  # type: ignore[type-arg]
         (SimpleNamespace(logits=SCORES, aux_logits=None), "scores", 7),
         (Mapped(logits=SCORES), "scores", 7),
         (MAPS, "maps", 5),
+        (MAPS[:, :, :1, :1], "scores", 5),
+        ({"out": MAPS[:, :, :1, :1]}, "maps", 5),
         ({"out": MAPS, "aux": SCORES}, "maps", 5),
         (SimpleNamespace(logits=MAPS), "maps", 5),
         ([BOX], "boxes", 0),
