@@ -52,7 +52,8 @@ class Boxes:
         with torch.no_grad():
             for one in _images(output):
                 rows = _rows(one)
-                rows = rows[(rows[:, 5] > 0) & (rows[:, :2] < rows[:, 2:4]).all(1)]
+                # A label below 0 is how networks fill up a list of fixed length.
+                rows = rows[(rows[:, 5] > 0) & (rows[:, 4] >= 0) & (rows[:, :2] < rows[:, 2:4]).all(1)]
                 rows = rows[rows[:, 5].sort(descending=True, stable=True).indices[: self.most]]
                 held.append(torch.cat([rows, rows.new_zeros((self.most - len(rows), 6))]))
         return torch.stack(held)
@@ -96,6 +97,11 @@ def _rows(one: Mapping[str, Tensor]) -> Tensor:
     import torch
 
     boxes, scores, labels = (one[name].detach() for name in _ENTRIES)
+    if boxes.shape != (len(boxes), 4) or not scores.shape == labels.shape == boxes.shape[:1]:
+        seen = ", ".join(f"{name} of shape {tuple(one[name].shape)}" for name in _ENTRIES)
+        raise UsageError(
+            f"the network returns {seen} for an image, where (n, 4), (n,) and (n,) are expected of a detector"
+        )
     dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
     return torch.cat([boxes.to(dtype), labels[:, None].to(dtype), scores[:, None].to(dtype)], 1)
 

@@ -52,8 +52,17 @@ def test_what_is_no_thing_is_not_held() -> None:
     nothing = ((10.0, 10.0, 20.0, 30.0), 1, 0.0)
     broken = ((10.0, 10.0, 20.0, 30.0), 1, float("nan"))
     nowhere = ((float("nan"), 10.0, 20.0, 30.0), 1, 0.99)
-    held = Boxes().hold(output([line, nothing, broken, nowhere, CAT]), None)
+    filling = ((10.0, 10.0, 20.0, 30.0), -1, 0.99)
+    held = Boxes().hold(output([line, nothing, broken, nowhere, filling, CAT]), None)
     assert held[0, :, 4].tolist() == [17, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("name", "shape"), [("boxes", (2, 5)), ("labels", (1,)), ("scores", (2, 1))])
+def test_boxes_scores_and_labels_that_do_not_fit_each_other_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    seen = output([CAT, DOG])
+    seen[0][name] = torch.ones(shape)
+    with pytest.raises(UsageError, match=rf"returns .*{name} of shape \({shape[0]},.* \(n, 4\), \(n,\) and \(n,\)"):
+        Boxes().hold(seen, None)
 
 
 def test_of_the_image_as_it_is_each_score_is_its_own_box() -> None:
