@@ -98,6 +98,11 @@ def run_pass(
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
+            if len(kept[layer]) != len(source):
+                # Its maps would be taken for those of other pictures, or of one alone.
+                what = f"layer '{layer}' gives {len(kept[layer])} outputs for {len(source)} pictures"
+                fix = "If the network takes one picture after the other: --batch-size 1. Else choose another layer."
+                raise UsageError(what, fix=fix)
     if mode and not mode.seen:
         raise UsageError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",

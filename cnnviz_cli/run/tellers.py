@@ -26,6 +26,8 @@ Numbers = NDArray[Any]
 
 PREDICTIONS = 5
 
+_LOWER = " that is likely enough (of torchvision's detectors --min-score says how likely)"
+
 
 class Teller(Protocol):
     """Puts what was read from a network into words."""
@@ -155,8 +157,8 @@ class BoxTeller:
 
     def missing(self, indices: Sequence[int]) -> str:
         if 0 in indices:
-            return "the network finds nothing in it (--min-score lowers how likely a find has to be)"
-        return f"the network finds fewer than {min(indices) + 1} things in it (--min-score)"
+            return f"the network finds nothing in it{_LOWER}"
+        return f"the network finds fewer than {min(indices) + 1} things in it{_LOWER}"
 
 
 @dataclass(frozen=True)

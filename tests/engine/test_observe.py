@@ -269,6 +269,19 @@ def test_a_layer_off_the_way_to_the_scores_has_no_gradient() -> None:
         observe(tiny.build(Aside), tiny.pictures(1), Plan.of([Gradient("conv1")]), tiny.first_class)
 
 
+def test_a_network_that_takes_one_picture_after_the_other_has_no_maps_of_a_batch() -> None:
+    class OneByOne(tiny.Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([super(OneByOne, self).forward(one[None]) for one in x])
+
+    net, need = tiny.build(OneByOne), Gradient("conv1")
+    with pytest.raises(UsageError, match="layer 'conv1' gives 1 outputs for 2 pictures"):
+        observe(net, tiny.pictures(2), Plan.of([need]), tiny.first_class)
+    single = observe(net, tiny.pictures(1), Plan.of([need]), tiny.first_class)
+    expected = observe(tiny.build(tiny.Plain), tiny.pictures(1), Plan.of([need]), tiny.first_class)
+    assert torch.equal(single.evidence[need], expected.evidence[need])
+
+
 def test_a_module_whose_in_place_result_is_dropped_says_so() -> None:
     class Dropped(tiny.InPlace):
         def forward(self, x: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ Say = Callable[..., str]
 GRID = SIDE // PATCH
 NAMES = ("nothing", "cat", "dog")
 
+LIKELY = " that is likely enough (of torchvision's detectors --min-score says how likely)"
+
 
 @pytest.fixture(autouse=True)
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +238,7 @@ def test_all_of_it_has_an_overview_and_comparisons(network: str, objective: str,
 
 def test_a_picture_in_which_nothing_is_found_fails_by_name_and_the_others_do_not(cnnviz: Say) -> None:
     said = cnnviz("gradcam", "detector", "in", "-t", "top7", "--labels", "labels.txt", code=3)
-    why = "the network finds nothing in it (--min-score lowers how likely a find has to be)"
+    why = f"the network finds nothing in it{LIKELY}"
     assert f"failed: black.png: {why}" in said
     found = images()
     assert (found["black.png"]["status"], found["black.png"]["error"]) == ("failed", why)
@@ -250,7 +252,7 @@ def test_a_picture_in_which_nothing_is_found_fails_by_name_and_the_others_do_not
 def test_a_box_that_is_not_there_is_said(cnnviz: Say) -> None:
     cnnviz("gradcam", "detector", "in/1.png", "in/2.png", "--objective", "box:4", code=3)
     assert images()["1.png"]["status"] == "ok"
-    assert images()["2.png"]["error"] == "the network finds fewer than 4 things in it (--min-score)"
+    assert images()["2.png"]["error"] == f"the network finds fewer than 4 things in it{LIKELY}"
     cnnviz("gradcam", "detector", "in/2.png", "--objective", "box:4", "--min-score", "0.1")
     assert images()["2.png"]["outputs"][0]["target"]["probability"] < 0.5
 
