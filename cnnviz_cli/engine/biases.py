@@ -58,7 +58,7 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
             setting.net,
             batch,
             Plan.of([Gradient(of=need.of)]),
-            lambda _order: setting.targets,
+            setting.targets,
             setting.precision,
             readout=setting.readout,
             held=setting.held,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cnnviz_cli.engine.passes import lowered
+from cnnviz_cli.engine.passes import Read, lowered
 from cnnviz_cli.engine.trace import CannotTraceError, repeats, traced
 
 
@@ -31,7 +30,7 @@ class _Made:
 _MADE: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()
 
 
-def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Callable[[Any], Tensor]) -> nn.Module:
+def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
     """`net` without its batch normalisations, or `net` itself where that cannot be had.
 
     In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
@@ -96,7 +95,7 @@ def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((value.data_ptr(), value._version) for value in (*net.parameters(), *net.buffers()))
 
 
-def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Callable[[Any], Tensor]) -> bool:
+def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> bool:
     with torch.no_grad(), lowered(image.device, precision):
         again = read(copy(image.clone()))
     return repeats(again, scores, precision)

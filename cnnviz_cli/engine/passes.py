@@ -24,6 +24,9 @@ Choose = Callable[[Tensor], Tensor]
 _NO_SECOND = ("is not implemented", "double backwards on")
 """What torch and torchvision say of an operation that has a derivative but no second one."""
 
+Read = Callable[[Any], Tensor]
+"""What a network returns for one image -> (1, K) its scores."""
+
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,6 +38,7 @@ class Pass:
         logits: (B, K) class scores, detached once the backwards are over.
         targets: (B, R) class indices.
         held: what is held of each image, see `Readout`; None where that is nothing.
+        order: (B, K) by what classes are ranked; None where they were chosen already.
         kept: output of each layer of the plan, as the module returned it.
         answers: to the plan's Activation, Gradient and Curvature needs.
     """
@@ -44,6 +48,7 @@ class Pass:
     kept: dict[str, Tensor]
     answers: dict[Need, Tensor]
     held: Tensor | None = None
+    order: Tensor | None = None
 
     def maps(self, layer: str) -> Tensor:
         return maps_of(self.kept[layer], layer)
@@ -60,7 +65,7 @@ def run_pass(
     modules: nn.Module,
     batch: Tensor,
     plan: Plan,
-    choose: Choose,
+    choose: Choose | Tensor,
     precision: str,
     *,
     readout: Readout = CLASSES,
@@ -74,6 +79,7 @@ def run_pass(
         net: what to call; `modules` itself or a part of it.
         modules: where the plan's layers are found.
         batch: what `net` is called with, on its device.
+        choose: see `Choose`; or the (B, R) classes themselves, which are chosen already of what `batch` was made from.
         readout: how scores are read from what `net` returns.
         given: what somebody has said of each image, see `Readout.hold`.
         held: what is held of each image already; found out if not given.
@@ -110,7 +116,11 @@ def run_pass(
         )
     with torch.enable_grad():
         logits = logits if logits.dtype == torch.float64 else logits.float()
-    made = Pass(logits, choose(readout.order(logits.detach(), held)), kept, {}, held)
+    if isinstance(choose, Tensor):
+        made = Pass(logits, choose, kept, {}, held)
+    else:
+        order = readout.order(logits.detach(), held)
+        made = Pass(logits, choose(order), kept, {}, held, order)
     for position, backward in enumerate(plan.backwards):
         last = position == len(plan.backwards) - 1
         made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))

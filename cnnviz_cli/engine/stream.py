@@ -90,7 +90,7 @@ class _Image:
                     self.modules,
                     self._made(start, stop),
                     self.plan,
-                    lambda order: self.setting.chosen(self.image, len(order)),
+                    self.setting.chosen(self.image, stop - start),
                     self.setting.precision,
                     readout=self.setting.readout,
                     held=self.setting.held_of(self.image, stop - start),

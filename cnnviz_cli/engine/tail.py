@@ -11,15 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layout import from_maps
-from cnnviz_cli.engine.passes import lowered
+from cnnviz_cli.engine.passes import Read, lowered
 from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
 from cnnviz_cli.engine.trace import repeats
 
 Tail = Callable[[Tensor], Any]
 """(n, C, h, w) altered maps of one image -> what the network returns for them."""
-
-Read = Callable[[Any], Tensor]
-"""What a network returns for one image -> (1, K) its scores."""
 
 _HALVES: WeakKeyDictionary[nn.Module, dict[str, Halves | str]] = WeakKeyDictionary()
 """For each network and layer its parts, or why it cannot be cut there; tracing takes longer than many a tail."""

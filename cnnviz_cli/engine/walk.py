@@ -25,7 +25,7 @@ def run_walk(setting: Setting, need: Walk) -> Tensor:
             # A path may keep its place elsewhere, and more exactly than the network needs it.
             point.to(setting.batch.device, setting.batch.dtype).contiguous(memory_format=torch.channels_last),
             plan,
-            lambda _order: setting.targets,
+            setting.targets,
             setting.precision,
             readout=setting.readout,
             held=setting.held,

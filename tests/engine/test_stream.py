@@ -24,6 +24,7 @@ from cnnviz_cli.core.evidence import (
     Seeds,
 )
 from cnnviz_cli.core.objectives import Negated, TargetLogit
+from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.memory import chunk_size
 
@@ -196,3 +197,17 @@ def test_curvature_is_the_hessian_times_the_maps() -> None:
             hessian = torch.autograd.functional.hessian(score, maps.flatten())
             expected = (hessian @ maps.flatten()).view(maps.shape)
             torch.testing.assert_close(evidence[Curvature(layer)][image], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_classes_are_ranked_once_for_a_batch_and_not_for_its_variants() -> None:
+    asked: list[int] = []
+
+    class Counting(Classes):
+        def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+            asked.append(len(scores))
+            return super().order(scores, held)
+
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, readout=Counting())
+    assert asked == [2]
+    assert torch.equal(seen.order, seen.logits)
