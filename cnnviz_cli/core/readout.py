@@ -58,17 +58,11 @@ class Classes:
         return None
 
     def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
-        found = getattr(output, "logits", output)
-        if isinstance(found, tuple | list) and found:
-            found = found[0]
-        shape = tuple(getattr(found, "shape", ()))
-        if len(shape) == 4 and shape[2:] == (1, 1):  # of a network that convolves to the end
-            found = found[:, :, 0, 0]
-        elif len(shape) != 2:
+        scores = rows_of(output)
+        if scores is None:
             raise UsageError(
                 "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
             )
-        scores: Tensor = found
         return scores
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
@@ -76,3 +70,24 @@ class Classes:
 
 
 CLASSES = Classes()
+
+
+def unwrapped(output: Any) -> Any:
+    """What counts of a network's output: its ``logits``, if it has such, and of several values the first."""
+    found = getattr(output, "logits", output)
+    return found[0] if isinstance(found, tuple | list) and found else found
+
+
+def rows_of(output: Any) -> Tensor | None:
+    """(B, K) numbers that a network returned for B images, also as (B, K, 1, 1), as one that convolves to the end does.
+
+    None if it returned something else.
+    """
+    found = unwrapped(output)
+    shape = tuple(getattr(found, "shape", ()))
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        found = found[:, :, 0, 0]
+    elif len(shape) != 2:
+        return None
+    rows: Tensor = found
+    return rows

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.readout import unwrapped
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -131,24 +132,21 @@ def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
     return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
 
 
-def _found(output: Any) -> Any:
+def maps_in(output: Any) -> Any:
+    """What a network returned as maps of scores, if it returned such."""
     found = getattr(output, "logits", output)
-    if isinstance(found, Mapping):
-        found = found.get("out")
-    elif isinstance(found, tuple | list) and found:
-        found = found[0]
-    return found
+    return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
 
 
 def _one_alone(output: Any) -> bool:
-    return bool(_found(output).shape[1] == 1)
+    return bool(maps_in(output).shape[1] == 1)
 
 
 def _maps(output: Any) -> Tensor:
     """(B, K, H, W) scores, K at least 2."""
     import torch
 
-    found = _found(output)
+    found = maps_in(output)
     shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
     if len(shape) != 4:
         raise UsageError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.maps import FLAT
+from cnnviz_cli.core.readout import rows_of
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -95,19 +96,13 @@ def embedding(output: Any) -> Tensor:
     Raises:
         UsageError: it is something else.
     """
-    found = getattr(output, "logits", output)
-    if isinstance(found, tuple | list) and found:
-        found = found[0]
-    shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
-    if len(shape) == 4 and shape[2:] == (1, 1):
-        found = found[:, :, 0, 0]
-    elif len(shape) != 2:
+    vectors = rows_of(output)
+    if vectors is None:
         raise UsageError(
             "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
             "pictures are",
             fix="Use a classifier, or a network that returns (batch, numbers)",
         )
-    vectors: Tensor = found
     return vectors
 
 

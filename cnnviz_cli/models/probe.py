@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.layout import as_maps, oblong
+from cnnviz_cli.core.regions import maps_in
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.receptive import CUT_OUT, Tracker
@@ -41,7 +42,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
         with torch.no_grad(), watch.tracker, oblong(*shape[1:]):
             output = net(picture)
         returned = Returned.of(output)
-        scores = watch.tracker.marks(_scores(output)) if returned.kind == "maps" else 0
+        scores = watch.tracker.marks(maps_in(output)) if returned.kind == "maps" else 0
     finally:
         for hook in hooks:
             hook.remove()
@@ -73,13 +74,6 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
 
 def _within(name: str, layer: str) -> bool:
     return name == layer or name.startswith(f"{layer}.")
-
-
-def _scores(output: Any) -> Tensor:
-    """The maps of scores in what a network returned."""
-    found = getattr(output, "logits", output)
-    maps: Tensor = found["out"] if isinstance(found, Mapping) else found
-    return maps
 
 
 class _Watch:
