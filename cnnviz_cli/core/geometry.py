@@ -1,5 +1,7 @@
 """Where the network's input lies in the photograph."""
 
+from __future__ import annotations
+
 from cnnviz_cli.core.value import value
 
 Box = tuple[float, float, float, float]
@@ -31,6 +33,17 @@ class View:
         across = (right - left) / self.size[0]
         down = (bottom - top) / self.size[1]
         return (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
+
+    def shares_to_photo(self, box: Box) -> Box:
+        """A box in shares of the input, from 0 to 1, as a box in photo pixels."""
+        across, down = self.size
+        return self.to_photo((box[0] * across, box[1] * down, box[2] * across, box[3] * down))
+
+    def of(self, photo: tuple[int, int]) -> View:
+        """The same part of the photograph, where that has another width and height."""
+        across, down = photo[0] / self.photo[0], photo[1] / self.photo[1]
+        left, top, right, bottom = self.box
+        return View(photo, self.size, (left * across, top * down, right * across, bottom * down))
 
     @property
     def whole(self) -> bool:

@@ -25,9 +25,7 @@ def pointed(sheet: Image.Image, stage: Stage, mark: Mark | None) -> Image.Image:
 
 def in_photo(mark: Rectangle, stage: Stage) -> Box:
     """The box in pixels of the photograph as it is drawn."""
-    across, down = stage.view.size
-    left, top, right, bottom = mark.box
-    return stage.view.to_photo((left * across, top * down, right * across, bottom * down))
+    return stage.view.shares_to_photo(mark.box)
 
 
 def _rectangle(sheet: Image.Image, stage: Stage, mark: Rectangle) -> None:

@@ -54,7 +54,7 @@ def staged(photo: Image.Image, view: View) -> Stage:
     factor = max(1, -(-READABLE // max(width, height)))
     if factor > 1:
         photo = photo.resize((width * factor, height * factor), Image.Resampling.NEAREST)
-        view = scaled(view, factor)
+        view = view.of(photo.size)
     # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
     measure = min(max(photo.size), 3 * min(photo.size))
     return Stage(photo, view, factor, max(14, round(measure / 64)))
@@ -64,18 +64,8 @@ def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int) -
     """The photograph made to fit into width x height, for a sheet."""
     ratio = min(width / photo.width, height / photo.height)
     size = max(1, round(photo.width * ratio)), max(1, round(photo.height * ratio))
-    left, top, right, bottom = view.box
-    across, down = size[0] / photo.width, size[1] / photo.height
-    box = (left * across, top * down, right * across, bottom * down)
     how = Image.Resampling.LANCZOS if ratio < 1 else Image.Resampling.BICUBIC
-    return Stage(photo.resize(size, how, reducing_gap=2.0), View(size, view.size, box), 1, unit)
-
-
-def scaled(view: View, factor: int) -> View:
-    """The same view of a photograph enlarged by a factor."""
-    left, top, right, bottom = view.box
-    box = (left * factor, top * factor, right * factor, bottom * factor)
-    return View((view.photo[0] * factor, view.photo[1] * factor), view.size, box)
+    return Stage(photo.resize(size, how, reducing_gap=2.0), view.of(size), 1, unit)
 
 
 def marked(stage: Stage) -> Image.Image:

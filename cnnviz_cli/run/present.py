@@ -38,7 +38,7 @@ class Presenter:
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image."""
         said = answer.said
-        view = _view_of(seen)
+        view = seen.view.of(seen.photo.size)  # in the file's own pixels, of which fast decoding leaves fewer
         predictions = [placed(one, view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
@@ -182,17 +182,8 @@ def placed(prediction: Prediction, view: View) -> Prediction:
     """A prediction whose box, given as shares of the network's input, is in pixels of the photograph."""
     if prediction.box is None:
         return prediction
-    left, top, right, bottom = prediction.box
-    across, down = view.size
-    box = view.to_photo((left * across, top * down, right * across, bottom * down))
+    box = view.shares_to_photo(prediction.box)
     return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
-
-
-def _view_of(seen: Seen) -> View:
-    """The view in the file's own pixels, of which fast decoding leaves fewer."""
-    across, down = (whole / decoded for whole, decoded in zip(seen.photo.size, seen.view.photo, strict=True))
-    left, top, right, bottom = seen.view.box
-    return View(seen.photo.size, seen.view.size, (left * across, top * down, right * across, bottom * down))
 
 
 def _window(view: View) -> Window:
