@@ -40,7 +40,8 @@ def header_of(prepared: Prepared) -> Header:
     """What the run is about, and under what a later one may take its records over."""
     tool, masks = tool_record(), prepared.question.masks
     about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared))
-    return replace(about, holds=partial(_same_mask, masks)) if masks else about
+    # Of one mask for all the identity has the digest.
+    return replace(about, holds=partial(_same_mask, masks)) if masks and masks.sha256 is None else about
 
 
 def _same_mask(masks: Masks, source: Source, record: bytes) -> bool:

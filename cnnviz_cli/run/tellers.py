@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from cnnviz_cli.core.boxes import found
 from cnnviz_cli.core.marks import Area, Rectangle
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.regions import shares
+from cnnviz_cli.core.regions import region, shares
 from cnnviz_cli.core.scores import probabilities
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.run.findings import Shown
@@ -114,7 +116,8 @@ class RegionTeller:
         label = self.labels[index]
         assert held is not None
         drawn = held.ndim == 3
-        mark = Area(held[1] > 0 if drawn else held == index)
+        (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index]))
+        mark = Area(inside.numpy())
         prediction = Prediction(index=index, label=label, probability=None, share=_rounded(number))
         return Shown(prediction, f"{index}-{label}", mark, "within its mask" if drawn else "")
 
@@ -145,11 +148,11 @@ class BoxTeller:
 
     def shown(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> Shown:
         assert held is not None
-        left, top, right, bottom, kind = (float(value) for value in held[index, :5])
-        label = self.labels[int(kind)] if int(kind) < len(self.labels) else str(int(kind))
+        _, kind, _, (left, top, right, bottom) = found(held)[index]
+        label = self.labels[kind] if kind < len(self.labels) else str(kind)
         height, width = size
         box = (left / width, top / height, right / width, bottom / height)
-        prediction = Prediction(index=int(kind), label=label, probability=_rounded(number), box=box, rank=index + 1)
+        prediction = Prediction(index=kind, label=label, probability=_rounded(number), box=box, rank=index + 1)
         return Shown(prediction, f"box-{index + 1}-{label}", Rectangle(box))
 
     def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
