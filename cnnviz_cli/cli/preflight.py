@@ -13,7 +13,7 @@ from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, SIMILARITY, Kind, parse_aim
 from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
-from cnnviz_cli.core.errors import CnnvizError, ImageError, UsageError
+from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.labels import Labels, read_labels
@@ -125,14 +125,9 @@ def _check_objective(settings: Settings, sound: list[str], kinds: list[Kind]) ->
 
 def _check_other(path: Path) -> None:
     """Raise UsageError unless it is a picture that others can be compared with."""
-    from cnnviz_cli.files.photo import read_photo
+    from cnnviz_cli.files.other import read_other
 
-    try:
-        read_photo(path)
-    except ImageError as error:
-        there = path.exists() or not path.parent.is_dir()
-        fix = error.fix or ("" if there else nearest(path))
-        raise UsageError(f"'{visible(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error
+    read_other(path)
 
 
 def _check_region(path: Path) -> None:

@@ -12,21 +12,19 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, Aim, parse_aim
 from cnnviz_cli.core.boxes import Boxes
 from cnnviz_cli.core.classes import is_background
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.regions import Regions
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.passes import lowered
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import Labels, read_labels
 from cnnviz_cli.files.masks import masks_at
-from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.files.other import read_other
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.thresholds import set_least_score
 from cnnviz_cli.run.question import Question, labels_of
 from cnnviz_cli.run.reading import reading_of
 from cnnviz_cli.run.tellers import PREDICTIONS, BoxTeller, RegionTeller, SimilarityTeller
-
-_WHERE = "--objective"
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,7 @@ def _about_similarity(settings: Settings, aim: Aim, model: LoadedModel, device: 
     shape = (preprocessing.channels, *preprocessing.size)
     net, _ = embedding_of(model.net, shape, what=settings.embedding, classifier=model.classifier)
     path = Path(aim.what)
-    try:
-        photo = read_photo(path)
-    except ImageError as error:
-        raise UsageError(f"'{visible(aim.what, 200)}': {error.what}", where=_WHERE, fix=error.fix) from error
+    photo = read_other(path)
     pixels = preprocessing.prepare(photo.image)[0]
     with lowered(device, settings.precision):  # or a picture would not be the same as itself
         reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device))
