@@ -17,6 +17,7 @@ from engine.test_fold import lively
 from engine.test_split import Doubled
 from engine.test_stream import Noisy
 from methods.test_laws import METHODS, assert_same, quick
+from peers import close, raw_maps
 from running import numbers, recipe_of, run_method
 from torch import Tensor, nn
 from torch.nn import functional
@@ -273,12 +274,6 @@ class Sums(Out):
         return torch.stack([(maps[:, k] * (self.held == k)).sum((1, 2)) for k in range(maps.shape[1])], 1)
 
 
-def close(mine: Tensor, theirs: Tensor) -> None:
-    theirs = theirs.detach().to(mine)
-    assert theirs.abs().max() > 0
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
-
-
 @masked_or_not
 def test_gradcam_equals_pytorch_grad_cams_semantic_segmentation_target(masked: bool) -> None:
     peer = pytest.importorskip("pytorch_grad_cam")
@@ -289,22 +284,10 @@ def test_gradcam_equals_pytorch_grad_cams_semantic_segmentation_target(masked: b
     wanted = [targets.SemanticSegmentationTarget(k, p) for k, p in zip((1, 2), places, strict=True)]
     model = Out(net.requires_grad_(True))
     # The head is read: nothing rewrites it in place.
-    tool, raw = peer.GradCAM(model, [net.conv2]), []
-    original = tool.get_cam_image
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        raw.append(original(*args, **kwargs))
-        return raw[-1]
-
-    tool.get_cam_image = recorded
-    try:
-        tool(batch.clone(), targets=wanted)
-    finally:
-        tool.activations_and_grads.release()
-        net.requires_grad_(False).zero_grad()
+    theirs = raw_maps(peer.GradCAM(model, [net.conv2]), net, batch, wanted)
     choose = lambda _order: torch.tensor([[1], [2]])  # noqa: E731
     (panel,) = run("gradcam", net, batch, masked, choose=choose, layer=("conv2",))
-    close(panel.values[:, 0], torch.as_tensor(raw[0]).clamp(min=0))
+    close(panel.values[:, 0], theirs.clamp(min=0))
     scores = observe(net, batch, Plan.of([Gradient()]), choose, **how(masked, slice(2))).logits
     for image, (target, k) in enumerate(zip(wanted, (1, 2), strict=True)):
         close(scores[image, k], target(model(batch)[image]))

@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from methods.test_laws import METHODS, assert_same, quick
+from peers import close, raw_maps
 from running import numbers, seeds_of
 from torch import Tensor, nn
 from torch.nn import functional
@@ -198,12 +199,6 @@ def test_where_averages_are_compared_what_is_for_it_and_against_it_are_the_same(
 # --- peers -------------------------------------------------------------------------------------------------
 
 
-def close(mine: Tensor, theirs: Tensor) -> None:
-    theirs = theirs.detach().to(mine)
-    assert theirs.abs().max() > 0
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
-
-
 def resnet() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -239,21 +234,9 @@ def test_gradcam_equals_pytorch_grad_cams_similarity_to_a_concept() -> None:
     torch.testing.assert_close(scores, torch.stack([target(z) for z in extractor(batch)]), rtol=1e-9, atol=0)
 
     extractor.requires_grad_(True)
-    tool, raw = peer.GradCAM(extractor, [net.layer4]), []
-    original = tool.get_cam_image
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        raw.append(original(*args, **kwargs))
-        return raw[-1]
-
-    tool.get_cam_image = recorded
-    try:
-        tool(batch.clone(), targets=[target, target])
-    finally:
-        tool.activations_and_grads.release()
-        extractor.requires_grad_(False).zero_grad()
+    theirs = raw_maps(peer.GradCAM(extractor, [net.layer4]), extractor, batch, [target, target])
     (panel,) = explained("gradcam", ours, batch, readout, layer=("layer4",))
-    close(panel.values[:, 0], torch.as_tensor(raw[0]).clamp(min=0))
+    close(panel.values[:, 0], theirs.clamp(min=0))
 
 
 class Cosine(nn.Module):

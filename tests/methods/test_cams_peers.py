@@ -6,9 +6,9 @@ import warnings
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from peers import close, raw_maps
 from torch import Tensor, nn
 from torchvision import models
 
@@ -69,29 +69,9 @@ def gradcams(kind: str, net: nn.Module, layer: str, batch: Tensor, targets: list
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     net.requires_grad_(True)
-    raw: list[np.ndarray] = []
     tool = getattr(pytorch_grad_cam, kind)(net, [net.get_submodule(layer)])
-    inner = getattr(tool, "base_cam", tool)
-    original = inner.get_cam_image
-
-    def recorded(*args: Any, **kwargs: Any) -> np.ndarray:
-        raw.append(original(*args, **kwargs))
-        return raw[-1]
-
-    inner.get_cam_image = recorded
-    try:
-        wanted = None if targets is None else [ClassifierOutputTarget(target) for target in targets]
-        tool(batch.clone(), targets=wanted, **how)
-    finally:
-        inner.activations_and_grads.release()
-        net.requires_grad_(False).zero_grad()
-    return torch.as_tensor(raw[0])
-
-
-def close(mine: Tensor, theirs: Tensor) -> None:
-    theirs = theirs.detach().to(mine)
-    assert theirs.abs().max() > 0
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
+    wanted = None if targets is None else [ClassifierOutputTarget(target) for target in targets]
+    return raw_maps(tool, net, batch, wanted, **how)
 
 
 SAME = {

@@ -1,0 +1,38 @@
+"""How tests ask other libraries, and how near their answers have to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def raw_maps(tool: Any, net: nn.Module, batch: Tensor, targets: Any, **how: Any) -> Tensor:
+    """(B, h, w) what a method of pytorch-grad-cam has before it rectifies and scales.
+
+    Args:
+        tool: the method, made for `net`.
+        net: as the tool needs it, it requires gradients; afterwards it does not.
+    """
+    inner, raw = getattr(tool, "base_cam", tool), []
+    original = inner.get_cam_image
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        raw.append(original(*args, **kwargs))
+        return raw[-1]
+
+    inner.get_cam_image = recorded
+    try:
+        tool(batch.clone(), targets=targets, **how)
+    finally:
+        inner.activations_and_grads.release()
+        net.requires_grad_(False).zero_grad()
+    return torch.as_tensor(raw[0])
+
+
+def close(mine: Tensor, theirs: Tensor) -> None:
+    """In float32 as near as METHODS.md asks for."""
+    theirs = theirs.detach().to(mine)
+    assert theirs.abs().max() > 0
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
