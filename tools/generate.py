@@ -114,15 +114,23 @@ def fill(text: str, mark: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
 
 
-def main() -> None:
-    """Write all of it."""
+def text() -> None:
+    """The schemas, the reference and the README's ratios: seconds, no picture."""
     readme = ROOT / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), "ratios", ratios()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
-        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        (ROOT / "schemas" / f"{name}.schema.json").write_text(text, encoding="utf-8")
+        content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        (ROOT / "schemas" / f"{name}.schema.json").write_text(content, encoding="utf-8")
     (ROOT / "docs" / "reference.md").write_text(reference(), encoding="utf-8")
-    pictures()
+
+
+def main() -> None:
+    """Write all of it, or what the command line names: ``text``, ``pictures``."""
+    wanted = sys.argv[1:] or ["text", "pictures"]
+    if "text" in wanted:
+        text()
+    if "pictures" in wanted:
+        pictures()
 
 
 if __name__ == "__main__":
