@@ -101,7 +101,7 @@ def main(count: int) -> None:
             sink.open()
             sink.write(f"{FOLDER}/gradcam.png", b"x" * 1000)
             for shard in shards:
-                mine = [places[at] for at in shard.positions(count)]
+                mine = [places[at] for at in shard.positions(count, 1)]
                 with timed(f"writing {len(mine)} lines"), Ledger(sink, shard) as ledger:
                     ledger._started += 10**12  # as if the input had lain there for long
                     ledger.begin(HEADER, names, mine, whole=False)

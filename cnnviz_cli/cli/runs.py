@@ -76,8 +76,8 @@ _OTHERS = [
             typer.Option(
                 "--shard",
                 metavar="I/N|auto|none",
-                help="Do every N-th picture, from number I (counted from 0) on; auto asks torchrun, Slurm and "
-                "Kubernetes. (default auto)",
+                help="Do every N-th batch of the list, from number I (counted from 0) on; auto asks torchrun, "
+                "Slurm and Kubernetes. (default auto)",
                 rich_help_panel="Input",
                 show_default=False,
             ),
@@ -164,8 +164,7 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
     listener = reporter(quiet=given["quiet"])
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     if part.shard.label:
-        mine = len(part.shard.positions(len(sources)))
-        listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin}): {mine} of {len(sources)} images")
+        listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
     listener.say(f"{counted(len(sources), 'image')}, {settings.model}{weights}: loading")
 
     from cnnviz_cli import run

@@ -22,7 +22,7 @@ from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.urls import is_url
-from cnnviz_cli.run.beginning import places_of, tell
+from cnnviz_cli.run.beginning import places_of, tell, tell_part
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.truth import Truths
@@ -62,9 +62,11 @@ def execute(
                 labels = pool.ready.labels
                 Truths(settings.truth, labels.names, labels.also).check(sources, reporter)
             places = places_of(sources)
-            mine = [places[at] for at in shard.positions(len(places))]
+            batch = pool.ready.batch_size
+            mine = [places[at] for at in shard.positions(len(places), batch)]
+            tell_part(shard, len(mine), len(places), batch, reporter)
             found = ledger.begin(pool.ready.header, [source.name for source in sources], mine, whole=False)
-            tell(found, len(mine), settings.output, reporter)
+            tell(found, len(mine), settings.output, reporter, batch)
             stopped = kept(pool.records(mine, ledger), ledger, reporter)
         return concluded(
             ledger,
@@ -75,6 +77,7 @@ def execute(
             done_before=found.done,
             clock=clock,
             device=pool.device,
+            batch=batch,
         )
 
 

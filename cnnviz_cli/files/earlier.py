@@ -34,12 +34,14 @@ class Found:
         replaced: how many pictures of an earlier run with other settings are made anew.
         differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
         damaged: lines of the journal that cannot be read.
+        other_batches: the sizes of the batches in which images of this run are done, where they are not this run's.
     """
 
     done: int
     replaced: int = 0
     differing: tuple[str, ...] = ()
     damaged: int = 0
+    other_batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Earlier:
     def digest(self) -> Any:
         """Of the list of all inputs."""
         return self.header["digest"]
+
+    @property
+    def batch(self) -> int:
+        """How many images passed the network together. Before it was recorded, shards took images one by one."""
+        return int(str(self.header.get("batch", 1)))
 
     @property
     def generation(self) -> int:
@@ -115,6 +122,25 @@ def refuse_company(root: Path, shard: Shard | None) -> None:
                 f"{who} is working on this output folder",
                 where=visible(str(root)),
                 fix="Wait until it ends, or choose another folder: --output DIR",
+            )
+
+
+def refuse_other_batches(runs: Sequence[Earlier], identity: Any, shard: Shard, batch: int) -> None:
+    """Make sure that the shards of one division cut the list into the same batches, or images would be left out.
+
+    Raises:
+        UsageError: a peer of `shard` cuts it into batches of another size.
+    """
+    newest = max((run.generation for run in runs), default=0)
+    for run in runs:
+        peer = run.generation == newest and run.shard.count == shard.count and run.shard != shard
+        if peer and shard.label and run.identity == identity and run.batch != batch:
+            raise UsageError(
+                f"shard {run.shard.index} of {run.shard.count} takes batches of {run.batch} from the list, and "
+                f"this one batches of {batch}",
+                where=f"--batch-size {batch}",
+                fix=f"Give every shard the same size: --batch-size {run.batch}\n"
+                "To divide the list anew, run every shard with --force.",
             )
 
 

@@ -95,6 +95,10 @@ def _refuse_unlike(runs: Sequence[Earlier]) -> None:
             changed = differences(first.identity, other.identity)
             fix = "\n".join([*changed, "Run the shards that are out of date again, with --force."])
             raise UsageError(f"{both} were not made with the same settings", where=where, fix=fix)
+        if other.batch != first.batch:
+            fix = "Run every shard again with the same --batch-size, and those that are out of date with --force."
+            what = f"{both} divide the list by batches of different sizes ({first.batch} and {other.batch})"
+            raise UsageError(what, where=where, fix=fix)
         if other.digest != first.digest:
             fix = "Run every shard again, over the same list; what is done is not done again."
             raise UsageError(f"{both} are not about the same list of pictures", where=where, fix=fix)

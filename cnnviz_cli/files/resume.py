@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
-from cnnviz_cli.files.earlier import Earlier, Found, compared, earlier_runs, refuse_company
+from cnnviz_cli.files.earlier import Earlier, Found, compared, earlier_runs, refuse_company, refuse_other_batches
 from cnnviz_cli.files.index import DONE, FAILED, NOTHING, Index
 from cnnviz_cli.files.inputs import changed_at, list_digest, unchanged, write_list
 from cnnviz_cli.files.journal import Entry, Journal, Stamp, compact, parsed, read
@@ -36,6 +36,7 @@ class Header:
 
     Attributes:
         identity: everything that changes pictures; records made under another one are not taken over.
+        batch: how many images pass the network together; shards divide the list by it.
         holds: whether a record, as JSON, is true still of what belongs to its input and is no part of it.
     """
 
@@ -43,6 +44,7 @@ class Header:
     tool: Tool
     run: Run
     model: ModelRecord
+    batch: int = 1
     holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
 
 
@@ -83,7 +85,8 @@ class Ledger:
             whole: whether each picture depends on every input, so that one that is missing is as good as all.
 
         Raises:
-            UsageError: an unfinished run with other settings is in the way, or other shards are at work.
+            UsageError: an unfinished run with other settings is in the way, or the shards of this division cut the list
+                into other batches.
             OutputError: the disk refuses.
         """
         self._header, self._mine = header, mine
@@ -92,6 +95,8 @@ class Ledger:
         earlier = earlier_runs(self._sink.root)
         identity = json.loads(compact(dict(header.identity)))
         found = compared(earlier, identity, self._sink.root, force=self._force)
+        if not self._force:
+            refuse_other_batches(earlier, identity, self._shard, header.batch)
         if self._force or found.replaced:
             self._journal.clear()
         digest = list_digest(listed)
@@ -105,7 +110,8 @@ class Ledger:
         self._bring_over(run.path for run in same if run.shard != self._shard)
         if self._shard.label:
             write_list(self._sink, listed, digest)
-        return replace(found, done=len(mine) - self.remaining, damaged=damaged)
+        others = tuple(sorted({run.batch for run in same} - {header.batch})) if self.remaining else ()
+        return replace(found, done=len(mine) - self.remaining, damaged=damaged, other_batches=others)
 
     def due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""
@@ -222,6 +228,7 @@ class Ledger:
         others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
         peers = max((run.generation for run in earlier if run.shard.count == self._shard.count), default=-1)
         header: Json = {
+            "batch": self._header.batch,
             "digest": digest,
             "generation": peers if peers > others else others + 1,
             "identity": dict(self._header.identity),

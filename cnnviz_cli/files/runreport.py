@@ -25,6 +25,8 @@ class RunReport:
         seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
         core_seconds: the same of a processor's cores, all threads and processes together.
         device: the device's name, as its maker calls it.
+        batch: how many images were to pass the network together.
+        smallest_batch: how many did, at the least, where memory ran short; None where several nodes know.
         memory_beside: the peaks of the processes that read and drew, in bytes, added up.
     """
 
@@ -35,6 +37,8 @@ class RunReport:
     seconds: Mapping[str, float]
     core_seconds: Mapping[str, float]
     device: str
+    batch: int
+    smallest_batch: int | None
     memory_beside: int = 0
 
 
@@ -55,6 +59,8 @@ def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> N
         "images_per_second": round((report.images - report.resumed) / elapsed, 3) if elapsed > 0 else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
         "core_seconds": {stage: round(seconds, 3) for stage, seconds in report.core_seconds.items()},
+        "batch_size": report.batch,
+        "smallest_batch_size": report.smallest_batch,
         "host": {
             "name": platform.node(),
             "system": platform.platform(),

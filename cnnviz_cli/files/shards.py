@@ -13,7 +13,7 @@ _JOURNAL = re.compile(r"manifest\.(0|[1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.json
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shard:
-    """Every ``count``-th picture of the sorted list, from number ``index`` on, counted from 0."""
+    """Every ``count``-th batch of the list, from number ``index`` on, counted from 0."""
 
     index: int
     count: int
@@ -27,9 +27,13 @@ class Shard:
         """``3-of-8``; empty where one process works on all."""
         return "" if self.count == 1 else f"{self.index}-of-{self.count}"
 
-    def positions(self, length: int) -> range:
-        """The numbers of its pictures, in a list of that length."""
-        return range(self.index, length, self.count)
+    def positions(self, length: int, batch: int) -> list[int]:
+        """The numbers of its images, in a list of `length` that one process would cut into batches of `batch`.
+
+        Whole batches, since the last bits of an image's numbers depend on the images that pass the network with it.
+        """
+        starts = range(self.index * batch, length, self.count * batch)
+        return [at for start in starts for at in range(start, min(start + batch, length))]
 
     @property
     def journal(self) -> str:

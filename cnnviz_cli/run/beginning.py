@@ -36,13 +36,33 @@ def refuse_parts(scale: str, shard: Shard) -> None:
         )
 
 
-def tell(found: Found, inputs: int, output: Path, reporter: Reporter) -> None:
-    """Say what an earlier run left, and what becomes of it."""
+def tell_part(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
+    """Say how much of the list is this process's, if it is one of several."""
+    if not shard.label:
+        return
+    batches = -(-images // batch)
+    reporter.say(f"{mine} of {images} images, in whole batches of {batch}")
+    even = max(1, images // shard.count)
+    if batches < shard.count and even < batch:
+        reporter.warn(
+            f"{images} images are {batches} {'batch' if batches == 1 else 'batches'} of {batch}, too few for "
+            f"{shard.count} shards; --batch-size {even} gives each of them work"
+        )
+
+
+def tell(found: Found, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
+    """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
         reporter.warn(f"{lines} of the journal cannot be read; the images they told of are done again")
     if found.replaced:
         changed = "; ".join(found.differing)
         reporter.warn(f"{visible(str(output))} holds {found.replaced} done with other settings ({changed}): done again")
+    if found.done and found.other_batches:
+        sizes = " and ".join(map(str, found.other_batches))
+        reporter.warn(
+            f"some images were explained in batches of {sizes}, the others are in batches of {batch}: the last bits of "
+            f"their numbers may differ from those of one run; --batch-size {found.other_batches[0]} keeps them"
+        )
     if found.done:
         reporter.say(f"{found.done} of {inputs} pictures are done already; --force does them again")

@@ -78,6 +78,8 @@ def concluded(
     done_before: int,
     clock: Clock,
     device: str,
+    batch: int,
+    smallest_batch: int | None = None,
     memory_beside: int = 0,
 ) -> Outcome:
     """Write the manifest and the report, and say how it went.
@@ -96,6 +98,8 @@ def concluded(
         seconds=clock.seconds,
         core_seconds=clock.core_seconds,
         device=device,
+        batch=batch,
+        smallest_batch=smallest_batch,
         memory_beside=memory_beside,
     )
     write_run_report(sink, report, shard.report)

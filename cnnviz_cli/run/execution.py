@@ -17,7 +17,7 @@ from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.spool import Spool
 from cnnviz_cli.render import Look
-from cnnviz_cli.run.beginning import places_of, refuse_parts, tell
+from cnnviz_cli.run.beginning import places_of, refuse_parts, tell, tell_part
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Drawing, Place
 from cnnviz_cli.run.ending import Outcome, concluded, kept
@@ -59,10 +59,9 @@ def execute(
     # The folder first: that it cannot be written should not be learnt after a minute of loading.
     sink = Sink(settings.output, shard.label)
     sink.open()
-    mine = shard.positions(len(sources))
     with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
         # Processes that read and draw start up while the model is loaded.
-        hands = Hands(count_of(settings.workers, len(mine)))
+        hands = Hands(count_of(settings.workers, len(sources)))
         try:
             with hands:
                 with clock.timed("load"):
@@ -72,10 +71,11 @@ def execute(
                 drawing = drawing_of(prepared, shard)
                 hands.begin(drawing)
                 places = places_of(sources)
-                work = [places[at] for at in mine]
+                work = [places[at] for at in shard.positions(len(places), prepared.batch_size)]
+                tell_part(shard, len(work), len(places), prepared.batch_size, reporter)
                 whole = Scales(settings.scale).by_run
                 found = ledger.begin(header_of(prepared), [source.name for source in sources], work, whole=whole)
-                tell(found, len(mine), settings.output, reporter)
+                tell(found, len(work), settings.output, reporter, prepared.batch_size)
                 if note := fast_note(drawing.reading):
                     reporter.say(note)
                 pipeline = Pipeline(prepared, hands, reporter, clock)
@@ -93,6 +93,8 @@ def execute(
             done_before=found.done,
             clock=clock,
             device=device_name(prepared.device),
+            batch=prepared.batch_size,
+            smallest_batch=pipeline.smallest_batch,
             memory_beside=sum(peak for process, peak in hands.peaks.items() if process != os.getpid()),
         )
 

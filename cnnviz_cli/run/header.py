@@ -39,7 +39,7 @@ def tool_record() -> Tool:
 def header_of(prepared: Prepared) -> Header:
     """What the run is about, and under what a later one may take its records over."""
     tool, masks = tool_record(), prepared.question.masks
-    about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared))
+    about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
     # Of one mask for all the identity has the digest.
     return replace(about, holds=partial(_same_mask, masks)) if masks and masks.sha256 is None else about
 

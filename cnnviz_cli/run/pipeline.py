@@ -73,6 +73,11 @@ class Pipeline:
         self._drawing: deque[Future[Told]] = deque()
         self._at_once = prepared.batch_size
 
+    @property
+    def smallest_batch(self) -> int:
+        """How many images pass the network together now; fewer than were asked for where memory ran short."""
+        return self._at_once
+
     def answers(self, places: Sequence[Place], due: Sequence[bool], *, keep: bool) -> Iterator[Answered | ImageRecord]:
         """For each source that is due, in order, its answer or the record of its failure.
 

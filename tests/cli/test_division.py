@@ -86,7 +86,7 @@ def test_the_part_reaches_the_run_and_is_said(cnnviz: Command, fake_run: FakeRun
         Path(name).touch()
     result = cnnviz("gradcam", "a.png", "b.png", "c.png", "--shard", "0/2", "--force")
     assert fake_run.how == {"shard": Shard(0, 2), "force": True, "local_rank": None}
-    assert "shard 0 of 2 (--shard): 2 of 3 images" in result.err
+    assert "shard 0 of 2 (--shard)" in result.err
     assert cnnviz("gradcam", "a.png", "--shard", "2/2").code == 2
 
 
@@ -122,7 +122,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_merge_says_what_there_is_and_what_is_missing(cnnviz: Command, tmp_path: Path) -> None:
     assert cnnviz("merge", tmp_path).code == 2
-    quick = ["--weights", "random:0", "-q", "-o", "out"]
+    quick = ["--weights", "random:0", "--batch-size", "1", "-q", "-o", "out"]
     assert cnnviz("gradcam", SAMPLES, "--shard", "0/2", *quick).code == 0
     partly = cnnviz("merge", "out")
     assert partly.code == 3

@@ -164,6 +164,8 @@ def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:
         seconds=seconds,
         core_seconds={"compute": 2.4},
         device="cpu",
+        batch=8,
+        smallest_batch=4,
     )
     write_run_report(sink_at(tmp_path), report)
     content = json.loads((tmp_path / "run.json").read_bytes())
@@ -173,6 +175,7 @@ def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:
     assert content["seconds"] == {"decode": 0.5, "compute": 1.235}
     assert content["core_seconds"] == {"compute": 2.4}
     assert content["host"]["device"] == "cpu"
+    assert (content["batch_size"], content["smallest_batch_size"]) == (8, 4)
     assert content["peak_memory_bytes"] == pytest.approx(peak_memory(), rel=0.5)
     write_run_report(sink_at(tmp_path), replace(report, memory_beside=2**40))
     assert json.loads((tmp_path / "run.json").read_bytes())["peak_memory_bytes"] > 2**40

@@ -27,12 +27,13 @@ def parts(count: int) -> list[Shard]:
     return [Shard(index, count) for index in range(count)]
 
 
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_shards_partition_every_list(length: int, count: int) -> None:
-    taken = [position for shard in parts(count) for position in shard.positions(length)]
-    assert sorted(taken) == list(range(length))
-    sizes = [len(shard.positions(length)) for shard in parts(count)]
-    assert max(sizes) - min(sizes) <= 1
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 40))
+def test_shards_partition_every_list_into_whole_batches(length: int, count: int, batch: int) -> None:
+    taken = [shard.positions(length, batch) for shard in parts(count)]
+    assert sorted(at for mine in taken for at in mine) == list(range(length))
+    batches = [len({at // batch for at in mine}) for mine in taken]
+    assert sum(batches) == -(-length // batch)  # none is divided
+    assert max(batches) - min(batches) <= 1
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -91,7 +92,7 @@ def test_any_history_of_divisions_does_each_picture_once(
     for count, indices in [*history, (2, {0, 1})]:
         for index in sorted(indices & set(range(count)), key=lambda _: random.random()):  # type: ignore[attr-defined]
             shard = Shard(index, count)
-            mine = [inputs[at] for at in shard.positions(len(inputs))]
+            mine = [inputs[at] for at in shard.positions(len(inputs), 1)]
             with ledger.Ledger(Sink(folder), shard) as held:
                 held.begin(header(), names, mine, whole=False)
                 for at, (source, _) in enumerate(mine):
@@ -126,7 +127,7 @@ def bare(source: Source) -> ImageRecord:
 
 def test_what_is_missing_is_named(tmp_path: Path, sources: list[Source]) -> None:
     out = tmp_path / "out"
-    run(out, sources, shard=Shard(1, 3))
+    run(out, sources, shard=Shard(1, 3), batch_size="1")
     merged = merge(out)
     assert merged.missing == 5
     assert merged.first_missing == [source.name for at, source in enumerate(sources) if at % 3 != 1]
