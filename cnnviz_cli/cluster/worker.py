@@ -13,6 +13,7 @@ import torch
 from cnnviz_cli.cluster.shared import Files
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.opening import read_regular
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
@@ -193,7 +194,7 @@ class Worker:
             raise UsageError(f"there is no folder {visible(job.folder)}: {error.strerror}", fix=fix) from error
         path, text = job.token
         try:
-            same = Path(path).read_text(encoding="ascii") == text
+            same = read_regular(path, len(text)) == text.encode("ascii")
         except (OSError, ValueError):
             same = False
         if not same:

@@ -30,6 +30,7 @@ from yaml.events import (
 from cnnviz_cli.config.problems import Place, combined, excerpt
 from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.opening import OversizeError, read_regular
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -65,8 +66,7 @@ def read(path: Path) -> Document:
     """
     name = visible(str(path))
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(LIMIT + 1)
+        raw = read_regular(path, LIMIT)
     except FileNotFoundError:
         siblings = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         raise UsageError(
@@ -74,11 +74,11 @@ def read(path: Path) -> Document:
         ) from None
     except IsADirectoryError:
         raise UsageError("this is a folder, not a configuration file", where=name) from None
+    except OversizeError:
+        raise UsageError(f"the configuration file is larger than {LIMIT // 1024} KiB", where=name) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"the configuration file cannot be read: {visible(reason)}", where=name) from None
-    if len(raw) > LIMIT:
-        raise UsageError(f"the configuration file is larger than {LIMIT // 1024} KiB", where=name)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

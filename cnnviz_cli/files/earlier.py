@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Entry, parsed, read
@@ -193,7 +194,7 @@ def _shown(value: Any) -> str:
 
 def _last_header(path: Path) -> Json | None:
     found: Json | None = None
-    with path.open("rb") as lines:
+    with open_regular(path, MOST_JOURNAL) as lines:
         for line in lines:
             if line.startswith(JOURNAL_STARTS) and line.endswith(b"\n"):
                 header = parsed(line, 0)

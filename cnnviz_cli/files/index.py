@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.core.records import Summary
 from cnnviz_cli.files.journal import Entry, record_of
 
@@ -51,7 +52,7 @@ class Index:
     def lines(self, places: Iterable[int] | None = None) -> Iterator[tuple[int, bytes]]:
         """The number and the line of each input that has one, of those asked for or of all, in order."""
         with ExitStack() as stack:
-            files = [stack.enter_context(path.open("rb")) for path in self._numbers]
+            files = [stack.enter_context(open_regular(path)) for path in self._numbers]
             for at in range(len(self.states)) if places is None else places:
                 if self.states[at]:
                     file = files[self._journals[at]]

@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import file_digest, sha256
+from io import TextIOWrapper
 from pathlib import Path
 
 from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Stamp
 from cnnviz_cli.files.photo import read_bytes
@@ -44,7 +46,7 @@ def unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
     try:
         if source.inside:
             return sha256(read_bytes(source)).hexdigest() == digest
-        with source.path.open("rb") as file:
+        with open_regular(source.path) as file:
             return file_digest(file, "sha256").hexdigest() == digest
     except (OSError, ImageError):
         return False
@@ -84,7 +86,7 @@ def read_list(root: Path, digest: str) -> Iterator[str]:
     """
     path, found = root / _list_name(digest), sha256()
     try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
+        with TextIOWrapper(open_regular(path, MOST_JOURNAL), encoding="utf-8", newline="\n") as lines:
             for line in lines:
                 name = json.loads(line)
                 found.update(_told(name))

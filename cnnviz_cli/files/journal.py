@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
 from cnnviz_cli.core.records import ImageRecord, Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.lock import LockedError, LockedFile
@@ -158,7 +159,7 @@ def read(path: Path) -> Iterator[Json | Entry | None]:
     A last line without its end is left out: it is being written, or never will be.
     """
     offset = 0
-    with path.open("rb") as lines:
+    with open_regular(path, MOST_JOURNAL) as lines:
         for line in lines:
             if line.endswith(b"\n"):
                 yield parsed(line, offset)
@@ -206,7 +207,7 @@ def _header(line: bytes) -> Json | None:
 
 def whole_length(path: Path) -> int:
     """The length of a file up to the end of its last whole line."""
-    with path.open("rb") as file:
+    with open_regular(path, MOST_JOURNAL) as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - 65536)

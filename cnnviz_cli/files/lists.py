@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.opening import NoFileError, open_regular, size_text
 from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.once import real
 from cnnviz_cli.files.urls import common, is_url, split
 
 STDIN = Path("-")
+LARGEST = 1 << 30
+"""Bytes of a list at the most: ten million paths have half of it."""
+
 _CHUNK = 1 << 16
 """Longer than any path: a list with a NUL after each has one in its first chunk."""
 
@@ -73,13 +77,18 @@ def _read(listing: Path, where: str) -> Iterator[str]:
         if listing == STDIN:
             yield from _paths(sys.stdin.buffer, where)
         else:
-            with listing.open("rb") as file:
+            with open_regular(listing, LARGEST) as file:
                 yield from _paths(file, where)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
-        fix = nearest(listing) if missing else ""
+        fix = nearest(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NoFileError) else ""
         raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
+
+
+_FROM_A_PROGRAM = (
+    "What another program lists is read from standard input: find in -name '*.jpg' | cnnviz ... --files-from -"
+)
 
 
 def _paths(file: BinaryIO, where: str) -> Iterator[str]:
@@ -88,9 +97,12 @@ def _paths(file: BinaryIO, where: str) -> Iterator[str]:
         raise UsageError("this list is UTF-16", where=where, fix="Save it as UTF-8.")
     rest = rest.removeprefix(b"\xef\xbb\xbf")
     separator = b"\n" if b"\0" not in rest else b"\0"
-    more = rest
+    more, total = rest, len(rest)
     while more:
         more = file.read(_CHUNK)
+        total += len(more)
+        if total > LARGEST:
+            raise UsageError(f"this list is larger than {size_text(LARGEST)}", where=where, fix="Divide it.")
         *whole, rest = (rest + more).split(separator)
         if len(rest) > _CHUNK:
             raise UsageError("this is no list of paths: a line of it does not end", where=where)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Self
 from weakref import WeakSet
 
+from cnnviz_cli.core.opening import check_regular
+
 _PATIENCE = 0.5
 """Seconds: for as long as somebody may look whether the lock is free, or a killed process takes to be gone."""
 
@@ -31,12 +33,15 @@ class LockedFile:
 
         Raises:
             LockedError: another process has it.
-            OSError: it cannot be opened, or is a link.
+            OSError: it cannot be opened, or is a link or no regular file.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        self.fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+        for name in ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY"):
+            flags |= getattr(os, name, 0)
+        self.fd = os.open(path, flags, 0o666)
         until = time.monotonic() + patience
         try:
+            check_regular(os.fstat(self.fd), path)
             while not _locked(self.fd):
                 if time.monotonic() >= until:
                     raise LockedError

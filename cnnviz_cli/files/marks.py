@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from cnnviz_cli.core.opening import open_regular
+
 MANIFEST = "manifest.json"
 JOURNAL = "manifest.jsonl"
 RUN_REPORT = "run.json"
@@ -16,7 +18,7 @@ _SNIFFED = 4096
 def is_output_folder(folder: Path) -> bool:
     """Whether `folder` holds a manifest or a journal of ours, judged by its first and last bytes."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
+        with open_regular(folder / MANIFEST) as file:
             head = file.read(_SNIFFED)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _SNIFFED))
             if head.startswith(b'{\n "images": [') and b'\n  "cnnviz": "' in file.read():
@@ -28,7 +30,7 @@ def is_output_folder(folder: Path) -> bool:
 
 def _is_journal(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(len(JOURNAL_STARTS))
     except OSError:
         return False

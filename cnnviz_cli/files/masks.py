@@ -14,7 +14,8 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import Placing
-from cnnviz_cli.core.reading import WHOLE, Reading
+from cnnviz_cli.core.opening import open_regular
+from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.photo import read_as
 from cnnviz_cli.files.pixels import Decoded, to_rgb
@@ -86,7 +87,7 @@ class Masks:
         if self.sha256:
             return self.sha256
         try:
-            with self._beside(source.name).open("rb") as file:
+            with open_regular(self._beside(source.name), MAX_BYTES) as file:
                 return file_digest(file, "sha256").hexdigest()
         except (ImageError, OSError):
             return None

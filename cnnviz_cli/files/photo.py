@@ -1,7 +1,6 @@
 """Pictures from outside, decoded with suspicion: every file becomes a photograph or an `ImageError`, nothing else."""
 
 import hashlib
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.opening import NoFileError, OversizeError, read_regular
 from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.frames import frames_note
@@ -137,14 +137,14 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
 
 def _of_file(path: Path, max_bytes: int) -> bytes:
     """The bytes of a regular file; a pipe or a device would block or never end."""
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise ImageError("this is a folder, not a picture")
-    if not stat.S_ISREG(found.st_mode):
-        raise ImageError("this is a pipe or a device, not a file")
-    if found.st_size > max_bytes:
-        raise too_large(max_bytes)
-    return path.read_bytes()
+    try:
+        return read_regular(path, max_bytes)
+    except IsADirectoryError:
+        raise ImageError("this is a folder, not a picture") from None
+    except NoFileError:
+        raise ImageError("this is a pipe or a device, not a file") from None
+    except OversizeError:
+        raise too_large(max_bytes) from None
 
 
 def _decode(

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.opening import OversizeError, read_regular, size_text
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.listing import nearest
 
@@ -49,9 +50,9 @@ def read_text(path: Path, where: str) -> Text:
     """
     shown = visible(str(path), 200)
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"'{shown}' is larger than {LARGEST // 2**20} MiB", where=where)
-        data = path.read_bytes()
+        data = read_regular(path, LARGEST)
+    except OversizeError:
+        raise UsageError(f"'{shown}' is larger than {size_text(LARGEST)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import bz2
 import gzip
 import lzma
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.files.members import BrokenArchiveError, Member, Unreadable, too_large
 
 _HEADERS = 1024**2
@@ -23,7 +26,11 @@ _EXPANDED, _RATIO = 1024**3, 100
 """A compressed archive that is larger than this many bytes and this many times its own size is taken for a bomb:
 pictures hardly compress, and one of 10 MB may hold 450 GB of nothing, which to pass over takes an hour."""
 
-_OPENERS: dict[str, Callable[[Path], Any]] = {"": open, "gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+_UNPACKERS: dict[str, Callable[[BinaryIO], Any]] = {
+    "gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class TarMember:
         if self.size > limit:
             raise too_large(limit)
         if not self.packing:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return self._from(file)
         with _lock:
             try:
@@ -65,7 +72,7 @@ class TarMember:
 
 
 _lock = Lock()
-_kept: list[tuple[tuple[int, Path], BinaryIO]] = []
+_kept: list[tuple[tuple[int, Path], BinaryIO, BinaryIO]] = []
 """The compressed archive that was read last, as far as it was read; a forked process shares no position."""
 
 
@@ -73,15 +80,30 @@ def _opened(path: Path, packing: str) -> BinaryIO:
     key = (os.getpid(), path)
     if not _kept or _kept[0][0] != key:
         _close()
-        _kept.append((key, _OPENERS[packing](path)))
+        _kept.append((key, *_unpacked(path, packing)))
     return _kept[0][1]
+
+
+def _unpacked(path: Path, packing: str) -> tuple[BinaryIO, BinaryIO]:
+    """The bytes of a compressed archive, and the archive itself, which closing the former does not close."""
+    file = open_regular(path)
+    try:
+        unpacked = cast("BinaryIO", _UNPACKERS[packing](file))
+    except BaseException:
+        file.close()
+        raise
+    return unpacked, file
 
 
 def _close() -> None:
     while _kept:
-        (pid, _), file = _kept.pop()
+        (pid, _), unpacked, file = _kept.pop()
         if pid == os.getpid():
+            unpacked.close()
             file.close()
+
+
+atexit.register(_close)
 
 
 def members(path: Path, packing: str) -> Iterator[Member]:
@@ -91,10 +113,10 @@ def members(path: Path, packing: str) -> Iterator[Member]:
         BrokenArchiveError: it is no tar archive, a damaged one, or one that expands beyond measure.
         OSError: it cannot be read.
     """
-    most = max(_EXPANDED, _RATIO * path.stat().st_size) if packing else None
-    with path.open("rb") if not packing else _OPENERS[packing](path) as file:
+    with open_regular(path) as file, _UNPACKERS[packing](file) if packing else nullcontext(file) as unpacked:
+        most = max(_EXPANDED, _RATIO * os.fstat(file.fileno()).st_size) if packing else None
         try:
-            yield from _listed(_Wary(file, most), packing)
+            yield from _listed(_Wary(unpacked, most), packing)
         except BrokenArchiveError:
             raise
         except GeneratorExit:
@@ -105,8 +127,12 @@ def members(path: Path, packing: str) -> Iterator[Member]:
 
 def _listed(file: _Wary, packing: str) -> Iterator[Member]:
     with tarfile.open(fileobj=cast("Any", file), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        at = -1
         while (info := tar.next()) is not None:
             cast("Any", tar).members.clear()  # it would keep them all
+            if info.size < 0 or tar.offset <= at:
+                raise BrokenArchiveError("it is damaged")  # the list would go backwards, and never end
+            at = tar.offset
             if info.isdir():
                 continue
             if info.isreg() and not info.issparse():

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular, read_regular
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.headers import READ, size_of
@@ -63,7 +64,7 @@ def verify(root: Path) -> list[Problem]:
 def _manifest(root: Path) -> Manifest:
     path = root / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_regular(path, MOST_JOURNAL))
     except OSError as error:
         raise UsageError(
             f"there is no manifest to read: {error.strerror or type(error).__name__}",
@@ -105,7 +106,7 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
 
 
 def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
-    with path.open("rb") as file:
+    with open_regular(path, follow=False) as file:
         head = file.read(READ)
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest(), size_of(head)

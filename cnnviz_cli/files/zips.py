@@ -14,6 +14,7 @@ from struct import Struct
 from typing import BinaryIO
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.files.members import BrokenArchiveError, Inside, Member, Unreadable, too_large
 
 # APPNOTE.TXT of PKWARE, 4.3.7 and 4.3.12 to 4.3.16.
@@ -53,7 +54,7 @@ class ZipMember:
         """See `Inside`."""
         if max(self.size, self.packed) > limit:
             raise too_large(limit)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(self.at)
             header = file.read(_LOCAL.size)
             if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
@@ -85,7 +86,7 @@ def members(path: Path) -> Iterator[Member]:
         BrokenArchiveError: it is no zip archive, or a damaged one.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start, end, shift = _directory(file)
         file.seek(start)
         while file.tell() < end:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.opening import MOST_WEIGHTS, open_regular, same_file_path
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.refusals import head_of, no_state, not_weights, quantised, refused, shown, unreadable
@@ -68,7 +69,7 @@ def sha256_of_file(path: Path) -> str:
         ModelError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MOST_WEIGHTS) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise unreadable(path, error) from error
@@ -157,8 +158,12 @@ def _loaded(path: Path) -> Any:
 
 def _pickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            open_regular(path, MOST_WEIGHTS) as file,
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(_HARMLESS),
+        ):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
@@ -176,8 +181,8 @@ def _wants_code(message: str) -> bool:
 
 def _classes_in(path: Path) -> list[str]:
     """The names of what the file would import, read from its pickle without running it; none if that fails."""
-    with suppress(Exception), torch.serialization.safe_globals(_HARMLESS):
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    with suppress(Exception), open_regular(path) as file, torch.serialization.safe_globals(_HARMLESS):
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     return []
 
 
@@ -188,6 +193,9 @@ def _safetensors(path: Path) -> Any:
         fix = "pip install 'cnnviz-cli[safetensors]'"
         raise ModelError(f"Reading '{shown(path)}' needs safetensors", where="--weights", fix=fix) from error
     try:
-        return load_file(path)
+        with open_regular(path, MOST_WEIGHTS) as file:
+            return load_file(same_file_path(file, path))
+    except OSError as error:
+        raise unreadable(path, error) from error
     except Exception as error:  # safetensors' own error class derives from Exception alone
         raise not_weights(path, str(error)) from error

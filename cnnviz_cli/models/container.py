@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.opening import MOST_WEIGHTS, open_regular
 from cnnviz_cli.core.text import visible
 
 ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".pth.tar")
@@ -70,7 +71,7 @@ def kind_of(path: Path) -> Kind:
     import zipfile  # and with it three compressors, which a run without a file does without
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, MOST_WEIGHTS) as file, zipfile.ZipFile(file) as archive:
             # The archive's own top folder bears the name that it was saved under.
             names = {name.partition("/")[2] or name for name in archive.namelist()}
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):

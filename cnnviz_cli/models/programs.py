@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.opening import MOST_WEIGHTS, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built, usual
 from cnnviz_cli.models.checkpoint import sha256_of_file
@@ -87,12 +88,14 @@ def _whole(program: Program) -> str:
 
 
 def _script(program: Program) -> tuple[Whole, Preprocessing]:
-    loaded: nn.Module = torch.jit.load(program.path, map_location="cpu")  # type: ignore[no-untyped-call]
+    with open_regular(program.path, MOST_WEIGHTS) as file:
+        loaded: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
     return Whole(loaded, None, _whole(program)), usual()
 
 
 def _exported(program: Program) -> tuple[Whole, Preprocessing]:
-    loaded = torch.export.load(program.path)
+    with open_regular(program.path, MOST_WEIGHTS) as file:
+        loaded = torch.export.load(file)
     if _trains(loaded.graph_module):
         what = f"'{visible(program.path.name, 100)}' was exported while training: its scores would be random"
         raise ModelError(what, where="--model", fix="Call net.eval() before torch.export.export(net, ...).")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.core.text import visible
 
 _CONVERT = """\
@@ -27,7 +28,7 @@ def shown(path: Path) -> str:
 
 def head_of(path: Path) -> bytes:
     """A file's first bytes. Raises OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(64)
 
 
@@ -96,7 +97,11 @@ def _is_optimizer(loaded: Any) -> bool:
 
 def _pickle_of(path: Path) -> bytes:
     """The bytes of the pickle in an archive of torch's; none if it is no archive."""
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+    with (
+        suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
+        open_regular(path) as opened,
+        zipfile.ZipFile(opened) as archive,
+    ):
         name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
         if name is not None:
             with archive.open(name) as file:

@@ -103,7 +103,7 @@ def test_a_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="cannot be read: No such file") as caught:
         read_labels(tmp_path / "label.txt")
     assert caught.value.fix == "Did you mean 'labels.txt'?"
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot be read: it is a folder, not a file"):
         read_labels(tmp_path)
 
 

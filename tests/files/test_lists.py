@@ -146,7 +146,7 @@ def test_a_list_that_cannot_be_read_or_names_nothing() -> None:
     with pytest.raises(UsageError, match="No such file") as caught:
         find([], recursive=False, files_from=Path("lits"))
     assert "'list'" in caught.value.fix
-    with pytest.raises(UsageError, match="directory"):
+    with pytest.raises(UsageError, match="folder"):
         find([], recursive=False, files_from=Path("in"))
     with pytest.raises(UsageError):
         find([], recursive=False, files_from=Path("nul\0"))
