@@ -30,16 +30,15 @@ TILE = 140
 WIDEST = 1560
 """A row of tiles is no longer, where one tile is not."""
 
-HEAT = 176
-PHOTO = 64
+HEAT = 240
 INKS = 16
-"""An indexed sheet's 256 colours: the palette's levels, then the crop's own colours, then white to black for type."""
-FIRST_INK = HEAT + PHOTO
+"""An indexed sheet's 256 colours: the palette's levels, then white to black for type."""
+FIRST_INK = HEAT
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One cell of a sheet: palette indices (h, w), and the two texts above it."""
+    """One cell of a sheet: palette indices (h, w) or colours (h, w, 3), and the two texts above it."""
 
     picture: NDArray[np.uint8]
     left: str
@@ -62,12 +61,15 @@ def columns_for(count: int, cell: int) -> int:
 
 
 def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Image.Image:
-    """The crop the network saw and the channel mean, then every map on a scale of its own. Mode P."""
+    """The crop the network saw and the channel mean, then every map on a scale of its own. Mode RGB.
+
+    The crop keeps its colours: an indexed sheet has no room for them beside those of the maps.
+    """
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlarged(max(height, width))
     size = (width * factor, height * factor)
-    crop, crop_colours = _crop(seen, size)
+    crop = np.asarray(seen.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     first = [Tile(crop, "input"), Tile(_drawn(average[0], factor), f"mean of all {panel.total}")]
     shown = [
         Tile(_drawn(values, factor), f"#{int(channel)}", remark(values, float(strength)))
@@ -84,30 +86,24 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Im
     if flat:
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
-    colours = np.concatenate([levels(look.palette, HEAT), crop_colours, _inks()])
-    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, bar=True)
-    sheet.putpalette(colours.tobytes())
-    return sheet
+    colours = levels(look.palette, HEAT)
+    return _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, bar=True)
 
 
 def filters(panel: Filters, caption: Caption, look: Look) -> Image.Image:
-    """The kernels, each on a symmetric scale of its own. Mode P."""
+    """The kernels, each on a symmetric scale of its own. Mode RGB where they read colours, else P."""
     kernels = finite(np.asarray(panel.values))
     count, channels, height, width = kernels.shape
     factor = max(1, 84 // max(height, width))
     tops = np.abs(kernels).max((1, 2, 3))
     shares = 0.5 + 0.5 * kernels / np.where(tops > 0, tops, 1)[:, None, None, None]
     notes = [f"{count} kernels of {width} x {height}, enlarged {factor} times"]
+    colours = levels(look.signed_palette, HEAT)
     if channels == 3:
-        # One quantisation for all kernels keeps the sheet indexed; 240 colours of at most count * kh * kw.
-        strip = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8).reshape(count * height, width, 3)
-        indexed = Image.fromarray(strip).quantize(FIRST_INK, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        pictures = np.asarray(indexed).reshape(count, height, width)
-        colours = _padded(np.array(indexed.getpalette(), np.uint8).reshape(-1, 3), FIRST_INK)
+        pictures = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8)
         notes.append("mid-grey is zero; brighter is positive, darker negative, in red, green and blue")
     else:
-        pictures = np.rint(shares.mean(1) * (FIRST_INK - 1)).astype(np.uint8)
-        colours = levels(look.signed_palette, FIRST_INK)
+        pictures = np.rint(shares.mean(1) * (HEAT - 1)).astype(np.uint8)
         low, high = look.signed_palette.split("-")
         notes.append(f"white is zero, {high} positive, {low} negative")
     notes.append("each kernel on its own scale, from minus to plus the magnitude in its title")
@@ -116,9 +112,7 @@ def filters(panel: Filters, caption: Caption, look: Look) -> Image.Image:
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
-    sheet = _sheet([], tiles, lambda width: _head(heading, panel, width), notes, bar=False)
-    sheet.putpalette(np.concatenate([colours, _inks()]).tobytes())
-    return sheet
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, colours, bar=False)
 
 
 def is_flat(values: NDArray[Any]) -> bool:
@@ -142,16 +136,18 @@ def _sheet(
     tiles: list[Tile],
     head: Callable[[int], Image.Image],
     notes: list[str],
+    colours: Bytes,
     *,
     bar: bool,
 ) -> Image.Image:
-    """Everything put together, as palette indices (mode L): the first tiles in a column of their own at the left.
+    """Everything put together: the first tiles in a column of their own at the left. Mode P if all tiles are indices.
 
     Args:
         head: the block above the tiles, for a width.
+        colours: (HEAT, 3) of the tiles' indices.
         bar: whether the palette's levels stand beside the notes.
     """
-    height, width = (first or tiles)[0].picture.shape
+    height, width = (first or tiles)[0].picture.shape[:2]
     across, down = width + GAP, height + SMALL + 6 + GAP
     columns = columns_for(len(tiles), across) if tiles else 0
     rows = ceil(len(tiles) / columns) if tiles else 0
@@ -176,11 +172,17 @@ def _sheet(
         _titled(inked, tile, left, upper + SMALL)
 
     sheet = inked.point([FIRST_INK + round((255 - value) / 17) for value in range(256)])
-    for tile, left, upper in laid:
-        sheet.paste(Image.fromarray(tile.picture), (left, upper + SMALL + 6))
     if bar:
         ramp = np.rint(np.linspace(0, HEAT - 1, BAR[0])).astype(np.uint8)
         sheet.paste(Image.fromarray(np.repeat(ramp[None], BAR[1], axis=0)), (MARGIN, base + 3))
+    # Indices first, whose numbers are colours only once the sheet has its palette; then what is in colours itself.
+    for coloured in (False, True):
+        if coloured:
+            sheet.putpalette(np.concatenate([colours, _inks()]).tobytes())
+            sheet = sheet.convert("RGB") if any(tile.picture.ndim == 3 for tile, _, _ in laid) else sheet
+        for tile, left, upper in laid:
+            if (tile.picture.ndim == 3) == coloured:
+                sheet.paste(Image.fromarray(tile.picture), (left, upper + SMALL + 6))
     return sheet
 
 
@@ -205,24 +207,6 @@ def _drawn(values: NDArray[Any], factor: int) -> NDArray[np.uint8]:
         lines = np.asarray(hatching((picture.shape[1], picture.shape[0]), TYPE))
         picture[bad] = np.where(lines, FIRST_INK + INKS - 1, FIRST_INK)[bad]
     return picture
-
-
-def _crop(seen: Image.Image, size: tuple[int, int]) -> tuple[NDArray[np.uint8], Bytes]:
-    """The crop as indices after the palette's levels, and its colours."""
-    small = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    # The palette first, from a thumbnail for speed, then the dither: median cut itself does not dither.
-    thumbnail = small.resize((48, 48), Image.Resampling.BOX)
-    chosen = thumbnail.quantize(PHOTO, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    dithered = small.quantize(palette=chosen, dither=Image.Dither.FLOYDSTEINBERG)
-    colours = _padded(np.array(chosen.getpalette(), np.uint8).reshape(-1, 3), PHOTO)
-    return np.asarray(dithered) + np.uint8(HEAT), colours
-
-
-def _padded(colours: Bytes, count: int) -> Bytes:
-    """The first `count` colours, black where there are fewer."""
-    whole = np.zeros((count, 3), np.uint8)
-    whole[: len(colours)] = colours[:count]
-    return whole
 
 
 def _inks() -> Bytes:

@@ -25,9 +25,18 @@ def drawn(panel: Panel) -> Image.Image:
     return draw(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
 
 
+def indices(sheet: Image.Image) -> np.ndarray:
+    """(h, w) which of the palette's levels, and from `FIRST_INK` which of the inks, each pixel is; 0 in the crop."""
+    table = [*levels("inferno", HEAT).tolist(), *([255 - 17 * step] * 3 for step in range(16))]
+    known = {tuple(colour): number for number, colour in enumerate(table)}
+    pixels = np.asarray(sheet.convert("RGB"))
+    found, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    return np.array([known.get(tuple(colour), 0) for colour in found.tolist()])[places].reshape(pixels.shape[:2])
+
+
 def tiles(sheet: Image.Image, size: int) -> list[np.ndarray]:
     """The square areas of `size` that hold palette or crop colours only, found by their own pixels, row by row."""
-    index = np.asarray(sheet)
+    index = indices(sheet)
     inside = index < FIRST_INK
     rows = np.flatnonzero(inside.any(1))
     found = []
@@ -47,7 +56,6 @@ def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
     maps = np.random.default_rng(2).normal(size=(4, 7, 7)).astype(np.float32)
     maps[1] *= 1000
     sheet = drawn(mosaic(maps))
-    assert sheet.mode == "P"
     found = tiles(sheet, 140)
     assert len(found) == 6
     for values in maps:
@@ -56,16 +64,17 @@ def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
         assert any(np.abs(tile.astype(int) - expected).max() <= 1 for tile in found)
 
 
-def test_the_palette_holds_heat_then_the_crop_then_white_to_black() -> None:
-    colours = np.array(drawn(mosaic(np.random.default_rng(2).random((4, 14, 14), np.float32))).getpalette()).reshape(
-        -1, 3
-    )
-    assert colours[:HEAT].tolist() == levels("inferno", HEAT).tolist()
-    assert colours[FIRST_INK:].tolist() == [[255 - 17 * step] * 3 for step in range(16)]
+def test_the_crop_keeps_every_colour() -> None:
+    sheet = np.asarray(drawn(mosaic(np.random.default_rng(2).random((4, 14, 14), np.float32))))
+    crop = np.asarray(SEEN.resize((140, 140), Image.Resampling.LANCZOS))
+    assert len(np.unique(crop.reshape(-1, 3), axis=0)) > 10_000
+    places = np.lib.stride_tricks.sliding_window_view(sheet, (1, 140, 3))[:, :, 0]
+    (top, left), *_ = np.argwhere((places == crop[:1]).all((2, 3, 4)))
+    assert (sheet[top : top + 140, left : left + 140] == crop).all()
 
 
 def test_type_stays_within_the_ramp() -> None:
-    index = np.asarray(drawn(mosaic(np.random.default_rng(2).random((4, 7, 7), np.float32))))
+    index = indices(drawn(mosaic(np.random.default_rng(2).random((4, 7, 7), np.float32))))
     assert index[:60].min() >= FIRST_INK
     assert index[:60].max() == FIRST_INK + 13  # ink, #1b1e23, is 13.2 steps of 17 below white
     assert index[0, 0] == FIRST_INK
@@ -74,11 +83,11 @@ def test_type_stays_within_the_ramp() -> None:
 def test_flat_and_broken_maps_are_marked() -> None:
     maps = np.random.default_rng(2).random((3, 7, 7)).astype(np.float32)
     maps[1], maps[2, 0, 0] = 4.0, np.nan
-    index = np.asarray(drawn(mosaic(maps)))
+    index = indices(drawn(mosaic(maps)))
     grey = index == FIRST_INK + 3
     assert grey.all(1).sum() == 0
     assert grey.sum() >= 140 * 140
-    clean = np.asarray(drawn(mosaic(maps[:1])))
+    clean = indices(drawn(mosaic(maps[:1])))
     assert (clean == FIRST_INK + 3).sum() < 2000
 
 
@@ -108,12 +117,20 @@ def test_kernels_put_zero_in_the_middle(channels: int) -> None:
     kernels = np.zeros((6, channels, 3, 3), np.float32)
     kernels[:, 0, 0, 0] = np.arange(6) - 3
     sheet = drawn(Filters(kernels))
-    assert sheet.mode == "P"
+    assert sheet.mode == ("RGB" if channels == 3 else "P")
     pixels = np.asarray(sheet.convert("RGB"), int).reshape(-1, 3)
     zero = (128, 128, 128) if channels == 3 else (247, 247, 247)
     assert (np.abs(pixels - zero).max(1) <= 2).sum() >= 6 * 8 * 28 * 28
     positive = (255, 128, 128) if channels == 3 else (125, 36, 32)
     assert (np.abs(pixels - positive).max(1) <= 3).sum() == 2 * 28 * 28  # kernels 4 and 5, each on its own scale
+
+
+def test_kernels_keep_every_colour() -> None:
+    kernels = np.random.default_rng(4).normal(size=(64, 3, 3, 3)).astype(np.float32)  # 576 colours
+    shares = 0.5 + 0.5 * kernels / np.abs(kernels).max((1, 2, 3), keepdims=True)
+    wanted = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8).reshape(-1, 3)
+    shown = {tuple(colour) for _, colour in drawn(Filters(kernels)).getcolors(1 << 24)}
+    assert {tuple(colour) for colour in wanted.tolist()} <= shown
 
 
 def test_a_patch_stands_beside_its_projection() -> None:
