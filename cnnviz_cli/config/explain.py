@@ -74,8 +74,10 @@ def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Pla
         place = layer.place(loc)
         allowed, choices = _allowed(details, loc, kind)
         name = ".".join(str(part) for part in loc if isinstance(part, str))
-        what = f"'{name}' {allowed}, not {_shown(given)}"
-        fix = _hint(details["type"], given, choices)
+        # What may be a list or one text is shown as it was written.
+        shown = _shown_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _shown(given)
+        what = f"'{name}' {allowed}, not {shown}"
+        fix = str(details.get("ctx", {}).get("fix", "")) or _hint(details["type"], given, choices)
     return place, UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix)
 
 
@@ -175,3 +177,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a section"
     return f"'{visible(value, 60)}'" if isinstance(value, str) else visible(str(value), 60)
+
+
+def _shown_list(values: list[Any] | tuple[Any, ...]) -> str:
+    """What a setting of several values was given; a flag's one value is a list of one."""
+    if len(values) == 1:
+        return _shown(values[0])
+    plain = all(isinstance(value, str | int | float) for value in values)
+    return f"'{visible(','.join(map(str, values)), 60)}'" if plain else "a list"

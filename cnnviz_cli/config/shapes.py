@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.config.values import split_at_commas
+
+BYTE = 255
+"""What values of eight bits count to."""
 
 _SIZE = re.compile(r"([0-9]{1,5})(?:\s*[xX]\s*([0-9]{1,5}))?")
 
@@ -23,7 +28,7 @@ def size(value: Any) -> tuple[int, ...]:
         items *= 2
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in items)
     if len(items) not in (0, 2) or not whole or not all(0 < side < 100_000 for side in items):
-        raise PydanticCustomError("size", "must be a side or HEIGHTxWIDTH, in pixels")
+        raise _refused("must be a side or HEIGHTxWIDTH, in pixels from 1 to 99999", "For instance 224, or 160x320.")
     return tuple(items)
 
 
@@ -31,7 +36,7 @@ def mean(value: Any) -> tuple[float, ...]:
     """One number from 0 to 1, or several: a list, or text with commas."""
     found = _numbers(value)
     if not all(0 <= number <= 1 for number in found):
-        raise PydanticCustomError("mean", "must be of values from 0 to 1; divide what counts to 255 by 255")
+        raise _refused("must be from 0 to 1, like the values of an image", _divided(found))
     return found
 
 
@@ -39,12 +44,25 @@ def std(value: Any) -> tuple[float, ...]:
     """One number above 0 and up to 1, or several: a list, or text with commas."""
     found = _numbers(value)
     if not all(0 < number <= 1 for number in found):
-        raise PydanticCustomError("std", "must be above 0, of values from 0 to 1; divide what counts to 255 by 255")
+        what = "must be above 0 and at most 1, like the values of an image"
+        zero = "A channel that is not to be divided has the standard deviation 1." if 0 in found else ""
+        raise _refused(what, zero or _divided(found))
     return found
+
+
+def _divided(numbers: Sequence[float]) -> str:
+    """The numbers that were meant, where they may count to 255; else of what values they are."""
+    if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE:
+        return f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE:.6g}' for number in numbers)}"
+    return "The values of an image go from 0 to 1 before they are normalized, whatever its file counts to."
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
     found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
-    if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in found):
-        raise PydanticCustomError("numbers", "must be one number or a list of numbers")
+    if not all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found):
+        raise _refused("must be one number or a list of numbers", "For instance 0.5, or 0.485,0.456,0.406.")
     return tuple(float(item) for item in found if isinstance(item, int | float))
+
+
+def _refused(what: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("shape", "{what}", {"what": what, "fix": fix})

@@ -76,8 +76,12 @@ def top_count(spec: str | int, labels: Sequence[object], where: str = "--target"
         return None
     digits = found.group(1)
     count = int(digits) if len(digits) < 10 else len(labels) + 1
-    if not 1 <= count <= len(labels):
-        raise UsageError(f"'{visible(str(spec), 60)}': the model has {len(labels)} classes", where=where)
+    shown, classes = visible(str(spec), 60), "1 class" if len(labels) == 1 else f"{len(labels)} classes"
+    if count < 1:
+        raise UsageError(f"'{shown}' asks for no class", where=where, fix="Write top1 for the likeliest class.")
+    if count > len(labels):
+        fix = f"Write top{len(labels)} for all of them."
+        raise UsageError(f"'{shown}' asks for more classes: the model has {classes}", where=where, fix=fix)
     return count
 
 

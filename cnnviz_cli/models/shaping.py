@@ -182,7 +182,8 @@ def _for_each(values: tuple[float, ...], channels: int, where: str) -> tuple[flo
     if len(values) == 1:
         return values * channels
     count = "1 channel" if channels == 1 else f"{channels} channels"
-    raise UsageError(f"{len(values)} values are given, the network reads {count}", where=where)
+    fix = "Give 1." if channels == 1 else f"Give {channels}, or 1 for all of them."
+    raise UsageError(f"{len(values)} values are given, the network reads {count}", where=where, fix=fix)
 
 
 def _grey(values: tuple[float, ...]) -> tuple[float, ...]:

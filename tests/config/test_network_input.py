@@ -53,14 +53,14 @@ def test_numbers_by_flag_variable_and_file(written: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "written", "allowed"),
     [
-        ("mean", "123.7", "'mean' must be of values from 0 to 1; divide what counts to 255 by 255"),
-        ("mean", ".5,-.1", "'mean' must be of values from 0 to 1"),
-        ("std", "58.4", "'std' must be above 0, of values from 0 to 1"),
-        ("std", "0", "'std' must be above 0"),
+        ("mean", "123.7", "'mean' must be from 0 to 1, like the values of an image, not 123.7$"),
+        ("mean", ".5,-.1", "'mean' must be from 0 to 1, like the values of an image, not '.5,-.1'$"),
+        ("std", "58.4", "'std' must be above 0 and at most 1, like the values of an image, not 58.4$"),
+        ("std", "0", "'std' must be above 0 and at most 1, like the values of an image, not 0$"),
         ("std", ".5,,.5", "'std' must be one number or a list of numbers"),
         ("mean", "half", "'mean' must be one number or a list of numbers"),
-        ("mean", "nan", "'mean' must be"),
-        ("mean", ".inf", "'mean' must be"),
+        ("mean", "nan", "'mean' must be one number or a list of numbers, not 'nan'$"),
+        ("mean", ".inf", "'mean' must be one number or a list of numbers, not inf$"),
         ("max_side", "0", "'max_side' must be at least 1"),
         ("resize", "stretch", "'resize' must be crop, squash, pad or full"),
         ("interpolation", "cubic", "'interpolation' must be nearest, box, bilinear, hamming, bicubic or lanczos"),
@@ -69,6 +69,25 @@ def test_numbers_by_flag_variable_and_file(written: str, tmp_path: Path) -> None
 def test_what_is_no_number_is_refused(name: str, written: str, allowed: str) -> None:
     with pytest.raises(UsageError, match=allowed):
         load("gradcam", {}, None, {f"CNNVIZ_{name.upper()}": written})
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "fix"),
+    [
+        ("mean", "123,117,104", "Values that count to 255 are divided by 255: 0.482353,0.458824,0.407843"),
+        ("std", "51", "Values that count to 255 are divided by 255: 0.2"),
+        ("std", "0.2,0,0.2", "A channel that is not to be divided has the standard deviation 1."),
+        ("mean", "-0.5", "The values of an image go from 0 to 1 before they are normalized, whatever its file counts"),
+        ("mean", "1354,1118", "The values of an image go from 0 to 1"),
+        ("std", "nan", "For instance 0.5, or 0.485,0.456,0.406."),
+        ("input_size", "0", "For instance 224, or 160x320."),
+    ],
+)
+def test_a_refusal_says_what_to_write_instead(name: str, written: str, fix: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load("gradcam", {(name,): [written]}, None, {})
+    assert caught.value.where == f"--{name.replace('_', '-')}"
+    assert caught.value.fix.startswith(fix)
 
 
 def test_the_schema_takes_every_spelling() -> None:

@@ -42,8 +42,8 @@ def test_specs(specs: list[str | int], expected: list[list[int]]) -> None:
         (",", "no class is named", ""),
         (5, "no class 5", ""),
         ("-1", "no class -1", ""),
-        ("top6", "5 classes", ""),
-        ("top0", "5 classes", ""),
+        ("top6", "'top6' asks for more classes: the model has 5 classes", "top5"),
+        ("top0", "'top0' asks for no class", "top1"),
     ],
 )
 def test_refusals(spec: str | int, what: str, fix: str) -> None:
