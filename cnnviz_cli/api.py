@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 from warnings import warn
@@ -101,9 +102,12 @@ def explain(
         with unchanged():
             chosen = devices.pick(settings.device)
             devices.repeatable()
-            network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
-            prepared = prepared_for("explain", families, settings, network, chosen, heard)
-            found = tuple(explained(prepared, pictures, heard))
+            # A network of the caller's may count on the caller's default device; one that is built here does not.
+            with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
+                network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
+            with nullcontext() if isinstance(model, nn.Module) else chosen:
+                prepared = prepared_for("explain", families, settings, network, chosen, heard)
+                found = tuple(explained(prepared, pictures, heard))
     except CnnvizError as error:
         say_in_python(error)
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
-from cnnviz_cli.core.maps import enlarged, unit_range
+from cnnviz_cli.core.maps import enlarged, tensor_of, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
 from cnnviz_cli.core.panels import Heatmap, State
 from cnnviz_cli.core.value import value
@@ -156,11 +156,11 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) 
 def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     import torch
 
-    maps = [torch.as_tensor(panel.values) for panel in panels]
+    maps = [tensor_of(panel.values) for panel in panels]
     size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
     scaled = torch.stack([enlarged(unit_range(values), (size[0], size[1])) for values in maps])
-    peaks = [torch.as_tensor(panel.peak) for panel in panels if panel.peak is not None]
-    lowest = [torch.as_tensor(panel.lowest) for panel in panels if panel.lowest is not None]
+    peaks = [tensor_of(panel.peak) for panel in panels if panel.peak is not None]
+    lowest = [tensor_of(panel.lowest) for panel in panels if panel.lowest is not None]
     return Heatmap(
         scaled.mean(0) if how == "mean" else scaled.amax(0),
         torch.stack(peaks).amax(0) if peaks else None,
@@ -168,11 +168,11 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
         layer=panels[0].layer if len(panels) == 1 else None,
         target=panels[0].target,
         statistics={
-            name: torch.stack([torch.as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
+            name: torch.stack([tensor_of(panel.statistics[name]) for panel in panels]).mean(0)
             for name in panels[0].statistics
         },
         doubts={
-            state: torch.stack([torch.as_tensor(panel.doubts[state]) for panel in panels]).any(0)
+            state: torch.stack([tensor_of(panel.doubts[state]) for panel in panels]).any(0)
             for state in panels[0].doubts
         },
     )

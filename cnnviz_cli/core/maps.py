@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,3 +27,10 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     from torch.nn.functional import interpolate
 
     return interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def tensor_of(values: Any) -> Tensor:
+    """A tensor as it is, where it is; anything else as one on the CPU, whatever the caller's default device."""
+    import torch
+
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, device="cpu")

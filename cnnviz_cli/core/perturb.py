@@ -93,8 +93,8 @@ class Windows:
         """(length, places) 1 where a window covers a row, or a column."""
         import torch
 
-        starts = torch.arange(self.places[axis], device=like.device) * self.stride
-        pixels = torch.arange(self.size[axis], device=like.device)[:, None]
+        starts = torch.arange(self.places[axis], dtype=torch.int64, device=like.device) * self.stride
+        pixels = torch.arange(self.size[axis], dtype=torch.int64, device=like.device)[:, None]
         return ((starts <= pixels) & (pixels < starts + self.window[axis])).to(like.dtype)
 
 
@@ -180,7 +180,7 @@ class EvenSwitches:
         import torch
 
         picture = evidence[Input()][image]
-        labels = torch.tensor(self.segments.of(picture), device=picture.device)
+        labels = torch.tensor(self.segments.of(picture), dtype=torch.int64, device=picture.device)
         on = self.on(int(evidence[Seeds()][image]), int(labels.max()) + 1, start, stop).to(picture.device)
         return torch.where(on[:, labels].unsqueeze(1), picture, self.cover.of(evidence, image))
 
@@ -226,15 +226,17 @@ class ShapleySwitches(EvenSwitches):
             numbers = range(start, stop)
             # Bit j of a coalition's number says whether segment j is in it; -1 has all bits.
             members = [0 if n == 1 else n - 1 if 2 <= n < 1 << segments else -1 for n in numbers]
-            return torch.tensor([[bool(member >> bit & 1) for bit in range(segments)] for member in members])
+            bits = [[bool(member >> bit & 1) for bit in range(segments)] for member in members]
+            return torch.tensor(bits, dtype=torch.bool, device="cpu")
         first = max(start, 2) - 2
         pairs = range(first // 2, max((stop - 1) // 2, first // 2))
         chances = _uniforms(seed, pairs.start, pairs.stop, segments + 1)
-        shares = torch.tensor([1 / (size * (segments - size)) for size in range(1, segments)]).cumsum(0)
+        weights = [1 / (size * (segments - size)) for size in range(1, segments)]
+        shares = torch.tensor(weights, dtype=torch.float32, device="cpu").cumsum(0)
         sizes = 1 + torch.searchsorted(shares / shares[-1], chances[:, :1].contiguous(), right=True)
         inside = chances[:, 1:].argsort(dim=1, stable=True).argsort(1) < sizes
         both = torch.stack((inside, ~inside), 1).flatten(0, 1)[first % 2 :]
-        ends = torch.tensor([True, False])[:, None].expand(2, segments)
+        ends = torch.tensor([True, False], dtype=torch.bool, device="cpu")[:, None].expand(2, segments)
         return torch.cat((ends[start:stop], both))[: stop - start]
 
 
@@ -243,4 +245,4 @@ def _uniforms(seed: int, start: int, stop: int, length: int) -> Tensor:
     import torch
 
     rows = [uniform(seed, number, (length,)) for number in range(start, stop)]
-    return torch.stack(rows) if rows else torch.empty(0, length)
+    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.float32, device="cpu")

@@ -87,7 +87,7 @@ class Similarity:
         """(B, 2): similar first, whatever the cosine, and not similar after it."""
         import torch
 
-        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], device=scores.device), 1)
+        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)
 
 
 def embedding(output: Any) -> Tensor:

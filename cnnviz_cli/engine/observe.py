@@ -103,7 +103,9 @@ def observe(
         known = {
             Input(): answer(batch),
             Targets(): made.targets,
-            Seeds(): torch.tensor(list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64),
+            Seeds(): torch.tensor(
+                list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64, device="cpu"
+            ),
         }
         answers.update((need, value) for need, value in known.items() if need in plan.needs)
         setting = Setting(

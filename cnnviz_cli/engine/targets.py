@@ -103,7 +103,8 @@ class Targets:
     def _true(self, order: Tensor, otherwise: Tensor) -> Tensor:
         if self.truths is None or len(self.truths) != len(order):
             raise ValueError("what is true of these images was not said")
-        truths = torch.tensor([-1 if truth is None else truth for truth in self.truths]).to(order)
+        known = [-1 if truth is None else truth for truth in self.truths]
+        truths = torch.tensor(known, dtype=order.dtype, device=order.device)
         return truths.where(truths >= 0, otherwise)
 
 

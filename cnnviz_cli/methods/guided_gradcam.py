@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
-from cnnviz_cli.core.maps import enlarged
+from cnnviz_cli.core.maps import enlarged, tensor_of
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
 
@@ -43,7 +43,5 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
 
 
 def _seen(picture: Tensor, heat: Heatmap) -> SignedPicture:
-    import torch
-
-    values = picture * enlarged(torch.as_tensor(heat.values), (picture.shape[2], picture.shape[3]))
+    values = picture * enlarged(tensor_of(heat.values), (picture.shape[2], picture.shape[3]))
     return SignedPicture(values, REMARK, layer=heat.layer, target=heat.target, statistics=heat.statistics)

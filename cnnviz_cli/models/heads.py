@@ -58,7 +58,8 @@ def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
 def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     """(1, C, H, W) noise as the network takes it, the same every time."""
     like = next(net.parameters())
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    same = torch.Generator(device="cpu").manual_seed(0)
+    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(like.device, like.dtype)
 
 
 def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> Head | None:

@@ -149,7 +149,9 @@ class Preprocessing:
         elif self.channels == 4:
             pixels = torch.cat([pixels, torch.full_like(pixels[:, :1], 255)], 1)
         # In torchvision's order, and so to the same bits.
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1) for values in (self.mean, self.std)
+        )
         return (pixels.float() / 255).sub_(mean).div_(std)
 
     def see(self, photo: Image.Image) -> tuple[Image.Image, View]:

@@ -39,7 +39,7 @@ class Whole(nn.Module):
         self.batch = batch
         self.whole = whole
         # A frozen program has no parameters, and whoever asks a network for its device looks at the first.
-        self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float32, device="cpu"), requires_grad=False)
 
     def forward(self, x: Tensor) -> Any:
         if self.batch is None or len(x) == self.batch:

@@ -178,7 +178,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     def timed() -> Check:
         with memory_errors_named(1):
             placed = place(net, chosen[0])
-            image = torch.zeros(1, preprocessing.channels, height, width, device=chosen[0])
+            image = torch.zeros(1, preprocessing.channels, height, width, dtype=torch.float32, device=chosen[0])
             image = image.contiguous(memory_format=torch.channels_last)
             seconds = [_seconds(placed, image) for _ in range(_ROUNDS + 1)][1:]
         return Check(

@@ -9,6 +9,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from cnnviz_cli.core.maps import tensor_of
 from cnnviz_cli.core.method import InputView
 from cnnviz_cli.core.panels import Heatmap, Panel, SignedPicture
 from cnnviz_cli.core.report import Reporter
@@ -93,7 +94,7 @@ def _through(view: InputView, batch: Tensor) -> Tensor:
 def _back(view: InputView, panel: Panel) -> Viewed:
     if not isinstance(panel, Viewed):
         raise TypeError(f"{type(panel).__name__} cannot be averaged over views")
-    values = torch.as_tensor(panel.values)
+    values = tensor_of(panel.values)
     return replace(panel, values=values.flip(3)) if view.flipped else panel
 
 
@@ -108,15 +109,13 @@ def _mean(panels: Sequence[Viewed]) -> Viewed:
     """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
     statistics = {
-        name: torch.stack([torch.as_tensor(panel.statistics[name]) for panel in panels]).double().mean(0)
+        name: torch.stack([tensor_of(panel.statistics[name]) for panel in panels]).double().mean(0)
         for name in first.statistics
     }
     numbers = {
-        name: combine(torch.stack([torch.as_tensor(getattr(panel, name)) for panel in panels]), 0)
+        name: combine(torch.stack([tensor_of(getattr(panel, name)) for panel in panels]), 0)
         for name, combine in _COMBINED.items()
         if getattr(first, name, None) is not None
     }
-    doubts = {
-        state: torch.stack([torch.as_tensor(panel.doubts[state]) for panel in panels]).any(0) for state in first.doubts
-    }
+    doubts = {state: torch.stack([tensor_of(panel.doubts[state]) for panel in panels]).any(0) for state in first.doubts}
     return replace(first, statistics=statistics, doubts=doubts, **numbers)  # type: ignore[arg-type]  # tensors by name

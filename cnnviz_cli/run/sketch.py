@@ -78,13 +78,13 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
 def _zeros(need: Need, prepared: Prepared) -> Tensor:
     """Zeros in the shape of the answer for one image."""
     if isinstance(need, Targets):
-        return torch.zeros(1, prepared.targets.width, dtype=torch.int64)
+        return torch.zeros(1, prepared.targets.width, dtype=torch.int64, device="cpu")
     if isinstance(need, Seeds):
-        return torch.zeros(1, dtype=torch.int64)
+        return torch.zeros(1, dtype=torch.int64, device="cpu")
     if isinstance(need, Scores):
-        return torch.zeros(1, need.on.count)
+        return torch.zeros(1, need.on.count, dtype=torch.float32, device="cpu")
     place = need.layer if isinstance(need, Activation) else getattr(need, "at", INPUT)
     if place != INPUT:
-        return torch.zeros(1, *prepared.model.layers[place].shape)
+        return torch.zeros(1, *prepared.model.layers[place].shape, dtype=torch.float32, device="cpu")
     preprocessing = prepared.model.preprocessing
-    return torch.zeros(1, preprocessing.channels, *preprocessing.size)
+    return torch.zeros(1, preprocessing.channels, *preprocessing.size, dtype=torch.float32, device="cpu")

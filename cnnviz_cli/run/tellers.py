@@ -116,7 +116,7 @@ class RegionTeller:
         label = self.labels[index]
         assert held is not None
         drawn = held.ndim == 3
-        (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index]))
+        (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
         mark = Area(inside.numpy())
         prediction = Prediction(index=index, label=label, probability=None, share=_rounded(number))
         return Shown(prediction, f"{index}-{label}", mark, "within its mask" if drawn else "")

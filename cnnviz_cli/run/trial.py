@@ -93,7 +93,7 @@ class Trial:
         return {name: error for name, error in errors.items() if error is not None}
 
     def _refusal(self, needs: Iterable[Need]) -> UsageError | None:
-        black = torch.tensor(self.frame.black, device=self.device).view(1, -1, 1, 1)
+        black = torch.tensor(self.frame.black, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
         picture = black.expand(-1, -1, *self.frame.size).contiguous(memory_format=torch.channels_last)
         try:
             with memory_errors_named(1):

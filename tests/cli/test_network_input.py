@@ -58,7 +58,10 @@ def test_the_yaml_of_the_page_runs(capfd: pytest.CaptureFixture[str]) -> None:
         ("--max-side 300", "--max-side: --resize crop has no longest side"),
         ("--resize full --max-side 100", "--max-side: 100 pixels are less than the smallest input, 224 x 224"),
         ("--mean .5,.5", "--mean: 2 values are given, the network reads 3 channels"),
-        ("--std 58", "'std' must be above 0 and at most 1, like the values of an image, not 58 Values that count to 255"),
+        (
+            "--std 58",
+            "'std' must be above 0 and at most 1, like the values of an image, not 58 Values that count to 255",
+        ),
         ("--resize fll", "Did you mean 'full'?"),
         ("--input-size 4096x", "'input_size' must be a side or HEIGHTxWIDTH, in pixels"),
     ],

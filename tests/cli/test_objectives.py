@@ -71,7 +71,11 @@ def files() -> None:
         ),
         ([*SEGMENTER, "-t", "persn"], "--target: the model has no class 'persn'", "--model deeplabv3_resnet50"),
         ([*SEGMENTER, "--objective", "segment:21"], "--objective: there is no class 21: the model has 0 to 20", ""),
-        ([*SEGMENTER, "--objective", "segment:top22"], "--objective: 'top22' asks for more classes: the model has 21 classes", ""),
+        (
+            [*SEGMENTER, "--objective", "segment:top22"],
+            "--objective: 'top22' asks for more classes: the model has 21 classes",
+            "",
+        ),
         ([*SEGMENTER, "--objective", "segment:true"], "--objective: what is true is known of whole pictures", "topK"),
         ([*SEGMENTER, "-t", "true"], "--target: what is true is known of whole pictures", "topK"),
         (
