@@ -74,7 +74,7 @@ def explain(
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
             ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score``,
             ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``; and ``max_memory``,
-            ``palette``, ``signed_palette``, ``alpha`` and ``scale``.
+            ``palette``, ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from cnnviz_cli.config.load import load
+from cnnviz_cli.config.palettes import check_palettes, unknown_palette
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -25,7 +26,7 @@ NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "of
 
 INPUT = ("resize", "input_size", "max_side", "interpolation", "mean", "std")
 ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
-DRAWING = ("palette", "signed_palette", "alpha", "scale")
+DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale")
 SETTINGS = (*NETWORK, *INPUT, *ASKING, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
 
@@ -64,13 +65,13 @@ def settings_of(
         for path in _paths(name, chosen.values()):
             given[path] = tuple(value) if isinstance(value, list) else value
     settings = load(COMMAND, given, None, {})
-    for name, value, known in (
-        ("palette", settings.palette, PALETTES),
-        ("signed_palette", settings.signed_palette, SIGNED_PALETTES),
-    ):
-        if value not in known:
-            fix = did_you_mean(value, known) or f"There are {', '.join(known)}."
-            raise UsageError(f"there is no such palette: '{visible(value, 60)}'", where=name, fix=fix)
+    try:
+        check_palettes(settings.palette, PALETTES)
+    except UsageError as error:
+        raise UsageError(error.what, where="palette", fix=error.fix) from error
+    if settings.signed_palette not in SIGNED_PALETTES:
+        unknown = unknown_palette(settings.signed_palette, SIGNED_PALETTES)
+        raise UsageError(unknown.what, where="signed_palette", fix=unknown.fix)
     for name, words in (("targets", settings.target), ("contrast", (settings.contrast,))):
         if any(str(word).casefold() == TRUE for word in words):
             what = "what is true of a picture is looked up by the command alone"

@@ -21,7 +21,8 @@ from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.files.masks import seen_of
 from cnnviz_cli.files.source import Source
-from cnnviz_cli.render import Look, takes
+from cnnviz_cli.render import takes
+from cnnviz_cli.run.drawing import Work, look_of
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.findings import Said, Shown
 from cnnviz_cli.run.prepare import Prepared, Task
@@ -112,7 +113,7 @@ def _image(
     prepared: Prepared, one: Input, told: Said, results: Sequence[tuple[Task, Sequence[Panel]]]
 ) -> ExplainedImage:
     settings = prepared.settings
-    look = Look(settings.palette, settings.signed_palette, settings.alpha)
+    look = look_of(settings)
     scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
     scale = fixed(settings.scale)
     explanations = []
@@ -122,24 +123,24 @@ def _image(
             if panel.target is None or shown is not None:
                 contrast = told.contrast if shown else None
                 own = scale if takes(panel) else None
-                explanations.append(_explanation(task, panel, shown, contrast, scene, own))
+                explanations.append(_explanation(prepared.work_of(task), panel, shown, contrast, scene, own))
     return ExplainedImage(
         one.name, tuple(placed(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
     )
 
 
 def _explanation(
-    task: Task, panel: Panel, shown: Shown | None, contrast: Prediction | None, scene: Scene, scale: Scale | None
+    work: Work, panel: Panel, shown: Shown | None, contrast: Prediction | None, scene: Scene, scale: Scale | None
 ) -> Explanation:
     return Explanation(
-        task.method.name,
-        task.method.family,
+        work.method,
+        work.family,
         panel.layer,
         placed(shown.prediction, scene.view) if shown else None,
         contrast,
         panel,
         scene,
-        captioned(task.method.name, panel, shown, contrast, scene.model, scene.name, scale),
+        captioned(work, panel, shown, contrast, scene.model, scene.name, scale),
     )
 
 

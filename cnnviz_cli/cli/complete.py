@@ -82,7 +82,7 @@ def chosen_methods(incomplete: str) -> list[str]:
 def _palettes(incomplete: str) -> list[str]:
     from cnnviz_cli.render.look import PALETTES
 
-    return among(PALETTES)(incomplete)
+    return several(["auto", *PALETTES])(incomplete)
 
 
 def _signed_palettes(incomplete: str) -> list[str]:

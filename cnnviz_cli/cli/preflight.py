@@ -14,7 +14,6 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, SIMILARITY, Kind, parse_aim
 from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
-from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.labels import Labels, read_labels
 from cnnviz_cli.files.listing import nearest
@@ -146,12 +145,13 @@ def _check_regions(settings: Settings, labels: Labels, listing: str) -> None:
 
 
 def _check_palette(setting: str, name: str) -> None:
+    from cnnviz_cli.config.palettes import check_palettes, unknown_palette
     from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
 
-    known = PALETTES if setting == "palette" else SIGNED_PALETTES
-    if name not in known:
-        fix = f"{did_you_mean(name, known)}\nThere are {', '.join(known)}.".strip()
-        raise UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
+    if setting == "palette":
+        check_palettes(name, PALETTES)
+    elif name not in SIGNED_PALETTES:
+        raise unknown_palette(name, SIGNED_PALETTES)
 
 
 def _read_labels(path: Path, found: list[Labels]) -> None:

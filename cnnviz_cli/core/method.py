@@ -47,18 +47,25 @@ class Family:
         default: the method run when none is named.
         summary: one line for ``--help``.
         selector: the flag and the YAML key that names methods.
+        palette: the colours of its maps that are zero or more, where none are chosen.
     """
 
     name: str
     default: str
     summary: str
     selector: str = "method"
+    palette: str = "inferno"
 
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
-        Family("features", "feature-maps", "What the convolution layers answer: a grid of feature maps a layer."),
+        Family(
+            "features",
+            "feature-maps",
+            "What the convolution layers answer: a grid of feature maps a layer.",
+            palette="viridis",
+        ),
         Family("saliency", "gradient", "Which pixels the class score hangs on."),
         Family("deconv", "deconvnet", "What the strongest feature maps saw, projected back to pixels.", "variant"),
         Family("gradcam", "gradcam", "Where the evidence for a class lies, over the photograph."),

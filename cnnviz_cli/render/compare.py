@@ -73,6 +73,7 @@ def seen(photo: Image.Image, view: View, side: int) -> Stage:
 def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Image.Image:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
+    look = look.under(named)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, TILE)
     ends = ends_of(panel, named.scale)
     if ends is not None and not scaled:

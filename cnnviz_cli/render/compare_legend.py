@@ -10,19 +10,27 @@ from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPi
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.blocks import beside, colour_bar, key, stack
 from cnnviz_cli.render.compare_layout import Entry
-from cnnviz_cli.render.figures import colours_of, outside
+from cnnviz_cli.render.figures import colours_of, laid_over, outside
 from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.numerals import ticks
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE
 from cnnviz_cli.render.photograph import chequer
-from cnnviz_cli.render.scaling import beyond, state_of, takes
+from cnnviz_cli.render.scaling import beyond, overlay_of, state_of, takes
 from cnnviz_cli.render.typeset import INK, QUIET, Line, prose, set_lines
 
 WIDEST = 340
 
 _NAMES: dict[type[Panel], tuple[str, tuple[str, ...], str]] = {
-    Heatmap: ("evidence over the photograph", ("low", "high"), "each map from 0 to its own highest value"),
-    PixelMap: ("evidence at each pixel", ("low", "high"), "each map from 0 to the 99.5th percentile of its values"),
+    Heatmap: (
+        "evidence over the photograph",
+        ("no evidence", "strongest evidence"),
+        "each map from 0 to its own highest value",
+    ),
+    PixelMap: (
+        "evidence at each pixel",
+        ("none", "strongest"),
+        "each map from 0 to the 99.5th percentile of its values",
+    ),
     SignedMap: ("for and against", ("against", "0", "for"), "each map to the 99.5th percentile of its magnitudes"),
     SignedPicture: (
         "red, green and blue, each around zero",
@@ -53,6 +61,9 @@ def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Image.Ima
 
 def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) -> Image.Image:
     title, words, own = _NAMES[kind]
+    look = look.under(entries[0][1])
+    if kind is Heatmap and overlay_of(entries[0][0], look) == "none":
+        title = "evidence"
     scale = shared_scale(entries, kind)
     labels, remarks = list(words), [own]
     given = [(panel, named.scale) for panel, named in entries if named.scale and takes(panel)]
@@ -69,8 +80,7 @@ def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) ->
             labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
     if kind is SignedMap and scale:
         remarks.append("below 0 against, above 0 for")
-    if kind is Heatmap:
-        remarks.append("upper row: as over light, lower row: as over dark")
+    remarks[-1] += laid_over(entries[0][0], look)
     remarks += sorted({panel.remark for panel, _ in entries if isinstance(panel, SignedPicture) and panel.remark})
     bar = colour_bar(colours_of(entries[0][0], look, scale), labels, width, SMALL)
     head = set_lines([Line(text, TYPE, INK) for text in prose(title, TYPE, width)], width)

@@ -14,9 +14,27 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.marks import pointed
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
-from cnnviz_cli.render.photograph import SUNK, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
-from cnnviz_cli.render.scaling import as_colours, beyond, ends_of, finite, peak_of, shares_of, state_of, takes, top_of
+from cnnviz_cli.render.photograph import SUNK, Laying, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
+from cnnviz_cli.render.scaling import (
+    as_colours,
+    beyond,
+    ends_of,
+    finite,
+    overlay_of,
+    peak_of,
+    shares_of,
+    state_of,
+    takes,
+    top_of,
+)
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, set_lines
+
+INTERPOLATED = {
+    "bicubic": "bicubic between its cells",
+    "bilinear": "bilinear between its cells",
+    "nearest": "cells not interpolated",
+}
+"""How a map came to the photograph's size, in words."""
 
 Single = Heatmap | PixelMap | SignedMap | SignedPicture
 
@@ -40,9 +58,9 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list
 def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Image.Image:
     """Caption, picture and colour bar under each other."""
     stage = staged(photo, view)
-    unit = stage.unit
+    unit, look = stage.unit, look.under(caption)
     picture = pictured(panel, stage, look, caption.scale, caption.mark)
-    if not isinstance(panel, Heatmap):
+    if overlay_of(panel, look) == "none":
         gap = max(4, unit // 2)
         panes = [pointed(marked(stage), stage, caption.mark), picture]
         flat = stage.photo.width > 1.9 * stage.photo.height
@@ -75,18 +93,25 @@ def _evidence(panel: Single, stage: Stage, look: Look, scale: Scale | None) -> I
     if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
         return marked(stage)
     shares = shares_of(panel, scale)
-    if isinstance(panel, Heatmap):
-        return overlaid(stage, shares[0], raw[0], look)
-    if isinstance(panel, PixelMap):
-        return alone(stage, list(shares), table(look.palette), raw)
-    if isinstance(panel, SignedMap):
-        return alone(stage, list(shares), table(look.signed_palette), raw)
-    return alone(stage, list(as_colours(shares)), None, raw)
+    overlay = overlay_of(panel, look)
+    enlarging = look.enlarging(overlay)
+    if isinstance(panel, SignedPicture):
+        return alone(stage, list(as_colours(shares)), None, raw, enlarging)
+    signed = isinstance(panel, SignedMap)
+    colours = table(look.signed_palette if signed else look.palette)
+    if overlay == "none":
+        return alone(stage, list(shares), colours, raw, enlarging)
+    laying = Laying(colours, overlay, look.opacity(overlay), enlarging, signed)
+    return overlaid(stage, shares[0], raw[0], laying)
 
 
-def translucent(colours: Bytes, alpha: float) -> Bytes:
-    """(2, 256, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
-    share, drain = opacity(alpha)[:, None], drained()[:, None]
+def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant: bool = False) -> Bytes:
+    """(2, n, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
+    if constant:
+        return np.rint([ground * (1 - alpha) + colours * alpha for ground in (255, 40)]).astype(np.uint8)
+    places = np.linspace(-1 if signed else 0, 1, len(colours))
+    levels = np.rint(255 * np.abs(places)).astype(int)
+    share, drain = opacity(alpha)[levels, None], drained()[levels, None]
     grounds = [ground * (1 - drain + SUNK * drain) for ground in (255, 40)]
     return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
 
@@ -97,7 +122,7 @@ def scale_of(
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
     kind = "picture" if isinstance(panel, SignedPicture) else "map"
-    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}"
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[look.enlarging(overlay_of(panel, look))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
@@ -110,19 +135,22 @@ def scale_of(
 
 def colours_of(panel: Single, look: Look, scale: Scale | None = None) -> Bytes:
     """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
-    if isinstance(panel, Heatmap):
-        return translucent(table(look.palette), look.alpha)
-    if isinstance(panel, PixelMap):
-        return table(look.palette)
     if isinstance(panel, SignedPicture):
         return GREYS
-    colours = table(look.signed_palette)
-    if scale is None:
-        return colours
+    colours, overlay = (
+        table(look.signed_palette if isinstance(panel, SignedMap) else look.palette),
+        overlay_of(panel, look),
+    )
+    shown: Bytes = colours
+    if overlay != "none":
+        signed, constant = isinstance(panel, SignedMap), overlay == "constant"
+        shown = translucent(colours, look.opacity(overlay), signed=signed, constant=constant)
+    if scale is None or not isinstance(panel, SignedMap):
+        return shown
     # Zero stays in the middle of the palette; a lopsided range uses a part of it.
     limit = max(abs(scale.low), abs(scale.high))
     first, last = (round((len(colours) - 1) * (0.5 + 0.5 * end / limit)) for end in (scale.low, scale.high))
-    return colours[first : last + 1]
+    return shown[..., first : last + 1, :]
 
 
 def _given(panel: Single, scale: Scale, look: Look) -> tuple[Bytes, list[str], str]:
@@ -130,7 +158,22 @@ def _given(panel: Single, scale: Scale, look: Look) -> tuple[Bytes, list[str], s
     below, above = beyond(panel, scale)
     low, middle, high = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     labels = [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
-    return colours_of(panel, look, scale), labels, f"raw values, {scale.whose} scale; {outside(below + above)}"
+    words = f"raw values, {scale.whose} scale; {outside(below + above)}"
+    return colours_of(panel, look, scale), labels, words + laid_over(panel, look)
+
+
+def laid_over(panel: Panel, look: Look) -> str:
+    """What an overlay does with the photograph, in words that go on a sentence; empty where there is none."""
+    overlay = overlay_of(panel, look)
+    if overlay == "none":
+        return ""
+    share = f"{look.opacity(overlay):.0%}".replace("%", " %")
+    if overlay == "constant":
+        what = f"{share} colour over the whole photograph"
+    else:
+        nothing = "zero" if isinstance(panel, SignedMap) else "no evidence"
+        what = f"transparent at {nothing}, {share} colour at the strongest"
+    return f"; {what}; bar: above as over light, below as over dark"
 
 
 def outside(count: int) -> str:
@@ -141,21 +184,21 @@ def outside(count: int) -> str:
 
 def _own(panel: Single, look: Look) -> tuple[Bytes, list[str], str]:
     """Colours of a panel's own range, the texts below them, and what they are."""
-    raw, colours = np.asarray(panel.values), colours_of(panel, look)
+    raw, colours, over = np.asarray(panel.values), colours_of(panel, look), laid_over(panel, look)
     if isinstance(panel, Heatmap):
-        top = peak_of(raw)
-        return colours, ticks([0, top / 2, top]), "raw values, coloured as over light and over dark"
+        low, middle, high = ticks([0, peak_of(raw) / 2, peak_of(raw)])
+        return colours, [f"{low} no evidence", middle, f"{high} strongest"], "raw values" + over
     top, clipped = top_of(raw)
     largest = short(float(np.abs(finite(raw)).max()))
     tail = f"; the bar ends at the 99.5th percentile, the largest is {largest}" if clipped else ""
     if isinstance(panel, PixelMap):
         labels = ticks([0, top / 2, top])
-        return colours, [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail
+        return colours, [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail + over
     low, zero, high = ticks([-top, 0, top])
     labels = [low + " or less" * clipped, zero, high + " or more" * clipped]
     tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
     if isinstance(panel, SignedMap):
-        return colours, labels, "raw values around zero" + tail
+        return colours, labels, "raw values around zero" + tail + over
     remark = f"; {panel.remark}" if panel.remark else ""
     what = "grey" if len(raw) == 1 else "red, green and blue each"
     return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.scales import Scale
 
-PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo", "jet")
-"""For evidence that starts at zero. The first four are perceptually uniform."""
+PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
+"""For evidence that starts at zero. All but turbo and jet are perceptually uniform."""
 
 SIGNED_PALETTES = ("blue-red", "purple-green")
 """For evidence for and against: negative and positive hue, near-white at zero."""
+
+Overlay = Literal["auto", "ramp", "constant", "none"]
+"""How a map lies over the photograph. ramp: its opacity grows with the evidence. constant: the same opacity everywhere.
+none: not at all, the map stands by itself. auto: ramp for coarse maps, none for one value a pixel."""
+
+Interpolation = Literal["auto", "bicubic", "bilinear", "nearest"]
+"""How a map is enlarged. bicubic: smooth, and nowhere beyond the four cells around a pixel. auto: bilinear under a
+constant overlay, as other tools draw it, else bicubic."""
+
+_ALPHAS: Mapping[Overlay, float] = {"ramp": 0.75, "constant": 0.5}
 
 SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 """The formats in which pictures are written, the default first, and how their files' names end."""
@@ -26,12 +38,31 @@ class Look:
     Attributes:
         palette: one of PALETTES.
         signed_palette: one of SIGNED_PALETTES.
-        alpha: opacity of an overlay where the evidence is strongest, 0 to 1.
+        alpha: opacity of an overlay where the evidence is strongest, 0 to 1; by default 0.75 for a ramp, 0.5 for a
+            constant overlay, as in pytorch-grad-cam.
+        overlay: how maps lie over the photograph.
+        interpolation: how maps are enlarged.
     """
 
     palette: str = PALETTES[0]
     signed_palette: str = SIGNED_PALETTES[0]
-    alpha: float = 0.75
+    alpha: float | None = None
+    overlay: Overlay = "auto"
+    interpolation: Interpolation = "auto"
+
+    def opacity(self, overlay: Overlay) -> float:
+        """The strongest opacity of an overlay, 0 to 1."""
+        return _ALPHAS.get(overlay, 1.0) if self.alpha is None else self.alpha
+
+    def enlarging(self, overlay: Overlay) -> Interpolation:
+        """How maps under an overlay are enlarged: never ``auto``."""
+        if self.interpolation != "auto":
+            return self.interpolation
+        return "bilinear" if overlay == "constant" else "bicubic"
+
+    def under(self, caption: Caption) -> Self:
+        """The same with the palette of a caption, if that has one of its own."""
+        return replace(self, palette=caption.palette) if caption.palette else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,7 @@ class Caption:
         note: one sentence, for instance about a map that cannot be read.
         scale: the range to draw the panel in, where it is not its own.
         mark: where the target is, to be drawn around.
+        palette: one of PALETTES, where it is not that of the Look.
     """
 
     title: str
@@ -58,6 +90,7 @@ class Caption:
     scale: Scale | None = None
     contrast: str = ""
     mark: Mark | None = None
+    palette: str = ""
 
     @property
     def apart(self) -> str:

@@ -21,6 +21,7 @@ HEADER = """\
 # 256 colours.
 # turbo: Copyright 2019 Google LLC, Apache-2.0 (Mikhailov), 256 colours.
 # jet: min and max of straight lines, 256 colours. Neither turbo nor jet is uniform: they are offered for comparison.
+# grey: black to white, 256 steps of sRGB.
 # blue-red, purple-green: made in OKLab for cnnviz; 255 colours, the middle one is zero.
 """
 
@@ -91,6 +92,7 @@ def main() -> None:
     """Write the file next to this one."""
     tables = {name: published(name) for name in ("inferno", "viridis", "magma", "cividis", "turbo")}
     tables["jet"] = jet()
+    tables["grey"] = np.repeat(np.linspace(0, 1, 256)[:, None], 3, axis=1)
     tables |= {name: diverging(hues) for name, hues in HUES.items()}
     lines = [f"{name} {np.rint(table * 255).astype(np.uint8).tobytes().hex()}\n" for name, table in tables.items()]
     Path(__file__).with_name("palettes.txt").write_text(HEADER + "".join(lines), encoding="utf-8")

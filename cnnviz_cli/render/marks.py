@@ -45,7 +45,7 @@ def _rectangle(sheet: Image.Image, stage: Stage, mark: Rectangle) -> None:
 
 def _outline(sheet: Image.Image, stage: Stage, mark: Area) -> None:
     line = _line(stage)
-    inside = place(np.asarray(mark.inside, np.float32), stage.view.box, stage.photo.size, nearest=True) > 0.5
+    inside = place(np.asarray(mark.inside, np.float32), stage.view.box, stage.photo.size, "nearest") > 0.5
     region = Image.fromarray(inside).convert("L")
     light = _grown(region, line)
     dark = _grown(light, line)

@@ -65,6 +65,7 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Im
 
     The crop keeps its colours: an indexed sheet has no room for them beside those of the maps.
     """
+    look = look.under(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlarged(max(height, width))

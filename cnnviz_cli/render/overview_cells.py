@@ -60,6 +60,7 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
 
 def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Image.Image:
     """One map in its place, with its class above and its scale below."""
+    look = look.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
     title = elide(named.target or named.title, SECTION, width - length(figure, SECTION)) + figure
     facts = flow([named.title if named.target else "", named.layer, named.apart], TYPE, width)[:1] or [""]

@@ -66,6 +66,7 @@ def filter_sheet(panel: Filters, named: Caption, look: Look) -> Image.Image:
 
 
 def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int) -> Image.Image:
+    look = look.under(named)
     tile = (width - ASIDE - MOST_MAPS * SMALL) // (MOST_MAPS + 1)
     maps = np.asarray(panel.values)[:MOST_MAPS]
     channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.render.blocks import hatching, no_data
-from cnnviz_cli.render.look import Look
-from cnnviz_cli.render.palettes import Bytes, table
+from cnnviz_cli.render.look import Interpolation, Overlay
+from cnnviz_cli.render.palettes import Bytes
 from cnnviz_cli.render.scaling import finite, pixels_of, place
 
 SUNK = 0.6
@@ -116,39 +116,72 @@ def _levels(shares: NDArray[np.float64]) -> list[int]:
     return levels
 
 
-def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], look: Look) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class Laying:
+    """How evidence is laid over the photograph.
+
+    Attributes:
+        colours: (n, 3) from the lowest to the highest.
+        overlay: ramp or constant.
+        alpha: the opacity, 0 to 1; of a ramp where the evidence is strongest.
+        enlarging: how the map is enlarged.
+        signed: whether nothing is in the middle of the colours, not at their beginning.
+    """
+
+    colours: Bytes
+    overlay: Overlay
+    alpha: float
+    enlarging: Interpolation
+    signed: bool = False
+
+
+def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], laying: Laying) -> Image.Image:
     """Evidence over the photograph.
 
-    Under the evidence the photograph loses its own colours, so that every hue is the palette's, and some light.
+    Under a ramp the photograph loses its own colours where evidence is, so that every hue is the palette's, and some
+    light; a constant overlay is the plain mixture of the two pictures, as pytorch-grad-cam draws it.
 
     Args:
-        shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped.
+        shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped. Of signed evidence nothing is 0.5.
         raw: (h, w) the values, for what of them is not finite.
     """
     sheet = marked(stage)
     seen = stage.photo.crop(stage.seen)
-    placed = place(finite(shares), stage.view.box, stage.photo.size)
-    level = Image.fromarray(np.rint(placed.clip(0, 1) * 255).astype(np.uint8))
-    grey = seen.convert("L").point(_SUNKEN).convert("RGB")
-    under = Image.composite(grey, seen, level.point(_levels(drained())))
-    weight = level.point(_levels(opacity(look.alpha)))
-    mixed = Image.composite(coloured(level, table(look.palette)), under, weight)
+    placed = place(finite(shares), stage.view.box, stage.photo.size, laying.enlarging).clip(0, 1)
+    colours = coloured(Image.fromarray(np.rint(placed * (len(laying.colours) - 1)).astype(np.uint8)), laying.colours)
+    if laying.overlay == "constant":
+        mixed = Image.blend(seen, colours, laying.alpha)
+    else:
+        strength = np.abs(2 * placed - 1) if laying.signed else placed
+        level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
+        grey = seen.convert("L").point(_SUNKEN).convert("RGB")
+        under = Image.composite(grey, seen, level.point(_levels(drained())))
+        mixed = Image.composite(colours, under, level.point(_levels(opacity(laying.alpha))))
     sheet.paste(mixed, stage.seen[:2])
     return blots(sheet, stage, raw)
 
 
-def alone(stage: Stage, shares: Sequence[NDArray[Any]], colours: Bytes | None, raw: NDArray[Any]) -> Image.Image:
+def alone(
+    stage: Stage,
+    shares: Sequence[NDArray[Any]],
+    colours: Bytes | None,
+    raw: NDArray[Any],
+    enlarging: Interpolation = "bilinear",
+) -> Image.Image:
     """A map, or a picture of three, opaque in its place, the rest of the photograph's frame marked as no data.
 
     Args:
         shares: one (h, w) map to be looked up in `colours`, or three colour channels; 0 to 1, clipped.
         raw: (c, h, w) the values, for what of them is not finite.
+        enlarging: how the map is enlarged.
     """
     size = stage.photo.size
     sheet = Image.new("RGB", size) if stage.view.whole else no_data(size, stage.unit)
     steps = 255 if colours is None else len(colours) - 1
     planes = [
-        Image.fromarray(np.rint(place(finite(plane), stage.view.box, size).clip(0, 1) * steps).astype(np.uint8))
+        Image.fromarray(
+            np.rint(place(finite(plane), stage.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
+        )
         for plane in shares
     ]
     picture = Image.merge("RGB", planes) if colours is None else coloured(planes[0], colours)
@@ -160,7 +193,7 @@ def blots(sheet: Image.Image, stage: Stage, values: NDArray[Any]) -> Image.Image
     """A glaring chequer over the cells whose values are not finite."""
     bad = ~np.isfinite(values)
     if bad.any():
-        mask = place(bad.astype(np.float32), stage.view.box, stage.photo.size, nearest=True) > 0.5
+        mask = place(bad.astype(np.float32), stage.view.box, stage.photo.size, "nearest") > 0.5
         sheet.paste(chequer((mask.shape[1], mask.shape[0]), stage.unit), stage.seen[:2], Image.fromarray(mask))
     return sheet
 

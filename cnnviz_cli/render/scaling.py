@@ -21,6 +21,7 @@ from cnnviz_cli.core.panels import (
     State,
 )
 from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.render.look import Interpolation, Look, Overlay
 
 Floats = NDArray[np.float32]
 
@@ -132,6 +133,15 @@ def shares_of(panel: Heatmap | PixelMap | SignedMap | SignedPicture, scale: Scal
     return places.astype(np.float32)
 
 
+def overlay_of(panel: Panel, look: Look) -> Overlay:
+    """How a picked panel lies over the photograph: ramp, constant or none. A picture in colours never does."""
+    if isinstance(panel, SignedPicture):
+        return "none"
+    if look.overlay != "auto":
+        return look.overlay
+    return "ramp" if isinstance(panel, Heatmap) else "none"
+
+
 def beyond(panel: Panel, scale: Scale) -> tuple[int, int]:
     """How many finite values of a picked map lie below a scale, and how many above."""
     values = np.asarray(panel.values) if isinstance(panel, Heatmap | PixelMap | SignedMap) else np.zeros(0)
@@ -172,10 +182,15 @@ def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def place(values: Floats, box: Box, size: tuple[int, int], *, nearest: bool = False) -> Floats:
+def place(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = "bilinear") -> Floats:
     """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of the picture's pixels.
 
-    Bilinear between cell centres and constant beyond the outer ones, which is what align_corners=False means.
+    Cells are constant beyond the outer centres, which is what align_corners=False means. bicubic (Catmull-Rom) is cut
+    to the range of the four cells around each pixel: it invents no extremum that bilinear interpolation would not have.
+    Where a map is made smaller it is always averaged bilinearly, unless by nearest.
+
+    Args:
+        how: bilinear, bicubic or nearest.
 
     Returns:
         The part over `pixels_of(box, size)`.
@@ -183,13 +198,40 @@ def place(values: Floats, box: Box, size: tuple[int, int], *, nearest: bool = Fa
     left, top, right, bottom = pixels_of(box, size)
     height, width = values.shape
     across, down = width / (box[2] - box[0]), height / (box[3] - box[1])
-    # One repeated cell all round: a pixel on the edge may reach beyond the map, which Pillow would refuse.
-    padded = Image.fromarray(np.pad(values, 1, mode="edge"))
+    smooth = how == "bicubic" and across <= 1 and down <= 1
+    # Repeated cells all round: a pixel on the edge may reach beyond the map, which Pillow would refuse.
+    edge = 2 if smooth else 1
+    padded = np.pad(values, edge, mode="edge")
     source = (
-        max(0.0, 1 + (left - box[0]) * across),
-        max(0.0, 1 + (top - box[1]) * down),
-        min(width + 2.0, 1 + (right - box[0]) * across),
-        min(height + 2.0, 1 + (bottom - box[1]) * down),
+        max(0.0, edge + (left - box[0]) * across),
+        max(0.0, edge + (top - box[1]) * down),
+        min(width + 2.0 * edge, edge + (right - box[0]) * across),
+        min(height + 2.0 * edge, edge + (bottom - box[1]) * down),
     )
-    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    return np.asarray(padded.resize((right - left, bottom - top), how, box=source))
+    resampling = Image.Resampling.BILINEAR
+    if smooth or how == "nearest":
+        resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    resized = Image.fromarray(padded).resize((right - left, bottom - top), resampling, box=source)
+    placed: Floats = np.asarray(resized)
+    return _within_neighbours(placed, padded, source) if smooth else placed
+
+
+def _within_neighbours(placed: Floats, cells: Floats, source: Box) -> Floats:
+    """A resized map, each pixel cut to the range of the four cells whose centres surround it.
+
+    Args:
+        placed: (H, W), of the part `source` of `cells`.
+        cells: (h, w), at least 2 a side.
+    """
+
+    def before(start: float, stop: float, count: int, most: int) -> NDArray[np.intp]:
+        """The last cell centre at or before each pixel's."""
+        centres = start + (np.arange(count) + 0.5) * ((stop - start) / count)
+        cells_before: NDArray[np.intp] = np.floor(centres - 0.5).astype(np.intp).clip(0, most - 2)
+        return cells_before
+
+    rows = before(source[1], source[3], placed.shape[0], cells.shape[0])
+    columns = before(source[0], source[2], placed.shape[1], cells.shape[1])
+    corners = np.stack([cells[:-1, :-1], cells[1:, :-1], cells[:-1, 1:], cells[1:, 1:]])
+    lowest, highest = (ends.take(rows, 0).take(columns, 1) for ends in (corners.min(0), corners.max(0)))
+    return placed.clip(lowest, highest)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -21,16 +21,34 @@ from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.render import Look
 from cnnviz_cli.run.findings import Said
 
+if TYPE_CHECKING:
+    from cnnviz_cli.config.settings import Settings
+
 Place = tuple[Source, str]
 """A source, and the folder of its pictures below the output folder."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One of a run's tasks by its names: of a method, for one target if it depends on one."""
+    """One of a run's tasks by its names: of a method, for one target if it depends on one.
+
+    Attributes:
+        palette: the colours of its maps that are zero or more.
+    """
 
     family: str
     method: str
+    palette: str = field(default="", compare=False)
+
+
+def look_of(settings: Settings) -> Look:
+    """How the settings want pictures drawn, palettes aside, which each family has its own of."""
+    return Look(
+        signed_palette=settings.signed_palette,
+        alpha=settings.alpha,
+        overlay=settings.overlay,
+        interpolation=settings.map_interpolation,
+    )
 
 
 @dataclass(frozen=True)

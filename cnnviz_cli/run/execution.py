@@ -16,10 +16,9 @@ from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.spool import Spool
-from cnnviz_cli.render import Look
 from cnnviz_cli.run.beginning import places_of, refuse_parts, tell, tell_part
 from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Drawing, Place
+from cnnviz_cli.run.drawing import Drawing, Place, look_of
 from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.hands import Hands, count_of
 from cnnviz_cli.run.header import device_name, header_of
@@ -108,7 +107,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         model=f"{model.name} ({model.weights})",
         works=prepared.works,
         several_targets=len(prepared.targets.ranks) > 1,
-        look=Look(settings.palette, settings.signed_palette, settings.alpha),
+        look=look_of(settings),
         format=settings.format,
         save_arrays=settings.save_arrays,
         preprocessing=model.preprocessing,

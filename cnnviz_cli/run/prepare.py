@@ -9,6 +9,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.config.palettes import palette_of
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import Layers
@@ -98,7 +99,12 @@ class Prepared:
     @property
     def works(self) -> list[Work]:
         """The tasks by their names."""
-        return [Work(task.method.family, task.method.name) for task in self.tasks]
+        return [self.work_of(task) for task in self.tasks]
+
+    def work_of(self, task: Task) -> Work:
+        """What drawing has to know of a task."""
+        family = task.method.family
+        return Work(family, task.method.name, palette_of(self.settings.palette, family))
 
     @property
     def explains(self) -> bool:

@@ -50,7 +50,7 @@ class Presenter:
                     continue
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
                 apart = said.contrast if subject else None
-                caption = captioned(work.method, panel, subject, apart, self._drawing.model, seen.source.name, scale)
+                caption = captioned(work, panel, subject, apart, self._drawing.model, seen.source.name, scale)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
@@ -155,7 +155,7 @@ class Presenter:
 
 
 def captioned(
-    method: str,
+    work: Work,
     panel: Panel,
     shown: Shown | None,
     contrast: Prediction | None,
@@ -165,7 +165,7 @@ def captioned(
 ) -> Caption:
     """What is written beside a panel."""
     return Caption(
-        title=method,
+        title=work.method,
         layer=panel.layer or "",
         target=shown.prediction.title if shown else "",
         figure=(shown.where or shown.prediction.figure) if shown else "",
@@ -175,6 +175,7 @@ def captioned(
         note=ADVICE[state_of(panel)],
         scale=scale,
         mark=shown.mark if shown else None,
+        palette=work.palette,
     )
 
 

@@ -238,7 +238,15 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
     names = ("evidence over the photograph", "evidence at each pixel", "for and against")
     for name in (*names, "red, green and blue, each around zero"):
         assert len(written(sheet, name, 14)) == 1
-    for text, times in (("low", 2), ("high", 2), ("against", 1), ("for", 1), ("negative", 1)):
+    for text, times in (
+        ("no evidence", 1),
+        ("strongest evidence", 1),
+        ("none", 1),
+        ("strongest", 2),
+        ("against", 1),
+        ("for", 1),
+        ("negative", 1),
+    ):
         assert len(written(sheet, text, 12)) == times
     for text in ("0 to 0.500", "0 to 15.0", "-3.00 to 3.00"):
         assert len(written(sheet, text, 12, "#5c626b")) == 2

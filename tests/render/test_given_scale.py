@@ -101,15 +101,15 @@ def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(figures, "colour_bar", spy)
     _, words = scale_of(SignedMap(LINE), Look(), 252, 14, Scale(-1, 2, "fixed"))
-    assert words == "map of 7 x 1, raw values, fixed scale; 2 values lie beyond it"
+    assert words == "map of 7 x 1, bicubic between its cells, raw values, fixed scale; 2 values lie beyond it"
     labels, bar = seen[0]
     assert labels == ["-1.00 or less", "0.50", "2.00 or more"]
     np.testing.assert_array_equal(bar, table("blue-red")[64:])  # as much of against as the range has
     _, words = scale_of(PixelMap(LINE), Look(), 252, 14, Scale(-3, 10, "the run's"))
-    assert words == "map of 7 x 1, raw values, the run's scale; no value lies beyond it"
+    assert words == "map of 7 x 1, bicubic between its cells, raw values, the run's scale; no value lies beyond it"
     assert seen[1][0] == ["-3.0", "3.5", "10.0"]
     _, words = scale_of(Heatmap(np.abs(LINE)), Look(), 252, 14, Scale(0, 8, "fixed"))
-    assert words.endswith("1 value lies beyond it")
+    assert "; 1 value lies beyond it; transparent" in words
     _, words = scale_of(SignedMap(np.zeros_like(LINE)), Look(), 252, 14, Scale(-1, 1, "fixed"))
     assert len(seen) == 4  # zero everywhere is a colour of a given range
 

@@ -193,7 +193,7 @@ def test_an_unfinished_run_with_other_settings_is_not_overwritten(tmp_path: Path
         run(out, sources, palette="viridis", alpha="0.5")
     assert caught.value.code is ExitCode.USAGE
     assert "2 of 7" in caught.value.what
-    assert caught.value.fix.splitlines()[:2] == ["alpha: 0.75 -> 0.5", "palette: inferno -> viridis"]
+    assert caught.value.fix.splitlines()[:2] == ["alpha: null -> 0.5", "palette: auto -> viridis"]
     assert "--force" in caught.value.fix
     assert files_of(out) == before
     heard = Listener()
@@ -216,7 +216,7 @@ def test_a_finished_run_gives_way_to_other_settings_and_it_is_said_which(
     run(out, sources, heard, palette="viridis")
     assert heard.done_ == names(sources)
     (warning,) = heard.warned
-    assert "6 done with other settings (palette: inferno -> viridis): done again" in warning
+    assert "6 done with other settings (palette: auto -> viridis): done again" in warning
     run(tmp_path / "fresh", sources, palette="viridis")
     assert files_of(out) == files_of(tmp_path / "fresh") != undisturbed
 

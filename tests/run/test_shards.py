@@ -148,7 +148,7 @@ def test_shards_of_other_lists_and_settings_are_refused(tmp_path: Path, sources:
     run(out, sources, shard=Shard(1, 2), palette="viridis", force=True)
     with pytest.raises(UsageError, match="same settings") as caught:
         merge(out)
-    assert "palette: inferno -> viridis" in caught.value.fix
+    assert "palette: auto -> viridis" in caught.value.fix
 
 
 def test_nobody_works_beside_another_division_and_nothing_is_merged_meanwhile(

@@ -17,13 +17,25 @@ class DrawingFields(BaseModel):
     model_config = CLOSED
 
     palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
-        "inferno", description="Colours of maps that are zero or more."
+        "auto",
+        description="Colours of maps that are zero or more: one palette for all, FAMILY=NAME with commas for some, or "
+        "auto for each family's own.",
     )
     signed_palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
         "blue-red", description="Colours of maps around zero."
     )
-    alpha: Annotated[float, Flag("Drawing", "0..1")] = Field(
-        0.75, ge=0, le=1, description="Strongest opacity of a heat map over the photograph."
+    overlay: Annotated[Literal["auto", "ramp", "constant", "none"], Flag("Drawing")] = Field(
+        "auto",
+        description="Maps over the photograph: with an opacity that grows with the evidence, the same everywhere, or "
+        "not at all. Auto is ramp for heat maps, none for maps of single pixels.",
+    )
+    alpha: Annotated[float | None, Flag("Drawing", "0..1")] = Field(
+        None, ge=0, le=1, description="Strongest opacity of an overlay; by default 0.75 for ramp, 0.5 for constant."
+    )
+    map_interpolation: Annotated[Literal["auto", "bicubic", "bilinear", "nearest"], Flag("Drawing")] = Field(
+        "auto",
+        description="How maps are enlarged in pictures; raw maps are left alone. Bicubic stays within the values "
+        "around. Auto is bilinear for a constant overlay, else bicubic.",
     )
     scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
         "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."

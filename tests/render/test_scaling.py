@@ -1,0 +1,120 @@
+"""From raw values to shares of a palette, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnviz_cli.core.panels import Filters, Heatmap, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.render import Caption, Look, figures
+from cnnviz_cli.render.figures import colours_of, scale_of
+from cnnviz_cli.render.mosaic import filters
+from cnnviz_cli.render.palettes import table
+from cnnviz_cli.render.scaling import beyond, ends_of, peak_of, range_of, shares_of, stretched, top_of
+
+LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
+SHARES = [0.0, 0.25, 0.5, 0.5625, 0.625]
+"""From -4 to 4: one value stands as far from the middle as its magnitude says, whichever end of the range it is at."""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("scale", [None, Scale(-4, 1, "fixed")])
+def test_a_lopsided_signed_map_has_zero_in_the_middle_and_equal_steps_on_both_sides(
+    sign: int, scale: Scale | None
+) -> None:
+    panel = SignedMap(sign * LOPSIDED)
+    if scale and sign < 0:
+        scale = Scale(-1, 4, "fixed")
+    expected = SHARES if sign > 0 else [1 - share for share in SHARES]
+    np.testing.assert_allclose(shares_of(panel, scale)[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_ends_of_a_lopsided_map_are_its_largest_magnitude(sign: int) -> None:
+    assert ends_of(SignedMap(sign * LOPSIDED)) == (-4, 4)
+    assert ends_of(SignedPicture(np.repeat(sign * LOPSIDED, 3, 0))) == (-4, 4)
+    assert range_of(SignedMap(sign * LOPSIDED)) == ((-4, 1) if sign > 0 else (-1, 4))
+    np.testing.assert_allclose(
+        shares_of(SignedPicture(np.repeat(sign * LOPSIDED, 3, 0)))[1, 0],
+        SHARES if sign > 0 else [1 - share for share in SHARES],
+        atol=1e-6,
+    )
+
+
+def test_the_bar_of_a_lopsided_range_is_the_part_of_the_palette_that_is_used() -> None:
+    colours = table("blue-red")
+    whole = colours_of(SignedMap(LOPSIDED), Look())
+    np.testing.assert_array_equal(whole, colours)
+    # -4 is the first of 255 colours, 1 the 0.625 * 254 = 158.75th, counted from 0; mirrored for -1 to 4.
+    np.testing.assert_array_equal(colours_of(SignedMap(LOPSIDED), Look(), Scale(-4, 1, "fixed")), colours[:160])
+    np.testing.assert_array_equal(colours_of(SignedMap(-LOPSIDED), Look(), Scale(-1, 4, "fixed")), colours[95:])
+
+
+def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[list[str]] = []
+    draw_bar = figures.colour_bar
+
+    def spy(colours, texts, width, unit):
+        labels.append(list(texts))
+        return draw_bar(colours, texts, width, unit)
+
+    monkeypatch.setattr(figures, "colour_bar", spy)
+    scale_of(SignedMap(LOPSIDED), Look(), 300, 14)
+    scale_of(SignedMap(-LOPSIDED), Look(), 300, 14)
+    assert [texts[0].split()[0] for texts in labels] == ["-4.00", "-4.00"]
+    assert [texts[-1].split()[0] for texts in labels] == ["4.00", "4.00"]
+
+
+def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
+    kernel = np.array([[-4.0, 0.0], [0.0, 1.0]], np.float32)
+    sheet = np.asarray(
+        filters(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Look()).convert("RGB"), int
+    )
+    greys = sheet[(sheet.max(2) - sheet.min(2)) <= 2].mean(1)
+    area = 42 * 42
+    for value, times in ((0, 1), (128, 2), (159, 1)):  # 255 (0.5 + 0.5 v / 4)
+        assert ((np.abs(greys - value) <= 1).sum() >= times * area) == True, value  # noqa: E712
+
+
+def test_a_heat_map_is_measured_from_zero_and_not_from_its_lowest_value() -> None:
+    panel = Heatmap(np.array([[[2.0, 3.0, 4.0]]], np.float32))
+    np.testing.assert_allclose(shares_of(panel)[0, 0], [0.5, 0.75, 1.0])
+    assert ends_of(panel) == (0, 4)
+    np.testing.assert_allclose(shares_of(panel, Scale(2, 4, "fixed"))[0, 0], [0, 0.5, 1])
+    np.testing.assert_allclose(shares_of(panel, Scale(1, 3, "fixed"))[0, 0], [0.5, 1, 1])
+
+
+def test_the_tail_ends_at_the_smallest_value_that_covers_its_share() -> None:
+    values = np.arange(1, 1001, dtype=np.float32)
+    assert top_of(values) == (995, True)  # 5 of 1,000 lie beyond
+    assert top_of(-values) == (995, True)
+    assert top_of(values[:100]) == (100, False)  # the 99.5th percentile of 100 is the largest
+    assert top_of(np.append(np.zeros(999, np.float32), 7)) == (7, False)  # a percentile of zero is no scale
+    assert top_of(np.zeros(3)) == (1, False)
+    assert top_of(np.array([np.nan, np.inf, -2.0])) == (2, False)
+    assert peak_of(np.array([-3.0, -1.0])) == 1
+    assert peak_of(np.array([np.inf, 0.25, -9])) == 0.25
+    shares = shares_of(PixelMap(values.reshape(1, 10, 100)))
+    assert shares.max() == pytest.approx(1000 / 995)  # clipped where it is drawn
+    assert shares[0, 9, 94] == 1
+
+
+def test_stretching_is_from_the_lowest_to_the_highest_of_each_map() -> None:
+    maps = np.array([[[-1.0, 0.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 5.0]]])
+    np.testing.assert_allclose(stretched(maps), [[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]])
+    assert stretched(np.array([[-3e38, 3e38]], np.float32)).tolist() == [[0, 1]]
+
+
+def test_values_at_an_end_of_a_scale_do_not_lie_beyond_it() -> None:
+    assert beyond(SignedMap(LOPSIDED), Scale(-4, 1, "fixed")) == (0, 0)
+    assert beyond(SignedMap(LOPSIDED), Scale(-2, 0.5, "fixed")) == (1, 1)
+    assert beyond(SignedPicture(LOPSIDED), Scale(-2, 0.5, "fixed")) == (0, 0)  # it takes no scale
+
+
+def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
+    bar, _ = scale_of(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Look("grey"), 256, 14)
+    assert isinstance(bar, Image.Image)
+    line = np.asarray(bar)[5, 2:-2, 0].astype(int)
+    assert (np.diff(line) == 1).all()
