@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.render.look import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Look
 
 if TYPE_CHECKING:
-    from cnnviz_cli.render.compare import comparison
     from cnnviz_cli.render.compare_layout import pages
     from cnnviz_cli.render.encoding import Encoded, encode
-    from cnnviz_cli.render.overview_sheet import overview
-    from cnnviz_cli.render.pictures import draw
+    from cnnviz_cli.render.pictures import comparison, draw, overview
     from cnnviz_cli.render.scaling import ends_of, range_of, state_of, takes
 
 __all__ = [
@@ -40,11 +38,11 @@ __all__ = [
 
 _HOMES = {
     "Encoded": "encoding",
-    "comparison": "compare",
+    "comparison": "pictures",
     "draw": "pictures",
     "encode": "encoding",
     "ends_of": "scaling",
-    "overview": "overview_sheet",
+    "overview": "pictures",
     "pages": "compare_layout",
     "range_of": "scaling",
     "state_of": "scaling",

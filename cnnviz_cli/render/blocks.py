@@ -1,4 +1,4 @@
-"""Pictures put together from blocks on white paper: stacks, rows, margins, colour bars, legends."""
+"""Parts of figures: colour bars, legends, and the pattern that stands for no data."""
 
 from __future__ import annotations
 
@@ -6,49 +6,20 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, beside, blank, stack
 from cnnviz_cli.render.palettes import Bytes
-from cnnviz_cli.render.typeset import INK, PAPER, QUIET, Line, Mode, elide, leading, length, prose, set_lines, write
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, leading, length, prose, put_text, set_lines
 
 HATCH_PAPER, HATCH_INK = 238, 205
 """Greys of the pattern that stands for no data."""
 
+EDGE = "#8d939b"
+"""The line around a colour bar or a sample."""
+
 APART = 0.6
 """How far texts below a bar stand apart at the least, as a share of their size."""
-
-
-def blank(width: int, height: int, mode: Mode = "RGB") -> Image.Image:
-    """Paper, at least one pixel."""
-    return Image.new(mode, (max(1, width), max(1, height)), PAPER)
-
-
-def stack(blocks: Sequence[Image.Image], gap: int, mode: Mode = "RGB") -> Image.Image:
-    """Blocks under each other, flush left."""
-    width = max(block.width for block in blocks)
-    sheet = blank(width, sum(block.height for block in blocks) + gap * (len(blocks) - 1), mode)
-    top = 0
-    for block in blocks:
-        sheet.paste(block, (0, top))
-        top += block.height + gap
-    return sheet
-
-
-def beside(blocks: Sequence[Image.Image], gap: int, mode: Mode = "RGB") -> Image.Image:
-    """Blocks next to each other, tops aligned."""
-    sheet = blank(sum(block.width for block in blocks) + gap * (len(blocks) - 1), max(b.height for b in blocks), mode)
-    left = 0
-    for block in blocks:
-        sheet.paste(block, (left, 0))
-        left += block.width + gap
-    return sheet
-
-
-def framed(block: Image.Image, margin: int, mode: Mode = "RGB") -> Image.Image:
-    """The block with paper round it."""
-    sheet = blank(block.width + 2 * margin, block.height + 2 * margin, mode)
-    sheet.paste(block, (margin, margin))
-    return sheet
 
 
 def hatching(size: tuple[int, int], unit: int) -> Image.Image:
@@ -68,14 +39,14 @@ def _hatched_tile(unit: int) -> Image.Image:
     return Image.fromarray((steps + steps[:, None]) % period < thickness)
 
 
-def no_data(size: tuple[int, int], unit: int, mode: Mode = "RGB") -> Image.Image:
+def no_data(size: tuple[int, int], unit: int) -> Image.Image:
     """Light grey with hatching: nothing is known here."""
     grey = Image.new("L", size, HATCH_PAPER)
     grey.paste(HATCH_INK, mask=hatching(size, unit))
-    return grey if mode == "L" else grey.convert("RGB")
+    return grey.convert("RGB")
 
 
-def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> Image.Image:
+def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> Block:
     """A bar from low to high with texts below it, evenly spaced from end to end.
 
     Args:
@@ -86,16 +57,10 @@ def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> 
     thick = max(6, round(0.85 * unit))
     rows_below = 1 + max(row for _, row, _ in placed)
     block = blank(width, thick + round(0.25 * unit) + rows_below * leading(unit))
-    halves = colours[None] if colours.ndim == 2 else colours
-    index = np.rint(np.linspace(0, halves.shape[1] - 1, width)).astype(int)
-    rows = np.arange(thick) * len(halves) // thick
-    block.paste(Image.fromarray(halves[:, index][rows]), (0, 0))
-    pen = ImageDraw.Draw(block)
-    line = max(1, unit // 18)
-    pen.rectangle((0, 0, width - 1, thick - 1), outline="#8d939b", width=line)
+    block.put(Ramp(colours[None] if colours.ndim == 2 else colours, width, thick), 0, 0)
+    block.put(Rectangle(width, thick, outline=EDGE, line=max(1, unit // 18)), 0, 0)
     for left, row, label in placed:
-        base = thick + round(0.25 * unit) + unit + row * leading(unit)
-        write(block, left, base, label, unit, INK)
+        put_text(block, left, thick + round(0.25 * unit) + unit + row * leading(unit), label, unit, INK)
     return block
 
 
@@ -115,22 +80,18 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
     return [(left, 0, label) for left, label in zip(lefts, shown, strict=True)]
 
 
-def key(text: str, swatch: Image.Image, unit: int, width: int) -> Image.Image:
+def key(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
     """A small sample and what it stands for."""
-    side = round(0.85 * unit)
-    indent = round(2.4 * unit)
+    side, top, indent = round(0.85 * unit), round(0.3 * unit), round(2.4 * unit)
     words = set_lines([Line(line, unit, QUIET) for line in prose(text, unit, width - indent)], max(1, width - indent))
     block = blank(width, words.height)
-    sample = swatch.crop((0, 0, 2 * side, side))
-    block.paste(sample, (0, round(0.3 * unit)))
-    ImageDraw.Draw(block).rectangle(
-        (0, round(0.3 * unit), 2 * side - 1, round(0.3 * unit) + side - 1), outline="#8d939b", width=max(1, unit // 18)
-    )
-    block.paste(words, (indent, 0))
+    block.put(Raster(swatch.crop((0, 0, 2 * side, side)), 2 * side, side), 0, top)
+    block.put(Rectangle(2 * side, side, outline=EDGE, line=max(1, unit // 18)), 0, top)
+    block.put(words, indent, 0)
     return block
 
 
-def legend(bar: Image.Image | None, notes: Sequence[Image.Image | str], width: int, unit: int) -> Image.Image:
+def legend(bar: Block | None, notes: Sequence[Block | str], width: int, unit: int) -> Block:
     """The bar with its notes: to its right where there is room, else below."""
     gap = 2 * unit
     left = bar.width + gap if bar else 0

@@ -8,8 +8,8 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel
-from cnnviz_cli.render.blocks import beside, blank, framed, stack
-from cnnviz_cli.render.compare_layout import Block, Entry, Flow, Page, Table, pages
+from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
+from cnnviz_cli.render.compare_layout import Entry, Flow, Page, Section, Table, pages
 from cnnviz_cli.render.compare_legend import shared_legend, shared_scale
 from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.look import Caption, Look
@@ -27,9 +27,9 @@ LEAST_COLUMNS = 3
 """The sheet is at least so many columns wide, the one that names rows among them: its heading needs room."""
 
 
-def comparison(
+def compose_comparison(
     photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, look: Look
-) -> Iterator[Image.Image]:
+) -> Iterator[Block]:
     """The sheets that `pages` lays out, each by itself: what the network saw, the maps over it, a legend.
 
     Args:
@@ -70,7 +70,7 @@ def seen(photo: Image.Image, view: View, side: int) -> Stage:
     return Stage(photo.resize(size, how, box=inner, reducing_gap=2.0), View(size, view.size, box), 1, TYPE)
 
 
-def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Image.Image:
+def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
     look = look.under(named)
@@ -82,13 +82,11 @@ def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Image.Image
     return stack([picture, set_lines(lines, TILE)], SMALL // 3) if lines else picture
 
 
-def _sheet(
-    page: Page, stage: Stage, original: Image.Image, facts: Sequence[str], caption: Caption, look: Look
-) -> Image.Image:
+def _sheet(page: Page, stage: Stage, original: Block, facts: Sequence[str], caption: Caption, look: Look) -> Block:
     shown = [entry for block in page for entry in _entries(block)]
     columns = max(LEAST_COLUMNS, 1 + max(_columns(block) for block in page))
     width = columns * (TILE + GAP) - GAP
-    rows: list[Image.Image] = []
+    rows: list[Block] = []
     for number, block in enumerate(page):
         first = original if number == 0 else None
         if isinstance(block, Flow):
@@ -105,19 +103,19 @@ def _sheet(
     return framed(stack([rows[0], *(ruled(row, width) for row in rows[1:])], GAP), MARGIN)
 
 
-def _heading(facts: Sequence[str], caption: Caption, width: int) -> Image.Image:
+def _heading(facts: Sequence[str], caption: Caption, width: int) -> Block:
     lines = [Line(elide(caption.source, HEADING, width, middle=True), HEADING)] if caption.source else []
     lines += [Line(text, TYPE, QUIET) for text in flow(facts, TYPE, width)]
     return set_lines([*lines, *noted(caption.note, TYPE, width)], width)
 
 
-def _masthead(original: Image.Image, heading: Image.Image, captions: Image.Image) -> Image.Image:
+def _masthead(original: Block, heading: Block, captions: Block) -> Block:
     """What the network saw; to its right the heading, and at the bottom what stands above the columns."""
     # The name of the first row comes right below the original; a long heading pushes both down.
     height = max(original.height + GAP // 2, heading.height + GAP + captions.height)
     right = blank(heading.width, height)
-    right.paste(heading, (0, 0))
-    right.paste(captions, (0, height - captions.height))
+    right.put(heading, 0, 0)
+    right.put(captions, 0, height - captions.height)
     return beside([original, right], GAP)
 
 
@@ -138,7 +136,7 @@ def _way_lines(title: str, layer: str) -> list[Line]:
     ]
 
 
-def _table(block: Table, stage: Stage, look: Look, shown: Sequence[Entry]) -> Image.Image:
+def _table(block: Table, stage: Stage, look: Look, shown: Sequence[Entry]) -> Block:
     rows = []
     for way, cells in block.rows:
         maps = [_tile_or_paper(entry, stage, look, shown) for entry in cells]
@@ -146,7 +144,7 @@ def _table(block: Table, stage: Stage, look: Look, shown: Sequence[Entry]) -> Im
     return stack(rows, GAP)
 
 
-def _flow(block: Flow, stage: Stage, original: Image.Image | None, look: Look, shown: Sequence[Entry]) -> Image.Image:
+def _flow(block: Flow, stage: Stage, original: Block | None, look: Look, shown: Sequence[Entry]) -> Block:
     """Rows of maps, each under its method's name; what they are for stands to their left, `original` below that."""
     if block.named is None:
         lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, QUIET)]
@@ -155,7 +153,7 @@ def _flow(block: Flow, stage: Stage, original: Image.Image | None, look: Look, s
     aside = set_lines(lines, TILE)
     if original:
         aside = stack([aside, original], GAP // 3)
-    rows: list[Image.Image] = []
+    rows: list[Block] = []
     for row in block.rows:
         cells = []
         for entry in row:
@@ -165,18 +163,18 @@ def _flow(block: Flow, stage: Stage, original: Image.Image | None, look: Look, s
     return stack(rows, GAP)
 
 
-def _tile_or_paper(entry: Entry | None, stage: Stage, look: Look, shown: Sequence[Entry]) -> Image.Image:
+def _tile_or_paper(entry: Entry | None, stage: Stage, look: Look, shown: Sequence[Entry]) -> Part:
     if entry is None:
         return blank(TILE, 1)
     return tile(entry, stage, look, scaled=shared_scale(shown, type(entry[0])) is not None)
 
 
-def _entries(block: Block) -> Iterator[Entry]:
+def _entries(block: Section) -> Iterator[Entry]:
     if isinstance(block, Flow):
         yield from (entry for row in block.rows for entry in row)
     else:
         yield from (entry for _, cells in block.rows for entry in cells if entry is not None)
 
 
-def _columns(block: Block) -> int:
+def _columns(block: Section) -> int:
     return len(block.columns) if isinstance(block, Table) else max(map(len, block.rows))

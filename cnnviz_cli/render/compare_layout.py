@@ -64,8 +64,8 @@ class Flow:
     rows: tuple[tuple[Entry, ...], ...]
 
 
-Block = Table | Flow
-Page = list[Block]
+Section = Table | Flow
+Page = list[Section]
 
 
 def pages(entries: Sequence[tuple[Panel, Caption]]) -> list[Page]:
@@ -106,7 +106,7 @@ def portions(items: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
         yield tuple(items[-(-len(items) * number // count) : -(-len(items) * (number + 1) // count)])
 
 
-def _blocks(found: Sequence[Way]) -> Iterator[Block]:
+def _blocks(found: Sequence[Way]) -> Iterator[Section]:
     following = [way for way in found if way.follows_target]
     targets = list(dict.fromkeys(target for way in following for target in way.cells))
     if len(targets) > 1:

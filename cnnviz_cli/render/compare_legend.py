@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render.blocks import beside, colour_bar, key, stack
+from cnnviz_cli.render.block import Block, beside, stack
+from cnnviz_cli.render.blocks import colour_bar, key
 from cnnviz_cli.render.compare_layout import Entry
 from cnnviz_cli.render.figures import colours_of, laid_over, outside
 from cnnviz_cli.render.look import Look
@@ -47,7 +46,7 @@ def shared_scale(entries: Sequence[Entry], kind: type[Panel]) -> Scale | None:
     return scales.pop() if len(scales) == 1 else None
 
 
-def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Image.Image:
+def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Block:
     """For each kind of map what its colours mean; next to each other while there is room."""
     kinds = [kind for kind in _NAMES if any(isinstance(panel, kind) for panel, _ in entries)]
     across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
@@ -59,7 +58,7 @@ def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Image.Ima
     return stack(rows, GAP // 2)
 
 
-def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) -> Image.Image:
+def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) -> Block:
     title, words, own = _NAMES[kind]
     look = look.under(entries[0][1])
     if kind is Heatmap and overlay_of(entries[0][0], look) == "none":

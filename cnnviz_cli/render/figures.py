@@ -9,7 +9,8 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render.blocks import bar_width, beside, colour_bar, framed, key, legend, no_data, stack
+from cnnviz_cli.render.block import Block, Part, beside, framed, stack
+from cnnviz_cli.render.blocks import bar_width, colour_bar, key, legend, no_data
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.marks import pointed
 from cnnviz_cli.render.numerals import short, ticks
@@ -55,20 +56,21 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list
     return lines + noted(caption.note or ADVICE[state_of(panel)], unit, width)
 
 
-def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Image.Image:
+def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
     """Caption, picture and colour bar under each other."""
     stage = staged(photo, view)
     unit, look = stage.unit, look.under(caption)
-    picture = pictured(panel, stage, look, caption.scale, caption.mark)
+    evidence = pictured(panel, stage, look, caption.scale, caption.mark)
+    picture: Part = evidence
     if overlay_of(panel, look) == "none":
         gap = max(4, unit // 2)
-        panes = [pointed(marked(stage), stage, caption.mark), picture]
+        panes = [pointed(marked(stage), stage, caption.mark), evidence]
         flat = stage.photo.width > 1.9 * stage.photo.height
         picture = stack(panes, gap) if flat else beside(panes, gap)
     width = max(picture.width, 20 * unit)
     head = set_lines(caption_lines(caption, panel, width, unit), width)
     bar, words = scale_of(panel, look, bar_width(width, unit), unit, caption.scale)
-    notes: list[Image.Image | str] = [words]
+    notes: list[Block | str] = [words]
     if stage.factor > 1:
         notes.append(f"photograph of {photo.width} x {photo.height} pixels, shown {stage.factor} times as large")
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
@@ -116,9 +118,7 @@ def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant:
     return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
 
 
-def scale_of(
-    panel: Single, look: Look, width: int, unit: int, scale: Scale | None = None
-) -> tuple[Image.Image | None, str]:
+def scale_of(panel: Single, look: Look, width: int, unit: int, scale: Scale | None = None) -> tuple[Block | None, str]:
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
     kind = "picture" if isinstance(panel, SignedPicture) else "map"

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
-from cnnviz_cli.render.blocks import hatching
+from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
+from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short
-from cnnviz_cli.render.palettes import Bytes, levels
+from cnnviz_cli.render.palettes import Bytes, table
 from cnnviz_cli.render.scaling import finite, stretched
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, set_lines, write
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, put_text, set_lines
 
 TYPE = 14
 SMALL = 12
@@ -30,17 +31,15 @@ TILE = 140
 WIDEST = 1560
 """A row of tiles is no longer, where one tile is not."""
 
-HEAT = 240
-INKS = 16
-"""An indexed sheet's 256 colours: the palette's levels, then white to black for type."""
-FIRST_INK = HEAT
+FLAT = "#cccccc"
+"""A map with one value everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One cell of a sheet: palette indices (h, w) or colours (h, w, 3), and the two texts above it."""
+    """One cell of a sheet: its image, and the two texts above it."""
 
-    picture: NDArray[np.uint8]
+    image: Image.Image
     left: str
     right: str = ""
 
@@ -60,20 +59,18 @@ def columns_for(count: int, cell: int) -> int:
     return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
 
 
-def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Image.Image:
-    """The crop the network saw and the channel mean, then every map on a scale of its own. Mode RGB.
-
-    The crop keeps its colours: an indexed sheet has no room for them beside those of the maps.
-    """
+def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Block:
+    """The input and the channel mean, then every map on a scale of its own."""
     look = look.under(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlarged(max(height, width))
     size = (width * factor, height * factor)
-    crop = np.asarray(seen.convert("RGB").resize(size, Image.Resampling.LANCZOS))
-    first = [Tile(crop, "input"), Tile(_drawn(average[0], factor), f"mean of all {panel.total}")]
+    colours = table(look.palette)
+    crop = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    first = [Tile(crop, "input"), Tile(_drawn(average[0], factor, colours), f"mean of all {panel.total}")]
     shown = [
-        Tile(_drawn(values, factor), f"#{int(channel)}", remark(values, float(strength)))
+        Tile(_drawn(values, factor, colours), f"#{int(channel)}", remark(values, float(strength)))
         for values, channel, strength in zip(maps, np.asarray(panel.channels), np.asarray(panel.strengths), strict=True)
     ]
     flat = sum(is_flat(values) for values in maps)
@@ -87,33 +84,38 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Im
     if flat:
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
-    colours = levels(look.palette, HEAT)
-    return _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, bar=True)
+    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours)
+    return framed(sheet, MARGIN)
 
 
-def filters(panel: Filters, caption: Caption, look: Look) -> Image.Image:
-    """The kernels, each on a symmetric scale of its own. Mode RGB where they read colours, else P."""
+def filters(panel: Filters, caption: Caption, look: Look) -> Block:
+    """The kernels, each on a symmetric scale of its own."""
+    return framed(kernels_block(panel, caption, look), MARGIN)
+
+
+def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
+    """`filters` without its margin."""
     kernels = finite(np.asarray(panel.values))
     count, channels, height, width = kernels.shape
     factor = max(1, 84 // max(height, width))
     tops = np.abs(kernels).max((1, 2, 3))
     shares = 0.5 + 0.5 * kernels / np.where(tops > 0, tops, 1)[:, None, None, None]
     notes = [f"{count} kernels of {width} x {height}, enlarged {factor} times"]
-    colours = levels(look.signed_palette, HEAT)
     if channels == 3:
         pictures = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8)
         notes.append("mid-grey is zero; brighter is positive, darker negative, in red, green and blue")
     else:
-        pictures = np.rint(shares.mean(1) * (HEAT - 1)).astype(np.uint8)
+        colours = table(look.signed_palette)
+        pictures = colours[np.rint(shares.mean(1) * (len(colours) - 1)).astype(int)]
         low, high = look.signed_palette.split("-")
         notes.append(f"white is zero, {high} positive, {low} negative")
     notes.append("each kernel on its own scale, from minus to plus the magnitude in its title")
     tiles = [
-        Tile(picture.repeat(factor, 0).repeat(factor, 1), f"#{number}", short(float(top)))
+        Tile(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), f"#{number}", short(float(top)))
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
-    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, colours, bar=False)
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None)
 
 
 def is_flat(values: NDArray[Any]) -> bool:
@@ -128,27 +130,20 @@ def remark(values: NDArray[Any], strength: float) -> str:
     return f"flat {short(float(values.min()))}" if is_flat(values) else short(strength)
 
 
-def _head(caption: Caption, panel: Panel, width: int) -> Image.Image:
-    return set_lines(caption_lines(caption, panel, width, TYPE), width, "L")
+def _head(caption: Caption, panel: Panel, width: int) -> Block:
+    return set_lines(caption_lines(caption, panel, width, TYPE), width)
 
 
 def _sheet(
-    first: list[Tile],
-    tiles: list[Tile],
-    head: Callable[[int], Image.Image],
-    notes: list[str],
-    colours: Bytes,
-    *,
-    bar: bool,
-) -> Image.Image:
-    """Everything put together: the first tiles in a column of their own at the left. Mode P if all tiles are indices.
+    first: list[Tile], tiles: list[Tile], head: Callable[[int], Block], notes: list[str], colours: Bytes | None
+) -> Block:
+    """Everything put together: the first tiles in a column of their own at the left.
 
     Args:
         head: the block above the tiles, for a width.
-        colours: (HEAT, 3) of the tiles' indices.
-        bar: whether the palette's levels stand beside the notes.
+        colours: the palette whose bar stands beside the notes, if any does.
     """
-    height, width = (first or tiles)[0].picture.shape[:2]
+    width, height = (first or tiles)[0].image.size
     across, down = width + GAP, height + SMALL + 6 + GAP
     columns = columns_for(len(tiles), across) if tiles else 0
     rows = ceil(len(tiles) / columns) if tiles else 0
@@ -160,56 +155,40 @@ def _sheet(
 
     room = max(start + columns * across - GAP, 30 * TYPE)
     above = head(room)
-    indent = BAR[0] + 12 if bar else 0
+    indent = BAR[0] + 12 if colours is not None else 0
     words = [Line(text, SMALL, QUIET) for text in flow(notes, SMALL, room - indent)]
-    below = set_lines(words, room - indent, "L")
-    top = MARGIN + above.height + 12
+    below = set_lines(words, room - indent)
+    top = above.height + 12
     base = top + max(upper for _, upper in places) + down - GAP + 12
-    inked = Image.new("L", (room + 2 * MARGIN, base + below.height + MARGIN), "white")
-    inked.paste(above, (MARGIN, MARGIN))
-    inked.paste(below, (MARGIN + indent, base))
-    laid = [(tile, MARGIN + left, top + upper) for tile, (left, upper) in zip([*first, *tiles], places, strict=True)]
-    for tile, left, upper in laid:
-        _titled(inked, tile, left, upper + SMALL)
-
-    sheet = inked.point([FIRST_INK + round((255 - value) / 17) for value in range(256)])
-    if bar:
-        ramp = np.rint(np.linspace(0, HEAT - 1, BAR[0])).astype(np.uint8)
-        sheet.paste(Image.fromarray(np.repeat(ramp[None], BAR[1], axis=0)), (MARGIN, base + 3))
-    # Indices first, whose numbers are colours only once the sheet has its palette; then what is in colours itself.
-    for coloured in (False, True):
-        if coloured:
-            sheet.putpalette(np.concatenate([colours, _inks()]).tobytes())
-            sheet = sheet.convert("RGB") if any(tile.picture.ndim == 3 for tile, _, _ in laid) else sheet
-        for tile, left, upper in laid:
-            if (tile.picture.ndim == 3) == coloured:
-                sheet.paste(Image.fromarray(tile.picture), (left, upper + SMALL + 6))
+    sheet = blank(room, base + below.height)
+    sheet.put(above, 0, 0)
+    for tile, (left, upper) in zip([*first, *tiles], places, strict=True):
+        _titled(sheet, tile, left, top + upper + SMALL)
+        sheet.put(Raster(tile.image, width, height, crisp=True), left, top + upper + SMALL + 6)
+    if colours is not None:
+        sheet.put(Ramp(colours[None], *BAR), 0, base + 3)
+    sheet.put(below, indent, base)
     return sheet
 
 
-def _titled(sheet: Image.Image, tile: Tile, left: int, baseline: int) -> None:
+def _titled(sheet: Block, tile: Tile, left: int, baseline: int) -> None:
     """The two texts above a tile; the right one gives way where both do not fit."""
-    width = tile.picture.shape[1]
+    width = tile.image.width
     name = elide(tile.left, SMALL, width)
-    write(sheet, left, baseline, name, SMALL, INK)
+    put_text(sheet, left, baseline, name, SMALL, INK)
     if length(name, SMALL) + 6 + length(tile.right, SMALL) <= width:
-        write(sheet, left + width - length(tile.right, SMALL), baseline, tile.right, SMALL, QUIET)
+        put_text(sheet, left + width - length(tile.right, SMALL), baseline, tile.right, SMALL, QUIET)
 
 
-def _drawn(values: NDArray[Any], factor: int) -> NDArray[np.uint8]:
-    """One map as palette indices; a flat one a flat grey, what is not finite hatched."""
+def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
+    """One map in sharp cells; a flat one a flat grey, what is not finite hatched."""
+    height, width = values.shape
+    size = (width * factor, height * factor)
     if is_flat(values):
-        index = np.full(values.shape, FIRST_INK + 3, np.uint8)
-    else:
-        index = np.rint(stretched(values) * (HEAT - 1)).astype(np.uint8)
-    picture = index.repeat(factor, 0).repeat(factor, 1)
+        return Image.new("RGB", size, FLAT)
+    index = np.rint(stretched(values) * (len(colours) - 1)).astype(np.uint8)
+    picture = Image.fromarray(colours[index].repeat(factor, 0).repeat(factor, 1))
     bad = ~np.isfinite(values).repeat(factor, 0).repeat(factor, 1)
     if bad.any():
-        lines = np.asarray(hatching((picture.shape[1], picture.shape[0]), TYPE))
-        picture[bad] = np.where(lines, FIRST_INK + INKS - 1, FIRST_INK)[bad]
+        picture.paste(no_data(size, TYPE), mask=Image.fromarray(bad))
     return picture
-
-
-def _inks() -> Bytes:
-    """(16, 3) white to black."""
-    return np.repeat((255 - 17 * np.arange(INKS, dtype=np.uint8))[:, None], 3, axis=1)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from PIL import Image, ImageDraw
-
 from cnnviz_cli.core.panels import ADVICE
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render.blocks import blank, stack
+from cnnviz_cli.render.block import Block, Part, Rectangle, blank, stack
 from cnnviz_cli.render.figures import Single, pictured, scale_of
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.photograph import Stage
@@ -23,42 +21,43 @@ from cnnviz_cli.render.typeset import (
     length,
     noted,
     prose,
+    put_text,
     set_lines,
-    write,
 )
 
 SECTION, TYPE, SMALL = 18, 14, 12
 GAP = 24
+BAR = 10
+"""Height of a bar."""
 EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
 
 
-def headed(title: str, words: str, picture: Image.Image, width: int) -> Image.Image:
+def headed(title: str, words: str, picture: Part, width: int) -> Block:
     """A picture under a title and a remark."""
     head = set_lines([Line(elide(title, SECTION, width), SECTION), Line(elide(words, TYPE, width), TYPE, QUIET)], width)
     return stack([head, picture], GAP // 3)
 
 
-def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Image.Image:
+def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Block:
     """A label, a figure and a bar for each thing predicted; those in `targets` are darker."""
     pitch = leading(TYPE) + 30
     block = blank(width, pitch * len(predictions))
-    pen = ImageDraw.Draw(block)
     for number, prediction in enumerate(predictions):
         top = number * pitch
         figure = prediction.figure
         label = elide(prediction.title, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
-        write(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
-        write(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
+        put_text(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
+        put_text(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
         bar = top + leading(TYPE) + 5
-        pen.rectangle((0, bar, width - 1, bar + 9), fill=TRACK)
+        block.put(Rectangle(width, BAR, fill=TRACK), 0, bar)
         reach = round(prediction.height * width)
         if reach:
             fill = EXPLAINED if prediction.title in targets else OTHER
-            pen.rectangle((0, bar, reach - 1, bar + 9), fill=fill)
+            block.put(Rectangle(reach, BAR, fill=fill), 0, bar)
     return block
 
 
-def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Image.Image:
+def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Block:
     """One map in its place, with its class above and its scale below."""
     look = look.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
@@ -69,7 +68,7 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
         lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
-    below = [bar] if bar else []
+    below: list[Part] = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
     return stack([head, pictured(panel, stage, look, named.scale, named.mark), *below], GAP // 3)

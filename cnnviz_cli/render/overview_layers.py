@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.panels import ADVICE, Filters, Mosaic, Projections
-from cnnviz_cli.render.blocks import beside, blank, stack
+from cnnviz_cli.render.block import Block, beside, blank, stack
 from cnnviz_cli.render.look import Caption, Look
-from cnnviz_cli.render.mosaic import MARGIN, filters, is_flat, remark
+from cnnviz_cli.render.mosaic import FLAT, is_flat, kernels_block, remark
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import chequer, coloured
@@ -26,7 +26,7 @@ ASIDE = 170
 MOST_PAIRS, MOST_MAPS = 6, 8
 
 
-def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int) -> Image.Image:
+def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int) -> Block:
     """The strongest feature maps of each layer, projected, beside their patches."""
     rows = []
     for row in panel.rows:
@@ -43,7 +43,7 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
     return _section(named.title, words, named.note or ADVICE[state_of(panel)], rows, width)
 
 
-def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Image.Image]:
+def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Block]:
     """Feature maps: one section for each title, a row for each layer."""
     sections: dict[str, list[tuple[Mosaic, Caption]]] = {}
     for panel, named in entries:
@@ -59,13 +59,12 @@ def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: in
     return blocks
 
 
-def filter_sheet(panel: Filters, named: Caption, look: Look) -> Image.Image:
+def filter_sheet(panel: Filters, named: Caption, look: Look) -> Block:
     """The kernels' own sheet without its margin."""
-    sheet = filters(panel, named, look).convert("RGB")
-    return sheet.crop((MARGIN, MARGIN, sheet.width - MARGIN, sheet.height - MARGIN))
+    return kernels_block(panel, named, look)
 
 
-def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int) -> Image.Image:
+def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int) -> Block:
     look = look.under(named)
     tile = (width - ASIDE - MOST_MAPS * SMALL) // (MOST_MAPS + 1)
     maps = np.asarray(panel.values)[:MOST_MAPS]
@@ -86,7 +85,7 @@ def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
     longest = max(width, height)
     size = (max(1, round(tile * width / longest)), max(1, round(tile * height / longest)))
     if is_flat(values):
-        return Image.new("RGB", size, "#cccccc")
+        return Image.new("RGB", size, FLAT)
     if not np.isfinite(values).all():
         return chequer(size, TYPE)
     level = Image.fromarray(np.rint(stretched(values) * 255).astype(np.uint8))
@@ -94,14 +93,14 @@ def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
     return coloured(level, table(look.palette)).resize(size, how)
 
 
-def _aside(name: str, words: str) -> Image.Image:
+def _aside(name: str, words: str) -> Block:
     """A layer's name and a remark, level with the pictures of its row."""
     lines = [Line(elide(name, TYPE + 1, ASIDE - GAP, middle=True), TYPE + 1)]
     lines += [Line(text, SMALL, QUIET) for text in prose(words, SMALL, ASIDE - GAP)]
     return stack([blank(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
 
 
-def _section(title: str, words: str, note: str, rows: list[Image.Image], width: int) -> Image.Image:
+def _section(title: str, words: str, note: str, rows: list[Block], width: int) -> Block:
     lines = [Line(elide(title, SECTION, width), SECTION)]
     lines += [Line(text, TYPE, QUIET) for text in prose(words, TYPE, width)]
     lines += noted(note, TYPE, width)

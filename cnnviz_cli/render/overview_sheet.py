@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render.blocks import beside, blank, framed, stack
+from cnnviz_cli.render.block import Block, Rectangle, beside, blank, framed, stack
 from cnnviz_cli.render.figures import Single
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
@@ -32,7 +32,7 @@ MOST_COLUMNS = 6
 Maps = list[tuple[Single, Caption]]
 
 
-def overview(
+def compose_overview(
     photo: Image.Image,
     view: View,
     seen: Image.Image,
@@ -40,7 +40,7 @@ def overview(
     panels: Sequence[tuple[Panel, Caption]],
     caption: Caption,
     look: Look,
-) -> Image.Image:
+) -> Block:
     """Header; photograph and predictions; maps of the photograph; then layers, a row each.
 
     Where a panel stands follows from its kind: maps that differ only in their target stand next to each other.
@@ -113,15 +113,15 @@ def _stage(photo: Image.Image, view: View, columns: int) -> Stage:
     return fitted(photo, view, _column(columns), TALLEST, TYPE)
 
 
-def ruled(block: Image.Image, width: int) -> Image.Image:
+def ruled(block: Block, width: int) -> Block:
     """A hairline above a row."""
     sheet = blank(width, block.height + GAP // 2)
-    ImageDraw.Draw(sheet).line((0, 0, width, 0), fill=RULE)
-    sheet.paste(block, (0, GAP // 2))
+    sheet.put(Rectangle(width, 1, fill=RULE), 0, 0)
+    sheet.put(block, 0, GAP // 2)
     return sheet
 
 
-def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Image:
+def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Block:
     facts = [
         caption.title,
         caption.model,
@@ -134,7 +134,7 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Image.Im
     return set_lines(lines, WIDTH)
 
 
-def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Image.Image:
+def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
     given = {named.scale.whose for panel, named in panels if named.scale and takes(panel)}
     words = [
         f"colour bars: raw values, {' and '.join(sorted(given))} scale; “or more” and “or less” mark values beyond it"

@@ -8,13 +8,26 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render.blocks import beside, blank, framed, no_data, stack
+from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
+from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.photograph import chequer
 from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, leading, legible, length, prose, set_lines, write
+from cnnviz_cli.render.typeset import (
+    INK,
+    QUIET,
+    Line,
+    elide,
+    flow,
+    leading,
+    legible,
+    length,
+    prose,
+    put_text,
+    set_lines,
+)
 
 TYPE = 14
 SMALL = 12
@@ -29,7 +42,7 @@ CONVENTION = (
 )
 
 
-def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Image.Image:
+def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
@@ -54,7 +67,7 @@ def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:
     return min(across, seen.width), min(down, seen.height)
 
 
-def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image.Image:
+def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Block:
     """One projection beside its patch, at one scale, under a title; what a patch lacks at the border is hatched."""
     left, top, right, bottom = (float(edge) for edge in np.asarray(row.boxes)[number])
     box = (left, top, right, bottom)
@@ -65,7 +78,7 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image
     # A patch cut at the left or upper border fills the right or lower part of its frame.
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
     reach = ceil(2 * max(1.0, 1 / scale)) + 2  # how far beside the patch resizing may look
-    pictures = []
+    pictures: list[Image.Image] = []
     for source in (_grey_centred(row, number, box, reach), seen.convert("RGB")):
         picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
         if size != cell:
@@ -82,14 +95,14 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Image
     )
 
 
-def titled(picture: Image.Image, left: str, right: str = "") -> Image.Image:
+def titled(picture: Part, left: str, right: str = "") -> Block:
     """A picture under a small title; the right text gives way where both do not fit."""
     block = blank(picture.width, picture.height + SMALL + 6)
-    block.paste(picture, (0, SMALL + 6))
+    block.put(picture, 0, SMALL + 6)
     name = elide(left, SMALL, picture.width)
-    write(block, 0, SMALL, name, SMALL, INK)
+    put_text(block, 0, SMALL, name, SMALL, INK)
     if length(name, SMALL) + 6 + length(right, SMALL) <= picture.width:
-        write(block, picture.width - length(right, SMALL), SMALL, right, SMALL, QUIET)
+        put_text(block, picture.width - length(right, SMALL), SMALL, right, SMALL, QUIET)
     return block
 
 
@@ -106,7 +119,7 @@ def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, floa
     return Image.fromarray(grey)
 
 
-def _block(row: ProjectionRow, seen: Image.Image) -> Image.Image:
+def _block(row: ProjectionRow, seen: Image.Image) -> Block:
     count = len(np.asarray(row.channels))
     lines = -(-count // MOST)
     across = -(-count // lines)
@@ -118,7 +131,7 @@ def _block(row: ProjectionRow, seen: Image.Image) -> Image.Image:
     words = legible(extent(row, seen))
     room = width - length(name, TYPE) - TYPE
     if length(words, SMALL) <= room:
-        write(head, length(name, TYPE) + TYPE, TYPE, words, SMALL, QUIET)
+        put_text(head, length(name, TYPE) + TYPE, TYPE, words, SMALL, QUIET)
         return stack([head, grid], leading(SMALL) // 4)
     below = set_lines([Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)], width)
     return stack([head, below, grid], leading(SMALL) // 4)

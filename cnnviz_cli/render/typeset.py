@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor
-from typing import Literal, cast
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.render.block import Block, Text
 
 PAPER = "#ffffff"
 INK = "#1b1e23"
 QUIET = "#5c626b"
 ALERT = "#a33b00"
 RULE = "#cfd4da"
-
-Mode = Literal["RGB", "L"]
 
 # The font that comes with Pillow (Aileron, cut down) has these beside ASCII, and no other.
 _DRAWABLE = set(map(chr, range(0x20, 0x7F))) | set("©«°±´·»‘’“”…‹›⁄™")
@@ -83,18 +82,37 @@ def _advance(word: str, size: int) -> float:
     return font(size).getlength(word)
 
 
-def write(sheet: Image.Image, left: float, base: int, text: str, size: int, colour: str) -> None:
+Bounds = tuple[int, int, int, int]
+
+
+def write(
+    sheet: Image.Image, left: float, base: int, text: str, size: int, colour: str, within: Bounds | None = None
+) -> None:
     """A legible text onto a picture, from `left` on, its baseline at `base`.
 
     Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
+
+    Args:
+        within: left, top, right, bottom; what of a letter reaches beyond is cut off.
     """
     for word in text.split(" "):
         whole = floor(left)
         if word:
             mask, across, up = _drawn(word, size, left - whole)
-            place = (whole + across, base + up)
-            sheet.paste(colour, (*place, place[0] + mask.width, place[1] + mask.height), mask)
+            _ink(sheet, colour, (whole + across, base + up), mask, within)
         left += _advance(word, size) + _advance(" ", size)
+
+
+def _ink(sheet: Image.Image, colour: str, place: tuple[int, int], mask: Image.Image, within: Bounds | None) -> None:
+    left, top, right, bottom = *place, place[0] + mask.width, place[1] + mask.height
+    if within:
+        inner = max(left, within[0]), max(top, within[1]), min(right, within[2]), min(bottom, within[3])
+        if inner[0] >= inner[2] or inner[1] >= inner[3]:
+            return
+        if inner != (left, top, right, bottom):
+            mask = mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
+        left, top, right, bottom = inner
+    sheet.paste(colour, (left, top, right, bottom), mask)
 
 
 @lru_cache(maxsize=2048)
@@ -109,6 +127,48 @@ def _drawn(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
     ImageDraw.Draw(mask).text((size + shift, 2 * size), word, fill=255, font=font(size), anchor="ls")
     box = mask.getbbox() or (0, 0, 1, 1)
     return mask.crop(box), box[0] - size, box[1] - 2 * size
+
+
+FINER = 4
+"""How many times as large a text is drawn that has to fit a width which is not the font's own."""
+
+
+def write_fitted(
+    sheet: Image.Image,
+    left: float,
+    base: float,
+    text: str,
+    size: int,
+    colour: str,
+    scale: float,
+    within: Bounds | None = None,
+) -> None:
+    """`write` at `scale` pixels a unit, every word as wide as it was measured at `size`.
+
+    The font's advances are whole pixels at each size, so that a text of twice the size is not twice as wide.
+    """
+    for word in text.split(" "):
+        if word:
+            fraction = (left * scale) % 1
+            mask, across, up = _fitted(word, size, scale, round(fraction * FINER) / FINER)
+            _ink(sheet, colour, (floor(left * scale) + across, round(base * scale) + up), mask, within)
+        left += _advance(word, size) + _advance(" ", size)
+
+
+@lru_cache(maxsize=2048)
+def _fitted(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
+    """`_drawn` for `write_fitted`."""
+    large = max(1, round(size * scale * FINER))
+    mask, across, up = _drawn(word, large, 0)
+    share = _advance(word, size) * scale / max(1.0, _advance(word, large))
+    left, right = across * share + shift, (across + mask.width) * share + shift
+    top, bottom = up / FINER, (up + mask.height) / FINER
+    place = floor(left), floor(top)
+    shape = (ceil(right) - place[0], ceil(bottom) - place[1])
+    whole = Image.new("L", (shape[0] * FINER, shape[1] * FINER))
+    stretched = mask.resize((max(1, round((right - left) * FINER)), mask.height), Image.Resampling.BILINEAR)
+    whole.paste(stretched, (round((left - place[0]) * FINER), up - place[1] * FINER))
+    return whole.resize(shape, Image.Resampling.BOX), *place
 
 
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
@@ -162,11 +222,16 @@ def leading(size: int) -> int:
     return round(size * 1.36)
 
 
-def set_lines(lines: Sequence[Line], width: int, mode: Mode = "RGB") -> Image.Image:
+def put_text(block: Block, left: float, base: int, text: str, size: int, colour: str) -> None:
+    """A legible text into a block, from `left` on, its baseline at `base`."""
+    block.put(Text(text, size, colour, length(text, size)), left, base)
+
+
+def set_lines(lines: Sequence[Line], width: int) -> Block:
     """The lines under each other, flush left, on paper."""
-    block = Image.new(mode, (width, sum(leading(line.size) for line in lines)), PAPER)
+    block = Block(width, sum(leading(line.size) for line in lines))
     top = 0
     for line in lines:
-        write(block, 0, top + line.size, line.text, line.size, line.colour)
+        put_text(block, 0, top + line.size, line.text, line.size, line.colour)
         top += leading(line.size)
     return block

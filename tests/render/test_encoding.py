@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.render import FORMATS, SUFFIXES, encode
 from cnnviz_cli.render.encoding import MOST
+from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.typeset import Line, set_lines
 
 
@@ -90,7 +91,7 @@ def test_a_picture_of_256_colours_is_indexed_and_exact(count: int, mode: str) ->
 
 
 def test_red_type_keeps_its_edges_in_jpeg() -> None:
-    sheet = set_lines([Line("negative: nothing speaks for it", 14, "#ff0000")], 260)
+    sheet = rasterize(set_lines([Line("negative: nothing speaks for it", 14, "#ff0000")], 260))
     ImageDraw.Draw(sheet).line((0, 0, 259, 18), fill="#0000ff")
     back = np.asarray(decoded(encode(sheet, "jpeg").data)).astype(int)
     buffer = BytesIO()

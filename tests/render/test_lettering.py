@@ -86,7 +86,7 @@ def test_words_stand_where_pillow_sets_the_whole_line(
 
 
 def test_lines_keep_their_ink_inside_the_block() -> None:
-    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, QUIET)], 200, "L"))
+    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, QUIET)], 200))
     assert (block[0] == 255).all()
     assert (block[-1] == 255).all()
     assert block.min() < 60

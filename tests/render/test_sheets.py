@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import plain, row, whole
+from render.drawn import placed, plain, row, whole
 
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
 from cnnviz_cli.render import Caption, Look, draw
-from cnnviz_cli.render.mosaic import FIRST_INK, HEAT, columns_for, enlarged
-from cnnviz_cli.render.palettes import levels
+from cnnviz_cli.render.block import Raster
+from cnnviz_cli.render.mosaic import columns_for, enlarged
+from cnnviz_cli.render.palettes import table
+from cnnviz_cli.render.pictures import compose
 from cnnviz_cli.render.projections import extent, frame_of, pair
 
 SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))
@@ -25,75 +27,48 @@ def drawn(panel: Panel) -> Image.Image:
     return draw(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
 
 
-def indices(sheet: Image.Image) -> np.ndarray:
-    """(h, w) which of the palette's levels, and from `FIRST_INK` which of the inks, each pixel is; 0 in the crop."""
-    table = [*levels("inferno", HEAT).tolist(), *([255 - 17 * step] * 3 for step in range(16))]
-    known = {tuple(colour): number for number, colour in enumerate(table)}
-    pixels = np.asarray(sheet.convert("RGB"))
-    found, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    return np.array([known.get(tuple(colour), 0) for colour in found.tolist()])[places].reshape(pixels.shape[:2])
-
-
-def tiles(sheet: Image.Image, size: int) -> list[np.ndarray]:
-    """The square areas of `size` that hold palette or crop colours only, found by their own pixels, row by row."""
-    index = indices(sheet)
-    inside = index < FIRST_INK
-    rows = np.flatnonzero(inside.any(1))
-    found = []
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-        if len(run) != size:
-            continue
-        columns = np.flatnonzero(inside[run].any(0))
-        found += [
-            index[run[0] : run[-1] + 1, part[0] : part[-1] + 1]
-            for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
-            if len(part) == size
-        ]
-    return found
+def tiles(panel: Panel, size: int) -> list[np.ndarray]:
+    """The pixels of a sheet where its square images of `size` stand."""
+    block = compose(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
+    pixels = np.asarray(block)
+    return [
+        pixels[top : top + size, round(left) : round(left) + size]
+        for left, top, item in placed(block)
+        if isinstance(item, Raster) and (item.width, item.height) == (size, size)
+    ]
 
 
 def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
     maps = np.random.default_rng(2).normal(size=(4, 7, 7)).astype(np.float32)
     maps[1] *= 1000
-    sheet = drawn(mosaic(maps))
-    found = tiles(sheet, 140)
+    found = tiles(mosaic(maps), 140)
     assert len(found) == 6
-    for values in maps:
+    for values, tile in zip(maps, found[2:], strict=True):
         low, high = values.min(), values.max()
-        expected = np.rint((values - low) / (high - low) * (HEAT - 1)).repeat(20, 0).repeat(20, 1)
-        assert any(np.abs(tile.astype(int) - expected).max() <= 1 for tile in found)
+        level = np.rint((values - low) / (high - low) * 255).astype(int)
+        assert (tile == table("inferno")[level].repeat(20, 0).repeat(20, 1)).all()
 
 
-def test_the_crop_keeps_every_colour() -> None:
-    sheet = np.asarray(drawn(mosaic(np.random.default_rng(2).random((4, 14, 14), np.float32))))
-    crop = np.asarray(SEEN.resize((140, 140), Image.Resampling.LANCZOS))
-    assert len(np.unique(crop.reshape(-1, 3), axis=0)) > 10_000
-    places = np.lib.stride_tricks.sliding_window_view(sheet, (1, 140, 3))[:, :, 0]
-    (top, left), *_ = np.argwhere((places == crop[:1]).all((2, 3, 4)))
-    assert (sheet[top : top + 140, left : left + 140] == crop).all()
-
-
-def test_type_stays_within_the_ramp() -> None:
-    index = indices(drawn(mosaic(np.random.default_rng(2).random((4, 7, 7), np.float32))))
-    assert index[:60].min() >= FIRST_INK
-    assert index[:60].max() == FIRST_INK + 13  # ink, #1b1e23, is 13.2 steps of 17 below white
-    assert index[0, 0] == FIRST_INK
+def test_the_input_keeps_every_colour_it_has() -> None:
+    maps = np.random.default_rng(2).random((4, 8, 8)).astype(np.float32)
+    panel = Mosaic(maps, np.arange(4), np.ones(4, np.float32), maps[:1], total=4, ranked_by="mean")
+    shown = tiles(panel, 136)[0]
+    assert (shown == np.asarray(SEEN.resize((136, 136), Image.Resampling.LANCZOS))).all()
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 5000
 
 
 def test_flat_and_broken_maps_are_marked() -> None:
     maps = np.random.default_rng(2).random((3, 7, 7)).astype(np.float32)
     maps[1], maps[2, 0, 0] = 4.0, np.nan
-    index = indices(drawn(mosaic(maps)))
-    grey = index == FIRST_INK + 3
-    assert grey.all(1).sum() == 0
-    assert grey.sum() >= 140 * 140
-    clean = indices(drawn(mosaic(maps[:1])))
-    assert (clean == FIRST_INK + 3).sum() < 2000
+    _, _, clean, flat, broken = tiles(mosaic(maps), 140)
+    assert (flat == 204).all()
+    corner = np.unique(broken[:20, :20].reshape(-1, 3), axis=0)
+    assert corner.tolist() == [[205] * 3, [238] * 3]
+    assert len(np.unique(clean.reshape(-1, 3), axis=0)) > 30
 
 
 def test_a_sheet_of_the_mean_alone() -> None:
-    sheet = drawn(mosaic(np.zeros((0, 7, 7), np.float32)))
-    assert len(tiles(sheet, 140)) == 2
+    assert len(tiles(mosaic(np.zeros((0, 7, 7), np.float32)), 140)) == 2
 
 
 @pytest.mark.parametrize(("size", "factor"), [(7, 20), (14, 10), (28, 5), (56, 2), (112, 1), (224, 1), (1, 140)])
@@ -117,8 +92,7 @@ def test_kernels_put_zero_in_the_middle(channels: int) -> None:
     kernels = np.zeros((6, channels, 3, 3), np.float32)
     kernels[:, 0, 0, 0] = np.arange(6) - 3
     sheet = drawn(Filters(kernels))
-    assert sheet.mode == ("RGB" if channels == 3 else "P")
-    pixels = np.asarray(sheet.convert("RGB"), int).reshape(-1, 3)
+    pixels = np.asarray(sheet, int).reshape(-1, 3)
     zero = (128, 128, 128) if channels == 3 else (247, 247, 247)
     assert (np.abs(pixels - zero).max(1) <= 2).sum() >= 6 * 8 * 28 * 28
     positive = (255, 128, 128) if channels == 3 else (125, 36, 32)
