@@ -23,7 +23,7 @@ from cnnviz_cli.engine import device as devices
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.shaping import shaped
-from cnnviz_cli.run.prepare import model_of, prepared_for, wanted_of
+from cnnviz_cli.run.prepare import expected_of, model_of, prepared_for, wanted_of
 
 Networks = nn.Module | str
 """What can be explained: a network in memory, or one by its name (``--model`` of the command)."""
@@ -73,8 +73,9 @@ def explain(
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
             ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score``,
-            ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``; and ``max_memory``,
-            ``palette``, ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
+            ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``; for the network's output
+            ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``, ``signed_palette``,
+            ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.
@@ -139,16 +140,16 @@ def _network(
     heard: Reporter,
 ) -> tuple[LoadedModel, Settings]:
     """The network, and the settings with what only it can tell."""
-    preset, wanted = preset_of(preprocessing), wanted_of(settings)
+    preset, wanted, expected = preset_of(preprocessing), wanted_of(settings), expected_of(settings)
     if not isinstance(model, str):
         idle = next((name for name in NETWORK if name in settings.model_fields_set), "")
         if idle:
             raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
-        found = loaded(model, preset, wanted, device)
+        found = loaded(model, preset, wanted, expected, device)
     else:
         found = model_of(settings, heard)
         if preset is not None:
-            shown, layers = shaped(found.net, preset, wanted, found.name)
+            shown, layers = shaped(found.net, preset, wanted, found.name, expected)
             found = replace(found, preprocessing=shown, layers=layers)
     if labels is None:
         return found, settings

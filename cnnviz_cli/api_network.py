@@ -19,6 +19,7 @@ from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted, shaped
 
 IMAGENET = "imagenet"
@@ -62,19 +63,22 @@ def twin_of(net: nn.Module) -> nn.Module:
     return twin
 
 
-def loaded(net: nn.Module, preset: Preprocessing | None, wanted: Wanted, device: torch.device) -> LoadedModel:
+def loaded(
+    net: nn.Module, preset: Preprocessing | None, wanted: Wanted, expected: Expected, device: torch.device
+) -> LoadedModel:
     """A twin of the network with all that is needed to ask it about a photograph, and a number for each class.
 
     Args:
         preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
             is usual.
+        expected: what is known of its output.
 
     Raises:
         UsageError: it does not take such an input, or returns nothing that can be explained.
         ModelError: it cannot be copied.
     """
     twin, name = twin_of(net).to(device), type(_unwrapped(net)).__name__
-    preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name)
+    preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name, expected)
     returns = layers.returned.known(name)
     labels = tuple(map(str, range(layers.returned.classes)))
     return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns)

@@ -26,8 +26,9 @@ NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "of
 
 INPUT = ("resize", "input_size", "max_side", "interpolation", "mean", "std")
 ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
+OUTPUT = ("returns", "head", "task", "unit")
 DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale")
-SETTINGS = (*NETWORK, *INPUT, *ASKING, "max_memory", *DRAWING)
+SETTINGS = (*NETWORK, *INPUT, *ASKING, *OUTPUT, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}

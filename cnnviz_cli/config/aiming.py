@@ -14,6 +14,8 @@ _RETURNED = {"scores": "class scores", "maps": "maps of class scores", "boxes": 
 _EXAMPLES = {CLASS: CLASS, SEGMENT: "segment:CLASS", BOX: "box:RANK"}
 _MOST_BOXES = 9999
 
+REGRESSION = "regression"
+
 
 def kind_of(aim: Aim, returns: str, model: str) -> Kind:
     """What is explained of a network.
@@ -45,6 +47,7 @@ def refuse_strangers(settings: Settings, kind: Kind) -> None:
             flag = f"--{name.replace('_', '-')}"
             what = f"{flag} is for {home}, and what is explained is a {kind}"
             raise UsageError(what, where=flag, fix="Leave it out.")
+    _refuse_misfits(settings, kind)
     if settings.embedding != "auto" and kind != SIMILARITY:
         raise UsageError("nothing is compared", where="--embedding", fix="Add --objective similarity:other.jpg")
     if kind == CLASS:
@@ -61,6 +64,26 @@ def refuse_strangers(settings: Settings, kind: Kind) -> None:
             raise UsageError(what, where=flag, fix="Leave it out.")
     if kind == SIMILARITY and "target" in settings.model_fields_set:
         raise UsageError("there is one thing to explain, the similarity", where="--target", fix="Leave it out.")
+
+
+def _refuse_misfits(settings: Settings, kind: Kind) -> None:
+    """Raise UsageError for settings of a regression without one, and for those of classes with one."""
+    if settings.task != REGRESSION:
+        if settings.unit:
+            raise UsageError("only values have a unit", where="--unit", fix="Add --task regression")
+        return
+    if kind != CLASS:
+        what = f"--task regression is for networks that return (batch, values), and what is explained is a {kind}"
+        raise UsageError(what, where="--task", fix="Leave it out.")
+    strangers = {
+        "--truth": settings.truth is not None,
+        "--score": settings.score != "logit",
+        "--multilabel": settings.multilabel,
+        "--returns": settings.returns not in ("auto", "logits"),
+    }
+    for flag, given in strangers.items():
+        if given:
+            raise UsageError(f"{flag} is for classes, and a regression has none", where=flag, fix="Leave it out.")
 
 
 def regions_asked(

@@ -20,6 +20,7 @@ from cnnviz_cli.config.groups import (
     DrawingFields,
     Flag,
     NetworkFields,
+    OutputFields,
     PlaceFields,
     QuestionFields,
 )
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
 
 
-class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, NetworkFields):
+class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, OutputFields, NetworkFields):
     """The settings of one run. The concrete class, with a section for each family, comes from `settings_type`."""
 
     model_config = CLOSED

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.outputs import pick
+from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -52,18 +54,29 @@ class Readout(Protocol):
 
 @value
 class Classes:
-    """The class scores of a classifier, (B, K) or (B, K, 1, 1), as it returns them."""
+    """The class scores of a classifier, (B, K) or (B, K, 1, 1), of one class also (B,).
+
+    Attributes:
+        head: the name of the part of the output that holds them, see `core.outputs`; None takes ``logits``, or the
+            first of several values.
+        returns: what they are. Of probabilities the logarithm is read, or the logit, see `logits_of`.
+        exclusive: whether probabilities of an image add up to 1.
+    """
+
+    head: str | None = None
+    returns: Values = "logits"
+    exclusive: bool = True
 
     def hold(self, _output: Any, _given: Tensor | None, /) -> None:
         return None
 
     def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
-        scores = rows_of(output)
+        scores = rows_of(output, self.head)
         if scores is None:
             raise UsageError(
                 "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
             )
-        return scores
+        return logits_of(scores, self.returns, exclusive=self.exclusive)
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
         return scores
@@ -78,15 +91,34 @@ def unwrapped(output: Any) -> Any:
     return found[0] if isinstance(found, tuple | list) and found else found
 
 
-def rows_of(output: Any) -> Tensor | None:
+def part_of(output: Any, head: str | None) -> Any:
+    """The part of an output that has this name; of None what `unwrapped` finds.
+
+    Raises:
+        UsageError: the network returned no such part this time.
+    """
+    if head is None:
+        return unwrapped(output)
+    try:
+        return pick(output, head)
+    except KeyError:
+        raise UsageError(f"the network returned no '{head}' this time", where="--head") from None
+
+
+def rows_of(output: Any, head: str | None = None) -> Tensor | None:
     """(B, K) numbers that a network returned for B images, also as (B, K, 1, 1), as one that convolves to the end does.
 
-    None if it returned something else.
+    Of one number for an image also (B,), and () for one image. None if it returned something else.
+
+    Args:
+        head: the name of the part of the output that is meant, see `part_of`.
     """
-    found = unwrapped(output)
-    shape = tuple(getattr(found, "shape", ()))
+    found = part_of(output, head)
+    shape = tuple(getattr(found, "shape", (0, 0, 0)))
     if len(shape) == 4 and shape[2:] == (1, 1):
         found = found[:, :, 0, 0]
+    elif len(shape) < 2:
+        found = found.reshape(-1, 1)
     elif len(shape) != 2:
         return None
     rows: Tensor = found

@@ -41,6 +41,10 @@ class Prediction(Record):
     similarity: float | None = Field(
         default=None, ge=-1, le=1, exclude_if=_absent, description="The cosine of the angle to another picture."
     )
+    value: float | None = Field(
+        default=None, exclude_if=_absent, description="What the network returned, of a regression, to six digits."
+    )
+    unit: str | None = Field(default=None, exclude_if=_absent, description="Of the value, if one was given.")
     box: tuple[float, float, float, float] | None = Field(
         default=None,
         exclude_if=_absent,
@@ -62,6 +66,8 @@ class Prediction(Record):
             return f"{percent(self.share)} of the picture"
         if self.similarity is not None:
             return f"{self.similarity:.3f}"
+        if self.value is not None:
+            return f"{self.value:.4g} {self.unit or ''}".strip()
         return "" if self.probability is None else percent(self.probability)
 
     @property

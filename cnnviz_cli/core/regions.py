@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.outputs import pick
 from cnnviz_cli.core.readout import unwrapped
+from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -25,13 +27,20 @@ class Regions:
 
     Networks return a (B, K, H, W) tensor of scores, or it is ``out`` in a mapping (torchvision), an attribute
     ``logits`` (Hugging Face), or the first of several values. One map z alone, a question of yes or no, is read as the
-    two maps -z and z, so the region of yes is where z > 0.
+    two maps -z and z, so the region of yes is where z > 0. Of probabilities y is the logarithm, or the logit, so the
+    region of yes is where the network says more than 0.5.
 
     Attributes:
         background: the class that stands for none; it ranks after all others that are there.
+        head: the name of the part of the output that holds the maps, see `core.outputs`; None finds it as above.
+        returns: what the maps hold.
+        exclusive: whether probabilities of a position add up to 1.
     """
 
     background: int | None = None
+    head: str | None = None
+    returns: Values = "logits"
+    exclusive: bool = True
 
     def hold(self, output: Any, given: Tensor | None, /) -> Tensor:
         """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`.
@@ -43,8 +52,9 @@ class Regions:
         import torch
         from torch.nn.functional import interpolate
 
-        maps = _maps(output).detach()
-        classes = (maps[:, 1] > 0).long() if _one_alone(output) else maps.argmax(1)
+        found = self._found(output).detach()
+        maps = _two_sided(found)
+        classes = (maps[:, 1] > 0).long() if found.shape[1] == 1 else maps.argmax(1)
         if given is None:
             return classes
         if given.dim() != 3 or len(given) != len(maps):
@@ -62,7 +72,7 @@ class Regions:
         """
         import torch
 
-        maps = _maps(output)
+        maps = _two_sided(self._found(output))
         if held is None:
             raise ValueError("the sum over a region needs what `hold` gave")
         if held.dim() == 4:
@@ -98,6 +108,17 @@ class Regions:
             order[:, self.background] -= 1
         return order
 
+    def _found(self, output: Any) -> Tensor:
+        """(B, K, H, W) scores."""
+        found = maps_in(output, self.head)
+        shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
+        if len(shape) != 4:
+            raise UsageError(
+                "the network does not return a map of scores for each class, so there are no regions to explain",
+                fix="A classifier's scores are explained by themselves, without an objective",
+            )
+        return logits_of(found, self.returns, exclusive=self.exclusive)
+
 
 def taken(held: Tensor) -> Tensor:
     """(B, H, W) int64 the class that each position is taken for, of what `Regions` holds."""
@@ -132,26 +153,20 @@ def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
     return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
 
 
-def maps_in(output: Any) -> Any:
-    """What a network returned as maps of scores, if it returned such."""
+def maps_in(output: Any, head: str | None = None) -> Any:
+    """What a network returned as maps of scores, if it returned such.
+
+    Args:
+        head: the name of the part that is meant, see `core.outputs`.
+    """
+    if head is not None:
+        return pick(output, head)
     found = getattr(output, "logits", output)
     return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
 
 
-def _one_alone(output: Any) -> bool:
-    return bool(maps_in(output).shape[1] == 1)
-
-
-def _maps(output: Any) -> Tensor:
-    """(B, K, H, W) scores, K at least 2."""
+def _two_sided(maps: Tensor) -> Tensor:
+    """(B, K, H, W) maps of scores, K at least 2: of one map z alone -z and z."""
     import torch
 
-    found = maps_in(output)
-    shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
-    if len(shape) != 4:
-        raise UsageError(
-            "the network does not return a map of scores for each class, so there are no regions to explain",
-            fix="A classifier's scores are explained by themselves, without an objective",
-        )
-    maps: Tensor = found
-    return torch.cat([-maps, maps], 1) if shape[1] == 1 else maps
+    return torch.cat([-maps, maps], 1) if maps.shape[1] == 1 else maps

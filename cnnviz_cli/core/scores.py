@@ -16,6 +16,38 @@ def scored(logits: Tensor, score: Score) -> Tensor:
     return logits if score == "logit" else logits.softmax(1) if score == "softmax" else logits.sigmoid()
 
 
+Values = Literal["logits", "probabilities", "log-probabilities"]
+"""What numbers a network returns for its classes."""
+
+
+def logits_of(values: Tensor, kind: Values, *, exclusive: bool) -> Tensor:
+    """(B, K, ...) values for which softmax, or a sigmoid of each, gives the probabilities that a network returned.
+
+    Of classes that exclude each other that is log p, and of others the logit, log p - log(1 - p). A probability of 0
+    is taken for the smallest normal number, and one of 1 for the largest number below 1, so that all are finite; there
+    the gradient is zero, as it is where a sigmoid has saturated.
+
+    Args:
+        values: what the network returned.
+        kind: what that is; logits are returned as they are.
+        exclusive: whether the probabilities along the second axis add up to 1.
+    """
+    import torch
+
+    if kind == "logits":
+        return values
+    exclusive = exclusive and values.shape[1] > 1
+    if kind == "log-probabilities" and exclusive:
+        return values
+    exact = values if values.dtype == torch.float64 else values.float()
+    limits = torch.finfo(exact.dtype)
+    if kind == "log-probabilities":
+        highest = exact.clamp(max=-limits.eps / 2)
+        return highest - torch.log(-torch.expm1(highest))
+    logs = exact.clamp(min=limits.tiny).log()
+    return logs if exclusive else logs - (1 - exact).clamp(min=limits.eps / 2).log()
+
+
 def named(score: Score) -> str:
     """The word for it."""
     return "score" if score == "logit" else "probability"

@@ -35,10 +35,12 @@ class Similarity:
 
     Attributes:
         reference: (D,) the other picture's embedding, finite and not all zeros; any but float64 becomes float32.
+        head: the name of the part of the output that is the embedding, see `core.readout.part_of`.
         digest: of its numbers, by which references are told apart.
     """
 
     reference: Tensor = field(compare=False, repr=False)
+    head: str | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Similarity:
         """
         import torch
 
-        found = embedding(output)
+        found = embedding(output, self.head)
         if found.shape[1] != len(self.reference):
             raise UsageError(
                 f"the network returns {found.shape[1]:,} numbers for an image, and the picture to compare it with has "
@@ -90,13 +92,16 @@ class Similarity:
         return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)
 
 
-def embedding(output: Any) -> Tensor:
+def embedding(output: Any, head: str | None = None) -> Tensor:
     """(B, D) what a network returned for B images.
+
+    Args:
+        head: the name of the part that is meant, see `core.readout.part_of`.
 
     Raises:
         UsageError: it is something else.
     """
-    vectors = rows_of(output)
+    vectors = rows_of(output, head)
     if vectors is None:
         raise UsageError(
             "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
@@ -106,13 +111,14 @@ def embedding(output: Any) -> Tensor:
     return vectors
 
 
-def reference_of(net: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
+def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:
     """(D,) the embedding of one picture, detached, float32, on its device.
 
     Args:
         net: in eval mode; under the autocast under which pictures are compared with it, so that it differs from itself
             by rounding alone.
         batch: (1, C, H, W) normalised input, which is not written to.
+        head: the name of the part of the output that is meant, see `core.readout.part_of`.
 
     Raises:
         UsageError: the network returns no embedding, or one that nothing can be compared with.
@@ -120,7 +126,7 @@ def reference_of(net: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
     import torch
 
     with torch.no_grad():
-        found = embedding(net(batch.clone()))[0].float()
+        found = embedding(net(batch.clone()), head)[0].float()
     if not found.isfinite().all():
         raise UsageError(
             "the embedding of the picture to compare with is not finite", fix="Check the weights, and that picture."

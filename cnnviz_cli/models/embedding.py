@@ -17,7 +17,12 @@ What = Literal["auto", "features", "output"]
 
 
 def embedding_of(
-    net: nn.Module, shape: tuple[int, int, int], what: What = "auto", *, classifier: bool = False
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    what: What = "auto",
+    *,
+    classifier: bool = False,
+    head: str | None = None,
 ) -> tuple[nn.Module, str]:
     """A network that returns (B, D) embeddings, and a word for people on what they are.
 
@@ -30,14 +35,15 @@ def embedding_of(
         net: in eval mode.
         shape: channels, height and width of the input.
         classifier: whether it is known to be one; somebody's own network may well return embeddings.
+        head: the name of the part of the output that is meant, see `core.readout.part_of`.
 
     Raises:
         UsageError: it returns no (batch, numbers), or features are asked for and there is no such layer.
     """
     with torch.no_grad():
-        output = embedding(net(noise_for(net, shape)))
+        output = embedding(net(noise_for(net, shape)), head)
     wanted = what == "features" or (what == "auto" and classifier)
-    found = _without_last(net, shape) if wanted else None
+    found = _without_last(net, shape, head) if wanted else None
     if found is not None:
         return found
     if what == "features":
@@ -49,7 +55,7 @@ def embedding_of(
     return net, f"output, {output.shape[1]:,} numbers"
 
 
-def _without_last(net: nn.Module, shape: tuple[int, int, int]) -> tuple[nn.Module, str] | None:
+def _without_last(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> tuple[nn.Module, str] | None:
     noise = noise_for(net, shape)
     convolutions: list[tuple[str, nn.Conv2d]] = []
     hooks = [
@@ -59,20 +65,20 @@ def _without_last(net: nn.Module, shape: tuple[int, int, int]) -> tuple[nn.Modul
     ]
     try:
         with linear_calls(net) as calls, torch.no_grad():
-            scores = embedding(net(noise.clone()))
+            scores = embedding(net(noise.clone()), head)
     finally:
         for hook in hooks:
             hook.remove()
     if calls and calls[-1].gives(scores):
         last = calls[-1]
-        found = _left(net, last.name, noise)
+        found = _left(net, last.name, noise, head)
         if found is None or not torch.equal(found[1], last.given):
             return None
         return found[0], f"input of '{last.name}', {found[1].shape[1]:,} numbers"
     if not convolutions or not _is_last(convolutions[-1][1], scores):
         return None
     name, convolution = convolutions[-1]
-    found = _left(net, name, noise)
+    found = _left(net, name, noise, head)
     if found is None or found[1].shape[1] != convolution.in_channels:
         return None
     return found[0], f"input of '{name}', averaged, {found[1].shape[1]:,} numbers"
@@ -83,7 +89,7 @@ def _is_last(convolution: nn.Conv2d, scores: Tensor) -> bool:
     return convolution.out_channels == scores.shape[1] and set(convolution.kernel_size) == {1}
 
 
-def _left(net: nn.Module, name: str, noise: Tensor) -> tuple[nn.Module, Tensor] | None:
+def _left(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[nn.Module, Tensor] | None:
     """A copy of `net` whose module `name` hands on what it gets, and what it then returns; None if it needs it."""
     if not name:
         return None  # there is nothing else in it
@@ -96,7 +102,7 @@ def _left(net: nn.Module, name: str, noise: Tensor) -> tuple[nn.Module, Tensor] 
     holder._modules[leaf] = nn.Identity().eval()
     try:
         with torch.no_grad():
-            return twin, embedding(twin(noise.clone()))
+            return twin, embedding(twin(noise.clone()), head)
     except Exception:  # what a network does in Python with a layer that is gone may fail in any way
         return None
 

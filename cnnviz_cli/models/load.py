@@ -14,7 +14,7 @@ from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
 from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.returned import Returned, Returns
+from cnnviz_cli.models.returned import NOTHING, Expected, Returned, Returns
 from cnnviz_cli.models.shaping import Wanted, shaped
 from cnnviz_cli.models.spec import File, Own, any_weights, weights_for
 
@@ -61,6 +61,7 @@ def load_model(
     key: str | None = None,
     allow_code: bool = False,
     wanted: Wanted | None = None,
+    expected: Expected = NOTHING,
     offline: bool = False,
     mirror: str | None = None,
     reporter: Reporter,
@@ -75,6 +76,7 @@ def load_model(
         allow_code: whether a network that is somebody's code may run. Only a person's word on the command line, or
             that of who calls from Python, may make it true.
         wanted: of the input, where it is to be another than the weights were trained with.
+        expected: what is known of its output.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
         reporter: hears about downloads, and of what was chosen in a file.
@@ -89,7 +91,7 @@ def load_model(
     built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
     called = named.network.path.name if isinstance(named.network, Program) else arch or name
     net = built.net.eval().requires_grad_(False)
-    preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called)
+    preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called, expected)
     returns, known = layers.returned.known(called), isinstance(named.network, Zoo | Timm)
     labels = labels_for(built.labels, layers.returned, called)
     return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known)

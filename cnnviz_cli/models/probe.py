@@ -19,7 +19,7 @@ from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.models.trunk import Seen, trunk_of
 
 
-def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayers:
+def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
     """The layers of a network that have maps.
 
     One forward of zeros, batch 1, without gradients. The network must be in eval mode, and is left as it was.
@@ -27,6 +27,10 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
     Args:
         shape: channels, height and width of the input.
         model: the network's name, for errors.
+        head: which part of the output is explained, see `Returned.of`.
+
+    Raises:
+        UsageError: there is no such part.
     """
     like = next(net.parameters())
     picture = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
@@ -41,8 +45,8 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str) -> ModelLayer
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
         with torch.no_grad(), watch.tracker, oblong(*shape[1:]):
             output = net(picture)
-        returned = Returned.of(output)
-        scores = watch.tracker.marks(maps_in(output)) if returned.kind == "maps" else 0
+        returned = Returned.of(output, head)
+        scores = watch.tracker.marks(maps_in(output, returned.head)) if returned.kind == "maps" else 0
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,9 +11,10 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.output_values import read_values
 from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
 from cnnviz_cli.models.probe import probe
-from cnnviz_cli.models.returned import Returned
+from cnnviz_cli.models.returned import NOTHING, Expected, Returned
 
 CHANNELS = (3, 1, 4)
 """What a network's input may consist of, the likeliest first: RGB, grey, RGB and alpha."""
@@ -90,18 +91,22 @@ class Wanted:
         )
 
 
-def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) -> tuple[Preprocessing, ModelLayers]:
+def shaped(
+    net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str, expected: Expected = NOTHING
+) -> tuple[Preprocessing, ModelLayers]:
     """The preprocessing that is wanted, and the network's layers with it.
 
-    How many channels the network reads is found out by trying.
+    How many channels the network reads is found out by trying, and so is what its output is.
 
     Args:
         net: in eval mode.
         preset: what the weights were trained with, for RGB.
         model: the network's name, for errors.
+        expected: what is known of its output.
 
     Raises:
-        UsageError: the network does not take such an input, or of one size only although any is wanted.
+        UsageError: the network does not take such an input, or of one size only although any is wanted; or it has no
+            such head.
     """
     inside = Inside.of(net)
     if inside is not None:
@@ -109,11 +114,12 @@ def shaped(net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str) ->
     preprocessing = wanted.over(preset)
     if inside is not None:
         inside.refuse(preprocessing.size, model)
-    layers, channels = _probed(net, preprocessing, preset, model)
+    layers, channels = _probed(net, preprocessing, preset, model, expected.head)
     preprocessing = wanted.coloured(preprocessing, channels)
     if preprocessing.mode == "full" and preprocessing.side is None:
         _try_another_size(net, preprocessing, layers.returned, model)
-    return preprocessing, layers
+    returned = read_values(net, (channels, *preprocessing.size), layers.returned, expected.returns)
+    return preprocessing, replace(layers, returned=returned)
 
 
 def _within(inside: Inside, wanted: Wanted, model: str) -> Wanted:
@@ -131,12 +137,16 @@ def _within(inside: Inside, wanted: Wanted, model: str) -> Wanted:
     return replace(wanted, mode=None) if wanted.mode == "full" else wanted
 
 
-def _probed(net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str) -> tuple[ModelLayers, int]:
+def _probed(
+    net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None
+) -> tuple[ModelLayers, int]:
     """The network's layers with an input of the size that is wanted, and the number of its channels."""
     refusal = ""
     for channels in CHANNELS:
         try:
-            return probe(net, (channels, *wanted.size), model), channels
+            return probe(net, (channels, *wanted.size), model, head), channels
+        except UsageError:  # it has returned something, but no such head
+            raise
         except Exception as error:  # whatever a network's forward raises
             refusal = refusal or _said(error)
     what = f"{model} takes no input of {_by(wanted.size)}: {refusal}"
@@ -149,7 +159,7 @@ def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Retur
     """Raise UsageError if the network returns something else at a larger size that is not square."""
     size = preprocessing.another_size
     try:
-        larger = _returned(net, (preprocessing.channels, *size))
+        larger = _returned(net, (preprocessing.channels, *size), usual.head or None)
     except Exception as error:  # whatever a network's forward raises
         reason = _said(error)
     else:
@@ -163,10 +173,10 @@ def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Retur
     )
 
 
-def _returned(net: nn.Module, shape: tuple[int, int, int]) -> Returned:
+def _returned(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> Returned:
     like = next(net.parameters())
     with torch.no_grad():
-        return Returned.of(net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)))
+        return Returned.of(net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)), head)
 
 
 def _in_proportion(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:

@@ -48,6 +48,8 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
         label = elide(prediction.title, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
         put_text(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
         put_text(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
+        if prediction.value is not None:
+            continue  # a value has no full bar that it could be a share of
         bar = top + leading(TYPE) + 5
         block.put(Rectangle(width, BAR, fill=TRACK), 0, bar)
         reach = round(prediction.height * width)

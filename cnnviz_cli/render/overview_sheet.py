@@ -156,4 +156,6 @@ def _what(predictions: Sequence[Prediction]) -> str:
         return "how much of the picture each class covers"
     if first is not None and first.similarity is not None:
         return "the cosine of the angle between the two pictures' vectors"
+    if first is not None and first.value is not None:
+        return "what the network returns" if len(predictions) == 1 else "the largest values that the network returns"
     return "most probable classes"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cnnviz_cli.config.aiming import boxes_asked, kind_of, refuse_strangers, regions_asked
+from cnnviz_cli.config.aiming import REGRESSION, boxes_asked, kind_of, refuse_strangers, regions_asked
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, Aim, parse_aim
 from cnnviz_cli.core.boxes import Boxes
@@ -24,7 +24,7 @@ from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.thresholds import set_least_score
 from cnnviz_cli.run.question import Question, labels_of
 from cnnviz_cli.run.reading import reading_of
-from cnnviz_cli.run.tellers import PREDICTIONS, BoxTeller, RegionTeller, SimilarityTeller
+from cnnviz_cli.run.tellers import PREDICTIONS, BoxTeller, RegionTeller, SimilarityTeller, ValueTeller
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ def asked_of(settings: Settings, model: LoadedModel, device: torch.device) -> As
     aim = parse_aim(settings.objective)
     kind = kind_of(aim, model.returns, model.name)
     refuse_strangers(settings, kind)
+    if kind == CLASS and settings.task == REGRESSION:
+        return Asked(_about_values(settings, model), model)
     if kind == CLASS:
-        return Asked(Question.of(settings, model.labels), model)
+        return Asked(Question.of(settings, model.labels, model.layers.returned), model)
     if kind == SEGMENT:
         return Asked(_about_regions(settings, aim, model), model)
     if kind == BOX:
@@ -54,11 +56,34 @@ def asked_of(settings: Settings, model: LoadedModel, device: torch.device) -> As
     return _about_similarity(settings, aim, model, device)
 
 
+def _about_values(settings: Settings, model: LoadedModel) -> Question:
+    # Imported where they are needed: a run of one kind reads the code of no other.
+    from cnnviz_cli.core.values import OutputValues
+
+    returned = model.layers.returned
+    single = returned.classes == 1
+    if single:
+        given = read_labels(settings.labels) if settings.labels else Labels(model.labels)
+        name = "value" if given.names in (("positive",), ()) else given.names[-1]
+        labels = replace(given, names=(f"minus {name}", name))
+    else:
+        labels = labels_of(settings, model.labels)
+    targets = Targets.parse(settings.target, labels.names, contrast=settings.contrast, also=labels.also)
+    if single and targets.contrast is not None:
+        raise UsageError("one value has no other to be told apart from", where="--contrast", fix="Leave it out.")
+    if targets.asks_truth:
+        raise UsageError("a regression has no true class", where="--target", fix="Name an output.")
+    teller = ValueTeller(labels.names, OutputValues(returned.head, single), settings.unit)
+    return Question(labels, targets, teller, counter=settings.counterfactual)
+
+
 def _about_regions(settings: Settings, aim: Aim, model: LoadedModel) -> Question:
     labels = labels_of(settings, model.labels)
     background = next((index for index, name in enumerate(labels.names) if is_background(name)), None)
     targets = Targets(regions_asked(settings, aim, labels.names, labels.also))
-    teller = RegionTeller(labels.names, Regions(background=background))
+    returned = model.layers.returned
+    readout = Regions(background, returned.head, returned.values, returned.exclusive)
+    teller = RegionTeller(labels.names, readout)
     masks = None if settings.region is None else masks_at(settings.region, reading_of(settings, model.preprocessing))
     return Question(
         labels,
@@ -90,14 +115,15 @@ def _about_similarity(settings: Settings, aim: Aim, model: LoadedModel, device: 
 
     preprocessing = model.preprocessing
     shape = (preprocessing.channels, *preprocessing.size)
-    net, _ = embedding_of(model.net, shape, what=settings.embedding, classifier=model.classifier)
+    head = model.layers.returned.head
+    net, _ = embedding_of(model.net, shape, what=settings.embedding, classifier=model.classifier, head=head)
     path = Path(aim.what)
     photo = read_other(path)
     pixels = preprocessing.prepare(photo.image)[0]
     with lowered(device, settings.precision):  # or a picture would not be the same as itself
-        reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device))
+        reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device), head)
     other = visible(path.name, 80)
-    teller = SimilarityTeller(other, Similarity(reference))
+    teller = SimilarityTeller(other, Similarity(reference, head))
     labels = Labels((f"not similar to {other}", f"similar to {other}"))
     question = Question(labels, Targets((0,)), teller, counter=settings.counterfactual, digest=photo.sha256)
     return Asked(question, replace(model, net=net))

@@ -22,11 +22,13 @@ from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.heads import find_head
 from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted
 from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Work
+from cnnviz_cli.run.output_notes import output_notes
 from cnnviz_cli.run.question import Question
 from cnnviz_cli.run.sizes import LayersAt
 
@@ -90,7 +92,7 @@ class Prepared:
 
     def _made_for(self, size: tuple[int, int]) -> Prepared:
         frame = replace(self.scope.frame, size=size)
-        there = probe(self.net, (len(frame.black), *size), self.model.name)
+        there = probe(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
         scope = replace(self.scope, frame=frame, layers=LayersAt(self.scope.layers, there))
         tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
         plan, views = planned(task.recipe for task in tasks)
@@ -137,6 +139,7 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
         key=settings.weights_key,
         allow_code=settings.allow_code,
         wanted=wanted_of(settings),
+        expected=expected_of(settings),
         offline=settings.offline,
         mirror=settings.weights_mirror,
         reporter=reporter,
@@ -154,6 +157,11 @@ def wanted_of(settings: Settings) -> Wanted:
         interpolation=settings.interpolation,
         most=settings.max_side,
     )
+
+
+def expected_of(settings: Settings) -> Expected:
+    """What the settings say of the network's output."""
+    return Expected(settings.head, settings.returns)
 
 
 def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Prepared:
@@ -186,6 +194,8 @@ def prepared_for(
     """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
     about = asked_of(settings, model, device)
     question, targets = about.question, about.question.targets
+    for note in output_notes(settings, about.model):
+        reporter.say(note)
     model = replace(about.model, labels=question.labels.names)
     net = devices.place(model.net, device)
     scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame))

@@ -9,11 +9,13 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import TRUE, missing_truth
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Scope
+from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import WHERE, Labels, read_labels
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.source import Source
+from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.run.tellers import ClassTeller, Teller
 from cnnviz_cli.run.truth import Truths
 
@@ -46,8 +48,11 @@ class Question:
     masks: Masks | None = None
 
     @classmethod
-    def of(cls, settings: Settings, names: Sequence[str]) -> Question:
+    def of(cls, settings: Settings, names: Sequence[str], returned: Returned) -> Question:
         """The settings' question to a classifier with a score for each of `names`.
+
+        Args:
+            returned: what it returns.
 
         Raises:
             UsageError: labels or truths that cannot be read or do not fit, or a class that the network does not have.
@@ -57,11 +62,14 @@ class Question:
         if targets.asks_truth and settings.truth is None:
             raise missing_truth("--contrast" if targets.contrast == TRUE else "--target")
         truths = None if settings.truth is None else Truths(settings.truth, labels.names, labels.also)
-        sigmoid = settings.multilabel or len(names) == 1
+        # Probabilities that do not add up to 1 say themselves that classes do not exclude each other.
+        exclusive = returned.exclusive and not settings.multilabel
+        sigmoid = not exclusive or len(names) == 1
+        readout = Classes(returned.head, returned.values, exclusive)
         return cls(
             labels=labels,
             targets=targets,
-            teller=ClassTeller(labels.names, sigmoid),
+            teller=ClassTeller(labels.names, sigmoid, readout),
             sigmoid=sigmoid,
             probable=settings.score == "probability",
             counter=settings.counterfactual,

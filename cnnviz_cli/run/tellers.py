@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.boxes import Boxes
     from cnnviz_cli.core.regions import Regions
     from cnnviz_cli.core.similarity import Similarity
+    from cnnviz_cli.core.values import OutputValues
 
 Numbers = NDArray[Any]
 
@@ -162,6 +163,36 @@ class BoxTeller:
         if 0 in indices:
             return f"the network finds nothing in it{_LOWER}"
         return f"the network finds fewer than {min(indices) + 1} things in it{_LOWER}"
+
+
+@dataclass(frozen=True)
+class ValueTeller:
+    """What a regression returns, with its unit.
+
+    Attributes:
+        labels: of one value two: what minus the value is called, and the value.
+    """
+
+    labels: Sequence[str]
+    readout: OutputValues
+    unit: str = ""
+    located: bool = False
+
+    def numbers(self, seen: Observation) -> Numbers:
+        found: Numbers = seen.logits.cpu().double().numpy()
+        return found
+
+    def shown(self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /) -> Shown:
+        label = self.labels[index]
+        # Six digits, as of probabilities: more would make the manifest depend on the last bit of a sum.
+        value, unit = float(f"{number:.6g}"), self.unit or None
+        return Shown(Prediction(index=index, label=label, probability=None, value=value, unit=unit), f"{index}-{label}")
+
+    def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:
+        return [1] if self.readout.single else _first(numbers)
+
+    def missing(self, _indices: Sequence[int], /) -> str:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Mapped(OrderedDict):  # type: ignore[type-arg]
         ([BOX], "boxes", 0),
         ([BOX | {"masks": MAPS}, BOX], "boxes", 0),
         ((BOX,), "boxes", 0),
+        ({"scores": SCORES}, "scores", 7),
+        ({"out": SCORES}, "scores", 7),
     ],
 )
 def test_three_kinds_are_known(output: Any, kind: str, classes: int) -> None:
@@ -52,10 +54,9 @@ def test_three_kinds_are_known(output: Any, kind: str, classes: int) -> None:
     [
         (torch.zeros(3), r"a tensor of shape \(3,\)"),
         (torch.zeros(1, 4, 5), r"a tensor of shape \(1, 4, 5\)"),
-        ({"scores": SCORES}, "a mapping with scores"),
-        ({"out": SCORES}, "a mapping with out"),
+        ({"hidden": torch.zeros(1, 4, 5)}, "a mapping with hidden"),
+        ({"ids": torch.zeros(1, 4, dtype=torch.int64)}, "a mapping with ids"),
         ({}, "a mapping with nothing"),
-        ([MAPS, MAPS], "a list of 2"),
         ([], "a list of 0"),
         ([BOX, {"boxes": BOX["boxes"]}], "a list of 2"),
         (({}, [BOX]), "a tuple of 2"),

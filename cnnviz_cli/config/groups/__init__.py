@@ -4,6 +4,7 @@ from cnnviz_cli.config.groups.computing import ComputingFields
 from cnnviz_cli.config.groups.drawing import DrawingFields
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
 from cnnviz_cli.config.groups.network import NetworkFields
+from cnnviz_cli.config.groups.outputs import OutputFields
 from cnnviz_cli.config.groups.places import PlaceFields
 from cnnviz_cli.config.groups.question import QuestionFields
 
@@ -13,6 +14,7 @@ __all__ = [
     "DrawingFields",
     "Flag",
     "NetworkFields",
+    "OutputFields",
     "PlaceFields",
     "QuestionFields",
 ]
