@@ -33,6 +33,9 @@ def merge(
 
     found = merged(folder)
     summary = found.summary
+    if found.damaged:
+        lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
+        print(f"warning: {lines} of the journals cannot be read and were left out", file=sys.stderr)
     if found.missing:
         print(f"warning: {counted(found.missing, 'input')} of no shard's journal:", file=sys.stderr)
         for name in found.first_missing:
@@ -44,6 +47,7 @@ def merge(
         print_json(
             {
                 "manifest": str(folder / MANIFEST),
+                "damaged": found.damaged,
                 "missing": found.missing,
                 "first_missing": found.first_missing,
                 "shards": found.shards,

@@ -13,7 +13,8 @@ from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.journal import Entry, parsed, read
+from cnnviz_cli.files.checks import header_from
+from cnnviz_cli.files.journal import Entry, lines_of, read
 from cnnviz_cli.files.lock import is_locked
 from cnnviz_cli.files.marks import JOURNAL_STARTS
 from cnnviz_cli.files.shards import Shard, journals
@@ -194,9 +195,9 @@ def _shown(value: Any) -> str:
 
 def _last_header(path: Path) -> Json | None:
     found: Json | None = None
-    with open_regular(path, MOST_JOURNAL) as lines:
-        for line in lines:
-            if line.startswith(JOURNAL_STARTS) and line.endswith(b"\n"):
-                header = parsed(line, 0)
-                found = header if isinstance(header, dict) and header.keys() >= _NEEDED else found
+    with open_regular(path, MOST_JOURNAL) as file:
+        for line, _ in lines_of(file):
+            if line.startswith(JOURNAL_STARTS):
+                header = header_from(line)
+                found = header if header is not None and header.keys() >= _NEEDED else found
     return found

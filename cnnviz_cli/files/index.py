@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.core.records import Summary
+from cnnviz_cli.files.checks import MOST_LINE
 from cnnviz_cli.files.journal import Entry, record_of
 
 NOTHING, FAILED, DONE = range(3)
@@ -57,7 +58,7 @@ class Index:
                 if self.states[at]:
                     file = files[self._journals[at]]
                     file.seek(self._offsets[at])
-                    yield at, file.readline()
+                    yield at, file.readline(MOST_LINE)
 
     def records(self, places: Iterable[int] | None = None) -> Iterator[bytes]:
         """The JSON of the record of each of them."""

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import file_digest, sha256
-from io import TextIOWrapper
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
+from cnnviz_cli.core.opening import GIBIBYTE, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Stamp
 from cnnviz_cli.files.photo import read_bytes
@@ -72,7 +73,10 @@ def _list_name(digest: str) -> str:
 def write_list(sink: Sink, names: Iterable[str], digest: str) -> None:
     """Leave the list in the output folder, where merging the shards finds it; once for all of them."""
     name = _list_name(digest)
-    if not os.path.lexists(sink.place(name)):
+    try:
+        for _ in read_list(sink.root, digest):
+            pass
+    except UsageError:
         with sink.replacing(name) as file:
             for text in names:
                 file.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
@@ -86,9 +90,11 @@ def read_list(root: Path, digest: str) -> Iterator[str]:
     """
     path, found = root / _list_name(digest), sha256()
     try:
-        with TextIOWrapper(open_regular(path, MOST_JOURNAL), encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                name = json.loads(line)
+        with open_regular(path, _MOST_LIST) as file:
+            while line := file.readline(_MOST_NAME):
+                name = from_json(line)
+                if not isinstance(name, str):
+                    raise ValueError("no name")
                 found.update(_told(name))
                 yield name
     except (OSError, ValueError) as error:
@@ -96,5 +102,8 @@ def read_list(root: Path, digest: str) -> Iterator[str]:
     if found.hexdigest() != digest:
         raise UsageError("the list of inputs was changed", where=visible(str(path)), fix=_AGAIN)
 
+
+_MOST_LIST, _MOST_NAME = 4 * GIBIBYTE, 1 << 20
+"""Bytes of the list and of one name in it at the most: ten million names have one of the former."""
 
 _AGAIN = "Run one of the shards again; it writes the list."

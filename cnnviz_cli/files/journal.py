@@ -1,8 +1,8 @@
 """The journal: what a run has finished, line by line, so that the next one can go on from there.
 
 A line is a header, which says what is being made, or an image. An image's line starts with what a later run has to know
-of it and ends with its record, whose bytes go into the manifest as they stand. A line counts if it is whole and the
-record's checksum is right; of several about the same image the last one does.
+of it and ends with its record, whose bytes go into the manifest as they stand. A line counts if it is whole, the
+record's checksum is right, and it could have come from us (`checks`); of several about an image the last one does.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular
 from cnnviz_cli.core.records import ImageRecord, Json
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.checks import MOST_LINE, compact, header_from, is_below, is_count, paths_in, record_from
 from cnnviz_cli.files.lock import LockedError, LockedFile
 from cnnviz_cli.files.marks import JOURNAL_STARTS
 from cnnviz_cli.files.sink import Sink, refused
@@ -154,55 +155,63 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[Json | Entry | None]:
-    """What a journal holds, in its order: headers and entries; None for a line that is damaged.
+    """What a journal holds, in its order: headers and entries; None for a line that is damaged or not of ours.
 
     A last line without its end is left out: it is being written, or never will be.
     """
-    offset = 0
-    with open_regular(path, MOST_JOURNAL) as lines:
-        for line in lines:
-            if line.endswith(b"\n"):
-                yield parsed(line, offset)
-            offset += len(line)
+    with open_regular(path, MOST_JOURNAL) as file:
+        for line, offset in lines_of(file):
+            yield parsed(line, offset)
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The whole lines of a file, and where each starts; of one that is too long for a journal the first part."""
+    offset, within = 0, False
+    while line := file.readline(MOST_LINE):
+        ends = line.endswith(b"\n")
+        if not within and (ends or len(line) == MOST_LINE):
+            yield line, offset
+        within = not ends
+        offset += len(line)
 
 
 def parsed(line: bytes, offset: int) -> Json | Entry | None:
-    """One line of a journal; None if it is damaged."""
+    """One line of a journal; None if it is damaged, or is none that we would write."""
     if line.startswith(JOURNAL_STARTS):
-        return _header(line)
+        return header_from(line)
     cut = line.find(_RECORD)
-    record = line[cut + len(_RECORD) : -2]
+    data = line[cut + len(_RECORD) : -2]
     try:
         about, _ = _decoded(line[:cut].decode() + "}")
-        if zlib.crc32(record) != about["crc"]:
+        if zlib.crc32(data) != about["crc"]:
             return None
-        stamp, files = about["stamp"], tuple([(path, size) for path, size in about["files"]])
-        return Entry(
-            about["source"],
-            about["ok"],
-            about["sha256"],
-            (stamp[0], stamp[1]) if stamp else None,
-            files,
-            about["outputs"],
-            offset,
-            record,
-        )
-    except (ValueError, KeyError, TypeError, IndexError):
+        record = cast("Any", record_from(data))
+        files = tuple([(path, size) for path, size in about["files"]])
+        # What is said twice is taken from the record, whose types are sure.
+        ok, outputs = record["status"] == "ok", len(record["outputs"])
+        told = record["source"], record["sha256"], ok, outputs, paths_in(record)
+        if told != (about["source"], about["sha256"], about["ok"], about["outputs"], [path for path, _ in files]):
+            return None
+        if not all(is_below(path) and is_count(size) for path, size in files):
+            return None
+        return Entry(record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
+
+
+def _stamp_from(value: Any) -> Stamp | None:
+    if value is None:
+        return None
+    size, time_ns = value
+    if not (is_count(size) and type(time_ns) is int):
+        raise ValueError("no stamp")
+    return size, time_ns
 
 
 def record_of(line: bytes) -> bytes:
     """The record at the end of an image's line."""
     # No text inside JSON holds a quotation mark that follows a comma: it would have a backslash before it.
     return line[line.find(_RECORD) + len(_RECORD) : -2]
-
-
-def _header(line: bytes) -> Json | None:
-    try:
-        header = json.loads(line)["header"]
-    except (ValueError, KeyError):
-        return None
-    return header if isinstance(header, dict) else None
 
 
 def whole_length(path: Path) -> int:
@@ -217,8 +226,3 @@ def whole_length(path: Path) -> int:
                 return start + found + 1
             end = start
     return 0
-
-
-def compact(value: Any) -> bytes:
-    """JSON on one line, its keys sorted."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

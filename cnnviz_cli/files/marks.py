@@ -18,14 +18,21 @@ _SNIFFED = 4096
 def is_output_folder(folder: Path) -> bool:
     """Whether `folder` holds a manifest or a journal of ours, judged by its first and last bytes."""
     try:
-        with open_regular(folder / MANIFEST) as file:
-            head = file.read(_SNIFFED)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _SNIFFED))
-            if head.startswith(b'{\n "images": [') and b'\n  "cnnviz": "' in file.read():
-                return True
+        if is_manifest(folder / MANIFEST):
+            return True
     except OSError:
         pass
     return any(map(_is_journal, (folder / JOURNAL, *folder.glob("manifest.*-of-*.jsonl"))))
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file begins and ends like a manifest of ours, or begins so and is cut. Raises OSError."""
+    with open_regular(path) as file:
+        head = file.read(_SNIFFED)
+        if head.startswith(b'{\n "images": [\n  {"arrays":'):
+            return True
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _SNIFFED))
+        return head.startswith(b'{\n "images": [') and b'\n  "cnnviz": "' in file.read()
 
 
 def _is_journal(path: Path) -> bool:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.earlier import Earlier, differences, earlier_runs, refuse_company
+from cnnviz_cli.files.foreign import refuse_foreign
 from cnnviz_cli.files.index import DONE, FAILED, Index
 from cnnviz_cli.files.inputs import read_list
 from cnnviz_cli.files.journal import Entry, read
 from cnnviz_cli.files.manifest import write_manifest
+from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
 
 NAMED = 20
@@ -29,12 +33,14 @@ class Merged:
         shards: how many processes the work was last divided among.
         missing: how many inputs have no record.
         first_missing: the names of the first of them, at most `NAMED`.
+        damaged: how many lines of the journals were left out, since they are damaged or none that a run writes.
     """
 
     shards: int
     summary: Summary
     missing: int
     first_missing: list[str]
+    damaged: int = 0
 
 
 def merge(root: Path) -> Merged:
@@ -65,24 +71,41 @@ def merge(root: Path) -> Merged:
     refuse_company(root, None)
     _refuse_unlike(peers)
     index = Index(read_list(root, str(first.digest)))
-    for run in runs:
-        if run.identity == first.identity:
-            _take(index, run)
+    damaged = sum(_take(index, run) for run in runs if run.identity == first.identity)
     summary = index.summary
     missing = len(index.states) - summary.images
-    header = first.header
+    tool, about, model = _told(first)
     status = "interrupted" if missing else "partial" if summary.failed else "ok"
+    refuse_foreign(root, first.shard.journal, (MANIFEST,), ())
     sink = Sink(root)
     sink.sweep("")
     write_manifest(
         sink,
         index.records(),
-        tool=Tool.model_validate(header["tool"]),
-        run=Run.model_validate(header["run"]).model_copy(update={"status": status}),
-        model=ModelRecord.model_validate(header["model"]),
+        tool=tool,
+        run=about.model_copy(update={"status": status}),
+        model=model,
         summary=summary,
     )
-    return Merged(first.shard.count, summary, missing, list(islice(index.without(), NAMED)))
+    return Merged(first.shard.count, summary, missing, list(islice(index.without(), NAMED)), damaged)
+
+
+def _told(first: Earlier) -> tuple[Tool, Run, ModelRecord]:
+    """What the header says of all images, for the manifest."""
+    header = first.header
+    try:
+        return (
+            Tool.model_validate(header["tool"]),
+            Run.model_validate(header["run"]),
+            ModelRecord.model_validate(header["model"]),
+        )
+    except ValidationError as error:
+        at = ".".join(str(step) for step in error.errors()[0]["loc"])
+        raise UsageError(
+            f"the header of {visible(first.path.name)} is not one that this version wrote: {visible(at, 100)}",
+            where=visible(str(first.path.parent)),
+            fix="Run every shard again with one version of cnnviz, with --force.",
+        ) from error
 
 
 def _refuse_unlike(runs: Sequence[Earlier]) -> None:
@@ -104,8 +127,12 @@ def _refuse_unlike(runs: Sequence[Earlier]) -> None:
             raise UsageError(f"{both} are not about the same list of pictures", where=where, fix=fix)
 
 
-def _take(index: Index, run: Earlier) -> None:
+def _take(index: Index, run: Earlier) -> int:
+    """Take each line that counts; returns how many do not."""
+    damaged = 0
     for line in read(run.path):
+        damaged += line is None
         at = index.place(line.source) if isinstance(line, Entry) else None
         if isinstance(line, Entry) and at is not None:
             index.put(at, DONE if line.ok else FAILED, run.path, line)
+    return damaged

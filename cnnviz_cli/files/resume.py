@@ -13,11 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.checks import compact
 from cnnviz_cli.files.earlier import Earlier, Found, compared, earlier_runs, refuse_company, refuse_other_batches
+from cnnviz_cli.files.foreign import refuse_foreign, refuse_strangers
 from cnnviz_cli.files.index import DONE, FAILED, NOTHING, Index
 from cnnviz_cli.files.inputs import changed_at, list_digest, unchanged, write_list
-from cnnviz_cli.files.journal import Entry, Journal, Stamp, compact, parsed, read
+from cnnviz_cli.files.journal import Entry, Journal, Stamp, parsed, read
 from cnnviz_cli.files.manifest import write_manifest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.shards import ALONE, Shard
@@ -72,6 +75,7 @@ class Ledger:
         self._sink, self._shard, self._force = sink, shard, force
         self._mutex = threading.RLock()
         who = f"shard {shard.index} of {shard.count}" if shard.label else ""
+        refuse_foreign(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,))
         self._journal = Journal(sink, shard.journal, who)
         self._started = time.time_ns()
         self._header: Header | None = None
@@ -105,6 +109,8 @@ class Ledger:
         if whole and (self._states_left() or any(run.digest != digest for run in same)):
             self._index.states[:] = bytes(len(mine))
         self._due = bytes(state != DONE for state in self._index.states)
+        if not earlier and not self._journal.size:
+            self._refuse_strangers()
         self._clear_the_way(swept=bool(earlier))
         self._head(earlier, digest)
         self._bring_over(run.path for run in same if run.shard != self._shard)
@@ -206,6 +212,14 @@ class Ledger:
 
     def _states_left(self) -> int:
         return len(self._mine) - self._index.states.count(DONE)
+
+    def _refuse_strangers(self) -> None:
+        """Raise OutputError if files that no run has written lie where images' files go; the folder stays as it was."""
+        try:
+            refuse_strangers(self._sink.root, (folder for _, folder in self._mine))
+        except OutputError:
+            self._journal.path.unlink(missing_ok=True)  # empty, and made by this process
+            raise
 
     def _clear_the_way(self, *, swept: bool) -> None:
         """Remove what describes pictures that are about to be replaced, and what a killed run left half written."""

@@ -31,6 +31,11 @@ _REASONS = {
 _TEMPORARY = re.compile(r"\.cnnviz-((?P<label>[0-9]+-of-[0-9]+)-)?[0-9a-f]{12}\.tmp")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file is called as what a run has not finished writing."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def locate(root: Path, relative: str) -> Path:
     """The place of `relative` below `root`, which need not exist.
 
