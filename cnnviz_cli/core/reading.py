@@ -1,6 +1,11 @@
 """How much of a file is read and decoded, agreed between the settings and the decoder."""
 
+from typing import Literal
+
 from cnnviz_cli.core.value import value
+
+ValueRange = Literal["auto", "container"] | tuple[float, float]
+"""Which values of an image are black and white: found in it, all that its type holds, or given."""
 
 MEGAPIXEL = 1_000_000
 MEBIBYTE = 1024**2
@@ -22,11 +27,13 @@ class Reading:
         max_pixels: the largest area that is decoded.
         max_bytes: the largest file that is read, or picture in an archive that is unpacked.
         least_side: how many pixels the shorter side has to keep; None decodes all there are.
+        value_range: of images whose samples have more than eight bits; a range that is given holds for every image.
     """
 
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
     least_side: int | None = None
+    value_range: ValueRange = "auto"
 
     def factor(self, size: tuple[int, int]) -> int:
         """By what both sides of a picture of this size are divided: 8, 4, 2, or 1."""

@@ -18,7 +18,7 @@ from cnnviz_cli.core.opening import open_regular
 from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.photo import read_as
-from cnnviz_cli.files.pixels import Decoded, to_rgb
+from cnnviz_cli.files.pixels import Decoded, LowBytes, to_rgb
 from cnnviz_cli.files.source import SUFFIXES, Source
 
 Bits = NDArray[np.bool_]
@@ -190,7 +190,7 @@ _kept = lru_cache(maxsize=1)(_read)
 """For the one mask that every photograph has."""
 
 
-def _marked(image: Image.Image) -> Decoded:
+def _marked(image: Image.Image, _low_bytes: LowBytes | None) -> Decoded:
     """255 within the region and 0 outside, of a loaded picture of any mode: see `_MARKS`."""
     return Decoded(Image.fromarray(_within(image).astype(np.uint8) * 255), ())
 

@@ -15,8 +15,11 @@ from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.frames import frames_note
 from cnnviz_cli.files.members import too_large
-from cnnviz_cli.files.pixels import Decoded, to_rgb
+from cnnviz_cli.files.lowbytes import low_bytes_of
+from cnnviz_cli.files.netpbm import PLAIN, decode, decoder_of, highest_of
+from cnnviz_cli.files.pixels import Decoded, LowBytes, scale_key, to_rgb
 from cnnviz_cli.files.quiet import quietly
+from cnnviz_cli.files.ranges import Shown
 from cnnviz_cli.files.reasons import too_many_pixels, undecodable, unidentified
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.files.urls import is_url
@@ -45,7 +48,14 @@ MAX_SCANNED = 2_000_000_000
 """Pixels of all scans together, where they are more than a few; each costs a nanosecond, and hardly a byte."""
 
 MAX_RUNS = 8_000_000
-"""Pixels of a run-length coded BMP, which Pillow fills one by one in Python."""
+"""Pixels of an image that Pillow fills one by one in Python."""
+
+_SLOW = {"bmp_rle": "run-length coded BMP", PLAIN: "PGM or PPM of numbers written as text"}
+"""What Pillow's decoders in Python are for, by their names."""
+
+
+Convert = Callable[[Image.Image, LowBytes | None], Decoded]
+"""Makes 8-bit pixels of a loaded image, and of the lower bytes of one of 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +68,14 @@ class Photo:
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
         size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
+        shown: the range of values that it is shown in; None where that is what 8 bits hold.
     """
 
     image: Image.Image
     sha256: str
     notes: tuple[str, ...]
     size: tuple[int, int]
+    shown: Shown | None = None
 
 
 def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
@@ -77,10 +89,10 @@ def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
-    return read_as(to_rgb, source, how)
+    return read_as(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
 
 
-def read_as(convert: Callable[[Image.Image], Decoded], source: Path | Source, how: Reading = WHOLE) -> Photo:
+def read_as(convert: Convert, source: Path | Source, how: Reading = WHOLE) -> Photo:
     """`read_photo` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
 
     Raises:
@@ -91,7 +103,7 @@ def read_as(convert: Callable[[Image.Image], Decoded], source: Path | Source, ho
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with quietly(how.max_pixels):
-            image, notes, size = _decode(data, how, convert)
+            image, notes, size, shown = _decode(data, how, convert)
     except ImageError as error:
         raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
     except UnidentifiedImageError as error:
@@ -103,7 +115,7 @@ def read_as(convert: Callable[[Image.Image], Decoded], source: Path | Source, ho
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
         raise ImageError(undecodable(error, how.max_pixels), where=where, sha256=sha256) from error
-    return Photo(image, sha256, notes, size)
+    return Photo(image, sha256, notes, size, shown)
 
 
 def _place(source: Path | Source) -> str:
@@ -148,23 +160,34 @@ def _of_file(path: Path, max_bytes: int) -> bytes:
 
 
 def _decode(
-    data: bytes, how: Reading, convert: Callable[[Image.Image], Decoded]
-) -> tuple[Image.Image, tuple[str, ...], tuple[int, int]]:
-    """The upright picture, what is to be said of it, and its size in the file."""
+    data: bytes, how: Reading, convert: Convert
+) -> tuple[Image.Image, tuple[str, ...], tuple[int, int], Shown | None]:
+    """The upright picture, what is to be said of it, its size in the file, and the range it is shown in."""
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
         stored = width, height = image.size
         factor = how.factor(stored)
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
-        image.load()
-        decoded = convert(image)
+        scale_key(image)
+        low_bytes = low_bytes_of(image, data, _readable())
+        loaded = decode(image, data) or _loaded(image)
+        decoded = convert(loaded, low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
         notes = (*frames_note(image, data), *decoded.notes, *unreadable)
         if turn is None:
-            return made, notes, stored
-        return made.transpose(turn), notes, stored if turn in _KEEPING_SIZE else (height, width)
+            return made, notes, stored, decoded.shown
+        size = stored if turn in _KEEPING_SIZE else (height, width)
+        return made.transpose(turn), notes, size, decoded.shown
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    highest = highest_of(image)
+    image.load()
+    if highest is not None:
+        image.info["highest"] = 65535  # to which Pillow has brought it
+    return image
 
 
 def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
@@ -184,13 +207,9 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
     scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 0
     if scans > FEW_SCANS and scans * width * height > MAX_SCANNED:
         raise ImageError(f"the picture is made of {scans:,} scans, each of which costs as much as a picture")
-    if _by_runs(image) and width * height > MAX_RUNS:
-        raise ImageError(f"the picture is too large for a run-length coded BMP: {width} x {height} pixels")
-
-
-def _by_runs(image: Image.Image) -> bool:
-    """Whether its decoder is one that Pillow has in Python."""
-    return any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
+    slow = _SLOW.get(decoder_of(image))
+    if slow and width * height > MAX_RUNS:
+        raise ImageError(f"the picture is too large for a {slow}: {width} x {height} pixels")
 
 
 def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:

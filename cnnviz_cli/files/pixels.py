@@ -1,98 +1,183 @@
 """Any mode of Pillow's as 8-bit RGB, without the clipping and the hidden colours of `convert("RGB")`."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.reading import ValueRange
+from cnnviz_cli.files.ranges import Samples, Shown, Values, levels, range_of
 
 _ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 _PLAIN = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
 
+LowBytes = Callable[[], Image.Image]
+"""Gives the lower bytes of an RGB image of 16 bits, of which Pillow reads the upper ones."""
+
+_BYTE = 255
+_WORD = 65535.0
+_DARK = 64
+"""Upper bytes below this are of values that 14 bits hold."""
+
 # TIFF tags
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _LOWEST, _HIGHEST = (340, 280), (341, 281)
+_SIGNED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An RGB picture and what was decided on the way to it."""
+    """An RGB image and what was decided on the way to it.
+
+    Attributes:
+        shown: the range of values that it is shown in; None where that is what 8 bits hold.
+    """
 
     image: Image.Image
     notes: tuple[str, ...]
+    shown: Shown | None = None
 
 
-def to_rgb(image: Image.Image) -> Decoded:
+def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Decoded:
     """`image`, loaded, as 8-bit RGB.
 
-    Transparency is laid on white; colour hidden under it does not show. 16-bit grey is divided by 257 (12-bit grey by
-    4095 / 255). 32-bit integers and floats are scaled from the range that the file states, else from their lowest to
-    their highest finite value.
+    Transparency is laid on white; colour hidden under it does not show. Images whose samples have more than eight bits
+    are scaled by `ranges.range_of`; those of eight bits stay as they are, unless a range is given.
+
+    Args:
+        wanted: the range of values that is shown.
+        low_bytes: of an RGB image of 16 bits, the rest of its values.
 
     Raises:
-        ImageError: there is no way from this mode to RGB.
+        ImageError: there is no way from this mode to RGB, or values are NaN or infinite.
     """
-    if image.mode.startswith("I;16"):
-        return _sixteen_bits(image)
-    if image.mode in ("I", "F"):
-        return _thirty_two_bits(image)
+    samples = samples_of(image, wanted, low_bytes)
+    if samples is not None:
+        return _scaled(image, samples, wanted)
     if image.mode in _ALPHA or image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
-    if image.mode in _PLAIN:
-        return Decoded(image.convert("RGB"), ())
-    raise ImageError(f"the colours are stored as {image.mode}, which is not read", fix="Convert the picture to RGB.")
+        decoded = _on_white(image.convert("RGBA"), wanted)
+    elif image.mode in _PLAIN:
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        decoded = Decoded(_windowed(rgb, wanted), ())
+    else:
+        raise ImageError(f"the colours are stored as {image.mode}, which is not read", fix="Convert the image to RGB.")
+    return _said(decoded, wanted)
 
 
-def _on_white(rgba: Image.Image) -> Decoded:
-    if rgba.getchannel("A").getextrema() == (255, 255):
-        return Decoded(rgba.convert("RGB"), ())
+def samples_of(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Samples | None:
+    """The values of a loaded image as its file has them; None of one whose samples have eight bits or fewer."""
+    inverted = _tag(image, _PHOTOMETRIC, 1) == 0
+    if image.mode.startswith("I;16"):
+        # White is zero, which Pillow undoes for 8 bits only.
+        return Samples(np.asarray(image), (0.0, 2.0 ** int(_tag(image, _BITS, 16)) - 1), _stated(image), inverted)
+    if image.mode == "I":
+        return _integers(image, inverted)
+    if image.mode == "F":
+        return Samples(np.asarray(image), (0.0, 1.0), _stated(image), inverted)
+    if image.mode == "L" and _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED:
+        return Samples(np.asarray(image).view(np.int8), (-128.0, 127.0), _stated(image))
+    if low_bytes is not None and image.mode in ("RGB", "RGBA"):
+        return _sixteen_bit_colours(image, wanted, low_bytes)
+    return None
+
+
+def _integers(image: Image.Image, inverted: bool) -> Samples:
+    raw = np.asarray(image)
+    if image.format in ("PNG", "PPM"):
+        # Pillow's way of giving 16 bits. Of a PGM it has brought the highest value that the file states to 65535.
+        return Samples(raw.astype(np.uint16), (0.0, _WORD), _stated(image))
+    bits = int(_tag(image, _BITS, 32))
+    if _tag(image, _SAMPLE_FORMAT, _SIGNED) == _SIGNED:
+        return Samples(raw, (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1), _stated(image), inverted)
+    return Samples(raw.view(np.uint32), (0.0, 2.0**bits - 1), _stated(image), inverted)
+
+
+def _sixteen_bit_colours(image: Image.Image, wanted: ValueRange, low_bytes: LowBytes) -> Samples | None:
+    """The values of an RGB image of 16 bits; None where the upper bytes, which are there, say all that is shown."""
+    highest = max(high for _, high in image.getextrema()[:3])  # type: ignore[index, misc]  # of several bands
+    keyed = isinstance(image.info.get("transparency"), tuple)
+    if not keyed and (wanted == "container" or (wanted == "auto" and highest >= _DARK)):
+        return None
+    upper, lower = np.asarray(image)[:, :, :3], np.asarray(low_bytes())[:, :, :3]
+    return Samples(upper.astype(np.uint16) << 8 | lower, (0.0, _WORD), _stated(image))
+
+
+def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> Decoded:
+    """The values of an image scaled to eight bits, its transparent ones white."""
+    shown = range_of(samples, wanted)
+    scaled = levels(samples, shown)
+    notes = [shown.note(samples.kind)]
+    hidden = _hidden(image, samples.values)
+    if hidden is not None and hidden.any():
+        scaled[hidden] = _BYTE
+        notes.append("transparency laid on white")
+    rgb = Image.fromarray(scaled).convert("RGB")
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (_BYTE, _BYTE):
+        rgb.paste("white", mask=image.getchannel("A").point([_BYTE - level for level in range(_BYTE + 1)]))
+        notes.append("transparency laid on white")
+    return Decoded(rgb, tuple(notes), shown)
+
+
+def _hidden(image: Image.Image, values: Values) -> Values | None:
+    """Which pixels have the value, or the colour, that stands for nothing; None where none does."""
+    key = image.info.get("transparency")
+    if isinstance(key, int) and values.ndim == 2:
+        return values == key
+    if isinstance(key, tuple) and values.ndim == 3:
+        return (values == np.array(key, values.dtype)).all(2)
+    return None
+
+
+def _on_white(rgba: Image.Image, wanted: ValueRange) -> Decoded:
+    if rgba.getchannel("A").getextrema() == (_BYTE, _BYTE):
+        return Decoded(_windowed(rgba.convert("RGB"), wanted), ())
     white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(rgba)
+    white.alpha_composite(_windowed(rgba, wanted))
     return Decoded(white.convert("RGB"), ("transparency laid on white",))
 
 
-def _sixteen_bits(image: Image.Image) -> Decoded:
-    raw = np.asarray(image)
-    bits = int(_tag(image, _BITS, 16))
-    top = 2**bits - 1
-    grey = (raw.astype(np.uint32) * 255 + top // 2) // top
-    if _tag(image, _PHOTOMETRIC, 1) == 0:  # white is zero, which Pillow undoes for 8 bits only
-        grey = 255 - grey
-    notes = [f"{bits}-bit grey scaled to 8"]
+def _windowed(image: Image.Image, wanted: ValueRange) -> Image.Image:
+    """An image of eight bits in a range that is given, its alpha as it is."""
+    if not isinstance(wanted, tuple):
+        return image
+    low, high = wanted
+    table = [round(_BYTE * min(max((level - low) / (high - low), 0), 1)) for level in range(_BYTE + 1)]
+    return image.point(table * 3 + list(range(_BYTE + 1)) * (len(image.getbands()) - 3))
+
+
+def _said(decoded: Decoded, wanted: ValueRange) -> Decoded:
+    """With the range that was given; of an image of eight bits nothing else is to be said."""
+    if not isinstance(wanted, tuple):
+        return decoded
+    shown = Shown(*wanted, (0.0, float(_BYTE)), "--value-range")
+    note = f"values of 8 bits, shown from {shown.low:g} to {shown.high:g} (--value-range)"
+    return Decoded(decoded.image, (note, *decoded.notes), shown)
+
+
+def scale_key(image: Image.Image) -> None:
+    """Bring the transparent grey of a PNG below 8 bits to the 8 bits that its pixels are decoded to. Before loading.
+
+    Pillow multiplies samples of 2 and 4 bits, but not the grey of the tRNS chunk; higher bits of that are ignored, as
+    the specification has it.
+    """
     key = image.info.get("transparency")
-    if isinstance(key, int) and (raw == key).any():
-        grey[raw == key] = 255
-        notes.append("transparency laid on white")
-    return Decoded(_grey(grey), tuple(notes))
+    if image.format != "PNG" or image.mode != "L" or not isinstance(key, int):
+        return
+    stored = str(image.tile[0].args) if getattr(image, "tile", ()) else "L"
+    bits = int(stored.partition(";")[2] or 8)
+    image.info["transparency"] = (key % 2**bits) * _BYTE // (2**bits - 1)
 
 
-def _thirty_two_bits(image: Image.Image) -> Decoded:
-    raw = np.asarray(image)
-    if image.mode == "I" and _tag(image, _SAMPLE_FORMAT, 2) == 1:
-        raw = raw.view(np.uint32)  # Pillow has no unsigned 32-bit mode
-    values = raw.astype(np.float64)
-    finite = np.isfinite(values)
-    notes = []
-    if not finite.all():
-        notes.append(f"{values.size - int(finite.sum())} of {values.size} values not finite, drawn black")
-    stated = _stated_range(image)
-    low, high = stated or _extremes(values[finite])
-    # A constant picture has no contrast to stretch.
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    scaled = np.where(finite, scaled, 0).clip(0, 1)
-    kind = "float" if image.mode == "F" else "integer"
-    source = "as the file states" if stated else "its lowest to its highest value"
-    notes.insert(0, f"{kind} range {low:g} to {high:g} ({source}) scaled to 8 bits")
-    return Decoded(_grey(np.rint(scaled * 255)), tuple(notes))
-
-
-def _stated_range(image: Image.Image) -> tuple[float, float] | None:
-    if image.mode == "I" and image.format in ("PNG", "PPM"):
-        return 0.0, 65535.0  # Pillow's way of giving their 16 bits
+def _stated(image: Image.Image) -> tuple[float, float] | None:
+    """The range that a TIFF or a PGM states, if it is one narrower than what its type holds."""
+    if "highest" in image.info:
+        return 0.0, float(image.info["highest"])
     low, high = _first_tag(image, _LOWEST), _first_tag(image, _HIGHEST)
     return (low, high) if isfinite(low) and isfinite(high) and low < high else None
 
@@ -102,15 +187,7 @@ def _first_tag(image: Image.Image, tags: tuple[int, ...]) -> float:
     return next((float(value) for value in (_tag(image, tag, None) for tag in tags) if value is not None), nan)
 
 
-def _extremes(values: NDArray[Any]) -> tuple[float, float]:
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-
-
 def _tag(image: Image.Image, tag: int, default: Any) -> Any:
     """A TIFF tag's first value; `default` where there is none, as in every other format."""
     value = getattr(image, "tag_v2", {}).get(tag, default)
     return value[0] if isinstance(value, tuple) and value else value
-
-
-def _grey(values: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
