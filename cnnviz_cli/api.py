@@ -56,8 +56,8 @@ def explain(
     Args:
         model: an ``nn.Module`` that returns (B, K) class scores, maps of them or boxes, or what ``--model`` takes: a
             name that ``cnnviz models`` lists, ``timm:NAME``, or a file.
-        images: a path, a picture of Pillow's, an array (H, W, 3) or (H, W) of uint8, or several of these; or one
-            normalised tensor (B, C, H, W), whose size the network is then run at.
+        images: a path, a picture of Pillow's, an array (H, W, 3) or (H, W) of whole numbers or floats, or several of
+            these; or one normalised tensor, (B, C, H, W) or (C, H, W), whose size the network is then run at.
         methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.
         layers: for methods that read a layer: names, globs over names or the words of ``--layer``; by default each
             method's own, mostly the last convolution.
@@ -72,10 +72,10 @@ def explain(
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
-            ``interpolation``, ``mean`` and ``std``; for the question ``contrast``, ``counterfactual``, ``score``,
-            ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``; for the network's output
-            ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``, ``signed_palette``,
-            ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
+            ``interpolation``, ``value_range``, ``mean`` and ``std``; for the question ``contrast``,
+            ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``;
+            for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``,
+            ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.

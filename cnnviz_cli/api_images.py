@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,20 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import Placing, View, squashing
+from cnnviz_cli.core.reading import WHOLE, Reading, ValueRange
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.pixels import to_rgb
+from cnnviz_cli.files.pixels import scale_key, to_rgb, windowed
+from cnnviz_cli.files.ranges import Samples, container_of, levels, range_of
 from cnnviz_cli.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Picture = str | PathLike[str] | Image.Image | NDArray[np.uint8]
-"""A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey."""
+Picture = str | PathLike[str] | Image.Image | NDArray[Any]
+"""A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
+
+Made = TypeVar("Made")
 
 NEARLY = 0.02
 """How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
@@ -61,11 +65,13 @@ def listed(images: Any) -> list[Any] | Tensor:
     import torch
 
     if isinstance(images, torch.Tensor):
+        images = images[None] if images.dim() == 3 else images
         if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
             shape = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             what = f"a tensor has to be a normalised batch (B, C, H, W) of floats, and this is {shape}"
-            raise UsageError(what, where="images", fix="Add a dimension with .unsqueeze(0), or pass paths or pictures.")
-        return images.detach()
+            raise UsageError(what, where="images", fix="Pass floats as they go into the network, or paths or pictures.")
+        found: Tensor = images.detach()
+        return found
     if isinstance(images, str | PathLike | Image.Image | np.ndarray):
         return [images]
     if not isinstance(images, Sequence):
@@ -75,7 +81,7 @@ def listed(images: Any) -> list[Any] | Tensor:
     return list(images)
 
 
-def read(picture: Picture, number: int, preprocessing: Preprocessing) -> Input:
+def read(picture: Picture, number: int, preprocessing: Preprocessing, how: Reading = WHOLE) -> Input:
     """One picture; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
@@ -85,10 +91,10 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing) -> Input:
         UsageError: it is not a picture.
     """
     if isinstance(picture, str | PathLike):
-        read_ = read_photo(Path(picture))
+        read_ = read_photo(Path(picture), how)
         name, photo, digest = fspath(picture), read_.image, read_.sha256
     else:
-        name, photo = f"image {number}", _rgb(picture, number)
+        name, photo = f"image {number}", _rgb(picture, number, how.value_range)
         digest = sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
     pixels, view, seen = preprocessing.prepare(photo)
     return Input(name, digest, pixels, photo, view, seen, preprocessing.placing(photo.size))
@@ -114,20 +120,38 @@ def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
     return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
 
 
-def _rgb(picture: Any, number: int) -> Image.Image:
+def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
     if isinstance(picture, Image.Image):
         try:
+            scale_key(picture)
             picture.load()
         except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
             raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
-        return to_rgb(picture).image
+        return _named(number, lambda: to_rgb(picture, wanted).image)
     if not isinstance(picture, np.ndarray):
         kind = type(picture).__name__
         fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
         raise UsageError(f"image {number} is a {kind}, which is no picture", where="images", fix=fix)
     fits = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
-    if picture.dtype != np.uint8 or not fits or picture.size == 0:
-        what = f"image {number} is an array {picture.shape} of {picture.dtype}, not (H, W, 3) or (H, W) of uint8"
+    if picture.dtype.kind not in "iuf" or not fits or picture.size == 0:
+        what = f"image {number} is an array {picture.shape} of {picture.dtype}, not (H, W, 3) or (H, W) of numbers"
         fix = "What is normalised already is passed as one tensor (B, C, H, W)."
         raise UsageError(what, where="images", fix=fix)
-    return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    if picture.dtype == np.uint8:
+        return windowed(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"), wanted)
+    samples = Samples(np.ascontiguousarray(picture), container_of(picture.dtype))
+    shown = _named(number, lambda: range_of(samples, wanted))
+    if wanted == "auto" and picture.dtype.kind == "f" and shown.low < 0:
+        what = f"image {number} is an array of floats with negative values: {shown.low:g} to {shown.high:g}"
+        fix = "If it is normalised, pass a tensor (B, C, H, W); if not, say which values count: value_range=(LO, HI)"
+        raise UsageError(what, where="images", fix=fix)
+    scaled = levels(samples, shown)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _named(number: int, make: Callable[[], Made]) -> Made:
+    """What is made of an image; where that fails the error says of which."""
+    try:
+        return make()
+    except ImageError as error:
+        raise ImageError(f"image {number}: {error.what}", fix=error.fix) from error

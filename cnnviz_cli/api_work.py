@@ -27,6 +27,7 @@ from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.findings import Said, Shown
 from cnnviz_cli.run.prepare import Prepared, Task
 from cnnviz_cli.run.present import captioned, placed
+from cnnviz_cli.run.reading import reading_of
 from cnnviz_cli.run.telling import NOT_FINITE, said
 
 _Found = tuple[Said | str, Sequence[tuple[Task, Sequence[Panel]]]]
@@ -36,6 +37,7 @@ _Found = tuple[Said | str, Sequence[tuple[Task, Sequence[Panel]]]]
 def explained(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
     """One after the other, in batches of pictures of one size."""
     how, size = prepared.model.preprocessing, prepared.batch_size
+    reading = reading_of(prepared.settings, how)
     if isinstance(pictures, Tensor) and pictures.shape[1] != how.channels:
         what = f"the network reads {how.channels} channels, and the tensor has {pictures.shape[1]}"
         raise UsageError(what, where="images")
@@ -43,7 +45,7 @@ def explained(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter)
         if isinstance(pictures, Tensor):
             inputs = [given(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
         else:
-            inputs = [read(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
+            inputs = [read(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])]
         for _, same in groupby(inputs, key=lambda one: one.pixels.shape):
             yield from _answered(prepared, list(same), heard)
 

@@ -138,7 +138,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "moving.webp": (_moving, ""),
     "ink.jpg": (lambda: encoded(photograph().convert("CMYK"), "JPEG"), ""),
     "deep.png": (_deep, ""),
-    "float.tiff": (_not_numbers, ""),
+    "float.tiff": (_not_numbers, "NaN or infinite"),
     "words.jpg": (lambda: b"hello, this is text\n", "it looks like text"),
     "phone.jpg": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it looks like a HEIC picture"),
     "pointer.jpg": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),

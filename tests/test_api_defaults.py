@@ -46,7 +46,8 @@ def usual() -> list[tuple[str, list[np.ndarray]]]:
     return results()
 
 
-def test_scores_and_maps_are_the_same_bits(usual: list[tuple[str, list[np.ndarray]]], other_defaults: None) -> None:
+@pytest.mark.usefixtures("other_defaults")
+def test_scores_and_maps_are_the_same_bits(usual: list[tuple[str, list[np.ndarray]]]) -> None:
     found = results()
     assert [name for name, _ in found] == [name for name, _ in usual]
     for (name, arrays), (_, wanted) in zip(found, usual, strict=True):
@@ -54,13 +55,15 @@ def test_scores_and_maps_are_the_same_bits(usual: list[tuple[str, list[np.ndarra
             assert np.array_equal(array, other, equal_nan=True), name
 
 
-def test_a_network_by_name_is_built_where_it_is_run(other_defaults: None) -> None:
+@pytest.mark.usefixtures("other_defaults")
+def test_a_network_by_name_is_built_where_it_is_run() -> None:
     found = explain("efficientnet_lite0", PICTURE, "gradcam", device="cpu", input_size=64)[0]
     assert found["gradcam"].map.any()
     assert found["gradcam"].state == "ok"
 
 
-def test_the_caller_s_defaults_stay(other_defaults: None) -> None:
+@pytest.mark.usefixtures("other_defaults")
+def test_the_caller_s_defaults_stay() -> None:
     before = torch.get_default_device(), torch.get_default_dtype()
     explain("efficientnet_lite0", PICTURE, "gradcam", device="cpu", input_size=64)
     assert (torch.get_default_device(), torch.get_default_dtype()) == before

@@ -32,6 +32,20 @@ def size(value: Any) -> tuple[int, ...]:
     return tuple(items)
 
 
+def value_range(value: Any) -> str:
+    """``auto``, ``container``, or the values that become 0 and 1: ``0,4095`` or ``[0, 4095]``."""
+    if value in ("auto", "container"):
+        return str(value)
+    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+    whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
+    if len(found) != 2 or not whole:
+        raise _refused("must be auto, container or LO,HI", "For instance 0,4095, or -160,240 for a window of CT.")
+    low, high = (float(item) for item in found if isinstance(item, int | float))
+    if not low < high:
+        raise _refused("must have a lower value before a higher one", f"Did you mean {high:.12g},{low:.12g}?")
+    return f"{low:.12g},{high:.12g}"
+
+
 def mean(value: Any) -> tuple[float, ...]:
     """One number from 0 to 1, or several: a list, or text with commas."""
     found = _numbers(value)

@@ -19,6 +19,16 @@ FACTORS = (8, 4, 2)
 """What a side may be divided by in fast decoding; JPEG's own blocks have 8 pixels a side."""
 
 
+def value_range_of(text: str) -> ValueRange:
+    """The setting ``value_range``, which is checked, as a `ValueRange`."""
+    if text == "auto":
+        return "auto"
+    if text == "container":
+        return "container"
+    low, high = text.split(",")
+    return float(low), float(high)
+
+
 @value(kw_only=True)
 class Reading:
     """Limits, and whether less than the whole resolution will do.

@@ -134,6 +134,11 @@ class ImageRecord(Record):
     mask_sha256: str | None = Field(
         default=None, exclude_if=_absent, description="Of the mask's file, if a region was drawn by hand."
     )
+    value_range: tuple[float, float] | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="The values of the file that became 0 and 1; absent where 8 bits were taken as they are.",
+    )
     outputs: list[Output]
     arrays: Arrays | None = None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 _OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """By the order of a sample's bytes, the order in which its lower byte passes for the upper one."""
@@ -15,7 +15,7 @@ _OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _COLOURS = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
-def low_bytes_of(image: Image.Image, data: bytes, formats: Sequence[str]) -> Callable[[], Image.Image] | None:
+def low_bytes_of(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
     """What gives them; None of an image that is not RGB of 16 bits, or not stored pixel by pixel.
 
     Args:
@@ -30,6 +30,7 @@ def low_bytes_of(image: Image.Image, data: bytes, formats: Sequence[str]) -> Cal
 
     def load() -> Image.Image:
         with Image.open(BytesIO(data), formats=formats) as again:
+            assert isinstance(again, ImageFile.ImageFile)
             again.tile = [tile._replace(args=args) for tile, args in zip(tiles, swapped, strict=True)]
             again.load()
             return again

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
 
@@ -15,12 +17,15 @@ _BYTE = 255
 
 def decoder_of(image: Image.Image) -> str:
     """What Pillow would decode an opened image with."""
-    return str(image.tile[0].codec_name) if getattr(image, "tile", ()) else ""
+    return str(image.tile[0].codec_name) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
 
 
 def highest_of(image: Image.Image) -> int | None:
     """The value that an opened PGM or PPM says is white; None where that is what its type ends with."""
-    return int(image.tile[0].args[1]) if decoder_of(image) in (BINARY, PLAIN) else None
+    if not isinstance(image, ImageFile.ImageFile) or decoder_of(image) not in (BINARY, PLAIN):
+        return None
+    arguments: Any = image.tile[0].args
+    return int(arguments[1])
 
 
 def decode(image: Image.Image, data: bytes) -> Image.Image | None:
@@ -32,7 +37,7 @@ def decode(image: Image.Image, data: bytes) -> Image.Image | None:
         ImageError: it is cut short.
     """
     highest = highest_of(image)
-    if decoder_of(image) != BINARY or not highest:
+    if not isinstance(image, ImageFile.ImageFile) or decoder_of(image) != BINARY or not highest:
         return None
     channels = len(image.getbands())
     kind = np.dtype(">u2" if highest > _BYTE else "u1")
@@ -45,5 +50,6 @@ def decode(image: Image.Image, data: bytes) -> Image.Image | None:
         made = Image.fromarray(values.astype(np.uint16))
         made.info["highest"] = highest
         return made
-    table = np.minimum(np.rint(np.arange(256**kind.itemsize) * (_BYTE / highest)), _BYTE).astype(np.uint8)
+    numbers = np.arange(256**kind.itemsize)
+    table = np.minimum((numbers * _BYTE + highest // 2) // highest, _BYTE).astype(np.uint8)
     return Image.fromarray(table[values])

@@ -14,8 +14,8 @@ from cnnviz_cli.core.opening import NoFileError, OversizeError, read_regular
 from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.frames import frames_note
-from cnnviz_cli.files.members import too_large
 from cnnviz_cli.files.lowbytes import low_bytes_of
+from cnnviz_cli.files.members import too_large
 from cnnviz_cli.files.netpbm import PLAIN, decode, decoder_of, highest_of
 from cnnviz_cli.files.pixels import Decoded, LowBytes, scale_key, to_rgb
 from cnnviz_cli.files.quiet import quietly

@@ -8,7 +8,7 @@ from math import isfinite, nan
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.reading import ValueRange
@@ -64,7 +64,7 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
         decoded = _on_white(image.convert("RGBA"), wanted)
     elif image.mode in _PLAIN:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        decoded = Decoded(_windowed(rgb, wanted), ())
+        decoded = Decoded(windowed(rgb, wanted), ())
     else:
         raise ImageError(f"the colours are stored as {image.mode}, which is not read", fix="Convert the image to RGB.")
     return _said(decoded, wanted)
@@ -100,7 +100,7 @@ def _integers(image: Image.Image, inverted: bool) -> Samples:
 
 def _sixteen_bit_colours(image: Image.Image, wanted: ValueRange, low_bytes: LowBytes) -> Samples | None:
     """The values of an RGB image of 16 bits; None where the upper bytes, which are there, say all that is shown."""
-    highest = max(high for _, high in image.getextrema()[:3])  # type: ignore[index, misc]  # of several bands
+    highest = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]  # of several bands
     keyed = isinstance(image.info.get("transparency"), tuple)
     if not keyed and (wanted == "container" or (wanted == "auto" and highest >= _DARK)):
         return None
@@ -128,21 +128,21 @@ def _hidden(image: Image.Image, values: Values) -> Values | None:
     """Which pixels have the value, or the colour, that stands for nothing; None where none does."""
     key = image.info.get("transparency")
     if isinstance(key, int) and values.ndim == 2:
-        return values == key
+        return np.asarray(values == key)
     if isinstance(key, tuple) and values.ndim == 3:
-        return (values == np.array(key, values.dtype)).all(2)
+        return np.asarray((values == np.array(key, values.dtype)).all(2))
     return None
 
 
 def _on_white(rgba: Image.Image, wanted: ValueRange) -> Decoded:
     if rgba.getchannel("A").getextrema() == (_BYTE, _BYTE):
-        return Decoded(_windowed(rgba.convert("RGB"), wanted), ())
+        return Decoded(windowed(rgba.convert("RGB"), wanted), ())
     white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(_windowed(rgba, wanted))
+    white.alpha_composite(windowed(rgba, wanted))
     return Decoded(white.convert("RGB"), ("transparency laid on white",))
 
 
-def _windowed(image: Image.Image, wanted: ValueRange) -> Image.Image:
+def windowed(image: Image.Image, wanted: ValueRange) -> Image.Image:
     """An image of eight bits in a range that is given, its alpha as it is."""
     if not isinstance(wanted, tuple):
         return image
@@ -169,7 +169,7 @@ def scale_key(image: Image.Image) -> None:
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode != "L" or not isinstance(key, int):
         return
-    stored = str(image.tile[0].args) if getattr(image, "tile", ()) else "L"
+    stored = str(image.tile[0].args) if isinstance(image, ImageFile.ImageFile) and image.tile else "L"
     bits = int(stored.partition(";")[2] or 8)
     image.info["transparency"] = (key % 2**bits) * _BYTE // (2**bits - 1)
 

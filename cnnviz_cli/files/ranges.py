@@ -58,10 +58,23 @@ class Shown:
     found: tuple[float, float]
     why: str
 
+    @property
+    def words(self) -> str:
+        """The range, for a legend."""
+        return f"values of the image from {self.low:g} to {self.high:g} ({self.why})"
+
     def note(self, kind: str) -> str:
         """One sentence for the log."""
         low, high = self.found
         return f"{kind} values from {low:g} to {high:g}, shown from {self.low:g} to {self.high:g} ({self.why})"
+
+
+def container_of(kind: np.dtype[Any]) -> tuple[float, float]:
+    """The lowest and the highest value that a type holds; 0 and 1 of floats."""
+    if kind.kind == "f":
+        return 0.0, 1.0
+    limits = np.iinfo(kind)
+    return float(limits.min), float(limits.max)
 
 
 def range_of(samples: Samples, wanted: ValueRange) -> Shown:

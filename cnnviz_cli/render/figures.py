@@ -73,6 +73,8 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
     notes: list[Block | str] = [words]
     if stage.factor > 1:
         notes.append(f"photograph of {photo.width} x {photo.height} pixels, shown {stage.factor} times as large")
+    if caption.values:
+        notes.append(caption.values)
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
     room = beside_bar if beside_bar >= 14 * unit else width
     if not stage.view.whole:

@@ -77,6 +77,7 @@ class Caption:
         note: one sentence, for instance about a map that cannot be read.
         scale: the range to draw the panel in, where it is not its own.
         mark: where the target is, to be drawn around.
+        values: which of the image's values became black and white, where that had to be chosen.
         palette: one of PALETTES, where it is not that of the Look.
     """
 
@@ -90,6 +91,7 @@ class Caption:
     scale: Scale | None = None
     contrast: str = ""
     mark: Mark | None = None
+    values: str = ""
     palette: str = ""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from math import isfinite
 from pathlib import PurePosixPath
@@ -51,6 +52,8 @@ class Presenter:
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
                 apart = said.contrast if subject else None
                 caption = captioned(work, panel, subject, apart, self._drawing.model, seen.source.name, scale)
+                if seen.photo.shown:
+                    caption = replace(caption, values=seen.photo.shown.words)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
@@ -70,6 +73,7 @@ class Presenter:
             truth=said.truth,
             seen=_window(view),
             mask_sha256=seen.mask_sha256,
+            value_range=(seen.photo.shown.low, seen.photo.shown.high) if seen.photo.shown else None,
             outputs=[*sheets, *outputs],
             arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.reading import FACTORS, MEBIBYTE, MEGAPIXEL, Reading
+from cnnviz_cli.core.reading import FACTORS, MEBIBYTE, MEGAPIXEL, Reading, value_range_of
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.masks import seen_of
@@ -27,6 +27,7 @@ def reading_of(settings: Settings, preprocessing: Preprocessing) -> Reading:
         max_pixels=round(settings.max_pixels * MEGAPIXEL),
         max_bytes=round(settings.max_bytes * MEBIBYTE),
         least_side=2 * needed if settings.fast_decode else None,
+        value_range=value_range_of(settings.value_range),
     )
 
 

@@ -113,7 +113,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> Non
     values = np.array([[0, 257, 1000, 32768, 65535]], np.uint16)
     photo = read_photo(saved(Image.fromarray(values), tmp_path / f"x.{suffix}"))
     assert pixels(photo)[0, :, 0].tolist() == [0, 1, 4, 128, 255]  # v / 257, rounded
-    assert photo.notes == ("16-bit grey scaled to 8",)
+    assert photo.notes == ("uint16 values from 0 to 65535, shown from 0 to 65535 (16 bits)",)
 
 
 def test_sixteen_bits_with_a_transparent_key(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_a_pgm_of_sixteen_and_of_ten_bits(tmp_path: Path) -> None:
 def test_floats_and_integers_are_stretched_and_that_is_said(tmp_path: Path) -> None:
     photo = read_photo(saved(Image.fromarray(np.array([[-1, 0, 3]], np.float32)), tmp_path / "f.tiff"))
     assert pixels(photo)[0, :, 0].tolist() == [0, 64, 255]
-    assert photo.notes == ("float range -1 to 3 (its lowest to its highest value) scaled to 8 bits",)
-    photo = read_photo(saved(Image.fromarray(np.array([[100, 200, 600]], np.int32)), tmp_path / "i.tiff"))
+    assert photo.notes == ("float32 values from -1 to 3, shown from -1 to 3 (its lowest to its highest value)",)
+    photo = read_photo(saved(Image.fromarray(np.array([[-100, 0, 400]], np.int32)), tmp_path / "i.tiff"))
     assert pixels(photo)[0, :, 0].tolist() == [0, 51, 255]
     stated = {340: 0.0, 341: 2.0}
     photo = read_photo(saved(Image.fromarray(np.array([[0.5, 1]], np.float32)), tmp_path / "s.tiff", tiffinfo=stated))
@@ -161,14 +161,17 @@ def test_unsigned_32_bits_do_not_turn_negative(tmp_path: Path) -> None:
     assert "4.29497e+09" in photo.notes[0]
 
 
-def test_values_that_are_no_numbers_and_constant_floats(tmp_path: Path) -> None:
-    values = np.array([[np.nan, np.inf, 1, 2]], np.float32)
-    photo = read_photo(saved(Image.fromarray(values), tmp_path / "x.tiff"))
-    assert pixels(photo)[0, :, 0].tolist() == [0, 0, 0, 255]
-    assert photo.notes[1] == "2 of 4 values not finite, drawn black"
-    for constant in (np.full((1, 2), 7, np.float32), np.full((1, 2), np.nan, np.float32)):
-        photo = read_photo(saved(Image.fromarray(constant), tmp_path / "c.tiff"))
-        assert pixels(photo)[0, :, 0].tolist() == [0, 0]
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_refused(bad: float, tmp_path: Path) -> None:
+    values = np.array([[bad, bad, 1, 2]], np.float32)
+    with pytest.raises(ImageError, match="2 of its 4 values are NaN or infinite") as caught:
+        read_photo(saved(Image.fromarray(values), tmp_path / "x.tiff"))
+    assert "Replace them" in caught.value.fix
+
+
+def test_an_image_of_one_value_beyond_16_bits_has_no_contrast(tmp_path: Path) -> None:
+    photo = read_photo(saved(Image.fromarray(np.full((1, 2), 70000, np.float32)), tmp_path / "c.tiff"))
+    assert pixels(photo)[0, :, 0].tolist() == [0, 0]
 
 
 def test_cmyk_as_adobe_stores_it(tmp_path: Path) -> None:
@@ -265,11 +268,7 @@ def test_what_is_said_of_hostile_files_that_can_be_read(tmp_path: Path) -> None:
         "fax.tiff": (),
         "moving.webp": ("first of 3 frames",),
         "ink.jpg": (),
-        "deep.png": ("16-bit grey scaled to 8",),
-        "float.tiff": (
-            "float range -1e+38 to 1e+38 (its lowest to its highest value) scaled to 8 bits",
-            "8 of 16 values not finite, drawn black",
-        ),
+        "deep.png": ("uint16 values from 0 to 65520, shown from 0 to 65535 (16 bits)",),
     }
     upside_down = read_photo(tmp_path / "in" / "upside_down.bmp")
     assert pixels(upside_down)[..., 0].ravel().tolist() == list(range(16))

@@ -53,6 +53,15 @@ class NetworkFields(BaseModel):
     interpolation: Annotated[
         Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None, Flag("Network input")
     ] = Field(None, description="Filter for resizing; unset takes the one that the weights were trained with.")
+    value_range: Annotated[
+        str,
+        BeforeValidator(shapes.value_range, json_schema_input_type=tuple[float, float] | str),
+        Flag("Network input", "auto|container|LO,HI"),
+    ] = Field(
+        "auto",
+        description="Values that become 0 and 1, where samples have more than 8 bits: what the values need, all that "
+        "their type holds, or given ones.",
+    )
     mean: Annotated[
         tuple[float, ...],
         BeforeValidator(shapes.mean, json_schema_input_type=tuple[float, ...] | float | str),
