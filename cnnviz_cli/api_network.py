@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.memory_format import MemoryFormat
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.catalog import imagenet_labels
+from cnnviz_cli.models.evaluation import put_in_eval
 from cnnviz_cli.models.inside import preset_for
-from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.models.load import LoadedModel, facts_of
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted, shaped
@@ -50,7 +52,10 @@ def twin_of(net: nn.Module) -> nn.Module:
                 for value in (*vars(module).values(), *module.buffers(recurse=False)):
                     if isinstance(value, Tensor):
                         known[id(value)] = value.detach().clone()
-            twin = deepcopy(original, known).eval().requires_grad_(requires_grad=False).float()
+            twin: nn.Module = deepcopy(original, known)
+            twin.float()
+            for parameter in twin.parameters():
+                parameter.requires_grad_(False)
             for module in twin.modules():
                 module._backward_hooks.clear()
                 module._backward_pre_hooks.clear()
@@ -64,7 +69,12 @@ def twin_of(net: nn.Module) -> nn.Module:
 
 
 def loaded(
-    net: nn.Module, preset: Preprocessing | None, wanted: Wanted, expected: Expected, device: torch.device
+    net: nn.Module,
+    preset: Preprocessing | None,
+    wanted: Wanted,
+    expected: Expected,
+    device: torch.device,
+    memory_format: MemoryFormat | None = None,
 ) -> LoadedModel:
     """A twin of the network with all that is needed to ask it about a photograph, and a number for each class.
 
@@ -72,16 +82,20 @@ def loaded(
         preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
             is usual.
         expected: what is known of its output.
+        memory_format: the layout in which it runs, None to find it out.
 
     Raises:
         UsageError: it does not take such an input, or returns nothing that can be explained.
         ModelError: it cannot be copied.
     """
-    twin, name = twin_of(net).to(device), type(_unwrapped(net)).__name__
+    twin, name = twin_of(net), type(_unwrapped(net)).__name__
+    kept_training = put_in_eval(twin)
+    twin.to(device)
     preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name, expected)
     returns = layers.returned.known(name)
     labels = tuple(map(str, range(layers.returned.classes)))
-    return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns)
+    facts = facts_of(twin, preprocessing, layers, kept_training, memory_format)
+    return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns, facts=facts)
 
 
 def preset_of(preprocessing: Any) -> Preprocessing | None:

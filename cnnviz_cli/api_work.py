@@ -14,6 +14,7 @@ from cnnviz_cli.api_explanation import Explanation, Scene
 from cnnviz_cli.api_images import Input, given, read
 from cnnviz_cli.api_results import ExplainedImage
 from cnnviz_cli.core.errors import ImageError, MemoryShortError, ModelError, UsageError
+from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter, Silent
@@ -82,7 +83,7 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
     """
     with memory_errors_named(len(inputs)):
         pixels = torch.stack([one.pixels for one in inputs])
-        batch = pixels.to(prepared.device, memory_format=torch.channels_last)
+        batch = laid_out(pixels.to(prepared.device), prepared.model.facts.memory_format)
         given = _masks(prepared, inputs)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
         size = (batch.shape[2], batch.shape[3])

@@ -9,6 +9,7 @@ from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
 from cnnviz_cli.core.maps import enlarged, unit_range
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import Recipe, Scope
 from cnnviz_cli.core.value import value
 
@@ -136,11 +137,9 @@ class WithoutChannel:
         return self.channels + 1
 
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        import torch
-
         maps = evidence[Activation(self.layer)][image : image + 1]
-        # In the memory layout in which the network runs: the stream would have to copy any other.
-        made = maps.expand(stop - start, -1, -1, -1).clone(memory_format=torch.channels_last)
+        # In the memory layout of the maps, as what comes after them expects: any other would have to be copied.
+        made = laid_out_like(maps.expand(stop - start, -1, -1, -1).clone(), maps)
         removed = list(range(start, min(stop, self.channels)))
         made[list(range(len(removed))), removed] = 0
         return made

@@ -177,6 +177,22 @@ class Run(Record):
     )
 
 
+class NetworkRecord(Record):
+    """What trial forwards have shown of the network, as far as it may change a picture."""
+
+    memory_format: Literal["channels_last", "contiguous"] = Field(description="How weights and inputs lie in memory.")
+    randomness: Literal["none", "seeded", "free"] = Field(
+        description="Whether two forwards on one image differ: never; by the random draws, which start from the run's "
+        "seed; or whatever the seed, so that the same command may give other bytes."
+    )
+    batching: Literal["independent", "coupled", "single"] = Field(
+        description="Whether the other images of a batch change an image's output, or the network takes one at a time."
+    )
+    kept_training: list[str] = Field(
+        description="Modules that the network's own train() keeps in training mode; they were put in eval mode."
+    )
+
+
 class ModelRecord(Record):
     """What was explained."""
 
@@ -188,6 +204,7 @@ class ModelRecord(Record):
         default=None, description="Of the file with the classes' names, if one was given."
     )
     preprocessing: Json
+    network: NetworkRecord | None = Field(default=None, exclude_if=_absent)
 
 
 class Summary(Record):

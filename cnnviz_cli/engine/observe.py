@@ -65,6 +65,7 @@ def observe(
     seeds: Sequence[int] | None = None,
     memory: int | None = None,
     tick: Tick = no_tick,
+    alone: bool = False,
 ) -> Observation:
     """Run `plan` on a batch.
 
@@ -81,6 +82,8 @@ def observe(
         seeds: for each image the number from which its random draws start; zeros if not given.
         memory: bytes that streams of variants may take at a time; a quarter of what is free if not given.
         tick: called with (done, total) as a stream of variants goes on.
+        alone: whether variants pass the whole network one by one, since it draws random numbers or is no function of
+            each image by itself; `batch` is then one image.
 
     Raises:
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
@@ -119,6 +122,7 @@ def observe(
             tick,
             readout,
             made.held,
+            alone,
         )
         for stream in plan.streams:
             answers.update(run_stream(setting, stream))

@@ -33,6 +33,7 @@ class Setting:
         memory: bytes that variants may take at a time; None for a share of what is free.
         readout: how scores are read from what the network returns.
         held: what is held of each image for it, see `Readout.hold`.
+        alone: whether variants pass the whole network one by one.
     """
 
     net: nn.Module
@@ -45,6 +46,7 @@ class Setting:
     tick: Tick
     readout: Readout = CLASSES
     held: Tensor | None = None
+    alone: bool = False
 
     def chosen(self, image: int, count: int) -> Tensor:
         """(count, R) the targets of one image, for as many variants of it."""

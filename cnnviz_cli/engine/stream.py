@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.variants import WeighedVariants
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.fold import folded
@@ -17,7 +18,7 @@ from cnnviz_cli.engine.memory import SHARE, chunk_size, footprint, free_memory
 from cnnviz_cli.engine.passes import Pass, answer, lowered, run_pass
 from cnnviz_cli.engine.plan import Stream, sources_of
 from cnnviz_cli.engine.setting import Setting
-from cnnviz_cli.engine.tail import tail_of
+from cnnviz_cli.engine.tail import tail_of, whole_tail
 
 MOST_INPUTS = 32
 """Variants of the input in a chunk at the most: more is not faster, and takes memory."""
@@ -51,9 +52,11 @@ class _Image:
         # The modules that `net` runs.
         self.modules = setting.net
         picture, logits = setting.batch[image : image + 1], setting.logits[image : image + 1]
-        if stream.variants.at != INPUT:
+        if stream.variants.at != INPUT and setting.alone:
+            self.net = whole_tail(setting.net, stream.variants.at, picture, setting.precision)
+        elif stream.variants.at != INPUT:
             self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision, setting.read(image))
-        elif not self.plan.layers:
+        elif not self.plan.layers and not setting.alone:
             self.net = self.modules = folded(setting.net, picture, logits, setting.precision, setting.read(image))
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
@@ -105,7 +108,8 @@ class _Image:
     def _made(self, start: int, stop: int) -> Tensor:
         made = self.stream.variants.make(self.evidence, self.image, start, stop)
         batch = self.setting.batch
-        return made.to(batch.device, batch.dtype).contiguous(memory_format=torch.channels_last)
+        made = made.to(batch.device, batch.dtype)
+        return laid_out_like(made, batch) if self.stream.variants.at == INPUT else made
 
     def _sum(self, need: GradientOver, made: Pass, start: int, stop: int) -> Tensor:
         powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
@@ -117,6 +121,8 @@ class _Image:
         return powers.sum(0) if powers.device.type == "mps" else powers.sum(0, dtype=torch.float64)
 
     def _chunk_size(self) -> int:
+        if self.setting.alone:
+            return 1
         device = self.setting.batch.device
         budget = self.setting.memory
         if budget is None:

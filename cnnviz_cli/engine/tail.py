@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layout import from_maps
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.engine.passes import Read, lowered
 from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
 from cnnviz_cli.engine.trace import repeats
@@ -33,7 +34,7 @@ class _Split:
     def __call__(self, maps: Tensor) -> Any:
         count = len(maps)
         crossing = [widened(a, count, b) for a, b in zip(self.once[1:], self.twice[1:], strict=True)]
-        return self.halves.tail(from_maps(maps, self.once[0]), *crossing)
+        return self.halves.tail(laid_out_like(from_maps(maps, self.once[0]), self.once[0]), *crossing)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class _Whole:
         def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor | None:
             nonlocal run
             run += 1
-            return from_maps(maps, self.native) if run == self.runs else None
+            return laid_out_like(from_maps(maps, self.native), self.native) if run == self.runs else None
 
         hook = self.net.get_submodule(self.layer).register_forward_hook(replace)
         try:
@@ -85,7 +86,7 @@ def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision
         if halves_agree(tail, scores, precision, read):
             return tail
         parts[layer] = "its parts do not give the scores of the whole"
-    return _whole(net, layer, image, precision)
+    return whole_tail(net, layer, image, precision)
 
 
 def why_whole(net: nn.Module, layer: str) -> str | None:
@@ -105,7 +106,8 @@ def halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bo
     return repeats(again, scores, precision)
 
 
-def _whole(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:
+def whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:
+    """The whole network on one image, (1, C, H, W), as a function of altered maps of its layer."""
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.evidence import Gradient, Walk
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.engine.passes import run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.setting import Setting
@@ -23,7 +24,7 @@ def run_walk(setting: Setting, need: Walk) -> Tensor:
             setting.net,
             setting.net,
             # A path may keep its place elsewhere, and more exactly than the network needs it.
-            point.to(setting.batch.device, setting.batch.dtype).contiguous(memory_format=torch.channels_last),
+            laid_out_like(point.to(setting.batch.device, setting.batch.dtype), setting.batch),
             plan,
             setting.targets,
             setting.precision,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
+from cnnviz_cli.core.network_errors import described
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -138,13 +138,5 @@ def _takes_classes(made: Any) -> bool:
 
 def _failed(name: str, error: BaseException) -> ModelError:
     """One message of a failure in somebody's code, with the innermost line of it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = frames[-1]
-    said = visible(str(error).strip().partition("\n")[0], 200)
-    what = f"'{name}' failed: {type(error).__name__}" + (f": {said}" if said else "")
-    place = f"{inner.filename}:{inner.lineno}, in {inner.name}"
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f"{error.filename}:{error.lineno}"
-    line = error.text if isinstance(error, SyntaxError) else inner.line
-    excerpt = f"  {visible(place, 300)}" + (f"\n    {visible(line.strip(), 200)}" if line else "")
-    return ModelError(what, where="--model", excerpt=excerpt)
+    what, excerpt = described(error)
+    return ModelError(f"'{name}' failed: {what}", where="--model", excerpt=excerpt)

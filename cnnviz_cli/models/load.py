@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.memory_format import MemoryFormat
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built
+from cnnviz_cli.models.evaluation import put_in_eval
+from cnnviz_cli.models.facts import KNOWN, NetworkFacts
 from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
@@ -17,6 +20,7 @@ from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.returned import NOTHING, Expected, Returned, Returns
 from cnnviz_cli.models.shaping import Wanted, shaped
 from cnnviz_cli.models.spec import File, Own, any_weights, weights_for
+from cnnviz_cli.models.trial import try_network
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class LoadedModel:
             was wanted instead.
         layers: its layers that have maps.
         returns: what it returns, by what it returned for a picture of zeros.
+        facts: what its trial forwards have shown.
         classifier: whether scores that it returns are those of classes for sure; somebody's own network may return
             whatever it likes.
     """
@@ -47,6 +52,7 @@ class LoadedModel:
     layers: ModelLayers
     returns: Returns = "scores"
     classifier: bool = False
+    facts: NetworkFacts = KNOWN
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -62,6 +68,7 @@ def load_model(
     allow_code: bool = False,
     wanted: Wanted | None = None,
     expected: Expected = NOTHING,
+    memory_format: MemoryFormat | None = None,
     offline: bool = False,
     mirror: str | None = None,
     reporter: Reporter,
@@ -77,6 +84,7 @@ def load_model(
             that of who calls from Python, may make it true.
         wanted: of the input, where it is to be another than the weights were trained with.
         expected: what is known of its output.
+        memory_format: the layout in which it runs, None to find it out.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
         reporter: hears about downloads, and of what was chosen in a file.
@@ -90,11 +98,47 @@ def load_model(
     refuse_code(named.network, allow_code=allow_code)
     built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
     called = named.network.path.name if isinstance(named.network, Program) else arch or name
-    net = built.net.eval().requires_grad_(False)
+    net, kept_training = built.net, put_in_eval(built.net)
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
     preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called, expected)
     returns, known = layers.returned.known(called), isinstance(named.network, Zoo | Timm)
     labels = labels_for(built.labels, layers.returned, called)
-    return LoadedModel(net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known)
+    facts = facts_of(net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, Zoo))
+    return LoadedModel(
+        net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known, facts
+    )
+
+
+def facts_of(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    layers: ModelLayers,
+    kept_training: tuple[str, ...],
+    memory_format: MemoryFormat | None = None,
+    *,
+    known: bool = False,
+) -> NetworkFacts:
+    """What the trial forwards show of a network, whose weights are in its layout afterwards.
+
+    Args:
+        kept_training: see `NetworkFacts`.
+        memory_format: the layout in which it runs, None to find it out.
+        known: whether the network's code is torchvision's, about which there is nothing to find out.
+
+    Raises:
+        NetworkError: it fails on noise.
+    """
+    if known:
+        return NetworkFacts(memory_format or "channels_last", kept_training=kept_training)
+    shape = (preprocessing.channels, *preprocessing.size)
+    return try_network(
+        net,
+        shape,
+        memory_format=memory_format,
+        gradients=layers.returned.kind != "boxes",
+        kept_training=kept_training,
+    )
 
 
 def layers_of(
@@ -109,7 +153,8 @@ def layers_of(
         from cnnviz_cli.models import zoo
 
         net, preset = zoo.blank(named.network.name)
-        return shaped(net.eval(), preset_for(net, preset, name), wanted or Wanted(), name)[1]
+        put_in_eval(net)
+        return shaped(net, preset_for(net, preset, name), wanted or Wanted(), name)[1]
     weights = any_weights(name, arch)
     loaded = load_model(name, weights, arch=arch, allow_code=allow_code, wanted=wanted, offline=True, reporter=reporter)
     return loaded.layers

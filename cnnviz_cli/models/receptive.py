@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.layers import ReceptiveField
+from cnnviz_cli.core.network_errors import passes_on
 from cnnviz_cli.models.rules import RULES, Call, Track, pointwise
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
@@ -73,6 +74,7 @@ class Tracker(TorchFunctionMode):
         """What is known of `tensor`; nothing, if it does not come from the source."""
         return self._tracks.get(tensor, _LOST)  # type: ignore[no-any-return]
 
+    @passes_on
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

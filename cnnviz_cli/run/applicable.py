@@ -6,13 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
-from torch import nn
-
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, Method, Recipe, Scope, methods
-from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.run.trial import Trial, plain
 
 
@@ -48,11 +43,7 @@ class Applicable:
 def applicable(
     asked: Sequence[Asked],
     scope: Scope,
-    targets: Targets,
-    net: nn.Module,
-    device: torch.device,
-    precision: str,
-    readout: Readout = CLASSES,
+    trial: Trial,
 ) -> Applicable:
     """Build every method, and try on one black picture what the engine may refuse.
 
@@ -65,7 +56,7 @@ def applicable(
     settings: list[tuple[Asked, str, UsageError]] = []
     for one in asked:
         try:
-            built.append((one, recipes_of(one, scope, len(targets.ranks))))
+            built.append((one, recipes_of(one, scope, len(trial.targets.ranks))))
         except UsageError as error:
             if one.by_name:
                 raise _named(error, one) from None
@@ -76,7 +67,6 @@ def applicable(
         if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
-    trial = Trial(net, device, scope.frame, targets, precision, readout)
     for name, refusal in trial.refused(recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:

@@ -21,12 +21,13 @@ from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ExitCode
 from cnnviz_cli.core.machine import usable_cores
+from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.device import memory_errors_named, pick, place, synchronise
 from cnnviz_cli.engine.memory import free_memory
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.run.prepare import model_of
 
 _GIB = 2**30
@@ -161,25 +162,26 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         return Check("device", f"{chosen[0]} (--device {settings.device})")
 
     yield _guarded("device", picked)
-    nets: list[tuple[torch.nn.Module, Preprocessing]] = []
+    nets: list[LoadedModel] = []
 
     def loaded() -> Check:
         start = time.perf_counter()
         found = model_of(settings, reporter)
-        nets.append((found.net, found.preprocessing))
+        nets.append(found)
         return Check("model", f"{found.name} ({found.weights}), loaded in {time.perf_counter() - start:.1f} s")
 
     yield _guarded("model", loaded)
     if not chosen or not nets:
         return
-    ((net, preprocessing),) = nets
+    (model,) = nets
+    net, preprocessing, facts = model.net, model.preprocessing, model.facts
     height, width = preprocessing.size
 
     def timed() -> Check:
         with memory_errors_named(1):
-            placed = place(net, chosen[0])
+            placed = place(net, chosen[0], facts.memory_format)
             image = torch.zeros(1, preprocessing.channels, height, width, dtype=torch.float32, device=chosen[0])
-            image = image.contiguous(memory_format=torch.channels_last)
+            image = laid_out(image, facts.memory_format)
             seconds = [_seconds(placed, image) for _ in range(_ROUNDS + 1)][1:]
         return Check(
             "forward", f"{median(seconds) * 1000:.1f} ms for one image of {height} x {width}, median of {_ROUNDS}"

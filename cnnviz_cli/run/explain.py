@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.maps import tensor_of
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import InputView
+from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.panels import Heatmap, Panel, SignedPicture
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.prepare import Prepared, Task
+from cnnviz_cli.run.steady import steady
 
 Viewed = Heatmap | SignedPicture
 """Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
@@ -44,23 +47,25 @@ def explain(
         ImageError: a method does not apply to inputs of that size.
     """
     prepared = prepared.at((batch.shape[2], batch.shape[3]))
-    settings = prepared.settings
+    settings, facts = prepared.settings, prepared.model.facts
     seeds = [seed_of(settings.seed, digest) for digest in digests]
     memory = None if settings.max_memory is None else int(settings.max_memory * 2**30)
 
     def observed(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
-        return observe(
-            prepared.net,
-            inputs,
-            plan,
-            choose,
-            readout=prepared.question.teller.readout,
-            given=given,
-            precision=settings.precision,
-            seeds=seeds,
-            memory=memory,
-            tick=reporter.tick,
-        )
+        with network_errors(), steady(prepared.net, facts, seeds[0]):
+            return observe(
+                prepared.net,
+                inputs,
+                plan,
+                choose,
+                readout=prepared.question.teller.readout,
+                given=given,
+                precision=settings.precision,
+                seeds=seeds,
+                memory=memory,
+                tick=reporter.tick,
+                alone=facts.alone,
+            )
 
     choose = prepared.targets.knowing(truths) if truths else prepared.targets
     seen = observed(batch, prepared.plan, choose)
@@ -88,7 +93,7 @@ def seed_of(seed: int, digest: str) -> int:
 
 def _through(view: InputView, batch: Tensor) -> Tensor:
     changed = batch.flip(3) if view.flipped else batch
-    return (changed * view.gain).contiguous(memory_format=torch.channels_last)
+    return laid_out_like(changed * view.gain, batch)
 
 
 def _back(view: InputView, panel: Panel) -> Viewed:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.core.records import ModelRecord, Run, Tool
+from cnnviz_cli.core.records import ModelRecord, NetworkRecord, Run, Tool
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.sources import Source
@@ -99,6 +99,7 @@ def model_record(prepared: Prepared) -> ModelRecord:
         num_classes=len(model.labels),
         labels_sha256=prepared.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),
+        network=NetworkRecord.model_validate(model.facts.as_json()),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
+from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import memory_errors_named
@@ -196,7 +197,7 @@ class Pipeline:
         glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
         with self._clock.timed("compute"), memory_errors_named(len(glances)):
             batch = prepared.model.preprocessing.normalised([glance.pixels for glance in glances])
-            batch = batch.to(prepared.device, memory_format=torch.channels_last)
+            batch = laid_out(batch.to(prepared.device), prepared.model.facts.memory_format)
             digests = [glance.sha256 for glance in glances]
             masks = [glance.mask for glance in glances if glance.mask is not None]
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None

@@ -14,8 +14,10 @@ from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
+from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
@@ -31,6 +33,7 @@ from cnnviz_cli.run.drawing import Work
 from cnnviz_cli.run.output_notes import output_notes
 from cnnviz_cli.run.question import Question
 from cnnviz_cli.run.sizes import LayersAt
+from cnnviz_cli.run.trial import Trial
 
 _BATCH = 8
 _BATCH_OF_ACCELERATORS = 32
@@ -116,7 +119,7 @@ class Prepared:
     @property
     def batch_size(self) -> int:
         """How many pictures pass the network together, if memory allows."""
-        asked = self.settings.batch_size
+        asked = 1 if self.model.facts.alone else self.settings.batch_size
         return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
 
     @property
@@ -140,6 +143,7 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
         allow_code=settings.allow_code,
         wanted=wanted_of(settings),
         expected=expected_of(settings),
+        memory_format=None if settings.memory_format == "auto" else settings.memory_format,
         offline=settings.offline,
         mirror=settings.weights_mirror,
         reporter=reporter,
@@ -164,6 +168,7 @@ def expected_of(settings: Settings) -> Expected:
     return Expected(settings.head, settings.returns)
 
 
+@network_errors()
 def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Prepared:
     """Load the model and work out the plan.
 
@@ -183,6 +188,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     return prepared_for(command, families_of(command), settings, model_of(settings, reporter), device, reporter)
 
 
+@network_errors()
 def prepared_for(
     command: str,
     families: Sequence[str],
@@ -197,14 +203,20 @@ def prepared_for(
     for note in output_notes(settings, about.model):
         reporter.say(note)
     model = replace(about.model, labels=question.labels.names)
-    net = devices.place(model.net, device)
+    facts = model.facts
+    for line in facts.warnings():
+        reporter.warn(f"{visible(model.name, 100)}: {line}")
+    for line in facts.remarks():
+        reporter.say(f"{visible(model.name, 100)}: {line}")
+    net = devices.place(model.net, device, facts.memory_format)
     scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame))
     asked = [
         Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
         for family in families
         for method, options in settings.chosen(family)
     ]
-    found = applicable(asked, scope, targets, net, device, settings.precision, question.teller.readout)
+    trial = Trial(net, device, scope.frame, targets, settings.precision, question.teller.readout, facts)
+    found = applicable(asked, scope, trial)
     if not found.built:
         raise next(iter(found.refused.values()))
     for name, error in found.refused.items():

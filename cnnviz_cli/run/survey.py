@@ -15,6 +15,7 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.facts import KNOWN, NetworkFacts
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.models.spec import any_weights
 from cnnviz_cli.run.aimed import asked_of
@@ -22,6 +23,7 @@ from cnnviz_cli.run.applicable import Asked, applicable
 from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
 from cnnviz_cli.run.question import Question
+from cnnviz_cli.run.trial import Trial
 
 COMMAND = "all"
 
@@ -53,11 +55,16 @@ def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_c
     loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
     # What is asked of it where nobody says anything.
     question = asked_of(settings_type(COMMAND).model_validate({}), loaded, devices.pick("cpu")).question
-    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods, question)
+    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods, question, loaded.facts)
 
 
 def prices_of(
-    net: nn.Module, layers: Layers, frame: Frame, methods: Sequence[Method], question: Question | None = None
+    net: nn.Module,
+    layers: Layers,
+    frame: Frame,
+    methods: Sequence[Method],
+    question: Question | None = None,
+    facts: NetworkFacts = KNOWN,
 ) -> dict[str, Price]:
     """The same for a network with these layers and this input; by default one class of a classifier is explained."""
     device = devices.pick("cpu")
@@ -66,7 +73,8 @@ def prices_of(
         scope = question.put_to(scope)
     targets, readout = (question.targets, question.teller.readout) if question else (Targets((0,)), CLASSES)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
-    found = applicable(asked, scope, targets, devices.place(net, device), device, "fp32", readout)
+    placed = devices.place(net, device, facts.memory_format)
+    found = applicable(asked, scope, Trial(placed, device, frame, targets, "fp32", readout, facts))
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
         plans = planned([recipe])

@@ -24,12 +24,15 @@ from cnnviz_cli.core.evidence import (
     Scores,
     Walk,
 )
+from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.method import Frame, Recipe
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.models.facts import KNOWN, NetworkFacts
+from cnnviz_cli.run.steady import steady
 
 Kind = tuple[Any, ...]
 
@@ -67,6 +70,7 @@ class Trial:
     Attributes:
         net: on `device`.
         frame: of its input.
+        facts: how it has to be run.
     """
 
     net: nn.Module
@@ -75,6 +79,7 @@ class Trial:
     targets: Targets
     precision: str
     readout: Readout = CLASSES
+    facts: NetworkFacts = KNOWN
 
     def refused(self, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
         """By name the recipes that cannot be carried out, and why.
@@ -94,9 +99,9 @@ class Trial:
 
     def _refusal(self, needs: Iterable[Need]) -> UsageError | None:
         black = torch.tensor(self.frame.black, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
-        picture = black.expand(-1, -1, *self.frame.size).contiguous(memory_format=torch.channels_last)
+        picture = laid_out(black.expand(-1, -1, *self.frame.size).clone(), self.facts.memory_format)
         try:
-            with memory_errors_named(1):
+            with memory_errors_named(1), steady(self.net, self.facts, 0):
                 observe(
                     self.net,
                     picture,
@@ -104,6 +109,7 @@ class Trial:
                     self.targets.knowing([0]),
                     readout=self.readout,
                     precision=self.precision,
+                    alone=self.facts.alone,
                 )
         except UsageError as error:
             return error

@@ -29,6 +29,13 @@ class ComputingFields(BaseModel):
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("Computation")] = Field(
         "fp32", description="Arithmetic of the network; maps are computed in fp32 whatever this says."
     )
+    memory_format: Annotated[Literal["auto", "channels_last", "contiguous"], Flag("Computation", recorded=False)] = (
+        Field(
+            "auto",
+            description="How weights and inputs lie in memory; auto is channels_last unless the network's "
+            "code turns out to need its own layout.",
+        )
+    )
     batch_size: Annotated[
         int | Literal["auto"], BeforeValidator(values.auto_or_count(1)), Flag("Computation", "auto|N", "-b")
     ] = Field("auto", description="Images that pass the network together; auto is 8, on an accelerator 32.")

@@ -1,0 +1,110 @@
+"""Tells a failure of the explained network's own code from a failure of cnnviz.
+
+A network is code of its author's: its forward, its backward, its hooks and whatever it overrides may raise anything.
+Where such an error leaves the network, the traceback shows it: the last of our own functions in it has called a module
+or autograd, and nothing of ours comes after.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+from cnnviz_cli.core.errors import CnnvizError, ModelError
+from cnnviz_cli.core.text import visible
+
+_OURS = str(Path(__file__).parents[1])
+_ENTRIES = ("torch/nn/modules/module.py", "torch/autograd/", "torch/fx/graph_module.py", "torch/jit/", "torch/_ops.py")
+"""Where calls of ours enter a network, or its backward, by the ends and parts of their files' names."""
+
+_LIBRARIES = ("torch", "torchvision", "functorch")
+_NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
+"""What allocators say that raise plain RuntimeErrors; the text is all there is to go by."""
+
+_PASSING: set[CodeType] = set()
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NetworkError(ModelError):
+    """The network's own code raised an error, or torch did while carrying it out."""
+
+
+def passes_on(function: F) -> F:
+    """Mark a function of ours that stands between a network and torch and only hands its calls on."""
+    _PASSING.add(function.__code__)
+    return function
+
+
+@contextmanager
+def network_errors(*, always: bool = False) -> Iterator[None]:
+    """Turn what a network raises into one message with its own words and its place; all else passes.
+
+    Args:
+        always: whether all that runs inside is the network's code.
+
+    Raises:
+        NetworkError: an exception came out of the network.
+    """
+    try:
+        yield
+    except CnnvizError:
+        raise
+    except Exception as error:
+        found = network_error(error, always=always)
+        if found is None:
+            raise
+        raise found from error
+
+
+def network_error(error: BaseException, *, always: bool = False) -> NetworkError | None:
+    """The failure as one of the network's; None if it is ours, or a matter of memory."""
+    if no_memory(error):
+        return None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [place for place, frame in enumerate(frames) if _is_ours(frame)]
+    inside = frames[ours[-1] + 1 :] if ours else frames
+    entry = inside[0].f_code.co_filename.replace("\\", "/") if inside else ""
+    if not always and not any(mark in entry for mark in _ENTRIES):
+        return None
+    what, excerpt = described(error)
+    return NetworkError(f"the network's own code failed: {what}", where="--model", excerpt=excerpt)
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether an allocator has raised it."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """An error of somebody's code in one line, and the innermost line of that code, for people."""
+    said = visible(str(error).strip().partition("\n")[0], 200)
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    place = line = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place, line = f"{error.filename}:{error.lineno}", error.text or ""
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [frame for frame in frames if not _of_library(frame.filename) and not _within(frame.filename, _OURS)]
+        for inner in (theirs or frames)[-1:]:
+            place, line = f"{inner.filename}:{inner.lineno}, in {inner.name}", inner.line or ""
+    excerpt = f"  {visible(place, 300)}" if place else ""
+    return what, excerpt + (f"\n    {visible(line.strip(), 200)}" if line.strip() else "")
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return _within(frame.f_code.co_filename, _OURS) and frame.f_code not in _PASSING
+
+
+def _within(name: str, folder: str) -> bool:
+    return name.startswith(folder)
+
+
+def _of_library(name: str) -> bool:
+    return name.startswith("<") or any(part in _LIBRARIES for part in Path(name).parts)
