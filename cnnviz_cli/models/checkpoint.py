@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.core.opening import MOST_WEIGHTS, open_regular, same_file_path
+from cnnviz_cli.core.opening import GIBIBYTE, MOST_WEIGHTS, open_regular, same_file_path
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.refusals import head_of, no_state, not_weights, quantised, refused, shown, unreadable
+from cnnviz_cli.models.refusals import (
+    head_of,
+    no_state,
+    not_weights,
+    quantised,
+    refuse_bomb,
+    refused,
+    shown,
+    sparse,
+    unreadable,
+    without_values,
+)
 
 State = dict[str, Tensor]
 
@@ -33,7 +44,11 @@ _BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
 # Averages over training, by what they are usually called: what a training script with averages evaluates.
 _AVERAGES = ("ema", "swa", "average", "teacher")
 
-_DEPTH = 4
+_DEPTH = 5
+"""Dicts within each other, the file's own counted."""
+
+_MOST_DICTS = 10_000
+"""That are looked through; a checkpoint has a dozen."""
 
 # Data and nothing else, which training scripts save beside the tensors: parsed arguments, and numbers of NumPy's. The
 # second name of `scalar` is that of NumPy 1.
@@ -99,11 +114,11 @@ def read_state(path: Path, key: str | None = None) -> Checkpoint:
         ModelError: the file holds something else, asks for code to run, or cannot be read.
     """
     loaded = _loaded(path)
-    found = dict(_states(loaded, ""))
+    found = _states(loaded)
     if not found:
         raise no_state(path, loaded)
-    if any(tensor.is_quantized for state in found.values() for tensor in state.values()):
-        raise quantised(path)
+    for state in found.values():
+        _refuse_unusable(path, state)
     largest = max(len(state) for state in found.values())
     # What has a few tensors beside something that has many is a metric or a buffer, not a network.
     likely = [nest for nest, state in found.items() if 2 * len(state) >= largest]
@@ -125,17 +140,43 @@ def _rank(nest: str) -> tuple[bool, int]:
     return not is_average(nest), min(map(_NESTS.index, names), default=len(_NESTS))
 
 
-def _states(loaded: Any, nest: str) -> Iterator[tuple[str, State]]:
-    """Each state dict within what was loaded, outer ones first; an optimizer's are none."""
-    if not isinstance(loaded, Mapping) or "param_groups" in loaded or nest.count(".") >= _DEPTH:
-        return
-    texts = {key: value for key, value in loaded.items() if isinstance(key, str)}
-    tensors = {key: value for key, value in texts.items() if isinstance(value, Tensor)}
-    if tensors:
-        yield nest, tensors
-    for key, value in texts.items():
-        if not any(word in key.casefold() for word in _BESIDE):
-            yield from _states(value, f"{nest}.{key}" if nest else key)
+def _states(loaded: Any) -> dict[str, State]:
+    """Each state dict within what was loaded, by the keys that lead to it, outer ones first; an optimizer's are none.
+
+    A dict that several keys lead to counts once, so one that holds itself ends.
+    """
+    found: dict[str, State] = {}
+    seen: set[int] = set()
+
+    def look(value: Any, keys: tuple[str, ...]) -> None:
+        if not isinstance(value, Mapping) or id(value) in seen or "param_groups" in value:
+            return
+        seen.add(id(value))
+        texts = {key: value for key, value in value.items() if isinstance(key, str)}
+        tensors = {key: value for key, value in texts.items() if isinstance(value, Tensor)}
+        if tensors:
+            found.setdefault(".".join(keys), tensors)
+        if len(keys) + 1 < _DEPTH and len(seen) < _MOST_DICTS:
+            for key, inner in texts.items():
+                if not any(word in key.casefold() for word in _BESIDE):
+                    look(inner, (*keys, key))
+
+    look(loaded, ())
+    return found
+
+
+def _refuse_unusable(path: Path, state: State) -> None:
+    """Raise ModelError if a tensor is none that a network could run with, or claims more numbers than it has."""
+    for name, tensor in state.items():
+        if tensor.is_quantized:
+            raise quantised(path)
+        if tensor.is_meta:
+            raise without_values(path, name)
+        if tensor.layout is not torch.strided:
+            raise sparse(path, name)
+        claimed = tensor.numel() * tensor.element_size()
+        if claimed > max(GIBIBYTE, tensor.untyped_storage().nbytes()):  # its strides repeat the few that are there
+            raise not_weights(path, f"'{visible(name, 60)}' claims more numbers than the file has for it")
 
 
 def _no_key(path: Path, key: str, known: list[str]) -> UsageError:
@@ -163,7 +204,10 @@ def _pickled(path: Path) -> Any:
             warnings.catch_warnings(action="ignore"),
             torch.serialization.safe_globals(_HARMLESS),
         ):
+            refuse_bomb(path, file)
             return torch.load(file, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything

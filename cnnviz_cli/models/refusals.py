@@ -5,11 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.opening import open_regular
+from cnnviz_cli.core.opening import GIBIBYTE, open_regular, size_text
 from cnnviz_cli.core.text import visible
 
 _CONVERT = """\
@@ -17,6 +18,9 @@ If you trust its author, convert it once where its code is installed, and load w
   import torch
   {load}
   torch.save({state}, 'weights.pth')"""
+
+_SLACK, _RATIO = GIBIBYTE, 4
+"""Bytes that an archive may unpack to at the most, and how many times its own size beyond them."""
 
 _LIGHTNING = b"pytorch-lightning_version"
 
@@ -45,6 +49,18 @@ def not_weights(path: Path, message: str) -> ModelError:
     said = visible(message.strip().partition("\n")[0], 200)
     what = f"'{shown(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
     return ModelError(what, where="--weights", fix="Copy or download the file again.")
+
+
+def refuse_bomb(path: Path, file: BinaryIO) -> None:
+    """Raise ModelError if an archive says that it unpacks to far more than it has; torch itself packs nothing."""
+    size = file.seek(0, 2)
+    try:
+        with suppress(ValueError, KeyError, NotImplementedError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > _SLACK + _RATIO * size:
+                raise not_weights(path, f"it would unpack to {size_text(unpacked)}")
+    finally:
+        file.seek(0)
 
 
 def refused(path: Path, classes: Sequence[str]) -> ModelError:
@@ -80,15 +96,36 @@ def quantised(path: Path) -> ModelError:
     return ModelError(what, where="--weights", fix="Use the weights from before they were quantised.")
 
 
+def without_values(path: Path, name: str) -> ModelError:
+    """Shapes alone, as torch's meta device has them."""
+    what = f"'{shown(path)}' holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
+    fix = (
+        "Load the weights before saving: net.load_state_dict(..., assign=True), then torch.save(net.state_dict(), ...)"
+    )
+    return ModelError(what, where="--weights", fix=fix)
+
+
+def sparse(path: Path, name: str) -> ModelError:
+    """Tensors that no layer takes as its weight."""
+    what = f"'{shown(path)}' holds sparse tensors, for instance '{visible(name, 60)}'"
+    fix = "Save them dense: {name: t.to_dense() for name, t in state.items()}"
+    return ModelError(what, where="--weights", fix=fix)
+
+
 def no_state(path: Path, loaded: Any) -> ModelError:
     """The file was read, and no network's tensors are in it."""
     fix = "Save net.state_dict(): torch.save(net.state_dict(), 'weights.pth')"
     if _is_optimizer(loaded) or (isinstance(loaded, Mapping) and any(map(_is_optimizer, loaded.values()))):
         what = f"'{shown(path)}' holds no state dict of a network, only an optimizer's"
         return ModelError(what, where="--weights", fix=fix)
-    keys = [visible(str(key), 40) for key in loaded] if isinstance(loaded, Mapping) else []
+    keys = [_word(key) for key in islice(loaded, 11)] if isinstance(loaded, Mapping) else []
     holds = f": it holds {', '.join(keys[:10])}" if keys else ""
     return ModelError(f"'{shown(path)}' holds no state dict{holds}", where="--weights", fix=fix)
+
+
+def _word(key: Any) -> str:
+    """A key of a checkpoint; of what is neither text nor a number its type, since it may hold itself."""
+    return visible(str(key)[:200], 40) if isinstance(key, str | int) else type(key).__name__
 
 
 def _is_optimizer(loaded: Any) -> bool:

@@ -1,0 +1,162 @@
+"""Checkpoints made to hang or to fill the memory: exit 4 and one sentence, whatever is in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnnviz_cli.core.errors import ExitCode, ModelError
+from cnnviz_cli.models.checkpoint import read_state
+
+ROOT = Path(__file__).parents[2]
+
+
+def holding_itself(keys: list[Any], **tensors: torch.Tensor) -> dict[Any, Any]:
+    found: dict[Any, Any] = dict(tensors)
+    for key in keys:
+        found[key] = found
+    return found
+
+
+def list_holding_itself() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Each level holds the next one twice: 2^levels dicts if each way is followed."""
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"a": found, "b": found}
+    return found
+
+
+def nested(levels: int) -> Any:
+    found: Any = {}
+    for _ in range(levels):
+        found = [found]
+    return {"state_dict": found}
+
+
+def wide(count: int) -> dict[str, Any]:
+    return {str(number): {"x": {"y": {}}} for number in range(count)}
+
+
+HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
+    "a dict that holds itself under many keys": (lambda: holding_itself([f"k{n}" for n in range(40)]), "no state dict"),
+    "a dict that holds itself under no name": (lambda: holding_itself([""]), "no state dict"),
+    "a dict that holds itself under its usual name": (lambda: holding_itself(["state_dict", "model"]), "no state dict"),
+    "dicts held twice each": (lambda: doubling(60), "no state dict"),
+    "lists nested deeply": (lambda: nested(5000), "no state dict"),
+    "a hundred thousand dicts": (lambda: wide(30_000), "no state dict"),
+    "a list that holds itself": (list_holding_itself, "no state dict"),
+    "no values": (lambda: {"fc.weight": torch.empty(2, 2, device="meta")}, "saved from the meta device"),
+    "sparse": (lambda: {"fc.weight": torch.eye(3).to_sparse()}, "sparse tensors, for instance 'fc.weight'"),
+    "sparse by rows": (lambda: {"fc.weight": torch.eye(3).to_sparse_csr()}, "sparse tensors"),
+    "numbers that are not there": (
+        lambda: {"fc.weight": torch.zeros(1).expand(10**12, 512)},
+        "'fc.weight' claims more numbers than the file has for it",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize(("make", "said"), HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_checkpoint_is_one_sentence(tmp_path: Path, make: Callable[[], Any], said: str) -> None:
+    made = make()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        torch.save(made, tmp_path / "x.pth")
+    finally:
+        sys.setrecursionlimit(limit)
+    with pytest.raises(ModelError) as caught:
+        read_state(tmp_path / "x.pth")
+    assert said in caught.value.what
+    assert caught.value.code is ExitCode.MODEL == 4
+    assert "\n" not in caught.value.what
+    assert len(caught.value.what) < 700
+
+
+def test_a_state_dict_beside_a_loop_is_found(tmp_path: Path) -> None:
+    """What is usable stays usable: dicts that lead to one another are looked at once each."""
+    weight = torch.arange(4.0)
+    made = holding_itself(["a", "b"])
+    made["state_dict"] = {"fc.weight": weight}
+    torch.save(made, tmp_path / "x.pth")
+    found = read_state(tmp_path / "x.pth")
+    assert found.nest == "state_dict"
+    assert torch.equal(found.state["fc.weight"], weight)
+
+
+def test_an_archive_that_unpacks_beyond_measure_is_refused(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(8)}, whole)
+    with zipfile.ZipFile(whole) as plain, zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    data = bytearray((tmp_path / "x.pth").read_bytes())
+    at = data.rindex(b"PK\1\2")  # what the list says of the size of its last member
+    data[at + 24 : at + 28] = (2**32 - 2).to_bytes(4, "little")
+    (tmp_path / "x.pth").write_bytes(data)
+    with pytest.raises(ModelError, match=r"it would unpack to 4 GiB"):
+        read_state(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{" * 1000,
+        b'{"a":' * 100_000,
+        json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode(),
+        json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}).encode(),
+        json.dumps({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 8]}}).encode(),
+        json.dumps({"a": {"dtype": "X", "shape": [2], "data_offsets": [0, 8]}}).encode(),
+        json.dumps({"a": 1}).encode(),
+        b"{}\0\0",
+    ],
+    ids=["braces", "nested", "claims terabytes", "backwards", "below zero", "no type", "no tensor", "NULs"],
+)
+def test_a_wrong_header_of_safetensors_is_named(tmp_path: Path, header: bytes) -> None:
+    pytest.importorskip("safetensors")
+    for length in (len(header), 2**63, 0):
+        (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(8))
+        with pytest.raises(ModelError):
+            read_state(tmp_path / "x.safetensors")
+
+
+def test_a_pickle_of_a_loop_by_other_means_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(pickle.dumps(holding_itself(["a"]), protocol=2))
+    with pytest.raises(ModelError):
+        read_state(tmp_path / "x.pth")
+
+
+def test_none_of_them_hangs(tmp_path: Path) -> None:
+    """The two that did, in a process that a watchdog would end."""
+    torch.save(holding_itself([f"k{n}" for n in range(40)]), tmp_path / "selfmany.pth")
+    torch.save(holding_itself([""]), tmp_path / "selfempty.pth")
+    for name in ("selfmany.pth", "selfempty.pth"):
+        done = subprocess.run(
+            [sys.executable, "-m", "cnnviz_cli", "gradcam", str(tmp_path / name), "--weights", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == ExitCode.MODEL, done.stderr
+        assert "holds no state dict" in done.stderr
+        assert "Traceback" not in done.stderr
