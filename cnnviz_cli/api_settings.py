@@ -12,7 +12,7 @@ from cnnviz_cli.config.palettes import check_palettes, unknown_palette
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, Method, find, methods
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find, methods
 from cnnviz_cli.core.scales import BY_RUN
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -58,7 +58,7 @@ def settings_of(
     given |= {(name,): value for name, value in plain.items() if value is not None}
     for family in families:
         names = tuple(name for name, method in chosen.items() if method.family == family)
-        given[family, FAMILIES[family].selector] = (ALL,) if methods == ALL else names
+        given[family, SELECTOR] = (ALL,) if methods == ALL else names
     wanted = dict(options) if layers is None else {**options, "layer": _several(layers)}
     for name, value in wanted.items():
         if name == "layer" and "layer" in options:

@@ -54,7 +54,7 @@ SHOWN: dict[str, tuple[str, str]] = {
         "chelsea_coffee.png/saliency.compare.png",
     ),
     "deconv.png": ("deconv camera.png", "camera.png/deconv.png"),
-    "deconv-class.png": ("deconv chelsea.png --variant class", "chelsea.png/deconv.png"),
+    "deconv-class.png": ("deconv chelsea.png --method class", "chelsea.png/deconv.png"),
     "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.stages.0.png"),
     "features-filters.png": (
         "features coffee.png --layer stem.0 --filters --channels 4",

@@ -15,7 +15,7 @@ from cnnviz_cli.cli.shared import default_text
 from cnnviz_cli.config.names import Path_, field_at, paths, variable
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.method import FAMILIES, Method, methods
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods
 from cnnviz_cli.models.layers import WORDS, ModelLayers
 from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
 
@@ -67,7 +67,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _settings() -> Iterator[str]:
     kind = settings_type("config")
-    flags = {parameter.name: parameter for parameter in _drawing("all").params}
+    flags = {parameter.name: parameter for parameter in _drawing("all")}
     panels: dict[str, list[list[str]]] = {}
     for (name,) in (path for path in paths(kind) if len(path) == 1):
         row = [_flags(flags[name]), *_facts((name,)), _help((name,))]
@@ -80,13 +80,13 @@ def _settings() -> Iterator[str]:
 
 
 def _families() -> Iterator[str]:
-    in_all = {parameter.name: parameter for parameter in _drawing("all").params}
+    in_all = {parameter.name: parameter for parameter in _drawing("all")}
     several = settings_type("all")
     yield "## Options of the families\n"
     yield FAMILY
     for family in FAMILIES.values():
         rows = []
-        for parameter in _drawing(family.name).params:
+        for parameter in _drawing(family.name):
             path = tuple(parameter.name.split("__"))
             if path[0] != family.name:
                 continue
@@ -112,7 +112,7 @@ def _families() -> Iterator[str]:
 def _commands() -> Iterator[str]:
     yield "## Other arguments and flags of the commands that draw\n"
     known = {"__".join(path) for path in paths(settings_type("all"))}
-    yield _parameters(parameter for parameter in _drawing("all").params if parameter.name not in known)
+    yield _parameters(parameter for parameter in _drawing("all") if parameter.name not in known)
     yield "## The other commands\n"
     root: Any = get_command(app)
     group: Any = configs.build("config", "")
@@ -142,7 +142,7 @@ def _methods() -> Iterator[str]:
 
 def _about(method: Method) -> str:
     family = FAMILIES[method.family]
-    chosen = "the default" if family.default == method.name else f"`--{family.selector} {method.name}`"
+    chosen = "the default" if family.default == method.name else f"`--{SELECTOR} {method.name}`"
     names = [f"`--{option.replace('_', '-')}`" for option in method.options.__dataclass_fields__]
     text = inspect.getdoc(method.build) or ""
     return (
@@ -169,8 +169,9 @@ def _doc() -> str:
     return inspect.cleandoc(ModelLayers.resolve.__doc__ or "")
 
 
-def _drawing(command: str) -> Any:
-    return runs.build(command, "")
+def _drawing(command: str) -> list[Any]:
+    """The parameters of a command that draws; what is hidden is an old name."""
+    return [parameter for parameter in runs.build(command, "").params if not getattr(parameter, "hidden", False)]
 
 
 def _facts(path: Path_) -> list[str]:

@@ -71,6 +71,10 @@ class _Commands(Group):
                 beside = typer.Typer(add_completion=False)
                 import_module(f"cnnviz_cli.cli.{_OTHERS[name][0]}").register(beside)
                 self.add_command(get_group(beside).commands[name])
+            elif not name.startswith("-"):
+                from cnnviz_cli.cli.hints import not_a_command
+
+                raise not_a_command(name, args[1:], _SUMMARIES)
         return super().resolve_command(ctx, args)
 
 

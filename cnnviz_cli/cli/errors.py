@@ -69,6 +69,8 @@ def _show_usage(error: typer.TyperException) -> None:
         known = [name for p in context.command.get_params(context) for name in (*p.opts, *p.secondary_opts)]
         near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
         fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
+        if hasattr(context.command, "commands") and not near:
+            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {option} ..."
     _print(f"error: {visible(message)}")
     if fix:
         _print(f"  {visible(fix)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -13,9 +14,9 @@ from pydantic.fields import FieldInfo
 from cnnviz_cli.cli import complete
 from cnnviz_cli.cli.shared import default_text
 from cnnviz_cli.config.groups import Flag
-from cnnviz_cli.config.names import Path_, field_at, flag, paths, variable
+from cnnviz_cli.config.names import FORMER, Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.method import SELECTOR, methods
 
 Body = Callable[[dict[Path_, Any], Mapping[str, Any]], int | None]
 """What a command does, given the settings on its command line, by path, and its other parameters, by name."""
@@ -33,10 +34,18 @@ def with_settings(
     flagged = [path for path in _flagged(kind, command) if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
     options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
+    former = {"__".join(old): new for old, new in FORMER.items() if new in flagged}
+    options += [
+        parameter(name, Annotated[list[str] | None, typer.Option(flag(old, command), hidden=True)], None)
+        for name, old in (("__".join(old), old) for old, new in FORMER.items() if new in flagged)
+    ]
 
     def run(**given: Any) -> int | None:
         settings = {path: given[name] for name, path in by_name.items() if given[name] is not None}
-        return body(settings, {name: value for name, value in given.items() if name not in by_name})
+        for name, path in former.items():
+            if given[name]:
+                settings[path] = [*(settings.get(path) or []), *given[name]]
+        return body(settings, {name: value for name, value in given.items() if name not in {**by_name, **former}})
 
     signature = inspect.Signature([*others, *options])
     run.__signature__ = signature  # type: ignore[attr-defined]
@@ -89,8 +98,28 @@ def _side(info: FieldInfo) -> Flag:
 
 
 def _panel(path: Path_, side: Flag, command: str) -> str:
-    """The group; where flags and variables are long, they would leave no room, and the title names the variables."""
-    return f"{side.panel} ({variable((path[0], '...'))})" if _prefixed(path, command) else side.panel
+    """The group: of a family's own command the methods that read the option, of other commands the family.
+
+    Where flags and variables are long, they would leave no room, and the title names the variables.
+    """
+    if _prefixed(path, command):
+        return f"{side.panel} ({variable((path[0], '...'))})"
+    return readers(path) if len(path) == 2 and path[1] != SELECTOR else side.panel
+
+
+def readers(path: Path_) -> str:
+    """Whose option a family's setting is, as a title: "Options of lime, kernel-shap"."""
+    family, option = path
+    known = [method.name for method in methods(family)]
+    if len(known) == 1:
+        return f"Options of {family}"
+    reading = [m.name for m in methods(family) if option in {item.name for item in fields(m.options)}]
+    if len(reading) == len(known):
+        return "Options of every method"
+    others = [name for name in known if name not in reading]
+    if len(reading) > len(others):
+        return f"Options of every method but {', '.join(others)}"
+    return f"Options of {', '.join(reading)}"
 
 
 def _prefixed(path: Path_, command: str) -> bool:
@@ -120,7 +149,7 @@ def choices_of(info: FieldInfo) -> list[str]:
 
 def _completion(path: Path_, info: FieldInfo) -> Callable[..., list[str]] | None:
     choices = choices_of(info)
-    if len(path) == 2 and path[1] == FAMILIES[path[0]].selector:
+    if len(path) == 2 and path[1] == SELECTOR:
         return complete.several(choices)
     return complete.among(choices) if choices else complete.BY_SETTING.get(path)
 

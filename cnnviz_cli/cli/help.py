@@ -51,7 +51,7 @@ class Group(TyperGroup):
 
 def _page(command: Any, ctx: Any) -> str:
     width = min(shutil.get_terminal_size().columns, _WIDEST) - 1
-    shown = command.get_params(ctx)
+    shown = [param for param in command.get_params(ctx) if not getattr(param, "hidden", False)]
     arguments = [param for param in shown if param.param_type_name == "argument"]
     commands: dict[str, Any] = getattr(command, "commands", {})
 

@@ -17,7 +17,7 @@ from cnnviz_cli.cli.method_facts import class_discriminative, formula, paper_in_
 from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
 from cnnviz_cli.cli.tables import aligned, print_json
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import FAMILIES, Family, Method, find, methods
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, Method, find, methods
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -150,7 +150,7 @@ def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
         chosen = [method for method in found if method.family == family.name]
         if chosen:
             print(wrapped(f"{family.name}: {family.summary}", width))
-            print(wrapped(f"cnnviz {family.name} --{family.selector} NAME", width))
+            print(wrapped(f"cnnviz {family.name} --{SELECTOR} NAME", width))
             print("\n".join(_table(family, chosen, prices, width)) + "\n")
     notes = [
         "* runs if none is named.",
@@ -210,7 +210,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
         as_written = any(line.startswith((" ", "-", "*")) for line in lines)  # a list or a formula set apart
         print("\n".join(wrapped(line, width) for line in lines) if as_written else wrapped(paragraph, width))
         print()
-    chosen = ", which runs it by default" if family.default == method.name else f" --{family.selector} {method.name}"
+    chosen = ", which runs it by default" if family.default == method.name else f" --{SELECTOR} {method.name}"
     facts = [
         ("command", f"cnnviz {family.name}{chosen}"),
         ("paper", method.paper),

@@ -17,7 +17,7 @@ from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.errors import ExitCode, UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, find
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find
 
 _OTHERS = [
     parameter(
@@ -132,7 +132,7 @@ def _with_methods(flags: Mapping[Path_, Any], given: Sequence[str]) -> dict[Path
     chosen: dict[Path_, Any] = {}
     for name in (part.strip() for word in given for part in word.split(",")):
         for family in FAMILIES if name == ALL else [_family_of(name)]:
-            chosen.setdefault((family, FAMILIES[family].selector), []).append(name)
+            chosen.setdefault((family, SELECTOR), []).append(name)
     return {**flags, **{path: [*(flags.get(path) or []), *names] for path, names in chosen.items()}}
 
 

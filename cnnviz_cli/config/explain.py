@@ -14,7 +14,7 @@ from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.problems import Place
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, methods
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -69,7 +69,7 @@ def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Pla
         what, fix = _unknown_key(loc, kind)
     elif details["type"] == "literal_error" and _selects_methods(loc):
         place = layer.place(loc)
-        what, fix = _unknown_method(str(loc[0]), given)
+        what, fix = unknown_method(str(given), str(loc[0]))
     else:
         place = layer.place(loc)
         allowed, choices = _allowed(details, loc, kind)
@@ -102,13 +102,7 @@ def _unknown_key(loc: Loc, kind: type[Settings]) -> tuple[str, str]:
 
 
 def _selects_methods(loc: Loc) -> bool:
-    return loc[0] in FAMILIES and loc[1] == FAMILIES[str(loc[0])].selector
-
-
-def _unknown_method(family: str, given: Any) -> tuple[str, str]:
-    """A family may have forty methods: the closest help, all of them do not."""
-    what = f"there is no {family} method {_shown(given)}"
-    return what, did_you_mean(str(given), [ALL, *(m.name for m in methods(family))]) or "See: cnnviz methods"
+    return loc[0] in FAMILIES and loc[1] == SELECTOR
 
 
 _TYPES: Mapping[str, str] = {

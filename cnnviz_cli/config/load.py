@@ -11,12 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from cnnviz_cli.config.explain import Layer, explain
-from cnnviz_cli.config.names import PREFIX, Path_, field_at, flag, variables
+from cnnviz_cli.config.names import FORMER, PREFIX, Path_, field_at, flag, variable, variables
 from cnnviz_cli.config.problems import Place, combined, mistakes
 from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.method import SELECTOR
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
@@ -104,16 +104,33 @@ def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:
     except UsageError as error:
         problems.extend(mistakes(error))
         return Layer({}, {}, {})
-    return Layer(document.data, document.keys, document.values)
+    layer = Layer(document.data, document.keys, document.values)
+    for old, new in FORMER.items():
+        section = layer.data.get(old[0])
+        if not isinstance(section, dict) or old[1] not in section:
+            continue
+        if new[1] in section:
+            place = layer.place(old, key=True)
+            what = f"'{old[1]}' is called '{new[1]}' now, and that is given, too"
+            problems.append(UsageError(what, where=place.where, excerpt=place.excerpt, fix=f"Remove '{old[1]}'."))
+            del section[old[1]]
+            continue
+        section[new[1]] = section.pop(old[1])
+        for table in (layer.keys, layer.values):
+            moved = {(*new, *path[len(old) :]): table.pop(path) for path in [p for p in table if p[: len(old)] == old]}
+            table.update(moved)
+    return layer
 
 
 def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems: list[UsageError]) -> Layer:
     """What the variables say. An empty one counts as unset."""
-    known = variables(kind)
+    known, former = variables(kind), {variable(old) for old in FORMER}
     layer = Layer({}, {}, {}, kind="environment")
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in ITSELF or not environ[name]:
             continue
+        if name in former and environ.get(variable(known[name])):
+            continue  # the variable's name of today wins
         if name not in known:
             fix = did_you_mean(name, (*known, *ITSELF)) or "See: cnnviz config show"
             problems.append(UsageError("there is no such variable", where=visible(name), fix=fix))
@@ -198,7 +215,7 @@ def _refuse_idle_flags(settings: Settings, flags: Mapping[Path_, Any], command: 
     problems = []
     for path in flags:
         family = path[0]
-        if len(path) == 1 or path[1] == FAMILIES[family].selector or family not in families_of(command):
+        if len(path) == 1 or path[1] == SELECTOR or family not in families_of(command):
             continue
         chosen = settings.chosen(family)
         if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):

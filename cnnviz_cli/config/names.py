@@ -6,16 +6,25 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.method import FAMILIES, SELECTOR
 
 Path_ = tuple[str, ...]
 """Where a setting stands: ``("alpha",)`` or ``("gradcam", "layer")``."""
 
 PREFIX = "CNNVIZ_"
 
+FORMER: dict[Path_, Path_] = {
+    (family.name, family.former_selector): (family.name, SELECTOR)
+    for family in FAMILIES.values()
+    if family.former_selector
+}
+"""What settings were called until 0.1, and what they are called now; the old names work for one release more."""
+
 
 def variables(kind: type[Settings]) -> dict[str, Path_]:
     """Every variable that sets something, and the path it sets."""
-    return {variable(path): path for path in paths(kind)}
+    former = {variable(old): new for old, new in FORMER.items()}
+    return former | {variable(path): path for path in paths(kind)}
 
 
 def variable(path: Path_) -> str:

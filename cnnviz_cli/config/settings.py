@@ -25,7 +25,7 @@ from cnnviz_cli.config.groups import (
     QuestionFields,
 )
 from cnnviz_cli.core.aims import parse_aim
-from cnnviz_cli.core.method import ALL, FAMILIES, Family, Method, find, methods
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find, methods
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
@@ -52,7 +52,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
 
     def chooses(self, family: str) -> bool:
         """Whether somebody chose the family's methods; else they are its default."""
-        return FAMILIES[family].selector in self.section(family).model_fields_set
+        return SELECTOR in self.section(family).model_fields_set
 
     def chosen(self, family: str) -> list[tuple[Method, Any]]:
         """The family's methods that were asked for, each with an instance of its options class."""
@@ -62,11 +62,11 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
 
     def choosing(self, names: Mapping[str, Sequence[str]]) -> Self:
         """The same settings with other methods of some families."""
-        sections = {f: self.section(f).model_copy(update={FAMILIES[f].selector: tuple(n)}) for f, n in names.items()}
+        sections = {f: self.section(f).model_copy(update={SELECTOR: tuple(n)}) for f, n in names.items()}
         return self.model_copy(update=sections)
 
     def _asked(self, family: str) -> tuple[str, ...]:
-        return cast("tuple[str, ...]", getattr(self.section(family), FAMILIES[family].selector))
+        return cast("tuple[str, ...]", getattr(self.section(family), SELECTOR))
 
     def as_json(self) -> Json:
         """What the manifest records: everything that decides what is drawn, nothing that says where.
@@ -79,7 +79,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         for family in families_of(self.command):
             read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
             options = {name: value for name, value in whole[family].items() if name in read}
-            recorded[family] = options | {FAMILIES[family].selector: list(self.names(family))}
+            recorded[family] = options | {SELECTOR: list(self.names(family))}
         for name in ("model", "weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         kind, _, other = recorded["objective"].partition(":")
@@ -130,7 +130,7 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
         Flag(panel, "METHOD"),
     ]
     members: dict[str, Any] = {
-        family.selector: (
+        SELECTOR: (
             selector,
             Field(
                 (family.default,),

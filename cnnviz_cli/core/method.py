@@ -12,12 +12,14 @@ from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scope import Frame, Head, Scope
 from cnnviz_cli.core.suggest import did_you_mean
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
 
 __all__ = [
     "ALL",
     "AUGMENTATIONS",
     "FAMILIES",
+    "SELECTOR",
     "Family",
     "Frame",
     "Head",
@@ -35,6 +37,9 @@ __all__ = [
 ALL = "all"
 """Where a method is chosen: every one of the family."""
 
+SELECTOR = "method"
+"""The flag and the key, in every family, that name its methods."""
+
 _UNSET: Any = object()
 
 
@@ -46,15 +51,15 @@ class Family:
         name: the subcommand, the YAML section and the stem of the file names.
         default: the method run when none is named.
         summary: one line for ``--help``.
-        selector: the flag and the YAML key that names methods.
         palette: the colours of its maps that are zero or more, where none are chosen.
+        former_selector: what the flag and the YAML key that name methods were called; still read for one release.
     """
 
     name: str
     default: str
     summary: str
-    selector: str = "method"
     palette: str = "inferno"
+    former_selector: str = ""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -67,7 +72,12 @@ FAMILIES: Mapping[str, Family] = {
             palette="viridis",
         ),
         Family("saliency", "gradient", "Which pixels the class score hangs on."),
-        Family("deconv", "deconvnet", "What the strongest feature maps saw, projected back to pixels.", "variant"),
+        Family(
+            "deconv",
+            "deconvnet",
+            "What the strongest feature maps saw, projected back to pixels.",
+            former_selector="variant",
+        ),
         Family("gradcam", "gradcam", "Where the evidence for a class lies, over the photograph."),
     )
 }
@@ -204,7 +214,16 @@ def find(name: str, family: str | None = None) -> Method:
     for candidate in methods(family):
         if candidate.name == name:
             return candidate
-    raise UsageError(
-        f"there is no {family or ''} method '{name}'".replace("  ", " "),
-        fix=did_you_mean(name, (m.name for m in methods(family))) or "See: cnnviz methods",
-    )
+    what, fix = unknown_method(name, family)
+    raise UsageError(what, fix=fix)
+
+
+def unknown_method(name: str, family: str | None = None) -> tuple[str, str]:
+    """What to say of a method that `family`, or any of them, does not have, and how to mend it."""
+    other = next((m for m in methods() if m.name == name), None)
+    if other is not None:
+        what = f"'{name}' is a method of {other.family}, not of {family}"
+        return what, f"Run it with: cnnviz {other.family} IMAGE --{SELECTOR} {name}"
+    what = f"there is no {family or ''} method '{visible(name, 60)}'".replace("  ", " ")
+    near = did_you_mean(name, [ALL, *(m.name for m in methods(family))])
+    return what, near or f"See: cnnviz methods{f' --family {family}' if family else ''}"

@@ -144,7 +144,7 @@ def test_a_named_one_is_a_mistake_before_any_picture_is_looked_at(
 
     monkeypatch.setattr(explanation, "observe", observe)
     family = next(method.family for method in methods() if method.name == name)
-    result = explain(kind, family, "--variant" if family == "deconv" else "--method", name)
+    result = explain(kind, family, "--method", name)
     assert result.code == 2, result.err
     first, *fix = [line for line in result.err.splitlines() if line.startswith(("error", "  "))]
     assert first.startswith(f"error: {name}: ")

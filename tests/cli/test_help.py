@@ -76,7 +76,7 @@ def test_version(cnnviz: Command) -> None:
     ("words", "offered"),
     [
         ("cnnviz gradcam --model vgg16", {"vgg16", "vgg16_bn"}),
-        ("cnnviz deconv --variant d", {"deconvnet"}),
+        ("cnnviz deconv --method d", {"deconvnet"}),
         ("cnnviz gradcam --palette vi", {"viridis"}),
         ("cnnviz gradcam --signed-palette b", {"blue-red"}),
         ("cnnviz gradcam --precision b", {"bf16"}),

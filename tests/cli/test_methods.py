@@ -273,14 +273,14 @@ def test_all_of_a_family_by_flag_variable_and_file(
 
     first = {family.name: (family.default,) for family in FAMILIES.values()}
     assert chosen("gradcam", "a.png", "--method", "all") == {"gradcam": EVERY["gradcam"]}
-    assert chosen("deconv", "a.png", "--variant", "class,all,class") == {"deconv": ("class", "deconvnet")}
+    assert chosen("deconv", "a.png", "--method", "class,all,class") == {"deconv": ("class", "deconvnet")}
     assert chosen("all", "a.png", "--saliency-method", "all") == first | {"saliency": EVERY["saliency"]}
     assert chosen("all", "a.png", "--method", "all") == EVERY
     assert chosen("all", "a.png") == first
     monkeypatch.setenv("CNNVIZ_GRADCAM__METHOD", "all")
     assert chosen("all", "a.png") == first | {"gradcam": EVERY["gradcam"]}
     monkeypatch.delenv("CNNVIZ_GRADCAM__METHOD")
-    Path("c.yaml").write_text("gradcam: {method: [all]}\ndeconv: {variant: all}\n", encoding="utf-8")
+    Path("c.yaml").write_text("gradcam: {method: [all]}\ndeconv: {method: all}\n", encoding="utf-8")
     both = {"gradcam": EVERY["gradcam"], "deconv": EVERY["deconv"]}
     assert chosen("all", "a.png", "-c", "c.yaml") == first | both
 
@@ -330,7 +330,7 @@ def test_the_record_has_the_methods_by_name_and_the_options_that_they_read() -> 
 
 @pytest.mark.usefixtures("made_up")
 def test_configuration_files_know_all_and_the_options_of_every_method(cnnviz: Command) -> None:
-    good = {"gradcam": {"method": "all", "zeal": "high", "rounds": [1, 2]}, "deconv": {"variant": ["all"], "maps": 2}}
+    good = {"gradcam": {"method": "all", "zeal": "high", "rounds": [1, 2]}, "deconv": {"method": ["all"], "maps": 2}}
     jsonschema.validate(good, config_schema())
     Path("good.yaml").write_text(json.dumps(good), encoding="utf-8")
     assert cnnviz("config", "check", "good.yaml").out == "good.yaml: ok\n"

@@ -12,7 +12,7 @@ from .conftest import Command, FakeRun
 @pytest.mark.parametrize(
     ("arguments", "said", "hint"),
     [
-        (["gradcma", "a.png"], "No such command 'gradcma'", "'gradcam'"),
+        (["gradcma", "a.png"], "there is no command 'gradcma'", "cnnviz gradcam a.png"),
         (["gradcam", "a.png", "--lyer", "x"], "cnnviz gradcam has no option --lyer", "Did you mean --layer?"),
         (["all", "a.png", "--layer", "x"], "cnnviz all has no option --layer", "--gradcam-layer"),
         (["gradcam", "a.png", "-z"], "cnnviz gradcam has no option -z", "See: cnnviz gradcam --help"),
@@ -31,7 +31,7 @@ from .conftest import Command, FakeRun
         (["gradcam", "a.png", "-t", "top1001"], "--target: 'top1001' asks for more classes", "top1000"),
         (["gradcam", "a.png", "--method", "gradcm"], "there is no gradcam method 'gradcm'", "'gradcam'"),
         (["all", "a.png", "--method", "gradient,gradcm"], "error: --method: there is no method 'gradcm'", "'gradcam'"),
-        (["deconv", "a.png", "--variant", "deconvent"], "there is no deconv method", "Did you mean 'deconvnet'?"),
+        (["deconv", "a.png", "--method", "deconvent"], "there is no deconv method", "Did you mean 'deconvnet'?"),
         (["gradcam", "a.png", "--alpha", "2"], "--alpha: 'alpha' must be at most 1, not 2", ""),
         (["gradcam", "a.png", "-b", "many"], "must be auto or a whole number of at least 1, not 'many'", ""),
         (["gradcam", "a.png", "--seed", "x"], "--seed: 'seed' must be a whole number, not 'x'", ""),

@@ -35,7 +35,7 @@ def test_flags_reach_the_run_over_variables_over_the_file(
     assert (settings.alpha, settings.palette, settings.batch_size, settings.offline) == (0.2, "magma", 3, False)
     assert settings.target == ("top3", "tiger cat")
     assert settings.output == Path("out")
-    expected = {"variant": ("deconvnet",), "layer": ("a", "b"), "maps": 7, "start": "map"}
+    expected = {"method": ("deconvnet",), "layer": ("a", "b"), "maps": 7, "start": "map"}
     assert settings.section("deconv").model_dump(include=set(expected)) == expected
 
 
@@ -48,10 +48,10 @@ def test_every_command_runs_under_its_own_name(cnnviz: Command, fake_run: FakeRu
 
 def test_under_all_the_options_carry_their_family(cnnviz: Command, fake_run: FakeRun) -> None:
     assert (
-        cnnviz("all", "a.png", "--gradcam-layer", "x", "--deconv-variant", "class", "--no-features-mean-only").code == 0
+        cnnviz("all", "a.png", "--gradcam-layer", "x", "--deconv-method", "class", "--no-features-mean-only").code == 0
     )
     assert fake_run.settings.section("gradcam").model_dump()["layer"] == ("x",)
-    assert fake_run.settings.section("deconv").model_dump()["variant"] == ("class",)
+    assert fake_run.settings.section("deconv").model_dump()["method"] == ("class",)
 
 
 def test_the_summary_names_pictures_and_manifest_on_stdout_and_the_rest_on_stderr(

@@ -50,18 +50,18 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(tmp_path: Pa
 def test_sections_are_merged_key_by_key(tmp_path: Path) -> None:
     file = written(tmp_path, "deconv: {maps: 2, start: peak}\n")
     section = load("deconv", {("deconv", "maps"): "3"}, file, {"CNNVIZ_DECONV__LAYER": "conv"}).section("deconv")
-    expected = {"variant": ("deconvnet",), "layer": ("conv",), "maps": 3, "start": "peak"}
+    expected = {"method": ("deconvnet",), "layer": ("conv",), "maps": 3, "start": "peak"}
     assert section.model_dump(include=set(expected)) == expected
 
 
 def test_methods_may_be_named_with_commas(tmp_path: Path) -> None:
     for given in ("class,deconvnet", "class, deconvnet , class", ["class", "deconvnet"], ["class,deconvnet"]):
-        settings = load("deconv", {("deconv", "variant"): given}, None, {})
+        settings = load("deconv", {("deconv", "method"): given}, None, {})
         assert [method.name for method, _ in settings.chosen("deconv")] == ["class", "deconvnet"]
-    file = written(tmp_path, "deconv: {variant: 'class,deconvnet'}\n")
+    file = written(tmp_path, "deconv: {method: 'class,deconvnet'}\n")
     assert len(load("deconv", {}, file, {}).chosen("deconv")) == 2
     with pytest.raises(UsageError, match="clas"):
-        load("deconv", {("deconv", "variant"): "clas,deconvnet"}, None, {})
+        load("deconv", {("deconv", "method"): "clas,deconvnet"}, None, {})
 
 
 def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_target_is_the_same_wherever_it_is_written(tmp_path: Path) -> None:
         ("gradcam: {layer: [a, 3]}", "1:22", "'gradcam.layer' must be text, not 3", "Put it in quotes."),
         ("deconv:\n  maps: 0", "2:9", "'deconv.maps' must be at least 1, not 0", ""),
         (
-            "deconv:\n  variant: [deconvnet, clas]",
-            "2:24",
+            "deconv:\n  method: [deconvnet, clas]",
+            "2:23",
             "there is no deconv method 'clas'",
             "Did you mean 'class'?",
         ),
@@ -183,7 +183,7 @@ def test_mistakes_in_variables_and_flags_name_them() -> None:
 
 
 def test_a_flag_that_no_chosen_method_reads_is_refused_but_a_shared_file_may_hold_it(tmp_path: Path) -> None:
-    chosen = {("deconv", "variant"): ["class"]}
+    chosen = {("deconv", "method"): ["class"]}
     assert told("deconv", chosen | {("deconv", "maps"): "3"}) == [
         ("--maps", "no chosen method reads this option (class)", "See: cnnviz methods")
     ]

@@ -47,7 +47,7 @@ def test_every_option_of_every_method_is_a_setting_with_its_default() -> None:
 
 
 def test_chosen_methods_come_with_their_options_each_once() -> None:
-    flags = {("deconv", "variant"): ["class", "deconvnet", "class"], ("deconv", "maps"): "2"}
+    flags = {("deconv", "method"): ["class", "deconvnet", "class"], ("deconv", "maps"): "2"}
     (first, nothing), (second, options) = load("deconv", flags, None, {}).chosen("deconv")
     assert (first.name, second.name) == ("class", "deconvnet")
     assert nothing == first.options()
@@ -131,7 +131,7 @@ def test_the_four_configurations_are_there() -> None:
         {"alpha": 2},
         {"target": []},
         {"deconv": {"maps": 0}},
-        {"deconv": {"variant": "clas"}},
+        {"deconv": {"method": "clas"}},
         {"device": "gpu"},
     ],
 )

@@ -285,7 +285,7 @@ def test_every_method_takes_a_network_of_other_channels(
 
     flags: dict[tuple[str, ...], Any] = {tuple(name.split("__")): value for name, value in QUICK.items()}
     flags |= {(family, "method"): ["all"] for family in ("saliency", "gradcam", "features")}
-    flags |= {("deconv", "variant"): ["all"], ("output",): str(tmp_path / "out"), ("device",): "cpu"}
+    flags |= {("deconv", "method"): ["all"], ("output",): str(tmp_path / "out"), ("device",): "cpu"}
     flags[("save_arrays",)] = True
     settings = load("all", flags, None, {})
     heard = Listener()
