@@ -14,7 +14,7 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/
-	$(BIN)/cnnviz all sample_images --output demo
+	$(BIN)/cnnviz all sample_images --output demo --force
 
 install: $(VENV)/.dev  ## Set up .venv for development
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -18,6 +18,14 @@ from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find
+
+if TYPE_CHECKING:
+    from cnnviz_cli.cli.division import Division
+    from cnnviz_cli.config.settings import Settings
+    from cnnviz_cli.core.report import Reporter
+    from cnnviz_cli.files.shards import Shard
+    from cnnviz_cli.files.sources import Source
+    from cnnviz_cli.run import Outcome
 
 _OTHERS = [
     parameter(
@@ -139,9 +147,9 @@ def _with_methods(flags: Mapping[Path_, Any], given: Sequence[str]) -> dict[Path
 def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
     # Not at the top, since --help needs none of it and is to appear at once.
     from cnnviz_cli.cli.console import reporter
-    from cnnviz_cli.cli.division import division, exit_code
+    from cnnviz_cli.cli.division import division
     from cnnviz_cli.cli.preflight import check
-    from cnnviz_cli.cli.summary import counted, print_outcome, print_sketch
+    from cnnviz_cli.cli.summary import counted, print_sketch
     from cnnviz_cli.config.load import load_with_origins
     from cnnviz_cli.files.sources import find as find_sources
 
@@ -161,7 +169,16 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         include=settings.include,
         exclude=settings.exclude,
     )
+    if ("output",) not in loaded.origins:
+        settings = _with_folder(command, settings, sources, part.shard)
     listener = reporter(quiet=given["quiet"])
+    force = given["force"] and not part.restarted
+    if not (force or given["dry_run"]):
+        from cnnviz_cli.run.nothing import nothing_to_do
+
+        outcome = nothing_to_do(command, settings, sources, listener, shard=part.shard)
+        if outcome is not None:
+            return _ended(outcome, settings, part, listener, given)
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     if part.shard.label:
         listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
@@ -175,7 +192,6 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         sketch = dry_run(command, settings, sources, listener)
         print_sketch(sketch, settings.output, as_json=given["as_json"])
         return ExitCode.OK
-    force = given["force"] and not part.restarted
     if settings.engine == "ray":
         from cnnviz_cli import cluster
 
@@ -186,6 +202,24 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         outcome = execute(
             command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
         )
+    return _ended(outcome, settings, part, listener, given)
+
+
+def _with_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
+    """The settings with the folder that is written to where none was named."""
+    from cnnviz_cli.files.folders import folder_for
+    from cnnviz_cli.run.asked import asked_digest
+
+    names = [source.name for source in sources]
+    folder = folder_for(settings.output, command, asked_digest(command, settings), names, shard)
+    return settings.model_copy(update={"output": folder})
+
+
+def _ended(outcome: Outcome, settings: Settings, part: Division, listener: Reporter, given: Mapping[str, Any]) -> int:
+    """Print what came of a run, and return the exit code."""
+    from cnnviz_cli.cli.division import exit_code
+    from cnnviz_cli.cli.summary import print_outcome
+
     if given["as_json"] or not given["quiet"]:
         print_outcome(outcome, settings.output, as_json=given["as_json"])
     return exit_code(outcome, part, listener)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.urls import is_url
+from cnnviz_cli.run.asked import asked_digest, seal_of
 from cnnviz_cli.run.beginning import places_of, tell, tell_part
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.ending import Outcome, concluded, kept
@@ -46,6 +48,7 @@ def execute(
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
     started, clock = datetime.now(UTC), Clock()
+    seal = seal_of(command, settings)
     if settings.scale == BY_RUN:
         raise UsageError(
             "a scale for the whole run is not known to the processes of a cluster",
@@ -65,7 +68,8 @@ def execute(
             batch = pool.ready.batch_size
             mine = [places[at] for at in shard.positions(len(places), batch)]
             tell_part(shard, len(mine), len(places), batch, reporter)
-            found = ledger.begin(pool.ready.header, [source.name for source in sources], mine, whole=False)
+            header = replace(pool.ready.header, asked=asked_digest(command, settings), seal=seal)
+            found = ledger.begin(header, [source.name for source in sources], mine, whole=False)
             tell(found, len(mine), settings.output, reporter, batch)
             stopped = kept(pool.records(mine, ledger), ledger, reporter)
         return concluded(

@@ -24,7 +24,9 @@ _NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard"
 
 
 _NONE: tuple[str, ...] = ()
-_WAYS_OUT = "Finish it with its own settings, begin anew with --force, or choose another folder: --output DIR"
+_KEEP = "To keep its pictures, write somewhere else: --output DIR"
+_REPLACE = "To put the new pictures in their place: --force"
+_FINISH = "To finish it, run it again with its own settings."
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Found:
         replaced: how many pictures of an earlier run with other settings are made anew.
         differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
         damaged: lines of the journal that cannot be read.
+        unlisted: how many images are done that are not on this run's list.
+        changed: the names of images whose bytes are no longer those that were explained.
         other_batches: the sizes of the batches in which images of this run are done, where they are not this run's.
     """
 
@@ -43,6 +47,8 @@ class Found:
     replaced: int = 0
     differing: tuple[str, ...] = ()
     damaged: int = 0
+    unlisted: int = 0
+    changed: tuple[str, ...] = ()
     other_batches: tuple[int, ...] = ()
 
 
@@ -72,6 +78,11 @@ class Earlier:
     def batch(self) -> int:
         """How many images passed the network together. Before it was recorded, shards took images one by one."""
         return int(str(self.header.get("batch", 1)))
+
+    @property
+    def asked(self) -> str:
+        """The digest of what was asked for."""
+        return str(self.header.get("asked", ""))
 
     @property
     def generation(self) -> int:
@@ -147,10 +158,10 @@ def refuse_other_batches(runs: Sequence[Earlier], identity: Any, shard: Shard, b
 
 
 def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *, force: bool) -> Found:
-    """What was made with other settings, where that may be made anew: in a run that came to its end.
+    """What was made with other settings, where that is to be made anew.
 
     Raises:
-        UsageError: there is an unfinished one, whose pictures would be lost; not if `force`.
+        UsageError: there is something, whose pictures would be lost; not if `force`.
     """
     newest = max((run.generation for run in runs), default=0)
     replaced, changed = 0, _NONE
@@ -162,12 +173,13 @@ def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *
         if not done:
             continue
         changed = differences(run.identity, identity)
-        if not ended and not force:
+        if not force:
+            which = "a finished" if ended else "an unfinished"
+            count = f"{done} of {run.header['inputs']} images are done"
             raise UsageError(
-                f"an unfinished run with other settings is in the way ({done} of {run.header['inputs']} pictures are "
-                "done)",
+                f"{which} run with other settings is in the way ({count})",
                 where=visible(str(root)),
-                fix="\n".join([*changed, _WAYS_OUT]),
+                fix="\n".join([*changed, _KEEP, _REPLACE, *([] if ended else [_FINISH])]),
             )
         replaced += done
     return Found(0, replaced, changed)

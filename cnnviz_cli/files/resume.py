@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,8 @@ class Header:
     Attributes:
         identity: everything that changes pictures; records made under another one are not taken over.
         batch: how many images pass the network together; shards divide the list by it.
+        asked: the digest of what was asked for, known before the network is loaded.
+        seal: a digest that stands for the identity where that is sure before the network is loaded.
         holds: whether a record, as JSON, is true still of what belongs to its input and is no part of it.
     """
 
@@ -48,6 +51,8 @@ class Header:
     run: Run
     model: ModelRecord
     batch: int = 1
+    asked: str = ""
+    seal: str | None = None
     holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
 
 
@@ -80,8 +85,8 @@ class Ledger:
         self._started = time.time_ns()
         self._header: Header | None = None
 
-    def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
-        """Look through what is there.
+    def look(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
+        """Look through what is there, and change nothing; then `due` and `remaining` say what is to be done.
 
         Args:
             listed: the names of all inputs, of every shard.
@@ -89,35 +94,50 @@ class Ledger:
             whole: whether each picture depends on every input, so that one that is missing is as good as all.
 
         Raises:
-            UsageError: an unfinished run with other settings is in the way, or the shards of this division cut the list
-                into other batches.
+            UsageError: a run with other settings is in the way, or the shards of this division cut the list into other
+                batches.
             OutputError: the disk refuses.
         """
-        self._header, self._mine = header, mine
+        self._about, self._mine, self._listed = header, mine, listed
         self._index = Index(source.name for source, _ in mine)
         refuse_company(self._sink.root, self._shard)
-        earlier = earlier_runs(self._sink.root)
+        self._earlier = earlier_runs(self._sink.root)
         identity = json.loads(compact(dict(header.identity)))
-        found = compared(earlier, identity, self._sink.root, force=self._force)
+        found = compared(self._earlier, identity, self._sink.root, force=self._force)
         if not self._force:
-            refuse_other_batches(earlier, identity, self._shard, header.batch)
-        if self._force or found.replaced:
-            self._journal.clear()
+            refuse_other_batches(self._earlier, identity, self._shard, header.batch)
         digest = list_digest(listed)
-        same = [] if self._force else [run for run in earlier if run.identity == identity]
-        damaged = self._take_over(same)
-        if whole and (self._states_left() or any(run.digest != digest for run in same)):
+        self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
+        damaged = self._take_over(self._same)
+        if whole and (self._states_left() or any(run.digest != digest for run in self._same)):
             self._index.states[:] = bytes(len(mine))
         self._due = bytes(state != DONE for state in self._index.states)
-        if not earlier and not self._journal.size:
+        others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
+        return replace(
+            found,
+            done=len(mine) - self.remaining,
+            damaged=damaged,
+            unlisted=len(self._unlisted),
+            changed=tuple(self._changed),
+            other_batches=others,
+        )
+
+    def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
+        """`look`, and make ready for what is to be done; arguments and errors are the same."""
+        found = self.look(header, listed, mine, whole=whole)
+        self._header = header
+        if not self._earlier and not self._journal.size:
             self._refuse_strangers()
-        self._clear_the_way(swept=bool(earlier))
-        self._head(earlier, digest)
-        self._bring_over(run.path for run in same if run.shard != self._shard)
+        if self._force:
+            self._remove_earlier()
+            self._journal.clear()
+        digest = list_digest(listed)
+        self._clear_the_way(swept=bool(self._earlier))
+        self._head(self._earlier, digest)
+        self._bring_over(run.path for run in self._same if run.shard != self._shard)
         if self._shard.label:
             write_list(self._sink, listed, digest)
-        others = tuple(sorted({run.batch for run in same} - {header.batch})) if self.remaining else ()
-        return replace(found, done=len(mine) - self.remaining, damaged=damaged, other_batches=others)
+        return found
 
     def due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""
@@ -185,14 +205,20 @@ class Ledger:
     def _take_over(self, runs: Sequence[Earlier]) -> int:
         """Look at every line of these runs' journals; returns how many are damaged."""
         damaged = 0
+        self._unlisted: set[str] = set()
+        self._changed: dict[str, None] = {}
         for run in runs:
             for line in read(run.path):
                 damaged += line is None
-                at = self._index.place(line.source) if isinstance(line, Entry) else None
-                if not isinstance(line, Entry) or at is None:
+                if not isinstance(line, Entry):
                     continue
-                state = FAILED if not line.ok else DONE if self._holds(at, line) else NOTHING
-                self._index.put(at, state, run.path, line)
+                at = self._index.place(line.source)
+                if at is not None:
+                    self._changed.pop(line.source, None)
+                    state = FAILED if not line.ok else DONE if self._holds(at, line) else NOTHING
+                    self._index.put(at, state, run.path, line)
+                elif line.ok and not self._shard.label:
+                    self._unlisted.add(line.source)
         return damaged
 
     def _holds(self, at: int, entry: Entry) -> bool:
@@ -207,8 +233,46 @@ class Ledger:
                 return False
             if found.st_size != size or not stat.S_ISREG(found.st_mode):
                 return False
-        about = self._header
-        return about is not None and about.holds(source, entry.record) and unchanged(source, entry.stamp, entry.sha256)
+        if not unchanged(source, entry.stamp, entry.sha256):
+            self._changed[source.name] = None
+            return False
+        return self._about.holds(source, entry.record)
+
+    def _remove_earlier(self) -> None:
+        """Remove what earlier runs wrote, so that nothing is left that no manifest tells of.
+
+        One process that works on all removes what every shard wrote. A shard removes what it will make again: the rest
+        of its old journal may have become a peer's, which may have made it anew.
+        """
+        gone: set[Path] = set()
+        for run in self._earlier:
+            if self._shard.label and run.shard != self._shard:
+                continue
+            for line in read(run.path):
+                if not isinstance(line, Entry) or (self._shard.label and self._index.place(line.source) is None):
+                    continue
+                for path, _ in line.files:
+                    with suppress(OutputError):  # a journal that somebody has tampered with leads nowhere
+                        gone.add(self._removed(self._sink.place(path)))
+            if run.shard != self._shard:
+                for name in (run.shard.journal, run.shard.manifest, run.shard.report):
+                    self._removed(self._sink.place(name))
+        for folder in sorted(gone, key=lambda path: len(path.parts), reverse=True):
+            for above in (folder, *folder.parents):
+                if above == self._sink.root or self._sink.root not in above.parents:
+                    break
+                with suppress(OSError):  # other people's files lie in it
+                    above.rmdir()
+
+    def _removed(self, path: Path) -> Path:
+        """Remove a file, and return the folder it lay in."""
+        try:
+            path.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError, NotADirectoryError):
+            pass  # no file of ours
+        except OSError as error:
+            raise refused(error, path) from error
+        return path.parent
 
     def _states_left(self) -> int:
         return len(self._mine) - self._index.states.count(DONE)
@@ -242,6 +306,7 @@ class Ledger:
         others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
         peers = max((run.generation for run in earlier if run.shard.count == self._shard.count), default=-1)
         header: Json = {
+            "asked": self._header.asked,
             "batch": self._header.batch,
             "digest": digest,
             "generation": peers if peers > others else others + 1,
@@ -249,6 +314,7 @@ class Ledger:
             "inputs": len(self._mine),
             "model": self._header.model.model_dump(mode="json"),
             "run": self._header.run.model_dump(mode="json"),
+            "seal": self._header.seal,
             "shard": [self._shard.index, self._shard.count],
             "tool": self._header.tool.model_dump(mode="json"),
         }

@@ -15,6 +15,9 @@ from cnnviz_cli.files.shards import Shard
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.run.drawing import Place
 
+SHOWN = 3
+"""The most names that a sentence lists."""
+
 
 def places_of(sources: Sequence[Source]) -> list[Place]:
     """The folder of each source. It may depend on all those before it, so that shards ask for the whole list."""
@@ -57,7 +60,18 @@ def tell(found: Found, inputs: int, output: Path, reporter: Reporter, batch: int
         reporter.warn(f"{lines} of the journal cannot be read; the images they told of are done again")
     if found.replaced:
         changed = "; ".join(found.differing)
-        reporter.warn(f"{visible(str(output))} holds {found.replaced} done with other settings ({changed}): done again")
+        count = f"{found.replaced} done with other settings ({changed})"
+        reporter.warn(f"{visible(str(output))} holds {count}: removed and done again")
+    if found.changed:
+        names = ", ".join(visible(name, 100) for name in found.changed[:SHOWN])
+        more = f" and {len(found.changed) - SHOWN} more" if len(found.changed) > SHOWN else ""
+        reporter.warn(f"not the bytes that were explained before, so that new pictures take their place: {names}{more}")
+    if found.unlisted:
+        images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
+        reporter.warn(
+            f"{visible(str(output))} also holds the pictures of {images} not on this list; they stay, and the manifest "
+            "leaves them out"
+        )
     if found.done and found.other_batches:
         sizes = " and ".join(map(str, found.other_batches))
         reporter.warn(

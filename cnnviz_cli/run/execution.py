@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cnnviz_cli.config.settings import Settings
@@ -16,6 +17,7 @@ from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.spool import Spool
+from cnnviz_cli.run.asked import asked_digest, seal_of
 from cnnviz_cli.run.beginning import places_of, refuse_parts, tell, tell_part
 from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Drawing, Place, look_of
@@ -54,6 +56,8 @@ def execute(
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
     started, clock = datetime.now(UTC), Clock()
+    # Before anything is read of them: a file that changes while the network loads is not the one that was sealed.
+    seal = seal_of(command, settings)
     refuse_parts(settings.scale, shard)
     # The folder first: that it cannot be written should not be learnt after a minute of loading.
     sink = Sink(settings.output, shard.label)
@@ -73,7 +77,8 @@ def execute(
                 work = [places[at] for at in shard.positions(len(places), prepared.batch_size)]
                 tell_part(shard, len(work), len(places), prepared.batch_size, reporter)
                 whole = Scales(settings.scale).by_run
-                found = ledger.begin(header_of(prepared), [source.name for source in sources], work, whole=whole)
+                header = replace(header_of(prepared), asked=asked_digest(command, settings), seal=seal)
+                found = ledger.begin(header, [source.name for source in sources], work, whole=whole)
                 tell(found, len(work), settings.output, reporter, prepared.batch_size)
                 if note := fast_note(drawing.reading):
                     reporter.say(note)

@@ -16,13 +16,8 @@ from cnnviz_cli.core.records import ModelRecord, NetworkRecord, Run, Tool
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.sources import Source
+from cnnviz_cli.run.asked import WITHOUT_EFFECT
 from cnnviz_cli.run.prepare import Prepared
-
-_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
-"""Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
-
-What was refused is tried again whenever a run goes on, so a wider limit needs no other reason to be noticed.
-"""
 
 
 def tool_record() -> Tool:
@@ -56,7 +51,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
     last bits only.
     """
-    config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
+    config = {name: value for name, value in prepared.settings.as_json().items() if name not in WITHOUT_EFFECT}
     truths = prepared.question.truths
     return {
         "command": prepared.command,

@@ -58,9 +58,10 @@ class Heard:
         self.ended += 1
 
 
-def run(out: Path, heard: Heard, command: str = "gradcam", **settings: Any) -> Outcome:
+def run(out: Path, heard: Heard, command: str = "gradcam", *, force: bool = False, **settings: Any) -> Outcome:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
-    return execution.execute(command, load(command, flags, None, {}), find([SAMPLES], recursive=False), heard)
+    loaded = load(command, flags, None, {})
+    return execution.execute(command, loaded, find([SAMPLES], recursive=False), heard, force=force)
 
 
 def manifest_of(out: Path) -> Manifest:
@@ -223,7 +224,7 @@ def test_a_run_that_fails_leaves_no_manifest_that_would_be_wrong(
 
     monkeypatch.setattr(Sink, "write", write)
     with pytest.raises(OutputError):
-        run(out, Heard(), palette="viridis")
+        run(out, Heard(), force=True, palette="viridis")
     assert not (out / "manifest.json").exists()
     assert len((out / "manifest.jsonl").read_text().splitlines()) == 2  # the header and one image
 

@@ -253,7 +253,7 @@ def test_a_box_that_is_not_there_is_said(cnnviz: Say) -> None:
     cnnviz("gradcam", "detector", "in/1.png", "in/2.png", "--objective", "box:4", code=3)
     assert images()["1.png"]["status"] == "ok"
     assert images()["2.png"]["error"] == f"the network finds fewer than 4 things in it{LIKELY}"
-    cnnviz("gradcam", "detector", "in/2.png", "--objective", "box:4", "--min-score", "0.1")
+    cnnviz("gradcam", "detector", "in/2.png", "--objective", "box:4", "--min-score", "0.1", "--force")
     assert images()["2.png"]["outputs"][0]["target"]["probability"] < 0.5
 
 
@@ -328,7 +328,8 @@ def test_another_reference_picture_of_the_same_name_is_noticed(cnnviz: Say) -> N
     assert "2 of 2 pictures are done already" in cnnviz("gradcam", "embedder", *asked)
     assert files() == before
     shutil.copy("in/0.png", "other.png")
-    said = cnnviz("gradcam", "embedder", *asked)
+    assert "digest of what the objective names: " in cnnviz("gradcam", "embedder", *asked, code=2)
+    said = cnnviz("gradcam", "embedder", *asked, "--force")
     assert "done with other settings (digest of what the objective names" in said
     assert images()["0.png"]["predictions"][0]["similarity"] == pytest.approx(1, abs=1e-6)
 
@@ -393,7 +394,7 @@ def test_masks_that_are_missing_empty_or_out_of_sight_fail_by_name(cnnviz: Say) 
     sliver[:2] = True
     Image.new("RGB", (64, 64)).save("wide.png")
     mask("sliver.png", sliver)
-    cnnviz("gradcam", "segmenter", "wide.png", "--region", "sliver.png", "--resize", "crop", code=3)
+    cnnviz("gradcam", "segmenter", "wide.png", "--region", "sliver.png", "--resize", "crop", "--force", code=3)
     assert images()["wide.png"]["error"] == "nothing of its mask is within what the network sees of it"
 
 
@@ -425,7 +426,9 @@ def test_a_mask_that_was_changed_is_noticed(cnnviz: Say) -> None:
     cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
     assert "2 of 2 pictures are done already" in cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
     mask("mask.png", ~half())
-    said = cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
+    refused = cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png", code=2)
+    assert "digest of what the objective names: " in refused
+    said = cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png", "--force")
     assert "done with other settings (digest of what the objective names" in said
 
 

@@ -209,14 +209,23 @@ def test_a_run_that_finished_nothing_protects_nothing(tmp_path: Path, sources: l
     assert (len(heard.done_), heard.warned) == (7, [])
 
 
-def test_a_finished_run_gives_way_to_other_settings_and_it_is_said_which(
+def test_a_finished_run_is_not_overwritten_by_other_settings_unless_by_force(
     tmp_path: Path, sources: list[Source], undisturbed: dict[str, bytes]
 ) -> None:
     out, heard = tmp_path / "undisturbed", Listener()
-    run(out, sources, heard, palette="viridis")
+    with pytest.raises(UsageError, match=r"a finished run with other settings is in the way \(6 of 7 images") as caught:
+        run(out, sources, palette="viridis")
+    assert caught.value.code is ExitCode.USAGE
+    assert caught.value.fix.splitlines() == [
+        "palette: auto -> viridis",
+        "To keep its pictures, write somewhere else: --output DIR",
+        "To put the new pictures in their place: --force",
+    ]
+    assert files_of(out) == undisturbed
+    run(out, sources, heard, palette="viridis", force=True)
     assert heard.done_ == names(sources)
     (warning,) = heard.warned
-    assert "6 done with other settings (palette: auto -> viridis): done again" in warning
+    assert "6 done with other settings (palette: auto -> viridis): removed and done again" in warning
     run(tmp_path / "fresh", sources, palette="viridis")
     assert files_of(out) == files_of(tmp_path / "fresh") != undisturbed
 

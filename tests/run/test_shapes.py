@@ -257,7 +257,9 @@ def test_another_shape_is_another_run(monkeypatch: pytest.MonkeyPatch, tmp_path:
     sources = listed(photographs(tmp_path / "in"))
     run(tmp_path / "out", sources)
     heard = Listener()
-    run(tmp_path / "out", sources, heard, resize="pad", mean=["0.25"])
+    with pytest.raises(UsageError, match="a finished run with other settings is in the way"):
+        run(tmp_path / "out", sources, heard, resize="pad", mean=["0.25"])
+    run(tmp_path / "out", sources, heard, resize="pad", mean=["0.25"], force=True)
     assert any("done with other settings" in text and "resize" in text for text in heard.warned)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["model"]["preprocessing"] == {

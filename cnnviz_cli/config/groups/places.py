@@ -19,7 +19,10 @@ class PlaceFields(BaseModel):
 
     output: Annotated[
         Path, BeforeValidator(values.path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
-    ] = Field(Path("cnnviz-out"), description="Folder to write to; made if missing.")
+    ] = Field(
+        Path("cnnviz-out"),
+        description="Folder to write to; made if missing. Without it, a folder in cnnviz-out for each question.",
+    )
     recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
         False, description="Look for pictures in the folders below a folder, too."
     )

