@@ -29,7 +29,10 @@ OTHERS = {
     # a place of ours: beside the code, or written by this process under a name that nothing had
     "models/catalog.py": {"(Path(__file__).parent / file).read_text(encoding='utf-8')"},
     "render/palettes.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
-    "files/sink.py": {"temporary.open('xb')"},
+    "files/sink.py": {
+        "temporary.open('xb')",
+        "os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
+    },
     "models/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
     # the system's own
     "engine/memory.py": {
@@ -50,14 +53,12 @@ OTHERS = {
     # the journal, which is created and locked as it is opened, and looked at through its descriptor
     "files/lock.py": {"os.open(path, flags, 438)"},
     # what was opened by `open_regular`, or is in memory
-    "files/photo.py": {"Image.open(BytesIO(data), formats=_readable())", "image.load()"},
     "files/tars.py": {
         "gzip.GzipFile(fileobj=file, mode='rb')",
         "tarfile.open(fileobj=cast('Any', file), mode='r:', encoding='utf-8', errors='surrogateescape')",
     },
-    "api_images.py": {"picture.load()"},
     "models/container.py": {"zipfile.ZipFile(file)"},
-    "models/refusals.py": {"zipfile.ZipFile(opened)", "archive.open(name)"},
+    "models/refusals.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
     "models/checkpoint.py": {
         "torch.load(file, map_location='cpu', weights_only=True)",
         "load_file(same_file_path(file, path))",
@@ -81,7 +82,10 @@ def calls_that_open() -> dict[str, set[str]]:
             imported = name in ("load", "read_bytes", "read_text") and isinstance(
                 node.func, ast.Name
             )  # functions of ours
-            if name in OPENS and not imported:
+            first = ast.unparse(node.args[0]) if node.args else ""
+            # `load()` of an image that is open, and what is in memory.
+            harmless = imported or (name == "load" and not first) or first.startswith("BytesIO(")
+            if name in OPENS and not harmless:
                 found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(ast.unparse(node))
     return found
 

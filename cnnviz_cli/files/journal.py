@@ -22,7 +22,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.checks import MOST_LINE, compact, header_from, is_below, is_count, paths_in, record_from
 from cnnviz_cli.files.lock import LockedError, LockedFile
 from cnnviz_cli.files.marks import JOURNAL_STARTS
-from cnnviz_cli.files.sink import Sink, refused
+from cnnviz_cli.files.sink import Sink, refused, sync_folder
 from cnnviz_cli.files.writepoints import passing
 
 Stamp = tuple[int, int]
@@ -100,6 +100,10 @@ class Journal:
         """Say what is being made from here on."""
         self.write(JOURNAL_STARTS[:-1] + b',"header":' + compact(header) + b"}\n")
         self.sync()
+        try:
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise refused(error, self.path) from error
 
     def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> Entry:
         """Add an image, whose files are in place, and return what `read` will."""

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -85,7 +86,10 @@ class Sink:
 
     @contextmanager
     def replacing(self, relative: str) -> Iterator[BinaryIO]:
-        """A file to write to, which takes its name when the block ends well and vanishes when it does not."""
+        """A file to write to, which takes its name when the block ends well and vanishes when it does not.
+
+        Its bytes are on the disk before it has the name, and the name is when the block has ended.
+        """
         place = self.place(relative)
         with self._explained(place):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,8 @@ class Sink:
                 passing("picture: synced")
                 temporary.replace(place)
                 passing("picture: named")
+                sync_folder(place.parent)
+                passing("picture: in place")
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -142,6 +148,23 @@ class Sink:
             yield
         except OSError as error:
             raise refused(error, place) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, not only with the system: a new name is lost with the power otherwise.
+
+    Where a file system has no such thing (some over a network; Windows), nothing is done.
+    """
+    if sys.platform == "win32":
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
 
 
 def refused(error: OSError, place: Path) -> OutputError:

@@ -9,6 +9,7 @@ LABELS = (
     "picture: written",
     "picture: synced",
     "picture: named",
+    "picture: in place",
     "journal: before a line",
     "journal: after a line",
     "journal: synced",
