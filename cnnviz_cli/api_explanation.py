@@ -18,7 +18,7 @@ from PIL import Image
 from cnnviz_cli.api_output import encoded, shown, written
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, Projections, SignedMap, State
+from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Look, draw, range_of, state_of
 from cnnviz_cli.render.scaling import finite, pixels_of, place
@@ -113,7 +113,12 @@ class Explanation:
     @property
     def advice(self) -> str:
         """One sentence on what to do about a map that cannot be read; empty where it can."""
-        return ADVICE[self.state]
+        return self._caption.note
+
+    @property
+    def counterfactual(self) -> bool:
+        """Whether it shows what speaks against the target."""
+        return self._caption.counter
 
     @property
     def range(self) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +24,7 @@ from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.files.masks import seen_of
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.render import takes
-from cnnviz_cli.run.drawing import Work, look_of
+from cnnviz_cli.run.drawing import Wording, Work, look_of
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.findings import Said, Shown
 from cnnviz_cli.run.prepare import Prepared, Task
@@ -118,7 +119,7 @@ def _image(
     settings = prepared.settings
     look = look_of(settings)
     scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
-    scale = fixed(settings.scale)
+    scale, wording = fixed(settings.scale), prepared.wording
     explanations = []
     for task, panels in results:
         for panel in panels:
@@ -126,14 +127,20 @@ def _image(
             if panel.target is None or shown is not None:
                 contrast = told.contrast if shown else None
                 own = scale if takes(panel) else None
-                explanations.append(_explanation(prepared.work_of(task), panel, shown, contrast, scene, own))
+                explanations.append(_explanation(prepared.work_of(task), panel, shown, contrast, scene, own, wording))
     return ExplainedImage(
         one.name, tuple(placed(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
     )
 
 
 def _explanation(
-    work: Work, panel: Panel, shown: Shown | None, contrast: Prediction | None, scene: Scene, scale: Scale | None
+    work: Work,
+    panel: Panel,
+    shown: Shown | None,
+    contrast: Prediction | None,
+    scene: Scene,
+    scale: Scale | None,
+    wording: Wording,
 ) -> Explanation:
     return Explanation(
         work.method,
@@ -143,7 +150,7 @@ def _explanation(
         contrast,
         panel,
         scene,
-        captioned(work, panel, shown, contrast, scene.model, scene.name, scale),
+        captioned(work, panel, shown, contrast, replace(wording, model=scene.model), scene.name, scale),
     )
 
 

@@ -130,6 +130,7 @@ class Method:
 
     Attributes:
         name: unique; what the user types.
+        title: what pictures call it, in people's words.
         family: its family's name.
         options: a `value` whose fields were made by `option`.
         build: from its options and the scope to its recipe.
@@ -143,6 +144,7 @@ class Method:
     build: Callable[[Any, Scope], Recipe]
     summary: str
     paper: str
+    title: str
 
 
 _METHODS: dict[str, Method] = {}
@@ -164,9 +166,16 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
 
 
 def method(
-    name: str, *, family: str, options: type[Any], paper: str
+    name: str, *, family: str, options: type[Any], paper: str, title: str = ""
 ) -> Callable[[Callable[[Any, Scope], Recipe]], Callable[[Any, Scope], Recipe]]:
     """Register a method under a name.
+
+    Args:
+        name: what the user types.
+        family: the name of its family.
+        options: a `value` whose fields were made by `option`.
+        paper: the reference, with its address.
+        title: what pictures call it, for instance "Grad-CAM"; the name if there is none.
 
     Raises:
         ValueError: the name is taken or not possible, the family unknown, an option has no help, or an option of the
@@ -194,7 +203,7 @@ def method(
         summary = (build.__doc__ or "").strip().splitlines()
         if not summary:
             raise ValueError(f"{name}: a docstring's first line says what one sees")
-        _METHODS[name] = Method(name, family, options, build, summary[0], paper)
+        _METHODS[name] = Method(name, family, options, build, summary[0], paper, title or name)
         return build
 
     return register

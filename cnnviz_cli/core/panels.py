@@ -29,12 +29,29 @@ incomplete: the shares do not add up to the score they explain.
 ADVICE: Mapping[State, str] = {
     "ok": "",
     "flat": "every position has the same value, so there is nothing to see: try another layer or target",
-    "negative": "nothing here speaks for this class, all evidence is against it: try a target from the top 5",
+    "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
     "incomplete": "the shares miss the score they explain by more than 5 %: take more steps, or another baseline",
     "unstable": "what it is divided by is next to zero: read where it lies, not how strong it is",
 }
-"""What to tell the user about a map in each state."""
+"""What to tell the user about a map in each state, where the target itself is explained."""
+
+
+def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
+    """What to tell the user about a map, by what was explained.
+
+    Args:
+        counter: whether what speaks against the target was.
+        contrast: what the target was told apart from, if anything.
+    """
+    if state != "negative" or not (counter or contrast):
+        return ADVICE[state]
+    if not counter:
+        return f"nothing here speaks for it rather than {contrast}: --counterfactual shows what speaks for {contrast}"
+    if contrast:
+        return f"nothing here speaks for {contrast} rather than for it: leave out --counterfactual"
+    return "nothing here speaks against it, all evidence is for it: leave out --counterfactual"
+
 
 _T = TypeVar("_T")
 
@@ -48,15 +65,23 @@ class Panel:
         target: the number (rank) of the target it explains, if any.
         statistics: (B,) numbers worth recording in the manifest, by name.
         doubts: (B,) whether a method's own check found the map in that state, by state.
+        unsigned: whether it shows magnitudes that are the same for the target and against it.
     """
 
     part: ClassVar[str] = ""
     """What tells this kind's file from another picture of the same method and layer."""
 
+    title: ClassVar[str] = ""
+    """What this kind is called, where that is not its method."""
+
+    of_layer: ClassVar[bool] = False
+    """Whether it shows a layer itself, so that a title goes on with "of" and the layer's name."""
+
     layer: str | None = None
     target: int | None = None
     statistics: Mapping[str, Values] = field(default_factory=dict)
     doubts: Mapping[State, Values] = field(default_factory=dict)
+    unsigned: bool = False
 
     def pick(self, image: int) -> Self:
         """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""
@@ -105,9 +130,11 @@ class SignedMap(Panel):
 
     Attributes:
         values: (B, 1, h, w).
+        slope: whether it says how the score changes as a pixel's value grows, not what the pixel adds to it.
     """
 
     values: Values
+    slope: bool = False
 
     def arrays(self) -> Mapping[str, Values]:
         return {"map": self.values}
@@ -142,6 +169,8 @@ class Mosaic(Panel):
         ranked_by: what `strengths` holds, in words.
     """
 
+    of_layer: ClassVar[bool] = True
+
     values: Values
     channels: Values
     strengths: Values
@@ -162,6 +191,8 @@ class Filters(Panel):
     """
 
     part: ClassVar[str] = "filters"
+    title: ClassVar[str] = "Kernels"
+    of_layer: ClassVar[bool] = True
 
     values: Values
 

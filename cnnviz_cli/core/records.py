@@ -16,6 +16,10 @@ def _absent(number: object) -> bool:
     return number is None
 
 
+def _no(answer: object) -> bool:
+    return answer is False
+
+
 class Record(BaseModel):
     """Frozen, and closed: a field that is not declared here cannot reach the manifest."""
 
@@ -90,6 +94,9 @@ class Output(Record):
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
     target: Prediction | None = Field(description="The class that was explained, if one was.")
     contrast: Prediction | None = Field(default=None, description="The class that it was told apart from, if any.")
+    counterfactual: bool = Field(
+        default=False, exclude_if=_no, description="Whether what speaks against the target was explained."
+    )
     path: str = Field(description="Relative to the manifest, with forward slashes.")
     sha256: str
     width: int

@@ -23,6 +23,7 @@ def reduced(
     how: Reduce,
     *,
     signed: bool,
+    either_way: bool = True,
     target: int | None,
     statistics: Mapping[str, Tensor] | None = None,
     doubts: Mapping[State, Tensor] | None = None,
@@ -34,6 +35,7 @@ def reduced(
         how: max: max_c |v|. l2: (sum_c v^2)^(1/2). sum: sum_c |v|. signed: sum_c v. auto: see `signed`.
         signed: what auto means: signed for an attribution, whose values add up to a score; max for a slope or its
             spread, of which a pixel has one a colour.
+        either_way: whether the magnitudes of slopes are the same for the target and against it.
         target: the rank of the target explained.
         statistics: see Panel.
         doubts: see Panel.
@@ -45,7 +47,8 @@ def reduced(
     if how == "auto":
         how = "signed" if signed else "max"
     if how == "signed":
-        return SignedMap(values.sum(1, keepdim=True), target=target, statistics=statistics, doubts=doubts)
+        total = values.sum(1, keepdim=True)
+        return SignedMap(total, slope=not signed, target=target, statistics=statistics, doubts=doubts)
     size = values.abs()
     if how == "max":
         size = size.amax(1, keepdim=True)
@@ -53,4 +56,4 @@ def reduced(
         size = size.square().sum(1, keepdim=True).sqrt()
     else:
         size = size.sum(1, keepdim=True)
-    return PixelMap(size, target=target, statistics=statistics, doubts=doubts)
+    return PixelMap(size, target=target, statistics=statistics, doubts=doubts, unsigned=either_way)

@@ -14,6 +14,7 @@ NEAR_ZERO = 1e-3
 
 @method(
     "ablationcam",
+    title="Ablation-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Desai & Ramaswamy, Ablation-CAM, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360",

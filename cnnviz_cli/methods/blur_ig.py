@@ -21,6 +21,7 @@ class Options:
 
 @method(
     "blur-ig",
+    title="Blur integrated gradients",
     family="saliency",
     options=Options,
     paper="Xu et al., Attribution in Scale and Space, 2020, https://arxiv.org/abs/2004.03383",

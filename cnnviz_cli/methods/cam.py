@@ -25,6 +25,7 @@ class Options:
 
 @method(
     "cam",
+    title="Class activation map",
     family="gradcam",
     options=Options,
     paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, https://arxiv.org/abs/1512.04150",

@@ -16,6 +16,7 @@ class Options:
 
 @method(
     "class",
+    title="Deconvolution of the class score",
     family="deconv",
     options=Options,
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Springenberg et al., 2015, https://arxiv.org/abs/1412.6806",

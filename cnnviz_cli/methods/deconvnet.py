@@ -26,6 +26,7 @@ class Options:
 
 @method(
     "deconvnet",
+    title="Deconvolutional network",
     family="deconv",
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",

@@ -20,6 +20,7 @@ class Options:
 
 @method(
     "deeplift",
+    title="DeepLIFT",
     family="saliency",
     options=Options,
     paper="Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017, "

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @method(
     "eigencam",
+    title="Eigen-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Muhammad & Yeasin, Eigen-CAM, IJCNN 2020, https://arxiv.org/abs/2008.00299",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @method(
     "eigengradcam",
+    title="Eigen-Grad-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam; Muhammad & Yeasin, 2020, https://arxiv.org/abs/2008.00299",

@@ -25,6 +25,7 @@ class Options:
 
 @method(
     "feature-maps",
+    title="Feature maps",
     family="features",
     options=Options,
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Yosinski et al., 2015, https://arxiv.org/abs/1506.06579",

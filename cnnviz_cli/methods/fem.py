@@ -17,6 +17,7 @@ SIGMAS = 2
 
 @method(
     "fem",
+    title="FEM",
     family="gradcam",
     options=CamOptions,
     paper="Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020, https://hal.science/hal-02963298",

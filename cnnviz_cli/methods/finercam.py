@@ -24,6 +24,7 @@ class Options(CamOptions):
 
 @method(
     "finercam",
+    title="Finer-CAM",
     family="gradcam",
     options=Options,
     paper="Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309",

@@ -19,6 +19,7 @@ class Options:
 
 @method(
     "fullgrad",
+    title="FullGrad",
     family="gradcam",
     options=Options,
     paper="Srinivas & Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019, "
@@ -42,6 +43,6 @@ def fullgrad(options: Options, scope: Scope) -> Recipe:
         part = Part("", torch.cat((pixels, evidence[biases]), 1))
         found = finish([part], options.smooth, target=scope.rank)
         # Of no single layer; and nothing was rectified away, so zeros say nothing about the class.
-        return [replace(panel, layer=None, peak=None, lowest=None) for panel in found]
+        return [replace(panel, layer=None, peak=None, lowest=None, unsigned=True) for panel in found]
 
     return Recipe((Input(), slope, biases), explain, views_of(options))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @method(
     "gradcam",
+    title="Grad-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @method(
     "gradcam-elementwise",
+    title="Element-wise Grad-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",

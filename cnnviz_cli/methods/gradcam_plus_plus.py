@@ -17,6 +17,7 @@ square root, so its size is part of the definition."""
 
 @method(
     "gradcam++",
+    title="Grad-CAM++",
     family="gradcam",
     options=CamOptions,
     paper="Chattopadhyay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063",

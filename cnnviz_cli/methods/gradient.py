@@ -16,6 +16,7 @@ class Options:
 
 @method(
     "gradient",
+    title="Gradient",
     family="saliency",
     options=Options,
     paper="Simonyan et al., Deep Inside Convolutional Networks, 2014, https://arxiv.org/abs/1312.6034",

@@ -21,6 +21,7 @@ class Options:
 
 @method(
     "gradient-shap",
+    title="Gradient SHAP",
     family="saliency",
     options=Options,
     paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, "

@@ -17,6 +17,7 @@ class Options:
 
 @method(
     "guided-backprop",
+    title="Guided backpropagation",
     family="saliency",
     options=Options,
     paper="Springenberg et al., Striving for Simplicity, 2015, https://arxiv.org/abs/1412.6806",
@@ -32,6 +33,6 @@ def guided_backprop(options: Options, scope: Scope) -> Recipe:
     def explain(evidence: Evidence) -> list[Panel]:
         if options.reduce == "auto":
             return [SignedPicture(evidence[slope], target=scope.rank, remark=REMARKS["guide"])]
-        return [reduced(evidence[slope], options.reduce, signed=False, target=scope.rank)]
+        return [reduced(evidence[slope], options.reduce, signed=False, either_way=False, target=scope.rank)]
 
     return Recipe((slope,), explain)

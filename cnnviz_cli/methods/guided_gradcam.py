@@ -18,6 +18,7 @@ REMARK = "guided backpropagation times Grad-CAM (Selvaraju et al.)"
 
 @method(
     "guided-gradcam",
+    title="Guided Grad-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",

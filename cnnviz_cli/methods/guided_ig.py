@@ -24,6 +24,7 @@ class Options:
 
 @method(
     "guided-ig",
+    title="Guided integrated gradients",
     family="saliency",
     options=Options,
     paper="Kapishnikov et al., Guided Integrated Gradients, 2021, https://arxiv.org/abs/2106.09788",

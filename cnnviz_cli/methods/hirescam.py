@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @method(
     "hirescam",
+    title="HiResCAM",
     family="gradcam",
     options=CamOptions,
     paper="Draelos & Carin, HiResCAM, 2020, https://arxiv.org/abs/2011.08891",

@@ -16,6 +16,7 @@ class Options:
 
 @method(
     "input-x-gradient",
+    title="Input x gradient",
     family="saliency",
     options=Options,
     paper="Shrikumar et al., Not Just a Black Box, 2016, https://arxiv.org/abs/1605.01713",

@@ -21,6 +21,7 @@ class Options:
 
 @method(
     "integrated-gradients",
+    title="Integrated gradients",
     family="saliency",
     options=Options,
     paper="Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017, https://arxiv.org/abs/1703.01365",

@@ -15,6 +15,7 @@ class Options(CamOptions):
 
 @method(
     "iscam",
+    title="IS-CAM",
     family="gradcam",
     options=Options,
     paper="Naidu et al., IS-CAM: Integrated Score-CAM, 2020, https://arxiv.org/abs/2010.03023",

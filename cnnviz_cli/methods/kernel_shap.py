@@ -28,6 +28,7 @@ class Options:
 
 @method(
     "kernel-shap",
+    title="Kernel SHAP",
     family="saliency",
     options=Options,
     paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, https://arxiv.org/abs/1705.07874",

@@ -20,6 +20,7 @@ POSITIONS = 4096
 
 @method(
     "kpca-cam",
+    title="KPCA-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Karmani et al., KPCA-CAM, 2024, https://arxiv.org/abs/2410.00267",

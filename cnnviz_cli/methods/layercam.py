@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @method(
     "layercam",
+    title="Layer-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Jiang et al., LayerCAM, IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463",

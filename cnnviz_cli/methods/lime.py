@@ -31,6 +31,7 @@ class Options:
 
 @method(
     "lime",
+    title="LIME",
     family="saliency",
     options=Options,
     paper="Ribeiro et al., Why Should I Trust You?, 2016, https://arxiv.org/abs/1602.04938",

@@ -27,6 +27,7 @@ class Options:
 
 @method(
     "lrp",
+    title="Layer-wise relevance propagation",
     family="saliency",
     options=Options,
     paper="Bach et al., On Pixel-Wise Explanations, PLoS ONE 2015, https://doi.org/10.1371/journal.pone.0130140",

@@ -22,6 +22,7 @@ class Options:
 
 @method(
     "occlusion",
+    title="Occlusion",
     family="saliency",
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",

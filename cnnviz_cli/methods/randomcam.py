@@ -14,6 +14,7 @@ DRAWS = 1 << 41
 
 @method(
     "randomcam",
+    title="Random-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",

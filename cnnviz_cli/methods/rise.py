@@ -21,6 +21,7 @@ class Options:
 
 @method(
     "rise",
+    title="RISE",
     family="saliency",
     options=Options,
     paper="Petsiuk et al., RISE: Randomized Input Sampling for Explanation, 2018, https://arxiv.org/abs/1806.07421",

@@ -9,6 +9,7 @@ from cnnviz_cli.core.method import Recipe, Scope, method
 
 @method(
     "scorecam",
+    title="Score-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Wang et al., Score-CAM, CVPR Workshops 2020, https://arxiv.org/abs/1910.01279",

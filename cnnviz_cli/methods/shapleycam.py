@@ -18,6 +18,7 @@ ONCE_ONLY = ("Hardsigmoid",)
 
 @method(
     "shapleycam",
+    title="ShapleyCAM",
     family="gradcam",
     options=CamOptions,
     paper="Cai et al., CAMs as Shapley Value-based Explainers, 2025, https://arxiv.org/abs/2501.06261",

@@ -11,6 +11,7 @@ from cnnviz_cli.methods._noisy import NoisyOptions, moment
 
 @method(
     "smoothgrad",
+    title="SmoothGrad",
     family="saliency",
     options=NoisyOptions,
     paper="Smilkov et al., SmoothGrad: removing noise by adding noise, 2017, https://arxiv.org/abs/1706.03825",

@@ -11,6 +11,7 @@ from cnnviz_cli.methods._noisy import NoisyOptions, moment
 
 @method(
     "smoothgrad-squared",
+    title="SmoothGrad-Squared",
     family="saliency",
     options=NoisyOptions,
     paper="Hooker et al., A Benchmark for Interpretability Methods, 2019, https://arxiv.org/abs/1806.10758",

@@ -25,6 +25,7 @@ class Options(CamOptions):
 
 @method(
     "smoothgradcam++",
+    title="Smooth Grad-CAM++",
     family="gradcam",
     options=Options,
     paper="Omeiza et al., Smooth Grad-CAM++, 2019, https://arxiv.org/abs/1908.01224",

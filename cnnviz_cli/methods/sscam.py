@@ -16,6 +16,7 @@ class Options(CamOptions):
 
 @method(
     "sscam",
+    title="SS-CAM",
     family="gradcam",
     options=Options,
     paper="Wang et al., SS-CAM: Smoothed Score-CAM, 2020, https://arxiv.org/abs/2006.14255",

@@ -11,6 +11,7 @@ from cnnviz_cli.methods._noisy import NoisyOptions, moment
 
 @method(
     "vargrad",
+    title="VarGrad",
     family="saliency",
     options=NoisyOptions,
     paper="Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values, "

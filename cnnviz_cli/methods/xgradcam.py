@@ -16,6 +16,7 @@ LEAST = 1e-7
 
 @method(
     "xgradcam",
+    title="XGrad-CAM",
     family="gradcam",
     options=CamOptions,
     paper="Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312",

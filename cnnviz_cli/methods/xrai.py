@@ -43,6 +43,7 @@ class _White(Baseline):
 
 @method(
     "xrai",
+    title="XRAI",
     family="saliency",
     options=Options,
     paper="Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, https://arxiv.org/abs/1906.02825",

@@ -123,7 +123,7 @@ def _class_lines(named: Caption) -> list[Line]:
     """What is explained and its figure, and what it is told apart from."""
     facts = f"{named.figure}  {named.apart}".strip()
     return [
-        Line(elide(named.target or named.title, SECTION, TILE), SECTION, INK),
+        Line(elide(named.subject or named.title, SECTION, TILE), SECTION, INK),
         Line(elide(facts, TYPE, TILE), TYPE, QUIET),
     ]
 

@@ -65,6 +65,11 @@ def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) ->
         title = "evidence"
     scale = shared_scale(entries, kind)
     labels, remarks = list(words), [own]
+    counter = entries[0][1].counter
+    if counter and kind is SignedMap:
+        labels.reverse()
+    elif counter and kind is Heatmap:
+        labels[1] += " against"
     given = [(panel, named.scale) for panel, named in entries if named.scale and takes(panel)]
     if given:
         counts = [beyond(panel, one) for panel, one in given]
@@ -78,7 +83,7 @@ def _one(entries: Sequence[Entry], kind: type[Panel], look: Look, width: int) ->
             numbers = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
             labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
     if kind is SignedMap and scale:
-        remarks.append("below 0 against, above 0 for")
+        remarks.append("below 0 for, above 0 against" if counter else "below 0 against, above 0 for")
     remarks[-1] += laid_over(entries[0][0], look)
     remarks += sorted({panel.remark for panel, _ in entries if isinstance(panel, SignedPicture) and panel.remark})
     bar = colour_bar(colours_of(entries[0][0], look, scale), labels, width, SMALL)

@@ -40,20 +40,33 @@ INTERPOLATED = {
 Single = Heatmap | PixelMap | SignedMap | SignedPicture
 
 
-def caption_lines(caption: Caption, panel: Panel, width: int, unit: int) -> list[Line]:
+def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, look: Look | None = None) -> list[Line]:
     """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
     large = round(1.3 * unit)
     lines: list[Line] = []
-    facts = [caption.title, caption.layer, caption.apart, caption.model, caption.source]
+    heading = caption.heading + sides_of(panel, caption, look)
+    facts = [heading, caption.apart, caption.model, caption.source]
     if caption.target:
         figure = caption.figure and "   " + caption.figure
-        name = elide(caption.target, large, width - length(figure, large))
+        name = elide(caption.subject, large, width - length(figure, large))
         lines.append(Line(name + figure, large, INK))
     else:
-        lines += [Line(text, large, INK) for text in flow([caption.title, caption.layer], large, width, joint="   ")]
-        facts = facts[2:]
+        lines += [Line(text, large, INK) for text in flow([heading], large, width)]
+        facts = facts[1:]
     lines += [Line(text, unit, QUIET) for text in flow(facts, unit, width)]
     return lines + noted(caption.note or ADVICE[state_of(panel)], unit, width)
+
+
+def sides_of(panel: Panel, caption: Caption, look: Look | None) -> str:
+    """What the two hues of evidence for and against mean, in words that go on a title; empty for other kinds."""
+    if look is None or not isinstance(panel, SignedMap):
+        return ""
+    below, above = look.signed_palette.split("-")
+    if panel.slope:
+        return f": {above} raises the score, {below} lowers it"
+    if caption.counter:
+        return f": {above} speaks against, {below} for"
+    return f": {above} speaks for, {below} against"
 
 
 def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
@@ -68,7 +81,7 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
         flat = stage.photo.width > 1.9 * stage.photo.height
         picture = stack(panes, gap) if flat else beside(panes, gap)
     width = max(picture.width, 20 * unit)
-    head = set_lines(caption_lines(caption, panel, width, unit), width)
+    head = set_lines(caption_lines(caption, panel, width, unit, look), width)
     bar, words = scale_of(panel, look, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
     if stage.factor > 1:

@@ -79,6 +79,9 @@ class Caption:
         mark: where the target is, to be drawn around.
         values: which of the image's values became black and white, where that had to be chosen.
         palette: one of PALETTES, where it is not that of the Look.
+        counter: whether what speaks against the target was explained.
+        against: the target, if so, in words: "against espresso".
+        joint: what stands between the title and the layer.
     """
 
     title: str
@@ -93,8 +96,23 @@ class Caption:
     mark: Mark | None = None
     values: str = ""
     palette: str = ""
+    counter: bool = False
+    against: str = ""
+    joint: str = ", "
+
+    @property
+    def heading(self) -> str:
+        """What made the picture, and of which layer."""
+        return f"{self.title}{self.joint}{self.layer}" if self.layer else self.title
+
+    @property
+    def subject(self) -> str:
+        """What was explained, in words; empty if nothing was."""
+        return (self.against or f"against {self.target}") if self.counter and self.target else self.target
 
     @property
     def apart(self) -> str:
         """What the class was told apart from, in words."""
-        return f"rather than {self.contrast}" if self.contrast else ""
+        if not self.contrast:
+            return ""
+        return f"and for {self.contrast}" if self.counter else f"rather than {self.contrast}"

@@ -63,7 +63,7 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     """One map in its place, with its class above and its scale below."""
     look = look.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
-    title = elide(named.target or named.title, SECTION, width - length(figure, SECTION)) + figure
+    title = elide(named.subject or named.title, SECTION, width - length(figure, SECTION)) + figure
     facts = flow([named.title if named.target else "", named.layer, named.apart], TYPE, width)[:1] or [""]
     head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
     bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL, named.scale)

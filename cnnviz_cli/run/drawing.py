@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,30 @@ class Work:
 
     Attributes:
         palette: the colours of its maps that are zero or more.
+        title: what pictures call the method.
     """
 
     family: str
     method: str
     palette: str = field(default="", compare=False)
+    title: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What captions and file names say that no panel knows.
+
+    Attributes:
+        model: the network and its weights.
+        layers: what a layer is called in captions, where that is not its name.
+        depths: by layer its number from the input up, in digits of one length; file names then sort by depth.
+        counter: whether what speaks against the target is explained.
+    """
+
+    model: str
+    layers: Mapping[str, str] = field(default_factory=dict)
+    depths: Mapping[str, str] = field(default_factory=dict)
+    counter: bool = False
 
 
 def look_of(settings: Settings) -> Look:
@@ -58,7 +77,7 @@ class Drawing:
     Attributes:
         root: the output folder.
         shard: the shard's label, empty if there is none.
-        model: the network and its weights, for captions.
+        wording: what captions and file names say.
         works: one for each task of the run, in its order.
         several_targets: whether file names have to say the target.
         format: of the files, one of `render.FORMATS`.
@@ -69,7 +88,7 @@ class Drawing:
 
     root: Path
     shard: str
-    model: str
+    wording: Wording
     works: Sequence[Work]
     several_targets: bool
     look: Look

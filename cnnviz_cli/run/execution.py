@@ -109,7 +109,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
     return Drawing(
         root=settings.output,
         shard=shard.label,
-        model=f"{model.name} ({model.weights})",
+        wording=prepared.wording,
         works=prepared.works,
         several_targets=len(prepared.targets.ranks) > 1,
         look=look_of(settings),

@@ -17,12 +17,14 @@ class Shown:
         name: as file names say it.
         mark: where in the picture it is, if it is somewhere.
         where: that in words, where somebody else than the network has said it.
+        against: what speaks against it, in words; where there are none, "against" and its name.
     """
 
     prediction: Prediction
     name: str
     mark: Mark | None = None
     where: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)

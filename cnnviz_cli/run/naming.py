@@ -7,16 +7,28 @@ from itertools import count
 
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.files.names import file_name
-from cnnviz_cli.run.drawing import Work
+from cnnviz_cli.run.drawing import Wording, Work
 
 OVERVIEW = "overview"
 ARRAYS = file_name("arrays", "npz")
 
 
-class Naming:
-    """`<family>[.<method>][.<part>][.<layer>][.<target>].<suffix>`, without what a run has only one of."""
+COUNTER = "counterfactual"
 
-    def __init__(self, works: Sequence[Work], *, several_targets: bool) -> None:
+
+def against(panel: Panel, wording: Wording) -> bool:
+    """Whether a panel shows what speaks against its target; magnitudes are the same for and against."""
+    return wording.counter and panel.target is not None and not panel.unsigned
+
+
+class Naming:
+    """`<family>[.<method>][.counterfactual][.<part>][.<depth>.<layer>][.<target>].<suffix>`.
+
+    Without what a run has only one of. The depth is the layer's number from the input up.
+    """
+
+    def __init__(self, works: Sequence[Work], wording: Wording, *, several_targets: bool) -> None:
+        self._wording = wording
         families = [work.family for work in dict.fromkeys(works)]
         self._several_methods = {family for family in families if families.count(family) > 1}
         self._several_targets = several_targets
@@ -32,11 +44,14 @@ class Naming:
         parts = [work.family]
         if work.family in self._several_methods:
             parts.append(work.method)
+        if against(panel, self._wording):
+            parts.append(COUNTER)
         if panel.part:
             parts.append(panel.part)
         # A sheet of maps is about a layer and nothing else, so it always says which.
         if panel.layer and (isinstance(panel, Mosaic | Filters) or len({p.layer for p in panels}) > 1):
-            parts.append(panel.layer)
+            # Of several layers as one there is no number.
+            parts += filter(None, (self._wording.depths.get(panel.layer), panel.layer))
         if panel.target is not None and self._several_targets:
             parts.append(target)
         return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
@@ -29,11 +30,14 @@ from cnnviz_cli.models.shaping import Wanted
 from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
-from cnnviz_cli.run.drawing import Work
+from cnnviz_cli.run.drawing import Wording, Work
 from cnnviz_cli.run.output_notes import output_notes
 from cnnviz_cli.run.question import Question
 from cnnviz_cli.run.sizes import LayersAt
 from cnnviz_cli.run.trial import Trial
+
+LAST = "last-conv"
+"""The word for the layer that captions call the last convolution."""
 
 _BATCH = 8
 _BATCH_OF_ACCELERATORS = 32
@@ -109,7 +113,23 @@ class Prepared:
     def work_of(self, task: Task) -> Work:
         """What drawing has to know of a task."""
         family = task.method.family
-        return Work(family, task.method.name, palette_of(self.settings.palette, family))
+        return Work(family, task.method.name, palette_of(self.settings.palette, family), task.method.title)
+
+    @property
+    def wording(self) -> Wording:
+        """What captions and file names say."""
+        layers = self.scope.layers
+        names = [info.name for info in layers]
+        width = max(2, len(str(len(names))))
+        called: dict[str, str] = {}
+        with suppress(UsageError):
+            called = {name: f"last convolution ({name})" for name in layers.resolve((LAST,))}
+        return Wording(
+            model=f"{self.model.name} ({self.model.weights})",
+            layers=called,
+            depths={name: f"{number:0{width}}" for number, name in enumerate(names, 1)},
+            counter=self.question.counter,
+        )
 
     @property
     def explains(self) -> bool:

@@ -13,16 +13,16 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import ADVICE, Panel
+from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption, comparison, draw, encode, ends_of, overview, range_of, state_of
-from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Work
+from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
 from cnnviz_cli.run.findings import Shown
-from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
+from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
 
 
 class Presenter:
@@ -34,7 +34,7 @@ class Presenter:
         self._warn = warn
         self._look = drawing.look
         self._suffix = SUFFIXES[drawing.format]
-        self._naming = Naming(drawing.works, several_targets=drawing.several_targets)
+        self._naming = Naming(drawing.works, drawing.wording, several_targets=drawing.several_targets)
 
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image."""
@@ -51,14 +51,14 @@ class Presenter:
                     continue
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
                 apart = said.contrast if subject else None
-                caption = captioned(work, panel, subject, apart, self._drawing.model, seen.source.name, scale)
+                caption = captioned(work, panel, subject, apart, self._drawing.wording, seen.source.name, scale)
                 if seen.photo.shown:
                     caption = replace(caption, values=seen.photo.shown.words)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
                 picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
-                outputs.append(self._picture(work, panel, target, apart, path, picture, caption.scale))
+                outputs.append(self._picture(work, panel, target, apart, path, picture, caption))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = seen.photo.size
@@ -88,12 +88,12 @@ class Presenter:
         """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
         photo, view = seen.photo.image, seen.view
         if self._naming.with_overview:
-            caption = Caption(title="overview", model=self._drawing.model, source=seen.source.name)
+            caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
             sheet = overview(photo, view, seen.crop, predictions, every, caption, self._look)
             yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet)
         for family, entries in shown.items():
-            caption = Caption(title=f"{family} compared", model=self._drawing.model, source=seen.source.name)
+            caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
             sheets = comparison(photo, view, entries, caption, self._look)
             for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
                 yield self._sheet(family, f"{seen.folder}/{name}", sheet)
@@ -106,11 +106,11 @@ class Presenter:
         contrast: Prediction | None,
         path: str,
         picture: Image.Image,
-        scale: Scale | None,
+        caption: Caption,
     ) -> Output:
         state = state_of(panel)
         if state != "ok":
-            self._warn(f"{visible(path)} is {state}: {ADVICE[state]}")
+            self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
         path, sha256 = self._stored(path, picture)
         return Output(
             family=work.family,
@@ -118,12 +118,13 @@ class Presenter:
             layer=panel.layer,
             target=target,
             contrast=contrast,
+            counterfactual=caption.counter,
             path=path,
             sha256=sha256,
             width=picture.width,
             height=picture.height,
             range=range_of(panel),
-            scale=ends_of(panel, scale),
+            scale=ends_of(panel, caption.scale),
             state=state,
             statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
         )
@@ -163,23 +164,33 @@ def captioned(
     panel: Panel,
     shown: Shown | None,
     contrast: Prediction | None,
-    model: str,
+    wording: Wording,
     source: str,
     scale: Scale | None,
 ) -> Caption:
     """What is written beside a panel."""
+    counter = against(panel, wording)
+    apart = contrast.label if contrast else ""
+    title = panel.title or work.title or work.method
+    if counter:
+        title += f", {COUNTER}"
+    elif wording.counter and panel.unsigned:
+        title += " (the same for and against)"
     return Caption(
-        title=work.method,
-        layer=panel.layer or "",
+        title=title,
+        layer=wording.layers.get(panel.layer or "", panel.layer or ""),
         target=shown.prediction.title if shown else "",
         figure=(shown.where or shown.prediction.figure) if shown else "",
-        model=model,
+        model=wording.model,
         source=source,
-        contrast=contrast.label if contrast else "",
-        note=ADVICE[state_of(panel)],
+        contrast=apart,
+        note=advice(state_of(panel), counter=counter, contrast=apart),
         scale=scale,
         mark=shown.mark if shown else None,
         palette=work.palette,
+        counter=counter,
+        against=shown.against if shown else "",
+        joint=" of " if panel.of_layer else ", ",
     )
 
 

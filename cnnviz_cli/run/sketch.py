@@ -49,7 +49,7 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     prepared = prepare(command, settings, reporter)
     if prepared.question.truths:
         prepared.question.truths.check(sources, reporter)
-    naming = Naming(prepared.works, several_targets=len(prepared.targets.ranks) > 1)
+    naming = Naming(prepared.works, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = Folders().folder_for(sources[0].name)
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.

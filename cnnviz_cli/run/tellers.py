@@ -213,8 +213,11 @@ class SimilarityTeller:
 
     def shown(self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /) -> Shown:
         label = f"{'similar' if index else 'not similar'} to {self.other}"
+        opposite = f"{'not similar' if index else 'similar'} to {self.other}"
         similarity = round(min(1.0, max(-1.0, number)), 6)
-        return Shown(Prediction(index=index, label=label, probability=None, similarity=similarity), label)
+        return Shown(
+            Prediction(index=index, label=label, probability=None, similarity=similarity), label, against=opposite
+        )
 
     def foremost(self, _numbers: Numbers, _order: Numbers, /) -> list[int]:
         return [1]

@@ -215,7 +215,7 @@ def test_maps_that_cannot_be_read_say_why_under_themselves() -> None:
     assert len(others) == 1  # the photograph itself, where nothing speaks for the class
     left, top = others[0]
     assert left == MARGIN + 2 * PITCH
-    assert len(written(sheet, "Nothing here speaks for this class,", 12, ALERT)) == 1
+    assert len(written(sheet, "Nothing here speaks for it, all", 12, ALERT)) == 1
     ((x, y),) = written(sheet, "The numbers overflowed: check the", 12, ALERT)
     assert x == MARGIN + 3 * PITCH
     assert y > top + 224

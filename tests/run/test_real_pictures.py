@@ -187,7 +187,7 @@ def test_kernels_and_maps_of_one_layer_are_two_pictures(tmp_path: Path) -> None:
     arguments = ["features", SAMPLES / "chelsea.png", "-o", out, "--layer", "stem.0", "--filters", "-q"]
     assert cnnviz(*arguments).returncode == 0
     names = sorted(path.name for path in out.rglob("*.png") if path.is_file())
-    assert names == ["features.filters.stem.0.png", "features.stem.0.png"]
+    assert names == ["features.001.stem.0.png", "features.filters.001.stem.0.png"]
 
 
 @pytest.mark.parametrize("name", ["smoke", "efficientnet_lite0"])
