@@ -201,7 +201,7 @@ def test_the_gradient_by_difference_quotients(family: str, monkeypatch: pytest.M
 def test_the_gradient_equals_captums_of_the_score_alone(family: str) -> None:
     from captum.attr import Saliency
 
-    net, batch = detectors.build(family).float(), detectors.pictures(2).float()
+    net, batch = detectors.build(family), detectors.pictures(2)
     need = Gradient()
     ours = observe(net, batch, Plan.of([need]), box(2), readout=Boxes()).evidence[need]
 
@@ -209,7 +209,7 @@ def test_the_gradient_equals_captums_of_the_score_alone(family: str) -> None:
         return torch.stack([one["scores"][2] for one in net(pictures)])
 
     theirs = Saliency(third).attribute(batch.clone().requires_grad_(), abs=False)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10 * float(theirs.abs().max()))
     assert theirs.any()
 
 

@@ -278,9 +278,9 @@ class Sums(Out):
 def test_gradcam_equals_pytorch_grad_cams_semantic_segmentation_target(masked: bool) -> None:
     peer = pytest.importorskip("pytorch_grad_cam")
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
-    net, batch = built(Segments).float(), tiny.pictures(2).float()
+    net, batch = built(Segments), tiny.pictures(2)
     held = Regions().hold(net(batch), MASKS[:2] if masked else None)
-    places = region(held, torch.tensor([1, 2])).float().numpy()
+    places = region(held, torch.tensor([1, 2])).double().numpy()
     wanted = [targets.SemanticSegmentationTarget(k, p) for k, p in zip((1, 2), places, strict=True)]
     model = Out(net.requires_grad_(True))
     # The head is read: nothing rewrites it in place.
@@ -295,7 +295,7 @@ def test_gradcam_equals_pytorch_grad_cams_semantic_segmentation_target(masked: b
 
 def test_saliency_equals_captum() -> None:
     captum = pytest.importorskip("captum.attr")
-    net, batch = built(Segments).float(), tiny.pictures(2).float()
+    net, batch = built(Segments), tiny.pictures(2)
     (panel,) = run("gradient", net, batch, choose=always(2), reduce="max")
     model = Sums(net, Regions().hold(net(batch), None))
     close(panel.values, captum.Saliency(model).attribute(batch.clone().requires_grad_(), 2).amax(1, keepdim=True))
@@ -314,7 +314,7 @@ def test_deeplift_equals_captum_where_its_modules_are_seen() -> None:
         def ended(self, out: Tensor, begun: Tensor, size: Sequence[int]) -> Tensor:
             return functional.interpolate(self.head(self.relu2(out + begun)), size=size, mode="bilinear")
 
-    net, batch = tiny.build(Once, SEEDS[Segments]).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(Once, SEEDS[Segments]), tiny.pictures(2)
     (panel,) = run("deeplift", net, batch, choose=always(1))
     held = Regions().hold(net(batch), None)
     with warnings.catch_warnings():

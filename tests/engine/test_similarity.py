@@ -253,7 +253,7 @@ class Cosine(nn.Module):
 @each_net
 def test_gradients_equal_captums_of_the_cosine(kind: type[nn.Module]) -> None:
     captum = pytest.importorskip("captum.attr")
-    net, batch = tiny.build(kind).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(kind), tiny.pictures(2)
     model = Cosine(net, other(net))
     (panel,) = explained("gradient", net, batch, reduce="max")
     close(panel.values, captum.Saliency(model).attribute(batch.clone().requires_grad_()).amax(1, keepdim=True))

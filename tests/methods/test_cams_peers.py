@@ -24,14 +24,13 @@ torchcam_methods = pytest.importorskip("torchcam.methods")
 
 SIZE = 64
 # Layers at which the gradient differs from position to position, and whose maps nothing rewrites in place.
-# Efficientnet's are signed: sums of a map that nearly cancel are xgradcam's denominators, too few digits in float32.
-NETS = [("resnet18", "layer3", torch.float32), ("efficientnet_b0", "features.5", torch.float64)]
-each_net = pytest.mark.parametrize(("net_name", "layer", "dtype"), NETS, ids=[net[0] for net in NETS])
+NETS = [("resnet18", "layer3"), ("efficientnet_b0", "features.5")]
+each_net = pytest.mark.parametrize(("net_name", "layer"), NETS, ids=[net[0] for net in NETS])
 
 
 @cache
-def zoo(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor, list[int]]:
-    """A torchvision network with seeded random weights, two noise images, the class in front of each."""
+def zoo(name: str) -> tuple[nn.Module, Tensor, list[int]]:
+    """A torchvision network with seeded random weights, two noise images, the class in front of each; in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = models.get_model(name, weights=None)
@@ -45,7 +44,7 @@ def zoo(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tenso
                 if isinstance(module, nn.Linear):
                     module.weight.mul_(8)  # far apart scores, so that classes weigh differently
         batch = torch.randn(2, 3, SIZE, SIZE)
-    net, batch = net.to(dtype).requires_grad_(False), batch.to(dtype)
+    net, batch = net.double().requires_grad_(False), batch.double()
     return net, batch, net(batch).argmax(1).tolist()
 
 
@@ -86,14 +85,16 @@ SAME = {
 
 
 @each_net
-def test_equal_to_grad_cam(net_name: str, layer: str, dtype: torch.dtype) -> None:
-    net, batch, targets = zoo(net_name, dtype)
+def test_equal_to_grad_cam(net_name: str, layer: str) -> None:
+    net, batch, targets = zoo(net_name)
     for name, kind in SAME.items():
         panel = ours(name, net, batch, targets, layer=(layer,))
         theirs = gradcams(kind, net, layer, batch, targets)
-        close(panel.values[:, 0], theirs.clamp(min=0))
+        # It adds 1e-7 to the sum of a map, by which it divides; efficientnet's sums nearly cancel.
+        near = {"rtol": 1e-4, "atol": 1e-6} if name == "xgradcam" else {}
+        close(panel.values[:, 0], theirs.clamp(min=0), **near)
         if name != "fem":
-            close(panel.peak, theirs.amax((1, 2)))
+            close(panel.peak, theirs.amax((1, 2)), **near)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +108,7 @@ def test_equal_to_grad_cam(net_name: str, layer: str, dtype: torch.dtype) -> Non
     ],
 )
 def test_components_equal_grad_cams_up_to_sign(name: str, kind: str, options: dict[str, str]) -> None:
-    # In double precision: a single precision decomposition is not good to 1e-6 of the maximum.
-    net, batch, targets = zoo("resnet18", torch.float64)
+    net, batch, targets = zoo("resnet18")
     panel = ours(name, net, batch, targets, layer=("layer3",), **options)
     theirs = gradcams(kind, net, "layer3", batch, targets, **({"eigen_smooth": True} if options else {}))
     for mine, their in zip(panel.values[:, 0], theirs, strict=True):
@@ -118,8 +118,8 @@ def test_components_equal_grad_cams_up_to_sign(name: str, kind: str, options: di
 
 
 @each_net
-def test_finercam_equals_grad_cam(net_name: str, layer: str, dtype: torch.dtype) -> None:
-    net, batch, targets = zoo(net_name, dtype)
+def test_finercam_equals_grad_cam(net_name: str, layer: str) -> None:
+    net, batch, targets = zoo(net_name)
     panel = ours("finercam", net, batch, targets, layer=(layer,))
     theirs = gradcams("FinerCAM", net, layer, batch, None)  # without targets it takes the highest score
     close(panel.values[:, 0], theirs.clamp(min=0))

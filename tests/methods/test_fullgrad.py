@@ -77,15 +77,15 @@ def test_one_layer_and_channel_at_a_time(run: Runner) -> None:
 
 @pytest.mark.parametrize("kind", [tiny.Plain, tiny.OverlappingPool, tiny.Residual])
 def test_equals_grad_cam_on_networks_without_reuse(kind: type[nn.Module], run: Runner) -> None:
-    net, batch = tiny.build(kind).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(kind), tiny.pictures(2)
     net.fc.weight.mul_(1e4)  # its 1e-7 beside each channel's maximum vanishes
     (panel,) = run("fullgrad", net, batch)
     ours = torch.stack([stretched(values) for values in torch.as_tensor(panel.values)[:, 0]])
-    torch.testing.assert_close(ours, grad_cams(net, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, grad_cams(net, batch).double(), rtol=1e-6, atol=1e-6)
 
 
 def test_grad_cam_refuses_a_module_that_runs_twice(run: Runner) -> None:
-    net, batch = tiny.build(Twice).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(Twice), tiny.pictures(2)
     with pytest.raises(AssertionError):
         grad_cams(net, batch)
     (panel,) = run("fullgrad", net, batch)

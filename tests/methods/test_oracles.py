@@ -102,7 +102,7 @@ def test_gradient_equals_captum(name: str) -> None:
     need = Gradient()
     ours = observe(net, batch, Plan.of([need]), lambda _logits: targets).evidence[need].abs()
     theirs = Saliency(net).attribute(batch.clone().requires_grad_(), targets[:, 0], abs=True)
-    _close_to_peer(ours, theirs, rtol=1e-5)
+    _close_to_peer(ours, theirs)
 
 
 # --- deconv ------------------------------------------------------------------------------------------------
@@ -317,8 +317,8 @@ def _zoo(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision announces the cost of initialising googlenet
         torch.manual_seed(0)
-        net = models.get_model(name, weights=None).eval().requires_grad_(False)
-        batch = torch.randn(2, 3, 96, 96)
+        net = models.get_model(name, weights=None).double().eval().requires_grad_(False)
+        batch = torch.randn(2, 3, 96, 96).double()
         # The top class: of another one random weights may leave nothing but zeros after a ReLU.
         return net, batch, net(batch).argmax(1, keepdim=True)
 
@@ -336,7 +336,7 @@ def _class_deconvolutions(name: str) -> tuple[Tensor, Tensor, Tensor]:
     return seen.evidence[needs[0]], theirs, seen.evidence[needs[1]]
 
 
-def _close_to_peer(ours: Tensor, theirs: Tensor, rtol: float = 1e-4) -> None:
+def _close_to_peer(ours: Tensor, theirs: Tensor, rtol: float = 1e-8) -> None:
     theirs = theirs.detach()
-    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-6 * float(theirs.abs().max()))
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-10 * float(theirs.abs().max()))
     assert theirs.abs().max() > 0

@@ -152,7 +152,7 @@ def test_scorecam_equals_grad_cam_but_for_its_corners(
 ) -> None:
     from pytorch_grad_cam import ScoreCAM
 
-    net, batch, targets = sharp.float(), tiny.pictures(2).float(), torch.tensor([[3], [1]])
+    net, batch, targets = sharp, tiny.pictures(2), torch.tensor([[3], [1]])
     (panel,) = run("scorecam", net, batch, choose=lambda _logits: targets, layer=("relu2",))
     # It enlarges with align_corners=True, which shifts a map by up to half a cell.
     assert not _near(_grad_cams(ScoreCAM, net, batch, net.relu2, targets), panel.values)
@@ -165,7 +165,7 @@ def test_scorecam_equals_torchcam_where_nothing_is_enlarged(sharp: nn.Module, ru
     # pixels; at the input's own size that is the same. The score it subtracts cancels in the softmax.
     from torchcam.methods import ScoreCAM
 
-    net, batch = sharp.float(), tiny.pictures(2).float()
+    net, batch = sharp, tiny.pictures(2)
     for layer, same in (("relu1", True), ("relu2", False)):
         (panel,) = run("scorecam", net, batch, choose=always(3), layer=(layer,))
         assert _near(_torchcams(ScoreCAM, net, batch, layer, 3), panel.values) == same
@@ -176,7 +176,7 @@ def test_torchcams_integrated_mask_grows_beyond_the_input(run: Runner) -> None:
     # the channel's, 2.2 on average; i / N makes 0.1 to 1, 0.55 on average.
     from torchcam.methods import ISCAM
 
-    net, batch = tiny.build(Colours).float(), BY_HAND.float()
+    net, batch = tiny.build(Colours), BY_HAND
     factors = {}
     theirs = _torchcams(ISCAM, net, batch, "conv", 0)
     (ours,) = run("iscam", net, batch, choose=always(0), size=2, layer=("conv",))
@@ -244,7 +244,7 @@ def test_ablation_equals_grad_cam_where_zero_is_the_minimum_and_the_score_positi
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.ablation_layer import AblationLayer
 
-    net, batch = tiny.build(tiny.OverlappingPool).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(tiny.OverlappingPool), tiny.pictures(2)
     net.fc.bias.copy_(torch.tensor([1.0, 1, 1, 1, -1]))
     peer = partial(AblationCAM, ablation_layer=AblationLayer(), batch_size=3)
 
@@ -267,7 +267,7 @@ def test_grad_cam_ablates_by_ten_million_where_maps_have_negative_values(run: Ru
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.ablation_layer import AblationLayer
 
-    net, batch = tiny.build(tiny.Residual).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
     net.fc.bias.fill_(1)
     peer = partial(AblationCAM, ablation_layer=AblationLayer(), batch_size=3)
     theirs = _grad_cams(peer, net, batch, net.bn2, torch.full((2, 1), 2))
@@ -351,7 +351,7 @@ def test_smooth_gradcam_equals_torchcam_where_noise_changes_no_gradient(sharp: n
     # the weights. Its map weighs what the layer answered to the last noisy input, ours the answer to the image.
     from torchcam.methods import SmoothGradCAMpp
 
-    net, batch = sharp.float(), tiny.pictures(2).float()
+    net, batch = sharp, tiny.pictures(2)
     net.fc.weight.mul_(100)  # what is added to the denominator, 1e-6 and 1e-8, vanishes
     for layer, same in (("relu2", True), ("relu1", False)):
         (panel,) = run("smoothgradcam++", net, batch, choose=always(3), layer=(layer,))
@@ -391,7 +391,7 @@ def test_guided_gradcam_by_hand(run: Runner) -> None:
 def test_guided_gradcam_equals_captum_enlarged_alike(layer: str, run: Runner) -> None:
     from captum.attr import GuidedGradCam
 
-    net, batch = tiny.build(tiny.OverlappingPool).float(), tiny.pictures(2).float()
+    net, batch = tiny.build(tiny.OverlappingPool), tiny.pictures(2)
     net.relu2 = nn.ReLU().eval()  # captum sees no other rectifier
     (panel,) = run("guided-gradcam", net, batch, choose=always(3), layer=(layer,))
     peer = GuidedGradCam(net, net.get_submodule(layer))
@@ -546,5 +546,7 @@ def _near(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def _close_to_peer(ours: Tensor, theirs: Tensor) -> None:
+    """As near as grad-cam's ablation allows: it rounds scores to float32 before it subtracts them."""
+    assert ours.dtype == torch.float64
     assert theirs.abs().max() > 0
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
