@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,15 +27,22 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def documented_method() -> Iterator[ModuleType]:
-    """The method of docs/adding-a-method.md, registered for one test."""
+def documented_code() -> str:
+    """The file of docs/adding-a-method.md."""
     text = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) < 40
+    return str(code)
+
+
+@pytest.fixture
+def documented_method(documented_code: str) -> Iterator[ModuleType]:
+    """The same, registered for one test."""
     module = ModuleType("documented_method")
     sys.modules[module.__name__] = module  # dataclasses look their module up
     before = dict(registry._METHODS)
-    exec(compile(code, "adding-a-method.md", "exec"), module.__dict__)
+    # Without dont_inherit the annotations of this file, which are texts, would be the page's.
+    exec(compile(documented_code, "adding-a-method.md", "exec", dont_inherit=True), module.__dict__)
     yield module
     registry._METHODS.clear()
     registry._METHODS.update(before)
@@ -47,6 +57,30 @@ def test_the_documented_method_works(documented_method: ModuleType) -> None:
     (slopes,) = torch.autograd.grad(scores.amax(1).sum(), maps)
     torch.testing.assert_close(panel.values, (maps * slopes).abs().sum(1, keepdim=True), rtol=1e-9, atol=1e-14)
     assert documented_method.Options().layer == ("last-conv",)
+
+
+def test_the_documented_method_saved_as_the_page_says_is_found_by_the_command(
+    documented_code: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "cnnviz_cli"
+    shutil.copytree(ROOT / "cnnviz_cli", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "methods" / "sensitivity.py").write_text(documented_code, encoding="utf-8")
+    image, out = ROOT / "sample_images" / "chelsea.png", tmp_path / "out"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "error"}
+
+    def cnnviz(*words: str | Path) -> str:
+        command = [sys.executable, "-m", "cnnviz_cli", *map(str, words)]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "How strongly each position moves the class score" in cnnviz("methods", "sensitivity")
+    assert "--layer LAYER" in cnnviz("gradcam", "--help")
+    weights = ("--weights", "random:0", "--workers", "0")
+    cnnviz("gradcam", image, "--method", "gradcam,sensitivity", "-o", out, "-q", *weights)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["run"]["config"]["gradcam"]["method"] == ["gradcam", "sensitivity"]
+    assert {made["method"] for made in manifest["images"][0]["outputs"]} >= {"gradcam", "sensitivity"}
 
 
 def test_the_documented_method_costs_nothing_beside_gradcam(documented_method: ModuleType) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Need, Targets
@@ -165,6 +166,12 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     return field(default=default, metadata=metadata)
 
 
+@cache
+def _types(options: type[Any]) -> dict[str, Any]:
+    """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
+    return get_type_hints(options)
+
+
 def method(
     name: str, *, family: str, options: type[Any], paper: str, title: str = ""
 ) -> Callable[[Callable[[Any, Scope], Recipe]], Callable[[Any, Scope], Recipe]]:
@@ -194,10 +201,10 @@ def method(
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
                 twin = other.options.__dataclass_fields__.get(item.name)
-                if twin and (twin.default, twin.type, twin.metadata) != (
+                if twin and (twin.default, twin.metadata, _types(other.options)[item.name]) != (
                     item.default,
-                    item.type,
                     item.metadata,
+                    _types(options)[item.name],
                 ):
                     raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
         summary = (build.__doc__ or "").strip().splitlines()
