@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that a run wrote.", show_default=False)],
     as_json: AsJson = False,
 ) -> int:
-    """Hash every file that the manifest lists. Exit code 3 and a list if one differs or is missing."""
+    """Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing."""
     from cnnviz_cli.files.verify import verify as differences
 
     found = differences(folder)
@@ -33,5 +34,16 @@ def verify(
     else:
         for line in aligned([[p.kind, p.path, p.detail] for p in found]) if found else []:
             print(line)
-        print(f"{counted(len(failures), 'difference')}" if failures else "everything is as it was written")
+        print(_outcome([problem.kind for problem in found], len(failures)))
     return ExitCode.PARTIAL if failures else ExitCode.OK
+
+
+def _outcome(kinds: Sequence[str], failures: int) -> str:
+    """The last line: no more than is true."""
+    extra = kinds.count("extra")
+    beside = f"{counted(extra, 'picture')} {'is' if extra == 1 else 'are'} not listed" if extra else ""
+    if failures:
+        return "; ".join(filter(None, (counted(failures, "difference"), beside)))
+    if "undigested" in kinds:
+        return "; ".join(filter(None, ("every file that is listed is as the manifest says", beside)))
+    return f"everything that is listed is as it was written; {beside}" if extra else "everything is as it was written"

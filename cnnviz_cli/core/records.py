@@ -231,4 +231,9 @@ class Manifest(Record):
     run: Run
     model: ModelRecord
     images: list[ImageRecord]
+    sha256: str | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it.",
+    )
     summary: Summary

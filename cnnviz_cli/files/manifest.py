@@ -1,13 +1,68 @@
-"""The manifest, streamed from the journal's lines."""
+"""The manifest, streamed from the journal's lines, with a digest of its own, and read back the same way."""
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, BinaryIO
 
-from cnnviz_cli.core.records import SCHEMA_VERSION, ModelRecord, Run, Summary, Tool
+from pydantic_core import from_json
+
+from cnnviz_cli.core.records import SCHEMA_VERSION, Json, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.checks import MOST_LINE, compact
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.writepoints import passing
+
+SEAL = "sha256"
+"""The key of the digest."""
+
+_MOST_REST = 1 << 26
+"""Bytes of what stands behind the images, at the most."""
+
+
+class Seal:
+    """The SHA-256 of a manifest as `compact` spells it, without the digest itself; images are added one by one.
+
+    So blanks say nothing, and two manifests with the same content have the same digest however they came about.
+    """
+
+    def __init__(self) -> None:
+        self._hash = sha256(b'{"images":[')
+        self._between = b""
+
+    def add(self, record: bytes) -> None:
+        """The next image's record, as `compact` spells it."""
+        self._hash.update(self._between)
+        self._hash.update(record)
+        self._between = b","
+
+    def digest(self, rest: Mapping[str, Any]) -> str:
+        """In hexadecimal, with everything but the images; what `rest` has under `SEAL` does not count."""
+        others = {key: value for key, value in rest.items() if key not in (SEAL, "images")}
+        self._hash.update(b"]" + b",".join([b"", compact(others)[1:-1]]) + b"}")
+        return self._hash.hexdigest()
+
+
+def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
+    """Each image's record of a manifest in our own form, and last everything else; one image in memory at a time.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if file.readline(100) != b"{\n":
+        raise ValueError("no manifest of ours")
+    line = file.readline(100)
+    if line == b' "images": [\n':
+        while (line := file.readline(MOST_LINE)) != b" ],\n":
+            if not line.startswith(b"  {"):
+                raise ValueError("no manifest of ours")
+            yield line.strip().removesuffix(b",")
+    elif line != b' "images": [],\n':
+        raise ValueError("no manifest of ours")
+    rest: Json = from_json(b"{" + file.read(_MOST_REST))
+    if not isinstance(rest, dict):
+        raise ValueError("no manifest of ours")
+    yield rest
 
 
 def write_manifest(
@@ -40,11 +95,13 @@ def write_manifest(
     passing("manifest: before")
     with sink.replacing(name) as file:
         file.write(b'{\n "images": [')
-        separator = b"\n  "
+        separator, seal = b"\n  ", Seal()
         for record in records:
             file.write(separator + record)
+            seal.add(record)
             separator = b",\n  "
         file.write(b"]" if separator == b"\n  " else b"\n ]")
+        after = dict(sorted({**after, SEAL: seal.digest(after)}.items()))
         for key, value in after.items():
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
             file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())

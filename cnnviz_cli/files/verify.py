@@ -1,22 +1,28 @@
 """Whether an output folder still holds what its manifest says. Needs no torch and no Pillow."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.opening import MOST_JOURNAL, open_regular, read_regular
-from cnnviz_cli.core.records import Manifest
+from cnnviz_cli.core.opening import GIBIBYTE, MOST_JOURNAL, open_regular, oversize
+from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.checks import compact, record_from
 from cnnviz_cli.files.headers import READ, size_of
+from cnnviz_cli.files.manifest import SEAL, Seal, records_and_rest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import locate
 from cnnviz_cli.files.sources import SUFFIXES
+
+_MOST_WHOLE = GIBIBYTE
+"""Bytes of a manifest that is read whole; it takes ten times as many in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +31,43 @@ class Problem:
 
     Attributes:
         kind: ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a picture that no
-            record lists.
+            record lists; ``undigested`` a manifest without a digest of its own.
         path: as the manifest has it, relative to the folder.
         detail: a sentence.
     """
 
-    kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra"]
+    kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested"]
     path: str
     detail: str
 
     @property
     def failure(self) -> bool:
-        """Whether the manifest does not hold; an extra picture does not speak against it."""
-        return self.kind != "extra"
+        """Whether the manifest does not hold; an extra picture, or a digest that is not there, says nothing of that."""
+        return self.kind not in ("extra", "undigested")
 
 
 def verify(root: Path) -> list[Problem]:
-    """Hash every file that the manifest lists, and look for pictures that it does not list.
+    """Hash the manifest and every file that it lists, and look for pictures that it does not list.
 
     Returns:
-        In the manifest's order, the extra ones last; empty if all is well.
+        What is wrong with the manifest first, then in its order, the extra pictures last; empty if all is well.
 
     Raises:
         UsageError: there is no manifest, or it is not one of ours.
     """
+    path = root / MANIFEST
     listed: set[str] = set()
     problems: list[Problem] = []
-    for image in _manifest(root).images:
-        for output in image.outputs:
-            listed.add(output.path)
-            problems += _check(root, output.path, output.sha256, (output.width, output.height))
-        if image.arrays is not None:
-            problems += _check(root, image.arrays.path, image.arrays.sha256, None)
-    extra = (path for path in _pictures(root) if path not in listed)
-    return [*problems, *(Problem("extra", path, "no record lists this picture") for path in extra)]
-
-
-def _manifest(root: Path) -> Manifest:
-    path = root / MANIFEST
     try:
-        return Manifest.model_validate_json(read_regular(path, MOST_JOURNAL))
+        with open_regular(path, MOST_JOURNAL) as file:
+            images, rest, digest = _manifest(file)
+            problems += _unsealed(rest, digest)
+            for image in images:
+                for output in image["outputs"]:
+                    listed.add(output["path"])
+                    problems += _check(root, output["path"], output["sha256"], (output["width"], output["height"]))
+                if arrays := image.get("arrays"):
+                    problems += _check(root, arrays["path"], arrays["sha256"], None)
     except OSError as error:
         raise UsageError(
             f"there is no manifest to read: {error.strerror or type(error).__name__}",
@@ -75,10 +78,59 @@ def _manifest(root: Path) -> Manifest:
         first = error.errors()[0]
         at = ".".join(str(step) for step in first["loc"])
         raise UsageError(
-            f"this is no valid manifest: {visible(at + ': ' if at else '')}{visible(first['msg'], limit=200)}",
+            f"this is no valid manifest: {visible(at + ': ' if at else '', 200)}{visible(first['msg'], limit=200)}",
             where=visible(str(path)),
             fix="Run the same command again; it writes a new one.",
         ) from error
+    extra = (path for path in _pictures(root) if path not in listed)
+    return [*problems, *(Problem("extra", path, "no record lists this picture") for path in extra)]
+
+
+def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
+    """The images' records, everything else, and the digest of both.
+
+    A manifest in our own form is read line by line, twice; one that another program has written anew is read whole.
+
+    Raises:
+        ValidationError: it is no manifest.
+        OSError: it cannot be read, or is too large to be read whole.
+    """
+    try:
+        seal = Seal()
+        for part in records_and_rest(file):
+            if isinstance(part, bytes):
+                record_from(part)
+                seal.add(part)
+            else:
+                rest = part
+        Manifest.model_validate({**rest, "images": []})
+    except ValueError:  # also of a record; read whole, it is said which
+        return _foreign_form(file)
+    file.seek(0)
+    images = (record_from(part) for part in records_and_rest(file) if isinstance(part, bytes))
+    return images, rest, seal.digest(rest)
+
+
+def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
+    if file.seek(0, os.SEEK_END) > _MOST_WHOLE:
+        raise oversize(_MOST_WHOLE)
+    file.seek(0)
+    data = file.read(_MOST_WHOLE)
+    manifest = Manifest.model_validate_json(data)
+    plain: dict[str, Any] = json.loads(data)
+    seal = Seal()
+    for image in plain["images"]:
+        seal.add(compact(image))
+    return (image.model_dump() for image in manifest.images), plain, seal.digest(plain)
+
+
+def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
+    """What the manifest's own digest says of it."""
+    if rest.get(SEAL) is None:
+        detail = "it has no digest of its own (an older version wrote it), so whether it was edited is not known"
+        yield Problem("undigested", MANIFEST, detail)
+    elif rest[SEAL] != digest:
+        yield Problem("changed", MANIFEST, "it was edited: its digest is not that of what it says")
 
 
 def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sealing import sealed
 
 from cnnviz_cli.config.load import load
 
@@ -128,7 +129,17 @@ def test_verify_lists_what_differs(cnnviz: Command) -> None:
     Path("out/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     Path("out/a.png/gradcam.png").write_bytes(picture)
     fine = cnnviz("verify", "out")
+    assert fine.code == 0
+    assert fine.out.startswith("undigested  manifest.json")
+    assert fine.out.endswith("\nevery file that is listed is as the manifest says\n")
+    Path("out/manifest.json").write_text(json.dumps(sealed(manifest)), encoding="utf-8")
+    fine = cnnviz("verify", "out")
     assert (fine.code, fine.out) == (0, "everything is as it was written\n")
+    Path("out/a.png/mine.png").write_bytes(b"x")
+    extra = cnnviz("verify", "out")
+    assert extra.code == 0
+    assert extra.out.endswith("\neverything that is listed is as it was written; 1 picture is not listed\n")
+    Path("out/a.png/mine.png").unlink()
     Path("out/a.png/gradcam.png").write_bytes(picture + b"x")
     changed = cnnviz("verify", "out")
     assert changed.code == 3

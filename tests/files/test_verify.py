@@ -1,11 +1,14 @@
 """Whether an output folder still holds what its manifest says."""
 
 import json
+import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from sealing import sealed
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import Arrays, Cost, ImageRecord, ModelRecord, Output, Run, Summary, Tool
@@ -53,11 +56,11 @@ def out(tmp_path: Path) -> Path:
 
 
 def rewrite(out: Path, **changes: object) -> None:
-    """Change the picture's record in the manifest."""
+    """Change the picture's record in the manifest, and its digest with it."""
     path = out / "manifest.json"
     manifest = json.loads(path.read_bytes())
     manifest["images"][0]["outputs"][0].update(changes)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(sealed(manifest)))
 
 
 def kinds(problems: list[Problem]) -> list[tuple[str, str]]:
@@ -123,3 +126,48 @@ def test_without_a_valid_manifest_nothing_is_verified(out: Path, tmp_path: Path)
     (out / "manifest.json").write_bytes(b"\xff{")
     with pytest.raises(UsageError, match="no valid manifest"):
         verify(out)
+
+
+def edited(out: Path, change: Callable[[str], str]) -> None:
+    path = out / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    assert change(text) != text
+    path.write_text(change(text), encoding="utf-8")
+
+
+EDITS: dict[str, Callable[[str], str]] = {
+    "the width of a photograph": lambda text: text.replace('"width":9', '"width":8'),
+    "the name of an image": lambda text: text.replace('"source":"cats/x.jpg"', '"source":"cats/y.jpg"'),
+    "the version": lambda text: text.replace('"cnnviz": "0"', '"cnnviz": "1"'),
+    "the summary": lambda text: text.replace('"failed": 0', '"failed": 1'),
+    "an image too few": lambda text: re.sub(r"\[\n  \{.*\n \]", "[]", text),
+    "the digest": lambda text: re.sub(r'"sha256": "..', '"sha256": "zz', text),
+    "another form, and a number": lambda text: json.dumps(json.loads(text.replace('"width":9', '"width":8'))),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=list(EDITS))
+def test_an_edited_manifest_is_noticed(out: Path, change: Callable[[str], str]) -> None:
+    edited(out, change)
+    assert ("changed", "manifest.json") in kinds(verify(out))
+    assert any(problem.failure for problem in verify(out))
+
+
+def test_the_digest_is_that_of_everything_else_however_it_is_set(out: Path) -> None:
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert sealed(manifest) == manifest
+    edited(out, lambda text: json.dumps(json.loads(text), indent=4))
+    assert verify(out) == []
+
+
+def test_an_old_manifest_says_that_it_has_none(out: Path) -> None:
+    edited(out, lambda text: re.sub(r'\n "sha256": "\w+",', "", text))
+    (problem,) = verify(out)
+    assert (problem.kind, problem.path, problem.failure) == ("undigested", "manifest.json", False)
+    (out / PICTURE).write_bytes(b"x")
+    assert ("changed", PICTURE) in kinds(verify(out))
+
+
+def test_an_edited_run_report_is_allowed(out: Path) -> None:
+    (out / "run.json").write_text('{"note": "mine"}')
+    assert verify(out) == []
