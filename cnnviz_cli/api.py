@@ -75,7 +75,7 @@ def explain(
             ``interpolation``, ``value_range``, ``mean`` and ``std``; for the question ``contrast``,
             ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``;
             for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``,
-            ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation`` and ``scale``.
+            ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and ``dpi``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from os import PathLike
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.api_output import encoded, shown, written
+from cnnviz_cli.api_output import Drawn, encoded, shown, written
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, State
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render import Caption, Look, draw, range_of, state_of
+from cnnviz_cli.render import Caption, Look, range_of, state_of
+from cnnviz_cli.render.pictures import Figure, compose, sized
+from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.scaling import finite, pixels_of, place
 
 Array = NDArray[Any]
@@ -134,18 +136,25 @@ class Explanation:
     @cached_property
     def picture(self) -> Image.Image:
         """The picture with its caption and its legend, drawn on first use and kept."""
+        return rasterize(*self._figure())
+
+    def _figure(self) -> Figure:
         scene = self._scene
-        return draw(self._panel, scene.photo, scene.view, scene.seen, self._caption, scene.look)
+        return sized(partial(compose, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.look)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the picture as .png, .webp or .jpg, or the raw numbers as .npz, and return the path.
+        """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.
 
         Raises:
             UsageError: another suffix.
             OutputError: it cannot be written.
         """
         target = Path(path)
-        return written(target, self.arrays if target.suffix.lower() == ".npz" else self.picture)
+        if target.suffix.lower() == ".npz":
+            return written(target, self.arrays)
+        named = self.target.title if self.target else ""
+        facts = {"Method": self.method, "Layer": self.layer or "", "Target": named, "Model": self._scene.model}
+        return written(target, Drawn(self._figure(), facts, self._scene.look.size.dpi))
 
     def show(self) -> None:
         """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""

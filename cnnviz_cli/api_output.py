@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -14,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnnviz_cli import __version__
 from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.render import SUFFIXES, encode
+from cnnviz_cli.render.pictures import Figure, encode_figure
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
@@ -25,8 +29,17 @@ def encoded(picture: Image.Image) -> bytes:
     return encode(picture).data
 
 
-def written(path: Path, content: Image.Image | Mapping[str, NDArray[Any]]) -> Path:
-    """Write a picture in the format of the path's suffix, or arrays as .npz, whole or not at all.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure that may still be written in any format, and what its file says about itself."""
+
+    figure: Figure
+    facts: Mapping[str, str]
+    dpi: int = 0
+
+
+def written(path: Path, content: Drawn | Mapping[str, NDArray[Any]]) -> Path:
+    """Write a figure in the format of the path's suffix, or arrays as .npz, whole or not at all.
 
     Raises:
         UsageError: there is no such format, or it cannot hold so large a picture.
@@ -54,8 +67,8 @@ def shown(value: Any, picture: Image.Image) -> None:
         picture.show()
 
 
-def _bytes_of(path: Path, content: Image.Image | Mapping[str, NDArray[Any]]) -> bytes:
-    if not isinstance(content, Image.Image):
+def _bytes_of(path: Path, content: Drawn | Mapping[str, NDArray[Any]]) -> bytes:
+    if not isinstance(content, Drawn):
         buffer = BytesIO()
         np.savez_compressed(buffer, **content)  # type: ignore[arg-type]  # names come from panels, never `file`
         return buffer.getvalue()
@@ -63,7 +76,9 @@ def _bytes_of(path: Path, content: Image.Image | Mapping[str, NDArray[Any]]) -> 
     if kind is None:
         what = f"'{path.name}': pictures are written as {', '.join(_KINDS)}"
         raise UsageError(what, where="path", fix="The raw numbers of one explanation are written as .npz.")
-    made = encode(content, kind)
+    (block, scale), about = content.figure, {"Software": f"cnnviz {__version__}", **content.facts}
+    facts = {name: visible(value) for name, value in about.items() if value}
+    made, _ = encode_figure(block, kind, scale, facts, content.dpi)
     if made.note:
         raise UsageError(f"'{path.name}' cannot hold it: {made.note}", where="path", fix="Save it as .png.")
     return made.data

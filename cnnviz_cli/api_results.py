@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import overload
@@ -12,11 +12,14 @@ from typing import overload
 from PIL import Image
 
 from cnnviz_cli.api_explanation import Explanation, Scene
-from cnnviz_cli.api_output import encoded, shown, written
+from cnnviz_cli.api_output import Drawn, encoded, shown, written
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.render import Caption, overview
+from cnnviz_cli.render import Caption
+from cnnviz_cli.render.overview_sheet import compose_overview
+from cnnviz_cli.render.pictures import Figure, sized
+from cnnviz_cli.render.raster import rasterize
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,14 +90,18 @@ class ExplainedImage:
     @cached_property
     def picture(self) -> Image.Image:
         """One sheet with the photograph, the predictions and all results, drawn on first use and kept."""
+        return rasterize(*self._figure())
+
+    def _figure(self) -> Figure:
         scene = self._scene
         caption = Caption(title="overview", model=scene.model, source=self.name)
-        entries = [one.entry() for one in self.explanations]
-        return overview(scene.photo, scene.view, scene.seen, self.predictions, entries, caption, scene.look)
+        given = (scene.photo, scene.view, scene.seen, self.predictions, [one.entry() for one in self.explanations])
+        return sized(partial(compose_overview, *given, caption), scene.look)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the sheet as .png, .webp or .jpg, and return the path; raises as `Explanation.save` does."""
-        return written(Path(path), self.picture)
+        """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""
+        facts = {"Method": "overview", "Model": self._scene.model}
+        return written(Path(path), Drawn(self._figure(), facts, self._scene.look.size.dpi))
 
     def show(self) -> None:
         """Show the sheet: below the cell in a notebook, else in the system's viewer of pictures."""

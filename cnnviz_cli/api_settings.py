@@ -27,7 +27,7 @@ NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "of
 INPUT = ("resize", "input_size", "max_side", "interpolation", "value_range", "mean", "std")
 ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
-DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale")
+DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
 SETTINGS = (*NETWORK, *INPUT, *ASKING, *OUTPUT, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
 

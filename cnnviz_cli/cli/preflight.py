@@ -62,6 +62,7 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
+    yield "format", partial(_check_format, settings.format)
     kinds: list[Kind] = []
     yield "objective", partial(_check_objective, settings, sound, kinds)
     kind = kinds[0] if kinds else None
@@ -142,6 +143,13 @@ def _check_boxes(settings: Settings) -> None:
 def _check_regions(settings: Settings, labels: Labels, listing: str) -> None:
     with _pointing_to(listing):
         regions_asked(settings, parse_aim(settings.objective), labels.names, labels.also)
+
+
+def _check_format(name: str) -> None:
+    if name == "pdf":
+        from cnnviz_cli.render.pdf import require_reportlab
+
+        require_reportlab()
 
 
 def _check_palette(setting: str, name: str) -> None:

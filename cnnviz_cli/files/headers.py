@@ -2,7 +2,7 @@
 
 import struct
 
-READ = 1024
+READ = 8192
 """Bytes that hold what is looked for, in the files that we write."""
 
 _FRAMES = {0xC0, 0xC1, 0xC2}
@@ -21,6 +21,11 @@ def size_of(head: bytes) -> tuple[int, int] | None:
     return None
 
 
+def is_vector(head: bytes) -> bool:
+    """Whether this begins like an SVG or a PDF of ours, whose size is one in print."""
+    return head.startswith(b"%PDF-") or (head.startswith(b"<?xml ") and b"<svg " in head)
+
+
 def _of_webp(head: bytes) -> tuple[int, int] | None:
     """The first chunk has it: 14 bits a side, as they are for a lossy picture, less one for a lossless one."""
     if head[12:16] == b"VP8 ":
@@ -29,6 +34,9 @@ def _of_webp(head: bytes) -> tuple[int, int] | None:
     if head[12:16] == b"VP8L":
         (bits,) = struct.unpack_from("<I", head, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8X":  # with metadata
+        width, height = (int.from_bytes(head[place : place + 3], "little") + 1 for place in (24, 27))
+        return width, height
     return None
 
 

@@ -15,7 +15,7 @@ from cnnviz_cli.core.opening import GIBIBYTE, MOST_JOURNAL, open_regular, oversi
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.checks import compact, record_from
-from cnnviz_cli.files.headers import READ, size_of
+from cnnviz_cli.files.headers import READ, is_vector, size_of
 from cnnviz_cli.files.manifest import SEAL, Seal, records_and_rest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import locate
@@ -23,6 +23,11 @@ from cnnviz_cli.files.sources import SUFFIXES
 
 _MOST_WHOLE = GIBIBYTE
 """Bytes of a manifest that is read whole; it takes ten times as many in memory."""
+
+_WRITTEN = {*SUFFIXES, ".svg", ".pdf"}
+
+VECTOR = (0, 0)
+"""Stands for the size of a file that has none in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
             return
         if digest != sha256:
             yield Problem("changed", relative, "the bytes are not those that were written")
-        elif size is not None and found != size:
+        elif size is not None and found not in (size, VECTOR):
             actual = f"{found[0]} x {found[1]} pixels" if found else "no picture"
             yield Problem("size", relative, f"{actual} instead of {size[0]} x {size[1]} pixels")
 
@@ -161,7 +166,7 @@ def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
     with open_regular(path, follow=False) as file:
         head = file.read(READ)
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest(), size_of(head)
+        return hashlib.file_digest(file, "sha256").hexdigest(), VECTOR if is_vector(head) else size_of(head)
 
 
 def _pictures(root: Path) -> list[str]:
@@ -170,4 +175,4 @@ def _pictures(root: Path) -> list[str]:
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += (Path(folder, name) for name in files if not name.startswith("."))
-    return sorted(path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in SUFFIXES)
+    return sorted(path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN)

@@ -95,7 +95,7 @@ class Block:
         return np.asarray(rasterize(self), dtype)
 
 
-Part = Block | Image.Image
+Part = Block | Raster | Image.Image
 """What blocks are put together from."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel
 from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
-from cnnviz_cli.render.compare_layout import Entry, Flow, Page, Section, Table, pages
+from cnnviz_cli.render.compare_layout import Entry, Flow, Page, Section, Table, columns_in, pages, portions
 from cnnviz_cli.render.compare_legend import shared_legend, shared_scale
 from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.look import Caption, Look
@@ -22,6 +23,9 @@ from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, noted, set_
 
 TILE = 224
 """The longer side of a map, in pixels, and the width of a column."""
+
+LONG = 5
+"""Rows from which on a table is folded into several next to each other, where they have room."""
 
 LEAST_COLUMNS = 3
 """The sheet is at least so many columns wide, the one that names rows among them: its heading needs room."""
@@ -37,28 +41,37 @@ def compose_comparison(
         entries: the picked panels of one image, with their captions; only single maps are shown.
         caption: the sheet's title, and the facts for its head.
     """
-    stage = seen(photo, view, TILE)
-    below = set_lines([Line("the photograph" if view.whole else "what the network saw", SMALL, QUIET)], TILE)
-    original = stack([stage.photo, below], SMALL // 3)
     facts = [
         caption.title,
         caption.model,
         f"photograph of {photo.width} x {photo.height} pixels",
         f"network input {view.size[0]} x {view.size[1]}",
     ]
-    laid = pages(entries)
+    most = columns_in(look.size.room)
+    laid = pages(entries, most)
     for number, page in enumerate(laid, 1):
         part = [f"sheet {number} of {len(laid)}"] if len(laid) > 1 else []
-        yield _sheet(page, stage, original, [*facts, *part], caption, look)
+        shown = [entry for block in page for entry in _entries(block)]
+        columns = max(min(LEAST_COLUMNS, most + 1), *(_columns(block, most) for block in page))
+        side = tile_of(columns, look)
+        sheet = _Sheet(seen(photo, view, side, look.size.density), look, shown, side, columns, most, view.whole)
+        yield sheet.block(page, [*facts, *part], caption)
 
 
-def seen(photo: Image.Image, view: View, side: int) -> Stage:
-    """The part of the photograph that the network was shown, made to fit into a square of `side` pixels."""
+def tile_of(columns: int, look: Look) -> int:
+    """The width of a column in units."""
+    if look.size.source:
+        return TILE
+    return min(TILE, (look.size.room - 2 * MARGIN + GAP) // columns - GAP)
+
+
+def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Stage:
+    """The part of the photograph that the network was shown, made to fit into a square of `side` units."""
     left, top, right, bottom = view.box
     # An input with a border of its own reaches beyond the photograph.
     inner = (max(0.0, left), max(0.0, top), min(float(photo.width), right), min(float(photo.height), bottom))
     across, down = inner[2] - inner[0], inner[3] - inner[1]
-    ratio = side / max(across, down)
+    ratio = side * density / max(across, down)
     size = max(1, round(across * ratio)), max(1, round(down * ratio))
     how = Image.Resampling.LANCZOS if ratio < 1 else Image.Resampling.BICUBIC
     box = (
@@ -67,40 +80,128 @@ def seen(photo: Image.Image, view: View, side: int) -> Stage:
         (right - inner[0]) / across * size[0],
         (bottom - inner[1]) / down * size[1],
     )
-    return Stage(photo.resize(size, how, box=inner, reducing_gap=2.0), View(size, view.size, box), 1, TYPE)
+    shown = photo.resize(size, how, box=inner, reducing_gap=2.0)
+    return Stage(shown, View(size, view.size, box), 1, max(1, round(TYPE * density)), density)
 
 
-def tile(entry: Entry, stage: Stage, look: Look, *, scaled: bool) -> Part:
+def tile(entry: Entry, stage: Stage, look: Look, side: int = TILE, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
     look = look.under(named)
-    lines = noted(named.note or ADVICE[state_of(panel)], SMALL, TILE)
+    lines = noted(named.note or ADVICE[state_of(panel)], SMALL, side)
     ends = ends_of(panel, named.scale)
     if ends is not None and not scaled:
-        lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, TILE), SMALL, QUIET))
-    picture = pictured(panel, stage, look, named.scale, named.mark)
-    return stack([picture, set_lines(lines, TILE)], SMALL // 3) if lines else picture
+        lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, side), SMALL, QUIET))
+    picture = stage.placed(pictured(panel, stage, look, named.scale, named.mark))
+    return stack([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
 
 
-def _sheet(page: Page, stage: Stage, original: Block, facts: Sequence[str], caption: Caption, look: Look) -> Block:
-    shown = [entry for block in page for entry in _entries(block)]
-    columns = max(LEAST_COLUMNS, 1 + max(_columns(block) for block in page))
-    width = columns * (TILE + GAP) - GAP
-    rows: list[Block] = []
-    for number, block in enumerate(page):
-        first = original if number == 0 else None
-        if isinstance(block, Flow):
-            if first:
-                rows.append(_heading(facts, caption, width))
-            rows.append(_flow(block, stage, first, look, shown))
-            continue
-        captions = beside([set_lines(_class_lines(named), TILE) for named in block.columns], GAP)
-        head = _masthead(first, _heading(facts, caption, width - TILE - GAP), captions) if first else captions
-        rows.append(
-            stack([head if first else beside([blank(TILE, 1), head], GAP), _table(block, stage, look, shown)], GAP // 3)
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """What all cells of a sheet have in common.
+
+    Attributes:
+        shown: every map on the sheet.
+        side: the width of a column.
+        columns: in which the sheet is set, the one that names rows among them.
+        most: maps in a row.
+        whole: whether the network saw the whole photograph.
+    """
+
+    stage: Stage
+    look: Look
+    shown: Sequence[Entry]
+    side: int
+    columns: int
+    most: int
+    whole: bool
+
+    @property
+    def width(self) -> int:
+        return self.columns * (self.side + GAP) - GAP
+
+    def block(self, page: Page, facts: Sequence[str], caption: Caption) -> Block:
+        """The sheet with its heading, its maps and its legend."""
+        rows: list[Block] = []
+        for number, block in enumerate(page):
+            first = self._original() if number == 0 else None
+            if first and (isinstance(block, Flow) or len(block.rows) == 1):
+                rows.append(_heading(facts, caption, self.width))
+            if isinstance(block, Flow):
+                rows.append(self._flow(block, first))
+            elif len(block.rows) == 1:
+                rows.append(self._single(block, first))
+            elif (groups := folds(block, self.most)) > 1:
+                if first:
+                    rows.append(beside([first, _heading(facts, caption, self.width - self.side - GAP)], GAP))
+                parts = [Table(block.columns, part) for part in portions(block.rows, -(-len(block.rows) // groups))]
+                rows.append(beside([self._table(part, self._above(part, None)) for part in parts], GAP))
+            else:
+                heading = _heading(facts, caption, self.width - self.side - GAP) if first else None
+                above = self._above(block, heading)
+                rows.append(self._table(block, _masthead(first, heading, above) if first and heading else above))
+        rows.append(shared_legend(self.shown, self.look, self.width))
+        return framed(stack([rows[0], *(ruled(row, self.width) for row in rows[1:])], GAP), MARGIN)
+
+    def _original(self) -> Block:
+        words = "the photograph" if self.whole else "what the network saw"
+        below = set_lines([Line(words, SMALL, QUIET)], self.side)
+        return stack([self.stage.placed(self.stage.photo), below], SMALL // 3)
+
+    def _above(self, block: Table, heading: Block | None) -> Block:
+        """What stands above the columns; with a place for the names of rows if there is no heading to go beside."""
+        captions = beside([set_lines(_class_lines(named, self.side), self.side) for named in block.columns], GAP)
+        return captions if heading else beside([blank(self.side, 1), captions], GAP)
+
+    def _table(self, block: Table, above: Block) -> Block:
+        rows = []
+        for way, cells in block.rows:
+            names = set_lines(_way_lines(way.title, way.layer, self.side), self.side)
+            rows.append(beside([names, *(self._tile(entry) for entry in cells)], GAP))
+        return stack([above, stack(rows, GAP)], GAP // 3)
+
+    def _single(self, block: Table, original: Block | None) -> Block:
+        """One row of maps, each under its class; the method's name stands above what the network saw."""
+        way, cells = block.rows[0]
+        aside = set_lines(_way_lines(way.title, way.layer, self.side), self.side)
+        parts: list[Part] = [stack([aside, original], GAP // 3) if original else aside]
+        for named, entry in zip(block.columns, cells, strict=True):
+            head = set_lines(_class_lines(named, self.side), self.side)
+            parts.append(stack([head, self._tile(entry)], GAP // 3))
+        return beside(parts, GAP)
+
+    def _flow(self, block: Flow, original: Block | None) -> Block:
+        """Rows of maps, each under its method's name; to their left what they are for, `original` below that."""
+        if block.named is None:
+            lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, QUIET)]
+        else:
+            lines = _class_lines(block.named, self.side)
+        aside = set_lines(
+            [Line(elide(line.text, line.size, self.side), line.size, line.colour) for line in lines], self.side
         )
-    rows.append(shared_legend(shown, look, width))
-    return framed(stack([rows[0], *(ruled(row, width) for row in rows[1:])], GAP), MARGIN)
+        if original:
+            aside = stack([aside, original], GAP // 3)
+        rows: list[Block] = []
+        for row in block.rows:
+            cells = []
+            for entry in row:
+                head = set_lines(_way_lines(entry[1].title, entry[1].layer, self.side), self.side)
+                cells.append(stack([head, self._tile(entry)], GAP // 3))
+            rows.append(beside([blank(self.side, 1) if rows else aside, *cells], GAP))
+        return stack(rows, GAP)
+
+    def _tile(self, entry: Entry | None) -> Part:
+        if entry is None:
+            return blank(self.side, 1)
+        scaled = shared_scale(self.shown, type(entry[0])) is not None
+        return tile(entry, self.stage, self.look, self.side, scaled=scaled)
+
+
+def folds(block: Table, most: int) -> int:
+    """Into how many tables next to each other a long one is folded: no taller than it must be, none by itself."""
+    if len(block.rows) < LONG:
+        return 1
+    return max(1, min((most + 1) // (1 + len(block.columns)), -(-len(block.rows) // (LONG - 1))))
 
 
 def _heading(facts: Sequence[str], caption: Caption, width: int) -> Block:
@@ -119,54 +220,21 @@ def _masthead(original: Block, heading: Block, captions: Block) -> Block:
     return beside([original, right], GAP)
 
 
-def _class_lines(named: Caption) -> list[Line]:
+def _class_lines(named: Caption, width: int = TILE) -> list[Line]:
     """What is explained and its figure, and what it is told apart from."""
     facts = f"{named.figure}  {named.apart}".strip()
     return [
-        Line(elide(named.subject or named.title, SECTION, TILE), SECTION, INK),
-        Line(elide(facts, TYPE, TILE), TYPE, QUIET),
+        Line(elide(named.subject or named.title, SECTION, width), SECTION, INK),
+        Line(elide(facts, TYPE, width), TYPE, QUIET),
     ]
 
 
-def _way_lines(title: str, layer: str) -> list[Line]:
+def _way_lines(title: str, layer: str, width: int = TILE) -> list[Line]:
     """A method and the layer that it read."""
     return [
-        Line(elide(title, SECTION, TILE), SECTION, INK),
-        Line(elide(layer, TYPE, TILE, middle=True), TYPE, QUIET),
+        Line(elide(title, SECTION, width), SECTION, INK),
+        Line(elide(layer, TYPE, width, middle=True), TYPE, QUIET),
     ]
-
-
-def _table(block: Table, stage: Stage, look: Look, shown: Sequence[Entry]) -> Block:
-    rows = []
-    for way, cells in block.rows:
-        maps = [_tile_or_paper(entry, stage, look, shown) for entry in cells]
-        rows.append(beside([set_lines(_way_lines(way.title, way.layer), TILE), *maps], GAP))
-    return stack(rows, GAP)
-
-
-def _flow(block: Flow, stage: Stage, original: Block | None, look: Look, shown: Sequence[Entry]) -> Block:
-    """Rows of maps, each under its method's name; what they are for stands to their left, `original` below that."""
-    if block.named is None:
-        lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, QUIET)]
-    else:
-        lines = _class_lines(block.named)
-    aside = set_lines(lines, TILE)
-    if original:
-        aside = stack([aside, original], GAP // 3)
-    rows: list[Block] = []
-    for row in block.rows:
-        cells = []
-        for entry in row:
-            head = set_lines(_way_lines(entry[1].title, entry[1].layer), TILE)
-            cells.append(stack([head, _tile_or_paper(entry, stage, look, shown)], GAP // 3))
-        rows.append(beside([blank(TILE, 1) if rows else aside, *cells], GAP))
-    return stack(rows, GAP)
-
-
-def _tile_or_paper(entry: Entry | None, stage: Stage, look: Look, shown: Sequence[Entry]) -> Part:
-    if entry is None:
-        return blank(TILE, 1)
-    return tile(entry, stage, look, scaled=shared_scale(shown, type(entry[0])) is not None)
 
 
 def _entries(block: Section) -> Iterator[Entry]:
@@ -176,5 +244,8 @@ def _entries(block: Section) -> Iterator[Entry]:
         yield from (entry for _, cells in block.rows for entry in cells if entry is not None)
 
 
-def _columns(block: Section) -> int:
-    return len(block.columns) if isinstance(block, Table) else max(map(len, block.rows))
+def _columns(block: Section, most: int) -> int:
+    """Columns of a block, those that name rows among them."""
+    if isinstance(block, Flow):
+        return 1 + max(map(len, block.rows))
+    return (1 + len(block.columns)) * folds(block, most)

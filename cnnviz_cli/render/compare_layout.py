@@ -9,9 +9,14 @@ from typing import TypeVar
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.render.figures import Single
 from cnnviz_cli.render.look import Caption
+from cnnviz_cli.render.overview_cells import GAP
+from cnnviz_cli.render.overview_sheet import MARGIN
 
 MOST_COLUMNS = 6
 """Maps in a row."""
+
+LEAST_TILE = 150
+"""Units of a column's width at the least; a narrower sheet has fewer columns."""
 
 MOST_ROWS = 40
 """Rows of maps on a sheet; what comes after them goes to a further one."""
@@ -68,14 +73,23 @@ Section = Table | Flow
 Page = list[Section]
 
 
-def pages(entries: Sequence[tuple[Panel, Caption]]) -> list[Page]:
-    """The sheets on which these maps are compared; none if fewer than two can be laid side by side."""
+def columns_in(room: int) -> int:
+    """How many maps stand in a row of a sheet that is so many units wide, beside the column that names rows."""
+    return min(MOST_COLUMNS, max(1, (room - 2 * MARGIN + GAP) // (LEAST_TILE + GAP) - 1))
+
+
+def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) -> list[Page]:
+    """The sheets on which these maps are compared; none if fewer than two can be laid side by side.
+
+    Args:
+        most: maps in a row.
+    """
     singles = [(panel, named) for panel, named in entries if isinstance(panel, Single)]
     if len(singles) < 2:
         return []
     found: list[Page] = []
     rows = MOST_ROWS
-    for block in _blocks(ways(singles)):
+    for block in _blocks(ways(singles), most):
         if rows + len(block.rows) > MOST_ROWS:
             found.append([])
             rows = 0
@@ -106,16 +120,16 @@ def portions(items: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
         yield tuple(items[-(-len(items) * number // count) : -(-len(items) * (number + 1) // count)])
 
 
-def _blocks(found: Sequence[Way]) -> Iterator[Section]:
+def _blocks(found: Sequence[Way], most: int) -> Iterator[Section]:
     following = [way for way in found if way.follows_target]
     targets = list(dict.fromkeys(target for way in following for target in way.cells))
     if len(targets) > 1:
-        for columns in portions(targets, MOST_COLUMNS):
+        for columns in portions(targets, most):
             for part in portions(following, MOST_ROWS):
                 yield _table(columns, part)
     elif following:
-        yield from _flows(following, next(iter(following[0].cells.values()))[1])
-    yield from _flows([way for way in found if not way.follows_target], None)
+        yield from _flows(following, next(iter(following[0].cells.values()))[1], most)
+    yield from _flows([way for way in found if not way.follows_target], None, most)
 
 
 def _table(columns: Sequence[int | None], part: Sequence[Way]) -> Table:
@@ -123,17 +137,17 @@ def _table(columns: Sequence[int | None], part: Sequence[Way]) -> Table:
     return Table(captions, tuple((way, tuple(way.cells.get(target) for target in columns)) for way in part))
 
 
-def _flows(found: Sequence[Way], named: Caption | None) -> Iterator[Flow]:
+def _flows(found: Sequence[Way], named: Caption | None, most: int) -> Iterator[Flow]:
     """One flow, or several where one would not fit on a sheet."""
     sizes: dict[str, int] = {}
     for way in found:
         sizes[way.title] = sizes.get(way.title, 0) + 1
     each = next(iter(sizes.values()), 0)
     entries = [entry for way in found for entry in way.cells.values()]
-    if len(sizes) > 1 and 1 < each <= MOST_COLUMNS and set(sizes.values()) == {each}:
+    if len(sizes) > 1 and 1 < each <= most and set(sizes.values()) == {each}:
         # Every method read as many layers: a row for each method, a column for each layer.
         rows = [tuple(entries[start : start + each]) for start in range(0, len(entries), each)]
     else:
-        rows = list(portions(entries, MOST_COLUMNS))
+        rows = list(portions(entries, most))
     for part in portions(rows, MOST_ROWS):
         yield Flow(named, part)

@@ -15,7 +15,19 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.marks import pointed
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
-from cnnviz_cli.render.photograph import SUNK, Laying, Stage, alone, chequer, drained, marked, opacity, overlaid, staged
+from cnnviz_cli.render.photograph import (
+    SUNK,
+    Laying,
+    Stage,
+    alone,
+    chequer,
+    drained,
+    gap_of,
+    marked,
+    opacity,
+    overlaid,
+    staged_at,
+)
 from cnnviz_cli.render.scaling import (
     as_colours,
     beyond,
@@ -71,21 +83,21 @@ def sides_of(panel: Panel, caption: Caption, look: Look | None) -> str:
 
 def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
     """Caption, picture and colour bar under each other."""
-    stage = staged(photo, view)
-    unit, look = stage.unit, look.under(caption)
-    evidence = pictured(panel, stage, look, caption.scale, caption.mark)
-    picture: Part = evidence
-    if overlay_of(panel, look) == "none":
-        gap = max(4, unit // 2)
-        panes = [pointed(marked(stage), stage, caption.mark), evidence]
-        flat = stage.photo.width > 1.9 * stage.photo.height
-        picture = stack(panes, gap) if flat else beside(panes, gap)
-    width = max(picture.width, 20 * unit)
+    look = look.under(caption)
+    beside_it = overlay_of(panel, look) == "none"
+    flat = photo.width > 1.9 * photo.height
+    stage = staged_at(photo, view, look.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
+    unit = stage.type
+    picture: Part = stage.placed(pictured(panel, stage, look, caption.scale, caption.mark))
+    if beside_it:
+        original = stage.placed(pointed(marked(stage), stage, caption.mark))
+        picture = (stack if flat else beside)([original, picture], gap_of(unit))
+    width = max(picture.width, 20 * unit) if look.size.pixels is None else look.size.room - 2 * unit
     head = set_lines(caption_lines(caption, panel, width, unit, look), width)
     bar, words = scale_of(panel, look, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
-    if stage.factor > 1:
-        notes.append(f"photograph of {photo.width} x {photo.height} pixels, shown {stage.factor} times as large")
+    if look.size.pixels is None:
+        notes += shown_at(photo, stage.factor)
     if caption.values:
         notes.append(caption.values)
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
@@ -95,6 +107,16 @@ def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look
     if state_of(panel) == "nonfinite":
         notes.append(key("not finite", chequer((4 * unit, 2 * unit), unit), unit, room))
     return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
+
+
+def shown_at(photo: Image.Image, factor: float) -> list[str]:
+    """How large the photograph is beside its file, in words; nothing where it is as large."""
+    if abs(factor - 1) < 0.005:
+        return []
+    size = f"photograph of {photo.width} x {photo.height} pixels"
+    if factor == round(factor):
+        return [f"{size}, shown {factor:.0f} times as large"]
+    return [f"{size}, shown at {100 * factor:.{0 if factor >= 0.1 else 1}f} % of its size"]
 
 
 def pictured(

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.core.sizes import NATURAL, Size
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
 """For evidence that starts at zero. All but turbo and jet are perceptually uniform."""
@@ -25,10 +26,19 @@ constant overlay, as other tools draw it, else bicubic."""
 
 _ALPHAS: Mapping[Overlay, float] = {"ramp": 0.75, "constant": 0.5}
 
-SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg"}
-"""The formats in which pictures are written, the default first, and how their files' names end."""
+SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg", "svg": "svg", "pdf": "pdf"}
+"""The formats in which figures are written, the default first, and how their files' names end."""
 
 FORMATS = tuple(SUFFIXES)
+
+VECTOR = ("svg", "pdf")
+"""Formats in which text, rules and colour bars are no pixels."""
+
+RASTER = tuple(name for name in FORMATS if name not in VECTOR)
+"""Formats of pixels alone."""
+
+VECTOR_DENSITY = 2.0
+"""Pixels a unit of the images in such a file, as far as the photograph has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Look:
             constant overlay, as in pytorch-grad-cam.
         overlay: how maps lie over the photograph.
         interpolation: how maps are enlarged.
+        size: how large figures are.
     """
 
     palette: str = PALETTES[0]
@@ -49,6 +60,7 @@ class Look:
     alpha: float | None = None
     overlay: Overlay = "auto"
     interpolation: Interpolation = "auto"
+    size: Size = NATURAL
 
     def opacity(self, overlay: Overlay) -> float:
         """The strongest opacity of an overlay, 0 to 1."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
+from cnnviz_cli.core.sizes import ROOM
 from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
 from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.figures import caption_lines
@@ -28,8 +29,8 @@ BAR = (120, 10)
 TILE = 140
 """Tiles are as near to this as a whole factor brings them; maps above 70 pixels stay as they are, or double."""
 
-WIDEST = 1560
-"""A row of tiles is no longer, where one tile is not."""
+MARGINS = 40
+"""Units that a row of tiles leaves free of the figure's width, where one tile is not wider."""
 
 FLAT = "#cccccc"
 """A map with one value everywhere."""
@@ -49,9 +50,9 @@ def enlarged(size: int) -> int:
     return max(1, TILE // size)
 
 
-def columns_for(count: int, cell: int) -> int:
+def columns_for(count: int, cell: int, room: int = ROOM - MARGINS) -> int:
     """How many tiles stand in a row: a grid a little wider than high, with a full last row where one is near."""
-    most = max(1, WIDEST // cell)
+    most = max(1, room // cell)
     if count <= 3:
         return min(most, count)
     ideal = min((count * 1.5) ** 0.5, most)
@@ -84,7 +85,7 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Bl
     if flat:
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
-    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours)
+    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, look.size.room)
     return framed(sheet, MARGIN)
 
 
@@ -115,7 +116,7 @@ def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
-    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None)
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, look.size.room)
 
 
 def is_flat(values: NDArray[Any]) -> bool:
@@ -135,7 +136,12 @@ def _head(caption: Caption, panel: Panel, width: int) -> Block:
 
 
 def _sheet(
-    first: list[Tile], tiles: list[Tile], head: Callable[[int], Block], notes: list[str], colours: Bytes | None
+    first: list[Tile],
+    tiles: list[Tile],
+    head: Callable[[int], Block],
+    notes: list[str],
+    colours: Bytes | None,
+    room: int,
 ) -> Block:
     """Everything put together: the first tiles in a column of their own at the left.
 
@@ -144,8 +150,11 @@ def _sheet(
         colours: the palette whose bar stands beside the notes, if any does.
     """
     width, height = (first or tiles)[0].image.size
+    if width > room - 2 * MARGIN:  # a single map that is wider than the figure
+        width, height = room - 2 * MARGIN, max(1, round(height * (room - 2 * MARGIN) / width))
     across, down = width + GAP, height + SMALL + 6 + GAP
-    columns = columns_for(len(tiles), across) if tiles else 0
+    free = room - MARGINS if room == ROOM else room - MARGINS - (across + GAP if first else 0)
+    columns = columns_for(len(tiles), across, max(across, free)) if tiles else 0
     rows = ceil(len(tiles) / columns) if tiles else 0
     # The first tiles stand under each other, or next to each other where the sheet is a single row.
     side = 1 if rows >= len(first) > 0 else len(first)
@@ -153,17 +162,17 @@ def _sheet(
     places = [(number % side * across, number // side * down) for number in range(len(first))]
     places += [(start + number % columns * across, number // columns * down) for number in range(len(tiles))]
 
-    room = max(start + columns * across - GAP, 30 * TYPE)
-    above = head(room)
+    whole = max(start + columns * across - GAP, 30 * TYPE)
+    above = head(whole)
     indent = BAR[0] + 12 if colours is not None else 0
-    words = [Line(text, SMALL, QUIET) for text in flow(notes, SMALL, room - indent)]
-    below = set_lines(words, room - indent)
+    words = [Line(text, SMALL, QUIET) for text in flow(notes, SMALL, whole - indent)]
+    below = set_lines(words, whole - indent)
     top = above.height + 12
     base = top + max(upper for _, upper in places) + down - GAP + 12
-    sheet = blank(room, base + below.height)
+    sheet = blank(whole, base + below.height)
     sheet.put(above, 0, 0)
     for tile, (left, upper) in zip([*first, *tiles], places, strict=True):
-        _titled(sheet, tile, left, top + upper + SMALL)
+        _titled(sheet, tile, width, left, top + upper + SMALL)
         sheet.put(Raster(tile.image, width, height, crisp=True), left, top + upper + SMALL + 6)
     if colours is not None:
         sheet.put(Ramp(colours[None], *BAR), 0, base + 3)
@@ -171,9 +180,8 @@ def _sheet(
     return sheet
 
 
-def _titled(sheet: Block, tile: Tile, left: int, baseline: int) -> None:
+def _titled(sheet: Block, tile: Tile, width: int, left: int, baseline: int) -> None:
     """The two texts above a tile; the right one gives way where both do not fit."""
-    width = tile.image.width
     name = elide(tile.left, SMALL, width)
     put_text(sheet, left, baseline, name, SMALL, INK)
     if length(name, SMALL) + 6 + length(tile.right, SMALL) <= width:

@@ -66,11 +66,12 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     title = elide(named.subject or named.title, SECTION, width - length(figure, SECTION)) + figure
     facts = flow([named.title if named.target else "", named.layer, named.apart], TYPE, width)[:1] or [""]
     head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
-    bar, words = scale_of(panel, look, min(width, max(160, min(stage.photo.width, 300))), SMALL, named.scale)
+    picture = stage.placed(pictured(panel, stage, look, named.scale, named.mark))
+    bar, words = scale_of(panel, look, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
         lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
     below: list[Part] = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
-    return stack([head, pictured(panel, stage, look, named.scale, named.mark), *below], GAP // 3)
+    return stack([head, picture, *below], GAP // 3)

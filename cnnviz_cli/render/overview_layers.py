@@ -26,14 +26,14 @@ ASIDE = 170
 MOST_PAIRS, MOST_MAPS = 6, 8
 
 
-def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int) -> Block:
+def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int, density: float = 1.0) -> Block:
     """The strongest feature maps of each layer, projected, beside their patches."""
     rows = []
     for row in panel.rows:
         total = len(np.asarray(row.channels))
         count = min(total, MOST_PAIRS)
         tile = min(168, ((width - ASIDE + GAP) // max(4, count) - GAP - 2) // 2)
-        pairs = beside([pair(row, number, seen, tile) for number in range(count)], GAP)
+        pairs = beside([pair(row, number, seen, tile, density) for number in range(count)], GAP)
         more = f"; {count} of {total} maps" if count < total else ""
         rows.append(beside([_aside(row.layer, extent(row, seen) + more), pairs], 0))
     words = (

@@ -48,11 +48,14 @@ def compose_overview(
     singles = [(panel, named) for panel, named in panels if isinstance(panel, Single)]
     columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
     targets = {named.target for _, named in panels if named.target}
-    stages = {count: _stage(photo, view, count) for count in {columns, *(max(columns, len(run)) for run in runs)}}
+    stages = {
+        count: _stage(photo, view, count, look.size.density)
+        for count in {columns, *(max(columns, len(run)) for run in runs)}
+    }
     rows = [_header(photo, seen, caption)]
     width, stage = _column(columns), stages[columns]
     words = "the whole photograph was seen" if view.whole else "outlined: what the network saw"
-    blocks = [headed("photograph", words, marked(stage), width)]
+    blocks = [headed("photograph", words, stage.placed(marked(stage)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
     blocks.append(headed("predictions", _what(predictions), bars(predictions, targets, room), room))
@@ -62,7 +65,7 @@ def compose_overview(
         rows.append(beside([cell(panel, named, stages[count], _column(count), look) for panel, named in run], GAP))
     for panel, named in panels:
         if isinstance(panel, Projections):
-            rows.append(projection_rows(panel, seen, named, WIDTH))
+            rows.append(projection_rows(panel, seen, named, WIDTH, look.size.density))
     rows += mosaic_rows([(panel, named) for panel, named in panels if isinstance(panel, Mosaic)], look, WIDTH)
     rows += [filter_sheet(panel, named, look) for panel, named in panels if isinstance(panel, Filters)]
     rows.append(_footer(view, panels))
@@ -109,8 +112,8 @@ def _column(count: int) -> int:
     return (WIDTH - (count - 1) * GAP) // count
 
 
-def _stage(photo: Image.Image, view: View, columns: int) -> Stage:
-    return fitted(photo, view, _column(columns), TALLEST, TYPE)
+def _stage(photo: Image.Image, view: View, columns: int, density: float) -> Stage:
+    return fitted(photo, view, _column(columns), TALLEST, TYPE, density)
 
 
 def ruled(block: Block, width: int) -> Block:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.sizes import Size
+from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.blocks import hatching, no_data
 from cnnviz_cli.render.look import Interpolation, Overlay
 from cnnviz_cli.render.palettes import Bytes
@@ -26,6 +28,14 @@ READABLE = 288
 """Photographs whose longer side is below this many pixels are enlarged."""
 
 
+SHORTEST, LONGEST = 640, 1556
+"""The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
+have the first, large ones are drawn so small that they keep to the second."""
+
+SHARP = 4
+"""Photographs enlarged so many times show their pixels as squares; below, that looks like a fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A photograph at the size in which it is drawn.
@@ -33,19 +43,30 @@ class Stage:
     Attributes:
         photo: RGB.
         view: where the network's input lies in it.
-        factor: how many times it was enlarged.
+        factor: how many times as large as the file's it is drawn.
         unit: the size of the type beside it, in pixels.
+        density: pixels a unit of the figure.
     """
 
     photo: Image.Image
     view: View
-    factor: int
+    factor: float
     unit: int
+    density: float = 1.0
 
     @property
     def seen(self) -> tuple[int, int, int, int]:
         """The pixels that the network saw: left, top, right, bottom."""
         return pixels_of(self.view.box, self.photo.size)
+
+    @property
+    def type(self) -> int:
+        """The size of the type beside it, in units of the figure."""
+        return max(1, round(self.unit / self.density))
+
+    def placed(self, image: Image.Image) -> Raster:
+        """An image of the stage's pixels as a part of a figure."""
+        return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
 
 
 def staged(photo: Image.Image, view: View) -> Stage:
@@ -60,12 +81,67 @@ def staged(photo: Image.Image, view: View) -> Stage:
     return Stage(photo, view, factor, max(14, round(measure / 64)))
 
 
-def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int) -> Stage:
-    """The photograph made to fit into width x height, for a sheet."""
+def staged_at(photo: Image.Image, view: View, size: Size, across: int, down: int) -> Stage:
+    """The photograph for a figure of `across` x `down` images of its size.
+
+    Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
+    ratio, so that it stays exact.
+    """
+    if size.source:
+        return staged(photo, view)
+    width, height = photo.size
+    if size.pixels is None:
+        longest = max(across * width, down * height)
+        factor: float = min(max(1, -(-SHORTEST // longest)), max(1, LONGEST // longest))
+        if longest > LONGEST:
+            factor = (LONGEST - GAP_ROOM * (max(across, down) - 1)) / longest
+        measure = factor * min(longest, 3 * min(across * width, down * height))
+        unit = max(14, round(measure / 72))
+    else:
+        unit = unit_of(size.room)
+        room = size.room - 2 * unit
+        factor = (room - gap_of(unit) * (across - 1)) / across / width
+        factor = min(factor, 2 * room / (down * height))
+    units = (max(1, int(width * factor + 0.01)), max(1, round(height * factor)))
+    density = size.density
+    if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
+        density = max(1.0, min(density, width / units[0]))
+    pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
+    return Stage(resized(photo, pixels), view.of(pixels), factor, max(1, round(unit * density)), density)
+
+
+GAP_ROOM = 12
+
+
+def gap_of(unit: int) -> int:
+    """Units between two images next to each other."""
+    return max(4, unit // 2)
+
+
+def unit_of(room: int) -> int:
+    """The size of type in a figure of this width."""
+    return max(14, round(room / 72))
+
+
+def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The photograph with other sides: sharp squares for its pixels where they become large."""
+    if size == photo.size:
+        return photo
+    if size[0] >= SHARP * photo.width:
+        return photo.resize(size, Image.Resampling.NEAREST)
+    return photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Stage:
+    """The photograph made to fit into width x height units, for a sheet."""
     ratio = min(width / photo.width, height / photo.height)
-    size = max(1, round(photo.width * ratio)), max(1, round(photo.height * ratio))
-    how = Image.Resampling.LANCZOS if ratio < 1 else Image.Resampling.BICUBIC
-    return Stage(photo.resize(size, how, reducing_gap=2.0), view.of(size), 1, unit)
+    size = (
+        max(1, round(max(1, round(photo.width * ratio)) * density)),
+        max(1, round(max(1, round(photo.height * ratio)) * density)),
+    )
+    how = Image.Resampling.LANCZOS if ratio * density < 1 else Image.Resampling.BICUBIC
+    shown = photo.resize(size, how, reducing_gap=2.0)
+    return Stage(shown, view.of(size), 1, max(1, round(unit * density)), density)
 
 
 def marked(stage: Stage) -> Image.Image:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -11,12 +12,15 @@ from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
+from cnnviz_cli.render.encoding import Encoded, encode
 from cnnviz_cli.render.figures import Single, figure
-from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.look import SUFFIXES, Caption, Look
 from cnnviz_cli.render.mosaic import filters, mosaic
 from cnnviz_cli.render.overview_sheet import compose_overview
+from cnnviz_cli.render.pdf import pdf
 from cnnviz_cli.render.projections import projections
-from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.raster import rasterize, size_in_pixels
+from cnnviz_cli.render.svg import svg
 
 
 def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, look: Look) -> Block:
@@ -36,7 +40,7 @@ def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, cap
     if isinstance(panel, Filters):
         return filters(panel, caption, look)
     if isinstance(panel, Projections):
-        return projections(panel, seen, caption)
+        return projections(panel, seen, caption, look.size)
     raise TypeError(f"no picture is known for {type(panel).__name__}")
 
 
@@ -63,3 +67,43 @@ def comparison(
 ) -> Iterator[Image.Image]:
     """`compose_comparison` as pixels, RGB."""
     return map(rasterize, compose_comparison(photo, view, entries, caption, look))
+
+
+Figure = tuple[Block, float]
+"""A figure, and how many pixels a unit of it has."""
+
+
+def sized(layout: Callable[[Look], Block], look: Look) -> Figure:
+    """A figure in the width that is wanted, and how many pixels a unit has then."""
+    return next(sized_each(lambda chosen: [layout(chosen)], look))
+
+
+def sized_each(layout: Callable[[Look], Iterable[Block]], look: Look) -> Iterator[Figure]:
+    """`sized` for several figures that are laid out together."""
+    if look.size.pixels is None:
+        yield from ((block, 1.0) for block in layout(look))
+        return
+    scales = [look.size.pixels / block.width for block in layout(look)]
+    density = max(scales, default=1.0) * look.size.density
+    yield from zip(layout(denser(look, density)), scales, strict=True)
+
+
+def denser(look: Look, density: float) -> Look:
+    """The look with so many pixels a unit of the images in a figure."""
+    return replace(look, size=replace(look.size, density=density))
+
+
+def encode_figure(
+    block: Block, kind: str, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0
+) -> tuple[Encoded, tuple[int, int]]:
+    """A figure's file and its width and height in pixels.
+
+    Raises:
+        UsageError: the library that writes PDF is not installed.
+    """
+    size = size_in_pixels(block, scale)
+    if kind == "svg":
+        return Encoded(svg(block, scale, facts, dpi), SUFFIXES[kind]), size
+    if kind == "pdf":
+        return Encoded(pdf(block, scale, facts, dpi), SUFFIXES[kind]), size
+    return encode(rasterize(block, scale), kind, facts, dpi), size

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
+from cnnviz_cli.core.sizes import NATURAL, Size
+from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, stack
 from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption
@@ -42,9 +43,9 @@ CONVENTION = (
 )
 
 
-def projections(panel: Projections, seen: Image.Image, caption: Caption) -> Block:
+def projections(panel: Projections, seen: Image.Image, caption: Caption, size: Size = NATURAL) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
-    rows = [_block(row, seen) for row in panel.rows]
+    rows = [_block(row, seen, size) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
     heading = Caption(caption.title, "", caption.target, caption.figure, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
@@ -67,13 +68,16 @@ def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:
     return min(across, seen.width), min(down, seen.height)
 
 
-def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Block:
+def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density: float = 1.0) -> Block:
     """One projection beside its patch, at one scale, under a title; what a patch lacks at the border is hatched."""
     left, top, right, bottom = (float(edge) for edge in np.asarray(row.boxes)[number])
     box = (left, top, right, bottom)
     across, down = frame_of(row, seen)
     scale = tile / max(across, down)
     cell = (max(1, round(across * scale)), max(1, round(down * scale)))
+    shape = cell
+    scale *= density
+    cell = (max(1, round(shape[0] * density)), max(1, round(shape[1] * density)))
     size = (min(cell[0], max(1, round((right - left) * scale))), min(cell[1], max(1, round((bottom - top) * scale))))
     # A patch cut at the left or upper border fills the right or lower part of its frame.
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
@@ -82,13 +86,13 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int) -> Block
     for source in (_grey_centred(row, number, box, reach), seen.convert("RGB")):
         picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
         if size != cell:
-            part, picture = picture, no_data(cell, TYPE)
+            part, picture = picture, no_data(cell, round(TYPE * density))
             picture.paste(part, corner)
         pictures.append(picture)
     values = np.asarray(row.values)[number]
     if not np.isfinite(values).all():
-        pictures[0] = chequer(cell, TYPE)
-    couple = beside(pictures, 2)
+        pictures[0] = chequer(cell, round(TYPE * density))
+    couple = beside([Raster(picture, *shape) for picture in pictures], 2)
     peak = float(np.asarray(row.peaks)[number])
     return titled(
         couple, f"#{int(np.asarray(row.channels)[number])}", short(peak) if peak > 0 else f"silent {short(peak)}"
@@ -119,11 +123,12 @@ def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, floa
     return Image.fromarray(grey)
 
 
-def _block(row: ProjectionRow, seen: Image.Image) -> Block:
+def _block(row: ProjectionRow, seen: Image.Image, size: Size) -> Block:
     count = len(np.asarray(row.channels))
-    lines = -(-count // MOST)
+    most = min(MOST, max(1, (size.room - 2 * TYPE + TYPE) // (2 * TILE + 2 + TYPE)))
+    lines = -(-count // most)
     across = -(-count // lines)
-    pairs = [pair(row, number, seen, TILE) for number in range(count)]
+    pairs = [pair(row, number, seen, TILE, size.density) for number in range(count)]
     grid = stack([beside(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2)
     width = max(grid.width, 30 * TYPE)
     name = elide(row.layer, TYPE, width)

@@ -63,8 +63,8 @@ def _fill(
 def resized(item: Raster, size: tuple[int, int]) -> Image.Image:
     """The image of an item, RGB, at another size."""
     image = item.image if item.image.mode == "RGB" else item.image.convert("RGB")
-    if image.size == size:
-        return image
+    if abs(image.width - size[0]) <= 1 and abs(image.height - size[1]) <= 1:
+        return image  # rounding of edges: better a pixel more or less than a blur over all of them
     if item.crisp and size[0] >= image.width and size[1] >= image.height:
         return image.resize(size, Image.Resampling.NEAREST)
     larger = size[0] > image.width

@@ -197,7 +197,7 @@ def flow(pieces: Sequence[str], size: int, width: float, joint: str = " · ") ->
     A piece longer than a line is broken at its spaces, and a word longer than a line loses its middle.
     """
     lines: list[str] = []
-    for piece in filter(None, pieces):
+    for piece in filter(None, map(legible, pieces)):
         if lines and length(lines[-1] + joint + piece, size) <= width:
             lines[-1] += joint + piece
         elif length(piece, size) <= width or " " not in piece:

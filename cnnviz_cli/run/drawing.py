@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.reading import Reading
 from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.core.sizes import size_of
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.render import Look
+from cnnviz_cli.render.look import VECTOR, VECTOR_DENSITY
 from cnnviz_cli.run.findings import Said
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def look_of(settings: Settings) -> Look:
         alpha=settings.alpha,
         overlay=settings.overlay,
         interpolation=settings.map_interpolation,
+        size=replace(size_of(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1),
     )
 
 
@@ -84,6 +87,7 @@ class Drawing:
         save_arrays: whether the raw maps are written, too.
         reading: what is refused for its size, and how much of a photograph is decoded.
         masks: of the regions to be explained, where somebody has drawn them.
+        settings_sha256: the digest of the settings that change figures, for the files.
     """
 
     root: Path
@@ -97,6 +101,7 @@ class Drawing:
     preprocessing: Preprocessing
     reading: Reading
     masks: Masks | None = None
+    settings_sha256: str = ""
 
 
 @dataclass(frozen=True)

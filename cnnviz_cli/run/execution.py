@@ -23,7 +23,7 @@ from cnnviz_cli.run.clock import Clock
 from cnnviz_cli.run.drawing import Drawing, Place, look_of
 from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.hands import Hands, count_of
-from cnnviz_cli.run.header import device_name, header_of
+from cnnviz_cli.run.header import device_name, header_of, settings_digest
 from cnnviz_cli.run.pipeline import Answered, Pipeline
 from cnnviz_cli.run.prepare import Prepared, prepare
 from cnnviz_cli.run.reading import fast_note, reading_of
@@ -118,6 +118,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         preprocessing=model.preprocessing,
         reading=reading_of(settings, model.preprocessing),
         masks=prepared.question.masks,
+        settings_sha256=settings_digest(prepared),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import platform
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -66,6 +67,13 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
         "version of torchvision": tool.torchvision,
         "version of pillow": tool.pillow,
     }
+
+
+def settings_digest(prepared: Prepared) -> str:
+    """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
+    config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
+    text = json.dumps({"command": prepared.command, **config}, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
 
 
 def run_record(prepared: Prepared) -> Run:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from cnnviz_cli import __version__
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
@@ -19,7 +20,12 @@ from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.render import SUFFIXES, Caption, comparison, draw, encode, ends_of, overview, range_of, state_of
+from cnnviz_cli.render import SUFFIXES, Caption, ends_of, range_of, state_of
+from cnnviz_cli.render.block import Block
+from cnnviz_cli.render.compare import compose_comparison
+from cnnviz_cli.render.look import Look
+from cnnviz_cli.render.overview_sheet import compose_overview
+from cnnviz_cli.render.pictures import Figure, compose, encode_figure, sized, sized_each
 from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
 from cnnviz_cli.run.findings import Shown
 from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
@@ -56,9 +62,9 @@ class Presenter:
                     caption = replace(caption, values=seen.photo.shown.words)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
-                picture = draw(panel, seen.photo.image, seen.view, seen.crop, caption, self._look)
+                figure = sized(partial(_composed, panel, seen, caption), self._look)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
-                outputs.append(self._picture(work, panel, target, apart, path, picture, caption))
+                outputs.append(self._picture(work, panel, target, apart, path, figure, caption))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = seen.photo.size
@@ -90,13 +96,13 @@ class Presenter:
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
-            sheet = overview(photo, view, seen.crop, predictions, every, caption, self._look)
-            yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet)
+            sheet = sized(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._look)
+            yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
-            sheets = comparison(photo, view, entries, caption, self._look)
+            sheets = sized_each(partial(compose_comparison, photo, view, entries, caption), self._look)
             for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
-                yield self._sheet(family, f"{seen.folder}/{name}", sheet)
+                yield self._sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
 
     def _picture(
         self,
@@ -105,13 +111,14 @@ class Presenter:
         target: Prediction | None,
         contrast: Prediction | None,
         path: str,
-        picture: Image.Image,
+        figure: Figure,
         caption: Caption,
     ) -> Output:
         state = state_of(panel)
         if state != "ok":
             self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
-        path, sha256 = self._stored(path, picture)
+        facts = {"Method": work.method, "Layer": panel.layer or "", "Target": target.title if target else ""}
+        path, sha256, (width, height) = self._stored(path, figure, facts)
         return Output(
             family=work.family,
             method=work.method,
@@ -121,16 +128,16 @@ class Presenter:
             counterfactual=caption.counter,
             path=path,
             sha256=sha256,
-            width=picture.width,
-            height=picture.height,
+            width=width,
+            height=height,
             range=range_of(panel),
             scale=ends_of(panel, caption.scale),
             state=state,
             statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
         )
 
-    def _sheet(self, family: str, path: str, sheet: Image.Image) -> Output:
-        path, sha256 = self._stored(path, sheet)
+    def _sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
+        path, sha256, (width, height) = self._stored(path, sheet, {"Method": title})
         return Output(
             family=family,
             method=None,
@@ -138,25 +145,33 @@ class Presenter:
             target=None,
             path=path,
             sha256=sha256,
-            width=sheet.width,
-            height=sheet.height,
+            width=width,
+            height=height,
             range=None,
             state="ok",
         )
 
-    def _stored(self, path: str, picture: Image.Image) -> tuple[str, str]:
-        """Write a picture, under another suffix if its format cannot hold it; returns its path and its SHA-256."""
-        file = encode(picture, self._drawing.format)
+    def _stored(self, path: str, figure: Figure, about: Mapping[str, str]) -> tuple[str, str, tuple[int, int]]:
+        """Write a figure, under another suffix if its format cannot hold it; its path, SHA-256 and size in pixels."""
+        block, scale = figure
+        told = {"Software": f"cnnviz {__version__}", **about, "Model": self._drawing.wording.model}
+        told["Settings"] = self._drawing.settings_sha256
+        facts = {name: visible(value) for name, value in told.items() if value}
+        file, size = encode_figure(block, self._drawing.format, scale, facts, self._look.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
-        return path, self._sink.write(path, file.data)
+        return path, self._sink.write(path, file.data), size
 
     def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         buffer = BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
+
+
+def _composed(panel: Panel, seen: Seen, caption: Caption, look: Look) -> Block:
+    return compose(panel, seen.photo.image, seen.view, seen.crop, caption, look)
 
 
 def captioned(

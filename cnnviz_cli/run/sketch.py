@@ -17,7 +17,9 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.names import Folders, file_name
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.render import SUFFIXES, Caption, pages
+from cnnviz_cli.render.compare_layout import columns_in
 from cnnviz_cli.run.costs import lines_of
+from cnnviz_cli.run.drawing import look_of
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import Prepared, prepare
 
@@ -63,7 +65,8 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
             names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
-    sheets = {family: len(pages(entries)) for family, entries in shown.items()}
+    most = columns_in(look_of(settings).size.room)
+    sheets = {family: len(pages(entries, most)) for family, entries in shown.items()}
     names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
     if settings.save_arrays:
         names.append(ARRAYS)

@@ -112,6 +112,11 @@ def test_flow_breaks_between_pieces_only() -> None:
     assert " ".join(prose("a sentence of several words", 14, 60)) == "a sentence of several words"
 
 
+def test_facts_that_are_joined_are_spelt_as_those_that_stand_alone() -> None:
+    lines = caption_lines(Caption("way", target="cat", model="m", source="猫\x00.png"), MAP, 900, 14)
+    assert lines[1].text == "way · m · \\u732b\\x00.png"
+
+
 def test_the_probability_survives_a_long_label() -> None:
     lines = caption_lines(Caption("x", target="label " * 50, figure="39.3 %"), MAP, 300, 14)
     assert lines[0].text.endswith("39.3 %")

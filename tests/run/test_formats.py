@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 from run.resuming import Listener, run
 
+from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.verify import verify
-from cnnviz_cli.render import FORMATS, SUFFIXES, encoding
+from cnnviz_cli.render import SUFFIXES, encoding
+from cnnviz_cli.render.look import RASTER
 from cnnviz_cli.run import dry_run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -24,7 +28,7 @@ def pictures_of(out: Path) -> list[dict[str, Any]]:
     return [output for image in images for output in image["outputs"]]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [*RASTER, "svg"])
 def test_a_run_writes_its_pictures_in_the_format_and_knows_them_again(
     kind: str, tmp_path: Path, sources: list[Source]
 ) -> None:
@@ -34,6 +38,10 @@ def test_a_run_writes_its_pictures_in_the_format_and_knows_them_again(
     assert {Path(picture["path"]).suffix for picture in pictures} == {f".{SUFFIXES[kind]}"}
     assert any(picture["path"].endswith(f"gradcam.compare.{SUFFIXES[kind]}") for picture in pictures)
     for picture in pictures:
+        if kind == "svg":
+            root = ElementTree.parse(out / picture["path"]).getroot()
+            assert [float(root.attrib[side]) for side in ("width", "height")] == [picture["width"], picture["height"]]
+            continue
         with Image.open(out / picture["path"]) as opened:
             assert (opened.format, opened.size) == (kind.upper(), (picture["width"], picture["height"]))
     assert verify(out) == []
@@ -72,3 +80,41 @@ def test_another_format_is_another_setting(tmp_path: Path, sources: list[Source]
     assert len(heard.done_) == 7
     assert "(format: png -> jpeg): done again" in heard.warned[0]
     assert {problem.kind for problem in verify(tmp_path / "out")} == {"extra"}  # the first run's
+
+
+def test_an_svg_that_was_changed_is_noticed(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources[:2], format="svg")
+    first, second = (out / picture["path"] for picture in pictures_of(out))
+    first.write_bytes(first.read_bytes().replace(b"</svg>", b"</svg><!-- -->"))
+    (out / "another.svg").write_bytes(second.read_bytes())
+    assert {(problem.kind, problem.path) for problem in verify(out)} == {
+        ("changed", "0.png/gradcam.svg"),
+        ("extra", "another.svg"),
+    }
+
+
+def test_what_a_figure_says_of_itself_is_the_same_in_any_batch(tmp_path: Path, sources: list[Source]) -> None:
+    run(tmp_path / "one", sources[:3], target="top2", batch_size="1")
+    run(tmp_path / "two", sources[:3], target="top2", batch_size="2")
+    (first, second) = (pictures_of(tmp_path / name) for name in ("one", "two"))
+    told = []
+    for picture in first:
+        with Image.open(tmp_path / "one" / picture["path"]) as opened:
+            told.append(opened.info)
+    assert {info["Method"] for info in told} == {"gradcam", "gradcam compared"}
+    assert all(info["Software"].startswith("cnnviz ") and len(info["Settings"]) == 64 for info in told)
+    assert not any(str(tmp_path) in str(info) for info in told)
+    for picture, other in zip(first, second, strict=True):
+        with Image.open(tmp_path / "two" / other["path"]) as opened:
+            assert opened.info == told[first.index(picture)]
+
+
+def test_a_pdf_without_its_library_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "reportlab.pdfgen", None)
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert main(["gradcam", str(tmp_path / "a.png"), "--format", "pdf", "-o", str(tmp_path / "out")]) == 2
+    assert "pip install 'cnnviz-cli[pdf]'" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()

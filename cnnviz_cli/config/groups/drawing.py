@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
 from cnnviz_cli.config.scale import a_range
+from cnnviz_cli.config.width import a_width
 from cnnviz_cli.core.scales import PATTERN
+from cnnviz_cli.core.sizes import WIDTH
 
 
 class DrawingFields(BaseModel):
@@ -40,8 +42,18 @@ class DrawingFields(BaseModel):
     scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
         "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
     )
-    format: Annotated[Literal["png", "webp", "jpeg"], Flag("Output")] = Field(
-        "png", description="Of the pictures: png loses nothing, webp is the smallest file, jpeg the quickest to write."
+    format: Annotated[Literal["png", "webp", "jpeg", "svg", "pdf"], Flag("Output")] = Field(
+        "png",
+        description="Of the figures: png loses nothing, webp is the smallest file, jpeg the quickest to write; "
+        "svg and pdf keep text, rules and colour bars as vectors (pdf: pip install 'cnnviz-cli[pdf]').",
+    )
+    width: Annotated[str, AfterValidator(a_width), Flag("Output", "auto|source|PIXELS|LENGTH")] = Field(
+        "auto",
+        pattern=WIDTH,
+        description="Of each figure: at most about 1600 pixels, the image's own, so many pixels, or in print (8.5cm).",
+    )
+    dpi: Annotated[int, Flag("Output", "N")] = Field(
+        0, ge=0, le=2400, description="Pixels an inch, written into PNG and JPEG files; 0 for none, 300 with a length."
     )
     save_arrays: Annotated[bool, Flag("Output")] = Field(
         False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."

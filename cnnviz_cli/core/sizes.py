@@ -1,0 +1,73 @@
+"""How large figures are: the settings `width` and `dpi`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROOM = 1600
+"""Units for which a figure is laid out where nothing narrower was asked for."""
+
+LEAST_ROOM = 480
+"""No figure is laid out for less: its text would not fit. A narrower one is drawn smaller."""
+
+UNITS_PER_INCH = 144
+"""Of a figure whose size in print is known: type of 14 units is 7 points, that of 12 is 6."""
+
+PRINT_DPI = 300
+"""Pixels an inch where a width is given in centimetres and nothing else is said."""
+
+WIDTH = r"^(auto|source|[1-9][0-9]{1,4}|[0-9]{1,3}(\.[0-9]{1,3})?(cm|mm|in))$"
+"""What a width may be: two words, pixels, or a length in print."""
+
+WIDTHS = (64, 20_000)
+"""The narrowest and the widest figure in pixels."""
+
+_INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large figures are.
+
+    Attributes:
+        pixels: their exact width; None for as wide as they need.
+        room: the units for which they are laid out, a pixel each unless `pixels` says otherwise.
+        source: whether photographs keep their own size, however large.
+        dpi: pixels an inch, for the file; 0 where nothing is known of print.
+        density: pixels a unit of the images in a figure.
+    """
+
+    pixels: int | None = None
+    room: int = ROOM
+    source: bool = True
+    dpi: int = 0
+    density: float = 1.0
+
+
+NATURAL = Size()
+"""Photographs at their own size, sheets as wide as they need."""
+
+
+def size_of(width: str, dpi: int = 0) -> Size:
+    """The size that two settings ask for.
+
+    Args:
+        width: matches `WIDTH`.
+        dpi: 0 for none.
+
+    Raises:
+        ValueError: the width is narrower or wider than a figure can be.
+    """
+    if width in ("auto", "source"):
+        return Size(source=width == "source", dpi=dpi)
+    unit = width[-2:]
+    if unit in _INCHES:
+        dpi = dpi or PRINT_DPI
+        pixels = round(float(width[:-2]) * _INCHES[unit] * dpi)
+    else:
+        pixels = int(width)
+    if not WIDTHS[0] <= pixels <= WIDTHS[1]:
+        print_size = f" at {dpi} dpi" if unit in _INCHES else ""
+        raise ValueError(f"{width} is {pixels:,} pixels{print_size}; a figure has {WIDTHS[0]} to {WIDTHS[1]:,}")
+    room = round(pixels / dpi * UNITS_PER_INCH) if dpi else pixels
+    return Size(pixels, min(max(room, LEAST_ROOM), ROOM), source=False, dpi=dpi)

@@ -1,0 +1,125 @@
+"""A figure as PDF, by reportlab: text in the figure's own font, rules and colour bars as vectors, images embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.sizes import UNITS_PER_INCH
+from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
+from cnnviz_cli.render.svg import embedded, stops
+from cnnviz_cli.render.typeset import font, length
+
+POINTS_PER_INCH = 72
+_FONT = "figure"
+_EXACT = 40
+"""The size at which the font's advances are measured to set a line as wide as it was laid out."""
+
+
+def require_reportlab() -> Any:
+    """The library.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from reportlab.pdfgen import canvas
+    except ImportError as error:
+        what = "a PDF is written by reportlab, which is not installed"
+        raise UsageError(what, where="--format", fix="pip install 'cnnviz-cli[pdf]', or --format svg") from error
+    return canvas
+
+
+def pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
+    """The file, of one page as large as the figure; without a resolution there are 144 units to the inch.
+
+    Args:
+        scale: pixels a unit.
+        facts: what the file says about itself, by name.
+        dpi: pixels an inch.
+
+    Raises:
+        UsageError: reportlab is not installed.
+    """
+    canvas = require_reportlab()
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    points = scale * POINTS_PER_INCH / dpi if dpi else POINTS_PER_INCH / UNITS_PER_INCH
+    if _FONT not in pdfmetrics.getRegisteredFontNames():
+        pdfmetrics.registerFont(TTFont(_FONT, BytesIO(font(_EXACT).font_bytes)))
+    buffer = BytesIO()
+    page = canvas.Canvas(buffer, (block.width * points, block.height * points), invariant=1, pageCompression=1)
+    told = dict(facts or {})
+    page.setCreator(told.get("Software", "cnnviz"))
+    page.setAuthor("")
+    page.setTitle(", ".join(told[name] for name in ("Method", "Layer", "Target") if told.get(name)))
+    page.setSubject("; ".join(f"{name}: {value}" for name, value in told.items()))
+    page.scale(points, points)
+    _draw(page, block, 0, 0, block.height)
+    page.showPage()
+    page.save()
+    return buffer.getvalue()
+
+
+def _draw(page: Any, block: Block, across: float, down: int, whole: int) -> None:
+    """A block, whose lengths count down from the top, on a page that counts up from the bottom."""
+    for left, top, item in block.items:
+        place, upper = across + left, down + top
+        if isinstance(item, Block):
+            _draw(page, item, place, upper, whole)
+        elif isinstance(item, Text):
+            _line(page, item, place, whole - upper)
+        elif isinstance(item, Raster):
+            from reportlab.lib.utils import ImageReader
+
+            page.drawImage(ImageReader(embedded(item)), place, whole - upper - item.height, item.width, item.height)
+        elif isinstance(item, Ramp):
+            _ramp(page, item, place, whole - upper)
+        else:
+            _rectangle(page, item, place, whole - upper)
+
+
+def _line(page: Any, item: Text, left: float, base: float) -> None:
+    if not item.text.strip():
+        return
+    natural = length(item.text, _EXACT) * item.size / _EXACT
+    text = page.beginText(left, base)
+    text.setFont(_FONT, item.size)
+    text.setFillColor(item.colour)
+    text.setHorizScale(100 * item.width / natural if natural else 100)
+    text.textOut(item.text)
+    page.drawText(text)
+
+
+def _ramp(page: Any, item: Ramp, left: float, top: float) -> None:
+    for number, colours in enumerate(item.colours):
+        upper = round(item.height * number / len(item.colours))
+        lower = round(item.height * (number + 1) / len(item.colours))
+        places = stops(colours)
+        page.saveState()
+        path = page.beginPath()
+        path.rect(left, top - lower, item.width, lower - upper)
+        page.clipPath(path, stroke=0, fill=0)
+        shades = ([_colour(colour) for _, colour in places], [place for place, _ in places])
+        page.linearGradient(left, top, left + item.width, top, *shades, extend=False)
+        page.restoreState()
+
+
+def _rectangle(page: Any, item: Rectangle, left: float, top: float) -> None:
+    inset = item.line / 2 if item.outline else 0.0
+    if item.fill:
+        page.setFillColor(_colour(item.fill))
+    if item.outline:
+        page.setStrokeColor(_colour(item.outline))
+        page.setLineWidth(item.line)
+    width, height = max(0.0, item.width - 2 * inset), max(0.0, item.height - 2 * inset)
+    page.rect(left + inset, top - inset - height, width, height, stroke=bool(item.outline), fill=bool(item.fill))
+
+
+def _colour(text: str) -> Any:
+    from reportlab.lib.colors import HexColor
+
+    return HexColor(text)
