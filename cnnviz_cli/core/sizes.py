@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from cnnviz_cli.core.value import value
 
 ROOM = 1600
 """Units for which a figure is laid out where nothing narrower was asked for."""
@@ -25,7 +25,7 @@ WIDTHS = (64, 20_000)
 _INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Size:
     """How large figures are.
 

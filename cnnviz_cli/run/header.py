@@ -71,7 +71,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
 
 def settings_digest(prepared: Prepared) -> str:
     """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
-    config = {name: value for name, value in prepared.settings.as_json().items() if name not in _WITHOUT_EFFECT}
+    config = {name: value for name, value in prepared.settings.as_json().items() if name not in WITHOUT_EFFECT}
     text = json.dumps({"command": prepared.command, **config}, sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()
 
