@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.main import get_command
 
-from cnnviz_cli.cli.flags import CONFIG, with_settings
+from cnnviz_cli.cli.answers import print_json
+from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.help import Command, Group
 from cnnviz_cli.cli.preflight import check
+from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.config.load import Loaded, load_with_origins
 from cnnviz_cli.config.names import Path_, paths
 from cnnviz_cli.config.problems import combined, mistakes
@@ -32,23 +34,29 @@ def build(name: str, summary: str) -> Any:
     group = typer.Typer(name=name, cls=Group, help=summary, add_completion=False)
     group.command("schema", cls=Command)(schema)
     group.command("check", cls=Command)(check_files)
-    group.command("show", cls=Command, help=_SHOW)(with_settings("all", _show, [CONFIG]))
+    shown = with_settings("all", _show, [CONFIG, parameter("as_json", AsJson, False)])
+    group.command("show", cls=Command, help=_SHOW)(shown)
     return get_command(group)
 
 
 def schema(
     of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.", show_default=False)] = "config",
+    as_json: AsJson = False,
 ) -> None:
     """The JSON Schema of a configuration file, or of manifest.json."""
     if of == "config":
         from cnnviz_cli.config.schema import config_schema as made
     else:
         from cnnviz_cli.files.schemas import manifest_schema as made
-    print(json.dumps(made(), indent=2, ensure_ascii=False))
+    if as_json:
+        print_json(made(), bare=True)
+    else:
+        print(json.dumps(made(), indent=2, ensure_ascii=False))
 
 
 def check_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
     """Check configuration files, whatever the environment says: every mistake with its line and column."""
     problems: list[UsageError] = []
@@ -58,9 +66,12 @@ def check_files(
         except UsageError as error:
             problems.extend(mistakes(error))
         else:
-            print(f"{visible(str(file))}: ok")
+            if not as_json:
+                print(f"{visible(str(file))}: ok")
     if problems:
         raise combined(problems)
+    if as_json:
+        print_json({"files": [{"file": str(file), "state": "ok"} for file in files]})
 
 
 _SHOW = "The settings that a file, the environment and flags come to, as YAML, each with the place it came from."
@@ -72,6 +83,11 @@ def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
     section = ""
     values = loaded.settings.model_dump(mode="json")
     kind = type(loaded.settings)
+    if given["as_json"]:
+        typed = [path[0] for path in paths(kind) if len(path) == 1 and flag_of(kind, path[0]).typed]
+        origins = {".".join(path): _origin(loaded, path) for path in loaded.origins if path[0] not in typed}
+        print_json({"settings": {k: v for k, v in values.items() if k not in typed}, "origins": origins})
+        return
     for path in paths(kind):
         if len(path) == 1 and flag_of(kind, path[0]).typed:
             continue  # what this prints is read back, and that is read from no file

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cnnviz_cli.cli.answers import warned
 from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
 
@@ -32,6 +33,7 @@ class Quiet(Silent):
     """Warnings and failures only."""
 
     def warn(self, text: str) -> None:
+        warned(text)
         self._line(f"warning: {text}")
 
     def done(self, record: ImageRecord) -> None:

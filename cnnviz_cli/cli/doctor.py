@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.core.errors import ExitCode
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
-from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated
+from cnnviz_cli.cli.answers import print_errors
+from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
 from cnnviz_cli.core.suggest import closest
 from cnnviz_cli.core.text import visible
 
@@ -26,25 +27,28 @@ def debug(wanted: bool) -> bool:
 
 def bounded(work: Callable[[], int | None]) -> int:
     """Do `work`, and return the exit code: its own, or that of what went wrong, which is then on stderr."""
+    errors: Sequence[CnnvizError] = ()
     try:
         code = work() or 0
     except CnnvizError as error:
         show(error)
-        code = error.code
+        code, errors = error.code, getattr(error, "problems", (error,))
     except typer.TyperException as error:
-        _show_usage(error)
+        errors = _show_usage(error)
         code = ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except Terminated:
         code = ExitCode.TERMINATED
     except Exception as error:
-        _show_bug(error)
+        errors = [_show_bug(error)]
         code = ExitCode.BUG
     if code == ExitCode.INTERRUPTED:
         _print("interrupted")
     elif code == ExitCode.TERMINATED:
         _print("terminated")
+    if code:
+        print_errors(errors, code)
     return code
 
 
@@ -57,12 +61,12 @@ def show(error: CnnvizError) -> None:
             _print(visible(line))
 
 
-def _show_usage(error: typer.TyperException) -> None:
+def _show_usage(error: typer.TyperException) -> list[CnnvizError]:
     """A flag or a command that does not exist, a value that is missing."""
     context: Any = getattr(error, "ctx", None)
     message, fix = error.format_message(), ""
     if not message:
-        return  # a group of commands without one of them: Typer has printed its help
+        return []  # a group of commands without one of them: Typer has printed its help
     option = getattr(error, "option_name", "")
     if context is not None and hasattr(error, "possibilities"):
         message = f"{context.command_path} has no option {option}"
@@ -74,17 +78,22 @@ def _show_usage(error: typer.TyperException) -> None:
     _print(f"error: {visible(message)}")
     if fix:
         _print(f"  {visible(fix)}")
-    if context is not None:
-        _print(f"  See: {context.command_path} --help")
+    see = f"See: {context.command_path} --help" if context is not None else ""
+    if see:
+        _print(f"  {see}")
+    return [UsageError(message, fix="\n".join(filter(None, (fix, see))))]
 
 
-def _show_bug(error: Exception) -> None:
+def _show_bug(error: Exception) -> CnnvizError:
     asked = _debug or os.environ.get("CNNVIZ_DEBUG", "") not in ("", "0")
     if asked:
         traceback.print_exception(error)
-    _print(f"error: this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}")
-    if not asked:
-        _print("  For a report, run it again with CNNVIZ_DEBUG=1, which adds the traceback.")
+    what = f"this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}"
+    fix = "" if asked else "For a report, run it again with CNNVIZ_DEBUG=1, which adds the traceback."
+    _print(f"error: {what}")
+    if fix:
+        _print(f"  {fix}")
+    return CnnvizError(what, fix=fix)
 
 
 def _print(line: str) -> None:

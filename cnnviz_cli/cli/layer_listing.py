@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, wrapped
 from cnnviz_cli.cli.shared import AsJson, Debug
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.config.groups import NetworkFields
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.text import visible
@@ -82,7 +83,7 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
     layers = _loaded(loaded, quiet=given["as_json"])
     shown = [name for name in layers.kinds if given["depth"] is None or name.count(".") < given["depth"]]
     if given["as_json"]:
-        print_json(list(_described(layers, shown)))
+        print_json({"layers": list(_described(layers, shown))})
         return
     print("\n".join(_table(layers, shown)))
     width = max(shutil.get_terminal_size().columns, 40)

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
@@ -42,20 +43,22 @@ def models(
     found = [model_facts(name) for name in names]
     if as_json:
         print_json(
-            [
-                {
-                    "name": model.name,
-                    "task": model.task,
-                    "default_weights": model.default.name,
-                    "weights": [weights.name for weights in model.weights],
-                    "input_size": model.default.input_size,
-                    "parameters": model.default.parameters,
-                    "metric": model.default.metric,
-                    "value": model.default.value,
-                    "megabytes": model.default.megabytes,
-                }
-                for model in found
-            ]
+            {
+                "models": [
+                    {
+                        "name": model.name,
+                        "task": model.task,
+                        "default_weights": model.default.name,
+                        "weights": [weights.name for weights in model.weights],
+                        "input_size": model.default.input_size,
+                        "parameters": model.default.parameters,
+                        "metric": model.default.metric,
+                        "value": model.default.value,
+                        "megabytes": model.default.megabytes,
+                    }
+                    for model in found
+                ]
+            }
         )
         return
     rows = [["model", "task", "default weights", "input", "parameters", "metric", "%", "file MB"]]
@@ -120,6 +123,6 @@ def classes(
             fix=did_you_mean(str(query), labels) or f"See: cnnviz classes{named}",
         )
     if as_json:
-        print_json([{"index": index, "name": name} for index, name in found])
+        print_json({"classes": [{"index": index, "name": name} for index, name in found]})
         return
     print("\n".join(aligned([[str(index), name] for index, name in found], right=frozenset((0,)))))

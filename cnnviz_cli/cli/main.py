@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from cnnviz_cli.cli.answers import answering
 from cnnviz_cli.cli.errors import bounded
 from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.signals import heeded
@@ -13,8 +14,9 @@ from cnnviz_cli.cli.streams import guarded
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run cnnviz and return the exit code; `arguments` are those after the program's name."""
-    with guarded():
-        return bounded(lambda: _heeding(list(sys.argv[1:] if arguments is None else arguments)))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with guarded(), answering(given):
+        return bounded(lambda: _heeding(given))
 
 
 def _heeding(arguments: list[str]) -> int | None:

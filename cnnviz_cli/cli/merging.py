@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from cnnviz_cli.cli.answers import print_json
+from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.cli.summary import counted
-from cnnviz_cli.cli.tables import print_json
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.marks import MANIFEST
@@ -31,13 +32,13 @@ def merge(
     """Make one manifest of what several processes wrote. Exit code 3 if a picture failed or is missing."""
     from cnnviz_cli.files.merge import merge as merged
 
-    found = merged(folder)
+    found, warn = merged(folder), reporter(quiet=True).warn
     summary = found.summary
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
-        print(f"warning: {lines} of the journals cannot be read and were left out", file=sys.stderr)
+        warn(f"{lines} of the journals cannot be read and were left out")
     if found.missing:
-        print(f"warning: {counted(found.missing, 'input')} of no shard's journal:", file=sys.stderr)
+        warn(f"{counted(found.missing, 'input')} of no shard's journal:")
         for name in found.first_missing:
             print(f"  {visible(name)}", file=sys.stderr)
         if found.missing > len(found.first_missing):

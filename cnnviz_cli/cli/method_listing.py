@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnviz_cli.cli import complete
+from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.garbage import uncollected
 from cnnviz_cli.cli.help import Command, definitions, wrapped
 from cnnviz_cli.cli.method_facts import class_discriminative, formula, paper_in_short
 from cnnviz_cli.cli.shared import AllowCode, AsJson, Debug
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, Method, find, methods
 from cnnviz_cli.core.suggest import did_you_mean

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.answers import print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:

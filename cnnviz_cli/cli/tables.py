@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from rich.cells import cell_len
 
@@ -25,8 +23,3 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
 def _padded(cell: str, width: int, right: bool) -> str:
     gap = " " * (width - cell_len(cell))
     return gap + cell if right else cell + gap
-
-
-def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))

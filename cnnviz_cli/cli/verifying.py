@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson
 from cnnviz_cli.cli.summary import counted
-from cnnviz_cli.cli.tables import aligned, print_json
+from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.core.errors import ExitCode
 
 
@@ -25,12 +26,13 @@ def verify(
     as_json: AsJson = False,
 ) -> int:
     """Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing."""
-    from cnnviz_cli.files.verify import verify as differences
+    from cnnviz_cli.files.verify import verify as differing
 
-    found = differences(folder)
+    found = differing(folder)
     failures = [problem for problem in found if problem.failure]
     if as_json:
-        print_json([{"kind": p.kind, "path": p.path, "detail": p.detail, "failure": p.failure} for p in found])
+        listed = [{"kind": p.kind, "path": p.path, "detail": p.detail, "failure": p.failure} for p in found]
+        print_json({"intact": not failures, "differences": listed})
     else:
         for line in aligned([[p.kind, p.path, p.detail] for p in found]) if found else []:
             print(line)

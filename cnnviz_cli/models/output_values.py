@@ -73,6 +73,8 @@ def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned,
     if returned.kind not in ("scores", "maps") or told == "logits":
         return replace(returned, why="--returns says so") if told == "logits" else returned
     first = _rows(net, _zeros(net, shape), returned.head)
+    if first.is_meta:  # a network without weights, of which only the layers are listed
+        return returned
     if told == "auto" and not (_are_shares([first]) or _are_logarithms([first])):
         return replace(returned, bounds=_bounds([first]))
     origins = _Origins()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_tree_without_weights(cnnviz: Command) -> None:
     # By hand: 3x3 stride 2 without padding takes 224 to 111; the pooling that follows, 3x3 stride 2, to 55. One
     # position of the first sees 3 pixels, of the second 3 + 2 * 2 = 7, every 2 and every 4.
-    found = json.loads(cnnviz("layers", "squeezenet1_1", "--json").out)
+    found = json.loads(cnnviz("layers", "squeezenet1_1", "--json").out)["layers"]
     by_name = {module["name"]: module for module in found}
     assert by_name["features.0"] == {
         "name": "features.0",
@@ -61,7 +61,7 @@ def test_the_tree_for_eyes(cnnviz: Command) -> None:
 
 
 def test_modules_without_maps_say_why(cnnviz: Command) -> None:
-    found = {module["name"]: module for module in json.loads(cnnviz("layers", "resnet18", "--json").out)}
+    found = {module["name"]: module for module in json.loads(cnnviz("layers", "resnet18", "--json").out)["layers"]}
     assert found["fc"]["shape"] is None
     assert found["fc"]["no_maps"] == "it returns a tensor of shape (1, 1000)"
     (fc,) = (line for line in cnnviz("layers", "resnet18").out.splitlines() if line.startswith("fc "))
@@ -74,7 +74,7 @@ def test_with_weights_of_ones_own_and_another_input(cnnviz: Command, tmp_path: P
     for more in (("--weights", file), ("--weights", "random:1"), ()):
         done = cnnviz("layers", "squeezenet1_1", *more, "--input-size", "96", "--json")
         assert done.code == 0, done.err
-        found = {module["name"]: module for module in json.loads(done.out)}
+        found = {module["name"]: module for module in json.loads(done.out)["layers"]}
         assert found["features.0"]["shape"] == [64, 47, 47]
     missing = cnnviz("layers", "squeezenet1_1", "--weights", tmp_path / "none.pth")
     assert (missing.code, "none.pth" in missing.err) == (4, True)

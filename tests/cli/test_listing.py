@@ -22,11 +22,11 @@ def test_models_by_glob_by_part_and_as_json(cnnviz: Command) -> None:
     assert head.split()[0] == "model"
     assert {row.split()[0] for row in rows} == {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
     assert "wide_resnet50_2" in cnnviz("models", "ResNet50").out
-    (lite,) = json.loads(cnnviz("models", "efficientnet_lite0", "--json").out)
+    (lite,) = json.loads(cnnviz("models", "efficientnet_lite0", "--json").out)["models"]
     assert (lite["default_weights"], lite["input_size"], lite["parameters"]) == ("BUNDLED", 224, 4_652_008)
     assert (lite["task"], lite["metric"], lite["value"]) == ("classification", "acc@1", None)
     assert cnnviz("models").out.splitlines()[1].startswith("efficientnet_lite0")
-    (boxes,) = json.loads(cnnviz("models", "ssd300_vgg16", "--json").out)
+    (boxes,) = json.loads(cnnviz("models", "ssd300_vgg16", "--json").out)["models"]
     assert (boxes["task"], boxes["metric"], boxes["value"]) == ("detection", "box_map", 25.1)
     assert cnnviz("models", "fcn_resnet50").out.splitlines()[1].split()[1:] == [
         *("segmentation", "COCO_WITH_VOC_LABELS_V1", "520", "35.3", "M", "miou", "60.5", "135")
@@ -35,7 +35,8 @@ def test_models_by_glob_by_part_and_as_json(cnnviz: Command) -> None:
 
 def test_classes_by_part_and_as_json(cnnviz: Command) -> None:
     assert cnnviz("classes", "crane").out == "134  crane bird\n517  crane\n"
-    assert json.loads(cnnviz("classes", "tiger cat", "--json").out) == [{"index": 282, "name": "tiger cat"}]
+    found = json.loads(cnnviz("classes", "tiger cat", "--json").out)
+    assert found["classes"] == [{"index": 282, "name": "tiger cat"}]
     assert len(cnnviz("classes").out.splitlines()) == 1000
 
 
@@ -144,4 +145,4 @@ def test_verify_lists_what_differs(cnnviz: Command) -> None:
     changed = cnnviz("verify", "out")
     assert changed.code == 3
     assert changed.out.startswith("changed  a.png/gradcam.png")
-    assert json.loads(cnnviz("verify", "out", "--json").out)[0]["kind"] == "changed"
+    assert json.loads(cnnviz("verify", "out", "--json").out)["differences"][0]["kind"] == "changed"

@@ -96,6 +96,7 @@ def test_json_is_one_object_on_stdout(cnnviz: Command, fake_run: FakeRun) -> Non
         "resumed": 0,
         "seconds": 1.25,
         "summary": {"images": 2, "ok": 1, "failed": 1, "outputs": 2},
+        "warnings": [],
     }
     assert result.err == "failed: b.png: bad\n"
 
