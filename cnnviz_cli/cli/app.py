@@ -35,7 +35,7 @@ _OTHERS = {
     ),
     "verify": (
         "verifying",
-        "Hash every file that the manifest lists. Exit code 3 and a list if one differs or is missing.",
+        "Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing.",
     ),
     "merge": (
         "merging",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
-from functools import cache
 from typing import Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
@@ -166,10 +165,15 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     return field(default=default, metadata=metadata)
 
 
-@cache
 def _types(options: type[Any]) -> dict[str, Any]:
     """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
-    return get_type_hints(options)
+    if id(options) not in _TYPES:
+        _TYPES[id(options)] = get_type_hints(options)
+    return _TYPES[id(options)]
+
+
+_TYPES: dict[int, dict[str, Any]] = {}
+"""What `_types` has found, by the class's identity; classes of options live as long as the process."""
 
 
 def method(

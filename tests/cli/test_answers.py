@@ -29,7 +29,7 @@ CONFIGS = ("config schema", "config check", "config show")
 GOOD = {
     **{name: f"{name} a.png" for name in RUNS},
     "models": "models resnet50",
-    "layers": "layers --model efficientnet_lite0",
+    "layers": "layers efficientnet_lite0",
     "classes": "classes cat",
     "methods": "methods gradcam",
     "doctor": "doctor --offline --device cpu --weights random:0",
@@ -44,7 +44,7 @@ GOOD = {
 BAD = {
     **{name: f"{name} a.png --palette nothing" for name in RUNS},
     "models": "models nothing",
-    "layers": "layers --model nothing",
+    "layers": "layers nothing",
     "classes": "classes nothing-at-all",
     "methods": "methods nothing",
     "doctor": "doctor --model nothing",
