@@ -212,6 +212,7 @@ class ProjectionRow:
         boxes: (B, k, 4) left, top, right, bottom in input pixels of the patch that caused the peak: the
             receptive field of its position, cut at the input's border.
         field: height and width of a position's receptive field, not cut; None where it is the whole input.
+        means: (B, k) the mean activation of each, by which maps with one and the same peak are ranked.
     """
 
     layer: str
@@ -220,6 +221,7 @@ class ProjectionRow:
     peaks: Values
     boxes: Values
     field: tuple[float, float] | None
+    means: Values | None = None
 
 
 @value

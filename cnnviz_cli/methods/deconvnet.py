@@ -57,7 +57,8 @@ def deconvnet(options: Options, scope: Scope) -> Recipe:
             size = (projections[0].shape[2], projections[0].shape[3])
             boxes = _boxes(places, maps, info, size)
             field = info.field.size if info.field else None
-            rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field))
+            means = maps.mean((2, 3)).gather(1, channels)
+            rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field, means))
             silent.append((peaks <= 0).float().mean(1))
         statistics = {"silent_share": sum(silent[1:], silent[0]) / len(silent)}
         return [Projections(tuple(rows), REMARKS[rule], statistics=statistics)]

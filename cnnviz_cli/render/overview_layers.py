@@ -25,14 +25,18 @@ ASIDE = 170
 
 MOST_PAIRS, MOST_MAPS = 6, 8
 
+MOST_LAYERS = 6
+"""Rows of a section; more stand in two columns."""
+
 
 def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int, density: float = 1.0) -> Block:
     """The strongest feature maps of each layer, projected, beside their patches."""
+    room, halved = _room(len(panel.rows), width)
     rows = []
     for row in panel.rows:
         total = len(np.asarray(row.channels))
-        count = min(total, MOST_PAIRS)
-        tile = min(168, ((width - ASIDE + GAP) // max(4, count) - GAP - 2) // 2)
+        count = min(total, MOST_PAIRS // 2 if halved else MOST_PAIRS)
+        tile = min(168, ((room - ASIDE + GAP) // max(3 if halved else 4, count) - GAP - 2) // 2)
         pairs = beside([pair(row, number, seen, tile, density) for number in range(count)], GAP)
         more = f"; {count} of {total} maps" if count < total else ""
         rows.append(beside([_aside(row.layer, extent(row, seen) + more), pairs], 0))
@@ -40,7 +44,7 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
         "The strongest feature maps of each layer: the map projected back to pixels (mid-grey is zero, each on its own "
         "scale), and the patch that caused its peak; above them the channel and its peak activation."
     )
-    return _section(named.title, words, named.note or ADVICE[state_of(panel)], rows, width)
+    return _section(named.title, words, named.note or ADVICE[state_of(panel)], _folded(rows, width), width)
 
 
 def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Block]:
@@ -54,9 +58,26 @@ def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: in
             f"Each map from its own minimum to its own maximum; above it the channel and its {members[0][0].ranked_by}."
         )
         notes = [named.note or ADVICE[state_of(panel)] for panel, named in members]
-        rows = [_mosaic_row(panel, named, look, width) for panel, named in members]
-        blocks.append(_section(title, words, next(filter(None, notes), ""), rows, width))
+        room, halved = _room(len(members), width)
+        most = (MOST_MAPS - 1) // 2 if halved else MOST_MAPS
+        rows = [_mosaic_row(panel, named, look, room, most) for panel, named in members]
+        blocks.append(_section(title, words, next(filter(None, notes), ""), _folded(rows, width), width))
     return blocks
+
+
+def _room(layers: int, width: int) -> tuple[int, bool]:
+    """The width of a layer's row, and whether it is half a sheet's, as where there are many layers."""
+    return ((width - GAP) // 2, True) if layers > MOST_LAYERS else (width, False)
+
+
+def _folded(rows: list[Block], width: int) -> list[Block]:
+    """The rows of many layers in two columns, read from top to bottom; those of few as they are."""
+    if len(rows) <= MOST_LAYERS:
+        return rows
+    half = -(-len(rows) // 2)
+    left = blank((width - GAP) // 2, 1)
+    columns = [stack([left, *part], 2 * GAP // 3) for part in (rows[:half], rows[half:])]
+    return [beside(columns, width - 2 * left.width)]
 
 
 def filter_sheet(panel: Filters, named: Caption, look: Look) -> Block:
@@ -64,10 +85,10 @@ def filter_sheet(panel: Filters, named: Caption, look: Look) -> Block:
     return kernels_block(panel, named, look)
 
 
-def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int) -> Block:
+def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int, most: int) -> Block:
     look = look.under(named)
-    tile = (width - ASIDE - MOST_MAPS * SMALL) // (MOST_MAPS + 1)
-    maps = np.asarray(panel.values)[:MOST_MAPS]
+    tile = (width - ASIDE - most * SMALL) // (most + 1)
+    maps = np.asarray(panel.values)[:most]
     channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)
     average = np.asarray(panel.average)[0]
     tiles = [titled(_tile(average, tile, look), "channel mean")]

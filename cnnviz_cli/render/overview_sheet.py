@@ -97,6 +97,11 @@ def arranged(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
         return max(columns, 2 + total), [entry for group in groups for entry in group], []
     if total <= across:
         return columns, [], [[entry for group in groups for entry in group]]
+    sizes = {len(group) for group in groups}
+    if len(groups) > 2 and len(sizes) == 1 and aspect <= 2:
+        # Groups of two in three columns would leave a third of the sheet empty.
+        each = sizes.pop()
+        columns = next((count for count in range(columns, MOST_COLUMNS + 1) if count % each == 0), columns)
     # Narrower columns would leave a panorama a strip in which nothing can be seen.
     most = columns if aspect > 2 else MOST_COLUMNS
     runs: list[Maps] = []

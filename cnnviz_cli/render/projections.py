@@ -42,6 +42,8 @@ CONVENTION = (
     "in each title the channel and its peak activation",
 )
 
+TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
+
 
 def projections(panel: Projections, seen: Image.Image, caption: Caption, size: Size = NATURAL) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
@@ -49,7 +51,7 @@ def projections(panel: Projections, seen: Image.Image, caption: Caption, size: S
     width = max([30 * TYPE, *(row.width for row in rows)])
     heading = Caption(caption.title, "", caption.target, caption.figure, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
-    words = (*CONVENTION, legible(panel.remark)) if panel.remark else CONVENTION
+    words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.remark])]
     foot = set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, width)], width)
     return framed(stack([head, *rows, foot], TYPE), TYPE)
 
@@ -93,10 +95,21 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density:
     if not np.isfinite(values).all():
         pictures[0] = chequer(cell, round(TYPE * density))
     couple = beside([Raster(picture, *shape) for picture in pictures], 2)
+    return titled(couple, f"#{int(np.asarray(row.channels)[number])}", strength(row, number))
+
+
+def strength(row: ProjectionRow, number: int) -> str:
+    """The right-hand title of a pair: the map's peak, and its mean where the peaks of the layer do not differ."""
     peak = float(np.asarray(row.peaks)[number])
-    return titled(
-        couple, f"#{int(np.asarray(row.channels)[number])}", short(peak) if peak > 0 else f"silent {short(peak)}"
-    )
+    if peak <= 0:
+        return f"silent {short(peak)}"
+    return f"{short(peak)}, mean {short(float(np.asarray(row.means)[number]))}" if is_tied(row) else short(peak)
+
+
+def is_tied(row: ProjectionRow) -> bool:
+    """Whether several maps have one and the same peak, as where a ReLU6 saturates: only their means differ."""
+    peaks = [float(peak) for peak in np.asarray(row.peaks) if peak > 0]
+    return row.means is not None and len(set(peaks)) < len(peaks)
 
 
 def titled(picture: Part, left: str, right: str = "") -> Block:
