@@ -55,7 +55,6 @@ OTHERS = {
     # what was opened by `open_regular`, or is in memory
     "files/tars.py": {
         "gzip.GzipFile(fileobj=file, mode='rb')",
-        "tarfile.open(fileobj=cast('Any', file), mode='r:', encoding='utf-8', errors='surrogateescape')",
     },
     "models/container.py": {"zipfile.ZipFile(file)"},
     "models/refusals.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},

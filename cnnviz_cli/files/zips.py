@@ -23,6 +23,9 @@ _ENTRY = Struct("<4s6H3L5H2L")
 _END = Struct("<4s4H2LH")
 _LOCATOR_64 = Struct("<4sLQL")
 _END_64 = Struct("<4sQ2H2L4Q")
+MOST_MEMBERS = 4_000_000
+"""Of one archive; its list is held in memory."""
+
 _LONGEST_COMMENT = 0xFFFF
 _IN_64 = 0xFFFFFFFF
 
@@ -88,12 +91,20 @@ def members(path: Path) -> Iterator[Member]:
     """
     with open_regular(path) as file:
         start, end, shift = _directory(file)
+        count, held, length = 0, 0, file.seek(0, 2)
         file.seek(start)
         while file.tell() < end:
+            count += 1
+            if count > MOST_MEMBERS:
+                raise BrokenArchiveError(f"it has more than {MOST_MEMBERS:,} files")
             header = file.read(_ENTRY.size)
             if len(header) < _ENTRY.size or not header.startswith(b"PK\1\2"):
                 raise BrokenArchiveError("its list of files is damaged")
-            yield from _member(file, header, shift)
+            for member in _member(file, header, shift):
+                held += member.inside.packed if isinstance(member.inside, ZipMember) else 0
+                if held > length:
+                    raise BrokenArchiveError("its files overlap, as those of a bomb do")
+                yield member
 
 
 def _directory(file: BinaryIO) -> tuple[int, int, int]:
