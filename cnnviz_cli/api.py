@@ -71,7 +71,7 @@ def explain(
         seed: where random draws start, together with each image's bytes.
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
-            ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``max_side``,
+            ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``resize_to``, ``max_side``,
             ``interpolation``, ``value_range``, ``mean`` and ``std``; for the question ``contrast``,
             ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``;
             for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``,
@@ -125,7 +125,7 @@ def _sized(options: Mapping[str, Any], pictures: list[Any] | Tensor) -> dict[str
     """
     if isinstance(pictures, list):
         return dict(options)
-    for name in ("resize", "input_size", "max_side", "interpolation"):
+    for name in ("resize", "input_size", "resize_to", "max_side", "value_range", "interpolation"):
         if name in options:
             raise UsageError("a tensor is the network's input already", where=name, fix=f"Leave out {name}.")
     return {**options, "input_size": tuple(pictures.shape[2:])}

@@ -29,7 +29,9 @@ _HELP = """The tree of a network: every module with its maps, what a position of
 
 Layers do not depend on the weights, so none are downloaded where none are named."""
 
-_SETTINGS = NetworkFields.model_fields.keys() - {"model", "resize", "max_side", "interpolation", "mean", "std"}
+_SETTINGS = NetworkFields.model_fields.keys() - {
+    "model", "resize", "resize_to", "max_side", "interpolation", "value_range", "mean", "std"
+}  # fmt: skip
 """Those that say which network it is; the others change what goes into it, not how it is built."""
 
 _NOTES = (

@@ -32,6 +32,7 @@ class Wanted:
         mean: one number for every channel, or one for each.
         std: likewise.
         most: the longest side under ``full``, in pixels.
+        cover: under ``crop``, what the shorter side is resized to before the centre is cut, in pixels.
     """
 
     mode: Mode | None = None
@@ -40,6 +41,7 @@ class Wanted:
     std: tuple[float, ...] = ()
     interpolation: Interpolation | None = None
     most: int | None = None
+    cover: int | None = None
 
     def over(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
@@ -48,7 +50,8 @@ class Wanted:
         shown in it where the preset shows all.
 
         Raises:
-            UsageError: a longest side that no mode reads, or that is shorter than the input.
+            UsageError: a side to resize to where nothing is cut; a longest side that no mode reads, or that is
+                shorter than the input.
         """
         wanted = replace(
             preset,
@@ -58,6 +61,11 @@ class Wanted:
         )
         if self.size is not None:
             wanted = replace(wanted, crop=self.size, resize=_in_proportion(preset, self.size))
+        if self.cover is not None:
+            if wanted.mode != "crop":
+                what = f"--resize {wanted.mode} shows all of the image, so nothing is cut after resizing"
+                raise UsageError(what, where="--resize-to", fix="Add --resize crop, or leave it out.")
+            wanted = replace(wanted, resize=self.cover)
         if self.most is None:
             return wanted if wanted.side else replace(wanted, most=max(MOST, *wanted.size))
         if wanted.mode != "full":

@@ -180,6 +180,7 @@ def wanted_of(settings: Settings) -> Wanted:
         std=settings.std,
         interpolation=settings.interpolation,
         most=settings.max_side,
+        cover=settings.resize_to,
     )
 
 

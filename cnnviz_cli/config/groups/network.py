@@ -47,6 +47,13 @@ class NetworkFields(BaseModel):
         BeforeValidator(shapes.size, json_schema_input_type=tuple[int, ...] | int | str),
         Flag("Network input", "N|HxW"),
     ] = Field((), description="Height and width of the input, in pixels; with full the least. Unset: the weights' own.")
+    resize_to: Annotated[int | None, Flag("Network input", "N")] = Field(
+        None,
+        ge=1,
+        le=99_999,
+        description="With crop: shorter side after resizing, before the centre is cut. Unset keeps the weights' own "
+        "proportion to the input.",
+    )
     max_side: Annotated[int | None, Flag("Network input", "N")] = Field(
         None, ge=1, description="With full: photographs with a longer side are reduced to it; unset is 1024."
     )
