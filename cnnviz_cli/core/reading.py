@@ -13,7 +13,11 @@ MEBIBYTE = 1024**2
 MAX_PIXELS = 178 * MEGAPIXEL
 """What Pillow accepts by itself, in whole megapixels. About 540 MB as RGB."""
 
-MAX_BYTES = 2048 * MEBIBYTE
+MAX_BYTES = 512 * MEBIBYTE
+"""More than `MAX_PIXELS` of RGB have without compression."""
+
+BYTES_A_PIXEL = 6
+"""What an image may take in memory while it is decoded: 4 bytes of RGB, and half as much for what it is made from."""
 
 FACTORS = (8, 4, 2)
 """What a side may be divided by in fast decoding; JPEG's own blocks have 8 pixels a side."""

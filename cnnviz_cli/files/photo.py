@@ -13,6 +13,7 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.opening import NoFileError, OversizeError, read_regular
 from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.costs import refuse_costly
 from cnnviz_cli.files.frames import frames_note
 from cnnviz_cli.files.lowbytes import low_bytes_of
 from cnnviz_cli.files.members import too_large
@@ -169,6 +170,7 @@ def _decode(
         factor = how.factor(stored)
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
+        refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
         scale_key(image)
         low_bytes = low_bytes_of(image, data, _readable())
         loaded = decode(image, data) or _loaded(image)
@@ -210,6 +212,11 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
     slow = _SLOW.get(decoder_of(image))
     if slow and width * height > MAX_RUNS:
         raise ImageError(f"the picture is too large for a {slow}: {width} x {height} pixels")
+
+
+def _will_turn(image: Image.Image) -> bool:
+    """Whether an opened image is turned, as far as its header tells: of a PNG, Pillow decodes all to look further."""
+    return (image.format != "PNG" or "exif" in image.info) and _turn(image)[0] is not None
 
 
 def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:

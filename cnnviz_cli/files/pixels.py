@@ -61,7 +61,7 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     if samples is not None:
         return _scaled(image, samples, wanted)
     if image.mode in _ALPHA or image.has_transparency_data:
-        decoded = _on_white(image.convert("RGBA"), wanted)
+        decoded = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"), wanted)
     elif image.mode in _PLAIN:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         decoded = Decoded(windowed(rgb, wanted), ())

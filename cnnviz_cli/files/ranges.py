@@ -16,7 +16,7 @@ Values = NDArray[Any]
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras, scanners and detectors give; the values of one image may need fewer."""
 
-_BLOCK = 2**22
+_BLOCK = 2**19
 """Samples that are converted at a time: the intermediate values have 8 bytes each."""
 
 

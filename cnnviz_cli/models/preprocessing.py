@@ -25,8 +25,13 @@ Side = int | tuple[int, int]
 MOST = 1024
 """The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
 
-# Above this ratio of the sides, a resized photograph is mostly outside the crop and may not fit in memory.
+# Above this ratio of the sides, or with more pixels, a resized photograph is mostly outside the crop and may not fit in
+# memory.
 _EXTREME = 64
+_MOST_RESIZED = 2**26
+
+# Pillow keeps some 50 bytes for each pixel of a side that is reduced; longer ones are averaged to this first.
+_LONG_SIDE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +209,23 @@ class Preprocessing:
         """The part of the resized photograph that is within the window."""
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
-        if max(size) <= _EXTREME * min(size):
+        photo = _shortened(photo, size)
+        if max(size) <= _EXTREME * min(size) and size[0] * size[1] <= _MOST_RESIZED:
             resized = photo if photo.size == size else photo.resize(size, filter_)
             return resized if within == (0, 0, *size) else resized.crop(within)
         # The same pixels but for rounding: Pillow holds the box in single precision.
         across, down = photo.width / size[0], photo.height / size[1]
         box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
         return photo.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
+
+
+def _shortened(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The photograph with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
+    factors = [
+        max(1, side // _LONG_SIDE) if side >= 8 * wanted * (side // _LONG_SIDE) else 1
+        for side, wanted in zip(photo.size, size, strict=True)
+    ]
+    return photo if factors == [1, 1] else photo.reduce((factors[0], factors[1]))
 
 
 def _sides(side: Side) -> tuple[int, int]:

@@ -86,7 +86,10 @@ class Desk:
         if seen.photo.sha256 != answer.sha256:
             record = failed(place[0], "the file was changed while the run went on", glance=seen.glance)
         else:
-            record = self._presenter.present(seen, answer)
+            try:
+                record = self._presenter.present(seen, answer)
+            except MemoryError:
+                record = failed(place[0], "there is not enough memory to draw it", glance=seen.glance)
         return self._told(record, "draw and write", start)
 
     def drop(self, place: Place) -> Told:

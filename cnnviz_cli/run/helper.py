@@ -32,7 +32,7 @@ class Helper:
     """A process of its own, and a thread here that talks to it.
 
     A picture on which the process dies is tried once more, by a new one; when that dies, too, the picture's record
-    says so and the run goes on.
+    says so and the run goes on. One that takes longer than `PATIENCE` to read is not tried again.
     """
 
     def __init__(self) -> None:
@@ -87,6 +87,8 @@ class Helper:
                     reply = self._ask(job, place, *arguments)
                 except _DeathError as death:
                     how = death.how
+                    if death.late:
+                        return Told(failed(place[0], how))
                     continue
                 if isinstance(reply, Exception):
                     raise reply
@@ -106,13 +108,13 @@ class Helper:
         try:
             return _exchange(process, (job, (place, *arguments)))
         except (EOFError, OSError, pickle.UnpicklingError):
-            late = limit.finished.is_set()
+            late = limit.finished.is_set()  # and not yet cancelled
             self._process = None
             _ended(process)
             if self._closed:
                 raise CancelledError from None
-            how = f"it took more than {PATIENCE:g} seconds" if late else _cause(process.returncode)
-            raise _DeathError(how) from None
+            how = f"it took more than {PATIENCE:g} seconds to read" if late else _cause(process.returncode)
+            raise _DeathError(how, late=late) from None
         finally:
             limit.cancel()
 
@@ -139,9 +141,9 @@ class Helper:
 
 
 class _DeathError(Exception):
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, *, late: bool) -> None:
         super().__init__(how)
-        self.how = how
+        self.how, self.late = how, late
 
 
 def _started() -> subprocess.Popen[bytes]:

@@ -51,7 +51,10 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
         return failed(source, error.what, sha256=error.sha256)
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
-    crop, view = drawing.preprocessing.see(photo.image)
+    try:
+        crop, view = drawing.preprocessing.see(photo.image)
+    except MemoryError:
+        return failed(source, "there is not enough memory to resize it", sha256=photo.sha256)
     if drawing.masks is None:
         return Seen(source, folder, photo, view, crop)
     try:

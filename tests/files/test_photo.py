@@ -348,7 +348,7 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
     assert "cannot be read" in failure(tmp_path / "nul\0.jpg").what
     with (tmp_path / "huge.jpg").open("wb") as sparse:
         sparse.truncate(MAX_BYTES + 1)
-    assert failure(tmp_path / "huge.jpg").what == "the file is larger than 2,048 MiB (--max-bytes)"
+    assert failure(tmp_path / "huge.jpg").what == "the file is larger than 512 MiB (--max-bytes)"
     sample, limit = SAMPLES / "chelsea.png", (SAMPLES / "chelsea.png").stat().st_size
     assert read_photo(sample, Reading(max_bytes=limit)).image.size == (451, 300)
     assert "(--max-bytes)" in failure(sample, Reading(max_bytes=limit - 1)).what
