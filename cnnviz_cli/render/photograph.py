@@ -32,6 +32,9 @@ SHORTEST, LONGEST = 640, 1556
 """The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
 have the first, large ones are drawn so small that they keep to the second."""
 
+SLIVER = 2**17
+"""The longer side of an image that is drawn at its own size, in pixels."""
+
 SHARP = 4
 """Photographs enlarged so many times show their pixels as squares; below, that looks like a fault."""
 
@@ -70,11 +73,18 @@ class Stage:
 
 
 def staged(photo: Image.Image, view: View) -> Stage:
-    """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it."""
+    """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
+
+    One that is longer than `SLIVER` is reduced to that: a sheet is as wide as type needs, and all of it lies in memory.
+    """
     width, height = photo.size
-    factor = max(1, -(-READABLE // max(width, height)))
-    if factor > 1:
-        photo = photo.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    factor: float = max(1, -(-READABLE // max(width, height)))
+    if max(width, height) > SLIVER:
+        factor = SLIVER / max(width, height)
+        photo = resized(photo, (max(1, round(width * factor)), max(1, round(height * factor))))
+        view = view.of(photo.size)
+    elif factor > 1:
+        photo = photo.resize((round(width * factor), round(height * factor)), Image.Resampling.NEAREST)
         view = view.of(photo.size)
     # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
     measure = min(max(photo.size), 3 * min(photo.size))
