@@ -196,6 +196,35 @@ class Stacked(nn.Module):
         return self.fc(torch.cat(sides, 1))
 
 
+class Chunked(Stacked):
+    """The upper and the lower half, cut by `chunk`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.trunk(part).mean((2, 3)) for part in x.chunk(2, dim=-2)]
+        return self.fc(torch.cat(parts, 1))
+
+
+class Mirrored(Stacked):
+    """The image and its mirror image through one trunk: the maps of the second run are mirrored, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.trunk(x).mean((2, 3)), self.trunk(x.flip(-1)).mean((2, 3))], 1))
+
+
+class Recurrent(Classifier):
+    """One convolution, ten times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = nn.Conv2d(16, 16, 3, padding=1)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.trunk(x)
+        for _ in range(10):
+            x = torch.tanh(self.again(x))
+        return x
+
+
 class Raises(Classifier):
     """Fails where and when it is told to."""
 
@@ -241,5 +270,8 @@ checkpointed_again = _seeded(lambda: Checkpointed(reentrant=False))
 inference = _seeded(Inference)
 lazy = _seeded(Lazy)
 stacked = _seeded(Stacked)
+chunked = _seeded(Chunked)
+mirrored = _seeded(Mirrored)
+recurrent = _seeded(Recurrent)
 raises_in_eval = _seeded(lambda: Raises("eval"))
 raises_when_bright = _seeded(lambda: Raises("bright"))

@@ -496,7 +496,7 @@ def test_nothing_is_changed_where_the_network_fails(runs: int) -> None:
     net.runs.zero_()
     net.fails_after = runs
     before, around = inside(net), surroundings()
-    with pytest.raises((RuntimeError, cnnviz_cli.UsageError), match="in the middle of it"):
+    with pytest.raises((cnnviz_cli.ModelError, cnnviz_cli.UsageError), match="in the middle of it"):
         explain(net, [photo(n) for n in range(12)], MANY, samples=2, batch_size=1)
     assert inside(net) == before
     assert surroundings() == around

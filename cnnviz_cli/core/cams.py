@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
-from cnnviz_cli.core.maps import enlarged, tensor_of, unit_range
+from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.maps import enlarged, over_whole, tensor_of, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
 from cnnviz_cli.core.panels import Heatmap, State
 from cnnviz_cli.core.value import value
@@ -86,7 +88,7 @@ def recipe(
     def explain(evidence: Evidence) -> list[Heatmap]:
         parts = [Part(layer, weigh(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
         target = scope.rank if targeted else None
-        return finish(parts, options.smooth, options.fuse, target=target, component=component)
+        return finish(parts, options.smooth, options.fuse, target=target, component=component, layers=scope.layers)
 
     return Recipe(tuple(need for wanted in asked.values() for need in wanted), explain, views_of(options))
 
@@ -112,6 +114,7 @@ def finish(
     *,
     target: int | None,
     component: Sign | None = None,
+    layers: Layers | None = None,
 ) -> list[Heatmap]:
     """Panels of weighed maps: added up over channels, rectified, fused if asked.
 
@@ -128,12 +131,17 @@ def finish(
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
             this component weighs them. Components are centred, never all negative, so they have no `peak` either.
+        layers: the network's: they tell over which part of the input a layer's maps lie.
     """
-    panels = [_panel(part, smooth == "eigen", target, component) for part in parts]
+    panels = [_panel(part, smooth == "eigen", target, component, _window(part, layers)) for part in parts]
     return panels if fuse == "none" else [_fused(panels, fuse)]
 
 
-def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) -> Heatmap:
+def _window(part: Part, layers: Layers | None) -> Box | None:
+    return layers[part.layer].window if layers is not None and part.layer else None
+
+
+def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None, window: Box | None) -> Heatmap:
     maps, statistics = part.maps, dict(part.statistics)
     if component:
         toward = maps.abs() if component == "size" else maps
@@ -143,7 +151,7 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None) 
     signed = maps.sum(1, keepdim=True)
     rectified = not (target is None or eigen or component)
     return Heatmap(
-        signed.relu(),
+        over_whole(signed.relu(), window),
         signed.amax((1, 2, 3)) if rectified else None,
         signed.amin((1, 2, 3)) if rectified else None,
         layer=part.layer,

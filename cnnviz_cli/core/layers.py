@@ -41,6 +41,8 @@ class LayerInfo:
         order: its place in the order in which modules finish.
         field: its receptive field; None where a global operation (attention, a global pool) precedes it, so that
             every position sees the whole input.
+        window: left, top, right and bottom of the part of the input that its maps lie over, as shares of it; None for
+            all of it, as far as is known. A layer that runs several times may get the input in parts.
     """
 
     name: str
@@ -48,11 +50,21 @@ class LayerInfo:
     shape: tuple[int, int, int]
     order: int
     field: ReceptiveField | None
+    window: Box | None = None
 
     @property
     def spatial(self) -> bool:
         """Whether its maps have more than one position."""
         return self.shape[1] * self.shape[2] > 1
+
+
+def run_of(layer: str) -> tuple[str, int | None]:
+    """A layer's module path, and which of its runs is meant: 2 of ``trunk.7@2``; None where that is not said.
+
+    A module that runs several times in one forward has maps for each run.
+    """
+    path, mark, number = layer.rpartition("@")
+    return (path, int(number)) if mark and number.isdecimal() else (layer, None)
 
 
 class Layers(Protocol):

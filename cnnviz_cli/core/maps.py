@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.geometry import Box
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,6 +29,25 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     from torch.nn.functional import interpolate
 
     return interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def over_whole(maps: Tensor, window: Box | None) -> Tensor:
+    """(n, C, h, w) maps that lie over a part of the input as maps of all of it: zero where the part is not.
+
+    Args:
+        window: left, top, right and bottom of the part, as shares of the input; None for all of it.
+    """
+    import torch
+
+    if window is None:
+        return maps
+    left, top, right, bottom = window
+    height, width = maps.shape[2:]
+    rows, columns = max(round(height / (bottom - top)), height), max(round(width / (right - left)), width)
+    row, column = min(round(top * rows), rows - height), min(round(left * columns), columns - width)
+    whole = torch.zeros(*maps.shape[:2], rows, columns, dtype=maps.dtype, device=maps.device)
+    whole[:, :, row : row + height, column : column + width] = maps
+    return whole
 
 
 def tensor_of(values: Any) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
-from cnnviz_cli.core.maps import enlarged, unit_range
+from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.maps import enlarged, over_whole, unit_range
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import Recipe, Scope
 from cnnviz_cli.core.value import value
@@ -25,10 +27,12 @@ class ChannelMasks:
 
     Attributes:
         channels: how many maps the layer has.
+        window: see `LayerInfo`.
     """
 
     layer: str
     channels: int
+    window: Box | None = field(default=None, kw_only=True)
 
     @property
     def at(self) -> str:
@@ -51,7 +55,7 @@ class ChannelMasks:
         picture = evidence[Input()][image]
         first, last = start // self.each, (stop - 1) // self.each
         maps = evidence[Activation(self.layer)][image, first : last + 1].to(picture.dtype).unsqueeze(1)
-        masks = unit_range(enlarged(maps, (picture.shape[1], picture.shape[2])))
+        masks = unit_range(enlarged(over_whole(maps, self.window), (picture.shape[1], picture.shape[2])))
         if self.each > 1:
             # Each channel's mask is made once a chunk, however many of its variants are in it.
             masks = masks.repeat_interleave(self.each, 0)[start - first * self.each :][: stop - start]
@@ -156,7 +160,8 @@ def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], 
     """
 
     def needs(layer: str) -> tuple[Need, ...]:
-        return (Activation(layer), Scores(masked(layer, scope.layers[layer].shape[0]), scope.target))
+        info = scope.layers[layer]
+        return (Activation(layer), Scores(replace(masked(layer, info.shape[0]), window=info.window), scope.target))
 
     def weigh(maps: Tensor, scores: Tensor) -> Tensor:
         # Averaged before the softmax, as the papers have it.

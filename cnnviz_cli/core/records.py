@@ -195,6 +195,9 @@ class NetworkRecord(Record):
     batching: Literal["independent", "coupled", "single"] = Field(
         description="Whether the other images of a batch change an image's output, or the network takes one at a time."
     )
+    runs: dict[str, int] = Field(
+        default_factory=dict, description="How often layers run in one forward that run several times."
+    )
     kept_training: list[str] = Field(
         description="Modules that the network's own train() keeps in training mode; they were put in eval mode."
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import as_maps
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.scores import two_sided
@@ -188,8 +189,14 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
 
     versions: dict[str, int] = {}
 
-    def keeper(layer: str) -> Callable[[nn.Module, Any, Any], Tensor]:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+    def keeper(layer: str, run: int | None) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+        runs = 0
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+            nonlocal runs
+            runs += 1
+            if run is not None and run != runs:
+                return None
             if not isinstance(output, Tensor):
                 raise UsageError(f"layer '{layer}' returns {type(output).__name__}, not one tensor")
             if layer not in plan.attached:
@@ -209,7 +216,8 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
 
     with ExitStack() as hooks:
         for layer in plan.layers:
-            hooks.callback(net.get_submodule(layer).register_forward_hook(keeper(layer)).remove)
+            path, run = run_of(layer)
+            hooks.callback(net.get_submodule(path).register_forward_hook(keeper(layer, run)).remove)
         yield
         for layer, version in versions.items():
             # A layer that returns its own input (an identity, a dropout) leaves others with the original in hand.

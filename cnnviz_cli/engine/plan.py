@@ -124,6 +124,12 @@ class Plan:
         return tuple(names)
 
     @property
+    def all_layers(self) -> tuple[str, ...]:
+        """The same, and those of which variants are made."""
+        variants = [stream.variants.at for stream in self.streams if stream.variants.at != INPUT]
+        return tuple(dict.fromkeys((*self.layers, *variants)))
+
+    @property
     def gradient_layers(self) -> frozenset[str]:
         """Layers from which autograd has to record, if it does not from the input on."""
         return frozenset(at for backward in self.backwards for at in backward.at if at != INPUT)

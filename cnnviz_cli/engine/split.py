@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.engine.trace import CannotTraceError, traced
 
 
@@ -32,7 +33,9 @@ class Halves:
 
 
 def split(net: nn.Module, layer: str) -> Halves:
-    """Cut the traced graph of `net` behind the last run of `layer`. The parts share the network's modules.
+    """Cut the traced graph of `net` behind a run of `layer`, the last unless its name says which.
+
+    The parts share the network's modules.
 
     Raises:
         CannotSplitError: the network cannot be traced, or the layer cannot be found in the trace.
@@ -83,13 +86,20 @@ def _module(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 def _output_of(layer: str, graph: fx.Graph, names: Any) -> fx.Node:
     """The node that a module's last run returns: the last whose path lies in the module."""
+    path, run = run_of(layer)
+    if run is not None:
+        runs = [node for node in graph.nodes if node.op == "call_module" and node.target == path]
+        if len(runs) < run:  # its parts are in the trace, not itself, and they cannot be counted
+            raise CannotSplitError("the layer's runs cannot be told apart in its trace")
+        cut: fx.Node = runs[run - 1]
+        return cut
     found: fx.Node | None = None
     for node in graph.nodes:
         if node.op == "call_module" and node.target == layer:
             found = node
         elif node in names:
-            path = names[node]
-            if path.startswith(f"{layer}."):
+            stem = names[node]
+            if stem.startswith(f"{layer}."):
                 found = node
     if found is None:
         raise CannotSplitError("the layer does not appear in its trace")

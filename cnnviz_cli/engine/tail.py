@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import from_maps
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.engine.passes import Read, lowered
@@ -44,18 +45,18 @@ class _Whole:
     net: nn.Module
     layer: str
     image: Tensor
-    runs: int
+    run: int
     native: Tensor
 
     def __call__(self, maps: Tensor) -> Any:
-        run = 0
+        runs = 0
 
         def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor | None:
-            nonlocal run
-            run += 1
-            return laid_out_like(from_maps(maps, self.native), self.native) if run == self.runs else None
+            nonlocal runs
+            runs += 1
+            return laid_out_like(from_maps(maps, self.native), self.native) if runs == self.run else None
 
-        hook = self.net.get_submodule(self.layer).register_forward_hook(replace)
+        hook = self.net.get_submodule(run_of(self.layer)[0]).register_forward_hook(replace)
         try:
             return self.net(self.image.expand(len(maps), -1, -1, -1))
         finally:
@@ -113,10 +114,12 @@ def whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tai
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         outputs.append(output.detach().clone())
 
-    hook = net.get_submodule(layer).register_forward_hook(keep)
+    path, chosen = run_of(layer)
+    hook = net.get_submodule(path).register_forward_hook(keep)
     try:
         with torch.no_grad(), lowered(image.device, precision):
             net(image.clone())
     finally:
         hook.remove()
-    return _Whole(net, layer, image, len(outputs), outputs[-1])
+    run = chosen or len(outputs)
+    return _Whole(net, layer, image, run, outputs[run - 1])

@@ -44,6 +44,6 @@ def ablationcam(options: CamOptions, scope: Scope) -> Recipe:
             parts.append(
                 Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, doubts={"unstable": doubtful})
             )
-        return finish(parts, options.smooth, options.fuse, target=scope.rank)
+        return finish(parts, options.smooth, options.fuse, target=scope.rank, layers=scope.layers)
 
     return Recipe(tuple(need for pair in reads.values() for need in pair), explain, views_of(options))

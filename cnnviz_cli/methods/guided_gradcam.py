@@ -37,7 +37,7 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
         parts = [
             Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
         ]
-        where = finish(parts, options.smooth, options.fuse, target=scope.rank)
+        where = finish(parts, options.smooth, options.fuse, target=scope.rank, layers=scope.layers)
         return [_seen(evidence[guided], heat) for heat in where]
 
     return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))

@@ -51,7 +51,9 @@ def kpca_cam(options: CamOptions, scope: Scope) -> Recipe:
         return Part(layer, weighed, {"explained_share": share})
 
     def explain(evidence: Evidence) -> list[Heatmap]:
-        return finish([part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None)
+        return finish(
+            [part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None, layers=scope.layers
+        )
 
     return Recipe(tuple(Activation(layer) for layer in layers), explain, views_of(options))
 

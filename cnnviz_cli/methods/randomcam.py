@@ -36,6 +36,8 @@ def randomcam(options: CamOptions, scope: Scope) -> Recipe:
         return Part(layer, weighed)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
-        return finish([part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None)
+        return finish(
+            [part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None, layers=scope.layers
+        )
 
     return Recipe((Seeds(), *(Activation(layer) for layer in layers)), explain, views_of(options))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import compress
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.layers import LayerInfo
+from cnnviz_cli.core.layers import LayerInfo, run_of
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.returned import Returned
+
+MOST_RUNS = 8
+"""A layer that runs more often is shown by its last run alone."""
 
 WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
@@ -34,6 +38,8 @@ class ModelLayers:
         max_pooled: whether the network pools by the maximum anywhere.
         returned: what the network returned.
         among: names of the layers that words mean some of, all but ``conv``; None for all layers.
+        runs: of each layer that runs several times in one forward what each run's maps are; None for a run whose maps
+            cannot be read, or of which it is not known over what part of the input they lie.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
@@ -48,21 +54,82 @@ class ModelLayers:
     returned: Returned
     among: frozenset[str] | None = None
     whole: str = ""
+    runs: Mapping[str, tuple[LayerInfo | None, ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)
 
     def __getitem__(self, name: str) -> LayerInfo:
+        path, run = run_of(name)
         for info in self.infos:
-            if info.name == name:
-                return info
+            if info.name == path:
+                return info if run is None else self._run(info, run)
         raise KeyError(name)
+
+    def _run(self, info: LayerInfo, run: int) -> LayerInfo:
+        """One run of a layer; where nothing is known of it, what is known of the last."""
+        runs = self.runs.get(info.name, (info,))
+        if not 1 <= run <= len(runs):
+            raise KeyError(f"{info.name}@{run}")
+        return runs[run - 1] or replace(info, name=f"{info.name}@{run}")
+
+    def told_apart(self, layer: str) -> bool:
+        """Whether each run of a layer that runs several times has a map of its own where the layer is named."""
+        runs = self.runs.get(layer, ())
+        return len(runs) <= MOST_RUNS and None not in runs
+
+    def _run_names(self, layer: str) -> tuple[str, ...]:
+        """Of a layer that runs several times a name for each run; else its own."""
+        count = len(self.runs.get(layer, ()))
+        return tuple(f"{layer}@{run}" for run in range(1, count + 1)) or (layer,)
+
+    def _meant_runs(self, name: str, word: str) -> tuple[str, ...]:
+        """The runs of a layer that a selector means.
+
+        A path means all of them. A word is about the end of a resolution, or of the network: it means the last run, and
+        with it those over other parts of the input. Where runs cannot be told apart it is the last either way.
+        """
+        path, run = run_of(name)
+        names = self._run_names(path)
+        if len(names) == 1 or run is not None:
+            return names if len(names) == 1 else (name,)
+        if not self.told_apart(path):
+            return names[-1:]
+        if word not in WORDS:
+            return names
+        shapes = [self[one] for one in names]
+        last = shapes[-1]
+        parts = [one.window for one in shapes if one.shape == last.shape]
+        apart = last.window is not None and len(set(parts)) == len(parts)
+        return tuple(
+            one for one, info in zip(names, shapes, strict=True) if info is last or (apart and info.shape == last.shape)
+        )
+
+    def remarks(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What is to be said of layers that run several times: plain lines, and warnings."""
+        lines, warnings = [], []
+        for path in dict.fromkeys(run_of(layer)[0] for layer in layers if run_of(layer)[1] is not None):
+            named = [layer for layer in layers if run_of(layer)[0] == path]
+            count = len(self.runs.get(path, (None,)))
+            what = f"layer '{path}' of {self.model} runs {count} times for each image"
+            if self.told_apart(path):
+                lines.append(f"{what}: {', '.join(named)}, each with a map of its own")
+            else:
+                chosen = "is the last" if named == [f"{path}@{count}"] else "are the chosen"
+                warnings.append(
+                    f"{what}, and it is not known over what part of the input the maps of each run lie: shown "
+                    f"{chosen}, {', '.join(named)}, as if over all of it (--layer {path}@N shows another run)"
+                )
+        return lines, warnings
 
     def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
         """Names of the layers that the selectors mean, low to high, each once.
 
-        A selector is a module path, a glob over paths, a word, or several of them separated by commas. A word means
-        the following even if a module bears its name. Layers of 1x1 maps are meant only if there are no others.
+        A selector is a module path, one run of it (``PATH@N``) where it runs several times, a glob over paths, a word,
+        or several of them separated by commas. A word means the following even if a module bears its name. Of a layer
+        that runs several times a path means each run where they can be told apart, else the last; a word means the
+        last, and with it runs over other parts of the input. Layers of 1x1 maps are
+        meant only if there are no others.
 
         - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention; of
           a network that returns maps or boxes, the last in its trunk, and the words below are about what comes before.
@@ -78,10 +145,12 @@ class ModelLayers:
             UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
         """
         words = [word.strip() for selector in selectors for word in selector.split(",")]
-        names = {info.name for word in words if word for info in self._meant(word)}
+        names = {
+            name for word in words if word for info in self._meant(word) for name in self._meant_runs(info.name, word)
+        }
         if not names:
             raise UsageError("No layer is named", where="--layer", fix=self._all())
-        return tuple(info.name for info in self.infos if info.name in names)
+        return tuple(name for info in self.infos for name in self._run_names(info.name) if name in names)
 
     def marks(self) -> Mapping[str, tuple[str, ...]]:
         """By layer the words that mean it among few: the resolutions' ends, where defaults look."""
@@ -103,7 +172,7 @@ class ModelLayers:
     def _found(self, word: str) -> list[LayerInfo]:
         offered = self._offered()
         if word not in WORDS:
-            return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
+            return self._selected(offered, word)
         if word == "conv":
             return [info for info in offered if info.name in self.convolutions]
         if self.among is not None:
@@ -115,6 +184,14 @@ class ModelLayers:
             return stages
         ends = {"low": stages[0], "mid": stages[len(stages) // 2], "high": stages[-1]}
         return list(ends.values()) if word == "low-mid-high" else [ends[word]]
+
+    def _selected(self, offered: Sequence[LayerInfo], word: str) -> list[LayerInfo]:
+        """What a path, a run of one, or a glob over paths means."""
+        path, run = run_of(word)
+        if run is None:
+            return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
+        there = path in {info.name for info in offered} and 1 <= run <= len(self.runs.get(path, (None,)))
+        return [replace(self[word], name=word)] if there else []
 
     def _reaching(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
         if self.attention is None:

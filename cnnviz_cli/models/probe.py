@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.receptive import CUT_OUT, Tracker
 from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.models.trunk import Seen, trunk_of
+from cnnviz_cli.models.windows import Windows, whole
 
 
 def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
@@ -35,7 +37,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
     like = next(net.parameters())
     picture = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
     modules = {name: module for name, module in net.named_modules() if name}
-    watch = _Watch(Tracker(picture), modules, Inside.of(net), shape[1:])
+    watch = _Watch(Tracker(picture), Windows(picture), modules, Inside.of(net), shape[1:])
     hooks = []
     try:
         for name, module in modules.items():
@@ -43,7 +45,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
                 watch.reasons[name] = "it is TorchScript, inside which nothing can be read"  # nor hooked
                 continue
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
-        with torch.no_grad(), watch.tracker, oblong(*shape[1:]):
+        with torch.no_grad(), watch.windows, watch.tracker, oblong(*shape[1:]):
             output = net(picture)
         returned = Returned.of(output, head)
         scores = watch.tracker.marks(maps_in(output, returned.head)) if returned.kind == "maps" else 0
@@ -73,6 +75,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
         max_pooled=watch.tracker.max_pooled,
         returned=returned,
         whole=getattr(net, "whole", ""),
+        runs={name: tuple(runs) for name, runs in watch.runs.items() if len(runs) > 1 and name in watch.layers},
     )
 
 
@@ -83,8 +86,12 @@ def _within(name: str, layer: str) -> bool:
 class _Watch:
     """What the hooks saw. Of a module that runs several times, the last run stays."""
 
-    def __init__(self, tracker: Tracker, modules: Iterable[str], inside: Inside | None, size: tuple[int, int]) -> None:
+    def __init__(
+        self, tracker: Tracker, windows: Windows, modules: Iterable[str], inside: Inside | None, size: tuple[int, int]
+    ) -> None:
         self.tracker = tracker
+        self.windows = windows
+        self.runs: dict[str, list[LayerInfo | None]] = {}
         self.order: dict[str, int] = {}
         self.layers: dict[str, LayerInfo] = {}
         self.reasons: dict[str, str] = {}
@@ -105,6 +112,8 @@ class _Watch:
         self.order[name] = self._count
         self._count += 1
         self.layers.pop(name, None)
+        runs = self.runs.setdefault(name, [])
+        runs.append(None)
         self.reasons.pop(name, None)
         self.tracker.mark(output, self._bits[name])
         if self._inside is not None and name == self._inside.name:
@@ -119,6 +128,10 @@ class _Watch:
             field = self.tracker.of(output).field
             self.layers[name] = LayerInfo(name, type(module).__name__, shape, self.order[name], field)
             self._outputs[name] = self.tracker.marks(output)
+            window = self.windows.of(output)
+            if window is not None:
+                run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if whole(window) else window)
+                runs[-1] = run
 
     def _shape(self, output: Any) -> tuple[int, int, int] | str:
         """Channels, height and width, or why the output holds no maps."""

@@ -94,7 +94,7 @@ def run_record(prepared: Prepared) -> Run:
 
 def model_record(prepared: Prepared) -> ModelRecord:
     """What was explained."""
-    model = prepared.model
+    model, runs = prepared.model, prepared.model.layers.runs
     return ModelRecord(
         name=model.name,
         weights=model.weights,
@@ -102,7 +102,7 @@ def model_record(prepared: Prepared) -> ModelRecord:
         num_classes=len(model.labels),
         labels_sha256=prepared.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),
-        network=NetworkRecord.model_validate(model.facts.as_json()),
+        network=NetworkRecord(**model.facts.as_json(), runs={name: len(found) for name, found in runs.items()}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.run.drawing import Wording, Work
@@ -51,7 +52,9 @@ class Naming:
         # A sheet of maps is about a layer and nothing else, so it always says which.
         if panel.layer and (isinstance(panel, Mosaic | Filters) or len({p.layer for p in panels}) > 1):
             # Of several layers as one there is no number.
-            parts += filter(None, (self._wording.depths.get(panel.layer), panel.layer))
+            path, run = run_of(panel.layer)
+            # No other layer can be called so, since its name is a module path without a dash.
+            parts += filter(None, (self._wording.depths.get(path), path if run is None else f"{path}-run{run}"))
         if panel.target is not None and self._several_targets:
             parts.append(target)
         return parts

@@ -121,9 +121,13 @@ class Prepared:
         layers = self.scope.layers
         names = [info.name for info in layers]
         width = max(2, len(str(len(names))))
-        called: dict[str, str] = {}
+        called = {
+            f"{name}@{run}": f"{name}, run {run} of {len(runs)}"
+            for name, runs in self.model.layers.runs.items()
+            for run in range(1, len(runs) + 1)
+        }
         with suppress(UsageError):
-            called = {name: f"last convolution ({name})" for name in layers.resolve((LAST,))}
+            called |= {name: f"last convolution ({called.get(name, name)})" for name in layers.resolve((LAST,))}
         return Wording(
             model=f"{self.model.name} ({self.model.weights})",
             layers=called,
@@ -248,6 +252,13 @@ def prepared_for(
     kept = tuple(one for one in asked if one.method.name in left)
     tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
+    lines, warnings = model.layers.remarks(
+        list(dict.fromkeys(name for one in (plan, *views.values()) for name in one.all_layers))
+    )
+    for line in lines:
+        reporter.say(line)
+    for line in warnings:
+        reporter.warn(line)
     if views and question.teller.located:
         raise UsageError(
             "what is explained has a place in the picture, which is not looked for in a turned one",

@@ -40,8 +40,10 @@ class LayersAt:
             UsageError: as at the usual size, or one of them has no maps at this.
         """
         names = self.usual.resolve(selectors)
-        known = {info.name for info in self.there}
         for name in names:
-            if name not in known:
-                raise UsageError(f"the maps of layer '{name}' cannot be told from other tensors", where="--layer")
+            try:
+                self.there[name]
+            except KeyError:
+                what = f"the maps of layer '{name}' cannot be told from other tensors"
+                raise UsageError(what, where="--layer") from None
         return names
