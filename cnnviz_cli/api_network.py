@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.memory_format import MemoryFormat
+from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.catalog import imagenet_labels
@@ -68,6 +69,7 @@ def twin_of(net: nn.Module) -> nn.Module:
     return twin
 
 
+@network_errors()
 def loaded(
     net: nn.Module,
     preset: Preprocessing | None,

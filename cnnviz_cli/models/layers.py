@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from itertools import compress
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, run_of

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.memory_format import MemoryFormat
+from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built
@@ -59,6 +60,7 @@ class LoadedModel:
         return dict(self.net.named_parameters())[name].detach()
 
 
+@network_errors()
 def load_model(
     name: str,
     weights: str = "DEFAULT",
@@ -141,6 +143,7 @@ def facts_of(
     )
 
 
+@network_errors()
 def layers_of(
     name: str, *, arch: str | None = None, allow_code: bool = False, wanted: Wanted | None = None, reporter: Reporter
 ) -> ModelLayers:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops.misc import Permute
 
-from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import as_maps
 from cnnviz_cli.models.catalog import model_names
 from cnnviz_cli.models.layers import ModelLayers
