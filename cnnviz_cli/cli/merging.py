@@ -12,7 +12,7 @@ from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.help import Command
 from cnnviz_cli.cli.shared import AsJson
-from cnnviz_cli.cli.summary import counted
+from cnnviz_cli.cli.summary import counted, of_accuracy
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.marks import MANIFEST
@@ -56,6 +56,8 @@ def merge(
             }
         )
     else:
+        if summary.accuracy:
+            print("\n".join(map(visible, of_accuracy(summary.accuracy))))
         failed = f", {summary.failed} failed" if summary.failed else ""
         shards = counted(found.shards, "shard")
         print(f"{shards}: {counted(summary.images, 'image')}{failed}, {counted(summary.outputs, 'picture')}")

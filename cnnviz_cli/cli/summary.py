@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.answers import print_json
 from cnnviz_cli.cli.tables import aligned
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import percent, visible
 
 if TYPE_CHECKING:
-    from cnnviz_cli.core.records import ImageRecord
+    from cnnviz_cli.core.accuracy import Mistake
+    from cnnviz_cli.core.records import Accuracy, ImageRecord
     from cnnviz_cli.run import Outcome, Sketch
 
 SHOWN = 20
@@ -27,6 +29,7 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
                 "resumed": outcome.done_before,
                 "seconds": round(outcome.seconds, 3),
                 "summary": outcome.summary.model_dump(),
+                **({"mistakes": [one._asdict() for one in outcome.mistakes]} if outcome.summary.accuracy else {}),
             }
         )
         return
@@ -36,10 +39,45 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
     summary = outcome.summary
     if summary.images > len(shown):
         print(f"… and {summary.images - len(shown)} more")
+    if summary.accuracy:
+        lines = [*_of_mistakes(summary.accuracy, outcome.mistakes), *of_accuracy(summary.accuracy)]
+        print("\n".join(map(visible, lines)))
     failed = f", {summary.failed} failed" if summary.failed else ""
     images = counted(summary.images, "image") + (f" ({outcome.done_before} done before)" if outcome.done_before else "")
     print(f"{images}{failed}, {counted(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
     print(visible(str(outcome.manifest)))
+
+
+def of_accuracy(accuracy: Accuracy) -> list[str]:
+    """How often the network is right, and which classes it takes for others, a line each."""
+    known = accuracy.known
+    rights = [
+        ("top-1", accuracy.top1),
+        ("top-5", accuracy.top5),
+        ("true class at 50 % or more", accuracy.present),
+    ]
+    said = ", ".join(f"{name} {count} ({percent(count / known)})" for name, count in rights if count is not None)
+    lines = [f"right, of {counted(known, 'image')} with a known truth: {said}"]
+    pairs = [f"{one.truth} taken for {one.predicted} ({one.count})" for one in accuracy.confusions]
+    return lines + ([f"confused: {', '.join(pairs)}"] if pairs else [])
+
+
+def _of_mistakes(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
+    """The images of which the network says something else than is true, as far as there is room."""
+    right = accuracy.top1 if accuracy.present is None else accuracy.present
+    wrong = accuracy.known - (right or 0)
+    if not wrong:
+        return []
+    rows = [
+        [
+            f"  {one.source}",
+            f"{one.truth} {one.probability_of_truth:.2f}",
+            f"said {one.predicted} {one.probability:.2f}",
+        ]
+        for one in mistakes[:SHOWN]
+    ]
+    more = [f"  … and {wrong - SHOWN} more; see --json"] if wrong > SHOWN else []
+    return [f"{counted(wrong, 'mistake')}:", *aligned(rows), *more]
 
 
 def print_sketch(sketch: Sketch, output: Path, *, as_json: bool) -> None:

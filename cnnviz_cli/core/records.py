@@ -217,6 +217,30 @@ class ModelRecord(Record):
     network: NetworkRecord | None = Field(default=None, exclude_if=_absent)
 
 
+class Confusion(Record):
+    """Two classes, the one of which is true and the other the likeliest to the network."""
+
+    truth: str
+    truth_index: int
+    predicted: str
+    predicted_index: int
+    count: int = Field(ge=1, description="Of images.")
+
+
+class Accuracy(Record):
+    """How often the network is right, of the images whose true class is known."""
+
+    known: int = Field(ge=1, description="Images whose true class is known.")
+    top1: int | None = Field(description="Whose likeliest class is the true one; null where classes go together.")
+    top5: int | None = Field(
+        description="Whose true class is among the five likeliest; null where there are no more than five."
+    )
+    present: int | None = Field(
+        default=None, exclude_if=_absent, description="With multilabel: whose true class has at least one half."
+    )
+    confusions: list[Confusion] = Field(description="The most frequent ones, at most ten.")
+
+
 class Summary(Record):
     """How many."""
 
@@ -224,6 +248,9 @@ class Summary(Record):
     ok: int
     failed: int
     outputs: int
+    accuracy: Accuracy | None = Field(
+        default=None, exclude_if=_absent, description="Where it is known what is true of some image."
+    )
 
 
 class Manifest(Record):

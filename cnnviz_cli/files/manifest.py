@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
+from cnnviz_cli.core.accuracy import Tally
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.checks import MOST_LINE, compact
 from cnnviz_cli.files.marks import MANIFEST
@@ -74,8 +75,8 @@ def write_manifest(
     model: ModelRecord,
     summary: Summary,
     name: str = MANIFEST,
-) -> None:
-    """Write ``manifest.json``, one image in memory at a time.
+) -> Tally | None:
+    """Write ``manifest.json``, one image in memory at a time; returns how often the network is right, if that is known.
 
     Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one.
 
@@ -89,9 +90,10 @@ def write_manifest(
         "model": model.model_dump(mode="json"),
         "run": run.model_dump(mode="json"),
         "schema_version": SCHEMA_VERSION,
-        "summary": summary.model_dump(mode="json"),
         "tool": tool.model_dump(mode="json"),
     }
+    known = run.config.get("truth") is not None
+    tally = Tally(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
     passing("manifest: before")
     with sink.replacing(name) as file:
         file.write(b'{\n "images": [')
@@ -99,10 +101,19 @@ def write_manifest(
         for record in records:
             file.write(separator + record)
             seal.add(record)
+            if tally is not None:
+                tally.add(json.loads(record))
             separator = b",\n  "
         file.write(b"]" if separator == b"\n  " else b"\n ]")
+        after["summary"] = with_accuracy(summary, tally).model_dump(mode="json")
         after = dict(sorted({**after, SEAL: seal.digest(after)}.items()))
         for key, value in after.items():
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
             file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())
         file.write(b"\n}\n")
+    return tally
+
+
+def with_accuracy(summary: Summary, tally: Tally | None) -> Summary:
+    """The summary, with what the tally comes to."""
+    return summary if tally is None else summary.model_copy(update={"accuracy": tally.accuracy})

@@ -17,7 +17,7 @@ from cnnviz_cli.files.foreign import refuse_foreign
 from cnnviz_cli.files.index import DONE, FAILED, Index
 from cnnviz_cli.files.inputs import read_list
 from cnnviz_cli.files.journal import Entry, read
-from cnnviz_cli.files.manifest import write_manifest
+from cnnviz_cli.files.manifest import with_accuracy, write_manifest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
 
@@ -79,7 +79,7 @@ def merge(root: Path) -> Merged:
     refuse_foreign(root, first.shard.journal, (MANIFEST,), ())
     sink = Sink(root)
     sink.sweep("")
-    write_manifest(
+    tally = write_manifest(
         sink,
         index.records(),
         tool=tool,
@@ -87,6 +87,7 @@ def merge(root: Path) -> Merged:
         model=model,
         summary=summary,
     )
+    summary = with_accuracy(summary, tally)
     return Merged(first.shard.count, summary, missing, list(islice(index.without(), NAMED)), damaged)
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.checks import compact
@@ -22,7 +23,7 @@ from cnnviz_cli.files.foreign import refuse_foreign, refuse_strangers
 from cnnviz_cli.files.index import DONE, FAILED, NOTHING, Index
 from cnnviz_cli.files.inputs import changed_at, list_digest, unchanged, write_list
 from cnnviz_cli.files.journal import Entry, Journal, Stamp, parsed, read
-from cnnviz_cli.files.manifest import write_manifest
+from cnnviz_cli.files.manifest import with_accuracy, write_manifest
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.shards import ALONE, Shard
 from cnnviz_cli.files.sink import Sink, refused
@@ -58,10 +59,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        mistakes: the first images of which the network says something else than is true.
+    """
 
     status: Status
     summary: Summary
+    mistakes: Sequence[Mistake] = ()
 
 
 class Ledger:
@@ -175,7 +181,7 @@ class Ledger:
             self._journal.sync()
             summary = self._index.summary
             status: Status = "interrupted" if interrupted else "partial" if summary.failed else "ok"
-            write_manifest(
+            tally = write_manifest(
                 self._sink,
                 self._index.records(),
                 tool=self._header.tool,
@@ -184,7 +190,7 @@ class Ledger:
                 summary=summary,
                 name=self._shard.manifest,
             )
-        return Ended(status, summary)
+        return Ended(status, with_accuracy(summary, tally), tally.mistakes if tally else [])
 
     def checkpoint(self) -> None:
         """`finish` from another thread, when the process is about to end; nothing if this one is writing just now."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import Terminated
 from cnnviz_cli.core.records import ImageRecord, Summary
 from cnnviz_cli.core.report import Reporter
@@ -29,6 +30,7 @@ class Outcome:
         first: the records of the first images, at most `SHOWN`.
         done_before: how many of the images an earlier run had done.
         terminated: whether it was SIGTERM.
+        mistakes: the first images of which the network says something else than is true.
     """
 
     status: Status
@@ -38,6 +40,7 @@ class Outcome:
     done_before: int
     seconds: float
     terminated: bool
+    mistakes: Sequence[Mistake] = ()
 
 
 def kept(
@@ -111,4 +114,5 @@ def concluded(
         done_before=done_before,
         seconds=(finished - started).total_seconds(),
         terminated=isinstance(stopped, Terminated),
+        mistakes=ended.mistakes,
     )

@@ -116,6 +116,7 @@ class FakeRun:
             first=self.records[:20],
             seconds=1.25,
             done_before=0,
+            mistakes=[],
         )
 
     def dry_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:
