@@ -44,6 +44,19 @@ class UsageError(CnnvizError):
     code = ExitCode.USAGE
 
 
+class EvidenceError(UsageError):
+    """The network does not give what a method needs; a method that needs something else may do.
+
+    Args:
+        at: the layer, or `core.evidence.INPUT`, at which a gradient was asked for and none arrives; None where that is
+            not the reason.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", excerpt: str = "", at: str | None = None) -> None:
+        super().__init__(what, where=where, fix=fix, excerpt=excerpt)
+        self.at = at
+
+
 class ModelError(CnnvizError):
     """The model or its weights cannot be had, or were refused."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
@@ -96,6 +97,18 @@ def described(error: BaseException) -> tuple[str, str]:
             place, line = f"{inner.filename}:{inner.lineno}, in {inner.name}", inner.line or ""
     excerpt = f"  {visible(place, 300)}" if place else ""
     return what, excerpt + (f"\n    {visible(line.strip(), 200)}" if line.strip() else "")
+
+
+def code_line() -> str:
+    """The innermost line of somebody's own code that is running, as excerpts show it; empty where there is none."""
+    called_by_us = dropwhile(lambda frame: _within(frame.filename, _OURS), reversed(traceback.extract_stack()))
+    for frame in called_by_us:
+        if _within(frame.filename, _OURS):
+            break  # what called the network
+        if not _of_library(frame.filename):
+            excerpt = f"  {visible(f'{frame.filename}:{frame.lineno}, in {frame.name}', 300)}"
+            return excerpt + (f"\n    {visible(frame.line.strip(), 200)}" if frame.line else "")
+    return ""
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.maps import FLAT
-from cnnviz_cli.core.readout import rows_of
+from cnnviz_cli.core.readout import part_of, rows_of
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def embedding(output: Any, head: str | None = None) -> Tensor:
         UsageError: it is something else.
     """
     vectors = rows_of(output, head)
-    if vectors is None:
+    if vectors is None or part_of(output, head).dim() < 2:
         raise UsageError(
             "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
             "pictures are",

@@ -41,4 +41,4 @@ class OutputValues:
 
         if not self.single:
             return scores
-        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], device=scores.device), 1)
+        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)

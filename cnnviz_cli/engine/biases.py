@@ -39,7 +39,9 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
             place = len(found)
             found.append(batch.new_zeros((len(batch), *batch.shape[2:])))
 
-            def arrive(gradient: Tensor) -> None:
+            def arrive(gradient: Tensor | None) -> None:
+                if gradient is None:
+                    return  # behind it is an operation without a derivative
                 found[place] = _laid_out(gradient, bias, (batch.shape[2], batch.shape[3])).to(batch.dtype)
 
             # On the tensor, not the module: it hears the gradient of the value before any later in-place operation.

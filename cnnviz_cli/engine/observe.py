@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import (
     BiasGradients,
     Evidence,
@@ -22,6 +23,7 @@ from cnnviz_cli.core.evidence import (
 from cnnviz_cli.core.layout import oblong
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.biases import bias_gradients
+from cnnviz_cli.engine.gradient_cut import explained
 from cnnviz_cli.engine.operations import check_seen
 from cnnviz_cli.engine.passes import Choose, answer, run_pass
 from cnnviz_cli.engine.plan import Apart, Plan
@@ -101,7 +103,12 @@ def observe(
     if any(isinstance(need, BiasGradients) for need in plan.apart):
         check_seen(net, "biases")
     with oblong(*batch.shape[-2:]):
-        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
+        try:
+            made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
+        except EvidenceError as error:
+            if error.at is None:
+                raise
+            raise explained(error, net, batch[:1]) from None
         answers: dict[Need, Tensor] = dict(made.answers)
         known = {
             Input(): answer(batch),

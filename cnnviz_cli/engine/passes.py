@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
 from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import as_maps
@@ -95,7 +95,9 @@ def run_pass(
     kept: dict[str, Tensor] = {}
     mode = RectifierMode() if plan.bends_rectifiers else None
     with ExitStack() as stack:
-        stack.enter_context(torch.set_grad_enabled(plan.from_input))
+        # Nothing is recorded before something requires a gradient. What the network itself switches off and on again
+        # (`with torch.no_grad()` around a frozen part) has to be on again behind it.
+        stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
         stack.enter_context(_captured(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(lowered(source.device, precision))
@@ -106,10 +108,7 @@ def run_pass(
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
             if len(kept[layer]) != len(source):
-                # Its maps would be taken for those of other pictures, or of one alone.
-                what = f"layer '{layer}' gives {len(kept[layer])} outputs for {len(source)} pictures"
-                fix = "If the network takes one picture after the other: --batch-size 1. Else choose another layer."
-                raise UsageError(what, fix=fix)
+                raise _miscounted(layer, len(kept[layer]), len(source))
     if mode and not mode.seen:
         raise UsageError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
@@ -132,6 +131,22 @@ def run_pass(
     return made
 
 
+def _miscounted(layer: str, outputs: int, images: int) -> UsageError:
+    """A layer whose maps would be taken for those of other images, or of one alone."""
+    of = f"{images} image{'s' if images > 1 else ''}"
+    what = f"layer '{layer}' gives {outputs} output{'s' if outputs > 1 else ''} for {of}"
+    if outputs > images and outputs % images == 0:
+        parts = outputs // images
+        return EvidenceError(
+            f"{what}: it runs on {parts} parts of each image at once (crops or views that the network stacks into the "
+            "batch), so its maps do not lie over the image",
+            fix="Choose a layer outside of that part of the network, see: cnnviz layers MODEL",
+        )
+    if images > 1:
+        return UsageError(what, fix="If the network takes one image after the other: --batch-size 1")
+    return EvidenceError(what, fix="Choose another layer, see: cnnviz layers MODEL")
+
+
 def _run_backward(
     backward: Backward, forward: Pass, leaf: Tensor, mode: RectifierMode | None, *, keep_graph: bool
 ) -> dict[Need, Tensor]:
@@ -152,10 +167,12 @@ def _run_backward(
     answers: dict[Need, Tensor] = {}
     for at, gradient in zip(backward.at, gradients, strict=True):
         if gradient is None:
-            raise UsageError(
-                f"{backward.of.label()} does not depend on what layer '{at}' returns (it is off the way, or works in "
-                "place and its result is not used), so there is no gradient to read there",
-                fix="Choose a layer on the way to the class scores, for instance --layer last-conv",
+            place = "the input" if at == INPUT else f"what layer '{at}' returns"
+            aside = "" if at == INPUT else " (it is off the way, or works in place and its result is not used)"
+            raise EvidenceError(
+                f"{backward.of.label()} does not depend on {place}{aside}, so there is no gradient to read there",
+                fix="" if at == INPUT else "Choose a layer on the way to the class scores, see: cnnviz layers MODEL",
+                at=at,
             )
         shaped = gradient if at == INPUT else maps_of(gradient, at)
         answers[Gradient(at, backward.of, backward.through)] = answer(shaped)
@@ -199,6 +216,12 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
                 return None
             if not isinstance(output, Tensor):
                 raise UsageError(f"layer '{layer}' returns {type(output).__name__}, not one tensor")
+            if output.is_quantized:
+                what = f"layer '{layer}' returns quantised numbers, of which nothing can be drawn or differentiated"
+                raise EvidenceError(what, fix="Explain the network as it was before it was quantised.")
+            if layer in plan.attached and output.is_inference():
+                what = f"layer '{layer}' runs under torch.inference_mode(), where nothing is recorded"
+                raise EvidenceError(what, fix="Take inference_mode() out of the network's forward.", at=layer)
             if layer not in plan.attached:
                 # Values alone: a copy is ours, and the network goes on with exactly what it had.
                 kept[layer] = output.detach().clone()

@@ -151,7 +151,7 @@ def _zeros(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 def _inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
     """`TRIALS` inputs, the same every time: noise, coarse noise, and both of them much too large."""
-    like, draws = _zeros(net, shape), torch.Generator().manual_seed(0)
+    like, draws = _zeros(net, shape), torch.Generator(device="cpu").manual_seed(0)
     for scale, step in ((1.0, 1), (1.0, 8), (1e3, 8), (1e6, 1)):
         sides = [-(-side // step) for side in shape[1:]]
         noise = torch.randn(1, shape[0], *sides, generator=draws, dtype=torch.float32, device="cpu")

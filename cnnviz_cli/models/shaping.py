@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.forward_errors import forward_error
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.output_values import read_values
@@ -149,18 +150,15 @@ def _probed(
     net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None
 ) -> tuple[ModelLayers, int]:
     """The network's layers with an input of the size that is wanted, and the number of its channels."""
-    refusal = ""
+    errors: dict[int, Exception] = {}
     for channels in CHANNELS:
         try:
             return probe(net, (channels, *wanted.size), model, head), channels
         except UsageError:  # it has returned something, but no such head
             raise
         except Exception as error:  # whatever a network's forward raises
-            refusal = refusal or _said(error)
-    what = f"{model} takes no input of {_by(wanted.size)}: {refusal}"
-    if wanted.size == preset.size:
-        raise UsageError(what, where="--model", fix="Say which size it takes: --input-size HxW")
-    raise UsageError(what, where="--input-size", fix=f"Its weights were trained with {_by(preset.size)}.")
+            errors[channels] = error
+    raise forward_error(net, errors, wanted.size, preset.size, model) from next(iter(errors.values()))
 
 
 def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Returned, model: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.method import FAMILIES, Method, Recipe, Scope, methods
 from cnnviz_cli.run.trial import Trial, plain
 
@@ -70,6 +70,8 @@ def applicable(
     for name, refusal in trial.refused(recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:
+            if isinstance(refusal, EvidenceError):
+                raise _named(refusal, one, "\n".join(filter(None, (refusal.fix, _others(one.method, scope, trial)))))
             raise _named(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
         refused[name] = refusal
     left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
@@ -117,7 +119,28 @@ def _alternatives(refused: Method, scope: Scope) -> str:
 
 
 def _takes(method: Method, scope: Scope) -> bool:
+    found = _default(method, scope)
+    return found is not None and plain(found)
+
+
+def _default(method: Method, scope: Scope) -> Recipe | None:
+    """What a method does by default; None where it does not apply."""
     try:
-        return plain(method.build(method.options(), scope))
+        return method.build(method.options(), scope)
     except UsageError:
-        return False
+        return None
+
+
+def _others(refused: Method, scope: Scope, trial: Trial) -> str:
+    """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
+    known = sorted(
+        methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
+    )
+    recipes = {one.name: _default(one, scope) for one in known if one is not refused}
+    explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}
+    failing = trial.refused(explaining)
+    left = [one for one in known if one.name in explaining and one.name not in failing]
+    same = [one for one in left if one.family == refused.family][:2]
+    found = (same + [one for one in left if one not in same])[:3]
+    commands = [f"cnnviz {one.family} --{FAMILIES[one.family].selector} {one.name}" for one in found]
+    return f"These run on this network: {'; '.join(commands)}" if commands else ""

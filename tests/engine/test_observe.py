@@ -275,7 +275,7 @@ def test_a_network_that_takes_one_picture_after_the_other_has_no_maps_of_a_batch
             return torch.cat([super(OneByOne, self).forward(one[None]) for one in x])
 
     net, need = tiny.build(OneByOne), Gradient("conv1")
-    with pytest.raises(UsageError, match="layer 'conv1' gives 1 outputs for 2 pictures"):
+    with pytest.raises(UsageError, match="layer 'conv1' gives 1 output for 2 images"):
         observe(net, tiny.pictures(2), Plan.of([need]), tiny.first_class)
     single = observe(net, tiny.pictures(1), Plan.of([need]), tiny.first_class)
     expected = observe(tiny.build(tiny.Plain), tiny.pictures(1), Plan.of([need]), tiny.first_class)

@@ -87,7 +87,7 @@ def test_the_number_of_channels_is_the_networks(channels: int, mean: tuple[float
 
 
 def test_another_number_of_channels_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"tiny takes no input of 12 x 12: .* to have 6 channels, but got 3") as caught:
+    with pytest.raises(UsageError, match=r"tiny reads 6 channels: .* to have 6 channels, but got 3") as caught:
         shaped(net(Reads, 6), SMALL, Wanted(), "tiny")
     assert caught.value.where == "--model"
     with pytest.raises(UsageError, match="2 values are given, the network reads 1 channel") as caught:
