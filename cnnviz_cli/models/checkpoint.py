@@ -20,6 +20,7 @@ from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.opening import GIBIBYTE, MOST_WEIGHTS, open_regular, same_file_path
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.pickles import EndlessError, check_pickles
 from cnnviz_cli.models.refusals import (
     head_of,
     no_state,
@@ -205,9 +206,12 @@ def _pickled(path: Path) -> Any:
             torch.serialization.safe_globals(_HARMLESS),
         ):
             refuse_bomb(path, file)
+            check_pickles(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except ModelError:
         raise
+    except EndlessError as error:
+        raise not_weights(path, "it holds tuples within tuples that would take for ever to load") from error
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything

@@ -18,6 +18,7 @@ import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError
 from cnnviz_cli.models.checkpoint import read_state
+from cnnviz_cli.models.pickles import check_pickles
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,6 +142,55 @@ def test_a_pickle_of_a_loop_by_other_means_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(pickle.dumps(holding_itself(["a"]), protocol=2))
     with pytest.raises(ModelError):
         read_state(tmp_path / "x.pth")
+
+
+def keyed_by_tuples(levels: int) -> bytes:
+    """A pickle of a dict whose one key is a tuple that holds the next one twice, and so on."""
+    key: Any = ()
+    for _ in range(levels):
+        key = (key, key)
+    return b"\x80\x02}" + pickle.dumps(key, protocol=2)[2:-1] + b"K\x01s."
+
+
+def in_an_archive(pickled: bytes) -> bytes:
+    whole, made = io.BytesIO(), io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(2)}, whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+    return made.getvalue()
+
+
+def in_an_old_file(pickled: bytes) -> bytes:
+    whole = io.BytesIO()
+    torch.save({}, whole, _use_new_zipfile_serialization=False)
+    return whole.getvalue().replace(pickle.dumps({}, protocol=2), pickled)
+
+
+@pytest.mark.parametrize("form", [in_an_archive, in_an_old_file])
+def test_a_key_that_would_take_a_day_to_hash_is_refused(tmp_path: Path, form: Callable[[bytes], bytes]) -> None:
+    """Where the check fails this test hangs, as the program would."""
+    (tmp_path / "few.pth").write_bytes(form(keyed_by_tuples(3)))
+    with pytest.raises(ModelError, match="holds no state dict"):
+        read_state(tmp_path / "few.pth")
+    data = form(keyed_by_tuples(60))
+    assert len(data) < 2500
+    (tmp_path / "many.pth").write_bytes(data)
+    with pytest.raises(ModelError, match="tuples within tuples that would take for ever to load"):
+        read_state(tmp_path / "many.pth")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_following_a_pickle_changes_nothing(tmp_path: Path, new: bool) -> None:
+    """Of a sound file every operation is followed to its end, and the stack comes out with the one value."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.Adam(net.parameters())
+    state = {"state_dict": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3, "best": (0.5, "x", None)}
+    torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
+    with (tmp_path / "x.pth").open("rb") as file:
+        check_pickles(file)
+        assert file.tell() == 0
+    assert read_state(tmp_path / "x.pth").state.keys() == net.state_dict().keys()
 
 
 def test_none_of_them_hangs(tmp_path: Path) -> None:
