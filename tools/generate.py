@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from reference import reference
 
 from cnnviz_cli.config.schema import config_schema
@@ -19,7 +21,7 @@ from cnnviz_cli.files.schemas import manifest_schema
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 
-# file -> arguments of the command, in sample_images, and the picture of its that is shown.
+# file -> arguments of the command, in sample_images, and a pattern of the picture of its that is shown.
 SHOWN: dict[str, tuple[str, str]] = {
     "overview.png": ("all chelsea.png", "chelsea.png/overview.png"),
     "gradcam-tiger-cat.png": (
@@ -55,29 +57,57 @@ SHOWN: dict[str, tuple[str, str]] = {
     ),
     "deconv.png": ("deconv camera.png", "camera.png/deconv.png"),
     "deconv-class.png": ("deconv chelsea.png --method class", "chelsea.png/deconv.png"),
-    "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.stages.0.png"),
+    "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.*.stages.0.png"),
     "features-filters.png": (
         "features coffee.png --layer stem.0 --filters --channels 4",
-        "coffee.png/features.filters.stem.0.png",
+        "coffee.png/features.filters.*stem.0.png",
     ),
 }
 MOST_PIXELS = 1120 * 1300
 """Of a picture that is shown as it is; a larger one is reduced in size and to 256 colours."""
 
+NEAR = 3.0
+"""Levels by which two pictures may differ on average and be the same: processors round; 256 colours are dithered."""
 
-def pictures(names: Iterable[str] = tuple(SHOWN)) -> None:
-    """docs/pictures: the real command's own files, pixel for pixel where they are small enough."""
-    PICTURES.mkdir(exist_ok=True)
+
+def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None:
+    """docs/pictures: the real command's own files, pixel for pixel where they are small enough.
+
+    Each keeps what its file says about itself (iTXt), by which `stale` knows later whether it is current.
+    """
+    into.mkdir(exist_ok=True)
     for name in names:
         arguments, made = SHOWN[name]
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "cnnviz_cli", *shlex.split(arguments), "-o", folder, "-q"]
             subprocess.run(command, check=True, cwd=ROOT / "sample_images")
-            with Image.open(Path(folder, made)) as opened:
+            (file,) = Path(folder).glob(made)
+            with Image.open(file) as opened:
+                facts = told(opened)
                 picture = opened.copy()
         if picture.width * picture.height > MOST_PIXELS:
             picture = reduced(picture, 1120)
-        picture.save(PICTURES / name, optimize=True)
+        about = PngInfo()
+        for fact, value in facts.items():
+            about.add_itxt(fact, value)
+        picture.save(into / name, optimize=True, pnginfo=about)
+
+
+def told(picture: Image.Image) -> dict[str, str]:
+    """What a picture says about itself."""
+    return {name: str(value) for name, value in picture.info.items() if isinstance(value, str)}
+
+
+def stale(shown: Path, made: Path) -> str:
+    """Why a picture is not what the command draws today; empty if it is, up to the last bits of a processor."""
+    with Image.open(shown) as old, Image.open(made) as new:
+        if told(old) != told(new):
+            return f"it says {told(old)} instead of {told(new)}"
+        if old.size != new.size:
+            return f"it is {old.size} instead of {new.size} pixels large"
+        pixels = [np.asarray(picture.convert("RGB"), np.float64) for picture in (old, new)]
+    apart = float(np.abs(pixels[0] - pixels[1]).mean())
+    return f"it differs by {apart:.1f} levels on average" if apart > NEAR else ""
 
 
 def reduced(picture: Image.Image, width: int) -> Image.Image:

@@ -167,6 +167,7 @@ class Mosaic(Panel):
         average: (B, 1, h, w) the mean over all channels of the layer.
         total: how many channels the layer has; N of them are here.
         ranked_by: what `strengths` holds, in words.
+        every: (B, total, h, w) all channels in the layer's order, where they are to be kept; not drawn.
     """
 
     of_layer: ClassVar[bool] = True
@@ -177,9 +178,11 @@ class Mosaic(Panel):
     average: Values
     total: int
     ranked_by: str
+    every: Values | None = None
 
     def arrays(self) -> Mapping[str, Values]:
-        return {"maps": self.values, "channels": self.channels, "mean": self.average}
+        kept: dict[str, Values] = {"maps": self.values, "channels": self.channels, "mean": self.average}
+        return kept if self.every is None else {**kept, "all": self.every}
 
 
 @value

@@ -20,6 +20,7 @@ class Options:
     )
     channels: int = option(16, "How many feature maps a layer, those with the largest mean activation.", at_least=1)
     mean_only: bool = option(False, "Only the mean over a layer's channels.")
+    all_channels: bool = option(False, "Under --save-arrays also every channel of a layer, not only those drawn.")
     filters: bool = option(False, "Also the kernels of the first convolution.")
 
 
@@ -42,13 +43,13 @@ def feature_maps(options: Options, scope: Scope) -> Recipe:
             images = evidence[reads[0]].shape[0]
             panels.append(Filters(weight.float().expand(images, *weight.shape), layer=name))
         wanted = 0 if options.mean_only else options.channels
-        panels += [_mosaic(evidence[read], wanted, read.layer) for read in reads]
+        panels += [_mosaic(evidence[read], wanted, read.layer, every=options.all_channels) for read in reads]
         return panels
 
     return Recipe(tuple(reads), explain)
 
 
-def _mosaic(maps: Tensor, wanted: int, layer: str) -> Mosaic:
+def _mosaic(maps: Tensor, wanted: int, layer: str, *, every: bool) -> Mosaic:
     """The sheet of one layer; `maps` is (B, C, h, w)."""
     means = maps.mean((2, 3))
     flat = maps.amax((2, 3)) == maps.amin((2, 3))
@@ -61,6 +62,7 @@ def _mosaic(maps: Tensor, wanted: int, layer: str) -> Mosaic:
         maps.mean(1, keepdim=True),
         total=maps.shape[1],
         ranked_by="mean",
+        every=maps if every else None,
         layer=layer,
         statistics={
             "dead_share": flat.float().mean(1),

@@ -56,5 +56,5 @@ class DrawingFields(BaseModel):
         0, ge=0, le=2400, description="Pixels an inch, written into PNG and JPEG files; 0 for none, 300 with a length."
     )
     save_arrays: Annotated[bool, Flag("Output")] = Field(
-        False, description="Also write the raw float32 maps, as arrays.npz beside the pictures."
+        False, description="Also write the raw float32 maps, as arrays.npz beside the figures."
     )

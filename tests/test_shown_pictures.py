@@ -1,0 +1,47 @@
+"""The pictures of the documents: what the commands draw today, on any processor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from generate import PICTURES, SHOWN, pictures, stale  # noqa: E402
+
+
+def saved(path: Path, image: Image.Image, **facts: str) -> Path:
+    about = PngInfo()
+    for name, value in facts.items():
+        about.add_itxt(name, value)
+    image.save(path, pnginfo=about)
+    return path
+
+
+def test_a_picture_is_stale_by_its_words_its_size_or_its_pixels(tmp_path: Path) -> None:
+    plain = Image.new("RGB", (20, 10), (100, 100, 100))
+    old = saved(tmp_path / "old.png", plain, Settings="a")
+    assert stale(old, saved(tmp_path / "same.png", plain, Settings="a")) == ""
+    nearly = plain.point(lambda value: value + 2)
+    assert stale(old, saved(tmp_path / "nearly.png", nearly, Settings="a")) == ""
+    assert "says" in stale(old, saved(tmp_path / "words.png", plain, Settings="b"))
+    assert "large" in stale(old, saved(tmp_path / "size.png", plain.resize((20, 11)), Settings="a"))
+    other = plain.point(lambda value: value + 5)
+    assert stale(old, saved(tmp_path / "pixels.png", other, Settings="a")) == "it differs by 5.0 levels on average"
+
+
+def test_every_picture_that_is_shown_is_made() -> None:
+    assert {path.name for path in PICTURES.glob("*.png")} == set(SHOWN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_picture_of_the_documents_is_current(name: str, tmp_path: Path) -> None:
+    pictures([name], tmp_path)
+    why = stale(PICTURES / name, tmp_path / name)
+    assert not why, f"docs/pictures/{name}: {why}. Make it anew: python tools/generate.py pictures"
