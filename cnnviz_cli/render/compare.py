@@ -185,7 +185,9 @@ class _Sheet:
         for row in block.rows:
             cells = []
             for entry in row:
-                head = set_lines(_way_lines(entry[1].title, entry[1].layer, self.side), self.side)
+                any_class = "any class" if block.named and entry[0].target is None else ""
+                words = ", ".join(filter(None, [any_class, entry[1].layer]))
+                head = set_lines(_way_lines(entry[1].title, words, self.side), self.side)
                 cells.append(stack([head, self._tile(entry)], GAP // 3))
             rows.append(beside([blank(self.side, 1) if rows else aside, *cells], GAP))
         return stack(rows, GAP)

@@ -127,6 +127,12 @@ def _blocks(found: Sequence[Way], most: int) -> Iterator[Section]:
         for columns in portions(targets, most):
             for part in portions(following, MOST_ROWS):
                 yield _table(columns, part)
+    elif 0 < len(following) < len(found) and sum(len(way.cells) for way in found) <= most:
+        # One row holds them all; those that are the same whatever the class say so themselves.
+        entries = [entry for way in found for entry in way.cells.values()]
+        named = next(iter(following[0].cells.values()))[1]
+        yield Flow(named, (tuple(sorted(entries, key=lambda entry: entry[0].target is None)),))
+        return
     elif following:
         yield from _flows(following, next(iter(following[0].cells.values()))[1], most)
     yield from _flows([way for way in found if not way.follows_target], None, most)
