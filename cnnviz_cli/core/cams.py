@@ -12,7 +12,8 @@ from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.maps import enlarged, over_whole, tensor_of, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
-from cnnviz_cli.core.panels import Heatmap, State
+from cnnviz_cli.core.panels import SHARED, Heatmap, State
+from cnnviz_cli.core.rounding import cancelled
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def recipe(
     weigh: Callable[..., Tensor],
     *,
     targeted: bool = True,
+    positive: bool = False,
     component: Sign | None = None,
 ) -> Recipe:
     """The recipe of a method that treats each layer by itself.
@@ -81,6 +83,7 @@ def recipe(
         needs: what it asks for, by layer.
         weigh: from the answers to `needs`, in their order, to the layer's weighed maps (B, C, h, w).
         targeted: whether the result depends on the target.
+        positive: see `finish`.
         component: see `finish`.
     """
     asked = {layer: needs(layer) for layer in scope.layers.resolve(options.layer)}
@@ -88,7 +91,15 @@ def recipe(
     def explain(evidence: Evidence) -> list[Heatmap]:
         parts = [Part(layer, weigh(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
         target = scope.rank if targeted else None
-        return finish(parts, options.smooth, options.fuse, target=target, component=component, layers=scope.layers)
+        return finish(
+            parts,
+            options.smooth,
+            options.fuse,
+            target=target,
+            positive=positive,
+            component=component,
+            layers=scope.layers,
+        )
 
     return Recipe(tuple(need for wanted in asked.values() for need in wanted), explain, views_of(options))
 
@@ -113,6 +124,7 @@ def finish(
     fuse: Fuse = "none",
     *,
     target: int | None,
+    positive: bool = False,
     component: Sign | None = None,
     layers: Layers | None = None,
 ) -> list[Heatmap]:
@@ -128,12 +140,16 @@ def finish(
             by bilinear interpolation; a map with one value everywhere becomes 0.
         target: the rank of the target that the maps depend on; None if on none, and then neither `peak` nor `lowest` is
             given: all negative says nothing about a class.
+        positive: no weight is negative, so that a map below zero is the layer's and no evidence against the target:
+            where nothing is above zero it is called silent, and there is neither `peak` nor `lowest`.
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
             this component weighs them. Components are centred, never all negative, so they have no `peak` either.
         layers: the network's: they tell over which part of the input a layer's maps lie.
     """
-    panels = [_panel(part, smooth == "eigen", target, component, _window(part, layers)) for part in parts]
+    panels = [
+        _panel(part, smooth == "eigen", target, component, _window(part, layers), positive=positive) for part in parts
+    ]
     return panels if fuse == "none" else [_fused(panels, fuse)]
 
 
@@ -141,15 +157,21 @@ def _window(part: Part, layers: Layers | None) -> Box | None:
     return layers[part.layer].window if layers is not None and part.layer else None
 
 
-def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None, window: Box | None) -> Heatmap:
-    maps, statistics = part.maps, dict(part.statistics)
+def _panel(
+    part: Part, eigen: bool, target: int | None, component: Sign | None, window: Box | None, *, positive: bool = False
+) -> Heatmap:
+    maps, statistics, doubts = part.maps, dict(part.statistics), dict(part.doubts)
     if component:
         toward = maps.abs() if component == "size" else maps
         maps, statistics["explained_share"] = principal(maps, toward.sum(1, keepdim=True))
     if eigen:
         maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
     signed = maps.sum(1, keepdim=True)
-    rectified = not (target is None or eigen or component)
+    if not (eigen or component):
+        doubts["flat"] = cancelled(signed, maps)
+        if positive:
+            doubts["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
+    rectified = not (target is None or eigen or component or positive)
     return Heatmap(
         over_whole(signed.relu(), window),
         signed.amax((1, 2, 3)) if rectified else None,
@@ -157,7 +179,7 @@ def _panel(part: Part, eigen: bool, target: int | None, component: Sign | None, 
         layer=part.layer,
         target=target,
         statistics=statistics,
-        doubts=part.doubts,
+        doubts=doubts,
     )
 
 
@@ -180,7 +202,7 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
             for name in panels[0].statistics
         },
         doubts={
-            state: torch.stack([tensor_of(panel.doubts[state]) for panel in panels]).any(0)
-            for state in panels[0].doubts
+            state: combine(torch.stack([tensor_of(panel.doubts[state]) for panel in panels]), 0)
+            for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in panels[0].doubts)
         },
     )

@@ -168,4 +168,4 @@ def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], 
         weights = scores.reshape(*maps.shape[:2], -1).mean(2).softmax(1)
         return weights[:, :, None, None] * maps
 
-    return recipe(options, scope, needs, weigh)
+    return recipe(options, scope, needs, weigh, positive=True)

@@ -46,6 +46,16 @@ class Objective(Protocol):
         ...
 
 
+def magnitude_of(objective: Objective, forward: Forward) -> Tensor:
+    """(B,) how large the terms of an objective are that a rounding error is relative to: its value, or more.
+
+    A difference of two scores is as exact as the scores, not as their difference: an objective that takes one from
+    another says so by a method `terms`.
+    """
+    terms = getattr(objective, "terms", None)
+    return (terms(forward) if terms is not None else objective.value(forward)).abs()
+
+
 @value
 class TargetLogit:
     """The score, before softmax, of the image's target number `rank`."""
@@ -113,6 +123,11 @@ class Contrast:
         target, other = scored(forward.logits, self.score).gather(1, pair).unbind(1)
         return target - other
 
+    def terms(self, forward: Forward) -> Tensor:
+        """(B,) the sum of the two magnitudes: by them the difference is rounded."""
+        pair = forward.targets[:, [self.rank, self.against]]
+        return scored(forward.logits, self.score).gather(1, pair).abs().sum(1)
+
     def label(self) -> str:
         return f"the {named(self.score)} of target {self.rank + 1} less that of the contrast"
 
@@ -159,6 +174,12 @@ class FinerContrast:
         others = scores.gather(1, nearest)
         return score - self.alpha * (others.softmax(1) * others).sum(1)
 
+    def terms(self, forward: Forward) -> Tensor:
+        """(B,) no less than the magnitude of the target's score and of what is taken off: by them it is rounded."""
+        chosen = forward.targets[:, self.rank : self.rank + 1]
+        score = scored(forward.logits, self.score).gather(1, chosen).squeeze(1)
+        return score.abs() + (self.value(forward) - score).abs()
+
     def label(self) -> str:
         classes = f"the {self.similar} most similar classes" if self.against is None else "the contrast"
         return f"the {named(self.score)} of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
@@ -179,6 +200,10 @@ class Negated:
 
     def value(self, forward: Forward) -> Tensor:
         return -self.of.value(forward)
+
+    def terms(self, forward: Forward) -> Tensor:
+        """(B,) those of the objective itself."""
+        return magnitude_of(self.of, forward)
 
     def label(self) -> str:
         return f"minus {self.of.label()}"

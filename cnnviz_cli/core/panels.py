@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 
     Values = Tensor | np.ndarray[Any, np.dtype[Any]]
 
-State = Literal["ok", "flat", "negative", "nonfinite", "unstable", "incomplete"]
+State = Literal["ok", "flat", "silent", "negative", "nonfinite", "unstable", "incomplete"]
 """Whether a map can be read.
 
-ok; flat: one value everywhere; negative: nothing speaks for the target, all evidence is against it and a ReLU
-left zeros; nonfinite: infinities or NaN; unstable: it was divided by next to nothing;
+ok; flat: one value everywhere, or differences no larger than rounding; silent: the layer's maps are nowhere above zero,
+so that a method that only adds them up has nothing to show; negative: nothing speaks for the target, all evidence is
+against it and a ReLU left zeros; nonfinite: infinities or NaN; unstable: it was divided by next to nothing;
 incomplete: the shares do not add up to the score they explain.
 """
+
+SHARED: frozenset[State] = frozenset(("flat", "silent"))
+"""States that a map made of several is in only if all of these are; in the others if any is."""
 
 ADVICE: Mapping[State, str] = {
     "ok": "",
     "flat": "every position has the same value, so there is nothing to see: try another layer or target",
+    "silent": "the layer answers nothing here, its maps are nowhere above zero: read the layer behind its activation",
     "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
     "incomplete": "the shares miss the score they explain by more than 5 %: take more steps, or another baseline",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,13 @@ from cnnviz_cli.core.evidence import (
     Walk,
 )
 from cnnviz_cli.core.layout import oblong
+from cnnviz_cli.core.objectives import Objective, magnitude_of
 from cnnviz_cli.core.readout import CLASSES, Readout
+from cnnviz_cli.core.rounding import asks_for_change, unmoved
 from cnnviz_cli.engine.biases import bias_gradients
 from cnnviz_cli.engine.gradient_cut import explained
 from cnnviz_cli.engine.operations import check_seen
-from cnnviz_cli.engine.passes import Choose, answer, run_pass
+from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Apart, Plan
 from cnnviz_cli.engine.relevance import run_relevance
 from cnnviz_cli.engine.rescale import run_multipliers
@@ -46,6 +48,7 @@ class Observation:
         evidence: the answers to all needs of the plan.
         order: (B, K) by what classes are ranked; minus infinity for what is not there.
         held: what the readout holds of each image; None where that is nothing.
+        unmoved: (B,) by need whether the answer shows no change of the score beyond its rounding, see core.rounding.
     """
 
     logits: Tensor
@@ -53,6 +56,7 @@ class Observation:
     evidence: Evidence
     order: Tensor
     held: Tensor | None = None
+    unmoved: Mapping[Need, Tensor] = field(default_factory=dict)
 
 
 def observe(
@@ -136,7 +140,24 @@ def observe(
         for need in plan.apart:
             answers[need] = _apart(setting, need)
         assert made.order is not None  # by it the classes were chosen just now
-        return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held)
+        still = _unmoved(made, answers, batch)
+        return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
+
+
+def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor) -> dict[Need, Tensor]:
+    """Of the needs that ask how a score changes, for which images it does not."""
+    terms: dict[Objective, Tensor] = {}
+    found: dict[Need, Tensor] = {}
+    with torch.no_grad():
+        for need in answers:
+            if asks_for_change(need):
+                of: Objective = need.of  # type: ignore[union-attr]  # every need that asks for a change has one
+                if of not in terms:
+                    terms[of] = magnitude_of(of, made)
+                still = unmoved(need, answers, batch, terms[of])
+                if still is not None:
+                    found[need] = still
+    return found
 
 
 def _apart(setting: Setting, need: Apart) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cnnviz_cli.core.evidence import Evidence
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.rounding import resolution
 from cnnviz_cli.core.saliency import reduced
 from cnnviz_cli.methods._noisy import NoisyOptions, moment
 
@@ -25,8 +26,10 @@ def vargrad(options: NoisyOptions, scope: Scope) -> Recipe:
     mean, squares = moment(options, scope, 1), moment(options, scope, 2)
 
     def explain(evidence: Evidence) -> list[Panel]:
-        # Rounding may leave a variance of zero a little below it.
-        spread = (evidence[squares] - evidence[mean].square()).clamp(min=0)
+        # A variance of zero is a little beside it by rounding, as large as that of the two terms.
+        large = evidence[squares]
+        spread = large - evidence[mean].square()
+        spread = spread.where(spread > resolution(large) / 8 * large, 0)
         return [reduced(spread, options.reduce, signed=False, target=scope.rank)]
 
     return Recipe((mean, squares), explain)

@@ -31,7 +31,9 @@ from cnnviz_cli.render.photograph import (
 from cnnviz_cli.render.scaling import (
     as_colours,
     beyond,
+    blank,
     ends_of,
+    even,
     finite,
     overlay_of,
     peak_of,
@@ -129,7 +131,7 @@ def pictured(
 def _evidence(panel: Single, stage: Stage, look: Look, scale: Scale | None) -> Image.Image:
     """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
-    if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
+    if isinstance(panel, Heatmap) and blank(panel):
         return marked(stage)
     shares = shares_of(panel, scale)
     overlay = overlay_of(panel, look)
@@ -162,10 +164,11 @@ def scale_of(panel: Single, look: Look, width: int, unit: int, scale: Scale | No
     size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[look.enlarging(overlay_of(panel, look))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
-    if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
-        return None, f"{size}, {short(float(raw.max()))} everywhere; no colour is laid over the photograph"
     if ends_of(panel, scale) is None:
-        return None, f"{size}, 0 everywhere"
+        values = ticks([float(raw.min()), float(raw.max())])
+        what = f"{values[0]} everywhere" if even(raw) else f"{values[0]} to {values[1]}, which is rounding"
+        laid = "; no colour is laid over the photograph" if isinstance(panel, Heatmap) else ""
+        return None, f"{size}, {what}{laid}"
     colours, labels, words = _given(panel, scale, look) if scale and takes(panel) else _own(panel, look)
     return colour_bar(colours, labels, width, unit), f"{size}, {words}"
 

@@ -19,7 +19,7 @@ from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.palettes import Bytes, table
-from cnnviz_cli.render.scaling import finite, stretched
+from cnnviz_cli.render.scaling import even, finite, stretched
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, put_text, set_lines
 
 TYPE = 14
@@ -121,7 +121,7 @@ def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
 
 def is_flat(values: NDArray[Any]) -> bool:
     """Whether a map has one finite value everywhere."""
-    return bool(np.isfinite(values).all() and values.min() == values.max())
+    return even(values)
 
 
 def remark(values: NDArray[Any], strength: float) -> str:

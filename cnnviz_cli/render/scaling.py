@@ -20,10 +20,14 @@ from cnnviz_cli.core.panels import (
     SignedPicture,
     State,
 )
+from cnnviz_cli.core.rounding import SLACK
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.look import Interpolation, Look, Overlay
 
 Floats = NDArray[np.float32]
+
+BLANK: tuple[State, ...] = ("silent", "flat")
+"""States of a map in which no colours tell anything."""
 
 PERCENTILE = 99.5
 """Share of the pixels that the scale of a heavy-tailed map covers; the rest is drawn as its end."""
@@ -47,12 +51,35 @@ def state_of(panel: Panel) -> State:
     parts = [part for part in _parts(panel) if part.size]
     if not all(np.isfinite(part).all() for part in parts):
         return "nonfinite"
+    doubtful = [state for state, doubt in panel.doubts.items() if bool(doubt)]
+    first = next((state for state in BLANK if state in doubtful), None)
+    if first is not None:
+        return first
     if isinstance(panel, Heatmap) and panel.peak is not None and float(panel.peak) <= 0:
         # Nothing speaks for the target; if nothing speaks against it either, as in a dead layer, the map says nothing.
         return "negative" if panel.lowest is None or float(panel.lowest) < 0 else "flat"
-    if all(part.min() == part.max() for part in parts):
+    if all(even(part) for part in parts):
         return "flat"
-    return next((state for state, doubtful in panel.doubts.items() if bool(doubtful)), "ok")
+    return next(iter(doubtful), "ok")
+
+
+def even(values: NDArray[Any]) -> bool:
+    """Whether a map has one finite value everywhere, but for the rounding of numbers of that size."""
+    lowest, highest = float(values.min()), float(values.max())
+    if not np.isfinite(lowest + highest):
+        return False
+    unit = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    return highest - lowest <= SLACK * unit * max(abs(lowest), abs(highest))
+
+
+def blank(panel: Panel, scale: Scale | None = None) -> bool:
+    """Whether a picked panel has nothing to show: one colour is drawn, or none.
+
+    A map with one value is drawn on a range that is given, where that value has its colour.
+    """
+    if isinstance(panel, Heatmap):
+        return state_of(panel) in (*BLANK, "negative")
+    return scale is None and state_of(panel) in BLANK
 
 
 def range_of(panel: Panel) -> tuple[float, float] | None:
@@ -104,9 +131,7 @@ def ends_of(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | N
     if not isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture):
         return None
     raw = np.asarray(panel.values)
-    if isinstance(panel, Heatmap) and state_of(panel) in ("flat", "negative"):
-        return None
-    if not np.isfinite(raw).any():
+    if not np.isfinite(raw).any() or blank(panel, scale if takes(panel) else None):
         return None
     if scale and takes(panel):
         return scale.low, scale.high
@@ -122,6 +147,8 @@ def shares_of(panel: Heatmap | PixelMap | SignedMap | SignedPicture, scale: Scal
     Values around zero have it at 0.5, whatever the range. Only under a given scale the ends are clipped here.
     """
     raw = finite(np.asarray(panel.values))
+    if blank(panel, scale if takes(panel) else None):
+        raw = np.zeros_like(raw)
     centred = isinstance(panel, SignedMap | SignedPicture)
     if scale is None or not takes(panel):
         top = peak_of(raw) if isinstance(panel, Heatmap) else top_of(raw)[0]

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cnnviz_cli.core.maps import tensor_of
 from cnnviz_cli.core.memory_format import laid_out_like
-from cnnviz_cli.core.method import InputView
+from cnnviz_cli.core.method import InputView, Recipe
 from cnnviz_cli.core.network_errors import network_errors
-from cnnviz_cli.core.panels import Heatmap, Panel, SignedPicture
+from cnnviz_cli.core.panels import SHARED, Heatmap, Panel, SignedPicture, State
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.rounding import asks_for_change
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.prepare import Prepared, Task
@@ -76,14 +77,33 @@ def explain(
     for task in prepared.tasks:
         recipe = task.recipe
         if not recipe.views:
-            panels.append((task, recipe.explain(seen.evidence.only(recipe.needs))))
+            found = recipe.explain(seen.evidence.only(recipe.needs))
+            panels.append((task, _judged(found, recipe, [seen])))
             continue
         several = [
             [_back(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
             for view in recipe.views
         ]
-        panels.append((task, [_mean(same) for same in zip(*several, strict=True)]))
+        means = [_mean(same) for same in zip(*several, strict=True)]
+        panels.append((task, _judged(means, recipe, [viewed[view] for view in recipe.views])))
     return seen, panels
+
+
+def _judged(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
+    """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
+    asked = [need for need in recipe.needs if asks_for_change(need)]
+    if not asked or any(need not in one.unmoved for one in seen for need in asked):
+        return panels
+    still = torch.stack([one.unmoved[need] for one in seen for need in asked]).all(0)
+    return [
+        panel if panel.target is None else replace(panel, doubts={**panel.doubts, "flat": _either(panel, still)})
+        for panel in panels
+    ]
+
+
+def _either(panel: Panel, still: Tensor) -> Tensor:
+    known = panel.doubts.get("flat")
+    return still if known is None else still | tensor_of(known)
 
 
 def seed_of(seed: int, digest: str) -> int:
@@ -122,5 +142,8 @@ def _mean(panels: Sequence[Viewed]) -> Viewed:
         for name, combine in _COMBINED.items()
         if getattr(first, name, None) is not None
     }
-    doubts = {state: torch.stack([tensor_of(panel.doubts[state]) for panel in panels]).any(0) for state in first.doubts}
+    doubts: dict[State, Tensor] = {
+        state: combine(torch.stack([tensor_of(panel.doubts[state]) for panel in panels]), 0)
+        for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in first.doubts)
+    }
     return replace(first, statistics=statistics, doubts=doubts, **numbers)  # type: ignore[arg-type]  # tensors by name

@@ -1,0 +1,98 @@
+"""Whether what was measured is more than the rounding of the numbers it was measured by.
+
+A network's score is the sum of very many products, and so is each slope of it. What differs by less than `SLACK` units
+in the last place of the score says nothing: a map of such differences is noise, however well it could be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.evidence import (
+    INPUT,
+    Activation,
+    BiasGradients,
+    Curvature,
+    Gradient,
+    GradientOver,
+    Multipliers,
+    Need,
+    Relevance,
+    Scores,
+    Walk,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SLACK = 32
+"""Units in the last place that rounding may add up to in a network."""
+
+
+def resolution(values: Tensor) -> float:
+    """The relative difference below which numbers of this kind are equal but for rounding."""
+    import torch
+
+    return SLACK * float(torch.finfo(values.dtype).eps)
+
+
+def asks_for_change(need: Need) -> bool:
+    """Whether a need asks how the score of a target changes; biases move it too, but are no part of the image."""
+    of = getattr(need, "of", None)
+    return of is not None and of.follows_target and not of.layers() and not isinstance(need, BiasGradients)
+
+
+def unmoved(need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor) -> Tensor | None:
+    """Of each image whether an answer shows no change of the score beyond its rounding; None where that is not known.
+
+    Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: by no more
+    than that could the score change between nothing and what is there.
+
+    Args:
+        need: one that `asks_for_change`.
+        answers: the batch's; of a gradient at a layer the layer's maps are looked up.
+        inputs: (B, C, H, W) the network's input.
+        terms: (B,) `core.objectives.magnitude_of` the objective.
+
+    Returns:
+        (B,) bool.
+    """
+    answer = answers[need]
+    if isinstance(need, Scores):
+        flat = answer.flatten(1)
+        return flat.amax(1) - flat.amin(1) <= resolution(answer) * flat.abs().amax(1).maximum(terms.to(flat))
+    if isinstance(need, Relevance | Walk):
+        reach = answer.abs().flatten(1).sum(1)
+    elif isinstance(need, Gradient | Curvature | GradientOver | Multipliers):
+        at = getattr(need, "at", INPUT)
+        by = inputs if at == INPUT else answers.get(Activation(at))
+        if by is None:
+            return None
+        power = need.moment if isinstance(need, GradientOver) else 1
+        slopes = answer if power == 1 else answer.abs().pow(1 / power)
+        reach = _length(slopes) * _length(by)
+        if isinstance(need, GradientOver) and need.weighed:  # shares of the score, where the weights are differences
+            reach = reach.maximum(answer.abs().flatten(1).sum(1))
+    else:
+        return None
+    return reach <= resolution(answer) * terms.to(reach)
+
+
+def cancelled(values: Tensor, terms: Tensor) -> Tensor:
+    """(B,) whether all of a map is what rounding left of sums whose terms took each other away.
+
+    Args:
+        values: (B, 1, h, w) the sums.
+        terms: (B, C, h, w) what was added up over the second dimension.
+    """
+    largest = terms.abs().sum(1).flatten(1).amax(1)
+    return (values.abs().flatten(1).amax(1) <= resolution(values) * largest) & (largest > 0)
+
+
+def _length(values: Tensor) -> Tensor:
+    """(B,) Euclidean lengths; squares of tiny numbers do not vanish."""
+    flat = values.flatten(1)
+    top = flat.abs().amax(1, keepdim=True)
+    unit = flat / top.where(top > 0, 1)
+    return unit.square().sum(1).sqrt() * top.squeeze(1)

@@ -1,0 +1,131 @@
+"""What is a change of a score, and what its rounding, by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnnviz_cli.core.cams import Part, finish
+from cnnviz_cli.core.evidence import (
+    INPUT,
+    Activation,
+    BiasGradients,
+    Curvature,
+    Gradient,
+    GradientOver,
+    Multipliers,
+    Relevance,
+    Scores,
+    Walk,
+)
+from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, StrongestChannel, TargetLogit, magnitude_of
+from cnnviz_cli.core.paths import Noisy
+from cnnviz_cli.core.rounding import SLACK, asks_for_change, cancelled, resolution, unmoved
+from cnnviz_cli.core.saliency import reduced
+
+EPS = 2.0**-23
+NOISY = Noisy(2, 0.1)
+ONES = torch.ones(1, 3, 2, 2)
+"""An input of length sqrt(12)."""
+
+
+def still(need: object, answer: torch.Tensor, terms: float, maps: torch.Tensor | None = None) -> bool | None:
+    answers = {need: answer} | ({Activation("a"): maps} if maps is not None else {})
+    found = unmoved(need, answers, ONES.to(answer), torch.tensor([terms]))  # type: ignore[arg-type]
+    return None if found is None else bool(found)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 2e5])
+def test_scores_differ_where_they_do_by_more_than_their_own_rounding(size: float) -> None:
+    need = Scores(NOISY)
+    assert resolution(torch.zeros(1)) == SLACK * EPS
+    assert still(need, size * torch.tensor([[1.0, 1 + 16 * EPS, 1 - 8 * EPS]]), size)
+    assert not still(need, size * torch.tensor([[1.0, 1 + 64 * EPS, 1.0]]), size)
+    # Differences of two scores of 1000 are rounded as these are.
+    assert still(need, torch.tensor([[0.001, 0.002]]), 1000.0)
+    assert not still(need, torch.tensor([[0.001, 0.002]]), 1.0)
+    assert still(need, torch.zeros(1, 3), 0.0)
+    assert not still(need, torch.tensor([[1.0, float("nan")]]), 1.0)
+
+
+def test_doubles_are_measured_by_their_own_rounding() -> None:
+    fine = torch.tensor([[1.0, 1 + 1e-9]], dtype=torch.float64)
+    assert not still(Scores(NOISY), fine, 1.0)
+    assert still(Scores(NOISY), fine.float(), 1.0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-9, 1.0])
+def test_a_slope_counts_by_how_far_it_could_move_the_score(size: float) -> None:
+    # |g| |x| with twelve equal slopes over an input of ones is 12 g; the score is `size`.
+    for need in (Gradient(), Multipliers(NOISY), GradientOver(NOISY)):
+        assert still(need, size * EPS * 2 * ONES, size), need  # 24 units of the last place
+        assert not still(need, size * EPS * 3 * ONES, size), need  # 36
+    at = Gradient("a"), Curvature("a")
+    for need in at:
+        assert still(need, size * EPS * ONES, size, 2 * ONES), need
+        assert not still(need, size * EPS * 2 * ONES, size, 2 * ONES), need
+        assert still(need, size * ONES, size) is None, need  # the layer's maps are not there
+    for shares in (Walk(NOISY), Relevance("epsilon")):  # type: ignore[arg-type]
+        assert still(shares, size * EPS * 2 * ONES, size), shares
+        assert not still(shares, size * EPS * 3 * ONES, size), shares
+
+
+def test_moments_and_weighed_slopes() -> None:
+    squares = GradientOver(NOISY, moment=2)
+    assert still(squares, (2 * EPS) ** 2 * ONES, 1.0)
+    assert not still(squares, (3 * EPS) ** 2 * ONES, 1.0)
+    # Weights may be differences of inputs: then the answer is a share of the score itself.
+    tiny_input = {GradientOver(NOISY, weighed=True): 3 * EPS * ONES}
+    (need,) = tiny_input
+    assert not bool(unmoved(need, tiny_input, 1e-3 * ONES, torch.ones(1)))
+
+
+def test_who_is_asked() -> None:
+    assert asks_for_change(Scores(NOISY))
+    assert asks_for_change(Gradient(of=Negated(Contrast(0, 1))))
+    assert not asks_for_change(Activation("a"))
+    assert not asks_for_change(Gradient(of=StrongestChannel("a")))
+    assert not asks_for_change(BiasGradients())
+    assert Gradient().at == INPUT
+
+
+def test_terms_of_objectives() -> None:
+    forward = SimpleNamespace(logits=torch.tensor([[3.0, -5.0, 1.0]]), targets=torch.tensor([[0, 1]]))
+    assert magnitude_of(TargetLogit(1), forward).tolist() == [5]  # type: ignore[arg-type]
+    assert magnitude_of(Contrast(0, 1), forward).tolist() == [8]  # type: ignore[arg-type]
+    assert magnitude_of(Negated(Contrast(0, 1)), forward).tolist() == [8]  # type: ignore[arg-type]
+    assert magnitude_of(Negated(TargetLogit(0)), forward).tolist() == [3]  # type: ignore[arg-type]
+    # 3 - 2 (-5) = 13: terms of 3 and 10.
+    assert magnitude_of(FinerContrast(0, 2.0, against=1), forward).tolist() == [13]  # type: ignore[arg-type]
+
+
+def test_sums_whose_terms_take_each_other_away() -> None:
+    maps = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).repeat(1, 1, 2, 2)
+    maps[0, 0, 0, 0] += 4 * EPS
+    assert cancelled(maps.sum(1, keepdim=True), maps).tolist() == [True]
+    assert cancelled(1e-9 * maps.sum(1, keepdim=True), 1e-9 * maps).tolist() == [True]
+    maps[0, 0, 0, 0] += 1e-4
+    assert cancelled(maps.sum(1, keepdim=True), maps).tolist() == [False]
+    assert cancelled(0 * maps.sum(1, keepdim=True), 0 * maps).tolist() == [False]  # zero without rounding
+    (panel,) = finish([Part("a", torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2) * (1 + EPS))], target=0)
+    assert panel.doubts["flat"].tolist() == [True]
+    colours = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1).repeat(1, 1, 4, 4)
+    colours[0, 0, 0] += 2 * EPS
+    assert reduced(colours, "signed", signed=True, target=0).doubts["flat"].tolist() == [True]
+    assert "flat" not in reduced(colours, "max", signed=True, target=0).doubts
+
+
+def test_a_map_of_positive_weights_below_zero_is_the_layers_and_no_evidence_against() -> None:
+    below = -torch.ones(1, 3, 2, 2)
+    (panel,) = finish([Part("a", below)], target=0, positive=True)
+    assert panel.doubts["silent"].tolist() == [True]
+    assert panel.peak is None
+    below[0, 0, 0, 0] = 5
+    (panel,) = finish([Part("a", below)], target=0, positive=True)
+    assert panel.doubts["silent"].tolist() == [False]
+    # Of several layers all have to be silent.
+    parts = [Part("a", below), Part("b", -torch.ones(1, 3, 2, 2))]
+    (fused,) = finish(parts, fuse="mean", target=0, positive=True)
+    assert fused.doubts["silent"].tolist() == [False]
