@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.answers import warned
@@ -18,8 +18,48 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.report import Reporter
 
 FEW = 20
-"""Up to so many images each gets a line of its own; of more, one every `PAUSE` seconds."""
-PAUSE = 5.0
+"""Up to so many images each gets a line of its own; of more, and inside an image, one every `PAUSE` seconds."""
+PAUSE = 10.0
+"""Seconds between two lines of progress."""
+
+
+class Within:
+    """How far the network is with the images that it has taken up.
+
+    Attributes:
+        images: how many there are altogether.
+        before: how many it took up earlier.
+    """
+
+    def __init__(self, images: int = 0) -> None:
+        self.images, self.before = images, 0
+        self._names: Sequence[str] = ()
+        self._variants = self._passed = self._last = 0
+
+    def work(self, names: Sequence[str], variants: int) -> None:
+        """These come next."""
+        self.before += len(self._names)
+        self._names, self._variants = names, variants
+        self._passed = self._last = 0
+
+    def tick(self, done: int, total: int) -> None:
+        """So many of one kind of altered inputs have passed; kinds and images follow one another."""
+        self._passed += done - self._last if done > self._last else done
+        self._last = 0 if done == total else done
+        self._variants = max(self._variants, total, self._passed)
+
+    @property
+    def completed(self) -> float:
+        """Images, with the share of those that it is at."""
+        share = self._passed / self._variants if self._variants else 0.0
+        return min(self.before + share * len(self._names), float(self.images))
+
+    @property
+    def text(self) -> str:
+        """``a.png and 3 more: 120 of 4000 variants``."""
+        first = self._names[0] if self._names else "next image"
+        more = f" and {len(self._names) - 1} more" if len(self._names) > 1 else ""
+        return f"{first}{more}: {self._passed} of {self._variants} variants"
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -50,6 +90,7 @@ class Plain(Quiet):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._images = self._finished = 0
+        self._within = Within()
         self._began = self._spoke = clock()
         self._tenth = -1
 
@@ -57,7 +98,7 @@ class Plain(Quiet):
         self._line(text)
 
     def begin(self, images: int) -> None:
-        self._images, self._finished = images, 0
+        self._images, self._finished, self._within = images, 0, Within(images)
         self._began = self._spoke = self._clock()
 
     def done(self, record: ImageRecord) -> None:
@@ -73,11 +114,17 @@ class Plain(Quiet):
         pace = f"{rate:.1f} images/s, {left:.0f} s left" if left else f"{rate:.1f} images/s"
         self._line(f"{self._finished}/{self._images} {record.source} ({pace})")
 
+    def work(self, names: Sequence[str], variants: int) -> None:
+        self._within.work(names, variants)
+
     def tick(self, done: int, total: int) -> None:
+        self._within.tick(done, total)
         now = self._clock()
-        if now - self._spoke >= PAUSE and done < total:
-            self._spoke = now
-            self._line(f"{self._finished}/{self._images}, next image: {done} of {total} forwards")
+        if now - self._spoke < PAUSE:
+            return
+        self._spoke = now
+        share = self._within.completed / self._images if self._images else 0.0
+        self._line(f"{self._finished}/{self._images}, {self._within.text}, {100 * share:.0f} % of the run")
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         """A line at the start, and one for each tenth of the file."""
@@ -98,6 +145,7 @@ class Live(Quiet):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._file = ""
+        self._finished, self._within = 0, Within()
 
     def say(self, text: str) -> None:
         self._line(text)
@@ -107,6 +155,7 @@ class Live(Quiet):
 
         from cnnviz_cli.cli.bars import ImagesPerSecond
 
+        self._finished, self._within = 0, Within(images)
         self._start(
             SpinnerColumn(),
             BarColumn(),
@@ -120,11 +169,17 @@ class Live(Quiet):
     def done(self, record: ImageRecord) -> None:
         super().done(record)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=1, description="")
+            self._finished += 1
+            self._bar.update(self._task, completed=max(self._finished, self._within.completed), description="")
+
+    def work(self, names: Sequence[str], variants: int) -> None:
+        self._within.work(names, variants)
 
     def tick(self, done: int, total: int) -> None:
+        self._within.tick(done, total)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=f"{done}/{total} forwards")
+            completed = max(self._finished, self._within.completed)
+            self._bar.update(self._task, completed=completed, description=visible(self._within.text))
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -173,7 +173,8 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         settings = _with_folder(command, settings, sources, part.shard)
     listener = reporter(quiet=given["quiet"])
     force = given["force"] and not part.restarted
-    if not (force or given["dry_run"]):
+    # What looks into folders takes longer to import than an empty one is to be seen, and a word is due before that.
+    if not (force or given["dry_run"]) and os.path.lexists(settings.output / part.shard.journal):
         from cnnviz_cli.run.nothing import nothing_to_do
 
         outcome = nothing_to_do(command, settings, sources, listener, shard=part.shard)
@@ -207,6 +208,9 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
 
 def _with_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
     """The settings with the folder that is written to where none was named."""
+    first = settings.output / command
+    if not os.path.lexists(first):
+        return settings.model_copy(update={"output": first})
     from cnnviz_cli.files.folders import folder_for
     from cnnviz_cli.run.asked import asked_digest
 

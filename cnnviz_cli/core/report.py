@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ class Reporter(Protocol):
         """One image is finished, its files in place."""
         ...
 
+    def work(self, names: Sequence[str], variants: int) -> None:
+        """The network takes up these images together, with so many altered inputs of them all."""
+        ...
+
     def tick(self, done: int, total: int) -> None:
-        """Inside one long image: so many of its altered inputs have passed the network."""
+        """Inside one long image: so many of the altered inputs of one kind have passed the network."""
         ...
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
@@ -53,6 +58,9 @@ class Silent:
         pass
 
     def done(self, record: ImageRecord) -> None:
+        pass
+
+    def work(self, names: Sequence[str], variants: int) -> None:
         pass
 
     def tick(self, done: int, total: int) -> None:

@@ -147,6 +147,10 @@ class Pipeline:
             if isinstance(glance, Glance)
         ]
         wanted = any(asked.wanted and isinstance(glance, Glance) for asked, glance in zip(batch, found, strict=True))
+        if wanted:
+            # Each image that is computed, though it may only keep the others company.
+            named = [asked.place[0].name for asked in batch if asked.wanted]
+            self._reporter.work(named, self._prepared.cost.variants * len(glances))
         computed = self._computed(glances if wanted else [])
         for asked, glance in zip(batch, found, strict=True):
             if not isinstance(glance, Glance):

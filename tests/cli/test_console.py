@@ -44,7 +44,7 @@ def test_few_images_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_many_images_get_a_line_every_five_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_images_get_a_line_every_ten_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     plain = Plain(clock)
     plain.begin(100)
@@ -52,7 +52,60 @@ def test_many_images_get_a_line_every_five_seconds_and_at_the_end(capsys: pytest
         clock.now = number * 0.125
         plain.done(record(f"{number}.png"))
     shown = [line.split("/")[0] for line in capsys.readouterr().err.splitlines()]
-    assert shown == ["40", "80", "100"]
+    assert shown == ["80", "100"]
+
+
+def test_inside_long_images_there_is_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    plain = Plain(clock)
+    plain.begin(8)
+    plain.work(["a.png", "b.png"], 200)  # two images, two kinds of fifty variants each
+    for _ in range(4):
+        for done in range(1, 51):
+            clock.now += 0.25
+            plain.tick(done, 50)
+    assert capsys.readouterr().err.splitlines() == [
+        "0/8, a.png and 1 more: 40 of 200 variants, 5 % of the run",
+        "0/8, a.png and 1 more: 80 of 200 variants, 10 % of the run",
+        "0/8, a.png and 1 more: 120 of 200 variants, 15 % of the run",
+        "0/8, a.png and 1 more: 160 of 200 variants, 20 % of the run",
+        "0/8, a.png and 1 more: 200 of 200 variants, 25 % of the run",
+    ]
+    plain.done(record("a.png"))
+    plain.done(record("b.png"))
+    capsys.readouterr()
+    plain.work(["c.png"], 0)  # of which nobody knows how many there will be
+    clock.now += 9.9
+    plain.tick(1, 4)
+    assert capsys.readouterr().err == ""
+    clock.now += 0.1
+    plain.tick(2, 4)
+    assert capsys.readouterr().err == "2/8, c.png: 2 of 4 variants, 31 % of the run\n"
+
+
+def test_quiet_says_nothing_inside_an_image(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet: Reporter = Quiet()
+    quiet.begin(1)
+    quiet.work(["a.png"], 10)
+    quiet.tick(5, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_moves_inside_an_image() -> None:
+    live = Live()
+    live.begin(4)
+    assert live._bar is not None
+    live.work(["a.png", "b.png"], 20)
+    seen = []
+    for done in range(1, 11):
+        live.tick(done, 10)
+        seen.append(live._bar.tasks[0].completed)
+    assert seen == pytest.approx([done / 10 for done in range(1, 11)])
+    live.done(record("a.png"))
+    live.tick(5, 10)
+    assert live._bar.tasks[0].completed == pytest.approx(1.5)
+    assert live._bar.tasks[0].description == "a.png and 1 more: 15 of 20 variants"
+    live.end()
 
 
 def test_a_download_is_told_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:

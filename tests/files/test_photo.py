@@ -402,7 +402,7 @@ def test_pillow_stays_silent_in_every_thread_and_the_filters_come_back(
     genuine = ImageFile.ImageFile.load
 
     def load(self: ImageFile.ImageFile) -> object:
-        both.wait(20)  # so that both threads are inside at once
+        both.wait(300)  # so that both threads are inside at once
         Image._decompression_bomb_check((12_000, 10_000))
         return genuine(self)
 

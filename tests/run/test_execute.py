@@ -6,7 +6,7 @@ import gc
 import importlib
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Heard:
     def done(self, record: ImageRecord) -> None:
         self.records.append(record)
         self._on_done(len(self.records))
+
+    def work(self, names: Sequence[str], variants: int) -> None: ...
 
     def tick(self, done: int, total: int) -> None: ...
 
