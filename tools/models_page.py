@@ -29,7 +29,7 @@ HEAD = ["model", "input", "default layer", "C x h x w", "every", "sees", "method
 _BEFORE = """# Networks, their default layers, and the methods that apply
 
 Made by `make models-page`, from the networks themselves. **Default layer** is what `last-conv` means, the word that
-class activation maps start from: found by one forward, from shapes and from the order in which modules run.
+class activation maps start from: the deepest layer with maps on whose positions the scores depend, by one forward.
 **C x h x w** are its maps at the input that the default weights were trained with (**input**, in pixels). **every**
 is its stride and **sees** its receptive field, in pixels of the input; *all* is the whole input, which a position sees
 behind attention, a global pool or a squeeze-and-excite gate. `cnnviz layers MODEL` prints the same of every layer.
@@ -50,8 +50,8 @@ up to 1024 or what the network takes; where two sides stand there, both are brou
 normalise by themselves; such an input leaves them nothing to do but to normalise, so that their maps lie over the
 picture.
 
-The default layer is the last that is or contains a convolution in the trunk, the outermost module that returns a
-mapping of maps, and on which the scores depend. Boxes may be none, so there every map that the trunk returns has to
+The default layer is the last in the trunk, the outermost module that returns a mapping of maps, that does more than
+pool or rearrange, and on which the scores depend. Boxes may be none, so there every map that the trunk returns has to
 depend on it: in a feature pyramid that is the inner block of the deepest level, where the way down starts.
 **C x h x w** are its maps at a square input.
 """

@@ -19,6 +19,7 @@ from cnnviz_cli.cli.shared import AsJson, Debug
 from cnnviz_cli.cli.tables import aligned
 from cnnviz_cli.config.groups import NetworkFields
 from cnnviz_cli.config.names import Path_
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
         return
     print("\n".join(_table(layers, shown)))
     width = max(shutil.get_terminal_size().columns, 40)
-    print("\n" + "\n".join(wrapped(note, width) for note in ((f"{layers.whole}.",) if layers.whole else _NOTES)))
+    default = layers.default
+    chosen = () if default is None else (f"default: {default.layer}, {default.why}.",)
+    notes = (f"{layers.whole}.",) if layers.whole else (*chosen, *_NOTES)
+    print("\n" + "\n".join(wrapped(note, width) for note in notes))
 
 
 def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
@@ -112,7 +116,7 @@ def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
 
 
 def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:
-    found, marks = {info.name: info for info in layers}, layers.marks()
+    found, marks, default = {info.name: info for info in layers}, layers.marks(), layers.default
     for name in shown:
         info = found.get(name)
         field = info.field if info else None
@@ -124,6 +128,7 @@ def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]
             "stride": list(field.stride) if field else None,
             "words": list(marks.get(name, ())),
             "no_maps": layers.others.get(name),
+            "default": default.why if default is not None and run_of(default.layer)[0] == name else None,
         }
 
 

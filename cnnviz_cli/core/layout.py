@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import isqrt, log
+from functools import lru_cache
+from math import ceil, floor, isqrt, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SIDES: ContextVar[tuple[int, int]] = ContextVar("the sides of the network's input", default=(1, 1))
+
+LEADING = 16
+"""The most tokens that may stand before those of a grid; networks have up to 1 + 8 of them."""
 
 
 @contextmanager
@@ -37,20 +41,43 @@ def as_maps(output: Tensor) -> Tensor | None:
     - (B, s, s, C) with C other than s, as Swin keeps its blocks: the channels come forward. A square map with as
       many channels as rows is the same either way and counts as the usual layout. Of an `oblong` input it is
       (B, h, w, C) with h and w closer to the input's proportions than w and C.
-    - (B, N, C) with N = s * s or 1 + s * s, as ViT keeps its tokens: a leading class token is left out, the rest
-      are laid out row by row.
+    - (B, N, C) with N = k + h * w, as ViT keeps its tokens: see `token_grid`. The k leading tokens (of the class, of
+      distillation, registers) are left out, the rest are laid out row by row.
     """
     if not output.is_floating_point():
         return None
     if output.dim() == 4:
         return output.permute(0, 3, 1, 2) if _rows_first(output.shape) else output
     if output.dim() == 3:
-        tokens = output.shape[1]
-        for skipped in (0, 1):
-            side = isqrt(max(tokens - skipped, 0))
-            if side > 0 and side * side == tokens - skipped:
-                return output[:, skipped:].transpose(1, 2).view(len(output), -1, side, side)
+        found = token_grid(output.shape[1])
+        if found is not None:
+            skipped, height, width = found
+            return output[:, skipped:].transpose(1, 2).view(len(output), -1, height, width)
     return None
+
+
+def token_grid(count: int) -> tuple[int, int, int] | None:
+    """How many of `count` tokens lead, and height and width of the grid that the others are; None if they are none.
+
+    The grid has the input's proportions (see `oblong`), and is the largest that leaves no more than `LEADING` tokens.
+    """
+    return _token_grid(count, *_SIDES.get())
+
+
+@lru_cache(maxsize=1024)
+def _token_grid(count: int, height: int, width: int) -> tuple[int, int, int] | None:
+    if height == width:
+        side = isqrt(max(count, 0))
+        grids = {(side, side)}
+    else:  # of patches of any size, what is left at the borders padded or cut off
+        grids = {
+            (round_up(height / patch), round_up(width / patch))
+            for patch in range(1, min(height, width) + 1)
+            for round_up in (ceil, floor)
+        }
+    fitting = [(count - rows * columns, rows, columns) for rows, columns in grids if 0 < rows * columns <= count]
+    best = min(fitting, default=None)
+    return best if best is not None and best[0] <= LEADING else None
 
 
 def from_maps(maps: Tensor, like: Tensor) -> Tensor:

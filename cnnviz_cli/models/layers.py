@@ -17,8 +17,18 @@ MOST_RUNS = 8
 
 WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
-# Modules that thin out or rearrange what came before, and so do not speak for a resolution.
-_PASSIVE = ("Pool", "Dropout", "StochasticDepth", "Pad", "Permute", "Flatten", "Identity")
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """The layer that methods read if none is named.
+
+    Attributes:
+        layer: its name.
+        why: what makes it the default, as a sentence goes on.
+    """
+
+    layer: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +39,12 @@ class ModelLayers:
         model: the network's name, for errors.
         infos: in the order in which they finish.
         convolutions: names of the layers that are a Conv2d.
-        convolving: names of the layers that are or contain a Conv2d.
         kinds: the class name of every module, layer or not, in the order of the network's tree.
         others: why each of the other modules is not a layer.
-        attention: where attention takes over after the last convolution (ViT), the order of the last attention:
-            of the maps that come after it the scores use the class token only.
         max_pooled: whether the network pools by the maximum anywhere.
         returned: what the network returned.
-        among: names of the layers that words mean some of, all but ``conv``; None for all layers.
+        among: names of the layers that words mean some of, all but ``conv``; see `reach` and `trunk`.
+        why: what makes the last of them the default layer, as a sentence goes on.
         runs: of each layer that runs several times in one forward what each run's maps are; None for a run whose maps
             cannot be read, or of which it is not known over what part of the input they lie.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
@@ -45,13 +53,12 @@ class ModelLayers:
     model: str
     infos: tuple[LayerInfo, ...]
     convolutions: frozenset[str]
-    convolving: frozenset[str]
     kinds: Mapping[str, str]
     others: Mapping[str, str]
-    attention: int | None
     max_pooled: bool
     returned: Returned
-    among: frozenset[str] | None = None
+    among: frozenset[str]
+    why: str
     whole: str = ""
     runs: Mapping[str, tuple[LayerInfo | None, ...]] = field(default_factory=dict)
 
@@ -130,11 +137,11 @@ class ModelLayers:
         last, and with it runs over other parts of the input. Layers of 1x1 maps are
         meant only if there are no others.
 
-        - ``last-conv``: the last layer that is or contains a convolution; in a ViT, the input of the last attention; of
-          a network that returns maps or boxes, the last in its trunk, and the words below are about what comes before.
+        - ``last-conv``: the default layer, the deepest layer with maps on whose positions the scores depend; of a
+          network that returns maps or boxes, the last in its trunk. The words below are about it and what comes before.
         - ``conv``: every convolution; of a network that returns boxes, of its trunk.
-        - ``stages``: for each resolution its last layer. Poolings and dropouts do not count, nor does the beginning
-          of a block that goes on to reduce the resolution, if there is a layer outside of it.
+        - ``stages``: for each resolution its last layer. What only pools or rearranges does not count, nor does the
+          beginning of a block that goes on to reduce the resolution, if there is a layer outside of it.
         - ``low-mid-high``: the first, the middle and the last of ``stages``.
         - ``low``: the first of these.
         - ``mid``: the middle one.
@@ -150,6 +157,12 @@ class ModelLayers:
         if not names:
             raise UsageError("No layer is named", where="--layer", fix=self._all())
         return tuple(name for info in self.infos for name in self._run_names(info.name) if name in names)
+
+    @property
+    def default(self) -> Default | None:
+        """The layer that ``last-conv`` means, and why; None if no layer has maps."""
+        found = self._found("last-conv")
+        return Default(self._meant_runs(found[0].name, "last-conv")[-1], self.why) if found else None
 
     def marks(self) -> Mapping[str, tuple[str, ...]]:
         """By layer the words that mean it among few: the resolutions' ends, where defaults look."""
@@ -174,10 +187,9 @@ class ModelLayers:
             return self._selected(offered, word)
         if word == "conv":
             return [info for info in offered if info.name in self.convolutions]
-        if self.among is not None:
-            offered = [info for info in offered if info.name in self.among]
+        offered = [info for info in offered if info.name in self.among]
         if word == "last-conv":
-            return self._reaching(offered)[-1:]
+            return offered[-1:]
         stages = self._stages(offered)
         if word == "stages" or not stages:
             return stages
@@ -192,19 +204,11 @@ class ModelLayers:
         there = path in {info.name for info in offered} and 1 <= run <= len(self.runs.get(path, (None,)))
         return [replace(self[word], name=word)] if there else []
 
-    def _reaching(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
-        if self.attention is None:
-            return [info for info in spatial if info.name in self.convolving]
-        return [info for info in spatial if info.order < self.attention]
-
     def _stages(self, spatial: list[LayerInfo]) -> list[LayerInfo]:
         sizes = {info.name: info.shape[1:] for info in self.infos}
         best: dict[tuple[int, ...], tuple[int, LayerInfo]] = {}
         for info in spatial:
             size = info.shape[1:]
-            late = self.attention is not None and info.order > self.attention
-            if late or any(word in info.kind for word in _PASSIVE):
-                continue
             # Around a layer that ends its stage, nothing goes on to another resolution.
             depth = sum(sizes.get(name, size) != size for name in _around(info.name))
             if size not in best or depth <= best[size][0]:

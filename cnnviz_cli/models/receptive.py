@@ -4,23 +4,24 @@ Each tensor that depends on the input carries a `Track`. A convolution or a pool
 it, a sum of two tensors covers both, and so on. An operation that `rules` does not name, or that mixes positions in a
 way no box of one size describes (attention, a global pool, a resampling), makes it global: None.
 
-Beside it goes a number whose bits say what the tensor depends on: each layer that has marked its output, and whether
+Beside it goes a `Spread`, whose bits say what the tensor depends on: each layer that has marked its output, and whether
 it was cut out around boxes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from operator import or_
+from dataclasses import replace
 from typing import Any
 
-from torch import Size, Tensor
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.layers import ReceptiveField
 from cnnviz_cli.core.network_errors import passes_on
+from cnnviz_cli.models.dependence import Known, Operation, Run, Spread, source
+from cnnviz_cli.models.dependence_rules import MADE_LIKE, SHAPED_LIKE, after, cut, projections, spread_out
 from cnnviz_cli.models.rules import RULES, Call, Track, pointwise
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
@@ -40,15 +41,21 @@ class Tracker(TorchFunctionMode):
 
     Attributes:
         max_pooled: whether a max-pooling was among it.
+        losses: names of the operations after which positions with different marks could not be told apart.
+        projections: the marks of layers that did nothing but make what an attention read.
+        operations: names of the operations so far that had to do with the source.
     """
 
     def __init__(self, source: Tensor) -> None:
         super().__init__()
         # Weak: a tensor's entry goes with the tensor, so that activations are freed as they always are.
         self._tracks: Any = WeakTensorKeyDictionary()
-        self._marks: Any = WeakTensorKeyDictionary()
+        self._spreads: Any = WeakTensorKeyDictionary()
         self.adopt(source, exact=True)
         self.max_pooled = False
+        self.losses: list[str] = []
+        self.projections = 0
+        self.operations: list[str] = []
 
     def adopt(self, tensor: Tensor, *, exact: bool) -> None:
         """Follow a tensor as what the source became by a way that cannot be followed.
@@ -58,17 +65,59 @@ class Tracker(TorchFunctionMode):
             exact: whether it is the source, pixel for pixel; what a pixel sees is not known otherwise.
         """
         self._tracks[tensor] = Track(_PIXEL if exact else None, (-2, -1))
-        self._marks[tensor] = 0
+        self._spreads[tensor] = source()
 
-    def mark(self, output: Any, bit: int) -> None:
-        """Everything that comes from tensors in `output` from now on has `bit`."""
+    def bridge(self, inputs: Any, output: Any) -> None:
+        """Take what a module returned and nothing followed there (a program, a function of somebody's own with its own
+        gradient) as something that depends on all that the module was given."""
+        lost = [tensor for tensor in _tensors(output) if tensor not in self._spreads]
+        given = [self._spreads[tensor] for tensor in _tensors(inputs) if tensor in self._spreads]
+        if not lost or not given:
+            return
+        bits = 0
+        for spread in given:
+            bits |= spread.bits
+        if not all(spread.even for spread in given):
+            self.losses.append("a module")
+        for tensor in lost:
+            self._spreads[tensor] = source(bits)
+
+    def mark(self, output: Any, bits: int) -> None:
+        """Everything that comes from tensors in `output` from now on has `bits`."""
         for tensor in _tensors(output):
-            if tensor in self._marks:
-                self._marks[tensor] |= bit
+            if tensor in self._spreads:
+                self._spreads[tensor] = self._spreads[tensor].marked(bits)
 
-    def marks(self, tensor: Tensor) -> int:
+    def mark_positions(self, output: Tensor, bits: int, skipped: int, grid: tuple[int, int]) -> None:
+        """What comes from the positions of the maps in `output` from now on has `bits`.
+
+        Args:
+            skipped: of a list of tokens (B, N, C), how many come before those positions.
+            grid: rows and columns.
+        """
+        spread = self._spreads.get(output)
+        if spread is None:
+            return
+        if output.dim() != 3:
+            self._spreads[output] = replace(
+                spread, runs=tuple(run._replace(bits=run.bits | bits) for run in spread.runs)
+            )
+            return
+        count = output.shape[1]
+        runs = spread.runs if spread.axis == -2 else (Run(count, spread.bits),)
+        before, positions = cut(runs, 0, skipped), cut(runs, skipped, count)
+        marked = tuple(run._replace(bits=run.bits | bits) for run in positions)
+        if len(marked) == 1:
+            marked = (marked[0]._replace(grid=grid),)
+        self._spreads[output] = replace(spread, axis=-2, runs=(*before, *marked))
+
+    def marks(self, tensor: Any) -> int:
         """The bits of `tensor`."""
-        return self._marks.get(tensor, 0)  # type: ignore[no-any-return]
+        return self.spread(tensor).bits
+
+    def spread(self, tensor: Any) -> Spread:
+        """What `tensor` depends on, position by position; nothing, if it does not come from the source."""
+        return self._spreads.get(tensor) or source() if isinstance(tensor, Tensor) else source()
 
     def of(self, tensor: Tensor) -> Track:
         """What is known of `tensor`; nothing, if it does not come from the source."""
@@ -79,22 +128,48 @@ class Tracker(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        name = _name(func)
         # Looked up first: an operation in place overwrites its input's track.
-        known = [(self._tracks[x], x.shape) for x in _tensors((args, kwargs)) if x in self._tracks]
-        marks = [self._marks[x] for x in _tensors((args, kwargs)) if x in self._marks]
+        counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
+        known = {
+            id(x): Known(self._spreads[x], self._tracks.get(x, _LOST), tuple(x.shape))
+            for x in _tensors(counting)
+            if x in self._spreads
+        }
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if marks:
-            whole = reduce(or_, marks, CUT_OUT if name in _CUTTING else 0)
-            for output in _tensors(args[0] if name == "__setitem__" else result):
-                self._marks[output] = whole
         if known:
             self.max_pooled |= "max_pool" in name
-            if name == "__setitem__":
-                self._tracks[args[0]] = _LOST
-            for output in _tensors(result):
-                self._tracks[output] = _after(name, args, kwargs, known, output.shape)
+            self._follow(name, args, kwargs, known, result)
         return result
+
+    def _follow(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[int, Known], result: Any
+    ) -> None:
+        if name == "setitem":
+            self._tracks[args[0]] = _LOST
+        outputs = list(_tensors(args[0] if name == "setitem" else result))
+        if outputs:
+            self.operations.append(name)
+        shapes = [tuple(output.shape) for output in outputs]
+        tracks = [(one.track, one.shape) for one in known.values()]
+        for index, output in enumerate(outputs):
+            operation = Operation(name, tuple(args), kwargs, known, shapes, index, self.losses)
+            self.projections |= projections(operation)
+            spread = after(operation)
+            if name in _CUTTING:
+                spread = spread.marked(CUT_OUT)
+            track = _after(name, args, kwargs, tracks, output.shape)
+            axes = spread_out(operation, spread) if track.axes is None else None
+            self._tracks[output] = Track(None, axes) if axes else track
+            self._spreads[output] = spread
+
+
+def _name(func: Any) -> str:
+    """Without underscores: relu_ and F.relu, x + y and torch.add are one. Of an attribute of tensors its name."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return name.strip("_")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -108,9 +183,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _after(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Size]], output: Size
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Any]], output: Any
 ) -> Track:
-    rule = RULES.get(name.strip("_"))
+    rule = RULES.get(name)
     # Only what is pointwise may have several inputs: a kernel that depends on the source looks at all of it.
     if rule is None or (len(known) > 1 and rule is not pointwise):
         return _LOST

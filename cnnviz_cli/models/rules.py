@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from types import EllipsisType
 from typing import Any, NamedTuple
 
@@ -169,10 +170,51 @@ def batch_norm(call: Call) -> Track:
 
 
 def reshape(call: Call) -> Track:
-    """Rows and columns survive where nothing changes from the rows to the last dimension."""
-    rows = min(call.track.axes or (0,))
-    kept = len(call.output) >= -rows and call.output[rows:] == call.shape[rows:]
-    return call.track if kept else Track(None, None)
+    """An axis survives where one of its size has as much behind it.
+
+    Rows and columns that are cut into patches become those of the patches, and what lies in a patch becomes channels.
+    """
+    if call.track.axes is None or len(call.shape) < -call.track.axes[0]:
+        return Track(None, None)
+    rows, columns = (_place(call.output, call.shape[axis], _behind(call.shape, axis)) for axis in call.track.axes)
+    if rows is not None and columns is not None and rows < columns:
+        return Track(call.track.field, (rows, columns))
+    return Track(None, _patches(call))
+
+
+def _behind(shape: Any, axis: int) -> int:
+    return prod(shape[axis + 1 :]) if axis != -1 else 1
+
+
+def _place(shape: Any, size: int, behind: int) -> int | None:
+    """The axis of so many positions with so many numbers for each behind it."""
+    found = (axis for axis in range(-len(shape), 0) if shape[axis] == size and _behind(shape, axis) == behind)
+    return next(found, None)
+
+
+def _patches(call: Call) -> tuple[int, int] | None:
+    """Rows and columns of patches, where both axes fall into two."""
+    found = []
+    for axis in call.track.axes or ():
+        behind = _behind(call.shape, axis)
+        place = next((at for at in range(-len(call.output), 0) if _behind(call.output, at) == behind), None)
+        if place is None or place - 1 < -len(call.output):
+            return None
+        if call.output[place] * call.output[place - 1] != call.shape[axis]:
+            return None
+        found.append(place - 1)
+    return (found[0], found[1])
+
+
+def pixel_unshuffle(call: Call) -> Track:
+    side = call.get(0, "downscale_factor")
+    return slide(call.track, (side, side), (side, side), (0, 0))
+
+
+def unfold_axis(call: Call) -> Track:
+    """Tensor.unfold: windows along one axis, what lies in a window behind everything else."""
+    axes, dim = call.track.axes, call.get(0, "dimension", 0)
+    return Track(None, None if axes is None or dim is None else (axes[0] - 1, axes[1] - 1))
 
 
 def permute(call: Call) -> Track:
@@ -224,18 +266,23 @@ _POINTWISE = """
     relu relu6 hardtanh leaky_relu rrelu prelu elu selu celu gelu silu mish softplus softsign logsigmoid sigmoid
     hardsigmoid hardswish hardshrink softshrink tanhshrink tanh threshold
     dropout dropout1d dropout2d alpha_dropout feature_dropout feature_alpha_dropout local_response_norm
-    clone contiguous detach to type float double half bfloat16 requires_grad cat concat concatenate chunk split
+    clone contiguous detach to type float double half bfloat16 requires_grad
 """
+
+POINTWISE = tuple(_POINTWISE.split())
+"""Operations of which each position of the result depends on the same position of every input."""
 
 # By the function's name without underscores: relu_ and F.relu, x + y and torch.add are one.
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(_POINTWISE.split(), pointwise),
+    **dict.fromkeys((*POINTWISE, "cat", "concat", "concatenate", "chunk", "split"), pointwise),
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), reshape),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool2d),
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), max_pool2d),
     "avg_pool2d": avg_pool2d,
     "conv2d": conv2d,
+    "pixel_unshuffle": pixel_unshuffle,
+    "unfold": unfold_axis,
     "pad": pad,
     "permute": permute,
     "getitem": getitem,

@@ -23,7 +23,7 @@ class Seen:
         outputs: by layer what its output depends on.
         scores: what the network's scores depend on, of a network that returns maps of them.
         convolutions: names of the convolutions.
-        convolving: names of the layers that are or contain one.
+        active: names of the modules that do more than pool or rearrange.
     """
 
     infos: Sequence[LayerInfo]
@@ -33,7 +33,7 @@ class Seen:
     outputs: Mapping[str, int]
     scores: int
     convolutions: frozenset[str]
-    convolving: frozenset[str]
+    active: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,24 @@ class Trunk:
 
     Attributes:
         layers: those up to and with the default layer.
+        why: what makes the last of them the default layer, as a sentence goes on.
         part: those of the whole part, the convolutions of which ``conv`` means; None for every convolution.
     """
 
     layers: frozenset[str]
+    why: str
     part: frozenset[str] | None = None
 
 
 def trunk_of(seen: Seen, returned: Returned) -> Trunk | None:
     """The trunk of a network that returns maps or boxes; None if words are about all of its layers.
 
-    It is the outermost module that returns a mapping of maps. The default layer is the last in it that is or contains
-    a convolution, and on which the scores depend: of maps of scores that is known from the forward; of boxes, which
+    It is the outermost module that returns a mapping of maps. The default layer is the last in it that does more than
+    pool or rearrange, and on which the scores depend: of maps of scores that is known from the forward; of boxes, which
     may be none, every map that the trunk returns has to depend on it. Without such a module, of maps it is the last
     layer that is not the scores themselves, and of boxes the trunk is the last of the network's own layers.
     """
-    spatial = [info for info in seen.infos if info.spatial and info.name in seen.convolving]
+    spatial = [info for info in seen.infos if info.spatial and info.name in seen.active]
     if returned.kind == "maps":
         reached = [info for info in spatial if seen.scores & seen.bits[info.name]]
         name = _outermost(seen)
@@ -77,8 +79,10 @@ def trunk_of(seen: Seen, returned: Returned) -> Trunk | None:
     if not last:
         return None
     inside = [info for info in seen.infos if part is None or _within(info.name, part)]
+    every = "every map that it returns depends" if returned.kind == "boxes" else "the scores depend"
     return Trunk(
         frozenset(info.name for info in inside if info.order <= last[0].order),
+        f"the last layer of '{part}' on which {every}" if part else "the last layer before the maps of scores",
         frozenset(info.name for info in inside) if returned.kind == "boxes" else None,
     )
 

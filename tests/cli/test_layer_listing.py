@@ -27,7 +27,10 @@ def test_a_tree_without_weights(cnnviz: Command) -> None:
         "stride": [2, 2],
         "words": [],
         "no_maps": None,
+        "default": None,
     }
+    why = "the deepest layer with maps on whose positions the scores depend; after it positions are pooled or flattened"
+    assert {module["name"]: module["default"] for module in found if module["default"]} == {"classifier.2": why}
     pooled = by_name["features.2"]
     assert (pooled["shape"], pooled["receptive_field"], pooled["stride"]) == ([64, 55, 55], [7, 7], [4, 4])
     assert {module["name"]: module["words"] for module in found if module["words"]} == {
@@ -35,7 +38,7 @@ def test_a_tree_without_weights(cnnviz: Command) -> None:
         "features.1": ["stages", "low"],
         "features.4": ["stages"],
         "features.7": ["stages", "mid"],
-        "classifier.1": ["last-conv"],
+        "classifier.2": ["last-conv"],
     }
     assert [module["name"] for module in found] == [name for name, _ in models.squeezenet1_1().named_modules() if name]
 
@@ -54,6 +57,7 @@ def test_the_tree_for_eyes(cnnviz: Command) -> None:
     (pooled,) = (line for line in lines if "AdaptiveAvgPool2d" in line)
     assert pooled.split()[2:] == ["1000", "x", "1", "x", "1", "all"]
     assert "--layer" in notes
+    assert notes.startswith("default: classifier.2, the deepest layer with maps on whose positions the scores depend;")
     assert [line.split()[0] for line in cnnviz("layers", "squeezenet1_1", "--depth", "1").out.splitlines()[1:3]] == [
         "features",
         "classifier",

@@ -64,7 +64,7 @@ def test_layers_stand_in_the_order_in_which_they_finish(traps: ModelLayers) -> N
 @pytest.mark.parametrize(
     ("selectors", "meant"),
     [
-        (["last-conv"], ("body.1",)),
+        (["last-conv"], ("relu@3",)),  # after the activation
         (["conv"], ("conv1", "body.0", "body.1")),
         (["stages"], ("conv1", "relu@3")),
         (["low-mid-high"], ("conv1", "relu@3")),
@@ -114,9 +114,8 @@ def test_every_module_is_in_the_tree_and_those_that_are_no_layers_say_why(traps:
 
 def test_marks_are_the_words_that_mean_a_layer(traps: ModelLayers) -> None:
     assert traps.marks() == {
-        "body.1": ("last-conv",),
         "conv1": ("stages", "low"),
-        "relu": ("stages", "mid", "high"),
+        "relu": ("last-conv", "stages", "mid", "high"),
     }
     for name, words in traps.marks().items():
         assert all(name in {run_of(meant)[0] for meant in traps.resolve([word])} for word in words)
@@ -125,8 +124,8 @@ def test_marks_are_the_words_that_mean_a_layer(traps: ModelLayers) -> None:
 def test_maps_of_one_position_are_layers_where_there_are_no_others() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
     layers = probe(net, (3, 8, 8), "flat")
-    assert layers.resolve(["last-conv"]) == layers.resolve(["conv"]) == ("0",)
-    assert layers.resolve(["1"]) == layers.resolve(["high"]) == ("1",)
+    assert layers.resolve(["conv"]) == ("0",)
+    assert layers.resolve(["1"]) == layers.resolve(["last-conv"]) == layers.resolve(["high"]) == ("1",)
     pooled = nn.Sequential(nn.Conv2d(3, 4, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     with pytest.raises(UsageError, match="'1' of pooled has maps of a single position"):
         probe(pooled, (3, 8, 8), "pooled").resolve(["1"])
@@ -163,7 +162,7 @@ CHOICES = {
         "Mixed_7c",
         "Conv2d_1a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 Mixed_5d Mixed_6e Mixed_7c",
     ),
-    "squeezenet1_1": ("classifier.1", "features.1 features.4 features.7 features"),
+    "squeezenet1_1": ("classifier.2", "features.1 features.4 features.7 features"),
     "mobilenet_v2": ("features", "features.1 features.3 features.6 features.13 features"),
     "mobilenet_v3_small": ("features", "features.0 features.1 features.3 features.8 features"),
     "shufflenet_v2_x0_5": ("conv5", "conv1 stage2.0.branch2.2 stage2 stage3 conv5"),
@@ -173,7 +172,7 @@ CHOICES = {
         "stem trunk_output.block1 trunk_output.block2 trunk_output.block3 trunk_output",
     ),
     "convnext_tiny": ("features", "features.1 features.3 features.5 features"),
-    "swin_t": ("features", "features.1 features.3 features.5 norm"),
+    "swin_t": ("norm", "features.1 features.3 features.5 norm"),
     "maxvit_t": ("blocks.3", "stem blocks.0 blocks.1 blocks.2 blocks.3"),
     "vit_b_16": ("encoder.layers.encoder_layer_11.ln_1", "encoder.layers.encoder_layer_11.ln_1"),
 }
@@ -265,7 +264,9 @@ def test_every_model_has_default_layers(name: str) -> None:
         ((2, 3, 4, 6), (2, 3, 4, 6)),
         ((2, 49, 5), (2, 5, 7, 7)),
         ((2, 50, 5), (2, 5, 7, 7)),
-        ((2, 51, 5), None),
+        ((2, 51, 5), (2, 5, 7, 7)),
+        ((2, 416, 5), (2, 5, 20, 20)),
+        ((2, 417, 5), None),
         ((2, 0, 5), None),
         ((2, 5), None),
         ((2, 3, 4, 5, 6), None),
