@@ -32,6 +32,7 @@ SETTINGS = (*NETWORK, *INPUT, *ASKING, *OUTPUT, "max_memory", *DRAWING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
+_COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")
 _FLAG = re.compile(r"--([a-z][a-z-]*)")
 
 
@@ -85,6 +86,7 @@ def settings_of(
 def say_in_python(error: CnnvizError) -> None:
     """Have an error say in its notes where and what to do, with arguments where the command has flags."""
     error.where = _python(error.where)
+    error.fix = _COMMAND.sub(r"methods='\1'", error.fix)
     error.fix = _FLAG.sub(lambda found: _python(found[0]), error.fix)
     for line in filter(None, (f"in {error.where}" if error.where else "", *error.fix.splitlines())):
         error.add_note(line)

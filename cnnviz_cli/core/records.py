@@ -203,6 +203,29 @@ class NetworkRecord(Record):
     )
 
 
+class HeadRecord(Record):
+    """A part of what the network returns that may hold scores."""
+
+    name: str = Field(description="With dots, as --head takes it; empty where it is the whole output.")
+    shape: list[int] = Field(description="For one image.")
+
+
+class OutputRecord(Record):
+    """What the network returns, told by trying or by the settings."""
+
+    kind: Literal["scores", "maps", "boxes"]
+    values: Literal["logits", "probabilities", "log-probabilities", "values"] | None = Field(
+        description="What the numbers are; null of boxes."
+    )
+    exclusive: bool | None = Field(description="Whether probabilities add up to 1; null where there are none.")
+    why: str = Field(description="How that was told, in words.")
+    range: tuple[float, float] | None = Field(
+        description="The lowest and the highest number in the trial inputs, to three digits; null where none was run."
+    )
+    head: str = Field(description="The part that is explained; empty where it is the whole output.")
+    heads: list[HeadRecord]
+
+
 class ModelRecord(Record):
     """What was explained."""
 
@@ -215,6 +238,7 @@ class ModelRecord(Record):
     )
     preprocessing: Json
     network: NetworkRecord | None = Field(default=None, exclude_if=_absent)
+    output: OutputRecord | None = Field(default=None, exclude_if=_absent)
 
 
 class Confusion(Record):

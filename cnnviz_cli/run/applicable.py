@@ -142,5 +142,5 @@ def _others(refused: Method, scope: Scope, trial: Trial) -> str:
     left = [one for one in known if one.name in explaining and one.name not in failing]
     same = [one for one in left if one.family == refused.family][:2]
     found = (same + [one for one in left if one not in same])[:3]
-    commands = [f"cnnviz {one.family} --{FAMILIES[one.family].selector} {one.name}" for one in found]
+    commands = [f"cnnviz {one.family} --method {one.name}" for one in found]
     return f"These run on this network: {'; '.join(commands)}" if commands else ""

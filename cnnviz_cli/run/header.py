@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,12 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.core.records import ModelRecord, NetworkRecord, Run, Tool
+from cnnviz_cli.config.aiming import REGRESSION
+from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.sources import Source
+from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.run.asked import WITHOUT_EFFECT
 from cnnviz_cli.run.prepare import Prepared
 
@@ -102,8 +105,32 @@ def model_record(prepared: Prepared) -> ModelRecord:
         num_classes=len(model.labels),
         labels_sha256=prepared.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),
+        output=output_record(model.layers.returned, prepared.settings.task),
         network=NetworkRecord(**model.facts.as_json(), runs={name: len(found) for name, found in runs.items()}),
     )
+
+
+def output_record(returned: Returned, task: str) -> OutputRecord | None:
+    """What the network returns; None where nothing of it is known."""
+    if returned.kind is None:
+        return None
+    numbers = returned.kind != "boxes"
+    values = "values" if task == REGRESSION else returned.values
+    low, high = returned.bounds or (math.nan, math.nan)
+    return OutputRecord(
+        kind=returned.kind,
+        values=values if numbers else None,
+        exclusive=returned.exclusive if numbers and values in ("probabilities", "log-probabilities") else None,
+        why=returned.why,
+        range=(_short(low), _short(high)) if math.isfinite(low) and math.isfinite(high) else None,
+        head=returned.head,
+        heads=[HeadRecord(name=one.name, shape=list(one.shape)) for one in returned.heads],
+    )
+
+
+def _short(number: float) -> float:
+    """To three digits, which no processor's rounding moves."""
+    return float(f"{number:.3g}")
 
 
 def device_name(device: torch.device) -> str:
