@@ -28,7 +28,7 @@ READABLE = 288
 """Photographs whose longer side is below this many pixels are enlarged."""
 
 
-SHORTEST, LONGEST = 640, 1556
+SHORTEST, LONGEST = 480, 1556
 """The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
 have the first, large ones are drawn so small that they keep to the second."""
 
