@@ -18,7 +18,7 @@ from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.catalog import imagenet_labels
-from cnnviz_cli.models.evaluation import put_in_eval
+from cnnviz_cli.models.evaluation import put_in_eval, refuse_unfinished
 from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.load import LoadedModel, facts_of
 from cnnviz_cli.models.preprocessing import Preprocessing
@@ -39,13 +39,12 @@ def twin_of(net: nn.Module) -> nn.Module:
         ModelError: it cannot be copied, or has no parameters.
     """
     original = _unwrapped(net)
+    refuse_unfinished(original, "model")
     known: dict[int, Any] = {}
     try:
         # Inside inference mode new tensors would be of the kind that no gradient can pass.
         with torch.inference_mode(mode=False), torch.no_grad():
             for parameter in original.parameters():
-                if parameter.is_meta:
-                    raise ValueError("it has no weights yet, only their shapes (meta)")
                 values = parameter.detach().clone() if parameter.is_inference() else parameter.detach()
                 known[id(parameter)] = nn.Parameter(values, requires_grad=False)
             for module in original.modules():

@@ -22,6 +22,7 @@ _OURS = str(Path(__file__).parents[1])
 _ENTRIES = ("torch/nn/modules/module.py", "torch/autograd/", "torch/fx/graph_module.py", "torch/jit/", "torch/_ops.py")
 """Where calls of ours enter a network, or its backward, by the ends and parts of their files' names."""
 
+_STANDARD = str(Path(traceback.__file__).parent)
 _LIBRARIES = ("torch", "torchvision", "functorch")
 _NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
 """What allocators say that raise plain RuntimeErrors; the text is all there is to go by."""
@@ -92,8 +93,7 @@ def described(error: BaseException) -> tuple[str, str]:
         place, line = f"{error.filename}:{error.lineno}", error.text or ""
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if not _of_library(frame.filename) and not _within(frame.filename, _OURS)]
-        for inner in (theirs or frames)[-1:]:
+        for inner in [frame for frame in frames if not _of_library(frame.filename)][-1:]:
             place, line = f"{inner.filename}:{inner.lineno}, in {inner.name}", inner.line or ""
     excerpt = f"  {visible(place, 300)}" if place else ""
     return what, excerpt + (f"\n    {visible(line.strip(), 200)}" if line.strip() else "")
@@ -120,4 +120,7 @@ def _within(name: str, folder: str) -> bool:
 
 
 def _of_library(name: str) -> bool:
-    return name.startswith("<") or any(part in _LIBRARIES for part in Path(name).parts)
+    """Whether a file is Python's, torch's or ours."""
+    if name.startswith("<") or _within(name, _OURS) or any(part in _LIBRARIES for part in Path(name).parts):
+        return True
+    return _within(name, _STANDARD) and "site-packages" not in name

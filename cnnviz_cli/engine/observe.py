@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import (
     BiasGradients,
@@ -106,7 +107,7 @@ def observe(
         check_seen(net, "rectifiers")
     if any(isinstance(need, BiasGradients) for need in plan.apart):
         check_seen(net, "biases")
-    with oblong(*batch.shape[-2:]):
+    with oblong(*batch.shape[-2:]), without_checkpoints():
         try:
             made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
         except EvidenceError as error:

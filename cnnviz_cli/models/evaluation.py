@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.network_errors import network_errors
+
+
+def refuse_unfinished(net: nn.Module, where: str = "--model") -> None:
+    """Raise ModelError if weights have no values: of lazy modules that never ran, or on the meta device."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if is_lazy(tensor):
+            what = f"'{name}' has no shape yet: it gets one when the network runs for the first time (a lazy module)"
+            raise ModelError(
+                what, where=where, fix="Run the network once before it is trained, and load what was trained."
+            )
+        if tensor.is_meta:
+            what = f"'{name}' has a shape and no values (it is on the meta device)"
+            raise ModelError(what, where=where, fix="Give it values: load its weights, with assign=True.")
 
 
 def put_in_eval(net: nn.Module) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built, tell, usual
 from cnnviz_cli.models.checkpoint import read_state, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.evaluation import refuse_unfinished
 from cnnviz_cli.models.fitting import drawn, fit
 from cnnviz_cli.models.importing import installed_only
 from cnnviz_cli.models.network import Factory
@@ -48,6 +49,7 @@ def build(factory: Factory, spec: File | Own, *, key: str | None, reporter: Repo
         made = drawn(partial(_found, factory, name), 0)  # a module may make its network when it is imported
         net, labels = _called(made, name)
         if isinstance(spec, Own):
+            refuse_unfinished(net)
             return Built(net, "its own", sha256_of_state(net), labels, usual())
         digest, checkpoint = sha256_of_file(spec.path), read_state(spec.path, key)
         resized = partial(_resized, made, name) if _takes_classes(made) else None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.layout import as_maps, oblong, token_grid
 from cnnviz_cli.core.readout import part_of
@@ -49,7 +50,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
                 continue
             hooks.append(module.register_forward_pre_hook(partial(watch.started, name)))
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
-        with torch.no_grad(), watch.windows, watch.tracker, oblong(*shape[1:]):
+        with torch.no_grad(), without_checkpoints(), watch.windows, watch.tracker, oblong(*shape[1:]):
             output = net(picture)
         returned = Returned.of(output, head)
         chosen = returned.head if returned.kind is not None else None

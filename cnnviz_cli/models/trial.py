@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.memory_format import MemoryFormat, laid_out, laid_out_like, lay_out_weights
 from cnnviz_cli.core.network_errors import described, network_errors, no_memory
 from cnnviz_cli.core.seeding import random_state, seeded
@@ -127,7 +128,7 @@ def _batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -
 
 def _run(net: nn.Module, batch: Tensor, *, seed: int = 0, gradients: bool = False) -> _Run:
     leaf = batch.clone().requires_grad_(gradients)
-    with seeded(seed), torch.set_grad_enabled(gradients):
+    with seeded(seed), torch.set_grad_enabled(gradients), without_checkpoints():
         before = random_state()
         returned = net(leaf.clone())
         drew = random_state() != before
