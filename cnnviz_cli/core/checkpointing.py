@@ -13,19 +13,20 @@ from contextlib import contextmanager
 from typing import Any
 
 _REENTRANT = "CheckpointFunction"
-_OTHER = "_checkpoint_without_reentrant_generator"
+# What it is called depends on the version.
+_OTHERS = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")
 
 
 @contextmanager
 def without_checkpoints() -> Iterator[None]:
     """Within, `torch.utils.checkpoint.checkpoint` calls its function, in this thread."""
     module: Any = sys.modules.get("torch.utils.checkpoint")
-    before = {name: getattr(module, name) for name in (_REENTRANT, _OTHER) if hasattr(module, name)}
+    before = {name: getattr(module, name) for name in (_REENTRANT, *_OTHERS) if hasattr(module, name)}
     ours = threading.get_ident()
     if _REENTRANT in before:
         module.CheckpointFunction = _Plain(before[_REENTRANT], ours)
-    if _OTHER in before:
-        setattr(module, _OTHER, _plain_generator(before[_OTHER], ours))
+    for name in before.keys() & set(_OTHERS):
+        setattr(module, name, _plain_generator(before[name], ours))
     try:
         yield
     finally:

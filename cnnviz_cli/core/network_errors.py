@@ -15,6 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
+from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import CnnvizError, ModelError
 from cnnviz_cli.core.text import visible
 
@@ -46,6 +47,8 @@ def passes_on(function: F) -> F:
 def network_errors(*, always: bool = False) -> Iterator[None]:
     """Turn what a network raises into one message with its own words and its place; all else passes.
 
+    Inside, checkpoints of the network are passed through.
+
     Args:
         always: whether all that runs inside is the network's code.
 
@@ -53,7 +56,8 @@ def network_errors(*, always: bool = False) -> Iterator[None]:
         NetworkError: an exception came out of the network.
     """
     try:
-        yield
+        with without_checkpoints():
+            yield
     except CnnvizError:
         raise
     except Exception as error:
@@ -69,9 +73,8 @@ def network_error(error: BaseException, *, always: bool = False) -> NetworkError
         return None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [place for place, frame in enumerate(frames) if _is_ours(frame)]
-    inside = frames[ours[-1] + 1 :] if ours else frames
-    entry = inside[0].f_code.co_filename.replace("\\", "/") if inside else ""
-    if not always and not any(mark in entry for mark in _ENTRIES):
+    inside = frames[ours[-1] + 1 :] if ours else [frame for frame in frames if _is_entry(frame)]
+    if not always and not (inside and _is_entry(inside[0])):
         return None
     what, excerpt = described(error)
     return NetworkError(f"the network's own code failed: {what}", where="--model", excerpt=excerpt)
@@ -113,6 +116,11 @@ def code_line() -> str:
 
 def _is_ours(frame: FrameType) -> bool:
     return _within(frame.f_code.co_filename, _OURS) and frame.f_code not in _PASSING
+
+
+def _is_entry(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename.replace("\\", "/")
+    return any(mark in name for mark in _ENTRIES)
 
 
 def _within(name: str, folder: str) -> bool:

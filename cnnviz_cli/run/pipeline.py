@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, TimeoutError  # noqa: A004  (what `result` raises)
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
 from cnnviz_cli.core.memory_format import laid_out
+from cnnviz_cli.core.network_errors import NetworkError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import memory_errors_named
@@ -182,6 +183,10 @@ class Pipeline:
                 answers: Iterator[Answer | str] = self._explained(part)
             except ImageError as error:
                 answers = iter([error.what] * len(part))
+            except NetworkError as error:
+                # Of an image that its code does not take; the others of the batch are asked one by one.
+                alone = (self._computed([one]) for one in part)
+                answers = iter([error.what]) if len(part) == 1 else chain.from_iterable(alone)
             except MemoryShortError:
                 if len(part) == 1:
                     raise
