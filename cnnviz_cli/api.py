@@ -72,10 +72,11 @@ def explain(
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,
             ``weights_mirror`` and ``offline``; for its input ``resize``, ``input_size``, ``resize_to``, ``max_side``,
-            ``interpolation``, ``value_range``, ``mean`` and ``std``; for the question ``contrast``,
-            ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and ``min_score``;
-            for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``, ``palette``,
-            ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and ``dpi``.
+            ``interpolation``, ``value_range``, ``bands``, ``show_bands``, ``mean`` and ``std``; for the question
+            ``contrast``, ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and
+            ``min_score``; for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``,
+            ``palette``, ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and
+            ``dpi``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.

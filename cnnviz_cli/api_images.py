@@ -17,8 +17,9 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import Placing, View, squashing
 from cnnviz_cli.core.reading import WHOLE, Reading, ValueRange
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.bands import compose, of_image
 from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.pixels import scale_key, to_rgb, windowed
+from cnnviz_cli.files.pixels import Decoded, scale_key, to_rgb, windowed
 from cnnviz_cli.files.ranges import Samples, container_of, levels, range_of
 from cnnviz_cli.models.preprocessing import Preprocessing
 
@@ -92,11 +93,17 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing, how: Readi
     """
     if isinstance(picture, str | PathLike):
         read_ = read_photo(Path(picture), how)
-        name, photo, digest = fspath(picture), read_.image, read_.sha256
+        name, photo, digest, planes = fspath(picture), read_.image, read_.sha256, read_.planes
     else:
-        name, photo = f"image {number}", _rgb(picture, number, how.value_range)
-        digest = sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
-    pixels, view, seen = preprocessing.prepare(photo)
+        name, planes = f"image {number}", None
+        if how.channels:
+            decoded = _banded(picture, number, how)
+            photo, planes = decoded.image, decoded.planes
+        else:
+            photo = _rgb(picture, number, how.value_range)
+        rest = b"" if planes is None else planes.tobytes()
+        digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
+    pixels, view, seen = preprocessing.prepare(photo, planes)
     return Input(name, digest, pixels, photo, view, seen, preprocessing.placing(photo.size))
 
 
@@ -114,10 +121,22 @@ def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
     """The picture that gives these values when it is normalised, if there is one."""
     mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     values = pixels.numpy() * std + mean
+    if preprocessing.banded:
+        return _composite(values)
     if not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is no colour either
         return None
     levels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)[:3].transpose(1, 2, 0)
     return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
+
+
+def _composite(values: NDArray[np.float32]) -> Image.Image | None:
+    """The first three bands of (C, H, W), or the first, from the 2nd to the 98th percentile of their values."""
+    shown = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
+    if not np.isfinite(shown).all():
+        return None
+    low, high = np.percentile(shown, (2, 98))
+    shares = (shown - low) / (high - low) if high > low else np.zeros_like(shown)
+    return Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
@@ -147,6 +166,19 @@ def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
         raise UsageError(what, where="images", fix=fix)
     scaled = levels(samples, shown)
     return Image.fromarray(scaled).convert("RGB")
+
+
+def _banded(picture: Any, number: int, how: Reading) -> Decoded:
+    """The bands of a picture in memory."""
+    if isinstance(picture, Image.Image):
+        return _named(number, lambda: of_image(picture, None, how))
+    array = isinstance(picture, np.ndarray)
+    if not array or picture.ndim not in (2, 3) or picture.dtype.kind not in "iuf" or picture.size == 0:
+        kind = f"array {picture.shape} of {picture.dtype}" if array else type(picture).__name__
+        fix = "Pass an array (H, W, C) of numbers, or what is normalised as one tensor (B, C, H, W)."
+        raise UsageError(f"image {number} is a {kind}, not an image of bands", where="images", fix=fix)
+    values = picture if picture.ndim == 3 else picture[:, :, None]
+    return _named(number, lambda: compose(values, None, how))
 
 
 def _named(number: int, make: Callable[[], Made]) -> Made:

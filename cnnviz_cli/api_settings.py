@@ -24,7 +24,18 @@ COMMAND = "explain"
 NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "offline")
 """Those that say where a network comes from, which one in memory needs none of."""
 
-INPUT = ("resize", "input_size", "resize_to", "max_side", "interpolation", "value_range", "mean", "std")
+INPUT = (
+    "resize",
+    "input_size",
+    "resize_to",
+    "max_side",
+    "interpolation",
+    "value_range",
+    "bands",
+    "show_bands",
+    "mean",
+    "std",
+)
 ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
 DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")

@@ -31,7 +31,7 @@ _HELP = """The tree of a network: every module with its maps, what a position of
 Layers do not depend on the weights, so none are downloaded where none are named."""
 
 _SETTINGS = NetworkFields.model_fields.keys() - {
-    "model", "resize", "resize_to", "max_side", "interpolation", "value_range", "mean", "std"
+    "model", "resize", "resize_to", "max_side", "interpolation", "value_range", "bands", "show_bands", "mean", "std"
 }  # fmt: skip
 """Those that say which network it is; the others change what goes into it, not how it is built."""
 

@@ -46,6 +46,22 @@ def value_range(value: Any) -> str:
     return f"{low:.12g},{high:.12g}"
 
 
+def bands(value: Any) -> tuple[int, ...]:
+    """One band's number, from 1, or several: a list, or text with commas."""
+    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+    if not all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found):
+        raise _refused("must be the numbers of bands, counted from 1", "For instance 3,2,1.")
+    return tuple(item for item in found if isinstance(item, int))
+
+
+def shown_bands(value: Any) -> tuple[int, ...]:
+    """Three bands' numbers, or one."""
+    found = bands(value)
+    if len(found) not in (0, 1, 3):
+        raise _refused("must be three bands, or one", "For instance 3,2,1, or 4.")
+    return found
+
+
 def mean(value: Any) -> tuple[float, ...]:
     """One number from 0 to 1, or several: a list, or text with commas."""
     found = _numbers(value)

@@ -41,6 +41,9 @@ class Reading:
         max_pixels: the largest area that is decoded.
         max_bytes: the largest file that is read, or picture in an archive that is unpacked.
         least_side: how many pixels the shorter side has to keep; None decodes all there are.
+        channels: how many bands the network reads, where they are not red, green and blue; else 0.
+        bands: which bands of an image these are, counted from 1; empty for all that it has.
+        shown_bands: which of them figures show; empty for the first of those.
         value_range: of images whose samples have more than eight bits; a range that is given holds for every image.
     """
 
@@ -48,6 +51,9 @@ class Reading:
     max_bytes: int = MAX_BYTES
     least_side: int | None = None
     value_range: ValueRange = "auto"
+    channels: int = 0
+    bands: tuple[int, ...] = ()
+    shown_bands: tuple[int, ...] = ()
 
     def factor(self, size: tuple[int, int]) -> int:
         """By what both sides of a picture of this size are divided: 8, 4, 2, or 1."""

@@ -2,17 +2,21 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.opening import NoFileError, OversizeError, read_regular
 from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.bands import is_many, of_image, read_many
 from cnnviz_cli.files.costs import refuse_costly
 from cnnviz_cli.files.frames import frames_note
 from cnnviz_cli.files.lowbytes import low_bytes_of
@@ -70,6 +74,8 @@ class Photo:
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
         size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
         shown: the range of values that it is shown in; None where that is what 8 bits hold.
+        planes: (H, W, C) the bands that the network reads, where those are not the image's colours: uint8, or float32
+            from 0 to 1.
     """
 
     image: Image.Image
@@ -77,6 +83,7 @@ class Photo:
     notes: tuple[str, ...]
     size: tuple[int, int]
     shown: Shown | None = None
+    planes: NDArray[Any] | None = None
 
 
 def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
@@ -90,6 +97,8 @@ def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
+    if how.channels:
+        return read_as(lambda image, low_bytes: of_image(image, low_bytes, how), source, replace(how, least_side=None))
     return read_as(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
 
 
@@ -104,7 +113,7 @@ def read_as(convert: Convert, source: Path | Source, how: Reading = WHOLE) -> Ph
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with quietly(how.max_pixels):
-            image, notes, size, shown = _decode(data, how, convert)
+            decoded, size = _decode(data, how, convert)
     except ImageError as error:
         raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
     except UnidentifiedImageError as error:
@@ -116,7 +125,7 @@ def read_as(convert: Convert, source: Path | Source, how: Reading = WHOLE) -> Ph
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
         raise ImageError(undecodable(error, how.max_pixels), where=where, sha256=sha256) from error
-    return Photo(image, sha256, notes, size, shown)
+    return Photo(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
 
 
 def _place(source: Path | Source) -> str:
@@ -160,10 +169,11 @@ def _of_file(path: Path, max_bytes: int) -> bytes:
         raise too_large(max_bytes) from None
 
 
-def _decode(
-    data: bytes, how: Reading, convert: Convert
-) -> tuple[Image.Image, tuple[str, ...], tuple[int, int], Shown | None]:
-    """The upright picture, what is to be said of it, its size in the file, and the range it is shown in."""
+def _decode(data: bytes, how: Reading, convert: Convert) -> tuple[Decoded, tuple[int, int]]:
+    """The upright picture with what is to be said of it, and its size in the file."""
+    if how.channels and is_many(data):
+        many = read_many(data, how)
+        return many, many.image.size
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
         stored = width, height = image.size
@@ -177,11 +187,18 @@ def _decode(
         decoded = convert(loaded, low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
-        notes = (*frames_note(image, data), *decoded.notes, *unreadable)
+        frames = () if decoded.planes is not None else frames_note(image, data)
+        notes = (*frames, *decoded.notes, *unreadable)
         if turn is None:
-            return made, notes, stored, decoded.shown
+            return replace(decoded, image=made, notes=notes), stored
         size = stored if turn in _KEEPING_SIZE else (height, width)
-        return made.transpose(turn), notes, size, decoded.shown
+        planes = None if decoded.planes is None else _turned(decoded.planes, turn)
+        return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size
+
+
+def _turned(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
+    bands = [Image.fromarray(np.ascontiguousarray(planes[:, :, band])) for band in range(planes.shape[2])]
+    return np.stack([np.asarray(band.transpose(turn)) for band in bands], axis=2)
 
 
 def _loaded(image: Image.Image) -> Image.Image:

@@ -37,11 +37,14 @@ class Decoded:
 
     Attributes:
         shown: the range of values that it is shown in; None where that is what 8 bits hold.
+        planes: (H, W, C) the bands that the network reads, where they are not the image's red, green and blue: uint8,
+            or float32 from 0 to 1.
     """
 
     image: Image.Image
     notes: tuple[str, ...]
     shown: Shown | None = None
+    planes: Values | None = None
 
 
 def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Decoded:

@@ -10,7 +10,10 @@ from cnnviz_cli.core.text import visible
 _LOOKS_LIKE = (
     (re.compile(rb"\x89PNG"), "a PNG picture whose header is damaged"),
     (re.compile(rb"\xff\xd8\xff"), "a JPEG picture whose header is damaged"),
-    (re.compile(rb"(II\*\0|MM\0\*)"), "a TIFF picture of a kind that is not read, or damaged"),
+    (
+        re.compile(rb"(II\*\0|MM\0\*)"),
+        "a TIFF of more bands than are colours (--bands 3,2,1 chooses), of a kind that is not read, or damaged",
+    ),
     (re.compile(rb"(GIF8|RIFF....WEBP|BM|P[1-7fF]\s)", re.DOTALL), "a picture whose header is damaged"),
     (re.compile(rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL), "a HEIC picture"),
     (re.compile(rb"....ftyp", re.DOTALL), "a video"),

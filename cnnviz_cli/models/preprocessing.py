@@ -25,6 +25,11 @@ Side = int | tuple[int, int]
 MOST = 1024
 """The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
 
+_COLOURS = (1, 3, 4)
+"""Channels that any photograph has: grey, RGB, RGB and an alpha."""
+
+_WITH_ALPHA = 4
+
 # Above this ratio of the sides, or with more pixels, a resized photograph is mostly outside the crop and may not fit in
 # memory.
 _EXTREME = 64
@@ -56,6 +61,8 @@ class Preprocessing:
             `step`; None keeps the photograph's own size.
         fill: the colour of what lies outside the photograph, each channel in [0, 1]; None is black under ``crop``, else
             the mean.
+        bands: which bands of an image the channels are, counted from 1; empty where they are its colours, or all of its
+            bands.
     """
 
     resize: Side
@@ -68,6 +75,7 @@ class Preprocessing:
     side: int | None = None
     step: int = STEP
     fill: tuple[float, ...] | None = None
+    bands: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, transforms: Any) -> Preprocessing:
@@ -111,11 +119,19 @@ class Preprocessing:
         return len(self.mean)
 
     @property
+    def banded(self) -> bool:
+        """Whether the channels are bands of an image, and not its red, green and blue or its grey."""
+        return bool(self.bands) or self.channels not in _COLOURS
+
+    @property
     def frame(self) -> Frame:
         """What methods are told of the network's input."""
-        black, white = (0.0, 0.0, 0.0, 1.0), (1.0,) * 4  # black is not to be seen through
+        white = (1.0,) * self.channels
+        black = (0.0,) * self.channels
+        if self.channels == _WITH_ALPHA and not self.banded:
+            black = (0.0, 0.0, 0.0, 1.0)  # black is not to be seen through
         ends = [
-            tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=False))
+            tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=True))
             for colour in (black, white)
         ]
         return Frame(self.size, ends[0], ends[1])
@@ -137,19 +153,28 @@ class Preprocessing:
             record["shorter_side"], record["multiples_of"] = self.side, self.step
         if self.fill is not None and self.mode in ("pad", "full"):
             record["fill"] = list(self.fill)
+        if self.bands:
+            record["bands"] = list(self.bands)
         return record
 
-    def prepare(self, photo: Image.Image) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one photograph: `see`, and (C, H, W) of `normalised` before it."""
-        seen, view = self.see(photo)
-        return self.normalised([np.asarray(seen)])[0], view, seen
+    def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
+        """The network's input of one photograph: `see`, and (C, H, W) of `normalised` before it.
 
-    def normalised(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """(B, C, H, W) float32, what the network takes, of B pictures (H, W, 3) of one size that `see` has made."""
+        Args:
+            planes: (H, W, C) its bands, where the network reads those.
+        """
+        seen, view = self.see(photo)
+        pixels = np.asarray(seen) if planes is None else self.see_bands(planes)
+        return self.normalised([pixels])[0], view, seen
+
+    def normalised(self, pictures: Sequence[NDArray[Any]]) -> Tensor:
+        """(B, C, H, W) float32, what the network takes, of B pictures of one size from `see` or `see_bands`."""
         import torch
 
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        if self.channels == 1:
+        if self.banded:
+            pass
+        elif self.channels == 1:
             pixels = pixels[:, :1]  # all three are the luminance
         elif self.channels == 4:
             pixels = torch.cat([pixels, torch.full_like(pixels[:, :1], 255)], 1)
@@ -157,7 +182,8 @@ class Preprocessing:
         mean, std = (
             torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1) for values in (self.mean, self.std)
         )
-        return (pixels.float() / 255).sub_(mean).div_(std)
+        shares = pixels.clone() if pixels.is_floating_point() else pixels.float() / 255
+        return shares.sub_(mean).div_(std)
 
     def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
         """What the network sees of a photograph.
@@ -172,7 +198,7 @@ class Preprocessing:
         """
         placing = self.placing(photo.size)
         view = placing.view_of(photo.size)
-        colours = photo.convert("L") if self.channels == 1 else photo
+        colours = photo.convert("L") if self.channels == 1 and not self.banded else photo
         part = self._shown(colours, placing)
         if part.size == view.size:
             return part.convert("RGB"), view
@@ -180,6 +206,22 @@ class Preprocessing:
         (left, top), within = placing.corner, placing.within
         seen.paste(part, (within[0] - left, within[1] - top))
         return seen, view
+
+    def see_bands(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """(H, W, C) what the network sees of the bands (h, w, C) of a photograph, of the same type.
+
+        Each band is resized by itself; what lies outside the photograph has the value of its mean, or 0 under ``crop``.
+        """
+        placing = self.placing((planes.shape[1], planes.shape[0]))
+        (left, top), within, (width, height) = placing.corner, placing.within, placing.size
+        across, down = within[0] - left, within[1] - top
+        outside = np.array((0.0,) * self.channels if self.mode == "crop" else self.mean, np.float64)
+        seen = np.empty((height, width, planes.shape[2]), planes.dtype)
+        seen[:] = np.rint(255 * outside) if planes.dtype == np.uint8 else outside
+        for band in range(planes.shape[2]):
+            part = np.asarray(self._shown(Image.fromarray(np.ascontiguousarray(planes[:, :, band])), placing))
+            seen[down : down + part.shape[0], across : across + part.shape[1], band] = part
+        return seen
 
     def placing(self, photo: tuple[int, int]) -> Placing:
         """How a photograph of that width and height is resized, and what of it is shown."""
@@ -200,7 +242,7 @@ class Preprocessing:
     def _fill(self) -> tuple[int, int, int]:
         if self.mode == "crop" and self.fill is None:
             return (0, 0, 0)
-        mean = self.fill or self.mean
+        mean = (0.5,) if self.banded else self.fill or self.mean
         colours = mean[:3] if len(mean) >= 3 else mean * 3
         red, green, blue = (round(255 * value) for value in colours)
         return (red, green, blue)

@@ -34,6 +34,7 @@ class Wanted:
         std: likewise.
         most: the longest side under ``full``, in pixels.
         cover: under ``crop``, what the shorter side is resized to before the centre is cut, in pixels.
+        bands: which bands of an image go into the channels, counted from 1.
     """
 
     mode: Mode | None = None
@@ -43,6 +44,7 @@ class Wanted:
     interpolation: Interpolation | None = None
     most: int | None = None
     cover: int | None = None
+    bands: tuple[int, ...] = ()
 
     def over(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
@@ -90,13 +92,20 @@ class Wanted:
             UsageError: the network has another number of channels than values were given.
         """
         means, stds = preset.mean, preset.std
-        if channels != len(means):
+        if self.bands and len(self.bands) != channels:
+            count = "1 channel" if channels == 1 else f"{channels} channels"
+            what = f"{len(self.bands)} bands are named, the network reads {count}"
+            raise UsageError(what, where="--bands", fix=f"Name one for each channel, {channels} in all.")
+        if channels != len(means) and channels not in CHANNELS:
+            means, stds = (0.0,) * channels, (1.0,) * channels  # nothing is usual for bands
+        elif channels != len(means):
             means = _grey(means) if channels == 1 else (*means, 0.0)
             stds = _grey(stds) if channels == 1 else (*stds, 1.0)
         return replace(
             preset,
             mean=_for_each(self.mean, channels, "--mean") or means,
             std=_for_each(self.std, channels, "--std") or stds,
+            bands=self.bands,
         )
 
 
@@ -123,7 +132,7 @@ def shaped(
     preprocessing = wanted.over(preset)
     if inside is not None:
         inside.refuse(preprocessing.size, model)
-    layers, channels = _probed(net, preprocessing, preset, model, expected.head)
+    layers, channels = _probed(net, preprocessing, preset, model, expected.head, wanted)
     preprocessing = wanted.coloured(preprocessing, channels)
     if preprocessing.mode == "full" and preprocessing.side is None:
         _try_another_size(net, preprocessing, layers.returned, model)
@@ -147,11 +156,11 @@ def _within(inside: Inside, wanted: Wanted, model: str) -> Wanted:
 
 
 def _probed(
-    net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None
+    net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None, asked: Wanted
 ) -> tuple[ModelLayers, int]:
     """The network's layers with an input of the size that is wanted, and the number of its channels."""
     errors: dict[int, Exception] = {}
-    for channels in CHANNELS:
+    for channels in _to_try(net, asked):
         try:
             return probe(net, (channels, *wanted.size), model, head), channels
         except UsageError:  # it has returned something, but no such head
@@ -159,6 +168,16 @@ def _probed(
         except Exception as error:  # whatever a network's forward raises
             errors[channels] = error
     raise forward_error(net, errors, wanted.size, preset.size, model) from next(iter(errors.values()))
+
+
+def _to_try(net: nn.Module, asked: Wanted) -> list[int]:
+    """Numbers of channels, the likeliest first: as many as bands or values are given, then what any photograph has.
+
+    What the first convolution reads is tried last.
+    """
+    given = [len(values) for values in (asked.bands, asked.mean, asked.std) if len(values) > 1]
+    read = [module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)][:1]
+    return list(dict.fromkeys([*given, *CHANNELS, *read]))
 
 
 def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Returned, model: str) -> None:

@@ -119,7 +119,7 @@ def _about_similarity(settings: Settings, aim: Aim, model: LoadedModel, device: 
     net, _ = embedding_of(model.net, shape, what=settings.embedding, classifier=model.classifier, head=head)
     path = Path(aim.what)
     photo = read_other(path, reading_of(settings, preprocessing))
-    pixels = preprocessing.prepare(photo.image)[0]
+    pixels = preprocessing.prepare(photo.image, photo.planes)[0]
     with lowered(device, settings.precision):  # or a picture would not be the same as itself
         reference = reference_of(net.to(device), pixels.unsqueeze(0).to(device), head)
     other = visible(path.name, 80)

@@ -109,14 +109,14 @@ class Glance:
     """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
 
     Attributes:
-        pixels: (H, W, 3) as `Preprocessing.see` has cut them.
+        pixels: (H, W, 3) as `Preprocessing.see` has cut them, or (H, W, C) as `see_bands` has.
         size: width and height of the photograph in its file.
         mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
     """
 
     sha256: str
     size: tuple[int, int]
-    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    pixels: np.ndarray[Any, Any]
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
 
@@ -128,6 +128,7 @@ class Seen:
         crop: the network's input as a picture.
         mask: see `Glance`.
         mask_sha256: of the file that it is from.
+        bands: (H, W, C) the network's input, where that is not red, green and blue.
     """
 
     source: Source
@@ -137,11 +138,17 @@ class Seen:
     crop: Image.Image
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     mask_sha256: str | None = None
+    bands: np.ndarray[Any, Any] | None = None
 
     @property
     def glance(self) -> Glance:
         """What of it the network and the record need."""
-        return Glance(self.photo.sha256, self.photo.size, np.asarray(self.crop), self.mask)
+        return Glance(
+            self.photo.sha256,
+            self.photo.size,
+            np.asarray(self.crop) if self.bands is None else self.bands,
+            self.mask,
+        )
 
 
 @dataclass(frozen=True)

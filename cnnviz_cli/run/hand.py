@@ -121,7 +121,7 @@ def _now() -> tuple[float, float]:
 
 def _bytes(seen: Seen) -> int:
     width, height = seen.photo.image.size
-    return 3 * width * height
+    return 3 * width * height + (0 if seen.photo.planes is None else seen.photo.planes.nbytes)
 
 
 def main() -> None:

@@ -185,6 +185,7 @@ def wanted_of(settings: Settings) -> Wanted:
         interpolation=settings.interpolation,
         most=settings.max_side,
         cover=settings.resize_to,
+        bands=settings.bands,
     )
 
 

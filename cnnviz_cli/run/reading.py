@@ -28,6 +28,9 @@ def reading_of(settings: Settings, preprocessing: Preprocessing) -> Reading:
         max_bytes=round(settings.max_bytes * MEBIBYTE),
         least_side=2 * needed if settings.fast_decode else None,
         value_range=value_range_of(settings.value_range),
+        channels=preprocessing.channels if preprocessing.banded else 0,
+        bands=preprocessing.bands,
+        shown_bands=settings.show_bands,
     )
 
 
@@ -53,16 +56,17 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
         say(f"{visible(source.name)}: {note}")
     try:
         crop, view = drawing.preprocessing.see(photo.image)
+        bands = None if photo.planes is None else drawing.preprocessing.see_bands(photo.planes)
     except MemoryError:
         return failed(source, "there is not enough memory to resize it", sha256=photo.sha256)
     if drawing.masks is None:
-        return Seen(source, folder, photo, view, crop)
+        return Seen(source, folder, photo, view, crop, bands=bands)
     try:
         drawn = drawing.masks.of(source, photo.size, drawing.reading)
         mask = seen_of(drawn, drawing.preprocessing.placing(photo.image.size))
     except ImageError as error:
         return failed(source, error.what, sha256=photo.sha256)
-    return Seen(source, folder, photo, view, crop, mask, drawn.sha256)
+    return Seen(source, folder, photo, view, crop, mask, drawn.sha256, bands)
 
 
 def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:

@@ -86,10 +86,23 @@ def test_the_number_of_channels_is_the_networks(channels: int, mean: tuple[float
     assert given.std == (0.5, 0.6, 0.7, 0.8)[:channels]
 
 
-def test_another_number_of_channels_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"tiny reads 6 channels: .* to have 6 channels, but got 3") as caught:
-        shaped(net(Reads, 6), SMALL, Wanted(), "tiny")
-    assert caught.value.where == "--model"
+@pytest.mark.parametrize("channels", [2, 5, 6, 13])
+def test_another_number_of_channels_is_that_of_bands(channels: int) -> None:
+    preprocessing, _ = shaped(net(Reads, channels), SMALL, Wanted(), "tiny")
+    assert (preprocessing.mean, preprocessing.std) == ((0.0,) * channels, (1.0,) * channels)
+    assert preprocessing.banded
+    assert preprocessing.frame.black == (0.0,) * channels
+    assert preprocessing.frame.white == (1.0,) * channels
+    bands = tuple(range(channels, 0, -1))
+    given, _ = shaped(net(Reads, channels), SMALL, Wanted(mean=(0.5,), std=(0.1,) * channels, bands=bands), "tiny")
+    assert (given.mean, given.std, given.bands) == ((0.5,) * channels, (0.1,) * channels, bands)
+    assert given.as_json()["bands"] == list(bands)
+
+
+def test_a_number_of_values_that_is_none_of_channels_is_refused() -> None:
+    with pytest.raises(UsageError, match="2 bands are named, the network reads 3 channels") as caught:
+        shaped(net(Reads, 3), SMALL, Wanted(bands=(2, 1)), "tiny")
+    assert caught.value.where == "--bands"
     with pytest.raises(UsageError, match="2 values are given, the network reads 1 channel") as caught:
         shaped(net(Reads, 1), SMALL, Wanted(mean=(0.1, 0.2)), "tiny")
     assert caught.value.where == "--mean"
@@ -138,8 +151,8 @@ def test_trying_leaves_the_network_as_it_was(kind: type[nn.Module]) -> None:
     before = tiny.state_of(tried)
     shaped(tried, SMALL, Wanted("full"), "tiny")
     assert tiny.state_of(tried) == before
-    wrong = net(Reads, 6)
+    wrong = net(OneSize)
     before = tiny.state_of(wrong)
     with pytest.raises(UsageError):
-        shaped(wrong, SMALL, Wanted(), "tiny")
+        shaped(wrong, SMALL, Wanted(size=(16, 20)), "tiny")
     assert tiny.state_of(wrong) == before

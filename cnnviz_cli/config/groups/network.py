@@ -69,6 +69,22 @@ class NetworkFields(BaseModel):
         description="Values that become 0 and 1, where samples have more than 8 bits: what the values need, all that "
         "their type holds, or given ones.",
     )
+    bands: Annotated[
+        tuple[int, ...],
+        BeforeValidator(shapes.bands, json_schema_input_type=tuple[int, ...] | int | str),
+        Flag("Network input", "N[,N...]"),
+    ] = Field(
+        (),
+        description="Which band of each image goes into which channel of the network, counted from 1. Unset: its "
+        "colours, or all of its bands.",
+    )
+    show_bands: Annotated[
+        tuple[int, ...],
+        BeforeValidator(shapes.shown_bands, json_schema_input_type=tuple[int, ...] | int | str),
+        Flag("Network input", "R,G,B|N"),
+    ] = Field(
+        (), description="Which bands figures show as red, green and blue, or in grey. Unset: the network's first."
+    )
     mean: Annotated[
         tuple[float, ...],
         BeforeValidator(shapes.mean, json_schema_input_type=tuple[float, ...] | float | str),
