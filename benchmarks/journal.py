@@ -78,6 +78,7 @@ def timed(what: str) -> Iterator[None]:
 
 def written(ledger: Ledger, names: list[str]) -> None:
     """Append a line for each name: the first as a run does, the others as copies of it with another name."""
+    ledger._sink.write(f"{FOLDER}/gradcam.png", b"x" * 1000)
     ledger.append(record(names[0]))
     line = ledger._journal.path.read_bytes().splitlines(keepends=True)[-1]
     data, first = record_of(line), names[0].encode()
@@ -99,7 +100,6 @@ def main(count: int) -> None:
             out = root / f"out-{len(shards)}"
             sink = Sink(out)
             sink.open()
-            sink.write(f"{FOLDER}/gradcam.png", b"x" * 1000)
             for shard in shards:
                 mine = [places[at] for at in shard.positions(count, 1)]
                 with timed(f"writing {len(mine)} lines"), Ledger(sink, shard) as ledger:

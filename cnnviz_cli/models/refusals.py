@@ -125,7 +125,9 @@ def no_state(path: Path, loaded: Any) -> ModelError:
 
 def _word(key: Any) -> str:
     """A key of a checkpoint; of what is neither text nor a number its type, since it may hold itself."""
-    return visible(str(key)[:200], 40) if isinstance(key, str | int) else type(key).__name__
+    if not isinstance(key, str | int):
+        return type(key).__name__
+    return visible(str(key)[:200], 40) if str(key).strip() else "''"
 
 
 def _is_optimizer(loaded: Any) -> bool:
