@@ -49,6 +49,10 @@ def tell(name: str, checkpoint: Checkpoint, fitted: Fitted, reporter: Reporter) 
             f"{shown}: {len(fitted.left_out)} tensors outside of '{visible(fitted.prefix, 60)}' are left out, "
             f"first '{first}'"
         )
+    if fitted.head:
+        reporter.say(
+            f"{shown}: '{visible(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape"
+        )
     if fitted.classes is not None:
         count = "1 class" if fitted.classes == 1 else f"{fitted.classes} classes"
         reporter.say(f"{shown}: of {count}, by the shape of its last layer")

@@ -29,12 +29,14 @@ class Fitted:
         classes: how many the file was trained for, where the network was built for another number.
         prefix: what stood before the names in the file.
         left_out: names of tensors in the file that stood outside of the prefix, and so belong to something else.
+        head: what the layer that gives the scores is called in the file, where that is another name; else "".
     """
 
     net: nn.Module
     classes: int | None = None
     prefix: str = ""
     left_out: tuple[str, ...] = ()
+    head: str = ""
 
 
 def fit(
@@ -62,6 +64,10 @@ def fit(
     wanted = _tensors(net)
     prefix, given, others = _in_line(state, wanted)
     given = {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
+    head = _named_otherwise(wanted, given, {name: state[name] for name in others if name in state})
+    if head:
+        _rename_head(wanted, given, state, head)
+        others = [name for name in others if _owner(name) != head]
     classes = _other_classes(wanted, given, made_for)
     if classes is not None:
         if resize is not None:
@@ -74,7 +80,7 @@ def fit(
         raise misfit(found, source, wanted, given)
     # strict=False: everything was compared above, and what is no tensor (a module's extra state) is the network's own.
     net.load_state_dict({name: _like(wanted[name], given.get(name)) for name in wanted}, strict=False, assign=True)
-    return Fitted(net, classes, prefix, tuple(others))
+    return Fitted(net, classes, prefix, tuple(others), head)
 
 
 def empty(build: Callable[[], nn.Module]) -> nn.Module:
@@ -137,6 +143,36 @@ def _in_line(state: State, wanted: Mapping[str, Tensor]) -> tuple[str, State, li
         elif name != "n_averaged":  # AveragedModel counts
             others.append(name)
     return best, given, others
+
+
+def _named_otherwise(wanted: State, given: State, others: State) -> str:
+    """What the file calls the layer that gives the scores, if that is all that the network lacks; else "".
+
+    It is the only matrix in the file that is left over, it reads as many features, and it has a bias if the network's
+    has one. A head of several layers is not it, nor is one in the network that is not the last.
+    """
+    matrices = [name for name in wanted if name.endswith(".weight") and wanted[name].dim() == 2]
+    if not matrices:
+        return ""
+    owner = _owner(matrices[-1])
+    missing = {name for name in wanted if name not in given and not name.endswith("num_batches_tracked")}
+    if missing != {name for name in wanted if _owner(name) == owner}:
+        return ""
+    left = {name: tensor for name, tensor in {**others, **given}.items() if name not in wanted}
+    heads = [name for name, tensor in left.items() if name.endswith("weight") and tensor.dim() == 2]
+    if len(heads) != 1 or left[heads[0]].shape[1] != wanted[matrices[-1]].shape[1]:
+        return ""
+    found = _owner(heads[0])
+    bias = left.get(f"{found}.bias")
+    fits = bias is not None and bias.shape == left[heads[0]].shape[:1] if f"{owner}.bias" in wanted else bias is None
+    return found if fits else ""
+
+
+def _rename_head(wanted: State, given: State, state: State, head: str) -> None:
+    """Put the tensors of the file's head under the names of the network's, in `given`."""
+    for name in [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]:
+        there = f"{head}.{name.rpartition('.')[2]}"
+        given[name] = given.pop(there) if there in given else state[there]
 
 
 def _other_classes(wanted: State, given: State, made_for: int | None) -> int | None:
