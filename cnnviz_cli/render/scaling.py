@@ -213,7 +213,7 @@ def place(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = 
     """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of the picture's pixels.
 
     Cells are constant beyond the outer centres, which is what align_corners=False means. bicubic (Catmull-Rom) is cut
-    to the range of the four cells around each pixel: it invents no extremum that bilinear interpolation would not have.
+    to the range of the cells around each pixel: it invents no extremum that bilinear interpolation would not have.
     Where a map is made smaller it is always averaged bilinearly, unless by nearest.
 
     Args:
@@ -235,30 +235,31 @@ def place(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = 
         min(width + 2.0 * edge, edge + (right - box[0]) * across),
         min(height + 2.0 * edge, edge + (bottom - box[1]) * down),
     )
-    resampling = Image.Resampling.BILINEAR
-    if smooth or how == "nearest":
-        resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-    resized = Image.fromarray(padded).resize((right - left, bottom - top), resampling, box=source)
-    placed: Floats = np.asarray(resized)
-    return _within_neighbours(placed, padded, source) if smooth else placed
+    size_drawn = (right - left, bottom - top)
+    if smooth:
+        # One direction after the other, each cut to the two cells around: the cut leaves no edge, as one to all four
+        # cells at once would wherever their range changes.
+        across_first = _cut_bicubic(padded, source[0], source[2], size_drawn[0])
+        return np.ascontiguousarray(_cut_bicubic(across_first.T, source[1], source[3], size_drawn[1]).T)
+    resampling = Image.Resampling.NEAREST if how == "nearest" else Image.Resampling.BILINEAR
+    placed: Floats = np.asarray(Image.fromarray(padded).resize(size_drawn, resampling, box=source))
+    return placed
 
 
-def _within_neighbours(placed: Floats, cells: Floats, source: Box) -> Floats:
-    """A resized map, each pixel cut to the range of the four cells whose centres surround it.
+def _cut_bicubic(cells: Floats, start: float, stop: float, count: int) -> Floats:
+    """Rows of cells interpolated to `count` pixels of the part from `start` to `stop`, within the cells on both sides.
 
     Args:
-        placed: (H, W), of the part `source` of `cells`.
-        cells: (h, w), at least 2 a side.
+        cells: (h, w), w at least 2.
+
+    Returns:
+        (h, count).
     """
-
-    def before(start: float, stop: float, count: int, most: int) -> NDArray[np.intp]:
-        """The last cell centre at or before each pixel's."""
-        centres = start + (np.arange(count) + 0.5) * ((stop - start) / count)
-        cells_before: NDArray[np.intp] = np.floor(centres - 0.5).astype(np.intp).clip(0, most - 2)
-        return cells_before
-
-    rows = before(source[1], source[3], placed.shape[0], cells.shape[0])
-    columns = before(source[0], source[2], placed.shape[1], cells.shape[1])
-    corners = np.stack([cells[:-1, :-1], cells[1:, :-1], cells[:-1, 1:], cells[1:, 1:]])
-    lowest, highest = (ends.take(rows, 0).take(columns, 1) for ends in (corners.min(0), corners.max(0)))
-    return placed.clip(lowest, highest)
+    rows = np.ascontiguousarray(cells)
+    box = (start, 0.0, stop, float(len(rows)))
+    placed = np.asarray(Image.fromarray(rows).resize((count, len(rows)), Image.Resampling.BICUBIC, box=box))
+    centres = start + (np.arange(count) + 0.5) * ((stop - start) / count)
+    before = np.floor(centres - 0.5).astype(np.intp).clip(0, cells.shape[1] - 2)
+    one, other = rows.take(before, 1), rows.take(before + 1, 1)
+    cut: Floats = placed.clip(np.minimum(one, other), np.maximum(one, other))
+    return cut
