@@ -48,11 +48,15 @@ def _paired(operation: Operation) -> bool:
         return operation.index > 0
     if operation.name in _ATTENTION and len(paired) > 1:
         return not any(paired)
-    return any(paired)
+    return all(paired)  # a sum with features is one of features
 
 
 def _carried(operation: Operation) -> tuple[int, bool]:
-    """`raw` and `weighed` of a result."""
+    """`raw` and `weighed`."""
+    if operation.name in _JOINING:
+        fresh = [one.spread.raw for one in operation.known.values() if one.spread.weighed]
+        if fresh:
+            return reduce(or_, fresh), True
     states = {(one.spread.raw, one.spread.weighed) for one in operation.known.values()}
     if len(states) > 1 or (operation.name in _ATTENTION and len(operation.known) > 1):
         return 0, False  # a sum of features, or a gate
@@ -97,7 +101,12 @@ def _pointwise(operation: Operation) -> Spread | None:
             return None
     if axis is None:
         return source(everywhere)
-    return Spread(axis, tuple(run._replace(bits=run.bits | everywhere) for run in runs))
+    return _with(Spread(axis, runs), everywhere)
+
+
+def _with(spread: Spread, bits: int) -> Spread:
+    """The same, and every position depends on `bits`, too."""
+    return replace(spread, runs=tuple(run._replace(bits=run.bits | bits) for run in spread.runs))
 
 
 def _merged(one: Sequence[Run], other: Sequence[Run]) -> tuple[Run, ...]:
@@ -175,6 +184,20 @@ def _reshaped(operation: Operation) -> Spread | None:
         if at is not None and (len(output) < len(shape) or output[at - 1 :][:2] != grid):
             return Spread(at, (Run(prod(grid), spread.bits, grid),))
     return source(spread.bits) if spread.even else None
+
+
+def _unfolded(operation: Operation) -> Spread | None:
+    """Windows of a map in a list, row by row (torch.nn.functional.unfold); Tensor.unfold leaves axes alone."""
+    spread, track, shape = operation.first
+    if spread.axis is not None or track.axes != (-2, -1) or len(operation.output) != 3 or len(shape) != 4:
+        return source(spread.bits) if spread.even else None
+    names = (("kernel_size", None), ("dilation", 1), ("padding", 0), ("stride", 1))
+    given = [operation.get(place, name, default) for place, (name, default) in enumerate(names, 1)]
+    kernel, dilation, padding, stride = ((one, one) if isinstance(one, int) else tuple(one) for one in given)
+    rows, columns = (
+        (shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)
+    )
+    return Spread(-1, (Run(rows * columns, spread.bits, (rows, columns)),))
 
 
 def _behind(shape: Sequence[int], axis: int) -> int:
@@ -263,7 +286,7 @@ def _picked(runs: Sequence[Run], wanted: Sequence[int], size: int) -> tuple[Run,
 
 def _getitem(operation: Operation) -> Spread | None:
     index = operation.args[1]
-    if operation.of(operation.args[0]) is None:
+    if operation.of(operation.args[0]) is None:  # a table, looked up by what depends on the source
         return None
     return _indexed(operation, list(index) if isinstance(index, tuple) else [index])
 
@@ -320,15 +343,11 @@ def _product(operation: Operation) -> Spread | None:
     if operation.name == "rmatmul":
         operands.reverse()
     rows, columns = operands if len(operands) == 2 else (None, None)
-    everything = operation.bits
     if rows is not None and rows.spread.axis is not None and rows.spread.axis != -1:
-        rest = columns.spread.bits if columns else 0
-        return Spread(rows.spread.axis, tuple(run._replace(bits=run.bits | rest) for run in rows.spread.runs))
+        return _with(rows.spread, columns.spread.bits if columns else 0)
     if columns is not None and columns.spread.axis not in (None, -2):
-        rest = rows.spread.bits if rows else 0
-        axis = columns.spread.axis
-        return Spread(axis, tuple(run._replace(bits=run.bits | rest) for run in columns.spread.runs))
-    return source(everything)
+        return _with(columns.spread, rows.spread.bits if rows else 0)
+    return source(operation.bits)
 
 
 def _einsum(operation: Operation) -> Spread | None:
@@ -349,31 +368,28 @@ def _einsum(operation: Operation) -> Spread | None:
             kept = replace(one.spread, axis=output.index(letter) - len(output))
         else:
             rest |= one.spread.bits
-    if kept is None:
-        return source(rest)
-    return replace(kept, runs=tuple(run._replace(bits=run.bits | rest) for run in kept.runs))
+    return source(rest) if kept is None else _with(kept, rest)
 
 
 def _attention(operation: Operation) -> Spread | None:
     """Each query is answered from all keys and values."""
-    names = ("query", "key", "value")
-    query, *others = (operation.of(operation.get(place, name)) for place, name in enumerate(names))
+    query, *others = (operation.of(operation.get(at, name)) for at, name in enumerate(("query", "key", "value")))
     rest = reduce(or_, (one.spread.bits for one in others if one is not None), 0)
-    if operation.index > 0:  # the weights
+    axis = query.spread.axis if query is not None else None
+    if operation.index > 0 or query is None or axis is None or query.shape[axis] != operation.output[axis]:
         return source(operation.bits)
-    axis = None if query is None else query.spread.axis
-    if query is None or axis is None or query.shape[axis] != operation.output[axis]:
-        return source(operation.bits)
-    return replace(query.spread, runs=tuple(run._replace(bits=run.bits | rest) for run in query.spread.runs))
+    return _with(query.spread, rest)
 
 
 def _convolved(operation: Operation) -> Spread | None:
-    """A kernel of one position mixes channels alone, which lie before it in the second axis."""
+    """A kernel of one position mixes channels alone."""
     spread, _, shape = operation.first
     weight = operation.get(1, "weight")
     if spread.axis is None or not isinstance(weight, Tensor):
         return source(operation.bits)
     spatial = spread.axis >= 2 - len(shape)
+    if spread.axis == -len(shape):
+        return spread  # patches that are images of their own
     if spatial and set(weight.shape[2:]) == {1} and operation.output[spread.axis] == shape[spread.axis]:
         return spread
     return source(operation.bits)
@@ -392,7 +408,7 @@ def _chosen(operation: Operation) -> Spread | None:
 
 def _rolled(operation: Operation) -> Spread | None:
     spread, _, shape = operation.first
-    dims = operation.get(2 if operation.name == "roll" else 1, "dims")
+    dims = operation.get(1 + (operation.name == "roll"), "dims")
     dims = dims if isinstance(dims, tuple | list) else operation.args[1:] if dims is None else (dims,)
     if spread.axis is None or spread.axis not in {dim - len(shape) * (dim >= 0) for dim in dims}:
         return spread
@@ -417,6 +433,7 @@ def _dim(position: int) -> Callable[[Operation], Iterable[int] | None]:
     return dims
 
 
+_JOINING = ("cat", "concat", "concatenate")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d")
 _PRODUCTS = ("matmul", "rmatmul", "bmm", "mm", "baddbmm", "addmm")
 _WHOLE_ATTENTION = ("multi_head_attention_forward",)
@@ -450,13 +467,14 @@ MADE_LIKE = frozenset(_MADE_LIKE.split())
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys((*POINTWISE, *_MORE.split(), "batch_norm"), _pointwise),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _joined),
+    **dict.fromkeys(_JOINING, _joined),
     **dict.fromkeys(("chunk", "split", "tensor_split", "split_with_sizes"), _parted),
     **dict.fromkeys(RESHAPING, _reshaped),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _moved(_exchange(0, 1))),
     "t": _moved(_turned),
     "T": _moved(_turned),
     "mT": _moved(_matrix_turned),
+    "unfold": _unfolded,
     "permute": _moved(_permutation),
     "getitem": _getitem,
     "select": _select,

@@ -124,6 +124,7 @@ class _Watch:
         self._inside, self._size = inside, size
         self._count = 0
         self._sizes: set[tuple[int, ...]] = set()
+        self._raw: dict[str, int] = {}
 
     def seen(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> Seen:
         """All of it that tells where a trunk is."""
@@ -137,7 +138,7 @@ class _Watch:
             infos,
             frozenset(name for name, bit in self._positions.items() if bit & scores),
             frozenset(self._active),
-            frozenset(name for name, bit in self._bits.items() if bit & projections),
+            frozenset(name for name, bit in self._bits.items() if (bit | self._raw.get(name, 0)) & projections),
             self._leading,
         )
 
@@ -156,6 +157,7 @@ class _Watch:
         if not all(map(_passive, self.tracker.operations[since:])) or any(True for _ in module.parameters()):
             self._active.add(name)
         self.tracker.bridge(inputs, output)
+        self._raw[name] = self.tracker.spread(output).raw
         self.tracker.mark(output, self._bits[name])
         if self._inside is not None and name == self._inside.name:
             # It copies pictures into one tensor, row by row or resized: where that is a copy, it is our input.
@@ -169,6 +171,8 @@ class _Watch:
             field = self.tracker.of(output).field
             self.layers[name] = LayerInfo(name, type(module).__name__, shape, self.order[name], field)
             self._outputs[name] = self.tracker.marks(output)
+            if len(output) > 1:
+                self._active.discard(name)  # it runs for each part of the picture
             window = self.windows.of(output)
             if window is not None:
                 run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if whole(window) else window)
@@ -207,6 +211,8 @@ class _Watch:
         known = self._grid(output)
         if known is not None:
             return known == token_grid(output.shape[1])
+        if self.tracker.listed and output.dim() == 3:
+            return False  # the order in which they stood was lost since then, as where windows become lists
         # Rows and columns were lost, as where attention works on lists of positions: the size has to be a map's.
         # MaxViT's windows and their positions look like one.
         return size in self._sizes

@@ -43,6 +43,7 @@ class Tracker(TorchFunctionMode):
         max_pooled: whether a max-pooling was among it.
         losses: names of the operations after which positions with different marks could not be told apart.
         projections: the marks of layers that did nothing but make what an attention read.
+        listed: whether the positions of a map were laid out in a list.
         operations: names of the operations so far that had to do with the source.
     """
 
@@ -55,6 +56,7 @@ class Tracker(TorchFunctionMode):
         self.max_pooled = False
         self.losses: list[str] = []
         self.projections = 0
+        self.listed = False
         self.operations: list[str] = []
 
     def adopt(self, tensor: Tensor, *, exact: bool) -> None:
@@ -162,6 +164,7 @@ class Tracker(TorchFunctionMode):
             axes = spread_out(operation, spread) if track.axes is None else None
             self._tracks[output] = Track(None, axes) if axes else track
             self._spreads[output] = spread
+            self.listed = self.listed or any(run.grid is not None for run in spread.runs)
 
 
 def _name(func: Any) -> str:

@@ -213,8 +213,9 @@ def pixel_unshuffle(call: Call) -> Track:
 
 def unfold_axis(call: Call) -> Track:
     """Tensor.unfold: windows along one axis, what lies in a window behind everything else."""
-    axes, dim = call.track.axes, call.get(0, "dimension", 0)
-    return Track(None, None if axes is None or dim is None else (axes[0] - 1, axes[1] - 1))
+    axes = call.track.axes
+    alone = len(call.output) == len(call.shape) + 1  # torch.nn.functional.unfold is another
+    return Track(None, (axes[0] - 1, axes[1] - 1) if axes is not None and alone else None)
 
 
 def permute(call: Call) -> Track:

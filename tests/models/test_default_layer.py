@@ -150,6 +150,56 @@ class Patchify(nn.Module):
         return self.head(self.block(x)[:, 0])
 
 
+class Unfolded(Patchify):
+    """The same by torch's unfold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(functional.unfold(x, 4, stride=4).transpose(1, 2))
+        return self.head(self.block(torch.cat([self.cls.expand(len(x), -1, -1), x], 1))[:, 0])
+
+
+class Convolving(nn.Module):
+    """As CvT and CoaT have it: keys and values are convolved from a map, and a convolution of the values is a gate."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, width, 4, 4)
+        self.cls = nn.Parameter(torch.randn(1, 1, width))
+        self.norm = nn.LayerNorm(width)
+        self.around = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, groups=width), nn.BatchNorm2d(width))
+        self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = len(x)
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        both = self.norm(torch.cat([self.cls.expand(b, -1, -1), x], 1))
+        cls, x = torch.split(both, [1, 16], 1)
+        x = self.around(x.transpose(1, 2).view(b, -1, 4, 4)).flatten(2).transpose(1, 2)
+        both = torch.cat((cls, x), dim=1)
+        q, (k, v) = self.q(both), self.kv(both).chunk(2, -1)
+        gate = self.spatial(v[:, 1:].transpose(1, 2).reshape(b, -1, 4, 4)).flatten(2).transpose(1, 2)
+        y = q @ (k.softmax(1).transpose(1, 2) @ v)
+        y = y + q * torch.cat([torch.zeros_like(cls), gate], 1)
+        return self.head(y[:, 0])
+
+
+class Reordered(nn.Module):
+    """As Hiera has it: tokens leave the order of rows before the deepest layers, whose maps would be shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 6, 4, 4)
+        self.deep = nn.Sequential(nn.Linear(6, 6), nn.GELU())
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = x.view(len(x), 2, 2, 2, 2, 6).permute(0, 2, 4, 1, 3, 5).reshape(len(x), 16, 6)
+        return self.head(self.deep(x).mean(1))
+
+
 class RowsFirst(nn.Module):
     """(B, h, w, C), as Swin keeps its maps, with a norm, a permutation and a pooling at the end."""
 
@@ -279,6 +329,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "class attention": (ClassAttention, "norm"),
     "no class token": (Mixer, "norm2"),
     "patches by reshaping": (Patchify, "block.norm1"),
+    "patches by unfolding": (Unfolded, "block.norm1"),
+    "convolved keys and values": (Convolving, "norm"),
+    "tokens out of order": (Reordered, "patch"),
     "rows first": (RowsFirst, "norm"),
     "pre-activation": (PreActivation, "bn"),
     "one ReLU for all": (Shared, "relu@2"),
@@ -350,8 +403,10 @@ def test_a_gradient_says_the_same(name: str) -> None:
     assert there.shape[1:] == layers[last].shape
     assert bool((there.abs().amax((0, 1)) > 0).any())
     among = [info for info in layers if info.order > layers[last].order and info.spatial]
+    if name == "tokens out of order":
+        assert [info.name for info in layers] == ["patch"]
     passive = ("Dropout", "Dropout2d", "Identity", "AdaptiveAvgPool2d", "MaxPool2d")
-    projected = ("qkv", "query", "key", "value", "q", "k", "v", "gate")
+    projected = ("qkv", "query", "key", "value", "q", "k", "v", "gate", "kv", "around", "0", "1", "spatial")
     for info in among:
         slope = maps.get(info.name)
         dead = slope is None or not bool(slope.abs().max() > 0)
