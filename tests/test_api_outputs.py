@@ -275,3 +275,18 @@ def test_where_no_gradient_arrives_methods_that_need_none_are_named_and_work() -
         explained(network, methods="gradcam")
     assert "methods='ablationcam'" in caught.value.fix
     assert first(explained(network, methods="ablationcam")).map.any()
+
+
+@pytest.mark.parametrize("end", [lambda z, _: z.softmax(1), lambda z, _: z.sigmoid(), lambda z, age: (z, age)])
+def test_cam_reads_the_weights_before_the_probabilities_and_of_the_head(end: Any) -> None:
+    class Linear(Net):
+        def forward(self, x: Tensor) -> Any:
+            features = self.conv(x).mean((2, 3))
+            return self.end(self.fc(features), self.age(features))
+
+    network = Linear(3, end).eval()
+    options = {"head": 0} if isinstance(network(IMAGE), tuple) else {}
+    maps, weight = network.conv(IMAGE).detach()[0].double(), network.fc.weight.detach().double()
+    expected = (weight[1, :, None, None] * maps).sum(0).numpy()
+    found = cnnviz_cli.explain(network, IMAGE, "cam", targets=1, **options)[0]
+    np.testing.assert_allclose(first(found).map, expected.clip(min=0), rtol=1e-4, atol=1e-5)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.core.method import Head
+from cnnviz_cli.core.readout import part_of
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,17 @@ def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(like.device, like.dtype)
 
 
-def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> Head | None:
+def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> Head | None:
     """The head of a network that ends in global average pooling and one linear layer, nothing between; else None.
 
     Found by running it on noise, not by names: what the last linear layer gets must be the average of some layer's
-    maps, and what it returns must be the class scores. Of several such layers (a ReLU keeps non-negative maps) the
-    last counts.
+    maps, and what it returns must be the class scores, or what a softmax or a sigmoid makes probabilities of. Of
+    several such layers (a ReLU keeps non-negative maps) the last counts.
 
     Args:
         net: in eval mode.
         shape: channels, height and width of the input.
+        part: the name of the part of the output that is explained, see `core.readout.part_of`.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -84,18 +86,28 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int]) -> He
     hooks = [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
     try:
         with linear_calls(net) as calls, torch.no_grad():
-            scores = net(noise_for(net, shape))
+            scores = part_of(net(noise_for(net, shape)), part)
     finally:
         for hook in hooks:
             hook.remove()
-    if not calls or not isinstance(scores, Tensor) or not calls[-1].gives(scores):
+    last = next((call for call in reversed(calls) if isinstance(scores, Tensor) and _makes(call, scores)), None)
+    if last is None:
         return None
-    given = calls[-1].given
+    given = last.given
     for name, output in reversed(outputs.items()):
         with oblong(*shape[1:]):
             maps = as_maps(output)
         if maps is not None and maps.shape[1] == given.shape[-1]:
             averages = maps.mean((2, 3))
             if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):
-                return Head(name, calls[-1].module.weight.detach())
+                return Head(name, last.module.weight.detach())
     return None
+
+
+def _makes(call: Called, scores: Tensor) -> bool:
+    """Whether a linear layer's output are the scores, or the logits of probabilities that are returned."""
+    if call.gives(scores):
+        return True
+    made = call.returned
+    ends = (made.softmax(-1), made.log_softmax(-1), made.sigmoid())
+    return any(end.shape == scores.shape and torch.allclose(end, scores, rtol=1e-4, atol=1e-9) for end in ends)

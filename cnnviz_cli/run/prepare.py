@@ -235,7 +235,7 @@ def prepared_for(
     for line in facts.remarks():
         reporter.say(f"{visible(model.name, 100)}: {line}")
     net = devices.place(model.net, device, facts.memory_format)
-    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame))
+    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame, model.layers.returned.head))
     asked = [
         Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
         for family in families
@@ -288,10 +288,10 @@ def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:
     return tuple(Task(one.method, recipe) for one, recipes in built for recipe in recipes)
 
 
-def scope_of(net: nn.Module, layers: Layers, frame: Frame) -> Scope:
-    """What methods are told of a network, for its first target."""
+def scope_of(net: nn.Module, layers: Layers, frame: Frame, part: str | None = None) -> Scope:
+    """What methods are told of a network, for its first target; `part` names what of its output is explained."""
     channels = len(frame.black)
-    head = cache(partial(find_head, net, layers, (channels, *frame.size)))
+    head = cache(partial(find_head, net, layers, (channels, *frame.size), part))
     return Scope(layers, 0, first_kernels(net, channels), frame, head)
 
 
