@@ -15,6 +15,7 @@ from cnnviz_cli.config.values import split_at_commas
 BYTE = 255
 """What values of eight bits count to."""
 
+_SPAN = re.compile(r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
 _SIZE = re.compile(r"([0-9]{1,5})(?:\s*[xX]\s*([0-9]{1,5}))?")
 
 
@@ -47,10 +48,14 @@ def value_range(value: Any) -> str:
 
 
 def bands(value: Any) -> tuple[int, ...]:
-    """One band's number, from 1, or several: a list, or text with commas."""
-    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
-    if not all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found):
-        raise _refused("must be the numbers of bands, counted from 1", "For instance 3,2,1.")
+    """One band's number, from 1, or several: a list, or text with commas and ranges, ``1-5,8``."""
+    found: list[Any] = []
+    for item in split_at_commas(value):
+        span = _SPAN.fullmatch(item.strip()) if isinstance(item, str) else None
+        found += range(int(span[1]), int(span[2]) + 1) if span else [resolve(item) if isinstance(item, str) else item]
+    whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found)
+    if not whole or bool(found) != bool(value):
+        raise _refused("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
     return tuple(item for item in found if isinstance(item, int))
 
 

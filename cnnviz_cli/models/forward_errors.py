@@ -60,7 +60,7 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
         model: its name.
     """
     # With another number of channels it may have got further; what it said there is the reason.
-    further = [error for error in errors.values() if not _channels(str(error))]
+    further = [error for error in errors.values() if not channels_asked(str(error))]
     error = further[0] if further else next(iter(errors.values()))
     what, excerpt = described(error)
     name, text = visible(model, 100), str(error)
@@ -126,7 +126,7 @@ def _tokens(_net: nn.Module, text: str) -> tuple[str, str] | None:
 
 
 def _volume(net: nn.Module, text: str) -> tuple[str, str] | None:
-    axes = "Dimension out of range" in text or "expected 5, got 4" in text or _channels(text) is not None
+    axes = "Dimension out of range" in text or "expected 5, got 4" in text or channels_asked(text) is not None
     deep = any(isinstance(module, nn.Conv3d | nn.BatchNorm3d) for module in net.modules())
     if not (any(words in text for words in _VOLUME) or (deep and axes)):
         return None
@@ -143,7 +143,7 @@ def _sequence(_net: nn.Module, text: str) -> tuple[str, str] | None:
 
 
 def _bands(_net: nn.Module, text: str) -> tuple[str, str] | None:
-    channels = _channels(text)
+    channels = channels_asked(text)
     if channels is None:
         return None
     said = f"reads {channels} channel{'s' if channels != 1 else ''}"
@@ -154,7 +154,7 @@ def _range(channels: int) -> str:
     return ",".join(map(str, range(1, channels + 1))) if channels < 6 else f"1-{channels}"
 
 
-def _channels(text: str) -> int | None:
+def channels_asked(text: str) -> int | None:
     """How many channels a layer has asked for, by its message; None if that is about something else."""
     for pattern in _CHANNELS:
         found = pattern.search(text)

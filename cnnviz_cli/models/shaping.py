@@ -9,7 +9,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.forward_errors import forward_error
+from cnnviz_cli.models.forward_errors import channels_asked, forward_error
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.output_values import read_values
@@ -160,20 +160,24 @@ def _probed(
 ) -> tuple[ModelLayers, int]:
     """The network's layers with an input of the size that is wanted, and the number of its channels."""
     errors: dict[int, Exception] = {}
-    for channels in _to_try(net, asked):
+    left = _to_try(net, asked)
+    while left:
+        channels = left.pop(0)
         try:
             return probe(net, (channels, *wanted.size), model, head), channels
         except UsageError:  # it has returned something, but no such head
             raise
         except Exception as error:  # whatever a network's forward raises
             errors[channels] = error
+            wants = channels_asked(str(error))
+            left += [wants] if wants and wants not in (*errors, *left) else []
     raise forward_error(net, errors, wanted.size, preset.size, model) from next(iter(errors.values()))
 
 
 def _to_try(net: nn.Module, asked: Wanted) -> list[int]:
     """Numbers of channels, the likeliest first: as many as bands or values are given, then what any photograph has.
 
-    What the first convolution reads is tried last.
+    What the first convolution reads is tried last, and then what an error asks for.
     """
     given = [len(values) for values in (asked.bands, asked.mean, asked.std) if len(values) > 1]
     read = [module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)][:1]

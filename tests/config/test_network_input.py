@@ -90,6 +90,40 @@ def test_a_refusal_says_what_to_write_instead(name: str, written: str, fix: str)
     assert caught.value.fix.startswith(fix)
 
 
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("3,2,1", (3, 2, 1)), ("4", (4,)), ("1-5,8", (1, 2, 3, 4, 5, 8)), ("2-2", (2,)), ("1, 1", (1, 1))],
+)
+def test_bands_are_numbers_and_ranges(written: str, wanted: tuple[int, ...]) -> None:
+    assert load("gradcam", {("bands",): [written]}, None, {}).bands == wanted
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "5-1", "1.5", "a", "1,,2", "10000"])
+def test_what_are_no_bands_is_refused(written: str) -> None:
+    with pytest.raises(UsageError, match="'bands' must be the numbers of bands, counted from 1"):
+        load("gradcam", {("bands",): [written]}, None, {})
+    with pytest.raises(UsageError, match="'show_bands' must be"):
+        load("gradcam", {("show_bands",): ["1,2"]}, None, {})
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("auto", "auto"), ("container", "container"), ("0,4095", "0,4095"), ("-160, 240", "-160,240"), ("0,.5", "0,0.5")],
+)
+def test_a_range_of_values_by_flag_variable_and_file(written: str, wanted: str, tmp_path: Path) -> None:
+    assert load("gradcam", {("value_range",): written}, None, {}).value_range == wanted
+    assert load("gradcam", {}, None, {"CNNVIZ_VALUE_RANGE": written}).value_range == wanted
+    text = written if "," not in written else f"[{written}]"
+    assert from_yaml(tmp_path, f"value_range: {text}\n").value_range == wanted
+
+
+@pytest.mark.parametrize("written", ["4095", "1,1", "5,2", "a,b", "0,nan", "1,2,3", "full"])
+def test_what_is_no_range_of_values_is_refused(written: str) -> None:
+    with pytest.raises(UsageError, match="'value_range' must") as caught:
+        load("gradcam", {("value_range",): written}, None, {})
+    assert caught.value.fix
+
+
 def test_the_schema_takes_every_spelling() -> None:
     good: list[dict[str, Any]] = [
         {"input_size": 300}, {"input_size": "160x320"}, {"input_size": [160, 320]}, {"mean": 0.5}, {"mean": [0.5, 0.4]},

@@ -99,6 +99,19 @@ def test_another_number_of_channels_is_that_of_bands(channels: int) -> None:
     assert given.as_json()["bands"] == list(bands)
 
 
+def test_what_a_network_asks_for_in_its_error_is_tried() -> None:
+    class Norms(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(7)
+            self.fc = nn.Linear(7, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(x).relu().mean((2, 3)))
+
+    assert shaped(net(Norms), SMALL, Wanted(), "tiny")[0].channels == 7
+
+
 def test_a_number_of_values_that_is_none_of_channels_is_refused() -> None:
     with pytest.raises(UsageError, match="2 bands are named, the network reads 3 channels") as caught:
         shaped(net(Reads, 3), SMALL, Wanted(bands=(2, 1)), "tiny")
