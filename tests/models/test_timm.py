@@ -17,6 +17,7 @@ from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.models.network import parse_model
+from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.timm import preset_of
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -235,6 +236,42 @@ def test_timms_own_networks_and_transforms(reporter: Any, name: str) -> None:
             mine = loaded.preprocessing.prepare(photo.convert("RGB"))[0]
             theirs = transform(photo.convert("RGB"))
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6)
+
+
+# From each network's forward, by hand: behind a class token the input of the last attention that reads patches into it;
+# else the last norm, activation or block before positions are averaged.
+DEFAULTS = {
+    "tf_efficientnet_lite1": "bn2",
+    "vit_tiny_patch16_224": "blocks.11.norm1",
+    "deit_tiny_distilled_patch16_224": "blocks.11.norm1",
+    "cait_xxs24_224": "blocks_token_only.1.norm1",
+    "eva02_tiny_patch14_224": "blocks.11",  # its norm comes after the average
+    "beit_base_patch16_224": "blocks.11",
+    "swinv2_tiny_window8_256": "norm",
+    "levit_128": "stages",
+    "mixer_b16_224": "norm",
+    "vit_small_patch14_reg4_dinov2": "blocks.11.norm1",
+    "volo_d1_224": "aux_head",  # scores of each position, whose maximum is added
+    "tnt_s_patch16_224": "blocks.11.norm_out",
+    "coat_tiny": "parallel_blocks.5.norm14",
+    "xcit_nano_12_p16_224": "cls_attn_blocks.1.norm1",
+    "resnet50_clip": "stages",
+    "resnetv2_50": "norm",
+    "nfnet_l0": "final_act",
+    "convnext_atto": "stages",
+}
+
+
+@installed
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default_layers_of_timms_networks(name: str) -> None:
+    import timm
+
+    with torch.device("meta"):
+        net = timm.create_model(name).eval()
+    layers = probe(net, tuple(timm.data.resolve_model_data_config(net)["input_size"]), name)
+    assert layers.resolve(["last-conv"]) == (DEFAULTS[name],)
 
 
 @installed
