@@ -23,6 +23,15 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Network to look into: what cnnviz believes of it.",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +55,17 @@ def doctor(
         ),
     ] = None,
     allow_code: AllowCode = False,
+    input_size: Annotated[
+        str | None, typer.Option("--input-size", metavar="N|HxW", help="Its input, in pixels.", show_default=False)
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", metavar="NAME|INDEX", help="What of its output is explained.", show_default=False),
+    ] = None,
+    returns: Annotated[
+        str | None,
+        typer.Option("--returns", metavar="KIND", help="logits or probabilities.", show_default=False),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", show_default=False),
@@ -62,6 +82,9 @@ def doctor(
 ) -> int:
     """Look at versions, memory, devices, codecs and folders, and time the network. Nothing is left behind.
 
+    Of a MODEL it says instead what cnnviz believes of it: its input, its output, its layers, what trial forwards have
+    shown; and below each line the flags that correct it.
+
     What is not given is what a run would take: from the environment, the file, or the defaults. The exit code is that
     of the first failure: 4 without the model, 5 without a place to write, 6 without the device.
     """
@@ -69,13 +92,16 @@ def doctor(
     from cnnviz_cli.config.load import load_with_origins
 
     given: dict[str, Any] = {"model": model, "weights": weights, "device": device, "output": output}
+    given |= {"model": network or model, "input_size": input_size, "head": head, "returns": returns}
     given |= {"arch": arch, "allow_code": allow_code or None, "offline": offline or None}
     flags: dict[tuple[str, ...], Any] = {(name,): value for name, value in given.items() if value is not None}
     loaded = load_with_origins("all", flags, config, os.environ)
     check(loaded)
     from cnnviz_cli.run.doctor import examine
+    from cnnviz_cli.run.network_page import examine_network
 
-    found = list(examine(loaded.settings, reporter(quiet=as_json)))
+    look = examine if network is None else examine_network
+    found = list(look(loaded.settings, reporter(quiet=as_json)))
     if as_json:
         print_json({one.name: {"value": one.value, "state": one.state, "fix": one.fix} for one in found})
     else:

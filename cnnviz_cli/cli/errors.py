@@ -11,7 +11,9 @@ from typing import Any
 import typer
 
 from cnnviz_cli.cli.answers import print_errors
+from cnnviz_cli.core.environment import environment_error
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
+from cnnviz_cli.core.network_errors import network_error
 from cnnviz_cli.core.suggest import closest
 from cnnviz_cli.core.text import visible
 
@@ -41,8 +43,11 @@ def bounded(work: Callable[[], int | None]) -> int:
     except Terminated:
         code = ExitCode.TERMINATED
     except Exception as error:
-        errors = [_show_bug(error)]
-        code = ExitCode.BUG
+        known = network_error(error) or environment_error(error)
+        errors = [known or _show_bug(error)]
+        code = errors[0].code
+        if known:
+            show(known)
     if code == ExitCode.INTERRUPTED:
         _print("interrupted")
     elif code == ExitCode.TERMINATED:

@@ -53,10 +53,18 @@ class Outlet:
         return getattr(self._stream, name)
 
 
+def _hold_streams() -> None:
+    """Open what was closed from the start (``2>&-``), or the next pipe or file would become standard error."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """`Outlet` in the place of standard output and standard error, inside the block."""
     plain = sys.stdout, sys.stderr
+    _hold_streams()
     with Path(os.devnull).open("w", encoding="utf-8") as null:  # for a stream that was closed from the start: >&-
         sys.stdout, sys.stderr = (cast("TextIO", Outlet(stream or null)) for stream in plain)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, get_type_hints
@@ -211,7 +212,8 @@ def method(
                     _types(options)[item.name],
                 ):
                     raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
-        summary = (build.__doc__ or "").strip().splitlines()
+        # Under -OO there are no docstrings; what it shows is then said by its title alone.
+        summary = (build.__doc__ or (title or name if sys.flags.optimize > 1 else "")).strip().splitlines()
         if not summary:
             raise ValueError(f"{name}: a docstring's first line says what one sees")
         _METHODS[name] = Method(name, family, options, build, summary[0], paper, title or name)

@@ -70,7 +70,7 @@ def examine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield from _devices()
     yield from _codecs()
     yield _cache()
-    yield _guarded("output", lambda: _output(settings.output))
+    yield guarded("output", lambda: _output(settings.output))
     yield from _forward(settings, reporter)
 
 
@@ -161,7 +161,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         chosen.append(pick(settings.device))
         return Check("device", f"{chosen[0]} (--device {settings.device})")
 
-    yield _guarded("device", picked)
+    yield guarded("device", picked)
     nets: list[LoadedModel] = []
 
     def loaded() -> Check:
@@ -170,7 +170,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         nets.append(found)
         return Check("model", f"{found.name} ({found.weights}), loaded in {time.perf_counter() - start:.1f} s")
 
-    yield _guarded("model", loaded)
+    yield guarded("model", loaded)
     if not chosen or not nets:
         return
     (model,) = nets
@@ -187,7 +187,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
             "forward", f"{median(seconds) * 1000:.1f} ms for one image of {height} x {width}, median of {_ROUNDS}"
         )
 
-    yield _guarded("forward", timed)
+    yield guarded("forward", timed)
 
 
 def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
@@ -198,7 +198,8 @@ def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _guarded(name: str, look: Callable[[], Check]) -> Check:
+def guarded(name: str, look: Callable[[], Check]) -> Check:
+    """What a look at something gives, or the failure that it ended in."""
     try:
         return look()
     except CnnvizError as error:

@@ -37,7 +37,7 @@ def test_an_image_on_which_the_network_fails_fails_alone(cnnviz: Command, folder
     how = ("--model", "nets:raises_when_bright", "--allow-code", "--input-size", "32", "-o", tmp_path / "o")
     done = cnnviz("gradcam", folder, *how, "-b", "3")
     assert done.code == 3
-    assert done.err.count("failed: ") == 1
+    assert done.err.count("\nfailed: ") == 1
     assert "b.png" in done.err
     assert "ValueError: this image is too bright" in done.err
     assert "bug" not in done.err
