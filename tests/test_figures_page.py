@@ -15,9 +15,8 @@ import cnnviz_cli
 from cnnviz_cli.cli.main import main
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```", (ROOT / "docs" / "figures.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
-)
+PAGE = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +24,18 @@ def cat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "sample_images" / "chelsea.png", tmp_path / "cat.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNVIZ_WORKERS", "0")
+
+
+def test_every_command_of_the_page_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    commands = re.findall(r"^cnnviz (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert main(command.split()) == 0, (command, capfd.readouterr().err)
+    with Image.open("paper/cat.jpg/gradcam.png") as figure:
+        assert figure.size[0] == 1004  # 8.5 cm at 300 dots an inch
+    with Image.open("slides/cat.jpg/saliency.png") as figure:
+        assert figure.size[0] == 1200
+    assert "3.3in" in Path("vectors/cat.jpg/gradcam.svg").read_text(encoding="utf-8")[:400]
 
 
 def test_the_reader_shows_what_a_file_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from cnnviz_cli.core.method import methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("index", "gradcam", "saliency", "deconv", "features", "figures")
+PAGES = ("index", "gradcam", "saliency", "deconv", "features")
 """Those whose blocks without a language are commands."""
 
 FILES = {
