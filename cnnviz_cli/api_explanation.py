@@ -94,7 +94,7 @@ class Explanation:
     def map_on_photo(self) -> Array:
         """(H, W) float32: the map at the photograph's own resolution, NaN where the network saw nothing of it.
 
-        Interpolated bilinearly between the centres of the map's cells, as the pictures are.
+        Interpolated bilinearly between the centres of the map's cells, whatever pictures are drawn with.
 
         Raises:
             UsageError: the result is no map of the photograph.

@@ -7,7 +7,7 @@ import pytest
 
 from cnnviz_cli.core.panels import Filters, Heatmap, PixelMap, SignedMap, SignedPicture
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Look, figures
+from cnnviz_cli.render import Caption, Look, compare_legend, figures
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.figures import colours_of, scale_of
 from cnnviz_cli.render.mosaic import filters
@@ -116,3 +116,22 @@ def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
     assert isinstance(bar, Block)
     line = np.asarray(bar)[5, 2:-2, 0].astype(int)
     assert (np.diff(line) == 1).all()
+
+
+@pytest.mark.parametrize("counter", [False, True])
+def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[list[str]] = []
+    draw_bar = compare_legend.colour_bar
+
+    def spy(colours, texts, width, unit):
+        labels.append(list(texts))
+        return draw_bar(colours, texts, width, unit)
+
+    monkeypatch.setattr(compare_legend, "colour_bar", spy)
+    named = Caption("way", target="espresso", counter=counter)
+    shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
+    compare_legend.shared_legend(shown, Look(), 900)
+    assert labels == [
+        ["no evidence", "strongest evidence" + " against" * counter],
+        ["for", "0", "against"] if counter else ["against", "0", "for"],
+    ]
