@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnviz_cli.config.palettes import palette_of
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.layers import Layers, run_of
 from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.records import Cost
@@ -127,7 +127,11 @@ class Prepared:
             for run in range(1, len(runs) + 1)
         }
         with suppress(UsageError):
-            called |= {name: f"last convolution ({called.get(name, name)})" for name in layers.resolve((LAST,))}
+            for name in layers.resolve((LAST,)):
+                path = run_of(name)[0]
+                convolves = any(f"{one}.".startswith(f"{path}.") for one in self.model.layers.convolutions)
+                what = "last convolution" if convolves else "last layer with maps"
+                called[name] = f"{what} ({called.get(name, name)})"
         return Wording(
             model=f"{self.model.name} ({self.model.weights})",
             layers=called,
