@@ -193,7 +193,7 @@ def captioned(
         title += " (the same for and against)"
     return Caption(
         title=title,
-        layer=wording.layers.get(panel.layer or "", panel.layer or ""),
+        layer=(panel.layer or "") if panel.of_layer else wording.layers.get(panel.layer or "", panel.layer or ""),
         target=shown.prediction.title if shown else "",
         figure=(shown.where or shown.prediction.figure) if shown else "",
         model=wording.model,

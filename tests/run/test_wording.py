@@ -53,6 +53,7 @@ def test_a_caption_names_the_method_and_the_layer_in_peoples_words() -> None:
     assert lines(Heatmap(MAP, target=0, layer="conv1"), WORDING)[1].startswith("Grad-CAM, conv1 ")
     features = Work("features", "feature-maps", title="Feature maps")
     assert lines(mosaic("conv1"), WORDING, features)[0] == "Feature maps of conv1"
+    assert lines(mosaic("head"), WORDING, features)[0] == "Feature maps of head"  # what is drawn goes by its name
     kernels = Filters(np.zeros((1, 3, 2, 2), np.float32), layer="conv1")
     assert lines(kernels, WORDING, features)[0] == "Kernels of conv1"
 
