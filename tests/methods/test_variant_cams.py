@@ -16,6 +16,7 @@ from running import Runner, numbers, recipe_of, seeds_of
 from torch import Tensor, nn
 
 from cnnviz_cli.core.draws import normal
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
 from cnnviz_cli.core.readout import CLASSES
@@ -23,6 +24,7 @@ from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import tail_of, why_whole
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.facts import KNOWN
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.render import state_of
 from cnnviz_cli.run.explain import explain
@@ -209,13 +211,15 @@ def test_ablation_before_a_pooled_linear_head_worked_by_hand(run: Runner) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer"), [(tiny.Residual, "relu"), (tiny.InPlace, "conv2"), (tiny.Functional, "conv1")]
+    ("kind", "layer"),
+    [(tiny.Residual, "relu@1"), (tiny.Residual, "relu@2"), (tiny.InPlace, "conv2"), (tiny.Functional, "conv1")],
 )
 def test_ablation_one_channel_at_a_time(kind: type[nn.Module], layer: str, run: Runner) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     (panel,) = run("ablationcam", net, batch, choose=always(2), layer=(layer,))
-    module, kept = net.get_submodule(layer), []
-    last = 1 if layer == "relu" else 0  # Residual's runs twice; the last run counts
+    path, run_named = run_of(layer)  # Residual's runs twice
+    module, kept = net.get_submodule(path), []
+    last = (run_named or 1) - 1
     for image in range(2):
         picture = batch[image : image + 1]
 
@@ -481,6 +485,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     names = ("guided-gradcam", "ablationcam")
     recipes = [recipe_of(name, net, smooth="aug") for name in names]
     prepared: Any = SimpleNamespace(
+        model=SimpleNamespace(facts=KNOWN),
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
         question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
         net=net,
