@@ -29,6 +29,17 @@ def compact(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def json_from(data: bytes) -> Any:
+    """What a JSON text says, if `compact` can write it again: no NaN, and no number beyond a float's range.
+
+    Raises:
+        ValueError: it is no JSON, is nested without measure, or holds such a number.
+    """
+    found = from_json(data, allow_inf_nan=False)
+    compact(found)  # the reader makes an infinity of 1e999
+    return found
+
+
 def record_from(data: bytes) -> Json:
     """A record as JSON.
 
@@ -98,7 +109,7 @@ def header_from(line: bytes) -> Json | None:
     What a newer version says beside it is let through.
     """
     try:
-        header = from_json(line)["header"]
+        header = json_from(line)["header"]
     except (ValueError, KeyError, TypeError):
         return None
     return header if isinstance(header, dict) and _is_sound(header) else None

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, BinaryIO
 
-from pydantic_core import from_json
-
 from cnnviz_cli.core.accuracy import Tally
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, ModelRecord, Run, Summary, Tool
-from cnnviz_cli.files.checks import MOST_LINE, compact
+from cnnviz_cli.files.checks import MOST_LINE, compact, json_from
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.writepoints import passing
@@ -60,7 +58,7 @@ def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
             yield line.strip().removesuffix(b",")
     elif line != b' "images": [],\n':
         raise ValueError("no manifest of ours")
-    rest: Json = from_json(b"{" + file.read(_MOST_REST))
+    rest: Json = json_from(b"{" + file.read(_MOST_REST))
     if not isinstance(rest, dict):
         raise ValueError("no manifest of ours")
     yield rest

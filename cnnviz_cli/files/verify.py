@@ -1,7 +1,6 @@
 """Whether an output folder still holds what its manifest says. Needs no torch and no Pillow."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.opening import GIBIBYTE, MOST_JOURNAL, open_regular, oversize
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.checks import compact, record_from
+from cnnviz_cli.files.checks import compact, json_from, record_from
 from cnnviz_cli.files.headers import READ, is_vector, size_of
 from cnnviz_cli.files.manifest import SEAL, Seal, records_and_rest
 from cnnviz_cli.files.marks import MANIFEST
@@ -79,11 +78,9 @@ def verify(root: Path) -> list[Problem]:
             where=visible(str(path)),
             fix="Name the folder that a run wrote: cnnviz verify OUT",
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(step) for step in first["loc"])
+    except ValueError as error:
         raise UsageError(
-            f"this is no valid manifest: {visible(at + ': ' if at else '', 200)}{visible(first['msg'], limit=200)}",
+            f"this is no valid manifest: {visible(_reason(error), limit=400)}",
             where=visible(str(path)),
             fix="Run the same command again; it writes a new one.",
         ) from error
@@ -97,7 +94,7 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     A manifest in our own form is read line by line, twice; one that another program has written anew is read whole.
 
     Raises:
-        ValidationError: it is no manifest.
+        ValueError: it is no manifest.
         OSError: it cannot be read, or is too large to be read whole.
     """
     try:
@@ -116,13 +113,22 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     return images, rest, seal.digest(rest)
 
 
+def _reason(error: ValueError) -> str:
+    """What is wrong with a manifest, and where, if that is known."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    at = ".".join(str(step) for step in first["loc"])
+    return f"{at}: {first['msg']}" if at else first["msg"]
+
+
 def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     if file.seek(0, os.SEEK_END) > _MOST_WHOLE:
         raise oversize(_MOST_WHOLE)
     file.seek(0)
     data = file.read(_MOST_WHOLE)
     manifest = Manifest.model_validate_json(data)
-    plain: dict[str, Any] = json.loads(data)
+    plain: dict[str, Any] = json_from(data)
     seal = Seal()
     for image in plain["images"]:
         seal.add(compact(image))

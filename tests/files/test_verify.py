@@ -153,6 +153,18 @@ def test_an_edited_manifest_is_noticed(out: Path, change: Callable[[str], str]) 
     assert any(problem.failure for problem in verify(out))
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_number_that_json_has_not_is_no_valid_manifest(out: Path, number: str, *, whole: bool) -> None:
+    """In our own form and in one of another program: where a schema lets any value through, a digest cannot be had."""
+    if whole:
+        edited(out, lambda text: json.dumps(json.loads(text), indent=2))
+    edited(out, lambda text: text.replace('"config": {}', f'"config": {{"x": {number}}}'))
+    assert number in (out / "manifest.json").read_text()
+    with pytest.raises(UsageError, match="this is no valid manifest: "):
+        verify(out)
+
+
 def test_the_digest_is_that_of_everything_else_however_it_is_set(out: Path) -> None:
     manifest = json.loads((out / "manifest.json").read_bytes())
     assert sealed(manifest) == manifest

@@ -128,6 +128,11 @@ def others(line: bytes) -> dict[str, bytes]:
         "a header with a generation of a thousand digits": b'{"journal":"cnnviz","header":{"digest":"","generation":1'
         + b"0" * 1000
         + b',"identity":{},"inputs":1,"model":{},"run":{},"shard":[0,1],"tool":{}}}\n',
+        **{
+            f"a header with {number}": b'{"journal":"cnnviz","header":{"digest":"","generation":1,"identity":{},'
+            b'"inputs":1,"model":{},"run":{"config":{"x":' + number.encode() + b'}},"shard":[0,1],"tool":{}}}\n'
+            for number in ("NaN", "-Infinity", "1e999")
+        },
         "blank": b"\n",
     }
 
