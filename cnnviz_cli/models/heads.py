@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,11 +76,11 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part:
         shape: channels, height and width of the input.
         part: the name of the part of the output that is explained, see `core.readout.part_of`.
     """
-    outputs: dict[str, Tensor] = {}
+    outputs: list[tuple[str, Tensor]] = []
 
     def keeper(name: str) -> Any:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs[name] = output.clone()
+            outputs.append((name, output.clone()))
 
         return keep
 
@@ -94,13 +95,17 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part:
     if last is None:
         return None
     given = last.given
-    for name, output in reversed(outputs.items()):
+    runs = Counter(name for name, _ in outputs)
+    number = dict(runs)
+    for name, output in reversed(outputs):
+        run = number[name]
+        number[name] -= 1
         with oblong(*shape[1:]):
             maps = as_maps(output)
         if maps is not None and maps.shape[1] == given.shape[-1]:
             averages = maps.mean((2, 3))
             if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):
-                return Head(name, last.module.weight.detach())
+                return Head(f"{name}@{run}" if runs[name] > 1 else name, last.module.weight.detach())
     return None
 
 

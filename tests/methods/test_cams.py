@@ -28,6 +28,7 @@ from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.randomcam import DRAWS
+from cnnviz_cli.models.facts import NetworkFacts
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.explain import explain
@@ -464,6 +465,7 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
     prepared = SimpleNamespace(
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
         question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
+        model=SimpleNamespace(facts=NetworkFacts()),
         net=net,
         targets=lambda _logits: torch.tensor([[3], [1]]),
         plan=Plan.of([]),
