@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
@@ -20,22 +19,25 @@ _LIMITED = ("failed to map segment", "cannot allocate memory", "can't start new 
 
 def environment_error(error: BaseException) -> CnnvizError | None:
     """What the environment has to do with an error nobody foresaw; None if nothing."""
+    said = str(error).casefold()
+    if no_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _LIMITED):
+        shown = visible(str(error) or type(error).__name__, 200)
+        what = f"the process may not have as much memory as it needs: {shown}"
+        return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")
     hidden = _hidden()
     if hidden:
         name, place = hidden
         what = f"'import {name}' finds {visible(place, 200)}, not the package {_PACKAGES[name]}"
         fix = f"Take that file out of PYTHONPATH, or give it another name than {name}."
         return UsageError(what, where="PYTHONPATH", fix=fix)
-    said = str(error).casefold()
-    if no_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _LIMITED):
-        shown = visible(str(error) or type(error).__name__, 200)
-        what = f"the process may not have as much memory as it needs: {shown}"
-        return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")
     return None
 
 
 def _hidden() -> tuple[str, str] | None:
     """A module that stands in the place of a package, and where it is."""
+    # Here, since it takes longer to import than all else that help needs of this package.
+    from importlib.metadata import PackageNotFoundError, distribution
+
     for name, package in _PACKAGES.items():
         module = sys.modules.get(name)
         place = getattr(module, "__file__", None)

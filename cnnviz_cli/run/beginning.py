@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
@@ -13,7 +14,9 @@ from cnnviz_cli.files.earlier import Found
 from cnnviz_cli.files.names import Folders
 from cnnviz_cli.files.shards import Shard
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.run.drawing import Place
+
+if TYPE_CHECKING:
+    from cnnviz_cli.run.drawing import Place
 
 SHOWN = 3
 """The most names that a sentence lists."""
