@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.scores import Score, named, scored
+from cnnviz_cli.core.scores import Score, named, rounded_by, scored
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -92,7 +92,16 @@ class TargetProbability:
 
     def value(self, forward: Forward) -> Tensor:
         chosen = forward.targets[:, self.rank : self.rank + 1]
-        return scored(forward.logits, "sigmoid" if self.sigmoid else "softmax").gather(1, chosen).squeeze(1)
+        return scored(forward.logits, self._score).gather(1, chosen).squeeze(1)
+
+    def terms(self, forward: Forward) -> Tensor:
+        """(B,) what the probability is rounded by, see `rounded_by`."""
+        chosen = forward.targets[:, self.rank : self.rank + 1]
+        return rounded_by(forward.logits, self._score).gather(1, chosen).squeeze(1)
+
+    @property
+    def _score(self) -> Score:
+        return "sigmoid" if self.sigmoid else "softmax"
 
     def label(self) -> str:
         return f"the probability of target {self.rank + 1}"
@@ -126,7 +135,7 @@ class Contrast:
     def terms(self, forward: Forward) -> Tensor:
         """(B,) the sum of the two magnitudes: by them the difference is rounded."""
         pair = forward.targets[:, [self.rank, self.against]]
-        return scored(forward.logits, self.score).gather(1, pair).abs().sum(1)
+        return rounded_by(forward.logits, self.score).gather(1, pair).sum(1)
 
     def label(self) -> str:
         return f"the {named(self.score)} of target {self.rank + 1} less that of the contrast"
@@ -178,7 +187,8 @@ class FinerContrast:
         """(B,) no less than the magnitude of the target's score and of what is taken off: by them it is rounded."""
         chosen = forward.targets[:, self.rank : self.rank + 1]
         score = scored(forward.logits, self.score).gather(1, chosen).squeeze(1)
-        return score.abs() + (self.value(forward) - score).abs()
+        terms = rounded_by(forward.logits, self.score).gather(1, chosen).squeeze(1)
+        return terms + (self.value(forward) - score).abs()
 
     def label(self) -> str:
         classes = f"the {self.similar} most similar classes" if self.against is None else "the contrast"

@@ -29,12 +29,22 @@ if TYPE_CHECKING:
 SLACK = 32
 """Units in the last place that rounding may add up to in a network."""
 
+HALF = {"bf16": 2.0**-7, "fp16": 2.0**-10}
+"""A unit in the last place of 1 by the short formats in which a network may run."""
 
-def resolution(values: Tensor) -> float:
-    """The relative difference below which numbers of this kind are equal but for rounding."""
+HALF_SLACK = 2
+"""As `SLACK`, of the short formats: sums are kept in long ones, and only what comes out is rounded to a short one."""
+
+
+def resolution(values: Tensor, precision: str = "fp32") -> float:
+    """The relative difference below which numbers of this kind are equal but for rounding.
+
+    Args:
+        precision: fp32 where the network ran in the kind of the values, or bf16 or fp16.
+    """
     import torch
 
-    return SLACK * float(torch.finfo(values.dtype).eps)
+    return max(SLACK * float(torch.finfo(values.dtype).eps), HALF_SLACK * HALF.get(precision, 0.0))
 
 
 def asks_for_change(need: Need) -> bool:
@@ -43,7 +53,9 @@ def asks_for_change(need: Need) -> bool:
     return of is not None and of.follows_target and not of.layers() and not isinstance(need, BiasGradients)
 
 
-def unmoved(need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor) -> Tensor | None:
+def unmoved(
+    need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor, precision: str = "fp32"
+) -> Tensor | None:
     """Of each image whether an answer shows no change of the score beyond its rounding; None where that is not known.
 
     Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: by no more
@@ -54,14 +66,16 @@ def unmoved(need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: T
         answers: the batch's; of a gradient at a layer the layer's maps are looked up.
         inputs: (B, C, H, W) the network's input.
         terms: (B,) `core.objectives.magnitude_of` the objective.
+        precision: in which the network ran, see `resolution`.
 
     Returns:
         (B,) bool.
     """
     answer = answers[need]
+    unit = resolution(answer, precision)
     if isinstance(need, Scores):
         flat = answer.flatten(1)
-        return flat.amax(1) - flat.amin(1) <= resolution(answer) * flat.abs().amax(1).maximum(terms.to(flat))
+        return flat.amax(1) - flat.amin(1) <= unit * flat.abs().amax(1).maximum(terms.to(flat))
     if isinstance(need, Relevance | Walk):
         reach = answer.abs().flatten(1).sum(1)
     elif isinstance(need, Gradient | Curvature | GradientOver | Multipliers):
@@ -71,12 +85,15 @@ def unmoved(need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: T
             return None
         power = need.moment if isinstance(need, GradientOver) else 1
         slopes = answer if power == 1 else answer.abs().pow(1 / power)
-        reach = _length(slopes) * _length(by)
+        length = _length(by)
+        if at == INPUT:
+            length = length.clamp(min=by[0].numel() ** 0.5)
+        reach = _length(slopes) * length
         if isinstance(need, GradientOver) and need.weighed:  # shares of the score, where the weights are differences
             reach = reach.maximum(answer.abs().flatten(1).sum(1))
     else:
         return None
-    return reach <= resolution(answer) * terms.to(reach)
+    return reach <= unit * terms.to(reach)
 
 
 def cancelled(values: Tensor, terms: Tensor) -> Tensor:

@@ -16,6 +16,22 @@ def scored(logits: Tensor, score: Score) -> Tensor:
     return logits if score == "logit" else logits.softmax(1) if score == "softmax" else logits.sigmoid()
 
 
+def rounded_by(logits: Tensor, score: Score) -> Tensor:
+    """(B, K) how large the terms are that the rounding of each class's score is relative to, for (B, K) logits.
+
+    Of a logit that is its magnitude. A probability p is rounded as p is, and moved by the rounding of each logit z: of
+    its own by (1 - p) |z| p, under a softmax of every other class j by p_j |z_j| p.
+    """
+    if score == "logit":
+        return logits.abs()
+    found, sizes = scored(logits, score), logits.abs()
+    moved = (1 - found) * sizes
+    if score == "softmax":
+        shares = found * sizes
+        moved = moved + shares.sum(1, keepdim=True) - shares
+    return found * moved.clamp(min=1)
+
+
 Values = Literal["logits", "probabilities", "log-probabilities"]
 """What numbers a network returns for its classes."""
 

@@ -141,11 +141,11 @@ def observe(
         for need in plan.apart:
             answers[need] = _apart(setting, need)
         assert made.order is not None  # by it the classes were chosen just now
-        still = _unmoved(made, answers, batch)
+        still = _unmoved(made, answers, batch, precision)
         return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
 
 
-def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor) -> dict[Need, Tensor]:
+def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str) -> dict[Need, Tensor]:
     """Of the needs that ask how a score changes, for which images it does not."""
     terms: dict[Objective, Tensor] = {}
     found: dict[Need, Tensor] = {}
@@ -155,7 +155,7 @@ def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor) -> dict[
                 of: Objective = need.of  # type: ignore[union-attr]  # every need that asks for a change has one
                 if of not in terms:
                     terms[of] = magnitude_of(of, made)
-                still = unmoved(need, answers, batch, terms[of])
+                still = unmoved(need, answers, batch, terms[of], precision)
                 if still is not None:
                     found[need] = still
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -20,10 +21,19 @@ from cnnviz_cli.core.evidence import (
     Scores,
     Walk,
 )
-from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, StrongestChannel, TargetLogit, magnitude_of
+from cnnviz_cli.core.objectives import (
+    Contrast,
+    FinerContrast,
+    Negated,
+    StrongestChannel,
+    TargetLogit,
+    TargetProbability,
+    magnitude_of,
+)
 from cnnviz_cli.core.paths import Noisy
 from cnnviz_cli.core.rounding import SLACK, asks_for_change, cancelled, resolution, unmoved
 from cnnviz_cli.core.saliency import reduced
+from cnnviz_cli.core.scores import rounded_by
 
 EPS = 2.0**-23
 NOISY = Noisy(2, 0.1)
@@ -99,6 +109,42 @@ def test_terms_of_objectives() -> None:
     assert magnitude_of(Negated(TargetLogit(0)), forward).tolist() == [3]  # type: ignore[arg-type]
     # 3 - 2 (-5) = 13: terms of 3 and 10.
     assert magnitude_of(FinerContrast(0, 2.0, against=1), forward).tolist() == [13]  # type: ignore[arg-type]
+
+
+def test_what_probabilities_are_rounded_by() -> None:
+    # p = (1/4, 3/4) of z = (-100, -100 + log 3): each logit is rounded by some 100 units, which move p by p (1 - p) of
+    # that from its own and as much from the other's.
+    logits = torch.tensor([[-100.0, -100.0 + math.log(3)]])
+    size = 200 - math.log(3)
+    expected = torch.tensor([[3 / 16 * size, 3 / 16 * size]])
+    torch.testing.assert_close(rounded_by(logits, "softmax"), expected, rtol=1e-4, atol=0)
+    # Of small logits a probability is rounded as itself; a sigmoid's is moved by its own logit alone.
+    torch.testing.assert_close(rounded_by(torch.tensor([[0.1, 0.1]]), "softmax"), torch.tensor([[0.5, 0.5]]))
+    half = torch.tensor([[0.0, math.log(3), -10.0]])
+    p = 1 / (1 + math.exp(10))
+    torch.testing.assert_close(rounded_by(half, "sigmoid"), torch.tensor([[0.5, 0.75, p * (1 - p) * 10]]))
+    assert rounded_by(torch.tensor([[-3.0, 2.0]]), "logit").tolist() == [[3, 2]]
+    forward = SimpleNamespace(logits=logits, targets=torch.tensor([[0, 1]]))
+    for objective, terms in (
+        (TargetProbability(1), 3 / 16 * size),
+        (Contrast(0, 1, "softmax"), 3 / 8 * size),
+        (FinerContrast(0, 2.0, against=1, score="softmax"), 3 / 16 * size + 1.5),
+    ):
+        assert magnitude_of(objective, forward).item() == pytest.approx(terms, rel=1e-4)  # type: ignore[arg-type]
+
+
+def test_short_formats_are_measured_by_two_of_their_own_units() -> None:
+    assert resolution(torch.zeros(1), "bf16") == 2.0**-6
+    assert resolution(torch.zeros(1), "fp16") == 2.0**-9
+    scores = {Scores(NOISY): torch.tensor([[1.0, 1.015], [1.0, 1.017]])}
+    (need,) = scores
+    assert unmoved(need, scores, ONES, torch.ones(2), "bf16").tolist() == [True, False]  # type: ignore[union-attr]
+
+
+def test_slopes_by_an_input_near_zero_count_for_a_change_of_one() -> None:
+    for inputs in (0 * ONES, 0.01 * ONES):
+        for slope, flat in ((2 * EPS, True), (3 * EPS, False)):
+            assert unmoved(Gradient(), {Gradient(): slope * ONES}, inputs, torch.ones(1)).tolist() == [flat]  # type: ignore[union-attr]
 
 
 def test_sums_whose_terms_take_each_other_away() -> None:

@@ -46,8 +46,8 @@ def scaled(by: float, bias: float = 0.0) -> nn.Module:
     return net
 
 
-def state(net: nn.Module, method: str, **how: Any) -> str:
-    picture = Image.fromarray(np.random.default_rng(1).integers(0, 255, (16, 16, 3), dtype=np.uint8))
+def state(net: nn.Module, method: str, picture: Image.Image | None = None, **how: Any) -> str:
+    picture = picture or Image.fromarray(np.random.default_rng(1).integers(0, 255, (16, 16, 3), dtype=np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = explain(net, picture, methods=[method], targets=0, input_size=16, **OPTIONS.get(method, {}), **how)
@@ -57,6 +57,28 @@ def state(net: nn.Module, method: str, **how: Any) -> str:
 @pytest.mark.parametrize("method", METHODS)
 def test_of_a_constant_probability_every_map_is_flat(method: str) -> None:
     assert state(even(), method, score="probability") == "flat"
+
+
+@pytest.mark.parametrize("size", [1e4, 1e6])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_probability_of_large_logits_is_rounded_as_these_are(method: str, size: float) -> None:
+    net = even()
+    with torch.no_grad():
+        net.fc.weight *= size  # type: ignore[union-attr, operator]
+    assert state(net, method, score="probability") == "flat"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_in_a_short_format_noise_is_larger(method: str) -> None:
+    assert state(even(), method, score="probability", precision="bf16") == "flat"
+    if method != "rise":  # its probabilities are too much alike
+        assert state(scaled(30.0), method, precision="bf16") == "ok"
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradient", "smoothgrad", "guided-backprop", "ablationcam"])
+def test_an_input_of_zeros_is_a_picture_with_slopes(method: str) -> None:
+    black = Image.new("RGB", (16, 16))
+    assert state(tiny.build(tiny.Plain), method, black, mean=[0, 0, 0], std=[1, 1, 1]) == "ok"
 
 
 @pytest.mark.parametrize("method", METHODS)
