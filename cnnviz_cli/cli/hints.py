@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import closest
 from cnnviz_cli.core.text import visible
+
+if TYPE_CHECKING:
+    from cnnviz_cli.config.settings import Settings
 
 
 def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> UsageError:
@@ -40,6 +44,42 @@ def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> 
     (name,) = near
     meant = _line(name, *rest) if name in commands else _line(families[name], *rest, f"--{SELECTOR}", name)
     return UsageError(what, fix=f"Did you mean: {meant}")
+
+
+def unquoted(missing: str, images: Sequence[str], settings: Settings) -> str:
+    """What to write for ``--target tiger cat``, of which a shell makes the class 'tiger' and an image 'cat'.
+
+    Args:
+        missing: the argument that names no file.
+        images: all arguments that are to name images.
+
+    Returns:
+        A sentence with the flag in quotes; empty where class and arguments are no class's name together.
+    """
+    if missing not in images:
+        return ""
+    words = list(images[images.index(missing) :])
+    asked = [("--target", name) for name in settings.target] + [("--contrast", settings.contrast)]
+    known = _names_of_classes(settings)
+    meant = []
+    for flag, name in asked:
+        longest_first = (" ".join([str(name), *words[:count]]).casefold() for count in range(len(words), 0, -1))
+        whole = next((known[text] for text in longest_first if text in known), "")
+        if whole:
+            meant.append(f"{flag} {shlex.quote(visible(whole, 100))}")
+    return f"A name with spaces has to be in quotes: {' or '.join(meant)}" if meant else ""
+
+
+def _names_of_classes(settings: Settings) -> dict[str, str]:
+    """The names of the network's classes by what they are without upper case; none where they are not known."""
+    from cnnviz_cli.files.labels import read_labels
+    from cnnviz_cli.models.spec import known_labels
+
+    if settings.labels is not None:
+        names: Sequence[str] = read_labels(settings.labels).names
+    else:
+        names = known_labels(settings.model, settings.weights)
+    return {name.casefold(): name for name in names}
 
 
 def _line(*words: str) -> str:

@@ -161,14 +161,20 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
         raise UsageError("no picture was named", fix=fix)
     part = division(given["shard"], os.environ)
     settings = loaded.settings
-    sources = find_sources(
-        given["images"] or [],
-        recursive=settings.recursive,
-        output=settings.output,
-        files_from=settings.files_from,
-        include=settings.include,
-        exclude=settings.exclude,
-    )
+    try:
+        sources = find_sources(
+            given["images"] or [],
+            recursive=settings.recursive,
+            output=settings.output,
+            files_from=settings.files_from,
+            include=settings.include,
+            exclude=settings.exclude,
+        )
+    except UsageError as error:
+        from cnnviz_cli.cli.hints import unquoted
+
+        error.fix = unquoted(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
+        raise
     if ("output",) not in loaded.origins:
         settings = _with_folder(command, settings, sources, part.shard)
     listener = reporter(quiet=given["quiet"])

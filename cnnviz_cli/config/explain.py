@@ -78,6 +78,8 @@ def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Pla
         shown = _shown_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _shown(given)
         what = f"'{name}' {allowed}, not {shown}"
         fix = str(details.get("ctx", {}).get("fix", "")) or _hint(details["type"], given, choices)
+        if not fix and choices and (example := getattr(_flag(loc, kind), "example", "")):
+            fix = f"For instance {example}."
     return place, UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix)
 
 
@@ -135,12 +137,16 @@ def _allowed(details: ErrorDetails, loc: Loc, kind: type[Settings]) -> tuple[str
     return visible(details["msg"]), []
 
 
+def _flag(loc: Loc, kind: type[Settings]) -> Flag | None:
+    metadata = field_at(kind, tuple(str(part) for part in loc)).metadata
+    return next((item for item in metadata if isinstance(item, Flag)), None)
+
+
 def _choices(loc: Loc, kind: type[Settings]) -> list[str]:
-    info = field_at(kind, tuple(str(part) for part in loc))
-    pattern = next((item for item in info.metadata if isinstance(item, Flag) and "|" in item.metavar), None)
-    if pattern:
-        return pattern.metavar.split("|")
-    annotation: Any = info.annotation
+    flag = _flag(loc, kind)
+    if flag and "|" in flag.metavar:
+        return flag.metavar.split("|")
+    annotation: Any = field_at(kind, tuple(str(part) for part in loc)).annotation
     first = get_args(annotation)[0]
     return [str(choice) for choice in (get_args(first) or get_args(annotation))]
 

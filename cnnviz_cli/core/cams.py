@@ -196,6 +196,8 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
         torch.stack(peaks).amax(0) if peaks else None,
         torch.stack(lowest).amin(0) if lowest else None,
         layer=panels[0].layer if len(panels) == 1 else None,
+        layers=tuple(panel.layer for panel in panels if panel.layer) if len(panels) > 1 else (),
+        joined=how,
         target=panels[0].target,
         statistics={
             name: torch.stack([tensor_of(panel.statistics[name]) for panel in panels]).mean(0)

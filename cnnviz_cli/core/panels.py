@@ -67,6 +67,7 @@ class Panel:
 
     Attributes:
         layer: the layer it was read from, if any.
+        layers: the layers it was joined of, where there is more than one, and `joined` how: the mean or the max.
         target: the number (rank) of the target it explains, if any.
         statistics: (B,) numbers worth recording in the manifest, by name.
         doubts: (B,) whether a method's own check found the map in that state, by state.
@@ -83,6 +84,8 @@ class Panel:
     """Whether it shows a layer itself, so that a title goes on with "of" and the layer's name."""
 
     layer: str | None = None
+    layers: tuple[str, ...] = ()
+    joined: str = ""
     target: int | None = None
     statistics: Mapping[str, Values] = field(default_factory=dict)
     doubts: Mapping[State, Values] = field(default_factory=dict)

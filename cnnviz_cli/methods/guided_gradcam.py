@@ -45,4 +45,12 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
 
 def _seen(picture: Tensor, heat: Heatmap) -> SignedPicture:
     values = picture * enlarged(tensor_of(heat.values), (picture.shape[2], picture.shape[3]))
-    return SignedPicture(values, REMARK, layer=heat.layer, target=heat.target, statistics=heat.statistics)
+    return SignedPicture(
+        values,
+        REMARK,
+        layer=heat.layer,
+        layers=heat.layers,
+        joined=heat.joined,
+        target=heat.target,
+        statistics=heat.statistics,
+    )

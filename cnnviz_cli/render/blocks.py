@@ -18,7 +18,7 @@ HATCH_PAPER, HATCH_INK = 238, 205
 EDGE = "#8d939b"
 """The line around a colour bar or a sample."""
 
-APART = 0.6
+APART = 1.0
 """How far texts below a bar stand apart at the least, as a share of their size."""
 
 

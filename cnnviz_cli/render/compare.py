@@ -19,7 +19,7 @@ from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
 from cnnviz_cli.render.photograph import Stage
 from cnnviz_cli.render.scaling import ends_of, state_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, noted, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, set_lines
 
 TILE = 224
 """The longer side of a map, in pixels, and the width of a column."""
@@ -163,12 +163,9 @@ class _Sheet:
     def _single(self, block: Table, original: Block | None) -> Block:
         """One row of maps, each under its class; the method's name stands above what the network saw."""
         way, cells = block.rows[0]
-        aside = set_lines(_way_lines(way.title, way.layer, self.side), self.side)
-        parts: list[Part] = [stack([aside, original], GAP // 3) if original else aside]
-        for named, entry in zip(block.columns, cells, strict=True):
-            head = set_lines(_class_lines(named, self.side), self.side)
-            parts.append(stack([head, self._tile(entry)], GAP // 3))
-        return beside(parts, GAP)
+        heads = [_way_lines(way.title, way.layer, self.side)]
+        heads += [_class_lines(named, self.side) for named in block.columns]
+        return beside(_under(heads, [original, *map(self._tile, cells)], self.side), GAP)
 
     def _flow(self, block: Flow, original: Block | None) -> Block:
         """Rows of maps, each under its method's name; to their left what they are for, `original` below that."""
@@ -176,21 +173,17 @@ class _Sheet:
             lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, QUIET)]
         else:
             lines = _class_lines(block.named, self.side)
-        aside = set_lines(
-            [Line(elide(line.text, line.size, self.side), line.size, line.colour) for line in lines], self.side
-        )
-        if original:
-            aside = stack([aside, original], GAP // 3)
+        aside = [Line(elide(line.text, line.size, self.side), line.size, line.colour) for line in lines]
         rows: list[Block] = []
         for row in block.rows:
-            cells = []
-            for entry in row:
-                any_class = "any class" if block.named and entry[0].target is None else ""
-                words = ", ".join(filter(None, [any_class, entry[1].layer]))
-                head = set_lines(_way_lines(entry[1].title, words, self.side), self.side)
-                cells.append(stack([head, self._tile(entry)], GAP // 3))
-            rows.append(beside([blank(self.side, 1) if rows else aside, *cells], GAP))
+            heads, tiles = ([], [None]) if rows else (aside, [original])
+            ways = [_way_lines(named.title, self._words(block, panel, named), self.side) for panel, named in row]
+            rows.append(beside(_under([heads, *ways], [*tiles, *map(self._tile, row)], self.side), GAP))
         return stack(rows, GAP)
+
+    def _words(self, block: Flow, panel: Panel, named: Caption) -> str:
+        any_class = "any class" if block.named and panel.target is None else ""
+        return ", ".join(filter(None, [any_class, named.layer]))
 
     def _tile(self, entry: Entry | None) -> Part:
         if entry is None:
@@ -235,8 +228,19 @@ def _way_lines(title: str, layer: str, width: int = TILE) -> list[Line]:
     """A method and the layer that it read."""
     return [
         Line(elide(title, SECTION, width), SECTION, INK),
-        Line(elide(layer, TYPE, width, middle=True), TYPE, QUIET),
+        *(Line(text, TYPE, QUIET) for text in layer_lines(layer, TYPE, width) or [""]),
     ]
+
+
+def _under(heads: Sequence[Sequence[Line]], tiles: Sequence[Part | None], width: int) -> list[Block]:
+    """Each tile under its lines, which may be more above one than above another: the tiles start at one height."""
+    blocks = [set_lines(lines, width) for lines in heads]
+    tallest = max(block.height for block in blocks)
+    level = []
+    for block, tile_ in zip(blocks, tiles, strict=True):
+        block.height = tallest
+        level.append(stack([block, tile_], GAP // 3) if tile_ else block)
+    return level
 
 
 def _entries(block: Section) -> Iterator[Entry]:

@@ -16,7 +16,6 @@ from cnnviz_cli.render.typeset import (
     QUIET,
     Line,
     elide,
-    flow,
     leading,
     length,
     noted,
@@ -64,8 +63,8 @@ def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) ->
     look = look.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
     title = elide(named.subject or named.title, SECTION, width - length(figure, SECTION)) + figure
-    facts = flow([named.title if named.target else "", named.layer, named.apart], TYPE, width)[:1] or [""]
-    head = set_lines([Line(title, SECTION), Line(facts[0], TYPE, QUIET)], width)
+    facts = " · ".join(filter(None, [named.title if named.target else "", named.layer, named.apart]))
+    head = set_lines([Line(title, SECTION), Line(elide(facts, TYPE, width), TYPE, QUIET)], width)
     picture = stage.placed(pictured(panel, stage, look, named.scale, named.mark))
     bar, words = scale_of(panel, look, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)

@@ -18,7 +18,7 @@ from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import chequer, coloured
 from cnnviz_cli.render.projections import extent, pair, titled
 from cnnviz_cli.render.scaling import state_of, stretched
-from cnnviz_cli.render.typeset import QUIET, Line, elide, noted, prose, set_lines
+from cnnviz_cli.render.typeset import QUIET, Line, elide, layer_lines, noted, prose, set_lines
 
 ASIDE = 170
 """Width of the column that names layers."""
@@ -116,7 +116,7 @@ def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
 
 def _aside(name: str, words: str) -> Block:
     """A layer's name and a remark, level with the pictures of its row."""
-    lines = [Line(elide(name, TYPE + 1, ASIDE - GAP, middle=True), TYPE + 1)]
+    lines = [Line(text, TYPE + 1) for text in layer_lines(name, TYPE + 1, ASIDE - GAP)]
     lines += [Line(text, SMALL, QUIET) for text in prose(words, SMALL, ASIDE - GAP)]
     return stack([blank(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
 

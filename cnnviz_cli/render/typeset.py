@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,6 +205,17 @@ def flow(pieces: Sequence[str], size: int, width: float, joint: str = " · ") ->
             lines.append(elide(piece, size, width, middle=True))
         else:
             lines += flow(piece.split(), size, width, joint=" ")
+    return lines
+
+
+def layer_lines(name: str, size: int, width: float) -> list[str]:
+    """A layer's name broken into lines: at its spaces, and behind its dots where a word is longer than a line."""
+    lines: list[str] = []
+    for word in legible(name).split():
+        if lines and length(f"{lines[-1]} {word}", size) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines += flow(re.findall(r"[^.]*\.|[^.]+", word), size, width, joint="")
     return lines
 
 

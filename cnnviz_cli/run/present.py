@@ -30,6 +30,9 @@ from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
 from cnnviz_cli.run.findings import Shown
 from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
 
+NAMED = 3
+"""A caption names no more of the layers that a map was joined of."""
+
 
 class Presenter:
     """Draws and writes what a run found for its images."""
@@ -193,7 +196,7 @@ def captioned(
         title += " (the same for and against)"
     return Caption(
         title=title,
-        layer=(panel.layer or "") if panel.of_layer else wording.layers.get(panel.layer or "", panel.layer or ""),
+        layer=_layer_words(panel, wording.layers),
         target=shown.prediction.title if shown else "",
         figure=(shown.where or shown.prediction.figure) if shown else "",
         model=wording.model,
@@ -207,6 +210,17 @@ def captioned(
         against=shown.against if shown else "",
         joint=" of " if panel.of_layer else ", ",
     )
+
+
+def _layer_words(panel: Panel, called: Mapping[str, str]) -> str:
+    """The layer that a panel was read from, in words; of several that were joined, the first."""
+    if panel.layers:
+        names = [called.get(name, name) for name in panel.layers]
+        if len(names) > NAMED:
+            names[NAMED - 1 :] = [f"{len(names) - NAMED + 1} more layers"]
+        return f"{panel.joined} of {', '.join(names[:-1])} and {names[-1]}, each from 0 to 1"
+    name = panel.layer or ""
+    return name if panel.of_layer else called.get(name, name)
 
 
 def placed(prediction: Prediction, view: View) -> Prediction:

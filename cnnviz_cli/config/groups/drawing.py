@@ -39,7 +39,9 @@ class DrawingFields(BaseModel):
         description="How maps are enlarged in pictures; raw maps are left alone. Bicubic stays within the values "
         "around. Auto is bilinear for a constant overlay, else bicubic.",
     )
-    scale: Annotated[str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI")] = Field(
+    scale: Annotated[
+        str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5")
+    ] = Field(
         "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
     )
     format: Annotated[Literal["png", "webp", "jpeg", "svg", "pdf"], Flag("Output")] = Field(
@@ -47,7 +49,11 @@ class DrawingFields(BaseModel):
         description="Of the figures: png loses nothing, webp is the smallest file, jpeg the quickest to write; "
         "svg and pdf keep text, rules and colour bars as vectors (pdf: pip install 'cnnviz-cli[pdf]').",
     )
-    width: Annotated[str, AfterValidator(a_width), Flag("Output", "auto|source|PIXELS|LENGTH")] = Field(
+    width: Annotated[
+        str,
+        AfterValidator(a_width),
+        Flag("Output", "auto|source|PIXELS|LENGTH", example="1200 for pixels, 8.5cm, 85mm or 3.3in in print"),
+    ] = Field(
         "auto",
         pattern=WIDTH,
         description="Of each figure: at most about 1600 pixels, the image's own, so many pixels, or in print (8.5cm).",

@@ -17,6 +17,7 @@ class Flag:
     Attributes:
         panel: its group in ``--help``.
         metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
+        example: values to show who gave one that fits none of the choices, where capitals stand for some.
         short: a one-letter flag, if any.
         recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
         typed: whether nothing but the command line may give it: no file and no variable, which others may have written.
@@ -27,3 +28,4 @@ class Flag:
     short: str = ""
     recorded: bool = True
     typed: bool = False
+    example: str = ""
