@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import cnnviz_cli
+from cnnviz_cli.cli.preflight import _check_file
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.opening import NoFileError, OversizeError, open_regular, read_regular, same_file_path
 
 PACKAGE = Path(cnnviz_cli.__file__).parent
@@ -251,6 +253,13 @@ def test_no_reader_waits_for_what_is_no_file(tmp_path: Path, kind: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all done\n")
     assert done.stdout.count("not a file") >= 12, done.stdout
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_a_table_of_what_is_true_is_refused_before_the_network_is_loaded(tmp_path: Path, kind: str) -> None:
+    special = special_files(tmp_path / "special")[kind]
+    with pytest.raises(UsageError, match="cannot be read: it is a "):
+        _check_file(special)
 
 
 def watched(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import typer
+from typer import Abort, TyperException
 
 from cnnviz_cli.cli.answers import print_errors
 from cnnviz_cli.core.environment import environment_error
@@ -35,10 +35,10 @@ def bounded(work: Callable[[], int | None]) -> int:
     except CnnvizError as error:
         show(error)
         code, errors = error.code, getattr(error, "problems", (error,))
-    except typer.TyperException as error:
+    except TyperException as error:
         errors = _show_usage(error)
         code = ExitCode.USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, Abort):
         code = ExitCode.INTERRUPTED
     except Terminated:
         code = ExitCode.TERMINATED
@@ -66,7 +66,7 @@ def show(error: CnnvizError) -> None:
             _print(visible(line))
 
 
-def _show_usage(error: typer.TyperException) -> list[CnnvizError]:
+def _show_usage(error: TyperException) -> list[CnnvizError]:
     """A flag or a command that does not exist, a value that is missing."""
     context: Any = getattr(error, "ctx", None)
     message, fix = error.format_message(), ""

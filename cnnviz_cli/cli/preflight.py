@@ -14,6 +14,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, SIMILARITY, Kind, parse_aim
 from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.opening import check_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.labels import Labels, read_labels
 from cnnviz_cli.files.listing import nearest
@@ -190,6 +191,12 @@ def _pointing_to(listing: str) -> Iterator[None]:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
+    shown = visible(str(path), 200)
+    try:
+        check_regular(path.stat(), path)
+    except FileNotFoundError:
         fix = nearest(path) if path.parent.is_dir() else ""
-        raise UsageError(f"there is no file '{visible(str(path), 200)}'", where="--truth", fix=fix)
+        raise UsageError(f"there is no file '{shown}'", where="--truth", fix=fix) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise UsageError(f"'{shown}' cannot be read: {reason}", where="--truth") from error
