@@ -29,7 +29,9 @@ OPENS = {
 OTHERS = {
     "core/opening.py": {"os.open(path, flags)", "os.fdopen(fd, 'rb')"},
     # a place of ours: beside the code, or written by this process under a name that nothing had
-    "models/catalog.py": {"(Path(__file__).parent / file).read_text(encoding='utf-8')"},
+    "models/catalog.py": {
+        "(Path(__file__).parent / file).read_text(encoding='utf-8')",
+    },
     "render/palettes.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
     "files/sink.py": {
         "temporary.open('xb')",
@@ -43,7 +45,11 @@ OTHERS = {
         "Path('/proc/meminfo').read_text()",
     },
     "files/runreport.py": {"status.read_text(encoding='ascii', errors='replace')"},
-    "cli/streams.py": {"os.open(os.devnull, os.O_WRONLY)", "Path(os.devnull).open('w', encoding='utf-8')"},
+    "cli/streams.py": {
+        "os.open(os.devnull, os.O_RDWR)",
+        "os.open(os.devnull, os.O_WRONLY)",
+        "Path(os.devnull).open('w', encoding='utf-8')",
+    },
     "run/hand.py": {
         "os.fdopen(os.dup(0), 'rb')",
         "os.fdopen(os.dup(1), 'wb')",

@@ -61,8 +61,9 @@ def test_every_command_of_the_page_is_understood(cnnviz: Command, fake_run: Fake
     Path("photos").mkdir()
     Path("photos/a.png").touch()
     Path("classes.json").write_text('["tabby", "tiger cat"]', encoding="utf-8")
-    (block,) = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("cnnviz ")]
+    commands = [shlex.split(line, comments=True) for line in lines]
     assert len(commands) >= 8
     for command in commands:
         fake_run.settings = None
