@@ -245,6 +245,35 @@ class Raises(Classifier):
         return maps
 
 
+class TwoHeads(Classifier):
+    """Scores of three classes by the name of species, and a number by the name of age."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.age = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        pooled = self.trunk(x).mean((2, 3))
+        return {"species": self.fc(pooled), "age": self.age(pooled)}
+
+
+class NoParameters(nn.Module):
+    """An edge detector made by hand: nothing in it was learnt. Buffers may be left out too."""
+
+    def __init__(self, *, buffers: bool = True) -> None:
+        super().__init__()
+        kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).view(1, 1, 3, 3)
+        if buffers:
+            self.register_buffer("kernel", kernel)
+        self.held = None if buffers else kernel.tolist()
+        self.edges, self.ends = nn.Identity(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel if self.held is None else torch.tensor(self.held, dtype=x.dtype, device=x.device)
+        edges = self.edges(nn.functional.conv2d(x.mean(1, keepdim=True), kernel))
+        return torch.stack([self.ends(edges).mean((1, 2, 3)), self.ends(-edges).mean((1, 2, 3))], 1)
+
+
 def _seeded(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         torch.manual_seed(0)
@@ -270,6 +299,9 @@ checkpointed_again = _seeded(lambda: Checkpointed(reentrant=False))
 inference = _seeded(Inference)
 lazy = _seeded(Lazy)
 stacked = _seeded(Stacked)
+two_heads = _seeded(TwoHeads)
+no_parameters = _seeded(NoParameters)
+no_tensors = _seeded(lambda: NoParameters(buffers=False))
 chunked = _seeded(Chunked)
 mirrored = _seeded(Mirrored)
 recurrent = _seeded(Recurrent)

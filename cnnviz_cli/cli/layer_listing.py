@@ -42,6 +42,11 @@ _NOTES = (
     "and low-mid-high (the three). Modules without maps (-), and maps of a single position, are no layers.",
 )
 
+_RUNS_NOTE = (
+    "runs: how often a layer runs in one forward, where that is more than once; --layer PATH@N names its N-th run, and "
+    "sizes are those of the last."
+)
+
 _OTHERS = [
     parameter(
         "model",
@@ -92,7 +97,8 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
     width = max(shutil.get_terminal_size().columns, 40)
     default = layers.default
     chosen = () if default is None else (f"default: {default.layer}, {default.why}.",)
-    notes = (f"{layers.whole}.",) if layers.whole else (*chosen, *_NOTES)
+    several = (_RUNS_NOTE,) if layers.runs else ()
+    notes = (f"{layers.whole}.",) if layers.whole else (*chosen, *_NOTES, *several)
     print("\n" + "\n".join(wrapped(note, width) for note in notes))
 
 
@@ -126,6 +132,7 @@ def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]
             "shape": list(info.shape) if info else None,
             "receptive_field": list(field.size) if field else None,
             "stride": list(field.stride) if field else None,
+            "runs": len(layers.runs.get(name, (None,))) if info else None,
             "words": list(marks.get(name, ())),
             "no_maps": layers.others.get(name),
             "default": default.why if default is not None and run_of(default.layer)[0] == name else None,
@@ -134,7 +141,9 @@ def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]
 
 def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
     found, marks = {info.name: info for info in layers}, layers.marks()
-    rows = [["layer", "kind", "C x h x w", "sees", "every", "words"]]
+    runs = {name: str(len(found)) for name, found in layers.runs.items() if len(found) > 1}
+    often = bool(runs)
+    rows = [["layer", "kind", "C x h x w", "sees", "every", *["runs"][:often], "words"]]
     for name in shown:
         info = found.get(name)
         facts = ["-", "", ""]
@@ -143,8 +152,9 @@ def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
             seen = [_pixels(field.size), _pixels(field.stride)] if field else ["all", ""]
             facts = [" x ".join(map(str, info.shape)), *seen]
         indent = "  " * name.count(".")
-        rows.append([f"{indent}{name}", layers.kinds[name], *facts, ", ".join(marks.get(name, ()))])
-    return aligned(rows, right=frozenset((2, 3, 4)))
+        count = [runs.get(name, "")][:often]
+        rows.append([f"{indent}{name}", layers.kinds[name], *facts, *count, ", ".join(marks.get(name, ()))])
+    return aligned(rows, right=frozenset(range(2, 5 + often)))
 
 
 def _pixels(size: tuple[float, float]) -> str:

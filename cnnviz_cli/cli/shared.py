@@ -33,4 +33,4 @@ def default_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, tuple):
         return ", ".join(default_text(item) for item in value) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None or value == "" else str(value)

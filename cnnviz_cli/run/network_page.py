@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -17,11 +17,17 @@ from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.models.facts import NetworkFacts
 from cnnviz_cli.models.heads import find_head, noise_for
 from cnnviz_cli.models.load import LoadedModel, facts_of
-from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.returned import HeadShape
 from cnnviz_cli.run.doctor import Check, guarded
 from cnnviz_cli.run.prepare import model_of
 
 _SHOWN = 6
+
+_UNNAMED = {1: "the grey of its colours, or its only band", 3: "its colours"}
+"""What of an image goes into a network of so many channels if no bands are named."""
+
+_RANGES = {"auto": "what the values need", "container": "all that their type holds"}
+"""What becomes 0 and 1, by the value of the setting."""
 
 
 def examine_network(settings: Settings, reporter: Reporter) -> Iterator[Check]:
@@ -38,8 +44,8 @@ def examine_network(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         return
     (model,) = found
     yield Check("code", _code(model))
-    yield Check("input", _input(model.preprocessing), fix="--input-size HxW, --resize MODE, --mean X,X,X, --std X,X,X")
-    yield guarded("output", partial(_output, settings, model))
+    yield from _input(settings, model)
+    yield from _output(settings, model)
     yield Check("default layer", _default_layer(model), fix="--layer NAME; see: cnnviz layers MODEL")
     yield from _trial(model)
     yield guarded("classifier head", partial(_head, model))
@@ -53,25 +59,52 @@ def _code(model: LoadedModel) -> str:
     return model.layers.whole or f"Python, {visible(kind.__module__, 80)}.{visible(kind.__qualname__, 80)}"
 
 
-def _input(preprocessing: Preprocessing) -> str:
+def _input(settings: Settings, model: LoadedModel) -> Iterator[Check]:
+    preprocessing = model.preprocessing
     channels, (height, width) = preprocessing.channels, preprocessing.size
-    means, stds = (", ".join(f"{one:g}" for one in ones) for ones in (preprocessing.mean, preprocessing.std))
     named = {1: "grey", 3: "RGB", 4: "RGB and alpha"}.get(channels, f"{channels} channels")
-    return f"{named}, {height} x {width}, resize {preprocessing.mode}; mean {means}; std {stds}"
+    size = f"{named}, {height} x {width}, resize {preprocessing.mode}"
+    if preprocessing.mode == "crop":
+        size += f" of {' x '.join(map(str, preprocessing.covered))}"
+    yield Check("input", size, fix="--input-size HxW, --resize MODE, --resize-to N, --interpolation FILTER")
+    chosen = ", ".join(map(str, settings.bands))
+    bands = f"{chosen} go into the {channels} channels" if chosen else _UNNAMED.get(channels, "all that an image has")
+    yield Check("bands", bands, fix="--bands N[,N...], counted from 1; --show-bands R,G,B")
+    wide = _RANGES.get(settings.value_range, settings.value_range.replace(",", " to "))
+    values = f"0 to 255 in 8 bits, {wide} in more, become 0 and 1"
+    yield Check("value range", values, fix="--value-range auto|container|LO,HI")
+    normalised = f"mean {_listed(preprocessing.mean)}; std {_listed(preprocessing.std)}"
+    yield Check("normalisation", normalised, fix="--mean X[,X...], --std X[,X...]")
 
 
-def _output(settings: Settings, model: LoadedModel) -> Check:
-    returned = model.layers.returned
+def _output(settings: Settings, model: LoadedModel) -> Iterator[Check]:
+    returned, measured = model.layers.returned, settings.task == "regression"
     words = [f"{returned.seen}: {model.returns}"]
-    if returned.classes:
-        words.append(f"{returned.classes:,} {'values' if settings.task == 'regression' else 'classes'}")
-    if returned.head:
-        words.append(f"head '{visible(returned.head, 60)}' of {len(returned.heads)}")
-    if model.returns != "boxes":
-        words.append(f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else ""))
     if returned.bounds is not None:
         words.append(f"from {returned.bounds[0]:.3g} to {returned.bounds[1]:.3g} in the trial")
-    return Check("output", ", ".join(words), fix="--returns logits|probabilities, --head NAME|INDEX, --task regression")
+    yield Check(
+        "output", ", ".join(words), fix="" if returned.head else "--head NAME|INDEX, of an output of several parts"
+    )
+    if returned.head:
+        yield Check("head", f"'{visible(returned.head, 60)}' of {_names(returned.heads)}", fix="--head NAME|INDEX")
+    if model.returns != "boxes" and not measured:
+        values = f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else "")
+        yield Check("values", values, fix="--returns logits|probabilities|log-probabilities")
+    if returned.classes:
+        unit = f" in {visible(settings.unit, 20)}" if settings.unit else ""
+        several = returned.classes > 1
+        plain = f"{returned.classes:,} class{'es' * several}"
+        task = f"regression, {returned.classes:,} value{'s' * several}{unit}" if measured else plain
+        yield Check("task", task, fix="--task regression --unit UNIT" if not measured else "--task auto, --unit UNIT")
+
+
+def _names(heads: Sequence[HeadShape]) -> str:
+    shown = ", ".join(f"'{visible(head.name, 60)}'" for head in heads[:_SHOWN])
+    return shown + (f" and {len(heads) - _SHOWN} more" if len(heads) > _SHOWN else "")
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{one:g}" for one in values)
 
 
 def _default_layer(model: LoadedModel) -> str:

@@ -25,6 +25,7 @@ def test_a_tree_without_weights(cnnviz: Command) -> None:
         "shape": [64, 111, 111],
         "receptive_field": [3, 3],
         "stride": [2, 2],
+        "runs": 1,
         "words": [],
         "no_maps": None,
         "default": None,

@@ -49,8 +49,7 @@ NEEDED = {
     "methods --help": "",
     "methods gradcam": "cnnviz_cli.methods importlib.metadata pydantic",
     "methods --json": "cnnviz_cli.methods pydantic",
-    **{f"{name} --help": "cnnviz_cli.methods pydantic" for name in (*FAMILIES, "all", "layers", "config")},
-    "doctor --help": "",
+    **{f"{name} --help": "cnnviz_cli.methods pydantic" for name in (*FAMILIES, "all", "layers", "doctor", "config")},
     "config schema": "cnnviz_cli.methods importlib.metadata pydantic",
     "gradcam photo.png -q": "cnnviz_cli.methods importlib.metadata pydantic PIL numpy torch",
 }
