@@ -63,8 +63,6 @@ def twin_of(net: nn.Module) -> nn.Module:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {visible(lines[0], 200)}"
         raise ModelError(what, where="model", fix="Pass the plain nn.Module, without what cannot be copied.") from error
-    if next(twin.parameters(), None) is None:
-        raise ModelError(f"this {type(net).__name__} has no parameters, so there is nothing to explain", where="model")
     return twin
 
 

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cnnviz_cli.models.checkpoint import State, is_average
+from cnnviz_cli.models.lazy import given_shapes
 from cnnviz_cli.models.misfit import Misfit, misfit
 
 Made = TypeVar("Made")
@@ -64,6 +66,9 @@ def fit(
     wanted = _tensors(net)
     prefix, given, others = _in_line(state, wanted)
     given = {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
+    if any(map(is_lazy, wanted.values())):
+        given_shapes(net, given)
+        wanted = _tensors(net)
     head = _named_otherwise(wanted, given, {name: state[name] for name in others if name in state})
     if head:
         _rename_head(wanted, given, state, head)

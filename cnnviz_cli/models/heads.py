@@ -15,6 +15,7 @@ from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.layout import as_maps, oblong
 from cnnviz_cli.core.method import Head
 from cnnviz_cli.core.readout import part_of
+from cnnviz_cli.models.like import zeros_for
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,8 @@ def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
 
 def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     """(1, C, H, W) noise as the network takes it, the same every time."""
-    like = next(net.parameters())
     same = torch.Generator(device="cpu").manual_seed(0)
-    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(like.device, like.dtype)
+    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(zeros_for(net, shape))
 
 
 def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> Head | None:

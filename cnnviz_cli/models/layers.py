@@ -220,6 +220,9 @@ class ModelLayers:
             fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
             return UsageError(self.whole, where="--layer", fix=fix)
         shown = visible(word, 80)
+        if word in WORDS and not self._offered():
+            what = f"no module of {self.model} has maps, so there is no layer to read"
+            return UsageError(what, where="--layer", fix="Use a method that reads the input alone, see: cnnviz methods")
         known = [*WORDS, *(info.name for info in self._offered())]
         hint = did_you_mean(word, known)
         flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]

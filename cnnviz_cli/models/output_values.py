@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz_cli.core.outputs import pick
 from cnnviz_cli.core.scores import Values
+from cnnviz_cli.models.like import zeros_for
 from cnnviz_cli.models.returned import Returned, Told
 
 TRIALS = 4
@@ -72,7 +73,7 @@ def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned,
     """
     if returned.kind not in ("scores", "maps") or told == "logits":
         return replace(returned, why="--returns says so") if told == "logits" else returned
-    first = _rows(net, _zeros(net, shape), returned.head)
+    first = _rows(net, zeros_for(net, shape), returned.head)
     if first.is_meta:  # a network without weights, of which only the layers are listed
         return returned
     if told == "auto" and not (_are_shares([first]) or _are_logarithms([first])):
@@ -144,14 +145,9 @@ def _rows(net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _Orig
     return numbers.flatten(2).transpose(1, 2).flatten(0, 1) if numbers.dim() == 4 else numbers
 
 
-def _zeros(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
-    like = next(net.parameters())
-    return torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
-
-
 def _inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
     """`TRIALS` inputs, the same every time: noise, coarse noise, and both of them much too large."""
-    like, draws = _zeros(net, shape), torch.Generator(device="cpu").manual_seed(0)
+    like, draws = zeros_for(net, shape), torch.Generator(device="cpu").manual_seed(0)
     for scale, step in ((1.0, 1), (1.0, 8), (1e3, 8), (1e6, 1)):
         sides = [-(-side // step) for side in shape[1:]]
         noise = torch.randn(1, shape[0], *sides, generator=draws, dtype=torch.float32, device="cpu")

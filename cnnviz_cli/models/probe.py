@@ -18,6 +18,7 @@ from cnnviz_cli.core.regions import maps_in
 from cnnviz_cli.models.dependence_rules import RESHAPING
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.like import zeros_for
 from cnnviz_cli.models.reach import Reach, default_layers, reached
 from cnnviz_cli.models.receptive import CUT_OUT, Tracker
 from cnnviz_cli.models.returned import Returned
@@ -38,8 +39,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
     Raises:
         UsageError: there is no such part.
     """
-    like = next(net.parameters())
-    picture = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+    picture = zeros_for(net, shape)
     modules = {name: module for name, module in net.named_modules() if name}
     watch = _Watch(Tracker(picture), Windows(picture), modules, Inside.of(net), shape[1:])
     hooks = []
@@ -65,7 +65,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
     named = frozenset(convolutions & watch.layers.keys())
     trunk = trunk_of(watch.seen(infos, scores, named), returned)
     reach = watch.reach(infos, scores)
-    if watch.tracker.losses and trunk is None and like.device.type != "meta":
+    if watch.tracker.losses and trunk is None and picture.device.type != "meta":
         reach = reached(net, shape, reach, chosen)
     among, why = default_layers(reach) if trunk is None else (trunk.layers, trunk.why)
     return ModelLayers(

@@ -12,6 +12,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.forward_errors import channels_asked, forward_error
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers
+from cnnviz_cli.models.like import zeros_for
 from cnnviz_cli.models.output_values import read_values
 from cnnviz_cli.models.preprocessing import MOST, Interpolation, Mode, Preprocessing
 from cnnviz_cli.models.probe import probe
@@ -203,9 +204,8 @@ def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Retur
 
 
 def _returned(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> Returned:
-    like = next(net.parameters())
     with torch.no_grad():
-        return Returned.of(net(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)), head)
+        return Returned.of(net(zeros_for(net, shape)), head)
 
 
 def _in_proportion(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:

@@ -205,7 +205,7 @@ def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatc
     found, warned = prepared(Dense, "all")
     assert names(found) == ["idle"]
     assert len(warned) == 3
-    assert warned[0] == "gradcam is left out: tiny has no layer 'last-conv'"
+    assert warned[0] == "gradcam is left out: no module of tiny has maps, so there is no layer to read"
 
 
 def test_where_nothing_is_left_the_first_reason_is_the_answer(
