@@ -64,7 +64,8 @@ def explain(
         targets: the classes to explain: ``topK``, indices or labels; of boxes ``topK`` alone.
         preprocessing: from a photograph to the network's input: a `Preprocessing`, or what torchvision's
             ``weights.transforms()`` gives. By default what a named model was trained with, else the usual of ImageNet.
-        labels: a name for each class; by default those of a named model, else numbers.
+        labels: a name for each class; by default those of a named model, else numbers; of one
+            score ``positive``, and ``not positive``.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``; by default where the network lies.
         precision: arithmetic of the network; maps are computed in fp32 whatever this says.
         batch_size: images that pass the network together; halved where memory does not suffice.

@@ -20,7 +20,7 @@ from cnnviz_cli.models.built import usual
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.evaluation import put_in_eval, refuse_unfinished
 from cnnviz_cli.models.inside import preset_for
-from cnnviz_cli.models.load import LoadedModel, facts_of
+from cnnviz_cli.models.load import LoadedModel, facts_of, labels_for
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted, shaped
@@ -75,7 +75,7 @@ def loaded(
     device: torch.device,
     memory_format: MemoryFormat | None = None,
 ) -> LoadedModel:
-    """A twin of the network with all that is needed to ask it about a photograph, and a number for each class.
+    """A twin of the network with all that is needed to ask it about a photograph, and names for its classes.
 
     Args:
         preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
@@ -92,7 +92,7 @@ def loaded(
     twin.to(device)
     preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name, expected)
     returns = layers.returned.known(name)
-    labels = tuple(map(str, range(layers.returned.classes)))
+    labels = labels_for(None, layers.returned, name)
     facts = facts_of(twin, preprocessing, layers, kept_training, memory_format)
     return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns, facts=facts)
 

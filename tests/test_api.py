@@ -222,12 +222,16 @@ def test_a_network_with_one_score_is_asked_for_no_and_yes() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
     batch = torch.rand(1, 3, SIDE, SIDE)
     yes = float(net(batch).detach().sigmoid())
-    for labels, names in ((None, ["not 0", "0"]), (["cat"], ["not cat", "cat"]), (["dog", "cat"], ["dog", "cat"])):
+    named = (None, ["not positive", "positive"])
+    for labels, names in (named, (["cat"], ["not cat", "cat"]), (["dog", "cat"], ["dog", "cat"])):
         (image,) = explain(net, batch, targets=[0, 1], labels=labels)
         found = {one.label: one.probability for one in image.predictions}
         assert found == {names[0]: pytest.approx(1 - yes), names[1]: pytest.approx(yes)}
         assert [one.target.index for one in image] == [0, 1]
         assert image.select(target=0)[0].range != image.select(target=1)[0].range
+        # A name is never another class's number.
+        (alone,) = explain(net, batch, targets=names[1], labels=labels)[0]
+        assert alone.target.index == 1
     with pytest.raises(cnnviz_cli.UsageError, match="there are 3 labels, and the network has 1 class"):
         explain(net, batch, labels=list("abc"))
 

@@ -16,6 +16,9 @@ Values = NDArray[Any]
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras, scanners and detectors give; the values of one image may need fewer."""
 
+_FEW = 16
+"""Floats below this are of no depth: an image of eight bits with so few levels would be black."""
+
 _BLOCK = 2**19
 """Samples that are converted at a time: the intermediate values have 8 bytes each."""
 
@@ -81,8 +84,9 @@ def range_of(samples: Samples, wanted: ValueRange) -> Shown:
     """The range that an image is shown in.
 
     ``auto`` is the range that the file states. Without one it is 0 to 1 for floats within it, and otherwise 0 to the
-    highest value of the smallest of `DEPTHS` that holds all values. Images with negative values, or values beyond 16
-    bits, are shown from their lowest to their highest value.
+    highest value of the smallest of `DEPTHS` that holds all values; floats below 16, as where enlarging has overshot 1,
+    are shown from 0 to their highest value. Images with negative values, or values beyond 16 bits, are shown from their
+    lowest to their highest value.
 
     Raises:
         ImageError: values are NaN or infinite.
@@ -95,8 +99,8 @@ def range_of(samples: Samples, wanted: ValueRange) -> Shown:
     stated = samples.stated
     if stated is not None and stated[0] <= low and high <= stated[1]:
         return Shown(*stated, found, "as the file states")
-    if low >= 0 and high <= 1 and samples.values.dtype.kind == "f":
-        return Shown(0.0, 1.0, found, "floats within 0 and 1")
+    if low >= 0 and samples.values.dtype.kind == "f" and high < _FEW:
+        return Shown(0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value")
     depth = next((bits for bits in DEPTHS if high < 2**bits), None)
     if low >= 0 and depth is not None:
         return Shown(0.0, 2.0**depth - 1, found, f"{depth} bits")

@@ -64,7 +64,7 @@ def _about_values(settings: Settings, model: LoadedModel) -> Question:
     single = returned.classes == 1
     if single:
         given = read_labels(settings.labels) if settings.labels else Labels(model.labels)
-        name = "value" if given.names in (("positive",), ("0",), ()) else given.names[-1]
+        name = "value" if given.names in (("positive",), ()) else given.names[-1]
         labels = replace(given, names=(f"minus {name}", name))
     else:
         labels = labels_of(settings, model.labels)

@@ -134,6 +134,9 @@ def test_a_png_of_twelve_bits_in_sixteen(tmp_path: Path) -> None:
     ("values", "wanted", "shown"),
     [
         (np.array([[0, 0.25, 0.5]], np.float32), (0, 1), [0, 64, 128]),
+        (np.array([[0, 0.5, 1.25]], np.float32), (0, 1.25), [0, 102, 255]),
+        (np.array([[3, 7.5, 15]], np.float32), (0, 15), [51, 128, 255]),
+        (np.array([[0.5, 4, 16]], np.float32), (0, 255), [0, 4, 16]),
         (np.array([[0.5, 51.5, 255]], np.float32), (0, 255), [0, 52, 255]),
         (np.array([[-1, 0, 3]], np.float32), (-1, 3), [0, 64, 255]),
         (np.array([[-1000, 0, 1000]], np.int16), (-1000, 1000), [0, 128, 255]),
