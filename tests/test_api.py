@@ -61,8 +61,9 @@ def test_a_gradcam_is_the_one_worked_out_by_hand() -> None:
     net, batch = network(), tiny.pictures(2).float()
     found = explain(net, batch, targets=[1])
     conv1, conv2 = net.get_submodule("conv1"), net.get_submodule("conv2")
-    maps = conv2(net.get_submodule("pool")(conv1(batch).relu())).detach().requires_grad_()
-    score = net.get_submodule("fc")(maps.relu().mean((2, 3)))[:, 1]
+    # The default layer's maps are those behind its rectifier.
+    maps = conv2(net.get_submodule("pool")(conv1(batch).relu())).relu().detach().requires_grad_()
+    score = net.get_submodule("fc")(maps.mean((2, 3)))[:, 1]
     (slopes,) = torch.autograd.grad(score.sum(), maps)
     expected = (slopes.mean((2, 3), keepdim=True) * maps).sum(1).relu().detach().numpy()
     for image, map_ in zip(found, expected, strict=True):

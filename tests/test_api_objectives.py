@@ -44,7 +44,7 @@ def test_regions_of_a_network_in_memory() -> None:
     assert image.select("gradcam", target="dog") == (dog,)
     assert repr(image).startswith("<ExplainedImage image 0: dog ")
     assert "% of the picture" in repr(image)
-    assert repr(cat) == f"<Explanation gradcam, patch, cat: {cat.state}>"
+    assert repr(cat) == f"<Explanation gradcam, relu, cat: {cat.state}>"
     assert dog.picture.size > (SIDE, SIDE)
     image.picture.load()
     (one,) = explain(located.segmenter(), photo(), objective="segment:dog", labels=LABELS)

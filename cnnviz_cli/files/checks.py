@@ -40,6 +40,25 @@ def json_from(data: bytes) -> Any:
     return found
 
 
+def says_twice(data: bytes) -> bool:
+    """Whether an object of a JSON text has a key twice, so that it depends on the reader what it says.
+
+    Raises:
+        ValueError: it is no JSON, or is nested without measure.
+    """
+    twice = False
+
+    def seen(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        twice = twice or len({key for key, _ in pairs}) < len(pairs)
+
+    try:
+        json.loads(data, object_pairs_hook=seen)
+    except RecursionError as error:
+        raise ValueError("nested without measure") from error
+    return twice
+
+
 def record_from(data: bytes) -> Json:
     """A record as JSON.
 

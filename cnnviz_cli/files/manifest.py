@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from cnnviz_cli.core.accuracy import Tally
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, ModelRecord, Run, Summary, Tool
-from cnnviz_cli.files.checks import MOST_LINE, compact, json_from
+from cnnviz_cli.files.checks import MOST_LINE, compact, json_from, says_twice
 from cnnviz_cli.files.marks import MANIFEST
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.writepoints import passing
@@ -58,8 +58,9 @@ def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
             yield line.strip().removesuffix(b",")
     elif line != b' "images": [],\n':
         raise ValueError("no manifest of ours")
-    rest: Json = json_from(b"{" + file.read(_MOST_REST))
-    if not isinstance(rest, dict):
+    data = b"{" + file.read(_MOST_REST)
+    rest: Json = json_from(data)
+    if not isinstance(rest, dict) or "images" in rest or says_twice(data):
         raise ValueError("no manifest of ours")
     yield rest
 
