@@ -22,7 +22,8 @@ from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
 EXIT_CODES = {
     ExitCode.OK: "every image done",
     ExitCode.BUG: "a bug of ours",
-    ExitCode.USAGE: "a mistake in a flag, a key, a name or a value; nothing was done",
+    ExitCode.USAGE: "a mistake in a flag, a key, a name or a value, or a method that this network does not let run; "
+    "nothing was done",
     ExitCode.PARTIAL: "finished, some images failed; `verify`: something differs",
     ExitCode.MODEL: "the model or its weights are not to be had, or were refused",
     ExitCode.OUTPUT: "the output cannot be written, or the disk is full",

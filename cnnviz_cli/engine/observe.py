@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -107,13 +108,8 @@ def observe(
         check_seen(net, "rectifiers")
     if any(isinstance(need, BiasGradients) for need in plan.apart):
         check_seen(net, "biases")
-    with oblong(*batch.shape[-2:]), without_checkpoints():
-        try:
-            made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
-        except EvidenceError as error:
-            if error.at is None:
-                raise
-            raise explained(error, net, batch[:1]) from None
+    with oblong(*batch.shape[-2:]), without_checkpoints(), _cuts_named(net, batch[:1]):
+        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
         answers: dict[Need, Tensor] = dict(made.answers)
         known = {
             Input(): answer(batch),
@@ -143,6 +139,17 @@ def observe(
         assert made.order is not None  # by it the classes were chosen just now
         still = _unmoved(made, answers, batch, precision)
         return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
+
+
+@contextmanager
+def _cuts_named(net: nn.Module, image: Tensor) -> Iterator[None]:
+    """Errors about a missing gradient say where the network cuts it off, whatever asked for it."""
+    try:
+        yield
+    except EvidenceError as error:
+        if error.at is None:
+            raise
+        raise explained(error, net, image) from None
 
 
 def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str) -> dict[Need, Tensor]:

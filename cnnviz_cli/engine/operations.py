@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import EvidenceError, UsageError
+from cnnviz_cli.core.evidence import INPUT
 from cnnviz_cli.engine.rectifiers import works_in_place
 
 # Names are those of Call.name: x + y, torch.add and x += y differ at most by a leading r or i.
@@ -226,7 +227,9 @@ def check_recorded(scores: Tensor) -> None:
         UsageError: an autograd function of the network's own is in it, or the scores do not depend on the input.
     """
     if scores.grad_fn is None:
-        raise UsageError("the scores of this network do not depend on its input as far as autograd can see")
+        raise EvidenceError(
+            "the scores of this network do not depend on its input as far as autograd can see", at=INPUT
+        )
     seen, waiting = set(), [scores.grad_fn]
     while waiting:
         node = waiting.pop()
