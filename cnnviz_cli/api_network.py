@@ -36,7 +36,7 @@ def twin_of(net: nn.Module) -> nn.Module:
     are a part of what the network computes and run in it, too; backward hooks are a part of its training and do not.
 
     Raises:
-        ModelError: it cannot be copied, or has no parameters.
+        ModelError: it cannot be copied.
     """
     original = _unwrapped(net)
     refuse_unfinished(original, "model")
@@ -134,7 +134,7 @@ def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
 
 
 def device_of(net: Any) -> str:
-    """Where the first parameter of a network lies.
+    """Where the first parameter of a network lies, or the first buffer where it has no parameters.
 
     Raises:
         UsageError: it is no network.
@@ -142,7 +142,7 @@ def device_of(net: Any) -> str:
     if not isinstance(net, nn.Module):
         what = f"a model is an nn.Module or a name, not a {type(net).__name__}"
         raise UsageError(what, where="model", fix="See: cnnviz models")
-    first = next(net.parameters(), None)
+    first = next(iter((*net.parameters(), *net.buffers())), None)
     if first is None or first.is_meta:
         return "cpu"
     return str(first.device) if first.device.type == "cuda" else first.device.type

@@ -60,7 +60,7 @@ def network_errors(*, always: bool = False) -> Iterator[None]:
             yield
     except CnnvizError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a network must not end the run, either
         found = network_error(error, always=always)
         if found is None:
             raise

@@ -17,6 +17,12 @@ def refuse_unfinished(net: nn.Module, where: str = "--model") -> None:
             raise ModelError(
                 what, where=where, fix="Run the network once before it is trained, and load what was trained."
             )
+    refuse_valueless(net, where)
+
+
+def refuse_valueless(net: nn.Module, where: str = "--model") -> None:
+    """Raise ModelError if weights are on the meta device, from which they cannot be moved."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if tensor.is_meta:
             what = f"'{name}' has a shape and no values (it is on the meta device)"
             raise ModelError(what, where=where, fix="Give it values: load its weights, with assign=True.")

@@ -21,7 +21,7 @@ from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.built import Built, tell, usual
 from cnnviz_cli.models.checkpoint import read_state, sha256_of_file, sha256_of_state
-from cnnviz_cli.models.evaluation import refuse_unfinished
+from cnnviz_cli.models.evaluation import refuse_unfinished, refuse_valueless
 from cnnviz_cli.models.fitting import drawn, fit
 from cnnviz_cli.models.importing import installed_only
 from cnnviz_cli.models.network import Factory
@@ -121,6 +121,7 @@ def _plain(net: nn.Module) -> nn.Module:
     while inner is not None:
         net = inner
         inner = net.module if isinstance(net, nn.DataParallel) else getattr(net, "_orig_mod", None)
+    refuse_valueless(net)
     return net.float().cpu()
 
 

@@ -118,7 +118,10 @@ class ModelLayers:
             named = [layer for layer in layers if run_of(layer)[0] == path]
             count = len(self.runs.get(path, (None,)))
             what = f"layer '{path}' of {self.model} runs {count} times for each image"
-            if self.told_apart(path):
+            if self.told_apart(path) and len(named) == 1 < count:
+                which = "the last" if named == [f"{path}@{count}"] else "one of them"
+                lines.append(f"{what}: shown is {which}, {named[0]} (--layer {path} shows each)")
+            elif self.told_apart(path):
                 lines.append(f"{what}: {', '.join(named)}, each with a map of its own")
             else:
                 chosen = "is the last" if named == [f"{path}@{count}"] else "are the chosen"
@@ -219,10 +222,9 @@ class ModelLayers:
         if self.whole:
             fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
             return UsageError(self.whole, where="--layer", fix=fix)
+        if word in WORDS:
+            return self._without_maps(word)
         shown = visible(word, 80)
-        if word in WORDS and not self._offered():
-            what = f"no module of {self.model} has maps, so there is no layer to read"
-            return UsageError(what, where="--layer", fix="Use a method that reads the input alone, see: cnnviz methods")
         known = [*WORDS, *(info.name for info in self._offered())]
         hint = did_you_mean(word, known)
         flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]
@@ -236,6 +238,16 @@ class ModelLayers:
             what = f"{self.model} has no layer '{shown}'"
         fix = "\n".join(filter(None, (hint, self._all())))
         return UsageError(what, where="--layer", fix=fix)
+
+    def _without_maps(self, word: str) -> UsageError:
+        """A word means nothing, since no layer has maps, or none that is a convolution."""
+        if self.infos:
+            what = f"{self.model} has no convolution with maps" if word == "conv" else f"{self.model} has no '{word}'"
+            return UsageError(what, where="--layer", fix=f"Try --layer last-conv. {self._all()}")
+        what = f"no module of {self.model} has maps, so there is no layer to read"
+        for name, reason in list(self.others.items())[:1]:
+            what += f"; of '{visible(name, 60)}': {reason}"
+        return UsageError(what, where="--layer", fix="Use a method that reads the input alone, see: cnnviz methods")
 
     def _all(self) -> str:
         return f"'cnnviz layers {self.model}' lists them all."

@@ -28,7 +28,7 @@ _SPAN = (0.1, 0.9)
 """Below and above which numbers have to come before they are taken for shares by themselves."""
 
 _SOFTMAX, _SIGMOID, _LOG_SOFTMAX, _LOG_SIGMOID = "softmax", "sigmoid", "log-softmax", "log-sigmoid"
-_HARD, _CLAMP = "hard sigmoid", "clamp to [0, 1]"
+_HARD, _CLAMP, _TANH = "hard sigmoid", "clamp to [0, 1]", "tanh"
 
 _MAKE = {
     "aten::_softmax": _SOFTMAX,
@@ -38,6 +38,8 @@ _MAKE = {
     "aten::hardsigmoid": _HARD,
     "aten::hardsigmoid_": _HARD,
     "aten::log_sigmoid_forward": _LOG_SIGMOID,
+    "aten::tanh": _TANH,
+    "aten::tanh_": _TANH,
 }
 
 _KEEP = (
@@ -48,6 +50,9 @@ _KEEP = (
 )
 """What moves, picks, enlarges, averages or mixes numbers: whether they stay from 0 to 1 is seen from the numbers."""
 
+
+_ARITHMETIC = frozenset(f"aten::{name}" for name in ["mul", "rsub", "sub", "add", "div", "clamp"])
+"""What may move the numbers of a tanh from [-1, 1] into [0, 1]."""
 
 _KEPT = frozenset(f"aten::{name}" for name in _KEEP.split())
 
@@ -63,7 +68,7 @@ def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned,
     - probabilities that exclude each other, if all are from 0 to 1 and each row adds up to 1;
     - probabilities each by itself, if all are from 0 to 1 and come out of a sigmoid, a hard sigmoid or a clamp to that
       range, or if they go through most of it and never leave it however large the input;
-    - logits otherwise, also if they happen to lie from 0 to 1 in all trials.
+    - logits otherwise, also if they happen to lie from 0 to 1 in all trials, as the numbers of a tanh may.
 
     Args:
         net: in eval mode.
@@ -113,6 +118,8 @@ def _told_apart(rows: Sequence[Tensor], made: Set[str]) -> tuple[Values, bool, s
             False,
             f"they lie in [0, 1] in every trial and come out of a {' and a '.join(sorted(made))}",
         )
+    if made == {_TANH}:
+        return "logits", True, "they come out of a tanh, which goes from -1 to 1"
     low, high = _bounds(rows)
     if low < _SPAN[0] and high > _SPAN[1]:
         return "probabilities", False, "they lie in [0, 1] however large the input, and go through most of it"
@@ -192,6 +199,8 @@ class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not origin and name in _KEPT:
             given = {self._of(one) for one in _tensors(args)}
             origin = given.pop() if len(given) == 1 else ""
+            if name in _ARITHMETIC and origin == _TANH:
+                origin = ""
             if name == "aten::exp":
                 origin = {_LOG_SOFTMAX: _SOFTMAX, _LOG_SIGMOID: _SIGMOID}.get(origin, "")
         # A tensor that was written into is no longer what it was.

@@ -186,6 +186,8 @@ class _Watch:
         """Channels, height and width, or why the output holds no maps."""
         if not isinstance(output, Tensor):
             return f"it returns a {type(output).__name__}"
+        if output.is_quantized:
+            return "it returns quantised numbers, which are not read"
         if self.tracker.marks(output) & CUT_OUT:
             return "it runs for each box, not for each picture"
         seen = f"it returns a tensor of shape {tuple(output.shape)}"

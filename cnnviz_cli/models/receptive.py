@@ -156,11 +156,15 @@ class Tracker(TorchFunctionMode):
         tracks = [(one.track, one.shape) for one in known.values()]
         for index, output in enumerate(outputs):
             operation = Operation(name, tuple(args), kwargs, known, shapes, index, self.losses)
-            self.projections |= projections(operation)
-            spread = after(operation)
+            try:
+                self.projections |= projections(operation)
+                spread = after(operation)
+                track = _after(name, args, kwargs, tracks, output.shape)
+            except Exception:  # an operation of somebody's that bears the name of one of torch's, with other arguments
+                self.losses.append(name)
+                spread, track = source(operation.bits), _LOST
             if name in _CUTTING:
                 spread = spread.marked(CUT_OUT)
-            track = _after(name, args, kwargs, tracks, output.shape)
             axes = spread_out(operation, spread) if track.axes is None else None
             self._tracks[output] = Track(None, axes) if axes else track
             self._spreads[output] = spread

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.memory_format import MemoryFormat, laid_out, laid_out_like, lay_out_weights
 from cnnviz_cli.core.network_errors import described, network_errors, no_memory
+from cnnviz_cli.core.outputs import entries
 from cnnviz_cli.core.seeding import random_state, seeded
 from cnnviz_cli.models.facts import Batching, NetworkFacts, Randomness
 from cnnviz_cli.models.heads import noise_for
@@ -81,9 +82,10 @@ def try_network(
     with network_errors():
         first = _run(net, image, gradients=gradients)
         randomness: Randomness = "none"
-        if first.drew and not first.equals(_run(net, image, seed=1)):
-            randomness = "seeded" if first.equals(_run(net, image)) else "free"
-        elif not first.equals(_run(net, image)):
+        # In the same mode, since without gradients torch's transformer layers take another path, and round otherwise.
+        if first.drew and not first.equals(_run(net, image, seed=1, recorded=gradients)):
+            randomness = "seeded" if first.equals(_run(net, image, recorded=gradients)) else "free"
+        elif not first.equals(_run(net, image, recorded=gradients)):
             randomness = "free"
     chosen, why = memory_format, ""
     if chosen is None:
@@ -126,9 +128,13 @@ def _batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -
     return "independent" if not comparable or both.agrees(first) else "coupled"
 
 
-def _run(net: nn.Module, batch: Tensor, *, seed: int = 0, gradients: bool = False) -> _Run:
-    leaf = batch.clone().requires_grad_(gradients)
-    with seeded(seed), torch.set_grad_enabled(gradients), without_checkpoints():
+def _run(
+    net: nn.Module, batch: Tensor, *, seed: int = 0, gradients: bool = False, recorded: bool | None = None
+) -> _Run:
+    """One forward; `recorded` is whether autograd records it, by default where gradients are asked for."""
+    recorded = gradients if recorded is None else recorded
+    leaf = batch.clone().requires_grad_(recorded)
+    with seeded(seed), torch.set_grad_enabled(recorded), without_checkpoints():
         before = random_state()
         returned = net(leaf.clone())
         drew = random_state() != before
@@ -167,14 +173,7 @@ def _first_image(returned: Any, count: int) -> tuple[int, tuple[Tensor, ...]]:
 
 
 def _floating(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping):
-        yield from _floating(tuple(value.values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _floating(item)
+    return (tensor for _, tensor in entries(value) if tensor.is_floating_point())
 
 
 def _paired(one: _Run, other: _Run) -> bool:

@@ -27,11 +27,15 @@ def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
         shares = "" if returned.exclusive or returned.classes == 1 else ", each class by itself"
         yield f"{name} returns {returned.values}{shares}: {returned.why} (--returns logits takes them for scores)"
     elif settings.returns == "auto" and returned.why:
-        yield f"{name} is taken to return logits: {returned.why} (--returns probabilities takes them for those)"
-    elif (
-        settings.task == "auto"
-        and returned.classes == 1
-        and returned.kind == "scores"
-        and model.labels == ("positive",)
-    ):
+        regression = "; of a regression: --task regression" if _one_value(settings, model) else ""
+        fix = f"--returns probabilities takes them for those{regression}"
+        yield f"{name} is taken to return logits: {returned.why} ({fix})"
+    elif _one_value(settings, model):
         yield f"{name} returns one value, taken for the logit of a yes (of a regression: --task regression)"
+
+
+def _one_value(settings: Settings, model: LoadedModel) -> bool:
+    """Whether nothing says that one value is a class's, and it may be a regression's."""
+    returned = model.layers.returned
+    one = returned.classes == 1 and returned.kind == "scores"
+    return settings.task == "auto" and one and model.labels == ("positive",)
