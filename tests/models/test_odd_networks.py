@@ -146,9 +146,7 @@ def test_a_tanh_that_is_moved_into_shares_may() -> None:
 def test_without_maps_it_is_said_why() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).eval()
     layers = probe(net, SHAPE, "Flat")
-    with pytest.raises(
-        cnnviz_cli.UsageError, match="there is no layer to read; of '0': it returns"
-    ):
+    with pytest.raises(cnnviz_cli.UsageError, match="there is no layer to read; of '0': it returns"):
         layers.resolve(["last-conv"])
     with warnings.catch_warnings(action="ignore"):  # of TorchScript's end
         traced = torch.jit.trace(Body().eval(), torch.zeros(1, *SHAPE))
