@@ -95,6 +95,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sample_images" / "README.md"]
 
 
+FETCHED = ("lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large")
+
+
 def commands() -> list[list[str]]:
     """Every `cnnviz ...` line of the README's fenced blocks, in order."""
     blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -113,7 +116,7 @@ def test_every_command_of_the_readme_runs(
     assert len(commands()) >= 20
     for command in commands():
         # Published weights cannot be fetched here; random ones stand in for them.
-        needs_download = "configs/resnet50.yaml" in command
+        needs_download = {"configs/resnet50.yaml", *FETCHED} & set(command)
         with monkeypatch.context() as context:
             if needs_download:
                 context.setenv("CNNVIZ_WEIGHTS", "random:0")
