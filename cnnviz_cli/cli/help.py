@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from textwrap import fill
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 from cnnviz_cli.cli.coercion import spare
-from cnnviz_cli.core.errors import ExitCode
+from cnnviz_cli.core.errors import ExitCode, UsageError
 
 Row = tuple[str, str]
 
@@ -28,7 +29,9 @@ class Command(TyperCommand):
     """A command whose help is plain."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spare(self.get_params(ctx))
+        params = self.get_params(ctx)
+        spare(params)
+        _refuse_single_dash(args, {name for param in params for name in (*param.opts, *param.secondary_opts)})
         return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
@@ -47,6 +50,18 @@ class Group(TyperGroup):
             ctx.exit(ExitCode.USAGE)
         spare(self.get_params(ctx))
         return super().parse_args(ctx, args)
+
+
+def _refuse_single_dash(args: Sequence[str], names: Collection[str]) -> None:
+    """Refuse ``-output DIR``, which would be ``-o utput`` and a picture DIR.
+
+    Raises:
+        UsageError: a long flag has one dash.
+    """
+    for word in takewhile(lambda word: word != "--", args):
+        name = word.split("=", 1)[0]
+        if not name.startswith("--") and len(name) > 2 and f"-{name}" in names:
+            raise UsageError(f"{name} has one dash, and a long flag has two", fix=f"Did you mean -{name}?")
 
 
 def _page(command: Any, ctx: Any) -> str:

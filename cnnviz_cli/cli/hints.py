@@ -1,4 +1,4 @@
-"""What was most likely meant by a word that is no command."""
+"""What was most likely meant by a word that is no command, or by one that names no image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
+
+
+_HEAT_MAPS = {"heatmap", "heat-map", "heatmaps", "grad-cam", "overlay"}
+"""What a heat map is also called. Spelling alone would lead to feature maps."""
 
 
 def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> UsageError:
@@ -38,7 +42,7 @@ def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> 
         )
         return UsageError(what, fix=fix)
     what = f"there is no command '{shown}'"
-    near = closest(word, [*commands, *families], 1)
+    near = ["gradcam"] if word.casefold() in _HEAT_MAPS else closest(word, [*commands, *families], 1)
     if not near:
         return UsageError(what, fix="See: cnnviz --help")
     (name,) = near
@@ -46,15 +50,17 @@ def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> 
     return UsageError(what, fix=f"Did you mean: {meant}")
 
 
-def unquoted(missing: str, images: Sequence[str], settings: Settings) -> str:
+def instead_of_image(missing: str, images: Sequence[str], settings: Settings) -> str:
     """What to write for ``--target tiger cat``, of which a shell makes the class 'tiger' and an image 'cat'.
+
+    A class or a method that stands among the images is recognised, too: ``--method gradcam scorecam``.
 
     Args:
         missing: the argument that names no file.
         images: all arguments that are to name images.
 
     Returns:
-        A sentence with the flag in quotes; empty where class and arguments are no class's name together.
+        A sentence with the flag; empty where the argument is part of no class's name and is no method's.
     """
     if missing not in images:
         return ""
@@ -67,7 +73,17 @@ def unquoted(missing: str, images: Sequence[str], settings: Settings) -> str:
         whole = next((known[text] for text in longest_first if text in known), "")
         if whole:
             meant.append(f"{flag} {shlex.quote(visible(whole, 100))}")
-    return f"A name with spaces has to be in quotes: {' or '.join(meant)}" if meant else ""
+    if meant:
+        return f"A name with spaces has to be in quotes: {' or '.join(meant)}"
+    if missing.casefold() in known:
+        return f"It is the name of a class, and each has a flag: --target {shlex.quote(known[missing.casefold()])}"
+
+    import cnnviz_cli.methods  # noqa: F401  (registers them)
+    from cnnviz_cli.core.method import SELECTOR, methods
+
+    if missing in {method.name for method in methods()}:
+        return f"It is the name of a method, and several are joined by commas: --{SELECTOR} NAME,{missing}"
+    return ""
 
 
 def _names_of_classes(settings: Settings) -> dict[str, str]:

@@ -171,9 +171,11 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
             exclude=settings.exclude,
         )
     except UsageError as error:
-        from cnnviz_cli.cli.hints import unquoted
+        from cnnviz_cli.cli.hints import instead_of_image
 
-        error.fix = unquoted(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
+        error.fix = (
+            instead_of_image(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
+        )
         raise
     if ("output",) not in loaded.origins:
         settings = _with_folder(command, settings, sources, part.shard)

@@ -29,6 +29,7 @@ Cnnviz = Callable[..., Any]
         (["gradcam++", "a.png"], "is a method of gradcam", "cnnviz gradcam a.png --method gradcam++\n"),
         (["salency", "a.png"], "there is no command 'salency'", "Did you mean: cnnviz saliency a.png\n"),
         (["smothgrad", "a.png"], "there is no command", "Did you mean: cnnviz saliency a.png --method smoothgrad\n"),
+        (["heatmap", "a.png"], "there is no command 'heatmap'", "Did you mean: cnnviz gradcam a.png\n"),
         (["xyzzy"], "there is no command 'xyzzy'", "See: cnnviz --help\n"),
         (["--model", "vgg16", "a.png"], "cnnviz has no option --model", "cnnviz gradcam IMAGE --model ...\n"),
         (["saliency", "a.png", "--method", "gradcam"], "not of saliency", "cnnviz gradcam IMAGE --method gradcam\n"),
