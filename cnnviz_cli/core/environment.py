@@ -65,7 +65,7 @@ def _hidden(error: BaseException) -> tuple[str, str, str] | None:
         folder = os.path.dirname(place)  # noqa: PTH120
         if os.path.basename(place).startswith("__init__."):  # noqa: PTH119
             folder = os.path.dirname(folder)  # noqa: PTH120
-        whose = [said for home, said in homes.items() if name in names[home]]
+        whose = [words for home, words in homes.items() if name in names[home]]
         if whose and not any(_same(folder, home) for home in homes):
             return name, place, whose[0]
     return None
@@ -73,7 +73,7 @@ def _hidden(error: BaseException) -> tuple[str, str, str] | None:
 
 def _said(error: BaseException | None) -> str:
     """What an error says, and those that it came from."""
-    said = []
+    said: list[str] = []
     while error is not None and len(said) < 10:
         said.append(str(error))
         error = error.__cause__ or error.__context__

@@ -211,7 +211,7 @@ def _pickled(path: Path) -> Any:
     except ModelError:
         raise
     except EndlessError as error:
-        raise not_weights(path, "it holds tuples within tuples that would take for ever to load") from error
+        raise not_weights(path, "it holds tuples within tuples, or calls, that would take for ever to load") from error
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything

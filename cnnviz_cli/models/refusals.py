@@ -52,13 +52,19 @@ def not_weights(path: Path, message: str) -> ModelError:
 
 
 def refuse_bomb(path: Path, file: BinaryIO) -> None:
-    """Raise ModelError if an archive says that it unpacks to far more than it has; torch itself packs nothing."""
-    size = file.seek(0, 2)
+    """Raise ModelError if an archive says that it unpacks to far more than it has; torch itself packs nothing.
+
+    One that Python's reader of archives cannot read is refused: torch's reader might find something else in it.
+    """
+    is_archive, size = file.read(4) == b"PK\x03\x04", file.seek(0, 2)
     try:
-        with suppress(ValueError, KeyError, NotImplementedError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
             if unpacked > _SLACK + _RATIO * size:
                 raise not_weights(path, f"it would unpack to {size_text(unpacked)}")
+    except (ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+        if is_archive:
+            raise not_weights(path, str(error)) from error
     finally:
         file.seek(0)
 

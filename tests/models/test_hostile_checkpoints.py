@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -176,8 +177,72 @@ def test_a_key_that_would_take_a_day_to_hash_is_refused(tmp_path: Path, form: Ca
     data = form(keyed_by_tuples(60))
     assert len(data) < 2500
     (tmp_path / "many.pth").write_bytes(data)
-    with pytest.raises(ModelError, match="tuples within tuples that would take for ever to load"):
+    with pytest.raises(ModelError, match="that would take for ever to load"):
         read_state(tmp_path / "many.pth")
+
+
+EMPTY_ARCHIVE = b"PK\5\6" + bytes(18)
+
+DISGUISES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "an old file with the end of an archive": (lambda data: in_an_old_file(data) + EMPTY_ARCHIVE, "for ever to load"),
+    "another name in the file's own header": (
+        lambda data: in_an_archive(data).replace(b"data.pkl", b"Data.pkl", 1),
+        "is not a weights file, or is damaged",
+    ),
+    "capital letters, which are the same to torch": (
+        lambda data: in_an_archive(data).replace(b"data.pkl", b"data.PKL"),
+        "for ever to load",
+    ),
+    "a second end of the archive": (
+        lambda data: in_an_archive(data)[:-2] + struct.pack("<H", len(EMPTY_ARCHIVE)) + EMPTY_ARCHIVE,
+        "is not a weights file, or is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_the_pickle_that_torch_reads_is_the_one_that_is_followed(tmp_path: Path, name: str) -> None:
+    """Whatever another reader of archives finds in the file. Where the check fails this test hangs."""
+    disguise, said = DISGUISES[name]
+    (tmp_path / "x.pth").write_bytes(disguise(keyed_by_tuples(60)))
+    with pytest.raises(ModelError, match=said):
+        read_state(tmp_path / "x.pth")
+
+
+def text_of(text: str) -> bytes:
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+BYTEARRAY, ENCODE = b"c__builtin__\nbytearray\n", b"c_codecs\nencode\n"
+
+CALLS = {
+    "a bytearray of a number": BYTEARRAY + b"J\xff\xff\xff\x7f\x85R",
+    "a bytearray of a list": BYTEARRAY + b"]J\xff\xff\xff\x7faR",
+    "a bytearray of what a call gives": BYTEARRAY + b"c__builtin__\nset\n)R\x85R",
+    "a function from the memo": b"c__builtin__\nbytearray\nq\x00" + b"h\x00J\xff\xff\xff\x7f\x85R",
+    "a name from the stack": text_of("builtins") + text_of("bytearray") + b"\x93J\xff\xff\xff\x7f\x85R",
+    "a slow codec": ENCODE
+    + text_of("".join(map(chr, range(0x4E00, 0x4E00 + 20000))) * 10)
+    + text_of("punycode")
+    + b"\x86R",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_takes_for_ever_or_all_memory_is_refused(tmp_path: Path, name: str) -> None:
+    data = b"\x80\x02}" + text_of("x") + CALLS[name] + b"s."
+    for form in (in_an_archive, in_an_old_file):
+        (tmp_path / "x.pth").write_bytes(form(data))
+        with pytest.raises(ModelError, match="or calls, that would take for ever to load"):
+            read_state(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_bytes_in_a_checkpoint_are_let_through(tmp_path: Path, new: bool) -> None:
+    state = {"fc.weight": torch.ones(2), "note": b"\xff" * 1000, "log": bytearray(b"\xfe" * 1000), "none": bytearray()}
+    torch.save({"state_dict": state, **state}, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
+    assert read_state(tmp_path / "x.pth").state["fc.weight"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("new", [True, False])
