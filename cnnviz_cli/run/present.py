@@ -218,7 +218,7 @@ def _layer_words(panel: Panel, called: Mapping[str, str]) -> str:
         names = [called.get(name, name) for name in panel.layers]
         if len(names) > NAMED:
             names[NAMED - 1 :] = [f"{len(names) - NAMED + 1} more layers"]
-        return f"{panel.joined} of {', '.join(names[:-1])} and {names[-1]}, each from 0 to 1"
+        return f"{panel.joined} of {', '.join(names[:-1])} and {names[-1]}, rescaled"
     name = panel.layer or ""
     return name if panel.of_layer else called.get(name, name)
 

@@ -30,7 +30,7 @@ def heading(layers: tuple[str, ...], joined: str = "mean") -> str:
     ],
 )
 def test_the_layers_of_a_joined_map_are_named(layers: tuple[str, ...], words: str) -> None:
-    assert heading(layers) == f"Grad-CAM, {words}, each from 0 to 1"
+    assert heading(layers) == f"Grad-CAM, {words}, rescaled"
 
 
 def test_a_map_of_one_layer_alone_was_joined_of_none() -> None:
