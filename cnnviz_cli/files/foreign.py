@@ -13,12 +13,10 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.opening import OversizeError, open_regular, read_regular
-from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.journal import Entry, lines_of, parsed
 from cnnviz_cli.files.marks import JOURNAL_STARTS, is_manifest
-from cnnviz_cli.files.sink import is_temporary, refused
+from cnnviz_cli.files.sink import in_the_way, is_temporary, refused
 
 _PARSED = 1 << 26
 """Bytes of a manifest that was written anew by another program, for which all of it is read."""
@@ -48,7 +46,7 @@ def refuse_foreign(root: Path, journal: str, manifests: Iterable[str], reports: 
             except OSError as error:
                 raise refused(error, path) from error
             if not ours:
-                raise _in_the_way(root, name)
+                raise in_the_way(root, name)
 
 
 def refuse_strangers(root: Path, folders: Iterable[str]) -> None:
@@ -67,7 +65,7 @@ def refuse_strangers(root: Path, folders: Iterable[str]) -> None:
         for folder in folders:
             if folder.partition("/")[0] in there:
                 for path in _files_in(root, folder):
-                    raise _in_the_way(root, path)
+                    raise in_the_way(root, path)
     except OSError as error:
         raise refused(error, root) from error
 
@@ -86,14 +84,6 @@ def _files_in(root: Path, folder: str) -> Iterator[str]:
         return
     except NotADirectoryError:
         yield folder
-
-
-def _in_the_way(root: Path, name: str) -> OutputError:
-    return OutputError(
-        f"'{visible(name, 200)}' was not written by cnnviz, and the run would replace it",
-        where=visible(str(root)),
-        fix="Choose another folder: --output DIR\nOr move the file away.",
-    )
 
 
 def _is_journal(path: Path) -> bool:

@@ -113,6 +113,7 @@ class Ledger:
         if not self._force:
             refuse_other_batches(self._earlier, identity, self._shard, header.batch)
         digest = list_digest(listed)
+        self._altered: dict[int, set[str]] = {}
         self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
         damaged = self._take_over(self._same)
         if whole and (self._states_left() or any(run.digest != digest for run in self._same)):
@@ -238,6 +239,7 @@ class Ledger:
             except OSError:
                 return False
             if found.st_size != size or not stat.S_ISREG(found.st_mode):
+                self._altered.setdefault(at, set()).add(path)
                 return False
         if not unchanged(source, entry.stamp, entry.sha256):
             self._changed[source.name] = None
@@ -305,6 +307,11 @@ class Ledger:
             for due, (_, folder) in zip(self._due, self._mine, strict=True):
                 if due:
                     self._sink.sweep(folder)
+        for at in self._altered:
+            if self._due[at]:
+                for path in self._altered[at]:  # a journal lists it, so that it is ours, whatever it holds by now
+                    with suppress(OutputError):  # a link that leads out is refused when it is written to
+                        self._removed(self._sink.place(path))
 
     def _head(self, earlier: Sequence[Earlier], digest: str) -> None:
         """Write the header, unless the journal has the same one already."""

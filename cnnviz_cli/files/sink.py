@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.marks import is_replaceable
 from cnnviz_cli.files.urls import was_url
 from cnnviz_cli.files.writepoints import passing
 
@@ -83,6 +84,18 @@ class Sink:
         with self.replacing(relative) as file:
             file.write(data)
         return hashlib.sha256(data).hexdigest()
+
+    def write_picture(self, relative: str, data: bytes) -> str:
+        """Write one picture like `write`, but replace no other than one of ours.
+
+        Raises:
+            OutputError: also where a picture of somebody else's has that name.
+        """
+        place = self.place(relative)
+        with self._explained(place):
+            if not is_replaceable(place):
+                raise in_the_way(self.root, relative)
+        return self.write(relative, data)
 
     @contextmanager
     def replacing(self, relative: str) -> Iterator[BinaryIO]:
@@ -165,6 +178,15 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def in_the_way(root: Path, name: str) -> OutputError:
+    """The refusal of a file that no run has written and this one would replace."""
+    return OutputError(
+        f"'{visible(name, 200)}' was not written by cnnviz, and the run would replace it",
+        where=visible(str(root)),
+        fix="Choose another folder: --output DIR\nOr move the file away.",
+    )
 
 
 def refused(error: OSError, place: Path) -> OutputError:

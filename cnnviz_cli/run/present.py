@@ -164,7 +164,7 @@ class Presenter:
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
-        return path, self._sink.write(path, file.data), size
+        return path, self._sink.write_picture(path, file.data), size
 
     def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         buffer = BytesIO()

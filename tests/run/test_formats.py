@@ -14,6 +14,7 @@ from run.resuming import Listener, run
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.verify import verify
 from cnnviz_cli.render import SUFFIXES, encoding
@@ -76,10 +77,12 @@ def test_a_picture_too_large_for_the_format_is_a_png_and_is_said(
 def test_another_format_is_another_setting(tmp_path: Path, sources: list[Source]) -> None:
     heard = Listener()
     run(tmp_path / "out", sources)
-    run(tmp_path / "out", sources, heard, format="jpeg")
+    with pytest.raises(UsageError) as caught:
+        run(tmp_path / "out", sources, format="jpeg")
+    assert "format: png -> jpeg" in caught.value.fix
+    run(tmp_path / "out", sources, heard, force=True, format="jpeg")
     assert len(heard.done_) == 7
-    assert "(format: png -> jpeg): done again" in heard.warned[0]
-    assert {problem.kind for problem in verify(tmp_path / "out")} == {"extra"}  # the first run's
+    assert not list(verify(tmp_path / "out"))  # the first run's pictures are gone
 
 
 def test_an_svg_that_was_changed_is_noticed(tmp_path: Path, sources: list[Source]) -> None:
