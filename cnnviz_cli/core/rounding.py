@@ -88,9 +88,7 @@ def unmoved(
         length = _length(by)
         if at == INPUT:
             length = length.clamp(min=by[0].numel() ** 0.5)
-        reach = _length(slopes) * length
-        if isinstance(need, GradientOver) and need.weighed:  # shares of the score, where the weights are differences
-            reach = reach.maximum(answer.abs().flatten(1).sum(1))
+        reach = _length(slopes) * length  # no less than the sum of the slopes, which of weighed ones are shares
     else:
         return None
     return reach <= unit * terms.to(reach)

@@ -35,6 +35,7 @@ def test_by_hand() -> None:
         record("e", 1, 0, 2, 3, 4, 5),  # not among five, and the same confusion as b
         record("f", 3, 3, 1, 2, 0, 4),  # right
         record("g", None, 3, 1, 2, 0, 4),  # nobody knows
+        record("i", 5, 5, 1, 2, 0, 4) | {"status": "failed"},  # drawn in vain
         {"source": "h", "status": "failed", "predictions": [], "truth": None},
     )
     found = tally.accuracy
@@ -47,6 +48,18 @@ def test_by_hand() -> None:
     ]
     assert [one.source for one in tally.mistakes] == ["b", "c", "d", "e"]
     assert tally.mistakes[1] == Mistake("c", "elk", "ant", 0.6, 0.12)
+
+
+def test_the_sixth_is_not_among_five() -> None:
+    found = told(record("a", 5, 0, 1, 2, 3, 4, 5), record("b", 4, 0, 1, 2, 3, 4, 5)).accuracy
+    assert found is not None
+    assert (found.known, found.top1, found.top5) == (2, 0, 1)
+
+
+def test_confusions_as_frequent_as_each_other_come_in_the_order_of_their_classes() -> None:
+    found = told(record("a", 4, 0), record("b", 1, 2), record("c", 1, 0)).accuracy
+    assert found is not None
+    assert [(one.truth_index, one.predicted_index) for one in found.confusions] == [(1, 0), (1, 2), (4, 0)]
 
 
 def test_of_five_classes_top_five_says_nothing() -> None:

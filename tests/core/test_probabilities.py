@@ -54,6 +54,14 @@ def test_certainty_gives_finite_scores_that_keep_their_order(dtype: torch.dtype,
     assert found.argsort(1).tolist() == [[0, 2, 1]]
 
 
+def test_a_one_is_taken_for_the_largest_number_below_it() -> None:
+    for dtype, bits in ((torch.float32, 24), (torch.float64, 53)):
+        ones = torch.ones(1, 1, dtype=dtype)
+        for kind, values in (("probabilities", ones), ("log-probabilities", 0 * ones)):
+            found = logits_of(values, kind, exclusive=False).item()  # type: ignore[arg-type]
+            assert found == pytest.approx(bits * math.log(2), rel=1e-6), (dtype, kind)
+
+
 def test_log_probabilities_are_logits_as_they_are_and_of_one_class_by_itself_the_logit() -> None:
     logs = torch.tensor([[0.7, 0.3]]).log()
     assert logits_of(logs, "log-probabilities", exclusive=True) is logs

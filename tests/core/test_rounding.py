@@ -154,6 +154,10 @@ def test_sums_whose_terms_take_each_other_away() -> None:
     assert cancelled(1e-9 * maps.sum(1, keepdim=True), 1e-9 * maps).tolist() == [True]
     maps[0, 0, 0, 0] += 1e-4
     assert cancelled(maps.sum(1, keepdim=True), maps).tolist() == [False]
+    # Of 64 terms of 1 each a sum is rounded as their magnitudes' sum is: by 32 x 64 units.
+    many = torch.tensor([1.0, -1.0]).repeat(32).view(1, 64, 1, 1)
+    for units, noise in ((2000, True), (2100, False)):
+        assert cancelled(torch.full((1, 1, 1, 1), units * EPS), many).tolist() == [noise]
     assert cancelled(0 * maps.sum(1, keepdim=True), 0 * maps).tolist() == [False]  # zero without rounding
     (panel,) = finish([Part("a", torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2) * (1 + EPS))], target=0)
     assert panel.doubts["flat"].tolist() == [True]

@@ -65,6 +65,8 @@ def ends(photo: Photo) -> tuple[float, float] | None:
         (16, struct.pack(">3H", 5, 32768, 65535), 32768, [0, 255, 255]),
         # Of a key only as many bits count as a sample has.
         (2, b"\x6c", 0x101, [255, 170, 255]),
+        (2, b"\x6c", 0x05, [255, 170, 255]),
+        (4, b"\x5a\xf0", 0x15, [255, 170, 255]),
         (4, b"\x5a\xf0", 0xFF05, [255, 170, 255]),
         (8, b"\x05\x06\xff", 0x0105, [255, 6, 255]),
     ],
@@ -196,6 +198,12 @@ def test_a_ppm_of_any_highest_value(tmp_path: Path) -> None:
     (tmp_path / "x.ppm").write_bytes(b"P6 1 1 1000\n" + struct.pack(">2H", 0, 500))
     with pytest.raises(ImageError, match="cut short"):
         read(tmp_path / "x.ppm")
+
+
+def test_a_stated_range_counts_only_if_it_holds_all_values(tmp_path: Path) -> None:
+    for values, wanted in (([100, 3000, 4000], (100, 4000)), ([99, 3000, 4000], (0, 4095)), ([100, 4001], (0, 4095))):
+        path = tiff(tmp_path / "x.tiff", np.array([values], np.uint16), t280=100, t281=4000)
+        assert ends(read(path)) == wanted, values
 
 
 def test_a_large_file_of_numbers_as_text_is_refused_before_it_takes_minutes(tmp_path: Path) -> None:

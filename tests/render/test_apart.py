@@ -18,10 +18,10 @@ def test_a_caption_names_the_other_class(contrast: str, said: str) -> None:
     caption = Caption("gradcam", "stages.6", "tiger cat", "39.0 %", contrast=contrast)
     assert caption.apart == said
     lines = [line.text for line in caption_lines(caption, PANEL, 600, 14)]
-    assert lines == ["tiger cat   39.0 %", " · ".join(filter(None, ("gradcam", "stages.6", said)))]
+    assert lines == ["tiger cat   39.0 %", " · ".join(filter(None, ("gradcam, stages.6", said)))]
     assert [line.text for line in _class_lines(caption)] == ["tiger cat", f"39.0 %  {said}".strip()]
 
 
 def test_what_depends_on_no_class_says_nothing_of_one() -> None:
     lines = [line.text for line in caption_lines(Caption("eigencam", "stages.6"), PANEL, 600, 14)]
-    assert lines == ["eigencam   stages.6"]
+    assert lines == ["eigencam, stages.6"]

@@ -202,3 +202,12 @@ def test_type_grows_with_the_photograph() -> None:
     assert staged(plain(451, 300), CHELSEA).unit == 14
     assert staged(plain(4000, 3000), whole(4000, 3000)).unit > 55
     assert staged(plain(4000, 3), whole(4000, 3)).unit == 14
+
+
+def test_a_map_that_shrinks_one_way_alone_is_averaged() -> None:
+    values = np.random.default_rng(0).random((40, 5), np.float32)
+    smooth = place(values, (0, 0, 30, 10), (30, 10), "bicubic")
+    np.testing.assert_array_equal(smooth, place(values, (0, 0, 30, 10), (30, 10), "bilinear"))
+    # Rows of 40 cells on 10 pixels: an average of alternating zeros and ones is a half, not an end.
+    stripes = np.tile(np.float32([[0], [1]]), (20, 5))
+    np.testing.assert_allclose(place(stripes, (0, 0, 30, 10), (30, 10), "bicubic")[1:-1], 0.5, atol=0.01)
