@@ -13,7 +13,19 @@ from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Look, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
 from cnnviz_cli.render.numerals import short, ticks
-from cnnviz_cli.render.typeset import QUIET, Line, elide, flow, font, legible, length, prose, set_lines, write
+from cnnviz_cli.render.typeset import (
+    QUIET,
+    Line,
+    elide,
+    flow,
+    font,
+    layer_lines,
+    legible,
+    length,
+    prose,
+    set_lines,
+    write,
+)
 
 MAP = Heatmap(np.arange(49, dtype=np.float32).reshape(1, 7, 7))
 HOSTILE = [
@@ -209,3 +221,16 @@ def test_no_bar_where_there_is_no_scale(kind: type[Heatmap], values: np.ndarray)
     bar, words = scale_of(kind(values.astype(np.float32)), Look(), 252, 14)
     assert bar is None
     assert "map of 3 x 3" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("head", ["head"]),
+        ("features.denseblock4.denselayer16.conv2", ["features.denseblock4.", "denselayer16.conv2"]),
+        ("last convolution (features.denseblock4)", ["last convolution", "(features.denseblock4)"]),
+        ("", []),
+    ],
+)
+def test_a_layers_name_is_broken_at_spaces_and_behind_dots(name: str, lines: list[str]) -> None:
+    assert layer_lines(name, 15, 160) == lines
