@@ -141,7 +141,7 @@ def finish(
         target: the rank of the target that the maps depend on; None if on none, and then neither `peak` nor `lowest` is
             given: all negative says nothing about a class.
         positive: no weight is negative, so that a map below zero is the layer's and no evidence against the target:
-            where nothing is above zero it is called silent, and there is neither `peak` nor `lowest`.
+            where nothing is above zero it is called silent.
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
             this component weighs them. Components are centred, never all negative, so they have no `peak` either.
@@ -171,7 +171,7 @@ def _panel(
         doubts["flat"] = cancelled(signed, maps)
         if positive:
             doubts["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
-    rectified = not (target is None or eigen or component or positive)
+    rectified = not (target is None or eigen or component)
     return Heatmap(
         over_whole(signed.relu(), window),
         signed.amax((1, 2, 3)) if rectified else None,

@@ -137,7 +137,7 @@ def test_the_list_as_one_object(cnnviz: Command) -> None:
     assert described["x+y"]["options"][1]["default"] == [3, 5]
     assert (described["picky"]["class_discriminative"], described["x+y"]["class_discriminative"]) == (None, True)
     one = json.loads(cnnviz("methods", "x+y", "--json").out)
-    assert one == {"model": None, **described["x+y"]}
+    assert one == {"model": None, **described["x+y"], "warnings": []}
 
 
 def test_every_method_can_be_told_to_show_the_class_or_not() -> None:
@@ -248,7 +248,11 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
     ("arguments", "said", "hint"),
     [
         (["gradcm"], "there is no method 'gradcm'", "'gradcam'"),
-        (["gradient", "--family", "gradcam"], "there is no gradcam method 'gradient'", "cnnviz methods"),
+        (
+            ["gradient", "--family", "gradcam"],
+            "'gradient' is a method of saliency, not of gradcam",
+            "--method gradient",
+        ),
         (["--family", "gradcm"], "--family: there is no family 'gradcm'", "'gradcam'"),
         (["--model", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
     ],
