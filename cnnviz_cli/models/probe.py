@@ -60,7 +60,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
         for hook in hooks:
             hook.remove()
 
-    infos = sorted(watch.layers.values(), key=lambda info: info.order)
+    infos = sorted(map(watch.in_its_window, watch.layers.values()), key=lambda info: info.order)
     convolutions = {name for name, module in modules.items() if isinstance(module, nn.Conv2d)}
     named = frozenset(convolutions & watch.layers.keys())
     trunk = trunk_of(watch.seen(infos, scores, named), returned)
@@ -141,6 +141,11 @@ class _Watch:
             frozenset(name for name, bit in self._bits.items() if (bit | self._raw.get(name, 0)) & projections),
             self._leading,
         )
+
+    def in_its_window(self, info: LayerInfo) -> LayerInfo:
+        """Of a layer that runs once in a network that looks at a part of its input, the maps over that part."""
+        (*earlier, run) = self.runs[info.name]
+        return info if earlier or run is None else replace(info, window=run.window)
 
     def started(self, name: str, _module: nn.Module, _inputs: Any) -> None:
         self._started.setdefault(name, []).append(len(self.tracker.operations))

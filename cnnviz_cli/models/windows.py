@@ -40,9 +40,10 @@ _RESHAPES = frozenset(
         "stack",
         "t",
         "mT",
+        "pad",
     ]
 )
-"""Operations after which rows and columns may be other dimensions than the last two."""
+"""Operations after which rows and columns may be other dimensions than the last two, or others in number."""
 
 _CUTS = frozenset(("chunk", "split", "tensor_split", "narrow"))
 _JOINS = frozenset(("cat", "concat", "concatenate"))
