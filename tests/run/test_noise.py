@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_cli import explain
+from cnnviz_cli.run.explain import _either
 
 METHODS = ("gradcam", "scorecam", "ablationcam", "gradient", "vargrad", "integrated-gradients", "occlusion", "rise")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -105,3 +107,8 @@ def test_scores_of_a_layer_below_zero_are_no_evidence_against() -> None:
     with torch.no_grad():
         net.conv1.bias.fill_(-100.0)  # the rectifier behind it answers nothing, and yet its own maps differ
     assert state(net, "gradcam", layers="relu1") == "flat"
+
+
+def test_what_a_method_calls_flat_stays_so_though_the_score_moved() -> None:
+    own: Any = SimpleNamespace(doubts={"flat": torch.tensor([True, False, False])})
+    assert _either(own, torch.tensor([False, False, True])).tolist() == [True, False, True]
