@@ -93,8 +93,9 @@ def test_the_runs_scale_draws_what_the_same_numbers_given_would(shared: Path, tm
     run(tmp_path / "out", target="top2", scale=f"fixed:{low!r},{high!r}", batch_size="2")
     for output in maps(shared):
         with Image.open(shared / output.path) as one, Image.open(tmp_path / "out" / output.path) as other:
-            assert one.size == other.size
-            unlike = (np.asarray(one) != np.asarray(other)).any((1, 2))
+            assert one.width == other.width
+            height = min(one.height, other.height)  # their legends may take another number of lines
+            unlike = (np.asarray(one)[:height] != np.asarray(other)[:height]).any((1, 2))
         source = next(image for image in manifest_of(shared).images if output.path.startswith(image.source))
         assert unlike.any()  # the legend: whose scale it is
         assert np.flatnonzero(unlike).min() > (source.height or 0)
