@@ -278,8 +278,8 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
     assert warned[1:] == ["relevant is left out: lrp has no rule for Fancy"]
     assert not any(plan.streams for plan in engine.plans)
     together, *alone = engine.plans
-    # What gradcam reads at its layer, one rule for rectifiers, the true gradient, another layer, the relevance.
-    assert [len(plan.needs) for plan in alone] == [1] * 6
+    # What gradcam reads at relu2, one rule for rectifiers, the true gradient, two other layers, the relevance.
+    assert [len(plan.needs) for plan in alone] == [1] * 7
     target = find_target(found)
     assert Gradient(of=target) in together.needs
     assert {need.through for need in together.needs if isinstance(need, Gradient)} == {"exact", "guide"}
