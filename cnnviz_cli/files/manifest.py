@@ -59,7 +59,7 @@ def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
     elif line != b' "images": [],\n':
         raise ValueError("no manifest of ours")
     data = b"{" + file.read(_MOST_REST)
-    rest: Json = json_from(data)
+    rest: Any = json_from(data)
     if not isinstance(rest, dict) or "images" in rest or says_twice(data):
         raise ValueError("no manifest of ours")
     yield rest

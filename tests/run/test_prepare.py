@@ -205,7 +205,8 @@ def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatc
     found, warned = prepared(Dense, "all")
     assert names(found) == ["idle"]
     assert len(warned) == 3
-    assert warned[0] == "gradcam is left out: no module of tiny has maps, so there is no layer to read"
+    reason = "no module of tiny has maps, so there is no layer to read; of 'fc': it returns a tensor of shape (1, 5)"
+    assert warned[0] == f"gradcam is left out: {reason}"
 
 
 def test_where_nothing_is_left_the_first_reason_is_the_answer(
