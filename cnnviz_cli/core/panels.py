@@ -32,7 +32,7 @@ SHARED: frozenset[State] = frozenset(("flat", "silent"))
 
 ADVICE: Mapping[State, str] = {
     "ok": "",
-    "flat": "every position has the same value, so there is nothing to see: try another layer or target",
+    "flat": "every position has the same value but for rounding: nothing to see here, try another layer or target",
     "silent": "the layer answers nothing here, its maps are nowhere above zero: read the layer behind its activation",
     "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",

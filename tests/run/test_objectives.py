@@ -467,7 +467,9 @@ def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: 
         (image,) = images().values()
         (output,) = image["outputs"]
         assert image["predictions"][0] == output["target"]
-        assert output["state"] in ("ok", "negative")
+        # Random weights of a network this deep may move its score by less than it is rounded by: flat.
+        assert output["state"] in ("ok", "negative", "flat")
+        assert (output["state"] == "flat") <= (network != "squeezenet1_1")
         (values,) = arrays("0.png").values()
         assert np.isfinite(values).all()
         if network.startswith("ssdlite"):
