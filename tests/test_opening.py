@@ -65,7 +65,6 @@ OTHERS = {
         "gzip.GzipFile(fileobj=file, mode='rb')",
     },
     "models/container.py": {"zipfile.ZipFile(file)"},
-    "models/pickles.py": {"zipfile.ZipFile(file)", "archive.open(name)"},
     "models/refusals.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
     "models/checkpoint.py": {
         "torch.load(file, map_location='cpu', weights_only=True)",

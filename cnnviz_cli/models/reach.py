@@ -117,7 +117,8 @@ def _alive(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], he
             scores: Any = part_of(net(noise_for(net, shape)), head)
             if not getattr(scores, "requires_grad", False):
                 return None
-            weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
+            same = torch.Generator(device="cpu").manual_seed(0)
+            weights = torch.randn(scores.shape, generator=same, dtype=torch.float32, device="cpu").to(scores)
             with torch.enable_grad():
                 gradients: Any = torch.autograd.grad((scores * weights).sum(), list(kept.values()), allow_unused=True)
             found = set()

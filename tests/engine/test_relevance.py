@@ -496,7 +496,7 @@ REFUSED: dict[str, Callable[[Tensor], Tensor]] = {
     "conv2d": lambda x: functional.conv2d(x, x[:1]).flatten(1),
     "setitem": _filled,
     "_OwnBackward": lambda x: _Own.apply(x).flatten(1),
-    "do not depend": lambda x: x.detach().flatten(1),
+    "no gradient reaches the input": lambda x: x.detach().flatten(1),
 }
 
 

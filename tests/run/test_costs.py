@@ -89,8 +89,8 @@ def test_the_views_passes_are_told_of_once(prepared: Prepare) -> None:
     assert lines_of(found.plan, found.views) == [
         "1 forward, autograd off",
         "for each of 6 changed inputs:",
-        "  1 forward, autograd from conv2 on, keeping 1 layer",
-        "  1 backward of the score of target 1 to conv2",
+        "  1 forward, autograd from relu2 on, keeping 1 layer",
+        "  1 backward of the score of target 1 to relu2",
     ]
     assert lines_of(found.plan, {AUGMENTATIONS[0]: found.plan}) == [
         "1 forward, autograd off",
