@@ -19,7 +19,7 @@ from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
 from cnnviz_cli.render.photograph import Stage
 from cnnviz_cli.render.scaling import ends_of, state_of
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, set_lines
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, prose, set_lines
 
 TILE = 224
 """The longer side of a map, in pixels, and the width of a column."""
@@ -225,11 +225,10 @@ def _class_lines(named: Caption, width: int = TILE) -> list[Line]:
 
 
 def _way_lines(title: str, layer: str, width: int = TILE) -> list[Line]:
-    """A method and the layer that it read."""
-    return [
-        Line(elide(title, SECTION, width), SECTION, INK),
-        *(Line(text, TYPE, QUIET) for text in layer_lines(layer, TYPE, width) or [""]),
-    ]
+    """A method, in as many lines as its name takes, and the layer that it read."""
+    titles, layers = prose(title, SECTION, width), layer_lines(layer, TYPE, width)
+    below = layers if layers or len(titles) > 1 else [""]
+    return [*(Line(text, SECTION, INK) for text in titles), *(Line(text, TYPE, QUIET) for text in below)]
 
 
 def _under(heads: Sequence[Sequence[Line]], tiles: Sequence[Part | None], width: int) -> list[Block]:

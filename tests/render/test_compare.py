@@ -373,3 +373,12 @@ def test_portions_are_even(count: int, most: int) -> None:
     assert len(parts) == -(-count // most)
     sizes = [len(part) for part in parts]
     assert not sizes or (max(sizes) <= most and max(sizes) - min(sizes) <= 1 and sizes[0] == max(sizes))
+
+
+def test_a_methods_name_is_broken_into_lines_and_not_cut() -> None:
+    from cnnviz_cli.render.compare import _way_lines
+
+    lines = [line.text for line in _way_lines("Layer-wise relevance propagation", "", 138)]
+    assert lines == ["Layer-wise", "relevance", "propagation"]
+    assert [line.text for line in _way_lines("RISE", "", 138)] == ["RISE", ""]
+    assert [line.text for line in _way_lines("Grad-CAM", "head", 138)] == ["Grad-CAM", "head"]
