@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import INPUT
 from cnnviz_cli.core.network_errors import code_line
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.operations import tensors_in
 
 _NONE = "NotImplemented"
 """In the name of what torch records of an operation that has no derivative."""
@@ -76,7 +77,7 @@ def find_cut(net: nn.Module, image: Tensor, at: str) -> Cut | None:
         try:
             with watch:
                 output = net(leaf.clone())
-            total = sum(one.sum() for one in _tensors(output) if one.requires_grad)
+            total = sum(one.sum() for one in tensors_in(output) if one.requires_grad)
             arrived = isinstance(total, Tensor) and any(
                 one is not None for one in torch.autograd.grad(total, watch.starts, allow_unused=True)
             )
@@ -146,25 +147,15 @@ def _how(func: Any) -> str:
 
 
 def _records(values: Iterable[Any]) -> bool:
-    return any(map(_has_gradient, _tensors(values)))
+    return any(map(_has_gradient, tensors_in(values)))
 
 
 def _lacks(output: Any) -> bool:
     """Whether an output is numbers, none of which has a gradient."""
-    found = [one for one in _tensors(output) if one.is_floating_point() or one.is_quantized]
+    found = [one for one in tensors_in(output) if one.is_floating_point() or one.is_quantized]
     return bool(found) and not any(map(_has_gradient, found))
 
 
 def _has_gradient(tensor: Tensor) -> bool:
     made = tensor.grad_fn
     return tensor.requires_grad and (made is None or _NONE not in made.name())
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        yield from _tensors(tuple(values.values()))
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from _tensors(value)

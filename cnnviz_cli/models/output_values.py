@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnnviz_cli.core.outputs import pick
 from cnnviz_cli.core.scores import Values
 from cnnviz_cli.models.like import zeros_for
+from cnnviz_cli.models.receptive import tensors_in
 from cnnviz_cli.models.returned import Returned, Told
 
 TRIALS = 4
@@ -197,24 +198,16 @@ class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not origin and (name in ("aten::clamp", "aten::clamp_", "aten::hardtanh", "aten::hardtanh_")):
             origin = _CLAMP if tuple(args[1:3]) == (0, 1) else ""
         if not origin and name in _KEPT:
-            given = {self._of(one) for one in _tensors(args)}
+            given = {self._of(one) for one in tensors_in(args)}
             origin = given.pop() if len(given) == 1 else ""
             if name in _ARITHMETIC and origin == _TANH:
                 origin = ""
             if name == "aten::exp":
                 origin = {_LOG_SOFTMAX: _SOFTMAX, _LOG_SIGMOID: _SIGMOID}.get(origin, "")
         # A tensor that was written into is no longer what it was.
-        for one in _tensors(result if isinstance(result, tuple | list) else (result,)):
+        for one in tensors_in(result if isinstance(result, tuple | list) else (result,)):
             if origin:
                 self._known[id(one)] = one, origin  # kept alive, or another might get its number
             else:
                 self._known.pop(id(one), None)
         return result
-
-
-def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _tensors(value)

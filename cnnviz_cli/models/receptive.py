@@ -72,8 +72,8 @@ class Tracker(TorchFunctionMode):
     def bridge(self, inputs: Any, output: Any) -> None:
         """Take what a module returned and nothing followed there (a program, a function of somebody's own with its own
         gradient) as something that depends on all that the module was given."""
-        lost = [tensor for tensor in _tensors(output) if tensor not in self._spreads]
-        given = [self._spreads[tensor] for tensor in _tensors(inputs) if tensor in self._spreads]
+        lost = [tensor for tensor in tensors_in(output) if tensor not in self._spreads]
+        given = [self._spreads[tensor] for tensor in tensors_in(inputs) if tensor in self._spreads]
         if not lost or not given:
             return
         bits = 0
@@ -86,7 +86,7 @@ class Tracker(TorchFunctionMode):
 
     def mark(self, output: Any, bits: int) -> None:
         """Everything that comes from tensors in `output` from now on has `bits`."""
-        for tensor in _tensors(output):
+        for tensor in tensors_in(output):
             if tensor in self._spreads:
                 self._spreads[tensor] = self._spreads[tensor].marked(bits)
 
@@ -135,7 +135,7 @@ class Tracker(TorchFunctionMode):
         counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
         known = {
             id(x): Known(self._spreads[x], self._tracks.get(x, _LOST), tuple(x.shape))
-            for x in _tensors(counting)
+            for x in tensors_in(counting)
             if x in self._spreads
         }
         result = func(*args, **kwargs)
@@ -149,7 +149,7 @@ class Tracker(TorchFunctionMode):
     ) -> None:
         if name == "setitem":
             self._tracks[args[0]] = _LOST
-        outputs = list(_tensors(args[0] if name == "setitem" else result))
+        outputs = list(tensors_in(args[0] if name == "setitem" else result))
         if outputs:
             self.operations.append(name)
         shapes = [tuple(output.shape) for output in outputs]
@@ -179,14 +179,15 @@ def _name(func: Any) -> str:
     return name.strip("_")
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and mappings."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
-        yield from _tensors(tuple(value.values()))
+        yield from tensors_in(tuple(value.values()))
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _after(

@@ -6,7 +6,7 @@ a part of the input, which this follows: slices, chunks and the like change it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.network_errors import passes_on
+from cnnviz_cli.models.receptive import tensors_in
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -78,14 +79,14 @@ class Windows(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        known = [(self._known[one], one) for one in _tensors((args, kwargs)) if one in self._known]
+        known = [(self._known[one], one) for one in tensors_in((args, kwargs)) if one in self._known]
         result = func(*args, **kwargs)
         if known:
             name = getattr(func, "__name__", "").strip("_")
             boxes = {box for (box, _), _ in known}
             placed = all(usual for (_, usual), _ in known) and name not in _RESHAPES
             box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVES else None
-            outputs = list(_tensors(result))
+            outputs = list(tensors_in(result))
             parts = [box] * len(outputs)
             first = known[0][1]
             if name == "getitem":
@@ -139,13 +140,3 @@ def _cut(box: Box, axis: int, start: int, stop: int, count: int) -> Box:
         return (left + start * width, top, left + stop * width, bottom)
     height = (bottom - top) / max(count, 1)
     return (left, top + start * height, right, top + stop * height)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(tuple(value.values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)
