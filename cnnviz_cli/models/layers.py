@@ -47,6 +47,7 @@ class ModelLayers:
         why: what makes the last of them the default layer, as a sentence goes on.
         runs: of each layer that runs several times in one forward what each run's maps are; None for a run whose maps
             cannot be read, or of which it is not known over what part of the input they lie.
+        turns: of a layer that runs once by what operations its input is turned or bent against the image.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
@@ -61,6 +62,7 @@ class ModelLayers:
     why: str
     whole: str = ""
     runs: Mapping[str, tuple[LayerInfo | None, ...]] = field(default_factory=dict)
+    turns: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)
@@ -112,8 +114,14 @@ class ModelLayers:
         )
 
     def remarks(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What is to be said of layers that run several times: plain lines, and warnings."""
-        lines, warnings = [], []
+        """What is to be said of layers that run several times, or on a turned image: plain lines, and warnings."""
+        lines = []
+        warnings = [
+            f"{self.model} turns or bends the image before layer '{layer}' ({self.turns[layer]}): the layer's maps lie "
+            "over the image as if it had not"
+            for layer in layers
+            if layer in self.turns
+        ]
         for path in dict.fromkeys(run_of(layer)[0] for layer in layers if run_of(layer)[1] is not None):
             named = [layer for layer in layers if run_of(layer)[0] == path]
             count = len(self.runs.get(path, (None,)))

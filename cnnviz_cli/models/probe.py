@@ -79,6 +79,7 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
             name: watch.reasons.get(name, "it does not run by itself") for name in modules if name not in watch.layers
         },
         max_pooled=watch.tracker.max_pooled,
+        turns={name: turn for name, turn in watch.turns.items() if turn and len(watch.runs[name]) == 1},
         returned=returned,
         whole=getattr(net, "whole", ""),
         runs={name: tuple(runs) for name, runs in watch.runs.items() if len(runs) > 1 and name in watch.layers},
@@ -110,6 +111,7 @@ class _Watch:
         self.tracker = tracker
         self.windows = windows
         self.runs: dict[str, list[LayerInfo | None]] = {}
+        self.turns: dict[str, str] = {}
         self.order: dict[str, int] = {}
         self.layers: dict[str, LayerInfo] = {}
         self.reasons: dict[str, str] = {}
@@ -178,6 +180,7 @@ class _Watch:
             self._outputs[name] = self.tracker.marks(output)
             if len(output) > 1:
                 self._active.discard(name)  # it runs for each part of the picture
+            self.turns[name] = ", ".join(sorted(self.windows.turns(output)))
             window = self.windows.of(output)
             if window is not None:
                 run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if whole(window) else window)

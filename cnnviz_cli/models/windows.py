@@ -23,6 +23,9 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 _MOVES = frozenset(("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take"))
 """Operations after which rows and columns are no longer where they were."""
 
+_TURNS = frozenset(("flip", "rot90", "grid_sample"))
+"""Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is."""
+
 _RESHAPES = frozenset(
     [
         "view",
@@ -68,11 +71,17 @@ class Windows(TorchFunctionMode):
         # and columns.
         self._known: Any = WeakTensorKeyDictionary()
         self._known[source] = (WHOLE, True)
+        self._turns: Any = WeakTensorKeyDictionary()
 
     def of(self, tensor: Tensor) -> Box | None:
         """Left, top, right and bottom as shares of the input; None where that is not known."""
         found: tuple[Box | None, bool] = self._known.get(tensor, (None, False))
         return found[0]
+
+    def turns(self, tensor: Tensor) -> frozenset[str]:
+        """By what operations rows and columns were turned or bent on the way to `tensor`."""
+        found: frozenset[str] = self._turns.get(tensor, frozenset())
+        return found
 
     @passes_on
     def __torch_function__(
@@ -95,9 +104,28 @@ class Windows(TorchFunctionMode):
                 parts = _pieces(box, placed, first, outputs, args, kwargs)
             elif name in _JOINS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
                 parts = [None] * len(outputs)
+            turns = frozenset().union(*(self.turns(one) for _, one in known))
+            if name in _TURNS and (turn := _turn(name, first, args, kwargs)):
+                turns = turns ^ {turn} if name == "flip" else turns | {turn}
             for output, part in zip(outputs, parts, strict=True):
                 self._known[output] = (part, placed)
+                if turns:
+                    self._turns[output] = turns
         return result
+
+
+def _turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """An operation with the dimensions it turns, "" where rows and columns are not among them."""
+    if name == "grid_sample":
+        return name
+    given = kwargs.get("dims", args[1:] if name == "flip" else args[2] if len(args) > 2 else (0, 1))
+    flat = [axis for one in (given if isinstance(given, tuple | list) else (given,)) for axis in _axes(one)]
+    turned = sorted({axis if axis < 0 else axis - tensor.dim() for axis in flat} & {-2, -1})
+    return f"{name} of {' and '.join('rows' if axis == -2 else 'columns' for axis in turned)}" if turned else ""
+
+
+def _axes(value: Any) -> Sequence[int]:
+    return value if isinstance(value, tuple | list) else (value,)
 
 
 def _sliced(box: Box | None, tensor: Tensor, index: Any) -> Box | None:

@@ -148,7 +148,7 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
         "single": "it takes one image at a time",
     }
     yield Check("batches", batches[facts.batching], "ok" if facts.batching != "coupled" else "warning")
-    gradient = f"none reaches the input: {facts.no_gradient}" if facts.no_gradient else "reaches the input"
+    gradient = f"none reaches the input: {facts.no_gradient}" if facts.no_gradient else "reach the input"
     yield Check("gradients", gradient, "warning" if facts.no_gradient else "ok")
     runs = {name: len(found) for name, found in model.layers.runs.items()}
     several = ", ".join(f"{visible(name, 60)} {count} times" for name, count in list(runs.items())[:_SHOWN])
