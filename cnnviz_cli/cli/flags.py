@@ -34,18 +34,21 @@ def with_settings(
     flagged = [path for path in _flagged(kind, command) if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
     options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
-    former = {"__".join(old): new for old, new in FORMER.items() if new in flagged}
+    former = {"__".join(old): old for old, new in FORMER.items() if new in flagged}
     options += [
         parameter(name, Annotated[list[str] | None, typer.Option(flag(old, command), hidden=True)], None)
-        for name, old in (("__".join(old), old) for old, new in FORMER.items() if new in flagged)
+        for name, old in former.items()
     ]
 
     def run(**given: Any) -> int | None:
         settings = {path: given[name] for name, path in by_name.items() if given[name] is not None}
-        for name, path in former.items():
+        for name, old in former.items():
             if given[name]:
+                path = FORMER[old]
                 settings[path] = [*(settings.get(path) or []), *given[name]]
-        return body(settings, {name: value for name, value in given.items() if name not in {**by_name, **former}})
+        return body(
+            settings, {name: value for name, value in given.items() if name not in by_name and name not in former}
+        )
 
     signature = inspect.Signature([*others, *options])
     run.__signature__ = signature  # type: ignore[attr-defined]

@@ -168,13 +168,13 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
 
 def _types(options: type[Any]) -> dict[str, Any]:
     """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
-    if id(options) not in _TYPES:
-        _TYPES[id(options)] = get_type_hints(options)
-    return _TYPES[id(options)]
+    if options not in _TYPES:
+        _TYPES[options] = get_type_hints(options)
+    return _TYPES[options]
 
 
-_TYPES: dict[int, dict[str, Any]] = {}
-"""What `_types` has found, by the class's identity; classes of options live as long as the process."""
+_TYPES: dict[type[Any], dict[str, Any]] = {}
+"""What `_types` has found."""
 
 
 def method(

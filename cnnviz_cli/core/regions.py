@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.outputs import pick
-from cnnviz_cli.core.readout import unwrapped
+from cnnviz_cli.core.readout import part_of, unwrapped
 from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value
 
@@ -160,7 +159,7 @@ def maps_in(output: Any, head: str | None = None) -> Any:
         head: the name of the part that is meant, see `core.outputs`.
     """
     if head is not None:
-        return pick(output, head)
+        return part_of(output, head)
     found = getattr(output, "logits", output)
     return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
 

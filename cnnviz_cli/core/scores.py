@@ -79,6 +79,13 @@ def two_sided(scores: Tensor) -> Tensor:
     return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
 
 
+def second_first(scores: Tensor) -> Tensor:
+    """(B, 2) by what the two sides are ranked where the second comes first whatever its score."""
+    import torch
+
+    return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)
+
+
 def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
     """(B, K) the probability of each class, on the CPU; not a number where a score is not finite.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.maps import FLAT
 from cnnviz_cli.core.readout import part_of, rows_of
+from cnnviz_cli.core.scores import second_first
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ class Similarity:
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
         """(B, 2): similar first, whatever the cosine, and not similar after it."""
-        import torch
-
-        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)
+        return second_first(scores)
 
 
 def embedding(output: Any, head: str | None = None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.readout import rows_of
+from cnnviz_cli.core.scores import second_first
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ class OutputValues:
         return found
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
-        import torch
-
         if not self.single:
             return scores
-        return torch.zeros_like(scores).index_fill(1, torch.tensor([1], dtype=torch.int64, device=scores.device), 1)
+        return second_first(scores)

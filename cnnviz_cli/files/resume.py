@@ -105,6 +105,7 @@ class Ledger:
             OutputError: the disk refuses.
         """
         self._about, self._mine, self._listed = header, mine, listed
+        self._digest = list_digest(listed)
         self._index = Index(source.name for source, _ in mine)
         refuse_company(self._sink.root, self._shard)
         self._earlier = earlier_runs(self._sink.root)
@@ -112,11 +113,10 @@ class Ledger:
         found = compared(self._earlier, identity, self._sink.root, force=self._force)
         if not self._force:
             refuse_other_batches(self._earlier, identity, self._shard, header.batch)
-        digest = list_digest(listed)
         self._altered: dict[int, set[str]] = {}
         self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
         damaged = self._take_over(self._same)
-        if whole and (self._states_left() or any(run.digest != digest for run in self._same)):
+        if whole and (self._states_left() or any(run.digest != self._digest for run in self._same)):
             self._index.states[:] = bytes(len(mine))
         self._due = bytes(state != DONE for state in self._index.states)
         others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
@@ -130,21 +130,28 @@ class Ledger:
         )
 
     def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
-        """`look`, and make ready for what is to be done; arguments and errors are the same."""
+        """`look`, and `make_ready`; arguments and errors are the same."""
         found = self.look(header, listed, mine, whole=whole)
-        self._header = header
+        self.make_ready()
+        return found
+
+    def make_ready(self) -> None:
+        """Prepare the folder for what `look` has found is to be done.
+
+        Raises:
+            OutputError: files that cnnviz did not write are in the way, or the disk refuses.
+        """
+        self._header = self._about
         if not self._earlier and not self._journal.size:
             self._refuse_strangers()
         if self._force:
             self._remove_earlier()
             self._journal.clear()
-        digest = list_digest(listed)
         self._clear_the_way(swept=bool(self._earlier))
-        self._head(self._earlier, digest)
+        self._head(self._earlier, self._digest)
         self._bring_over(run.path for run in self._same if run.shard != self._shard)
         if self._shard.label:
-            write_list(self._sink, listed, digest)
-        return found
+            write_list(self._sink, self._listed, self._digest)
 
     def due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""

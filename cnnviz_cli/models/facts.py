@@ -43,11 +43,6 @@ class NetworkFacts:
         """Whether images have to pass it one by one, for an image's output to be its own."""
         return self.randomness != "none" or self.batching != "independent"
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether the same command gives the same bytes."""
-        return self.randomness != "free"
-
     def as_json(self) -> dict[str, Any]:
         """For the manifest."""
         return {

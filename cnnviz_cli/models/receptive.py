@@ -130,7 +130,7 @@ class Tracker(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = _name(func)
+        name = operation_name(func)
         # Looked up first: an operation in place overwrites its input's track.
         counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
         known = {
@@ -171,7 +171,7 @@ class Tracker(TorchFunctionMode):
             self.listed = self.listed or any(run.grid is not None for run in spread.runs)
 
 
-def _name(func: Any) -> str:
+def operation_name(func: Any) -> str:
     """Without underscores: relu_ and F.relu, x + y and torch.add are one. Of an attribute of tensors its name."""
     name = getattr(func, "__name__", "")
     if name == "__get__":

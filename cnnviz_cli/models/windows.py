@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.network_errors import passes_on
-from cnnviz_cli.models.receptive import tensors_in
+from cnnviz_cli.models.receptive import operation_name, tensors_in
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -91,7 +91,7 @@ class Windows(TorchFunctionMode):
         known = [(self._known[one], one) for one in tensors_in((args, kwargs)) if one in self._known]
         result = func(*args, **kwargs)
         if known:
-            name = getattr(func, "__name__", "").strip("_")
+            name = operation_name(func)
             boxes = {box for (box, _), _ in known}
             placed = all(usual for (_, usual), _ in known) and name not in _RESHAPES
             box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVES else None

@@ -69,9 +69,6 @@ class Ramp:
     height: int
 
 
-Item = "Raster | Text | Rectangle | Ramp | Block"
-
-
 @dataclass(slots=True)
 class Block:
     """A part of a figure, or all of it, on white paper.

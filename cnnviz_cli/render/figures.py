@@ -139,7 +139,7 @@ def _evidence(panel: Single, stage: Stage, look: Look, scale: Scale | None) -> I
     if isinstance(panel, SignedPicture):
         return alone(stage, list(as_colours(shares)), None, raw, enlarging)
     signed = isinstance(panel, SignedMap)
-    colours = table(look.signed_palette if signed else look.palette)
+    colours = palette_of(panel, look)
     if overlay == "none":
         return alone(stage, list(shares), colours, raw, enlarging)
     laying = Laying(colours, overlay, look.opacity(overlay), enlarging, signed)
@@ -173,14 +173,16 @@ def scale_of(panel: Single, look: Look, width: int, unit: int, scale: Scale | No
     return colour_bar(colours, labels, width, unit), f"{size}, {words}"
 
 
+def palette_of(panel: Single, look: Look) -> Bytes:
+    """(n, 3) the colours of a map's values."""
+    return table(look.signed_palette if isinstance(panel, SignedMap) else look.palette)
+
+
 def colours_of(panel: Single, look: Look, scale: Scale | None = None) -> Bytes:
     """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
     if isinstance(panel, SignedPicture):
         return GREYS
-    colours, overlay = (
-        table(look.signed_palette if isinstance(panel, SignedMap) else look.palette),
-        overlay_of(panel, look),
-    )
+    colours, overlay = palette_of(panel, look), overlay_of(panel, look)
     shown: Bytes = colours
     if overlay != "none":
         signed, constant = isinstance(panel, SignedMap), overlay == "constant"

@@ -74,7 +74,7 @@ def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Bl
         Tile(_drawn(values, factor, colours), f"#{int(channel)}", remark(values, float(strength)))
         for values, channel, strength in zip(maps, np.asarray(panel.channels), np.asarray(panel.strengths), strict=True)
     ]
-    flat = sum(is_flat(values) for values in maps)
+    flat = sum(even(values) for values in maps)
     facts = f"{len(shown)} of {panel.total} channels" if shown else f"mean of all {panel.total} channels"
     notes = [
         f"{facts}, maps of {width} x {height}" + (f", enlarged {factor} times" if factor > 1 else ""),
@@ -119,16 +119,11 @@ def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
     return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, look.size.room)
 
 
-def is_flat(values: NDArray[Any]) -> bool:
-    """Whether a map has one finite value everywhere."""
-    return even(values)
-
-
 def remark(values: NDArray[Any], strength: float) -> str:
     """The right-hand title of a map: its strength, or what is wrong with it."""
     if not np.isfinite(values).all():
         return "not finite"
-    return f"flat {short(float(values.min()))}" if is_flat(values) else short(strength)
+    return f"flat {short(float(values.min()))}" if even(values) else short(strength)
 
 
 def _head(caption: Caption, panel: Panel, width: int) -> Block:
@@ -192,7 +187,7 @@ def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
     """One map in sharp cells; a flat one a flat grey, what is not finite hatched."""
     height, width = values.shape
     size = (width * factor, height * factor)
-    if is_flat(values):
+    if even(values):
         return Image.new("RGB", size, FLAT)
     index = np.rint(stretched(values) * (len(colours) - 1)).astype(np.uint8)
     picture = Image.fromarray(colours[index].repeat(factor, 0).repeat(factor, 1))

@@ -12,12 +12,12 @@ from PIL import Image
 from cnnviz_cli.core.panels import ADVICE, Filters, Mosaic, Projections
 from cnnviz_cli.render.block import Block, beside, blank, stack
 from cnnviz_cli.render.look import Caption, Look
-from cnnviz_cli.render.mosaic import FLAT, is_flat, kernels_block, remark
+from cnnviz_cli.render.mosaic import FLAT, kernels_block, remark
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import chequer, coloured
 from cnnviz_cli.render.projections import extent, pair, titled
-from cnnviz_cli.render.scaling import state_of, stretched
+from cnnviz_cli.render.scaling import even, state_of, stretched
 from cnnviz_cli.render.typeset import QUIET, Line, elide, layer_lines, noted, prose, set_lines
 
 ASIDE = 170
@@ -105,7 +105,7 @@ def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
     height, width = values.shape
     longest = max(width, height)
     size = (max(1, round(tile * width / longest)), max(1, round(tile * height / longest)))
-    if is_flat(values):
+    if even(values):
         return Image.new("RGB", size, FLAT)
     if not np.isfinite(values).all():
         return chequer(size, TYPE)

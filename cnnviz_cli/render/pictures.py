@@ -83,9 +83,12 @@ def sized_each(layout: Callable[[Look], Iterable[Block]], look: Look) -> Iterato
     if look.size.pixels is None:
         yield from ((block, 1.0) for block in layout(look))
         return
-    scales = [look.size.pixels / block.width for block in layout(look)]
+    first = list(layout(look))
+    scales = [look.size.pixels / block.width for block in first]
     density = max(scales, default=1.0) * look.size.density
-    yield from zip(layout(denser(look, density)), scales, strict=True)
+    # Mostly the first layout has the width already, and its images need not be made again.
+    laid = first if density == look.size.density else layout(denser(look, density))
+    yield from zip(laid, scales, strict=True)
 
 
 def denser(look: Look, density: float) -> Look:

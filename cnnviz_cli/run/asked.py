@@ -32,8 +32,12 @@ _RECENT = 2 * 10**9
 
 def asked_digest(command: str, settings: Settings) -> str:
     """Of the command, what was asked of it, and the versions of what answers."""
-    config = {name: value for name, value in settings.as_json().items() if name not in WITHOUT_EFFECT}
-    return _digest({"command": command, "config": config, "versions": _versions()})
+    return _digest({"command": command, "config": effective(settings), "versions": _versions()})
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The recorded settings that change figures."""
+    return {name: value for name, value in settings.as_json().items() if name not in WITHOUT_EFFECT}
 
 
 def seal_of(command: str, settings: Settings) -> str | None:

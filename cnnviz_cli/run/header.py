@@ -20,7 +20,7 @@ from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.returned import Returned
-from cnnviz_cli.run.asked import WITHOUT_EFFECT
+from cnnviz_cli.run.asked import effective
 from cnnviz_cli.run.prepare import Prepared
 
 
@@ -55,11 +55,10 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
     last bits only.
     """
-    config = {name: value for name, value in prepared.settings.as_json().items() if name not in WITHOUT_EFFECT}
     truths = prepared.question.truths
     return {
         "command": prepared.command,
-        **config,
+        **effective(prepared.settings),
         "digest of the weights": prepared.model.weights_sha256,
         "digest of the labels": prepared.question.labels.sha256,
         "digest of the truths": truths.sha256 if truths else None,
@@ -74,8 +73,9 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
 
 def settings_digest(prepared: Prepared) -> str:
     """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
-    config = {name: value for name, value in prepared.settings.as_json().items() if name not in WITHOUT_EFFECT}
-    text = json.dumps({"command": prepared.command, **config}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(
+        {"command": prepared.command, **effective(prepared.settings)}, sort_keys=True, separators=(",", ":")
+    )
     return sha256(text.encode()).hexdigest()
 
 

@@ -112,7 +112,8 @@ def _default_layer(model: LoadedModel) -> str:
         names = model.layers.resolve(("last-conv",))
     except UsageError as error:
         return error.what
-    why = getattr(getattr(model.layers, "default", None), "why", "") or "the last layer with maps over the input"
+    default = model.layers.default
+    why = (default.why if default else "") or "the last layer with maps over the input"
     shape = " x ".join(map(str, model.layers[names[-1]].shape))
     return f"{', '.join(names)} ({shape}): {why}"
 

@@ -55,7 +55,7 @@ def nothing_to_do(
         found = ledger.look(header, names, mine, whole=settings.scale == BY_RUN)
         if ledger.remaining or found.damaged:
             return None
-        ledger.begin(header, names, mine, whole=settings.scale == BY_RUN)
+        ledger.make_ready()
         tell(found, len(mine), root, reporter, own.batch)
         return concluded(
             ledger,
