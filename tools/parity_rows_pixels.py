@@ -26,9 +26,9 @@ from parity_pixels import (
     whole,
 )
 
-from cnnviz_cli.core.baselines import Baseline
-from cnnviz_cli.core.perturb import EvenSwitches, ShapleySwitches
-from cnnviz_cli.core.segments import Segmenting
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.common.perturbation import EvenSwitches, ShapleySwitches
+from cnnviz_cli.methods.common.segments import Segmenting
 
 DRAWS, CELLS = 60, 12
 

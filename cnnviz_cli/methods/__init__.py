@@ -3,5 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
+_NO_METHODS = ("api", "common")
+
 for _module in sorted(iter_modules(__path__), key=lambda found: found.name):
-    import_module(f"{__name__}.{_module.name}")
+    if _module.name not in _NO_METHODS:
+        import_module(f"{__name__}.{_module.name}")

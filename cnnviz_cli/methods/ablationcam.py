@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
 from cnnviz_cli.core.evidence import Activation, Evidence, Scores
-from cnnviz_cli.core.maskings import WithoutChannel
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.common.masking import WithoutChannel
 
 NEAR_ZERO = 1e-3
 """A score is next to zero if it is less than so much of the largest change that removing a channel makes to it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.evidence import Activation
 from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.methods.common.cams import CamOptions, recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

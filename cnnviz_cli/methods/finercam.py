@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.cams import CamOptions, recipe
 from cnnviz_cli.core.evidence import Activation, Gradient, Need
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import FinerContrast, Negated, Objective
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.cams import CamOptions, recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

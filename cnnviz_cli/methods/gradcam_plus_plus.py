@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.cams import CamOptions, gradient_recipe
 from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.methods.common.cams import CamOptions, gradient_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.core.evidence import Evidence, GradientOver
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
-from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
+from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 
 @value

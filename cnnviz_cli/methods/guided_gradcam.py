@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
 from cnnviz_cli.core.maps import enlarged, tensor_of
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
+from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
 
 if TYPE_CHECKING:
     from torch import Tensor

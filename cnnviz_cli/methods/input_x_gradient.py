@@ -5,8 +5,8 @@ from __future__ import annotations
 from cnnviz_cli.core.evidence import Evidence, Gradient, Input
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce, reduced
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 
 @value

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
-from cnnviz_cli.core.components import kernel_principal
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Evidence
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.common.pca import kernel_principal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def kpca_cam(options: CamOptions, scope: Scope) -> Recipe:
     """What in the image the layer as a whole is about, curved relations between its maps included, whatever the class.
 
     The first kernel principal component of the positions, each the vector of its C centred activations, by the sigmoid
-    kernel tanh(x . x' / C + 1), see core.components; rectified, with the sign by which it correlates with mean_c |A_c|.
+    kernel tanh(x . x' / C + 1); rectified, with the sign by which it correlates with mean_c |A_c|.
     It does not depend on the target. smooth=eigen gives the first principal component of the centred maps, each
     multiplied by its inner product with the kernel component.
     """

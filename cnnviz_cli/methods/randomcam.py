@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.cams import CamOptions, Part, finish, views_of
-from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.evidence import Activation, Evidence, Seeds
 from cnnviz_cli.core.method import Recipe, Scope, method
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.common.rng import uniform
 
 DRAWS = 1 << 41
 """Where the numbers of its draws begin: apart from those of variants, which count from 0."""

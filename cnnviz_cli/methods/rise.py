@@ -6,8 +6,8 @@ from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.method import Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.perturb import RandomMasks
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.perturbation import RandomMasks
 
 BLOCK = 64
 """Masks made at a time when they are summed up: a bound on memory."""

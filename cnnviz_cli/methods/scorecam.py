@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.cams import CamOptions
-from cnnviz_cli.core.maskings import ChannelMasks, mask_recipe
 from cnnviz_cli.core.method import Recipe, Scope, method
+from cnnviz_cli.methods.common.cams import CamOptions
+from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
 
 
 @method(

@@ -16,9 +16,9 @@ import cnnviz_cli
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Gradient, Scores
 from cnnviz_cli.core.maps import over_whole
-from cnnviz_cli.core.maskings import WithoutChannel
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.models.evaluation import put_in_eval
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.probe import probe

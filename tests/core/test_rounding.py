@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnviz_cli.core.cams import Part, finish
 from cnnviz_cli.core.evidence import (
     INPUT,
     Activation,
@@ -30,10 +29,11 @@ from cnnviz_cli.core.objectives import (
     TargetProbability,
     magnitude_of,
 )
-from cnnviz_cli.core.paths import Noisy
 from cnnviz_cli.core.rounding import SLACK, asks_for_change, cancelled, resolution, unmoved
-from cnnviz_cli.core.saliency import reduced
 from cnnviz_cli.core.scores import rounded_by
+from cnnviz_cli.methods.common.cams import Part, finish
+from cnnviz_cli.methods.common.paths import Noisy
+from cnnviz_cli.methods.common.saliency import reduced
 
 EPS = 2.0**-23
 NOISY = Noisy(2, 0.1)

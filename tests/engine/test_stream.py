@@ -10,7 +10,6 @@ import tiny
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import (
     INPUT,
@@ -27,6 +26,7 @@ from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.memory import chunk_size
+from cnnviz_cli.methods.common.rng import normal
 
 
 @dataclass(frozen=True, slots=True)

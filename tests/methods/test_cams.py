@@ -16,9 +16,6 @@ from running import Runner, recipe_of, seeds_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.cams import Fuse, Part, finish
-from cnnviz_cli.core.components import kernel_principal, principal
-from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.maps import unit_range
 from cnnviz_cli.core.method import Frame, Recipe, Scope, find
@@ -27,6 +24,9 @@ from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
+from cnnviz_cli.methods.common.cams import Fuse, Part, finish
+from cnnviz_cli.methods.common.pca import kernel_principal, principal
+from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.randomcam import DRAWS
 from cnnviz_cli.models.facts import NetworkFacts
 from cnnviz_cli.models.probe import probe

@@ -15,16 +15,16 @@ import torch
 from running import Runner, recipe_of, seeds_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.baselines import Baseline
-from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Input
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedMap
-from cnnviz_cli.core.perturb import EvenSwitches, ShapleySwitches, Windows
-from cnnviz_cli.core.segments import Segmenting, _grown, grid, regions
-from cnnviz_cli.core.surrogates import lasso, shares_of_a_sum
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.common.perturbation import EvenSwitches, ShapleySwitches, Windows
+from cnnviz_cli.methods.common.rng import uniform
+from cnnviz_cli.methods.common.segments import Segmenting, _grown, grid, regions
+from cnnviz_cli.methods.common.surrogates import lasso, shares_of_a_sum
 from cnnviz_cli.methods.xrai import gains, ranks
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run.prepare import scope_of

@@ -13,9 +13,9 @@ from PIL import Image
 from running import Runner, seeds_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.baselines import Baseline
-from cnnviz_cli.core.perturb import EvenSwitches, ShapleySwitches
-from cnnviz_cli.core.segments import Segmenting, regions
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.common.perturbation import EvenSwitches, ShapleySwitches
+from cnnviz_cli.methods.common.segments import Segmenting, regions
 from cnnviz_cli.methods.xrai import gains
 
 SIDE = 48

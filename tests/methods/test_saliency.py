@@ -14,15 +14,15 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.baselines import Baseline, BaselineChoice, blurred, spread
-from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.evidence import Evidence, Input, Seeds, Walk
-from cnnviz_cli.core.guided import GuidedPath
 from cnnviz_cli.core.panels import PixelMap, SignedMap, SignedPicture
-from cnnviz_cli.core.paths import Noisy
-from cnnviz_cli.core.saliency import Reduce, reduced
-from cnnviz_cli.core.shares import completeness_error
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurred, spread
+from cnnviz_cli.methods.common.completeness import completeness_error
+from cnnviz_cli.methods.common.guided_path import GuidedPath
+from cnnviz_cli.methods.common.paths import Noisy
+from cnnviz_cli.methods.common.rng import normal, uniform
+from cnnviz_cli.methods.common.saliency import Reduce, reduced
 from cnnviz_cli.render import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}

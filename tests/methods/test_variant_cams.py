@@ -15,7 +15,6 @@ import torch
 from running import Runner, numbers, recipe_of, seeds_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.method import Frame, find
 from cnnviz_cli.core.panels import Heatmap, SignedPicture
@@ -23,6 +22,7 @@ from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import tail_of, why_whole
+from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.facts import KNOWN
 from cnnviz_cli.models.probe import probe

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnviz_cli.core.cams import Part, finish
 from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.methods.common.cams import Part, finish
 from cnnviz_cli.run.drawing import Wording, Work
 from cnnviz_cli.run.present import captioned
 

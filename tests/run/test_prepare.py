@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core import method as registry
-from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, GradientOver, Need, Relevance, Scores, Walk
-from cnnviz_cli.core.guided import GuidedPath
-from cnnviz_cli.core.maskings import WithoutChannel
 from cnnviz_cli.core.method import Recipe, Scope, find, method, option
 from cnnviz_cli.core.objectives import StrongestChannel
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.common.guided_path import GuidedPath
+from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.probe import probe

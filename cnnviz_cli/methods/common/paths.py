@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.baselines import Baseline, blurred, spread
-from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.baselines import Baseline, blurred, spread
+from cnnviz_cli.methods.common.rng import normal, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cnnviz_cli.core.evidence import GradientOver
 from cnnviz_cli.core.method import Scope, option
-from cnnviz_cli.core.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
-from cnnviz_cli.core.saliency import REDUCE_HELP, Reduce
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
+from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce
 
 
 @value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.saliency import Reduce, reduced
+from cnnviz_cli.methods.common.saliency import Reduce, reduced
 
 if TYPE_CHECKING:
     from torch import Tensor

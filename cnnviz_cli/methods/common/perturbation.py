@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import ceil, comb
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.baselines import Baseline
-from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
-from cnnviz_cli.core.segments import Segmenting
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.common.rng import uniform
+from cnnviz_cli.methods.common.segments import Segmenting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.baselines import Baseline
 from cnnviz_cli.core.evidence import Evidence, Input, Need
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.baselines import Baseline
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from cnnviz_cli.core.components import principal
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers
@@ -15,6 +14,7 @@ from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, opti
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
 from cnnviz_cli.core.rounding import cancelled
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.pca import principal
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.panels import SignedMap
-from cnnviz_cli.core.perturb import EvenSwitches
 from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.common.perturbation import EvenSwitches
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,1 @@
+"""What several methods are made with. Imports core only."""
