@@ -102,3 +102,21 @@ def test_importing_the_package_is_light() -> None:
 )
 def test_what_every_command_imports_compiles_no_dataclass(path: Path) -> None:
     assert "dataclasses.dataclass" not in imports(path), "core.value defines the same, without compiling it each time"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.parent.name == "methods" and p.name not in {"__init__.py", "api.py"}],
+    ids=lambda p: p.name,
+)
+def test_the_file_of_a_method_imports_the_api_and_common_alone(path: Path) -> None:
+    ours = {name for name in imports(path) if name.startswith("cnnviz_cli.")}
+    assert {
+        name for name in ours if not name.startswith(("cnnviz_cli.methods.api", "cnnviz_cli.methods.common."))
+    } == set()
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "common"], ids=lambda p: p.name)
+def test_what_methods_share_knows_no_method(path: Path) -> None:
+    ours = {name for name in imports(path) if name.startswith("cnnviz_cli.methods")}
+    assert all(name.startswith("cnnviz_cli.methods.common.") for name in ours)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, GradientOver
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import (
+    REDUCE_HELP,
+    Evidence,
+    GradientOver,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    method,
+    option,
+    reduced,
+    value,
+)
 from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Blurring
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 
 @value

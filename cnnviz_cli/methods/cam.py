@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Evidence, Targets
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.scores import two_sided
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import SMOOTH, Part, Smooth, finish, views_of
+from cnnviz_cli.methods.api import (
+    SMOOTH,
+    Activation,
+    Evidence,
+    Heatmap,
+    Part,
+    Recipe,
+    Scope,
+    Smooth,
+    Targets,
+    UsageError,
+    finish,
+    method,
+    two_sided,
+    value,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

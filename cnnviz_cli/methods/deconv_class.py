@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, Gradient
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import SignedPicture
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import Evidence, Gradient, Recipe, Scope, SignedPicture, method, option, value
 from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
-from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.objectives import StrongestChannel, strongest_channels
-from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import (
+    Activation,
+    Evidence,
+    Gradient,
+    LayerInfo,
+    ProjectionRow,
+    Projections,
+    Recipe,
+    Scope,
+    StrongestChannel,
+    method,
+    option,
+    strongest_channels,
+    value,
+)
 from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 if TYPE_CHECKING:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, Input, Multipliers
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    BASELINE_HELP,
+    REDUCE_HELP,
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    Input,
+    Multipliers,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.completeness import shared
 from cnnviz_cli.methods.common.ends import Ends, scores_at
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce
 
 
 @value

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, Scope, cam_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,4 +28,4 @@ def eigencam(options: CamOptions, scope: Scope) -> Recipe:
     def weigh(maps: Tensor) -> Tensor:
         return maps
 
-    return recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False, component="size")
+    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False, component="size")

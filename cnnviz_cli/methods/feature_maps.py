@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation, Evidence
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import Activation, Evidence, Filters, Mosaic, Panel, Recipe, Scope, method, option, value
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, Scope, cam_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,4 +32,4 @@ def fem(options: CamOptions, scope: Scope) -> Recipe:
         spread = (maps - mean).square().mean((2, 3), keepdim=True).sqrt()
         return (maps > mean + SIGMAS * spread).to(maps).mean((2, 3), keepdim=True) * maps
 
-    return recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False)
+    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False)

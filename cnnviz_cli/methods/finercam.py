@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation, Gradient, Need
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.objectives import FinerContrast, Negated, Objective
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    FinerContrast,
+    Gradient,
+    Need,
+    Negated,
+    Objective,
+    Recipe,
+    Scope,
+    cam_recipe,
+    method,
+    option,
+    value,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,4 +57,4 @@ def finercam(options: Options, scope: Scope) -> Recipe:
     def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient.mean((2, 3), keepdim=True) * maps
 
-    return recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weigh)

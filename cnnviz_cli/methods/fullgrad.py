@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cnnviz_cli.core.evidence import BiasGradients, Evidence, Gradient, Input
-from cnnviz_cli.core.maps import unit_range
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import SMOOTH, Part, Smooth, finish, views_of
+from cnnviz_cli.methods.api import (
+    SMOOTH,
+    BiasGradients,
+    Evidence,
+    Gradient,
+    Heatmap,
+    Input,
+    Part,
+    Recipe,
+    Scope,
+    Smooth,
+    finish,
+    method,
+    unit_range,
+    value,
+    views_of,
+)
 
 
 @value

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions, gradient_recipe
+from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.common.cams import EPSILON
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-EPSILON = 1e-6
-"""Added to the denominator, as in pytorch-grad-cam. Gradients of a score that is not softmaxed can be as small as its
-square root, so its size is part of the definition."""
 
 
 @method(

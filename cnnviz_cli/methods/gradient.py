@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, Gradient
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.methods.api import (
+    REDUCE_HELP,
+    Evidence,
+    Gradient,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    method,
+    option,
+    reduced,
+    value,
+)
 
 
 @value

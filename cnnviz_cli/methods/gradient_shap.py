@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, GradientOver
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    BASELINE_HELP,
+    REDUCE_HELP,
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    GradientOver,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    method,
+    option,
+    reduced,
+    value,
+)
 from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 
 @value

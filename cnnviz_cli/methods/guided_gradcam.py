@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation, Evidence, Gradient
-from cnnviz_cli.core.maps import enlarged, tensor_of
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Heatmap, SignedPicture
-from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    Evidence,
+    Gradient,
+    Heatmap,
+    Part,
+    Recipe,
+    Scope,
+    SignedPicture,
+    enlarged,
+    finish,
+    method,
+    tensor_of,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, Walk
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    BASELINE_HELP,
+    REDUCE_HELP,
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    Walk,
+    method,
+    option,
+    reduced,
+    value,
+)
 from cnnviz_cli.methods.common.guided_path import GuidedPath
 from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 FRACTION, LEASH = 0.25, 0.02
 """The values of the authors' own code."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, GradientOver, Input, Scores
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    BASELINE_HELP,
+    REDUCE_HELP,
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    GradientOver,
+    Input,
+    Panel,
+    Recipe,
+    Reduce,
+    Scope,
+    Scores,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.completeness import shared
 from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Line
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce
 
 
 @value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import CamOptions
+from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, method, option, value
 from cnnviz_cli.methods.common.masking import IntegratedMasks, mask_recipe
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Evidence
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    Evidence,
+    Heatmap,
+    Part,
+    Recipe,
+    Scope,
+    UsageError,
+    finish,
+    method,
+    views_of,
+)
 from cnnviz_cli.methods.common.pca import kernel_principal
 
 if TYPE_CHECKING:

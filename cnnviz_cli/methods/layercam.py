@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions, gradient_recipe
+from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor

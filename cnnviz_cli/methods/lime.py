@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Evidence, Scores
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import SignedMap
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    Recipe,
+    Scope,
+    Scores,
+    SignedMap,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.perturbation import COVER_HELP, DRAWS, DRAWS_HELP, EvenSwitches
 from cnnviz_cli.methods.common.segments import CELLS, CELLS_HELP, SEGMENTS_HELP, Segmenting, SegmentsChoice
 from cnnviz_cli.methods.common.surrogates import Trials, lasso, surrogate_map

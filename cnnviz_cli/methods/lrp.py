@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnviz_cli.core.evidence import Composite, Evidence, Relevance
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import (
+    REDUCE_HELP,
+    Composite,
+    Evidence,
+    Panel,
+    Recipe,
+    Reduce,
+    Relevance,
+    Scope,
+    method,
+    option,
+    reduced,
+    value,
+)
 from cnnviz_cli.methods.common.ends import Ends, scores_at
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
 
 COMPOSITE_HELP = "Rules for convolutions and the first layer: epsilon for all, z-plus and flat, or gamma and z-box."
 BIASES_HELP = "What biases take of the relevance: their share, or nothing, so that the pixels get all of it."

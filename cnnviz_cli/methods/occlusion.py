@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Evidence, Scores
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import SignedMap
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice
+from cnnviz_cli.methods.api import (
+    Baseline,
+    BaselineChoice,
+    Evidence,
+    Recipe,
+    Scope,
+    Scores,
+    SignedMap,
+    UsageError,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.perturbation import COVER_HELP, Windows
 
 

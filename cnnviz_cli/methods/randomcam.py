@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Activation, Evidence, Seeds
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    Evidence,
+    Heatmap,
+    Part,
+    Recipe,
+    Scope,
+    Seeds,
+    finish,
+    method,
+    views_of,
+)
 from cnnviz_cli.methods.common.rng import uniform
 
 DRAWS = 1 << 41

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.objectives import Objective
-from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.value import value
+from cnnviz_cli.methods.api import (
+    Evidence,
+    Heatmap,
+    Input,
+    Objective,
+    Recipe,
+    Scope,
+    Scores,
+    Seeds,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.perturbation import RandomMasks
 
 BLOCK = 64

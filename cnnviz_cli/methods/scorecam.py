@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions
+from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, method
 from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
 
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Curvature, Gradient, Need
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    Curvature,
+    Gradient,
+    Need,
+    Recipe,
+    Scope,
+    UsageError,
+    cam_recipe,
+    method,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,4 +52,4 @@ def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
     def needs(layer: str) -> tuple[Need, ...]:
         return Activation(layer), Gradient(layer, scope.target), Curvature(layer, scope.target)
 
-    return recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weigh)

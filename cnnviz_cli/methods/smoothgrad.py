@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import Evidence
-from cnnviz_cli.core.method import Recipe, Scope, method
-from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.methods.api import Evidence, Panel, Recipe, Scope, method, reduced
 from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
-from cnnviz_cli.methods.common.saliency import reduced
 
 
 @method(

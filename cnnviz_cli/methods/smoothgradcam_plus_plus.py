@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Activation, GradientOver, Need
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.api import (
+    Activation,
+    CamOptions,
+    GradientOver,
+    Need,
+    Recipe,
+    Scope,
+    cam_recipe,
+    method,
+    option,
+    value,
+)
+from cnnviz_cli.methods.common.cams import EPSILON
 from cnnviz_cli.methods.common.paths import Noisy
-from cnnviz_cli.methods.gradcam_plus_plus import EPSILON
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,4 +59,4 @@ def smoothgradcam_plus_plus(options: Options, scope: Scope) -> Recipe:
         alpha = (second / denominator.where(defined, 1)).where(defined, 0)
         return (alpha * first.relu()).sum((2, 3), keepdim=True) * maps
 
-    return recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weigh)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from cnnviz_cli.core.evidence import Evidence, GradientOver, Input
-from cnnviz_cli.core.method import Recipe, Scope, method, option
-from cnnviz_cli.core.panels import Heatmap, SignedMap
-from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.methods.api import (
+    Baseline,
+    Evidence,
+    GradientOver,
+    Heatmap,
+    Input,
+    Recipe,
+    Scope,
+    SignedMap,
+    method,
+    option,
+    value,
+)
 from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Line
 from cnnviz_cli.methods.common.segments import REGION_SIDE, regions
 

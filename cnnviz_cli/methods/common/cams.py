@@ -23,6 +23,10 @@ Smooth = Literal["none", "eigen", "aug"]
 Fuse = Literal["none", "mean", "max"]
 Sign = Literal["size", "sum"]
 
+EPSILON = 1e-6
+"""Added to Grad-CAM++'s denominator, as in pytorch-grad-cam. Gradients of a score that is not softmaxed can be as small
+as its square root, so its size is part of the definition."""
+
 LAYER = option(("last-conv",), "Layer to read; its maps must still be spatial. Repeatable.")
 SMOOTH = option(
     "none",
@@ -65,7 +69,7 @@ class Part:
     doubts: Mapping[State, Tensor] = field(default_factory=dict)
 
 
-def recipe(
+def cam_recipe(
     options: CamOptions,
     scope: Scope,
     needs: Callable[[str], tuple[Need, ...]],
@@ -107,8 +111,8 @@ def recipe(
 def gradient_recipe(
     options: CamOptions, scope: Scope, weigh: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
 ) -> Recipe:
-    """`recipe` of a method that needs a layer's maps and the gradient of the target there: weigh(maps, gradient)."""
-    return recipe(
+    """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weigh(maps, gradient)."""
+    return cam_recipe(
         options, scope, lambda layer: (Activation(layer), Gradient(layer, scope.target)), weigh, component=component
     )
 

@@ -12,7 +12,7 @@ from cnnviz_cli.core.maps import enlarged, over_whole, unit_range
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import Recipe, Scope
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.cams import CamOptions, recipe
+from cnnviz_cli.methods.common.cams import CamOptions, cam_recipe
 from cnnviz_cli.methods.common.rng import normal
 
 if TYPE_CHECKING:
@@ -168,4 +168,4 @@ def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], 
         weights = scores.reshape(*maps.shape[:2], -1).mean(2).softmax(1)
         return weights[:, :, None, None] * maps
 
-    return recipe(options, scope, needs, weigh, positive=True)
+    return cam_recipe(options, scope, needs, weigh, positive=True)

@@ -1,0 +1,81 @@
+"""What the file of a method imports: ``from cnnviz_cli.methods.api import Heatmap, Recipe, method``.
+
+Registration, needs, variants, objectives and panels, and what most methods of a family share. What fewer methods share
+is in `cnnviz_cli.methods.common`, a file a subject. No torch is imported here.
+"""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evidence import (
+    INPUT,
+    Activation,
+    BiasGradients,
+    Composite,
+    Curvature,
+    Evidence,
+    Gradient,
+    GradientOver,
+    Input,
+    Multipliers,
+    Need,
+    Relevance,
+    ReluRule,
+    Scores,
+    Seeds,
+    Targets,
+    Walk,
+)
+from cnnviz_cli.core.layers import LayerInfo, Layers
+from cnnviz_cli.core.maps import enlarged, tensor_of, unit_range
+from cnnviz_cli.core.method import AUGMENTATIONS, Frame, Head, InputView, Recipe, Scope, method, option
+from cnnviz_cli.core.objectives import (
+    Contrast,
+    FinerContrast,
+    Negated,
+    Objective,
+    StrongestChannel,
+    TargetLogit,
+    TargetProbability,
+    strongest_channels,
+)
+from cnnviz_cli.core.panels import (
+    Filters,
+    Heatmap,
+    Mosaic,
+    Panel,
+    PixelMap,
+    ProjectionRow,
+    Projections,
+    SignedMap,
+    SignedPicture,
+)
+from cnnviz_cli.core.rounding import resolution
+from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.value import value
+from cnnviz_cli.core.variants import Path, Variants, WeighedVariants
+from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
+from cnnviz_cli.methods.common.cams import (
+    LAYER,
+    SMOOTH,
+    CamOptions,
+    Part,
+    Smooth,
+    cam_recipe,
+    finish,
+    gradient_recipe,
+    views_of,
+)
+from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
+
+__all__ = [
+    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "REDUCE_HELP", "SMOOTH", "Activation", "Baseline",
+    "BaselineChoice", "BiasGradients", "CamOptions", "Composite", "Contrast", "Curvature", "Evidence", "Filters",
+    "FinerContrast", "Frame", "Gradient", "GradientOver", "Head", "Heatmap", "Input", "InputView", "LayerInfo",
+    "Layers", "Mosaic", "Multipliers", "Need", "Negated", "Objective", "Panel", "Part", "Path", "PixelMap",
+    "ProjectionRow", "Projections", "Recipe", "Reduce", "Relevance", "ReluRule", "Scope", "Scores", "Seeds",
+    "SignedMap", "SignedPicture", "Smooth", "StrongestChannel", "TargetLogit", "TargetProbability", "Targets",
+    "UsageError", "Variants", "Walk", "WeighedVariants", "cam_recipe", "enlarged", "finish", "gradient_recipe",
+    "method", "option", "reduced", "resolution", "strongest_channels", "tensor_of", "two_sided", "unit_range",
+    "value", "views_of",
+]  # fmt: skip
