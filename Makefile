@@ -48,7 +48,7 @@ fuzz-corpus: $(VENV)/.runtime  ## Hostile files: every one of CORPUS=dir through
 models-page: $(VENV)/.dev  ## Try every method on every network, into docs/models.md (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/models_page.py
 
-generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the README's pictures
+generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the figures of the docs
 	$(BIN)/python tools/generate.py
 
 notebook: $(VENV)/.dev  ## Run the cells of docs/notebook.ipynb and keep what they show

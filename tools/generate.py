@@ -1,4 +1,4 @@
-"""Rewrite what is made from the code: schemas, the reference, the README's ratios and pictures (`make generated`)."""
+"""Rewrite what is made from the code: schemas, the reference, the benchmarks' table, the figures (`make generated`)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cnnviz_cli.files.schemas import manifest_schema
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 
 # file -> arguments of the command, in sample_images, and a pattern of the picture of its that is shown.
 SHOWN: dict[str, tuple[str, str]] = {
@@ -124,11 +125,11 @@ def reduced(picture: Image.Image, width: int) -> Image.Image:
 
 
 def ratios() -> str:
-    """The README's table of what `make bench` measured last, from benchmarks/results.json."""
+    """The table of docs/benchmarks.md: what `make bench` measured last, from benchmarks/results.json."""
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
     measured = ", ".join(f"{key} {value}" for key, value in results["conditions"].items())
     lines = [
-        f"Measured by `make bench`, both sides of a ratio in one run ({measured}; medians):",
+        f"Measured by `make bench`, both sides of each ratio in one run ({measured}; medians):",
         "",
         "| what | ratio | wanted |",
         "|---|---|---|",
@@ -145,9 +146,8 @@ def fill(text: str, mark: str, content: str) -> str:
 
 
 def text() -> None:
-    """The schemas, the reference and the README's ratios: seconds, no picture."""
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), "ratios", ratios()), encoding="utf-8")
+    """The schemas, the reference and the benchmarks' table: seconds, no figure."""
+    BENCHMARKS.write_text(fill(BENCHMARKS.read_text(encoding="utf-8"), "ratios", ratios()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
         content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / "schemas" / f"{name}.schema.json").write_text(content, encoding="utf-8")

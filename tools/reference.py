@@ -20,33 +20,33 @@ from cnnviz_cli.models.layers import WORDS, ModelLayers
 from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
 
 EXIT_CODES = {
-    ExitCode.OK: "every image done",
-    ExitCode.BUG: "a bug of ours",
-    ExitCode.USAGE: "a mistake in a flag, a key, a name or a value, or a method that this network does not let run; "
+    ExitCode.OK: "every image is done",
+    ExitCode.BUG: "a bug in cnnviz",
+    ExitCode.USAGE: "a wrong flag, key, name or value, or a method that does not apply to the network; "
     "nothing was done",
-    ExitCode.PARTIAL: "finished, some images failed; `verify`: something differs",
-    ExitCode.MODEL: "the model or its weights are not to be had, or were refused",
+    ExitCode.PARTIAL: "finished, but some images failed; `verify`: something differs",
+    ExitCode.MODEL: "the model or its weights are unavailable or were rejected",
     ExitCode.OUTPUT: "the output cannot be written, or the disk is full",
-    ExitCode.DEVICE: "the device is absent, or its memory does not suffice",
-    ExitCode.NO_INPUTS: "nothing that was named holds a picture",
-    ExitCode.INTERRUPTED: "Ctrl-C; the manifest holds what was finished",
-    ExitCode.TERMINATED: "SIGTERM; the manifest holds what was finished",
+    ExitCode.DEVICE: "the device is missing or runs out of memory",
+    ExitCode.NO_INPUTS: "no images matched",
+    ExitCode.INTERRUPTED: "Ctrl-C; the manifest lists what was finished",
+    ExitCode.TERMINATED: "SIGTERM; the manifest lists what was finished",
 }
 
 HEAD = """\
 # Reference
 
-Made from the code by `make generated`; a test holds that it is current. The README explains, this lists.
+`make generated` writes this page from the code; a test checks that it is current.
 """
 
 PRECEDENCE = """\
-A flag wins over an environment variable, a variable over the YAML file, the file over the default.
-`cnnviz config show` prints what they come to, and where each value came from. A variable of a repeatable setting takes
-one value or a list in brackets: `CNNVIZ_TARGET='[top3, tiger cat]'`. An empty variable counts as unset.
+A flag overrides an environment variable, a variable overrides the YAML file, and the file overrides the default.
+`cnnviz config show` prints the resulting settings and the source of each value. The variable of a repeatable setting
+takes one value or a list in brackets: `CNNVIZ_TARGET='[top3, tiger cat]'`. An empty variable counts as unset.
 """
 
 FAMILY = """\
-`cnnviz all` has the same options under the flags of the second column.
+`cnnviz all` has the same options; the second column has their flags.
 """
 
 
@@ -73,7 +73,7 @@ def _settings() -> Iterator[str]:
     for (name,) in (path for path in paths(kind) if len(path) == 1):
         row = [_flags(flags[name]), *_facts((name,)), _help((name,))]
         panels.setdefault(flag_of(kind, name).panel, []).append(row)
-    yield "## Settings of every command that draws\n"
+    yield "## Settings of every drawing command\n"
     yield PRECEDENCE
     for panel, rows in panels.items():
         yield f"### {panel}\n"
@@ -111,7 +111,7 @@ def _families() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    yield "## Other arguments and flags of the commands that draw\n"
+    yield "## Other arguments and flags of the drawing commands\n"
     known = {"__".join(path) for path in paths(settings_type("all"))}
     yield _parameters(parameter for parameter in _drawing("all") if parameter.name not in known)
     yield "## The other commands\n"
@@ -127,7 +127,7 @@ def _commands() -> Iterator[str]:
         yield f"### {name}\n"
         yield f"{inspect.cleandoc(command.help)}\n"
         if name == "cnnviz config show":
-            yield "It takes `--config` and every flag of `cnnviz all`.\n"
+            yield "It accepts `--config` and every flag of `cnnviz all`.\n"
         elif command.params:
             yield _parameters(command.params)
     yield "`cnnviz --version` prints the version; `--install-completion` sets up the shell's completion.\n"
@@ -158,9 +158,10 @@ def _words() -> Iterator[str]:
     found = re.findall(r"^- ``([a-z-]+)``: (.*?)(?=^- ``|\Z|^$)", _doc(), re.MULTILINE | re.DOTALL)
     meanings = {word: " ".join(text.split()).replace("``", "`") for word, text in found}
     yield table(["word", "meaning"], [[f"`{word}`", meanings[word]] for word in WORDS])
-    yield "Several are separated by commas or by another `--layer`. They are drawn low to high, each once.\n"
+    yield "Separate several with commas, or repeat `--layer`. They are drawn from low to high, each once.\n"
     yield "## Palettes\n"
-    yield f"`--palette`: {', '.join(f'`{name}`' for name in PALETTES)}; all but the last two perceptually uniform.\n"
+    names = ", ".join(f"`{name}`" for name in PALETTES)
+    yield f"`--palette`: {names}; all but the last two are perceptually uniform.\n"
     yield f"`--signed-palette`: {', '.join(f'`{name}`' for name in SIGNED_PALETTES)}.\n"
     yield "## Exit codes\n"
     yield exit_codes()
