@@ -9,13 +9,13 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import takewhile
 from textwrap import fill
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from cnnviz_cli.cli.coercion import spare
 from cnnviz_cli.core.errors import ExitCode, UsageError
 
 Row = tuple[str, str]
@@ -30,7 +30,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         params = self.get_params(ctx)
-        spare(params)
+        _skip_conversion(params)
         _refuse_single_dash(args, {name for param in params for name in (*param.opts, *param.secondary_opts)})
         return super().parse_args(ctx, args)
 
@@ -48,8 +48,21 @@ class Group(TyperGroup):
         if not args and not ctx.resilient_parsing:  # nothing was asked for: a mistake, and the page says what there is
             print(self.get_help(ctx))
             ctx.exit(ExitCode.USAGE)
-        spare(self.get_params(ctx))
+        _skip_conversion(self.get_params(ctx))
         return super().parse_args(ctx, args)
+
+
+def _skip_conversion(params: Iterable[Any]) -> None:
+    """Let parameters that are not given pass as they are: the validators that Typer makes of them import pydantic."""
+    for param in params:
+        param.process_value = partial(_process, param, param.process_value)
+
+
+def _process(param: Any, convert: Any, context: Any, value: Any) -> Any:
+    if value is not None or param.required:
+        return convert(context, value)
+    none = () if param.multiple or param.nargs == -1 else None
+    return none if param.callback is None else param.callback(context, param, none)
 
 
 def _refuse_single_dash(args: Sequence[str], names: Collection[str]) -> None:

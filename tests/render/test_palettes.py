@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import make_palettes
 import numpy as np
 import pytest
 
-from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Look, make_palettes
+from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Look
 from cnnviz_cli.render.palettes import GREYS, levels, table
 
 ANCHORS = {
