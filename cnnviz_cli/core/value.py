@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields, make_dataclass
 from typing import Any, NoReturn, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ def value(*, kw_only: bool = ...) -> Callable[[type[T]], type[T]]: ...
 def value(kind: type[T] | None = None, /, *, kw_only: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
     """``dataclass(frozen=True)``, with methods that were compiled once for all classes.
 
-    `fields`, `replace`, `asdict`, `field` and ``__post_init__`` work as ever. There is no `InitVar` and no ``slots``,
-    and what derives from a value is to be a value, too.
+    `fields`, `replace`, `asdict`, `field` and ``__post_init__`` work as they do for a dataclass. There is no `InitVar` and
+    no ``slots``, and a class that derives from a value has to be a value, too.
     """
     return _made(kind, kw_only) if kind is not None else lambda kind: _made(kind, kw_only)
 
@@ -53,7 +53,7 @@ def _constructor(kind: Any) -> Callable[..., None]:
         count = len(given) + len(named)
         state |= named
         if len(state) < count or not required <= state.keys() <= names:
-            _complain(type(self), given, named)
+            _compiled(type(self))(*given, **named)  # raises a TypeError that says what is wrong
         for name, factory in factories.items():
             if name not in state:
                 state[name] = factory()
@@ -65,12 +65,9 @@ def _constructor(kind: Any) -> Callable[..., None]:
     return __init__
 
 
-def _complain(kind: Any, given: tuple[Any, ...], named: dict[str, Any]) -> NoReturn:
-    try:
-        inspect.signature(kind).bind(*given, **named)
-    except TypeError as error:
-        raise TypeError(f"{kind.__qualname__}: {error}") from None
-    raise AssertionError(kind)
+def _compiled(kind: Any) -> Any:
+    """The same class as `dataclass` makes it, for what is asked seldom: a signature, or what a call has wrong."""
+    return make_dataclass(kind.__qualname__, [(item.name, item.type, item) for item in fields(kind)])
 
 
 def _comparisons(kind: Any) -> dict[str, Callable[..., Any]]:
@@ -104,24 +101,10 @@ def _refuse_to_delete(_self: Any, name: str) -> NoReturn:
 
 
 class _Signature:
-    """Made when somebody asks for it."""
+    """Made when it is asked for."""
 
     def __get__(self, _instance: Any, kind: Any) -> inspect.Signature:
-        by_position, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            inspect.Parameter(
-                item.name, by_name if item.kw_only else by_position, annotation=item.type, default=_default(item)
-            )
-            for item in fields(kind)
-            if item.init
-        ]
-        return inspect.Signature(sorted(parameters, key=lambda one: one.kind), return_annotation=None)
-
-
-def _default(item: Field[Any]) -> Any:
-    if item.default_factory is not MISSING:
-        return ...
-    return inspect.Parameter.empty if item.default is MISSING else item.default
+        return inspect.signature(_compiled(kind))
 
 
 _SHARED = {

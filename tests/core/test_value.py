@@ -71,7 +71,7 @@ def test_fields_and_signature_are_those_of_a_frozen_dataclass(shape: list[dict[s
         (f.name, f.type, f.default, f.kw_only) for f in fields(theirs)
     ]
     assert ours.__match_args__ == theirs.__match_args__
-    assert str(inspect.signature(ours)).replace("Ellipsis", "<factory>") == str(inspect.signature(theirs))
+    assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
 
 
 @given(_SHAPES, st.lists(_VALUES, min_size=8, max_size=8))
@@ -163,7 +163,7 @@ def test_what_the_class_itself_or_its_base_defines_counts() -> None:
     ids=["missing", "too many", "twice", "unknown"],
 )
 def test_a_wrong_call_names_the_class(call: Any) -> None:
-    with pytest.raises(TypeError, match=r"^Base: "):
+    with pytest.raises(TypeError, match=r"^Base\.__init__\(\) "):
         call()
 
 
