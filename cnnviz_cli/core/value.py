@@ -22,8 +22,8 @@ def value(*, kw_only: bool = ...) -> Callable[[type[T]], type[T]]: ...
 def value(kind: type[T] | None = None, /, *, kw_only: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
     """``dataclass(frozen=True)``, with methods that were compiled once for all classes.
 
-    `fields`, `replace`, `asdict`, `field` and ``__post_init__`` work as they do for a dataclass. There is no `InitVar` and
-    no ``slots``, and a class that derives from a value has to be a value, too.
+    `fields`, `replace`, `asdict`, `field` and ``__post_init__`` work as for a dataclass. There is no `InitVar` and no
+    ``slots``, and a class that derives from a value has to be a value, too.
     """
     return _made(kind, kw_only) if kind is not None else lambda kind: _made(kind, kw_only)
 
