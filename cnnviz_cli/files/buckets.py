@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, takewhile
+from typing import NamedTuple
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.files.apart import as_text
 from cnnviz_cli.files.archives import is_archive
+from cnnviz_cli.files.listing import Way, natural, walked
 from cnnviz_cli.files.members import Unreadable
-from cnnviz_cli.files.objects import Way, objects
 from cnnviz_cli.files.once import Found
 from cnnviz_cli.files.patterns import Choice, Pattern, is_pattern
-from cnnviz_cli.files.remote import Fact, Remote, reason, store_of
+from cnnviz_cli.files.remote import Fact, Remote, entries, fact_of, reason
 from cnnviz_cli.files.source import Source, is_picture
 from cnnviz_cli.files.urls import WEB, Address, address_of, is_url
 
@@ -53,7 +54,7 @@ class Buckets:
                 fix="Name each picture: --files-from FILE",
             )
         try:
-            fact = Fact(is_folder=True) if folder else store_of(address).fact(address)
+            fact = Fact(is_folder=True) if folder else fact_of(address)
         except UsageError:
             raise
         except Exception as error:
@@ -122,9 +123,9 @@ class Buckets:
         """
         folder, below = place or (address.url, "")
         prefix = f"{below}/" if below else ""
-        way = Way(self._recursive, pattern, lambda name: self._choice.enters(as_text(prefix + name)))
+        way = Way(self._recursive, pattern, enters=lambda name: self._choice.enters(as_text(prefix + name)))
         files = pictures = 0
-        for entry in objects(address, way):
+        for entry in _objects(address, way):
             files += 1
             if not entry.error and not (is_picture(entry.below) or (suffix and entry.below.endswith(suffix))):
                 continue
@@ -155,12 +156,66 @@ def _asked(place: Place) -> Fact | None:
     address = address_of(_whole(place))
     if address.scheme not in WEB and address.key.endswith("/"):
         return Fact(is_folder=True)
-    store = store_of(address)
     try:
-        return store.fact(address)
+        return fact_of(address)
+    except UsageError:
+        raise
     except Exception:  # whatever it is, reading the picture meets it again, and its record says so
         return None
 
 
 def _whole(place: Place) -> str:
     return f"{place[0]}/{place[1]}" if place[1] else place[0]
+
+
+_Names = Sequence[tuple[str, Fact]]
+
+
+class _Entry(NamedTuple):
+    """One object below a folder; of a folder that cannot be listed, why."""
+
+    below: str
+    fact: Fact
+    error: str = ""
+
+
+_Level = Iterator["_Entry | _Level"]
+
+
+def _objects(address: Address, way: Way) -> Iterator[_Entry]:
+    """The objects below a folder in natural order, hidden ones left out; those of a folder stand where its name does.
+
+    Raises:
+        UsageError: the folder itself cannot be listed.
+    """
+    try:
+        first = _names(address)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"this cannot be listed: {reason(error)}", where=address.shown) from None
+    yield from walked(_level(address, "", first, (way.pattern.start if way.pattern else 0, False), way))
+
+
+def _level(address: Address, prefix: str, names: _Names, state: tuple[int, bool], way: Way) -> _Level:
+    """One folder's objects, and the level of each of its folders that is to be entered; see `listing`."""
+    for name, fact in names:
+        taken, after, inherited = way.step(*state, name)
+        if not fact.is_folder:
+            if taken:
+                yield _Entry(prefix + name, fact)
+            continue
+        if not (after or inherited) or (way.enters is not None and not way.enters(prefix + name)):
+            continue
+        below = address.below(name)
+        try:
+            inside = _names(below)
+        except Exception as error:
+            yield _Entry(prefix + name, fact, reason(error))
+            continue
+        yield _level(below, f"{prefix}{name}/", inside, (after, inherited), way)
+
+
+def _names(address: Address) -> _Names:
+    """What is in a folder, in natural order."""
+    return sorted(entries(address), key=lambda entry: natural(entry[0]))

@@ -47,6 +47,19 @@ class Way:
     output: str = ""
     enters: Callable[[str], bool] | None = None
 
+    def step(self, at: int, inherited: bool, name: str, *, link: bool = False) -> tuple[bool, int, bool]:
+        """What a name means in a folder where the pattern is `at`, and which is taken whole if `inherited`.
+
+        Returns:
+            Of a file, whether it is taken. Of a folder, where the pattern is in it, and whether it is taken whole.
+        """
+        pattern = self.pattern
+        shows = (pattern is None or inherited or pattern.accepts(at)) and not name.startswith(".")
+        if pattern is None:
+            return shows, 0, self.recursive and shows and not link
+        after = pattern.step(at, name, shell=True, link=link)
+        return shows or pattern.accepts(after), after, self.recursive and shows and not link
+
 
 def files(folder: str, way: Way) -> Iterator[Entry]:
     """The files below `folder`; those of a sub-folder stand where its name does.
@@ -110,17 +123,14 @@ _Level = Iterator["Entry | _Level"]
 
 def _level(folder: _Folder, names: _Names, way: Way) -> _Level:
     """One folder's files, and the level of each of its folders that is to be entered."""
-    state, pattern = folder.state, way.pattern
-    whole = pattern is None or state.inherited or pattern.accepts(state.pattern)
+    state = folder.state
     for name in names.all:
         link = name in names.links
-        after = pattern.step(state.pattern, name, shell=True, link=link) if pattern else 0
-        taken = (whole and not name.startswith(".")) or (pattern is not None and pattern.accepts(after))
+        taken, after, inherited = way.step(state.pattern, state.inherited, name, link=link)
         if name not in names.folders:
             if taken:
                 yield Entry(folder.prefix + name, state.linked or link)
             continue
-        inherited = way.recursive and whole and not link and not name.startswith(".")
         if not (after or inherited) or (way.enters is not None and not way.enters(folder.prefix + name)):
             continue
         path = f"{folder.path}/{name}"

@@ -39,53 +39,42 @@ class Fact(NamedTuple):
     changed: int = 0
 
 
-class Store:
-    """One connection to one bucket, container or host."""
+def fact_of(address: Address) -> Fact:
+    """What a store says of an object or a folder.
 
-    def __init__(self, address: Address) -> None:
-        """Connect, or rather: see to it that the first question will.
+    Raises:
+        FileNotFoundError: there is none.
+        UsageError: a package is missing, or the store's settings are not right.
+        Exception: anything else that a client library raises; `reason` has words for it.
+    """
+    store, path = _opened(address)
+    return _fact(store.info(path))
 
-        Raises:
-            UsageError: a package is missing, or the store's settings are not right.
-        """
-        self._fs = _connected(address)
 
-    def fact(self, address: Address) -> Fact:
-        """What the store says of an object or a folder.
+def entries(address: Address) -> Iterator[tuple[str, Fact]]:
+    """The last part of each name in a folder; raises as `fact_of` does."""
+    store, path = _opened(address)
+    found = store.ls(path, detail=True)
+    store.invalidate_cache()  # it would keep them all
+    for info in found:
+        whole = info["name"].strip("/")
+        if whole != path.strip("/"):  # some stores have an empty object in the place of each folder
+            yield whole.rpartition("/")[2], _fact(info)
 
-        Raises:
-            FileNotFoundError: there is none.
-            Exception: anything else that a client library raises; `reason` has words for it.
-        """
-        return _fact(self._fs.info(self._path(address)))
 
-    def ls(self, address: Address) -> Iterator[tuple[str, Fact]]:
-        """The last part of each name in a folder; raises as `fact` does."""
-        own = self._path(address).strip("/")
-        found = self._fs.ls(self._path(address), detail=True)
-        self._fs.invalidate_cache()  # it would keep them all
-        for info in found:
-            whole = info["name"].strip("/")
-            if whole != own:  # some stores have an empty object in the place of each folder
-                yield whole.rpartition("/")[2], _fact(info)
-
-    def read(self, address: Address, limit: int) -> bytes:
-        """The bytes of an object, at most one more than `limit`; raises as `fact` does."""
-        path = self._path(address)
-        if address.scheme not in WEB:
-            data: bytes = self._fs.cat_file(path, start=0, end=limit + 1)
-            return data
-        # A server need not know of ranges, and says how much there is when it likes.
-        pieces, left = [], limit + 1
-        with self._fs.open(path, "rb", block_size=0) as file:
-            while left > 0 and (piece := file.read(min(_CHUNK, left))):
-                pieces.append(piece)
-                left -= len(piece)
-        return b"".join(pieces)
-
-    def _path(self, address: Address) -> str:
-        path: str = self._fs._strip_protocol(address.url)
-        return path
+def read(address: Address, limit: int) -> bytes:
+    """The bytes of an object, at most one more than `limit`; raises as `fact_of` does."""
+    store, path = _opened(address)
+    if address.scheme not in WEB:
+        data: bytes = store.cat_file(path, start=0, end=limit + 1)
+        return data
+    # A server need not know of ranges, and says how much there is when it likes.
+    pieces, left = [], limit + 1
+    with store.open(path, "rb", block_size=0) as file:
+        while left > 0 and (piece := file.read(min(_CHUNK, left))):
+            pieces.append(piece)
+            left -= len(piece)
+    return b"".join(pieces)
 
 
 _TAGS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5", "Digest")
@@ -103,15 +92,16 @@ def _fact(info: Mapping[str, Any]) -> Fact:
     return Fact(folder, size, at, at or 0)
 
 
-_stores: dict[tuple[int, str], Store] = {}
+_stores: dict[tuple[int, str], Any] = {}
+"""The file systems of this process; a forked one connects anew."""
 
 
-def store_of(address: Address) -> Store:
-    """The connection of this process; raises as `Store` does."""
+def _opened(address: Address) -> tuple[Any, str]:
+    """The file system that an address is in, and its path there."""
     key = (os.getpid(), address.root)
     if key not in _stores:
-        _stores[key] = Store(address)
-    return _stores[key]
+        _stores[key] = _connected(address)
+    return _stores[key], _stores[key]._strip_protocol(address.url)
 
 
 def _connected(address: Address) -> Any:
@@ -154,7 +144,7 @@ class Remote:
             return b""  # of which no range can be asked for
         address = address_of(self.url)
         try:
-            data = store_of(address).read(address, limit)
+            data = read(address, limit)
         except UsageError as error:
             raise ImageError(error.what, fix=error.fix) from None
         except Exception as error:  # each client library has its own, and quotes URLs

@@ -61,16 +61,16 @@ def test_what_is_done_is_not_fetched_again_and_what_was_changed_is_done_again(
     tmp_path: Path, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
-    real = remote.Store.read
+    real = remote.read
 
-    def counted(self: remote.Store, address: Any, limit: int) -> bytes:
+    def counted(address: Any, limit: int) -> bytes:
         fetched.append(address.key)
-        return real(self, address, limit)
+        return real(address, limit)
 
     # What was changed a moment ago may be changed again within the same moment, and is not trusted.
     monkeypatch.setattr("cnnviz_cli.files.resume._RECENT", 0)
     run(tmp_path / "out", find(["memory://box/"], recursive=False))
-    monkeypatch.setattr(remote.Store, "read", counted)
+    monkeypatch.setattr(remote, "read", counted)
     assert run(tmp_path / "out", find(["memory://box/"], recursive=False)).done_before == 6
     assert set(fetched) == {"3.png", "4.png", "5.png"}, "what failed is tried again, in its batch"
     store.pipe_file("/box/5.png", store.cat_file("/box/6.png"))
