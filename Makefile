@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types unit test-slow bench parity models-page fuzz-corpus generated notebook docs clean
+.PHONY: help demo install test check lint types unit test-slow bench parity models-page fuzz-corpus generated pictures notebook docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,8 +48,11 @@ fuzz-corpus: $(VENV)/.runtime  ## Hostile files: every one of CORPUS=dir through
 models-page: $(VENV)/.dev  ## Try every method on every network, into docs/models.md (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/models_page.py
 
-generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the figures of the docs
-	$(BIN)/python tools/generate.py
+generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the ratios, in seconds
+	$(BIN)/python tools/generate.py text
+
+pictures: $(VENV)/.dev  ## Draw the figures of the docs, in minutes
+	$(BIN)/python tools/generate.py pictures
 
 notebook: $(VENV)/.dev  ## Run the cells of docs/notebook.ipynb and keep what they show
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebook.py

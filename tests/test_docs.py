@@ -26,11 +26,13 @@ from cnnviz_cli.engine import Plan
 ROOT = Path(__file__).parents[1]
 
 
+AUTHORS_PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def documented_code() -> str:
     """The file of docs/adding-a-method.md."""
-    text = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", AUTHORS_PAGE, re.DOTALL)
     assert len(code.splitlines()) < 40
     return str(code)
 
@@ -39,8 +41,9 @@ def documented_code() -> str:
 def documented_method(documented_code: str) -> Iterator[ModuleType]:
     """The same, registered for one test."""
     module = ModuleType("documented_method")
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[module.__name__] = module  # types of options are looked up there
     before = dict(registry._METHODS)
+    registry._METHODS.pop("sensitivity", None)  # where the page's file has been saved
     # Without dont_inherit the annotations of this file, which are texts, would be the page's.
     exec(compile(documented_code, "adding-a-method.md", "exec", dont_inherit=True), module.__dict__)
     yield module
@@ -59,28 +62,69 @@ def test_the_documented_method_works(documented_method: ModuleType) -> None:
     assert documented_method.Options().layer == ("last-conv",)
 
 
-def test_the_documented_method_saved_as_the_page_says_is_found_by_the_command(
-    documented_code: str, tmp_path: Path
-) -> None:
-    copy = tmp_path / "cnnviz_cli"
-    shutil.copytree(ROOT / "cnnviz_cli", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "methods" / "sensitivity.py").write_text(documented_code, encoding="utf-8")
-    image, out = ROOT / "sample_images" / "chelsea.png", tmp_path / "out"
-    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "error"}
+@pytest.fixture
+def checkout(documented_code: str, tmp_path: Path) -> Path:
+    """A copy of the project with the page's method saved where the page says."""
+    for name in ("cnnviz_cli", "docs", "schemas", "tests", "tools", "sample_images"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    shutil.copy(ROOT / "benchmarks" / "results.json", tmp_path / "benchmarks")
+    (place,) = re.findall(r"saved as `(.+?)`", AUTHORS_PAGE)
+    (tmp_path / place).write_text(documented_code, encoding="utf-8")
+    return tmp_path
 
-    def cnnviz(*words: str | Path) -> str:
-        command = [sys.executable, "-m", "cnnviz_cli", *map(str, words)]
-        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+
+def python(checkout: Path, *words: str) -> str:
+    """What a fresh interpreter prints that has the checkout's package and no other."""
+    environ = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=checkout, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_documented_method_saved_as_the_page_says_is_found_by_the_command(checkout: Path) -> None:
+    def cnnviz(*words: str) -> str:
+        return python(checkout, "-m", "cnnviz_cli", *words)
 
     assert "How strongly each position moves the class score" in cnnviz("methods", "sensitivity")
     assert "--layer LAYER" in cnnviz("gradcam", "--help")
-    weights = ("--weights", "random:0", "--workers", "0")
-    cnnviz("gradcam", image, "--method", "gradcam,sensitivity", "-o", out, "-q", *weights)
-    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    (command,) = re.findall(r"`cnnviz (gradcam photo.jpg --method .+?)`", " ".join(AUTHORS_PAGE.split()))
+    shutil.copy(checkout / "sample_images" / "chelsea.png", checkout / "photo.jpg")
+    both, alone = (
+        json.loads(cnnviz(*shlex.split(line), "--json"))["cost"]
+        for line in (command, command.replace(",sensitivity", ""))
+    )
+    assert both == alone
+    words = shlex.split(command.removesuffix(" --dry-run"))
+    cnnviz(*words, "-o", "out", "-q", "--weights", "random:0", "--workers", "0")
+    manifest = json.loads((checkout / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["run"]["config"]["gradcam"]["method"] == ["gradcam", "sensitivity"]
     assert {made["method"] for made in manifest["images"][0]["outputs"]} >= {"gradcam", "sensitivity"}
+
+
+GENERATED_PAGES = (
+    "tests/test_docs.py::test_the_reference_is_current_and_whole",
+    "tests/test_docs.py::test_the_documented_method_works",
+    "tests/test_parity.py::test_every_method_of_the_page_exists",
+    "tests/models/test_models_page.py::test_every_method_of_the_page_exists",
+    "tests/models/test_models_page.py::test_methods_apply_as_the_page_says[squeezenet1_1]",
+)
+
+
+def test_a_new_methods_tests_pass_once_the_text_is_generated(checkout: Path) -> None:
+    (recipe,) = re.findall(
+        r"^generated:.*\n\t\$\(BIN\)/python (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
+    (named,) = re.findall(r"^\.venv/bin/python (-m pytest .+)$", AUTHORS_PAGE, re.MULTILINE)
+    quick = ("-m", "not slow", "-p", "no:cacheprovider")
+    python(checkout, *shlex.split(recipe))
+    assert "### sensitivity" in (checkout / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert " passed" in python(checkout, *shlex.split(named), *quick)
+    assert " passed" in python(checkout, "-m", "pytest", *GENERATED_PAGES, *quick)
 
 
 def test_the_documented_method_costs_nothing_beside_gradcam(documented_method: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Rewrite what is made from the code: schemas, the reference, the benchmarks' table, the figures (`make generated`)."""
+"""Rewrite what is made from the code: the text (`make generated`) and the figures of the docs (`make pictures`)."""
 
 from __future__ import annotations
 

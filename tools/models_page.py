@@ -1,15 +1,19 @@
-"""Write docs/models.md: of every network its default layer, and which methods apply (`make models-page`, minutes)."""
+"""Write docs/models.md: of every network its default layer, and which methods apply (`make models-page`, minutes).
+
+The page lists the methods it was made with. One that was added later may be missing from it: a slow test asks for all.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import zoo
 
-import cnnviz_cli.methods  # noqa: F401  (registers them)
+import cnnviz_cli.methods  # registers them
 from cnnviz_cli.core.method import Frame, methods
 from cnnviz_cli.models.catalog import Task, labels_of, model_facts, model_names
 from cnnviz_cli.models.inside import preset_for
@@ -34,10 +38,13 @@ class activation maps start from: the deepest layer with maps on whose positions
 is its stride and **sees** its receptive field, in pixels of the input; *all* is the whole input, which a position sees
 behind attention, a global pool or a squeeze-and-excite gate. `cnnviz layers MODEL` prints the same of every layer.
 
-**methods** counts those that apply with their default options, of {count} in all; the letters behind the others are
-the reasons [below](#why-a-method-does-not-apply). Each was tried with random weights on a small input, as a run does
-before its first photograph. `cnnviz methods --model MODEL` says the same with the cost of each.
+**methods** counts those that apply with their default options, of the {count} of cnnviz {version} that were
+[tried](#methods-that-were-tried); the letters behind the others are the reasons
+[below](#why-a-method-does-not-apply). Each was tried with random weights on a small input, as a run does before its
+first photograph. `cnnviz methods --model MODEL` says the same of every method there is, with the cost of each.
 """
+
+TRIED_TITLE = "## Methods that were tried"
 
 BEYOND_TITLE = "## Networks that return maps or boxes"
 
@@ -91,7 +98,8 @@ def refusals(name: str) -> dict[str, str]:
 
 def page(rows: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], others: Sequence[Sequence[str]]) -> str:
     """The page of networks with their static facts and refusals, and of those that are no classifiers."""
-    count = len(list(methods()))
+    names = [method.name for method in methods()]
+    count = len(names)
     reasons = list(dict.fromkeys(reason for _, refused in rows.values() for reason in refused.values()))
     letters = {reason: chr(ord("a") + position) for position, reason in enumerate(reasons)}
     lines = _head(HEAD)
@@ -99,7 +107,9 @@ def page(rows: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], others: Se
         left_out = ", ".join(f"{method} ({letters[reason]})" for method, reason in sorted(refused.items()))
         lines.append("| " + " | ".join([*facts, f"{count - len(refused)}", left_out]) + " |")
     notes = [f"- **{letter}**: {reason}" for reason, letter in letters.items()]
-    parts = [_BEFORE.format(count=count), *lines, "\n## Why a method does not apply\n", *notes]
+    tried = textwrap.fill(", ".join(f"`{name}`" for name in names), 120, break_on_hyphens=False)
+    parts = [_BEFORE.format(count=count, version=cnnviz_cli.__version__), *lines]
+    parts += ["\n## Why a method does not apply\n", *notes, f"\n{TRIED_TITLE}\n\n{tried}"]
     table = [*_head(BEYOND), *("| " + " | ".join(facts) + " |" for facts in others)]
     return "\n".join([*parts, _BEYOND, *table]) + "\n"
 
