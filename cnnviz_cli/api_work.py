@@ -26,13 +26,12 @@ from cnnviz_cli.files.source import Source
 from cnnviz_cli.render import takes
 from cnnviz_cli.run.drawing import Wording, Work, look_of
 from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.findings import Said, Shown
 from cnnviz_cli.run.prepare import Prepared, Task
 from cnnviz_cli.run.present import captioned, placed
 from cnnviz_cli.run.reading import reading_of
-from cnnviz_cli.run.telling import NOT_FINITE, said
+from cnnviz_cli.tasks.description import NOT_FINITE, ImageDescription, TargetDescription, describe
 
-_Found = tuple[Said | str, Sequence[tuple[Task, Sequence[Panel]]]]
+_Found = tuple[ImageDescription | str, Sequence[tuple[Task, Sequence[Panel]]]]
 """Of one picture what the network says, or why there is nothing to explain, and of each task its panels, picked."""
 
 
@@ -88,7 +87,7 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         given = _masks(prepared, inputs)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
         size = (batch.shape[2], batch.shape[3])
-        told = said(prepared.question.teller, seen, prepared.targets, size, wanted=prepared.explains)
+        told = describe(prepared.question.describer, seen, prepared.targets, size, wanted=prepared.explains)
         return [
             (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, one in enumerate(told)
@@ -114,7 +113,7 @@ def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
 
 
 def _image(
-    prepared: Prepared, one: Input, told: Said, results: Sequence[tuple[Task, Sequence[Panel]]]
+    prepared: Prepared, one: Input, told: ImageDescription, results: Sequence[tuple[Task, Sequence[Panel]]]
 ) -> ExplainedImage:
     settings = prepared.settings
     look = look_of(settings)
@@ -123,7 +122,7 @@ def _image(
     explanations = []
     for task, panels in results:
         for panel in panels:
-            shown = None if panel.target is None else told.shown[panel.target]
+            shown = None if panel.target is None else told.targets[panel.target]
             if panel.target is None or shown is not None:
                 contrast = told.contrast if shown else None
                 own = scale if takes(panel) else None
@@ -136,7 +135,7 @@ def _image(
 def _explanation(
     work: Work,
     panel: Panel,
-    shown: Shown | None,
+    shown: TargetDescription | None,
     contrast: Prediction | None,
     scene: Scene,
     scale: Scale | None,

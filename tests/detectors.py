@@ -15,7 +15,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
-from cnnviz_cli.core.boxes import Boxes
+from cnnviz_cli.tasks.detection import Boxes
 
 SIZE = 32
 """Height and width of the input, which is what they resize to."""

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 import cnnviz_cli.methods
+import cnnviz_cli.tasks
 from cnnviz_cli.core.method import FAMILIES, methods
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.tasks.spec import tasks
 
 PACKAGE = Path(cnnviz_cli.methods.__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -24,7 +27,8 @@ MAY_IMPORT = {
     "models": {"core"},
     "render": {"core"},
     "files": {"core"},
-    "config": {"core", "methods"},
+    "tasks": {"core"},
+    "config": {"core", "methods", "tasks"},
     "run": ROOMS - {"cli", "cluster"},
     "cluster": ROOMS - {"cli"},
     "cli": ROOMS,
@@ -71,8 +75,9 @@ def test_no_file_outgrows_its_room(path: Path) -> None:
     [p for p in FILES if room(p) in {"engine", "render", "files", "run"}],
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
-def test_no_methods_name_is_known_outside_its_file(path: Path) -> None:
+def test_no_name_of_a_method_or_a_task_is_known_outside_its_file(path: Path) -> None:
     names = {m.name for m in methods()} | set(FAMILIES)
+    names |= {name for task in tasks() for name in (task.name, task.word)} - set(Prediction.model_fields)
     strings = {
         node.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -81,9 +86,10 @@ def test_no_methods_name_is_known_outside_its_file(path: Path) -> None:
     assert not strings & names
 
 
-def test_methods_and_core_import_no_torch() -> None:
+def test_methods_tasks_and_core_import_no_torch() -> None:
     code = (
-        "import cnnviz_cli.methods, cnnviz_cli.core.records, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
+        "import cnnviz_cli.methods, cnnviz_cli.tasks, cnnviz_cli.core.records, sys;"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
@@ -97,7 +103,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if room(p) in {"core", "methods"} and p.name != "value.py"],
+    [p for p in FILES if room(p) in {"core", "methods", "tasks"} and p.name != "value.py"],
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
 def test_what_every_command_imports_compiles_no_dataclass(path: Path) -> None:

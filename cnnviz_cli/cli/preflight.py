@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cnnviz_cli.config.aiming import boxes_asked, kind_of, refuse_strangers, regions_asked
 from cnnviz_cli.config.load import Loaded
 from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.aims import BOX, CLASS, SEGMENT, SIMILARITY, Kind, parse_aim
-from cnnviz_cli.core.classes import IMAGENET, TRUE, contrast_of, missing_truth, ranks_of
+from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.opening import check_regular
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.labels import Labels, read_labels
+from cnnviz_cli.files.labels import read_labels
 from cnnviz_cli.files.listing import nearest
 from cnnviz_cli.files.truths import FOLDER
 from cnnviz_cli.models.catalog import imagenet_labels
 from cnnviz_cli.models.network import check_network
 from cnnviz_cli.models.spec import check_weights, has_known_classes, known_labels, task_of
-
-_RETURNED_FOR = {"classification": "scores", "segmentation": "maps", "detection": "boxes"}
+from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
 def check(loaded: Loaded) -> None:
@@ -64,11 +60,10 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             yield name, partial(_check_palette, name, getattr(settings, name))
     yield "format", partial(_check_format, settings.format)
-    kinds: list[Kind] = []
-    yield "objective", partial(_check_objective, settings, sound, kinds)
-    kind = kinds[0] if kinds else None
-    if kind == SIMILARITY:
-        yield "objective", partial(_check_other, Path(parse_aim(settings.objective).what))
+    tasks: list[TaskSpec] = []
+    yield "objective", partial(_check_objective, settings, sound, tasks)
+    if tasks and (path := parse_objective(settings.objective).file) is not None:
+        yield "objective", partial(_check_other, path)
     if settings.region is not None:
         yield "region", partial(_check_region, settings.region)
     labels = Labels(_known_labels(settings, sound))
@@ -78,16 +73,9 @@ def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
         yield "labels", partial(_read_labels, settings.labels, found)
         # One name alone is that of a question of yes or no, and a second will be made of it.
         labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
-    if kind == BOX:
-        yield "target", partial(_check_boxes, settings)
-    elif kind == SEGMENT and labels.names:
-        yield "target", partial(_check_regions, settings, labels, listing)
-    elif kind == CLASS and labels.names:
-        known = settings.truth is not None
-        for target in settings.target:
-            yield "target", partial(_check_target, target, labels, listing, truth=known)
-        if settings.contrast is not None:
-            yield "contrast", partial(_check_contrast, settings.contrast, labels, listing, truth=known)
+    for task in tasks:
+        for name, work in task.checks(settings, parse_objective(settings.objective).what, labels):
+            yield name, partial(_pointing_to, listing, work)
     if settings.truth not in (None, FOLDER):
         yield "truth", partial(_check_file, Path(str(settings.truth)))
 
@@ -110,18 +98,18 @@ def _known_labels(settings: Settings, sound: list[str]) -> tuple[str, ...]:
     return imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
 
 
-def _check_objective(settings: Settings, sound: list[str], kinds: list[Kind]) -> None:
-    """Add to `kinds` what is explained, if that can be told without the network."""
-    aim = parse_aim(settings.objective)
-    task = task_of(settings.model, settings.arch) if "model" in sound else None
+def _check_objective(settings: Settings, sound: list[str], tasks: list[TaskSpec]) -> None:
+    """Add to `tasks` what is explained, if that can be told without the network."""
+    request = parse_objective(settings.objective)
+    known = task_of(settings.model, settings.arch) if "model" in sound else None
+    task = request.task(settings.task)
+    if known is not None:
+        task = request.task_for(find_task(known).returns, settings.model, settings.task)
     if task is not None:
-        kinds.append(kind_of(aim, _RETURNED_FOR[task], settings.model))
-    elif aim.kind is not None:
-        kinds.append(aim.kind)
-    if kinds:
-        refuse_strangers(settings, kinds[0])
+        tasks.append(task)
+        check_settings(settings, task)
     elif not sound:
-        kinds.append(CLASS)  # of a name with a slip most likely
+        tasks.append(default_task(name=settings.task))  # of a name with a slip most likely
 
 
 def _check_other(path: Path) -> None:
@@ -135,15 +123,6 @@ def _check_region(path: Path) -> None:
     from cnnviz_cli.files.masks import masks_at
 
     masks_at(path)
-
-
-def _check_boxes(settings: Settings) -> None:
-    boxes_asked(settings, parse_aim(settings.objective))
-
-
-def _check_regions(settings: Settings, labels: Labels, listing: str) -> None:
-    with _pointing_to(listing):
-        regions_asked(settings, parse_aim(settings.objective), labels.names, labels.also)
 
 
 def _check_format(name: str) -> None:
@@ -167,23 +146,10 @@ def _read_labels(path: Path, found: list[Labels]) -> None:
     found.append(read_labels(path))
 
 
-def _check_target(target: str | int, labels: Labels, listing: str, *, truth: bool) -> None:
-    with _pointing_to(listing):
-        if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
-            raise missing_truth("--target")
-
-
-def _check_contrast(contrast: str | int, labels: Labels, listing: str, *, truth: bool) -> None:
-    with _pointing_to(listing):
-        if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
-            raise missing_truth("--contrast")
-
-
-@contextmanager
-def _pointing_to(listing: str) -> Iterator[None]:
+def _pointing_to(listing: str, work: Callable[[], object]) -> None:
     """Add where classes are listed to the error of one that is not among them."""
     try:
-        yield
+        work()
     except UsageError as error:
         if listing and "has no class" in error.what:
             error.fix = f"{error.fix}\n{listing}".strip()

@@ -12,12 +12,12 @@ import torch
 
 from cnnviz_cli.cluster.shared import Files
 from cnnviz_cli.config.settings import settings_type
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.opening import read_regular
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.labels import Labels
 from cnnviz_cli.files.resume import Header
 from cnnviz_cli.files.shards import Shard
 from cnnviz_cli.files.sink import Sink

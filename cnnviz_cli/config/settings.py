@@ -24,8 +24,8 @@ from cnnviz_cli.config.groups import (
     PlaceFields,
     QuestionFields,
 )
-from cnnviz_cli.core.aims import parse_aim
 from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find, methods
+from cnnviz_cli.tasks.spec import parse_objective
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import Json
@@ -83,7 +83,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         for name in ("model", "weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         kind, _, other = recorded["objective"].partition(":")
-        if parse_aim(recorded["objective"]).kind == "similarity":
+        if parse_objective(recorded["objective"]).file is not None:
             recorded["objective"] = f"{kind}:{_file_name(other)}"
         return dict(sorted(recorded.items()))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.value import value
 
 TRUE: Literal["true"] = "true"
 PREDICTED = "predicted"
@@ -28,6 +30,23 @@ IMAGENET = 1000
 """So many classes are ImageNet's, which a command lists."""
 
 _TOP = re.compile(r"top-?([0-9]+)", re.IGNORECASE)
+
+
+@value
+class Labels:
+    """What classes are called.
+
+    Attributes:
+        names: of each class, each name once.
+        also: further names, case folded, with the class's index: those of WordNet (n02123045).
+        file: where they stand, without its folder.
+        sha256: of the file's bytes.
+    """
+
+    names: tuple[str, ...]
+    also: Mapping[str, int] = field(default_factory=dict)
+    file: str = ""
+    sha256: str = ""
 
 
 def ranks_of(specs: Sequence[str | int], labels: Sequence[str], also: Mapping[str, int] = NONE) -> tuple[Rank, ...]:

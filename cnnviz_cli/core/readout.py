@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnviz_cli.core.errors import UsageError
@@ -123,3 +124,34 @@ def rows_of(output: Any, head: str | None = None) -> Tensor | None:
         return None
     rows: Tensor = found
     return rows
+
+
+def maps_in(output: Any, head: str | None = None) -> Any:
+    """What a network returned as maps of scores, if it returned such.
+
+    Args:
+        head: the name of the part that is meant, see `core.outputs`.
+    """
+    if head is not None:
+        return part_of(output, head)
+    found = getattr(output, "logits", output)
+    return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
+
+
+def embedding(output: Any, head: str | None = None) -> Tensor:
+    """(B, D) what a network returned for B images.
+
+    Args:
+        head: the name of the part that is meant, see `part_of`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    vectors = rows_of(output, head)
+    if vectors is None or part_of(output, head).dim() < 2:
+        raise UsageError(
+            "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
+            "pictures are",
+            fix="Use a classifier, or a network that returns (batch, numbers)",
+        )
+    return vectors

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.classes import NONE, TRUE, Rank, contrast_of, drawn, ranks_of
+from cnnviz_cli.core.classes import TRUE, Rank, drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,6 @@ class Targets:
     ranks: tuple[Rank, ...]
     contrast: Rank | None = None
     truths: tuple[int | None, ...] | None = None
-
-    @classmethod
-    def parse(
-        cls,
-        specs: Sequence[str | int],
-        labels: Sequence[str],
-        *,
-        contrast: str | int | None = None,
-        also: Mapping[str, int] = NONE,
-    ) -> Targets:
-        """Read what targets and a contrast name, see `ranks_of`; what is named twice counts once.
-
-        Raises:
-            UsageError: no such class, or several.
-        """
-        against = None if contrast is None else contrast_of(contrast, labels, also)
-        return cls(ranks_of(specs, labels, also), against)
 
     @property
     def against(self) -> int | None:

@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.table import Row, Text, column, read_text, rows_of, words
@@ -21,23 +21,6 @@ _NAME = words("name label class_name label_name category")
 _EITHER = words("class classes")
 _KEY = words("wnid synset")
 _WORDNET = re.compile(r"(n[0-9]{8})\s+(\S.*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What classes are called.
-
-    Attributes:
-        names: of each class, each name once.
-        also: further names, case folded, with the class's index: those of WordNet (n02123045).
-        file: where they stand, without its folder.
-        sha256: of the file's bytes.
-    """
-
-    names: tuple[str, ...]
-    also: Mapping[str, int] = field(default_factory=dict)
-    file: str = ""
-    sha256: str = ""
 
 
 def read_labels(path: Path) -> Labels:

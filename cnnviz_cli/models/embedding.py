@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.similarity import embedding
+from cnnviz_cli.core.readout import embedding
 from cnnviz_cli.models.heads import linear_calls, noise_for
 
 What = Literal["auto", "features", "output"]

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.layout import as_maps, oblong, token_grid
-from cnnviz_cli.core.readout import part_of
-from cnnviz_cli.core.regions import maps_in
+from cnnviz_cli.core.readout import maps_in, part_of
 from cnnviz_cli.models.dependence_rules import RESHAPING
 from cnnviz_cli.models.inside import Inside
 from cnnviz_cli.models.layers import ModelLayers

@@ -13,10 +13,10 @@ from typing import Any
 
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.aims import parse_aim
 from cnnviz_cli.files.truths import FOLDER
 from cnnviz_cli.models.network import Zoo, parse_model
 from cnnviz_cli.models.spec import File, weights_for
+from cnnviz_cli.tasks.spec import parse_objective
 
 WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
 """Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
@@ -58,12 +58,11 @@ def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         return None
     weights = weights_for(named, settings.weights)
     found: list[tuple[str, int, int]] = []
-    aim = parse_aim(settings.objective)
     files = [
         weights.path if isinstance(weights, File) else None,
         settings.labels,
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
-        Path(aim.what) if aim.kind == "similarity" else None,
+        parse_objective(settings.objective).file,
     ]
     for file in _given(files):
         try:

@@ -21,7 +21,7 @@ from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.render import Look
 from cnnviz_cli.render.look import VECTOR, VECTOR_DENSITY
-from cnnviz_cli.run.findings import Said
+from cnnviz_cli.tasks.description import ImageDescription
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
@@ -163,6 +163,6 @@ class Answer:
     """
 
     sha256: str
-    said: Said
+    said: ImageDescription
     panels: Sequence[Sequence[Panel]]
     scales: Sequence[Sequence[Scale | None]] = ()

@@ -59,7 +59,7 @@ def explain(
                 inputs,
                 plan,
                 choose,
-                readout=prepared.question.teller.readout,
+                readout=prepared.question.describer.readout,
                 given=given,
                 precision=settings.precision,
                 seeds=seeds,

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.config.aiming import REGRESSION
 from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
 from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.resume import Header
@@ -22,6 +21,7 @@ from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.run.asked import effective
 from cnnviz_cli.run.prepare import Prepared
+from cnnviz_cli.tasks.spec import default_task
 
 
 def tool_record() -> Tool:
@@ -115,7 +115,7 @@ def output_record(returned: Returned, task: str) -> OutputRecord | None:
     if returned.kind is None:
         return None
     numbers = returned.kind != "boxes"
-    values = "values" if task == REGRESSION else returned.values
+    values = returned.values if default_task(returned.kind, task).probabilities else "values"
     low, high = returned.bounds or (math.nan, math.nan)
     return OutputRecord(
         kind=returned.kind,

@@ -20,6 +20,7 @@ from cnnviz_cli.models.load import LoadedModel, facts_of
 from cnnviz_cli.models.returned import HeadShape
 from cnnviz_cli.run.doctor import Check, guarded
 from cnnviz_cli.run.prepare import model_of
+from cnnviz_cli.tasks.spec import default_task
 
 _SHOWN = 6
 
@@ -78,7 +79,7 @@ def _input(settings: Settings, model: LoadedModel) -> Iterator[Check]:
 
 
 def _output(settings: Settings, model: LoadedModel) -> Iterator[Check]:
-    returned, measured = model.layers.returned, settings.task == "regression"
+    returned, task = model.layers.returned, default_task(model.returns, settings.task)
     words = [f"{returned.seen}: {model.returns}"]
     if returned.bounds is not None:
         words.append(f"from {returned.bounds[0]:.3g} to {returned.bounds[1]:.3g} in the trial")
@@ -87,15 +88,16 @@ def _output(settings: Settings, model: LoadedModel) -> Iterator[Check]:
     )
     if returned.head:
         yield Check("head", f"'{visible(returned.head, 60)}' of {_names(returned.heads)}", fix="--head NAME|INDEX")
-    if model.returns != "boxes" and not measured:
+    if task.probabilities:
         values = f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else "")
         yield Check("values", values, fix="--returns logits|probabilities|log-probabilities")
     if returned.classes:
         unit = f" in {visible(settings.unit, 20)}" if settings.unit else ""
         several = returned.classes > 1
         plain = f"{returned.classes:,} class{'es' * several}"
-        task = f"regression, {returned.classes:,} value{'s' * several}{unit}" if measured else plain
-        yield Check("task", task, fix="--task regression --unit UNIT" if not measured else "--task auto, --unit UNIT")
+        values = f"{task.name}, {returned.classes:,} value{'s' * several}{unit}"
+        shown, fix = (plain, "regression --unit UNIT") if task.probabilities else (values, "auto, --unit UNIT")
+        yield Check("task", shown, fix=f"--task {fix}")
 
 
 def _names(heads: Sequence[HeadShape]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.tasks.spec import default_task
 
 _PLURAL = {"scores": "scores", "maps": "maps of scores"}
 
@@ -19,7 +20,7 @@ def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
     if len(returned.heads) > 1 and settings.head is None:
         others = ", ".join(visible(head.name, 30) for head in returned.heads if head.name != returned.head)
         yield f"of what {name} returns, '{visible(returned.head, 60)}' is explained, not {others} (--head chooses)"
-    if settings.task == "regression":
+    if not default_task(returned.kind, settings.task).probabilities:
         if returned.classes > 1 and "target" not in settings.model_fields_set:
             yield f"of the {returned.classes} values the largest of each image is explained (--target chooses)"
         return

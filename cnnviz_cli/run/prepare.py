@@ -27,12 +27,11 @@ from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted
-from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Wording, Work
 from cnnviz_cli.run.output_notes import output_notes
-from cnnviz_cli.run.question import Question
+from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.run.sizes import LayersAt
 from cnnviz_cli.run.trial import Trial
 
@@ -228,11 +227,11 @@ def prepared_for(
     reporter: Reporter,
 ) -> Prepared:
     """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
-    about = asked_of(settings, model, device)
-    question, targets = about.question, about.question.targets
-    for note in output_notes(settings, about.model):
+    question, model = question_for(settings, model, device)
+    targets = question.targets
+    for note in output_notes(settings, model):
         reporter.say(note)
-    model = replace(about.model, labels=question.labels.names)
+    model = replace(model, labels=question.labels.names)
     facts = model.facts
     for line in facts.warnings():
         reporter.warn(f"{visible(model.name, 100)}: {line}")
@@ -245,7 +244,7 @@ def prepared_for(
         for family in families
         for method, options in settings.chosen(family)
     ]
-    trial = Trial(net, device, scope.frame, targets, settings.precision, question.teller.readout, facts)
+    trial = Trial(net, device, scope.frame, targets, settings.precision, question.describer.readout, facts)
     found = applicable(asked, scope, trial)
     if not found.built:
         raise next(iter(found.refused.values()))
@@ -264,7 +263,7 @@ def prepared_for(
         reporter.say(line)
     for line in warnings:
         reporter.warn(line)
-    if views and question.teller.located:
+    if views and question.task.located:
         raise UsageError(
             "what is explained has a place in the picture, which is not looked for in a turned one",
             where="--smooth",

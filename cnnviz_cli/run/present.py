@@ -27,8 +27,8 @@ from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.overview_sheet import compose_overview
 from cnnviz_cli.render.pictures import Figure, compose, encode_figure, sized, sized_each
 from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
-from cnnviz_cli.run.findings import Shown
 from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
+from cnnviz_cli.tasks.description import TargetDescription
 
 NAMED = 3
 """A caption names no more of the layers that a map was joined of."""
@@ -55,7 +55,7 @@ class Presenter:
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for work, panels, scales in zip(self._drawing.works, answer.panels, answer.scales, strict=True):
             for panel, scale in zip(panels, scales, strict=True):
-                subject = None if panel.target is None else said.shown[panel.target]
+                subject = None if panel.target is None else said.targets[panel.target]
                 if panel.target is not None and subject is None:
                     continue
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
@@ -180,7 +180,7 @@ def _composed(panel: Panel, seen: Seen, caption: Caption, look: Look) -> Block:
 def captioned(
     work: Work,
     panel: Panel,
-    shown: Shown | None,
+    shown: TargetDescription | None,
     contrast: Prediction | None,
     wording: Wording,
     source: str,

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import TRUE, missing_truth
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Scope
-from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.passes import lowered
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.files.labels import WHERE, Labels, read_labels
-from cnnviz_cli.files.masks import Masks
+from cnnviz_cli.files.labels import WHERE, read_labels
+from cnnviz_cli.files.masks import Masks, masks_at
+from cnnviz_cli.files.other import read_other
 from cnnviz_cli.files.source import Source
+from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.returned import Returned
-from cnnviz_cli.run.tellers import ClassTeller, Teller
+from cnnviz_cli.models.thresholds import set_least_score
+from cnnviz_cli.run.reading import reading_of
 from cnnviz_cli.run.truth import Truths
+from cnnviz_cli.tasks.description import Describer
+from cnnviz_cli.tasks.spec import TaskSpec, check_settings, parse_objective
 
 UNKNOWN = "nobody says what is true of it, and without that there is nothing to explain"
-"""Why a picture fails, where only its true class is to be explained or all is told apart from that."""
+"""Why an image fails, if only its true class is to be explained or all is told apart from that."""
 
 
 @dataclass(frozen=True)
@@ -28,53 +39,26 @@ class Question:
     """The question of a run.
 
     Attributes:
+        task: what is explained.
         labels: the name of each class; of a network with one score two, for no and for yes.
-        teller: what is explained, and how it is put into words.
+        describer: how scores are read and put into words.
         sigmoid: whether each class has a probability by itself.
         probable: whether probabilities are explained.
-        truths: what is known to be true; None if nobody was asked.
+        truths: what is known to be true; None if that was not asked for.
         digest: of the file that the objective names, if it names one.
-        masks: of the regions to be explained, where somebody has drawn them.
+        masks: of the regions to be explained, if they are given.
     """
 
+    task: TaskSpec
     labels: Labels
     targets: Targets
-    teller: Teller
+    describer: Describer
     sigmoid: bool = False
     probable: bool = False
     counter: bool = False
     truths: Truths | None = None
     digest: str | None = None
     masks: Masks | None = None
-
-    @classmethod
-    def of(cls, settings: Settings, names: Sequence[str], returned: Returned) -> Question:
-        """The settings' question to a classifier with a score for each of `names`.
-
-        Args:
-            returned: what it returns.
-
-        Raises:
-            UsageError: labels or truths that cannot be read or do not fit, or a class that the network does not have.
-        """
-        labels = labels_of(settings, names)
-        targets = Targets.parse(settings.target, labels.names, contrast=settings.contrast, also=labels.also)
-        if targets.asks_truth and settings.truth is None:
-            raise missing_truth("--contrast" if targets.contrast == TRUE else "--target")
-        truths = None if settings.truth is None else Truths(settings.truth, labels.names, labels.also)
-        # Probabilities that do not add up to 1 say themselves that classes do not exclude each other.
-        exclusive = returned.exclusive and not settings.multilabel
-        sigmoid = not exclusive or len(names) == 1
-        readout = Classes(returned.head, returned.values, exclusive)
-        return cls(
-            labels=labels,
-            targets=targets,
-            teller=ClassTeller(labels.names, sigmoid, readout),
-            sigmoid=sigmoid,
-            probable=settings.score == "probability",
-            counter=settings.counterfactual,
-            truths=truths,
-        )
 
     def put_to(self, scope: Scope) -> Scope:
         """The scope with this question in it."""
@@ -84,27 +68,105 @@ class Question:
             counter=self.counter,
             probable=self.probable,
             sigmoid=self.sigmoid,
-            classes=isinstance(self.teller, ClassTeller),
+            classes=self.task.classes,
         )
 
     def truth_of(self, source: Source) -> int | None:
-        """The class that is true of a picture; None where nobody knows."""
+        """The class that is true of an image; None if unknown."""
         return None if self.truths is None else self.truths.of(source)
 
     def unanswerable(self, source: Source) -> str:
-        """Why there is nothing to explain of a picture; empty where there is."""
+        """Why there is nothing to explain of an image; empty if there is."""
         return UNKNOWN if self.targets.needs_truth and self.truth_of(source) is None else ""
 
 
-def labels_of(settings: Settings, names: Sequence[str]) -> Labels:
-    """The settings' names for classes that by themselves are called `names`; raises UsageError if they do not fit."""
-    if settings.labels is None:
-        return Labels((f"not {names[0]}", names[0]) if len(names) == 1 else tuple(names))
-    found = read_labels(settings.labels)
-    if len(names) == 1 and len(found.names) in (1, 2):
-        given = found.names if len(found.names) == 2 else (f"not {found.names[0]}", found.names[0])
-        return replace(found, names=given)
-    if len(found.names) != len(names):
-        what = f"{visible(found.file, 100)} has {len(found.names)} names, and the network has {len(names)} classes"
-        raise UsageError(what, where=WHERE, fix="Are these the labels of the data that it was trained with?")
-    return found
+def question_for(settings: Settings, model: LoadedModel, device: torch.device) -> tuple[Question, LoadedModel]:
+    """The settings' question to a network, and the network it is put to, maybe without its classifier.
+
+    Raises:
+        UsageError: an objective that does not fit the network, a setting that does not fit the objective, a file that
+            it names and that cannot be read, labels or truths that do not fit, or a class that the network lacks.
+    """
+    request = parse_objective(settings.objective)
+    task = request.task_for(model.returns, model.name, settings.task)
+    check_settings(settings, task)
+    context = _Context(settings, model, device)
+    asked = task.ask(settings, request.what, context)
+    labels = asked.labels
+    question = Question(
+        task=task,
+        labels=labels,
+        targets=Targets(asked.ranks, asked.contrast),
+        describer=asked.describer,
+        sigmoid=asked.sigmoid,
+        probable=settings.score == "probability",
+        counter=settings.counterfactual,
+        truths=None if settings.truth is None else Truths(settings.truth, labels.names, labels.also),
+        digest=context.digest,
+        masks=context.masks,
+    )
+    return question, context.model
+
+
+class _Context:
+    """`tasks.spec.TaskContext`: what a task reads and changes while its question is asked."""
+
+    def __init__(self, settings: Settings, model: LoadedModel, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self.model = model
+        self.digest: str | None = None
+        self.masks: Masks | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def output(self) -> Returned:
+        return self.model.layers.returned
+
+    @property
+    def own_labels(self) -> tuple[str, ...]:
+        return self.model.labels
+
+    def given_labels(self) -> Labels | None:
+        return None if self._settings.labels is None else read_labels(self._settings.labels)
+
+    def labels(self) -> Labels:
+        names, found = self.own_labels, self.given_labels()
+        if found is None:
+            return Labels((f"not {names[0]}", names[0]) if len(names) == 1 else tuple(names))
+        if len(names) == 1 and len(found.names) in (1, 2):
+            given = found.names if len(found.names) == 2 else (f"not {found.names[0]}", found.names[0])
+            return replace(found, names=given)
+        if len(found.names) != len(names):
+            what = f"{visible(found.file, 100)} has {len(found.names)} names, and the network has {len(names)} classes"
+            raise UsageError(what, where=WHERE, fix="Are these the labels of the data that it was trained with?")
+        return found
+
+    def read_masks(self, path: Path) -> None:
+        self.masks = masks_at(path, reading_of(self._settings, self.model.preprocessing))
+        self.digest = self.masks.sha256
+
+    def read_image(self, path: Path) -> Tensor:
+        preprocessing = self.model.preprocessing
+        photo = read_other(path, reading_of(self._settings, preprocessing))
+        self.digest = photo.sha256
+        return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
+
+    def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
+        from cnnviz_cli.models.embedding import embedding_of
+
+        model = self.model
+        shape = (model.preprocessing.channels, *model.preprocessing.size)
+        net, _ = embedding_of(model.net, shape, what=what, classifier=model.classifier, head=self.output.head)
+        self.model = replace(model, net=net)
+        return net.to(self._device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = lowered(self._device, self._settings.precision)
+        return context
+
+    def set_min_score(self, value: float) -> bool:
+        return set_least_score(self.model.net, value) > 0

@@ -18,11 +18,10 @@ from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.facts import KNOWN, NetworkFacts
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.models.spec import any_weights
-from cnnviz_cli.run.aimed import asked_of
 from cnnviz_cli.run.applicable import Asked, applicable
 from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
-from cnnviz_cli.run.question import Question
+from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.run.trial import Trial
 
 COMMAND = "all"
@@ -54,7 +53,7 @@ def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_c
     """
     loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
     # What is asked of it where nobody says anything.
-    question = asked_of(settings_type(COMMAND).model_validate({}), loaded, devices.pick("cpu")).question
+    question, _ = question_for(settings_type(COMMAND).model_validate({}), loaded, devices.pick("cpu"))
     return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods, question, loaded.facts)
 
 
@@ -71,7 +70,7 @@ def prices_of(
     scope = scope_of(net, layers, frame)
     if question is not None:
         scope = question.put_to(scope)
-    targets, readout = (question.targets, question.teller.readout) if question else (Targets((0,)), CLASSES)
+    targets, readout = (question.targets, question.describer.readout) if question else (Targets((0,)), CLASSES)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
     placed = devices.place(net, device, facts.memory_format)
     found = applicable(asked, scope, Trial(placed, device, frame, targets, "fp32", readout, facts))

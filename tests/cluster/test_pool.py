@@ -18,9 +18,9 @@ from cnnviz_cli.cluster.parts import lots
 from cnnviz_cli.cluster.pool import Pool
 from cnnviz_cli.cluster.shared import Token, await_files
 from cnnviz_cli.cluster.worker import Part, Ready, Report
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.files.labels import Labels
 from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.run.clock import Clock

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cnnviz_cli.core.readout import Classes
-from cnnviz_cli.core.regions import Regions, taken
 from cnnviz_cli.core.scores import logits_of, probabilities, two_sided
-from cnnviz_cli.core.values import OutputValues
+from cnnviz_cli.tasks.regression import OutputValues
+from cnnviz_cli.tasks.segmentation import Regions, taken
 
 
 def test_of_classes_that_exclude_each_other_the_logarithm_is_read() -> None:

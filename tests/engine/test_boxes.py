@@ -19,7 +19,6 @@ from torch.nn import functional
 from torchvision.ops import RoIAlign
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.boxes import Boxes
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, BiasGradients, Gradient, Scores
 from cnnviz_cli.core.method import Frame, Scope, find, methods
@@ -28,6 +27,7 @@ from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.tasks.detection import Boxes
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 SIZE = detectors.SIZE

@@ -30,10 +30,10 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.readout import Readout
-from cnnviz_cli.core.regions import Regions, region
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.fold import folded
 from cnnviz_cli.engine.tail import why_whole
+from cnnviz_cli.tasks.segmentation import Regions, region
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 SIZE = tiny.SIZE

@@ -22,7 +22,6 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Gradient
 from cnnviz_cli.core.method import Frame, Recipe, find
 from cnnviz_cli.core.panels import Heatmap, Panel
-from cnnviz_cli.core.similarity import Similarity, reference_of
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.fold import folded
 from cnnviz_cli.engine.passes import lowered
@@ -32,6 +31,7 @@ from cnnviz_cli.models.embedding import embedding_of
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.tasks.similarity import Similarity, reference_of
 
 SIZE = tiny.SIZE
 SLOW = {"rtol": 1e-9, "atol": 1e-15}

@@ -1,14 +1,25 @@
 """Which classes are explained."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 import torch
 
-from cnnviz_cli.core.classes import truth_index
+from cnnviz_cli.core.classes import NONE, contrast_of, ranks_of, truth_index
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.engine.targets import Targets
 
 LABELS = ["tench", "crane", "tiger cat", "Crane", "tiger"]
 SCORES = torch.tensor([[0.1, 5.0, 3.0, 3.0, -1.0], [9.0, 0.0, 0.0, 0.0, 10.0]])
+
+
+def parse(
+    specs: Sequence[str | int],
+    labels: Sequence[str],
+    contrast: str | int | None = None,
+    also: Mapping[str, int] = NONE,
+) -> Targets:
+    return Targets(ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +40,7 @@ SCORES = torch.tensor([[0.1, 5.0, 3.0, 3.0, -1.0], [9.0, 0.0, 0.0, 0.0, 10.0]])
     ],
 )
 def test_specs(specs: list[str | int], expected: list[list[int]]) -> None:
-    assert Targets.parse(specs, LABELS)(SCORES).tolist() == expected
+    assert parse(specs, LABELS)(SCORES).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -48,40 +59,40 @@ def test_specs(specs: list[str | int], expected: list[list[int]]) -> None:
 )
 def test_refusals(spec: str | int, what: str, fix: str) -> None:
     with pytest.raises(UsageError, match=what) as caught:
-        Targets.parse([spec], LABELS)
+        parse([spec], LABELS)
     assert fix in caught.value.fix
     assert caught.value.where == "--target"
 
 
 def test_of_many_candidates_the_first_are_listed() -> None:
     with pytest.raises(UsageError, match="part of the names of 11 classes") as caught:
-        Targets.parse(["cat"], [f"cat {number}" for number in range(10)] + ["wildcat"])
+        parse(["cat"], [f"cat {number}" for number in range(10)] + ["wildcat"])
     assert caught.value.fix.endswith("6 cat 6, 7 cat 7 and 3 more.")
 
 
 def test_a_name_with_a_comma_is_one_class() -> None:
     labels = ["a, b", "a", "b"]
-    assert Targets.parse(["a, b"], labels).ranks == (-1,)
-    assert Targets.parse(["a,b"], labels).ranks == (-2, -3)
-    assert Targets.parse(["A, B", "b"], labels).ranks == (-1, -3)
+    assert parse(["a, b"], labels).ranks == (-1,)
+    assert parse(["a,b"], labels).ranks == (-2, -3)
+    assert parse(["A, B", "b"], labels).ranks == (-1, -3)
 
 
 def test_further_names_count_where_no_class_is_called_so() -> None:
     also = {"n01440764": 0, "tiger": 2}
-    assert Targets.parse(["N01440764", "tiger"], LABELS, also=also).ranks == (-1, -5)
+    assert parse(["N01440764", "tiger"], LABELS, also=also).ranks == (-1, -5)
 
 
 # --- what is true -------------------------------------------------------------------------------------------
 
 
 def test_the_true_class_is_each_images_own() -> None:
-    targets = Targets.parse(["predicted,true"], LABELS)
+    targets = parse(["predicted,true"], LABELS)
     assert (targets.asks_truth, targets.needs_truth) == (True, False)
     assert targets.knowing([3, 4])(SCORES).tolist() == [[1, 3], [4, 4]]
 
 
 def test_in_the_place_of_an_unknown_truth_stands_a_class_that_is_explained_anyway() -> None:
-    targets = Targets.parse(["true,tench,top1"], LABELS).knowing([None, 2])
+    targets = parse(["true,tench,top1"], LABELS).knowing([None, 2])
     chosen = targets(SCORES).tolist()
     assert chosen == [[0, 0, 1], [2, 0, 4]]
     assert [targets.drawn(row) for row in chosen] == [[0, 2], [0, 1, 2]]
@@ -100,12 +111,12 @@ def test_in_the_place_of_an_unknown_truth_stands_a_class_that_is_explained_anywa
 def test_what_cannot_be_explained_without_a_truth(
     specs: list[str | int], contrast: str | None, asks: bool, needs: bool
 ) -> None:
-    targets = Targets.parse(specs, LABELS, contrast=contrast)
+    targets = parse(specs, LABELS, contrast=contrast)
     assert (targets.asks_truth, targets.needs_truth) == (asks, needs)
 
 
 def test_a_truth_that_was_not_said_is_a_bug_and_never_a_guess() -> None:
-    targets = Targets.parse(["top1,true"], LABELS)
+    targets = parse(["top1,true"], LABELS)
     for unsaid in (targets, targets.knowing([1])):
         with pytest.raises(ValueError, match="not said"):
             unsaid(SCORES)
@@ -146,13 +157,13 @@ def test_a_label_of_several_classes_is_refused() -> None:
     [("true", [3, 0]), ("predicted", [1, 4]), ("top1", [1, 4]), ("ench", [0, 0]), (2, [2, 2]), ("tiger", [4, 4])],
 )
 def test_the_class_of_a_contrast_comes_last(contrast: str | int, column: list[int]) -> None:
-    targets = Targets.parse(["top2"], LABELS, contrast=contrast).knowing([3, 0])
+    targets = parse(["top2"], LABELS, contrast=contrast).knowing([3, 0])
     assert (targets.against, targets.width) == (2, 3)
     assert targets(SCORES).tolist() == [[1, 2, column[0]], [4, 0, column[1]]]
 
 
 def test_no_class_is_told_apart_from_itself() -> None:
-    targets = Targets.parse(["top2", "tench"], LABELS, contrast="true").knowing([2, 3])
+    targets = parse(["top2", "tench"], LABELS, contrast="true").knowing([2, 3])
     chosen = targets(SCORES).tolist()
     assert chosen == [[1, 2, 0, 2], [4, 0, 0, 3]]
     assert [targets.drawn(row) for row in chosen] == [[0, 2], [0, 1]]
@@ -164,10 +175,10 @@ def test_no_class_is_told_apart_from_itself() -> None:
 )
 def test_a_contrast_is_one_class(contrast: str, what: str) -> None:
     with pytest.raises(UsageError, match=what) as caught:
-        Targets.parse(["top1"], LABELS, contrast=contrast)
+        parse(["top1"], LABELS, contrast=contrast)
     assert caught.value.where == "--contrast"
 
 
 def test_names_for_files() -> None:
-    targets = Targets.parse(["top2", "true", "tiger"], LABELS)
+    targets = parse(["top2", "true", "tiger"], LABELS)
     assert targets.names(LABELS) == ["top-1", "top-2", "true", "4-tiger"]

@@ -464,7 +464,7 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
     recipe = recipe_of(name, net, smooth="aug", **options)
     prepared = SimpleNamespace(
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
-        question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
+        question=SimpleNamespace(describer=SimpleNamespace(readout=CLASSES)),
         model=SimpleNamespace(facts=NetworkFacts()),
         net=net,
         targets=lambda _logits: torch.tensor([[3], [1]]),

@@ -487,7 +487,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     prepared: Any = SimpleNamespace(
         model=SimpleNamespace(facts=KNOWN),
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
-        question=SimpleNamespace(teller=SimpleNamespace(readout=CLASSES)),
+        question=SimpleNamespace(describer=SimpleNamespace(readout=CLASSES)),
         net=net,
         targets=always(1),
         plan=Plan.of([]),

@@ -16,14 +16,14 @@ from cnnviz_cli.files.sources import Source
 from cnnviz_cli.render import Look
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.run.drawing import Wording, Work
-from cnnviz_cli.run.findings import Shown
 from cnnviz_cli.run.naming import Naming
 from cnnviz_cli.run.present import captioned
+from cnnviz_cli.tasks.description import TargetDescription
 
 MAP = np.array([[[0.0, 1.0]]], np.float32)
 WORDING = Wording("net", {"head": "last convolution (head)"}, {"conv1": "01", "head": "12"})
 COUNTER = Wording("net", {"head": "last convolution (head)"}, {"conv1": "01", "head": "12"}, counter=True)
-ESPRESSO = Shown(Prediction(index=967, label="espresso", probability=0.5), "967-espresso")
+ESPRESSO = TargetDescription(Prediction(index=967, label="espresso", probability=0.5), "967-espresso")
 CAM = Work("gradcam", "gradcam", title="Grad-CAM")
 TIGER = Prediction(index=282, label="tiger cat", probability=0.4)
 
@@ -86,7 +86,7 @@ def test_a_counterfactual_says_so_and_against_what() -> None:
     ]
     assert " · rather than tiger cat · " in lines(panel, WORDING, contrast=TIGER)[1]
     assert " · and for tiger cat · " in lines(panel, COUNTER, contrast=TIGER)[1]
-    alike = Shown(TIGER, "similar", against="not similar to b.png")
+    alike = TargetDescription(TIGER, "similar", against="not similar to b.png")
     caption = captioned(CAM, panel, alike, None, COUNTER, "a.png", None)
     assert caption.subject == "not similar to b.png"
     # What does not depend on a target is no counterfactual.

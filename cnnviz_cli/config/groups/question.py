@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.groups.flag import CLOSED, Flag
+from cnnviz_cli.tasks.spec import objective_usage
 
 
 class QuestionFields(BaseModel):
@@ -42,8 +43,7 @@ class QuestionFields(BaseModel):
     )
     objective: Annotated[str, Flag("What to explain", "OBJECTIVE")] = Field(
         "auto",
-        description="What is explained: the score of a class, segment[:CLASS] (of its region), box[:RANK] (of what was "
-        "found), or similarity:FILE (to another picture). By default what the network's output is for.",
+        description=f"What is explained: {objective_usage()}. By default what the network's output is for.",
     )
     region: Annotated[
         Path | None,

@@ -1,17 +1,24 @@
-"""Segmentation networks: one score for each class, the sum of its map over a region of the picture."""
+"""Segmentation: one score for each class, the sum of its map over a region of the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import part_of, unwrapped
+from cnnviz_cli.core.marks import Area
+from cnnviz_cli.core.readout import maps_in
 from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value
+from cnnviz_cli.tasks.description import Describer, Observed, TargetDescription, rounded
+from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnviz_cli.tasks.description import Numbers
 
 # What is held has either dimension: without masks (B, H, W), the class that each position is taken for; with masks
 # (B, 2, H, W), that and whether the position is within the mask.
@@ -152,20 +159,91 @@ def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
     return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
 
 
-def maps_in(output: Any, head: str | None = None) -> Any:
-    """What a network returned as maps of scores, if it returned such.
-
-    Args:
-        head: the name of the part that is meant, see `core.outputs`.
-    """
-    if head is not None:
-        return part_of(output, head)
-    found = getattr(output, "logits", output)
-    return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
-
-
 def _two_sided(maps: Tensor) -> Tensor:
     """(B, K, H, W) maps of scores, K at least 2: of one map z alone -z and z."""
     import torch
 
     return torch.cat([-maps, maps], 1) if maps.shape[1] == 1 else maps
+
+
+@value
+class RegionDescriber(Describer):
+    """Classes, and how much of the image each of them covers."""
+
+    readout: Regions
+    labels: Sequence[str]
+
+    def numbers(self, seen: Observed) -> Numbers:
+        assert seen.held is not None
+        covered = shares(seen.held, seen.logits.shape[1]).cpu().double()
+        found: Numbers = covered.where(seen.logits.cpu().isfinite(), float("nan")).numpy()
+        return found
+
+    def describe(self, index: int, number: float, held: Numbers | None, _size: tuple[int, int], /) -> TargetDescription:
+        import torch
+
+        from cnnviz_cli.core.records import Prediction
+
+        label = self.labels[index]
+        assert held is not None
+        masked = held.ndim == 3
+        (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
+        prediction = Prediction(index=index, label=label, probability=None, share=rounded(number))
+        where = "within its mask" if masked else ""
+        return TargetDescription(prediction, f"{index}-{label}", Area(inside.numpy()), where)
+
+    def missing(self, indices: Sequence[int], /) -> str:
+        names = " or ".join(f"'{self.labels[index]}'" for index in dict.fromkeys(indices))
+        return f"the network takes no part of it for {names}"
+
+
+@register
+class Segmentation(TaskSpec):
+    """The score of a class over its region."""
+
+    name = "segmentation"
+    word = "segment"
+    usage = "segment[:CLASS] (of its region)"
+    example = "segment:CLASS"
+    sample = "segment:person"
+    place = 2
+    reads = ("maps",)
+    returns = "maps"
+    output = "maps of class scores"
+    located = True
+    probabilities = True
+    own_settings = ("region",)
+
+    def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
+        labels, output = context.labels(), context.output
+        background = next((index for index, name in enumerate(labels.names) if is_background(name)), None)
+        ranks = _ranks(settings, what, labels)
+        readout = Regions(background, output.head, output.values, output.exclusive)
+        if settings.region is not None:
+            context.read_masks(settings.region)
+        return TaskQuestion(labels, ranks, RegionDescriber(readout, labels.names))
+
+    def checks(self, settings: TaskSettings, what: str, labels: Labels, /) -> Iterator[Check]:
+        if labels.names:
+            yield "target", partial(_ranks, settings, what, labels)
+
+    def check_objective(self, what: str, text: str, /) -> None:
+        """Any class may follow."""
+
+
+def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...]:
+    """The classes whose regions are explained, see `ranks_of`.
+
+    Raises:
+        UsageError: no such class, several, or one that no image can tell.
+    """
+    specs, where = objective_specs(settings, what), "--objective" if what else "--target"
+    try:
+        ranks = ranks_of(specs, labels.names, labels.also)
+    except UsageError as error:
+        error.where = where
+        raise
+    if TRUE in ranks:
+        problem = "what is true is known of whole pictures, and not of their regions"
+        raise UsageError(problem, where=where, fix="Name a class, or topK.")
+    return ranks

@@ -1,20 +1,27 @@
-"""Networks that give an embedding: one score, how alike the picture is to another one."""
+"""Similarity: one score, how alike the embeddings of the image and of another one are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.maps import FLAT
-from cnnviz_cli.core.readout import part_of, rows_of
+from cnnviz_cli.core.readout import embedding
 from cnnviz_cli.core.scores import second_first
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
+from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
+from cnnviz_cli.tasks.spec import TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnviz_cli.tasks.description import Numbers
 
 SHORT = 4
 """As `FLAT`, of half precision, in which networks are off by units of the last place instead of tens of them."""
@@ -91,25 +98,6 @@ class Similarity:
         return second_first(scores)
 
 
-def embedding(output: Any, head: str | None = None) -> Tensor:
-    """(B, D) what a network returned for B images.
-
-    Args:
-        head: the name of the part that is meant, see `core.readout.part_of`.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    vectors = rows_of(output, head)
-    if vectors is None or part_of(output, head).dim() < 2:
-        raise UsageError(
-            "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
-            "pictures are",
-            fix="Use a classifier, or a network that returns (batch, numbers)",
-        )
-    return vectors
-
-
 def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:
     """(D,) the embedding of one picture, detached, float32, on its device.
 
@@ -154,3 +142,69 @@ def _cosines(vectors: Tensor, reference: Tensor, rounding: float) -> Tensor:
         across = torch.linalg.vector_norm(reference - cosines * units, dim=1, keepdim=True)
     cosines = torch.where(across > rounding, cosines, cosines.detach())
     return torch.where(there, cosines, 0)
+
+
+@value
+class SimilarityDescriber(Describer):
+    """How alike the image is to another one, to the network.
+
+    Attributes:
+        other: the other's name.
+    """
+
+    readout: Similarity
+    other: str
+
+    def describe(
+        self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /
+    ) -> TargetDescription:
+        from cnnviz_cli.core.records import Prediction
+
+        label = f"{'similar' if index else 'not similar'} to {self.other}"
+        opposite = f"{'not similar' if index else 'similar'} to {self.other}"
+        prediction = Prediction(index=index, label=label, probability=None, similarity=rounded(number, -1.0))
+        return TargetDescription(prediction, label, against=opposite)
+
+    def foremost(self, _numbers: Numbers, _order: Numbers, /) -> list[int]:
+        return [1]
+
+
+@register
+class SimilarityTask(TaskSpec):
+    """How alike the image is to another one."""
+
+    name = "similarity"
+    word = "similarity"
+    usage = "similarity:FILE (to another picture)"
+    sample = "similarity:other.jpg"
+    place = 5
+    reads = ("scores",)
+    names_file = True
+
+    def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
+        path, head = Path(what), context.output.head
+        net = context.embedding_network(settings.embedding)
+        batch = context.read_image(path)
+        with context.autocast():  # or an image would not be the same as itself
+            reference = reference_of(net, batch, head)
+        other = visible(path.name, 80)
+        labels = Labels((f"not similar to {other}", f"similar to {other}"))
+        return TaskQuestion(labels, (0,), SimilarityDescriber(Similarity(reference, head), other))
+
+    def check_objective(self, what: str, _text: str, /) -> None:
+        if not what:
+            raise UsageError("similarity to which picture?", where="--objective", fix=self.sample)
+
+    def check_settings(self, settings: TaskSettings) -> None:
+        super().check_settings(settings)
+        if "target" in settings.model_fields_set:
+            raise UsageError("there is one thing to explain, the similarity", where="--target", fix="Leave it out.")
+
+    def check_unused(self, settings: TaskSettings, _explained: TaskSpec, /) -> None:
+        if settings.embedding != "auto":
+            raise UsageError("nothing is compared", where="--embedding", fix=f"Add --objective {self.sample}")
+
+    def mismatch(self, model: str, fitting: TaskSpec) -> UsageError:
+        what = f"{model} returns {fitting.output}, and pictures are compared by vectors"
+        fix = "Use a classifier, or a network that returns (batch, numbers)."
+        return UsageError(what, where="--objective", fix=fix)

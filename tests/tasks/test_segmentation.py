@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.regions import Regions, region, shares, taken, within
 from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.tasks.segmentation import Regions, region, shares, taken, within
 
 INF = float("inf")
 

@@ -1,15 +1,24 @@
-"""What a detector found in an image, as scores that can be explained: one for each of its likeliest boxes."""
+"""Detection: one score for each of the likeliest boxes that a detector found in an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.marks import Rectangle
+from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
+from cnnviz_cli.tasks.description import PREDICTIONS, Describer, Observed, TargetDescription, rounded
+from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnviz_cli.tasks.description import Numbers
 
 LEAST_OVERLAP = 0.5
 """Intersection over union from which two boxes count as one thing; what Pascal VOC and COCO count as a hit."""
@@ -18,6 +27,7 @@ Found = tuple[int, int, float, tuple[float, float, float, float]]
 """Rank from 0, label, score, and (left, top, right, bottom) in pixels of the network's input."""
 
 _ENTRIES = ("boxes", "scores", "labels")
+_MOST_BOXES = 9999
 
 
 @value
@@ -130,3 +140,96 @@ def _became(held: Tensor, rows: Tensor) -> Tensor:
     gone = overlap.new_full((len(held), 1), LEAST_OVERLAP)
     which = torch.cat([overlap.masked_fill(itself, 2.0), gone], 1).argmax(1)
     return torch.cat([order, order.new_full((1,), len(order))])[which]
+
+
+@value
+class BoxDescriber(Describer):
+    """What was found, the likeliest first.
+
+    Attributes:
+        labels: by the number that a box is labelled with; empty if there are no names.
+    """
+
+    readout: Boxes
+    labels: Sequence[str]
+
+    def numbers(self, seen: Observed) -> Numbers:
+        assert seen.held is not None
+        found: Numbers = seen.held[:, :, 5].cpu().double().numpy()
+        return found
+
+    def describe(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> TargetDescription:
+        from cnnviz_cli.core.records import Prediction
+
+        assert held is not None
+        _, kind, _, (left, top, right, bottom) = found(held)[index]
+        label = self.labels[kind] if kind < len(self.labels) else str(kind)
+        height, width = size
+        box = (left / width, top / height, right / width, bottom / height)
+        prediction = Prediction(index=kind, label=label, probability=rounded(number), box=box, rank=index + 1)
+        return TargetDescription(prediction, f"box-{index + 1}-{label}", Rectangle(box))
+
+    def missing(self, indices: Sequence[int], /) -> str:
+        lower = " that is likely enough (of torchvision's detectors --min-score says how likely)"
+        if 0 in indices:
+            return f"the network finds nothing in it{lower}"
+        return f"the network finds fewer than {min(indices) + 1} things in it{lower}"
+
+
+@register
+class Detection(TaskSpec):
+    """The score of a box."""
+
+    name = "detection"
+    word = "box"
+    usage = "box[:RANK] (of what was found)"
+    example = "box:RANK"
+    sample = "box:2"
+    place = 3
+    reads = ("boxes",)
+    returns = "boxes"
+    output = "boxes"
+    located = True
+    own_settings = ("min_score",)
+
+    def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
+        if settings.min_score is not None and not context.set_min_score(settings.min_score):
+            problem = f"{visible(context.name, 100)} has no limit that could be set"
+            raise UsageError(problem, where="--min-score", fix="Leave it out.")
+        own = context.own_labels
+        labels = context.labels() if own else context.given_labels() or Labels(())
+        ranks = _ranks(settings, what)
+        readout = Boxes(most=max(PREDICTIONS, *(rank + 1 for rank in ranks)))
+        return TaskQuestion(labels, ranks, BoxDescriber(readout, labels.names))
+
+    def checks(self, settings: TaskSettings, what: str, _labels: Labels, /) -> Iterator[Check]:
+        yield "target", partial(_ranks, settings, what)
+
+    def check_objective(self, what: str, text: str, /) -> None:
+        if what and not re.fullmatch(r"[1-9][0-9]{0,3}", what):
+            problem = f"'{visible(text, 60)}': boxes are told by their rank, the likeliest being 1"
+            raise UsageError(problem, where="--objective", fix="For instance: box:2")
+
+
+def _ranks(settings: TaskSettings, what: str) -> tuple[int, ...]:
+    """The boxes that are explained, by their ranks from 0.
+
+    Raises:
+        UsageError: they are named in another way.
+    """
+    specs = objective_specs(settings, what)
+    if what:
+        return (int(what) - 1,)
+    return tuple(dict.fromkeys(rank for spec in specs for part in str(spec).split(",") for rank in _first(part)))
+
+
+def _first(spec: str) -> range:
+    word = spec.strip()
+    try:
+        count = 1 if word.casefold() == PREDICTED else top_count(word, range(_MOST_BOXES))
+    except UsageError:
+        count = None
+    if count is None:
+        what = f"'{visible(spec, 60)}': boxes are told by their rank"
+        raise UsageError(what, where="--target", fix="For instance: --objective box:2, or --target top3")
+    return range(count)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.similarity import Similarity, embedding, reference_of
+from cnnviz_cli.core.readout import embedding
+from cnnviz_cli.tasks.similarity import Similarity, reference_of
 
 
 def doubles(*rows: list[float]) -> Tensor:

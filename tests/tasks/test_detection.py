@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.boxes import Boxes, found
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.tasks.detection import Boxes, found
 
 Output = list[dict[str, Tensor]]
 

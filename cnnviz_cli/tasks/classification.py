@@ -1,0 +1,104 @@
+"""Classification: the score of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
+from cnnviz_cli.core.readout import Classes
+from cnnviz_cli.core.scores import probabilities
+from cnnviz_cli.core.value import value
+from cnnviz_cli.tasks.description import Describer, Observed, TargetDescription, highest, rounded
+from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
+
+if TYPE_CHECKING:
+    from cnnviz_cli.tasks.description import Numbers
+
+
+@value
+class ClassDescriber(Describer):
+    """Classes and their probabilities.
+
+    Attributes:
+        sigmoid: whether each class has a probability by itself.
+    """
+
+    labels: Sequence[str]
+    sigmoid: bool
+
+    def numbers(self, seen: Observed) -> Numbers:
+        found: Numbers = probabilities(seen.logits, sigmoid=self.sigmoid).numpy()
+        return found
+
+    def describe(
+        self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /
+    ) -> TargetDescription:
+        from cnnviz_cli.core.records import Prediction
+
+        label = self.labels[index]
+        prediction = Prediction(index=index, label=label, probability=rounded(number))
+        return TargetDescription(prediction, f"{index}-{label}")
+
+    def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:
+        return highest(numbers)
+
+
+@register
+class Classification(TaskSpec):
+    """The score of a class of a classifier."""
+
+    name = "classification"
+    word = "class"
+    usage = "the score of a class"
+    example = "class"
+    place = 1
+    reads = ("scores",)
+    returns = "scores"
+    output = "class scores"
+    classes = True
+    probabilities = True
+
+    def ask(self, settings: TaskSettings, _what: str, context: TaskContext, /) -> TaskQuestion:
+        labels, output = context.labels(), context.output
+        ranks, contrast = chosen(settings, labels)
+        if TRUE in (*ranks, contrast) and settings.truth is None:
+            raise missing_truth("--contrast" if contrast == TRUE else "--target")
+        # Probabilities that do not add up to 1 say themselves that classes do not exclude each other.
+        exclusive = output.exclusive and not settings.multilabel
+        sigmoid = not exclusive or len(context.own_labels) == 1
+        readout = Classes(output.head, output.values, exclusive)
+        return TaskQuestion(labels, ranks, ClassDescriber(readout, labels.names, sigmoid), contrast, sigmoid)
+
+    def checks(self, settings: TaskSettings, _what: str, labels: Labels, /) -> Iterator[Check]:
+        if not labels.names:
+            return
+        known = settings.truth is not None
+        for target in settings.target:
+            yield "target", partial(_check_target, target, labels, truth=known)
+        if settings.contrast is not None:
+            yield "contrast", partial(_check_contrast, settings.contrast, labels, truth=known)
+
+    def check_settings(self, settings: TaskSettings) -> None:
+        """Whatever is of no other task goes."""
+
+
+def chosen(settings: TaskSettings, labels: Labels) -> tuple[tuple[Rank, ...], Rank | None]:
+    """The classes that ``--target`` and ``--contrast`` name.
+
+    Raises:
+        UsageError: no such class, or several.
+    """
+    contrast = None if settings.contrast is None else contrast_of(settings.contrast, labels.names, labels.also)
+    return ranks_of(settings.target, labels.names, labels.also), contrast
+
+
+def _check_target(target: str | int, labels: Labels, *, truth: bool) -> None:
+    if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
+        raise missing_truth("--target")
+
+
+def _check_contrast(contrast: str | int, labels: Labels, *, truth: bool) -> None:
+    if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
+        raise missing_truth("--contrast")
