@@ -178,7 +178,7 @@ def _ours(
         inputs[:count].to(dtype),
         Plan.of(recipe.needs),
         lambda _logits: targets(net)[:count],
-        seeds=[seed_of(0, digest) for digest in digests[:count]],
+        given={"seeds": torch.tensor([seed_of(0, digest) for digest in digests[:count]])},
     )
     (panel,) = recipe.explain(seen.evidence.only(recipe.needs))
     return torch.as_tensor(next(iter(panel.arrays().values())))

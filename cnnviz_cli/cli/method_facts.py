@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Need, Targets
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Frame, Head, Method, Scope
 
@@ -37,13 +36,7 @@ def class_discriminative(method: Method) -> bool | None:
         recipe = method.build(method.options(), _plainest())
     except UsageError:
         return None
-    return any(_tells_classes(need) for need in recipe.needs)
-
-
-def _tells_classes(need: Need) -> bool:
-    objective = getattr(need, "of", None)
-    follows = objective is not None and objective.follows_target and getattr(need, "through", "exact") == "exact"
-    return follows or isinstance(need, Targets)
+    return any(need.follows_target and need.rule == "exact" for need in recipe.needs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """What a method may ask of a network, and how it is answered.
 
 A need is a frozen value: the same object is the request in a recipe and the key to the answer in the evidence.
-Two methods that ask for equal needs share one computation. No torch is imported here; tensors pass through.
+Two methods that ask for equal needs share one computation. A need also says what every stage of a run has to know of
+it: what it is made from, what to try of it on a network, what stands in for its answer in a dry run. How it is answered
+is the engine's: a gradient or a score joins the shared passes of `engine.plan`; a `SeparatePass` has a function of its
+own, registered with `engine.answers`. No torch is imported at the top; tensors pass through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.value import value
@@ -15,10 +18,13 @@ from cnnviz_cli.core.value import value
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnviz_cli.core.variants import Path, Variants
+    from cnnviz_cli.core.variants import GradientPath, Variants
 
 INPUT = "<input>"
 """The network's input, where a need would otherwise name a layer."""
+
+TARGETS = "<targets>"
+"""The targets of each image, where a need would otherwise name a layer."""
 
 ReluRule = Literal["exact", "rectify", "guide"]
 """How a gradient passes a rectifier. They are named for what they do, not for who uses them.
@@ -31,8 +37,115 @@ Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
 """Which rule of layer-wise relevance propagation each kind of layer follows, see engine.relevance."""
 
 
+Change = Literal["unknown", "none", "values", "shares", "slopes"]
+"""How an answer tells that the score of a target changed at all, see core.rounding.
+
+values: they differ from each other. shares: they add up to the change. slopes: times what they are slopes by.
+none: what it tells is no part of the image.
+"""
+
+
 @value
-class Activation:
+class Need:
+    """Anything that a recipe may ask for."""
+
+    change: ClassVar[Change] = "unknown"
+
+    demanding: ClassVar[bool] = False
+    """Whether it asks more of a network than maps, scores and true gradients, which hardly any network refuses."""
+
+    derived: ClassVar[bool] = False
+    """Whether it takes variants, or passes of its own, so that no variants can be made from it."""
+
+    integer: ClassVar[bool] = False
+    """Whether its answer holds whole numbers."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """What is differentiated or compared, if anything is."""
+        return getattr(self, "of", None)
+
+    @property
+    def place(self) -> str:
+        """INPUT, TARGETS, or the layer whose maps it is about."""
+        return getattr(self, "at", INPUT)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of the answer for one image; None where it is that of `place`."""
+        return None
+
+    @property
+    def rule(self) -> ReluRule:
+        """How its gradient passes rectifiers."""
+        return getattr(self, "through", "exact")
+
+    @property
+    def follows_target(self) -> bool:
+        """Whether another target would give another answer."""
+        return self.objective is not None and self.objective.follows_target
+
+    @property
+    def sources(self) -> tuple[Need, ...]:
+        """The evidence it is made from, which has to be there first."""
+        return ()
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Needs of one kind are all refused by a network, or none is."""
+        objective = self.objective
+        return (type(self), type(objective), objective.layers() if objective else (), self.place)
+
+    def trial(self) -> Iterator[Need]:
+        """What to try in its place before a run: as little as a network may refuse for the same reasons."""
+        yield from ()
+
+    def zeros(self, shape_of: Callable[[str], tuple[int, ...]]) -> Tensor:
+        """What stands in for the answer for one image in a dry run: zeros in its shape.
+
+        Args:
+            shape_of: from INPUT or a layer's name to (C, h, w), from TARGETS to how many an image has.
+        """
+        import torch
+
+        shape = shape_of(self.place) if self.shape is None else self.shape
+        return torch.zeros(1, *shape, dtype=torch.int64 if self.integer else torch.float32, device="cpu")
+
+
+@value
+class SeparatePass(Need):
+    """A need that takes forwards and backwards of its own; a function registered with `engine.answers` takes them."""
+
+    demanding: ClassVar[bool] = True
+    derived: ClassVar[bool] = True
+
+    looks_at: ClassVar[str] = ""
+    """What of a network's inside has to be visible before anything runs; empty if nothing has."""
+
+    words: ClassVar[str] = "a pass of its own"
+    """How it is answered, for ``--dry-run``."""
+
+    @property
+    def steps(self) -> int:
+        """How many forwards it takes, each with a backward."""
+        return 1
+
+    def trial(self) -> Iterator[Need]:
+        yield self
+
+    def label(self) -> str:
+        """Its passes in words, for ``--dry-run``."""
+        of = f" of {self.objective.label()}" if self.objective else ""
+        return f"1 forward and 1 backward{of}: {self.words}"
+
+
+def _of_variants(variants: Variants) -> tuple[Need, ...]:
+    """What variants are made from."""
+    return (*variants.needs, Input() if variants.at == INPUT else Activation(variants.at))
+
+
+@value
+class Activation(Need):
     """(B, C, h, w) float32 output of `layer`, as it was before any later in-place operation.
 
     Of a module that runs several times in one forward, the last run counts.
@@ -40,52 +153,137 @@ class Activation:
 
     layer: str
 
+    @property
+    def place(self) -> str:
+        return self.layer
+
+    def trial(self) -> Iterator[Need]:
+        yield self
+
 
 @value
-class Gradient:
+class Gradient(Need):
     """The gradient of an objective, float32, with the shape of the input or of the layer's maps."""
+
+    change: ClassVar[Change] = "slopes"
 
     at: str = INPUT
     of: Objective = TargetLogit()
     through: ReluRule = "exact"
 
+    def trial(self) -> Iterator[Need]:
+        yield from _gradient_trial(self)
+
 
 @value
-class Curvature:
+class Curvature(Need):
     """(B, C, h, w) the Hessian of an objective by the maps of `at`, times those maps: H A."""
+
+    change: ClassVar[Change] = "slopes"
+    demanding: ClassVar[bool] = True
 
     at: str
     of: Objective = TargetLogit()
 
+    def trial(self) -> Iterator[Need]:
+        yield self
+
 
 @value
-class Input:
+class Input(Need):
     """(B, 3, H, W) the normalised input itself, float32."""
 
 
 @value
-class Targets:
+class Targets(Need):
     """(B, R) int64 class indices: the R targets of each image."""
+
+    integer: ClassVar[bool] = True
+
+    @property
+    def follows_target(self) -> bool:
+        return True
+
+    @property
+    def place(self) -> str:
+        return TARGETS
 
 
 @value
-class Seeds:
+class Given(Need):
+    """What the caller of `engine.observe` brings under a name, such as a finished map or its order of pixels.
+
+    Variants may be made from it like from any other evidence. Its answer has the batch as its first dimension.
+    """
+
+    name: str
+
+
+@value
+class Seeds(Given):
     """(B,) int64, on the CPU: a number for each image from which all its random draws start.
 
     It comes from the run's seed and the image's bytes, so that order, batch and shard change nothing.
     """
 
+    integer: ClassVar[bool] = True
+
+    name: str = "seeds"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
 
 @value
-class Scores:
+class Scores(Need):
     """(B, n) an objective on each of n variants of each image. The objective reads class scores alone."""
+
+    change: ClassVar[Change] = "values"
+    derived: ClassVar[bool] = True
 
     on: Variants
     of: Objective = TargetLogit()
 
+    @property
+    def place(self) -> str:
+        return self.on.at
+
+    @property
+    def sources(self) -> tuple[Need, ...]:
+        return _of_variants(self.on)
+
+    def trial(self) -> Iterator[Need]:
+        # Altered inputs take a forward like any other; an altered layer takes the network apart.
+        if self.on.at != INPUT:
+            yield Scores(Unaltered(self.on.at), self.of)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.on.count,)
+
 
 @value
-class GradientOver:
+class Unaltered:
+    """Variants: the maps of a layer as they are, two at a time."""
+
+    at: str
+    count: ClassVar[int] = 2
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Activation(self.at),)
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        maps = evidence[Activation(self.at)][image : image + 1]
+        return maps.expand(stop - start, -1, -1, -1).clone()
+
+    def label(self) -> str:
+        return f"the maps of {self.at} as they are"
+
+
+@value
+class GradientOver(Need):
     """Gradients at many altered inputs, streamed into one: the mean over i of g_i ** moment.
 
     The answer has the shape of the input, or of the maps of `at`.
@@ -93,27 +291,62 @@ class GradientOver:
     Attributes:
         over: variants of the input (not of a layer).
         moment: 1, 2 or 3.
-        weighed: give the sum over i of weigh_i * g_i ** moment instead of the mean; `over` is WeighedVariants.
+        weighted: give the sum over i of weight_i * g_i ** moment instead of the mean; `over` is WeightedVariants.
     """
+
+    change: ClassVar[Change] = "slopes"
+    derived: ClassVar[bool] = True
 
     over: Variants
     of: Objective = TargetLogit()
     at: str = INPUT
     through: ReluRule = "exact"
     moment: int = 1
-    weighed: bool = False
+    weighted: bool = False
+
+    @property
+    def sources(self) -> tuple[Need, ...]:
+        return _of_variants(self.over)
+
+    def trial(self) -> Iterator[Need]:
+        yield from _gradient_trial(self)
+
+
+def _gradient_trial(need: Gradient | GradientOver) -> Iterator[Need]:
+    if need.through != "exact":
+        yield Gradient(need.at, need.of, need.through)
+    # That a layer depends on the input need not be tried: the way from the objective to the layer is enough.
+    layers = need.of.layers() if need.at == INPUT else ()
+    yield Gradient(layers[-1] if layers else need.at, need.of)
 
 
 @value
-class Walk:
+class PathIntegral(SeparatePass):
     """(B, 3, H, W) what a path that follows the gradient has attributed at its end."""
 
-    along: Path
+    change: ClassVar[Change] = "shares"
+    demanding: ClassVar[bool] = False
+
+    along: GradientPath
     of: Objective = TargetLogit()
+
+    @property
+    def sources(self) -> tuple[Need, ...]:
+        return self.along.needs
+
+    @property
+    def steps(self) -> int:
+        return self.along.count
+
+    def trial(self) -> Iterator[Need]:
+        yield Gradient(of=self.of)
+
+    def label(self) -> str:
+        return f"{self.steps} forwards and backwards of {self.of.label()}: {self.along.label()}"
 
 
 @value
-class Relevance:
+class Relevance(SeparatePass):
     """(B, 3, H, W) relevance of the input, propagated layer by layer from the objective by a composite of rules.
 
     Attributes:
@@ -123,50 +356,52 @@ class Relevance:
         biases: whether a bias takes its share of what it had a part in; if not, the inputs get all of it.
     """
 
+    change: ClassVar[Change] = "shares"
+    words: ClassVar[str] = "relevance by a rule for each layer"
+
     composite: Composite
     of: Objective = TargetLogit()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     biases: bool = True
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return (*super().kind, self.composite)
+
 
 @value
-class Multipliers:
+class Multipliers(SeparatePass):
     """(B, 3, H, W) slopes between the input and a reference, by the rescale rule at every nonlinearity.
 
     Attributes:
         reference: one variant of the input.
     """
 
+    change: ClassVar[Change] = "slopes"
+    words: ClassVar[str] = "differences to a reference"
+
     reference: Variants
     of: Objective = TargetLogit()
 
+    @property
+    def sources(self) -> tuple[Need, ...]:
+        return _of_variants(self.reference)
+
 
 @value
-class BiasGradients:
+class BiasGradients(SeparatePass):
     """(B, L, H, W) for each of the L runs of layers that add a bias: sum over channels of normalised |b dy/db|.
 
     A layer is a convolution with bias or a normalisation, whose bias includes what its running mean contributes;
     its channels are scaled to [0, 1] and brought to the input's size, see engine.biases.
     """
 
+    change: ClassVar[Change] = "none"
+    looks_at: ClassVar[str] = "biases"
+    words: ClassVar[str] = "gradients at every bias"
+
     of: Objective = TargetLogit()
-
-
-Need = (
-    Activation
-    | Gradient
-    | Curvature
-    | Input
-    | Targets
-    | Seeds
-    | Scores
-    | GradientOver
-    | Walk
-    | Relevance
-    | Multipliers
-    | BiasGradients
-)
 
 
 class UndeclaredError(KeyError):

@@ -8,8 +8,7 @@ from dataclasses import field, fields
 from typing import Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Evidence, Need, Targets
-from cnnviz_cli.core.objectives import Objective
+from cnnviz_cli.core.evidence import Evidence, Need
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scope import Frame, Head, Scope
 from cnnviz_cli.core.suggest import did_you_mean
@@ -117,12 +116,7 @@ class Recipe:
     @property
     def follows_target(self) -> bool:
         """Whether another target would give another result."""
-        return any(isinstance(need, Targets) or _objective_follows(need) for need in self.needs)
-
-
-def _objective_follows(need: Need) -> bool:
-    objective: Objective | None = getattr(need, "of", None)
-    return objective is not None and objective.follows_target
+        return any(need.follows_target for need in self.needs)
 
 
 @value

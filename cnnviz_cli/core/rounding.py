@@ -9,19 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import (
-    INPUT,
-    Activation,
-    BiasGradients,
-    Curvature,
-    Gradient,
-    GradientOver,
-    Multipliers,
-    Need,
-    Relevance,
-    Scores,
-    Walk,
-)
+from cnnviz_cli.core.evidence import INPUT, Activation, Need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +37,8 @@ def resolution(values: Tensor, precision: str = "fp32") -> float:
 
 def asks_for_change(need: Need) -> bool:
     """Whether a need asks how the score of a target changes; biases move it too, but are no part of the image."""
-    of = getattr(need, "of", None)
-    return of is not None and of.follows_target and not of.layers() and not isinstance(need, BiasGradients)
+    of = need.objective
+    return need.change != "none" and of is not None and of.follows_target and not of.layers()
 
 
 def unmoved(
@@ -73,22 +61,22 @@ def unmoved(
     """
     answer = answers[need]
     unit = resolution(answer, precision)
-    if isinstance(need, Scores):
+    if need.change == "values":
         flat = answer.flatten(1)
         return flat.amax(1) - flat.amin(1) <= unit * flat.abs().amax(1).maximum(terms.to(flat))
-    if isinstance(need, Relevance | Walk):
+    if need.change == "shares":
         reach = answer.abs().flatten(1).sum(1)
-    elif isinstance(need, Gradient | Curvature | GradientOver | Multipliers):
-        at = getattr(need, "at", INPUT)
+    elif need.change == "slopes":
+        at = need.place
         by = inputs if at == INPUT else answers.get(Activation(at))
         if by is None:
             return None
-        power = need.moment if isinstance(need, GradientOver) else 1
+        power = getattr(need, "moment", 1)
         slopes = answer if power == 1 else answer.abs().pow(1 / power)
         length = _length(by)
         if at == INPUT:
             length = length.clamp(min=by[0].numel() ** 0.5)
-        reach = _length(slopes) * length  # no less than the sum of the slopes, which of weighed ones are shares
+        reach = _length(slopes) * length  # no less than the sum of the slopes, which of weighted ones are shares
     else:
         return None
     return reach <= unit * terms.to(reach)

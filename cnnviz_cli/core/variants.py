@@ -49,15 +49,15 @@ class Variants(Protocol):
         ...
 
 
-class WeighedVariants(Variants, Protocol):
-    """Variants whose gradients are weighed before they are summed."""
+class WeightedVariants(Variants, Protocol):
+    """Variants whose gradients are weighted before they are summed."""
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         """(stop - start, ...) what each gradient is multiplied by, of a shape that broadcasts with the gradients."""
         ...
 
 
-class Path(Protocol):
+class GradientPath(Protocol):
     """A walk through input space whose every step depends on the gradient at the step before. Frozen and hashable."""
 
     @property

@@ -14,19 +14,21 @@ from torch.nn.modules.conv import _ConvNd
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
 from cnnviz_cli.core.layout import as_maps
 from cnnviz_cli.core.maps import enlarged, unit_range
+from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.passes import answer, run_pass
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.setting import PassContext
 
 
-def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
+@answers(BiasGradients)
+def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
     """(B, L, H, W) for each run of a layer that adds a bias, in the order in which they run: see `BiasGradients`.
 
     A module that runs several times counts each time. Gradients are added up over channels as they arrive, so what is
     kept is one map a run. Linear layers add a bias to no map and are left out, and so is what a detector runs for each
     box instead of each image.
     """
-    batch = setting.batch
+    batch = context.batch
     found: list[Tensor] = []
 
     def listener(bias: Tensor) -> Callable[[nn.Module, Any, Any], None]:
@@ -50,20 +52,20 @@ def bias_gradients(setting: Setting, need: BiasGradients) -> Tensor:
         return listen
 
     with ExitStack() as hooks:
-        apart = _of_boxes(setting.net)
-        for module in setting.net.modules():
+        apart = _of_boxes(context.net)
+        for module in context.net.modules():
             bias = bias_of(module)
             if bias is not None and module not in apart:
                 hooks.callback(module.register_forward_hook(listener(bias)).remove)
         run_pass(
-            setting.net,
-            setting.net,
+            context.net,
+            context.net,
             batch,
             Plan.of([Gradient(of=need.of)]),
-            setting.targets,
-            setting.precision,
-            readout=setting.readout,
-            held=setting.held,
+            context.targets,
+            context.precision,
+            readout=context.readout,
+            held=context.held,
         )
     return answer(torch.stack(found, 1)) if found else batch.new_zeros((len(batch), 0, *batch.shape[2:]))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cnnviz_cli.engine.passes import Read, lowered
+from cnnviz_cli.engine.passes import Read, autocast_context
 from cnnviz_cli.engine.trace import CannotTraceError, repeats, traced
 
 
@@ -96,6 +96,6 @@ def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
 
 
 def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> bool:
-    with torch.no_grad(), lowered(image.device, precision):
+    with torch.no_grad(), autocast_context(image.device, precision):
         again = read(copy(image.clone()))
     return repeats(again, scores, precision)

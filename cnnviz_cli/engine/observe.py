@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import EvidenceError
-from cnnviz_cli.core.evidence import (
-    BiasGradients,
-    Evidence,
-    Input,
-    Multipliers,
-    Need,
-    Relevance,
-    Seeds,
-    Targets,
-    Walk,
-)
+from cnnviz_cli.core.evidence import Evidence, Input, Need, Targets
 from cnnviz_cli.core.layout import oblong
 from cnnviz_cli.core.objectives import Objective, magnitude_of
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.rounding import asks_for_change, unmoved
-from cnnviz_cli.engine.biases import bias_gradients
+from cnnviz_cli.engine.answers import answer_to
 from cnnviz_cli.engine.gradient_cut import explained
 from cnnviz_cli.engine.operations import check_seen
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
-from cnnviz_cli.engine.plan import Apart, Plan
-from cnnviz_cli.engine.relevance import run_relevance
-from cnnviz_cli.engine.rescale import run_multipliers
-from cnnviz_cli.engine.setting import Setting, Tick, no_tick
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.setting import PassContext, Tick, no_tick
 from cnnviz_cli.engine.stream import run_stream
-from cnnviz_cli.engine.walk import run_walk
 
 __all__ = ["Choose", "Observation", "observe"]
 
@@ -68,9 +56,9 @@ def observe(
     choose: Choose,
     *,
     readout: Readout = CLASSES,
-    given: Tensor | None = None,
+    masks: Tensor | None = None,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
     precision: str = "fp32",
-    seeds: Sequence[int] | None = None,
     memory: int | None = None,
     tick: Tick = no_tick,
     alone: bool = False,
@@ -85,9 +73,9 @@ def observe(
         batch: (B, C, H, W) normalised input on the model's device.
         choose: see `Choose`.
         readout: how scores are read from what the network returns.
-        given: (B, ...) what somebody has said of each image, if the readout takes that.
+        masks: (B, ...) where the region to be explained is in each image, if the readout takes that.
+        given: by name what the plan's `Given` needs are answered with, the batch first.
         precision: fp32, or bf16 / fp16 for autocast; answers are float32 (float64 for a float64 model) either way.
-        seeds: for each image the number from which its random draws start; zeros if not given.
         memory: bytes that streams of variants may take at a time; a quarter of what is free if not given.
         tick: called with (done, total) as a stream of variants goes on.
         alone: whether variants pass the whole network one by one, since it draws random numbers or is no function of
@@ -97,29 +85,27 @@ def observe(
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
             in a model without rectifiers, or a layer has no maps or does not run, or parts of the model are a program
             into which nobody can look.
-        ValueError: the network is not in eval mode, or torch is in inference mode.
+        ValueError: the network is not in eval mode, torch is in inference mode, or something is not in `given`.
     """
     if any(module.training for module in net.modules()):
         raise ValueError("the network must be in eval mode, every module of it")
     if torch.is_inference_mode_enabled():
         raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
-    bends = plan.bends_rectifiers or any(stream.passes.bends_rectifiers for stream in plan.streams)
+    bends = plan.modifies_relu or any(stream.passes.modifies_relu for stream in plan.streams)
     if bends:
         check_seen(net, "rectifiers")
-    if any(isinstance(need, BiasGradients) for need in plan.apart):
-        check_seen(net, "biases")
+    for looks_at in dict.fromkeys(need.looks_at for need in plan.separate if need.looks_at):
+        check_seen(net, looks_at)
+    missing = [need.name for need in plan.given if need.name not in given]
+    if missing:
+        raise ValueError(f"evidence that the caller has to bring is missing: {', '.join(missing)}")
     with oblong(*batch.shape[-2:]), without_checkpoints(), _cuts_named(net, batch[:1]):
-        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, given=given)
+        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
         answers: dict[Need, Tensor] = dict(made.answers)
-        known = {
-            Input(): answer(batch),
-            Targets(): made.targets,
-            Seeds(): torch.tensor(
-                list(seeds) if seeds is not None else [0] * len(batch), dtype=torch.int64, device="cpu"
-            ),
-        }
+        known: dict[Need, Tensor] = {Input(): answer(batch), Targets(): made.targets}
         answers.update((need, value) for need, value in known.items() if need in plan.needs)
-        setting = Setting(
+        answers.update((need, given[need.name]) for need in plan.given)
+        context = PassContext(
             net,
             batch.detach(),
             made.targets,
@@ -133,9 +119,9 @@ def observe(
             alone,
         )
         for stream in plan.streams:
-            answers.update(run_stream(setting, stream))
-        for need in plan.apart:
-            answers[need] = _apart(setting, need)
+            answers.update(run_stream(context, stream))
+        for need in plan.separate:
+            answers[need] = answer_to(need)(context, need)
         assert made.order is not None  # by it the classes were chosen just now
         still = _unmoved(made, answers, batch, precision)
         return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
@@ -159,22 +145,11 @@ def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precisio
     with torch.no_grad():
         for need in answers:
             if asks_for_change(need):
-                of: Objective = need.of  # type: ignore[union-attr]  # every need that asks for a change has one
+                of = need.objective
+                assert of is not None  # every need that asks for a change has one
                 if of not in terms:
                     terms[of] = magnitude_of(of, made)
                 still = unmoved(need, answers, batch, terms[of], precision)
                 if still is not None:
                     found[need] = still
     return found
-
-
-def _apart(setting: Setting, need: Apart) -> Tensor:
-    if isinstance(need, Walk):
-        return run_walk(setting, need)
-    if isinstance(need, BiasGradients):
-        return bias_gradients(setting, need)
-    if isinstance(need, Relevance):
-        return run_relevance(setting, need)
-    if isinstance(need, Multipliers):
-        return run_multipliers(setting, need)
-    raise NotImplementedError(type(need))  # pragma: no cover

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.evidence import INPUT, Activation, Curvature, Gradient, Need
+from cnnviz_cli.core.evidence import INPUT, Curvature, Gradient, Need
 from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import as_maps
 from cnnviz_cli.core.readout import CLASSES, Readout
@@ -55,7 +55,7 @@ class Pass:
         return maps_of(self.kept[layer], layer)
 
 
-def lowered(device: torch.device, precision: str) -> Any:
+def autocast_context(device: torch.device, precision: str) -> Any:
     """The context in which the network runs: autocast below fp32."""
     dtype = AUTOCAST.get(precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
@@ -70,9 +70,9 @@ def run_pass(
     precision: str,
     *,
     readout: Readout = CLASSES,
-    given: Tensor | None = None,
+    masks: Tensor | None = None,
     held: Tensor | None = None,
-    spent: bool = False,
+    owned: bool = False,
 ) -> Pass:
     """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
 
@@ -82,9 +82,9 @@ def run_pass(
         batch: what `net` is called with, on its device.
         choose: see `Choose`; or the (B, R) classes themselves, which are chosen already of what `batch` was made from.
         readout: how scores are read from what `net` returns.
-        given: what somebody has said of each image, see `Readout.hold`.
+        masks: the region to be explained in each image, see `Readout.hold`.
         held: what is held of each image already; found out if not given.
-        spent: whether nobody needs `batch` afterwards, so that a first layer may work in place on it.
+        owned: whether nobody else needs `batch` afterwards, so that a first layer may work in place on it.
 
     Raises:
         UsageError: see `observe`.
@@ -93,16 +93,16 @@ def run_pass(
     # Recording starts at a leaf of our own, and the network gets a clone: its first layer may work in place.
     leaf = source.clone().requires_grad_() if plan.from_input else source
     kept: dict[str, Tensor] = {}
-    mode = RectifierMode() if plan.bends_rectifiers else None
+    mode = RectifierMode() if plan.modifies_relu else None
     with ExitStack() as stack:
         # Nothing is recorded before something requires a gradient. What the network itself switches off and on again
         # (`with torch.no_grad()` around a frozen part) has to be on again behind it.
         stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
         stack.enter_context(_captured(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
-        stack.enter_context(lowered(source.device, precision))
-        output = net(leaf if spent and not plan.from_input else leaf.clone())
-        held = readout.hold(output, given) if held is None else held
+        stack.enter_context(autocast_context(source.device, precision))
+        output = net(leaf if owned and not plan.from_input else leaf.clone())
+        held = readout.hold(output, masks) if held is None else held
         logits = two_sided(readout.scores(output, held))
         for layer in plan.layers:
             if layer not in kept:
@@ -124,9 +124,8 @@ def run_pass(
     for position, backward in enumerate(plan.backwards):
         last = position == len(plan.backwards) - 1
         made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))
-    for need in plan.needs:
-        if isinstance(need, Activation):
-            made.answers[need] = answer(made.maps(need.layer))
+    for need in plan.activations:
+        made.answers[need] = answer(made.maps(need.layer))
     made.logits = logits.detach()
     return made
 

@@ -8,24 +8,18 @@ from dataclasses import dataclass
 from cnnviz_cli.core.evidence import (
     INPUT,
     Activation,
-    BiasGradients,
     Curvature,
+    Given,
     Gradient,
     GradientOver,
-    Input,
-    Multipliers,
     Need,
-    Relevance,
     ReluRule,
     Scores,
-    Walk,
+    SeparatePass,
 )
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.variants import Variants
-
-Apart = Walk | Relevance | Multipliers | BiasGradients
-"""Needs that take forwards of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +63,13 @@ class Plan:
         needs: each distinct need, and each that another is made from, in the order first asked for.
         backwards: one for each distinct (objective, rule).
         streams: one for each distinct set of variants.
-        apart: needs that take forwards of their own.
+        separate: needs that take passes of their own.
     """
 
     needs: tuple[Need, ...]
     backwards: tuple[Backward, ...]
     streams: tuple[Stream, ...] = ()
-    apart: tuple[Apart, ...] = ()
+    separate: tuple[SeparatePass, ...] = ()
 
     @classmethod
     def of(cls, needs: Iterable[Need]) -> Plan:
@@ -84,7 +78,7 @@ class Plan:
         Raises:
             ValueError: gradients are asked for over variants of a layer, or variants are made from variants.
         """
-        distinct = tuple(dict.fromkeys(each for need in needs for each in (*sources_of(need), need)))
+        distinct = tuple(dict.fromkeys(each for need in needs for each in (*_checked_sources(need), need)))
         places: dict[tuple[Objective, ReluRule], dict[str, None]] = {}
         curved: dict[Objective, dict[str, None]] = {}
         streams: dict[Variants, tuple[list[Scores], list[GradientOver]]] = {}
@@ -108,16 +102,24 @@ class Plan:
             distinct,
             backwards,
             tuple(Stream(over, tuple(scores), tuple(sums)) for over, (scores, sums) in streams.items()),
-            tuple(need for need in distinct if isinstance(need, Apart)),
+            tuple(need for need in distinct if isinstance(need, SeparatePass)),
         )
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The layers' maps that are asked for themselves."""
+        return tuple(need for need in self.needs if isinstance(need, Activation))
+
+    @property
+    def given(self) -> tuple[Given, ...]:
+        """What the caller has to bring."""
+        return tuple(need for need in self.needs if isinstance(need, Given))
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose output has to be kept."""
         names: dict[str, None] = {}
-        for need in self.needs:
-            if isinstance(need, Activation):
-                names[need.layer] = None
+        names.update(dict.fromkeys(need.layer for need in self.activations))
         for backward in self.backwards:
             names.update(dict.fromkeys(at for at in backward.at if at != INPUT))
             names.update(dict.fromkeys(backward.of.layers()))
@@ -145,17 +147,17 @@ class Plan:
         return any(INPUT in backward.at for backward in self.backwards)
 
     @property
-    def bends_rectifiers(self) -> bool:
+    def modifies_relu(self) -> bool:
         """Whether some backward passes rectifiers by another rule than their derivative."""
         return any(backward.through != "exact" for backward in self.backwards)
 
     def cost(self) -> Cost:
         """Passes for each batch; variants for each image."""
         curved = sum(len(backward.curved) for backward in self.backwards)
-        steps = [need.along.count if isinstance(need, Walk) else 1 for need in self.apart]
+        steps = sum(need.steps for need in self.separate)
         return Cost(
-            forwards=1 + sum(steps),
-            backwards=len(self.backwards) + curved + sum(steps),
+            forwards=1 + steps,
+            backwards=len(self.backwards) + curved + steps,
             variants=sum(stream.variants.count for stream in self.streams),
         )
 
@@ -177,30 +179,18 @@ class Plan:
             lines.append(f"1 backward of {backward.of.label()} to {places}{rule}")
             lines += [f"1 backward of that gradient to {layer}" for layer in backward.curved]
         lines += [_stream_line(stream) for stream in self.streams]
-        return lines + [_apart_line(need) for need in self.apart]
+        return lines + [need.label() for need in self.separate]
 
 
-def sources_of(need: Need) -> tuple[Need, ...]:
+def _checked_sources(need: Need) -> tuple[Need, ...]:
     """The evidence that another need is made from, which has to be there first.
 
     Raises:
         ValueError: it would take variants to make variants.
     """
-    made: Variants | None = None
-    sources: tuple[Need, ...] = ()
-    if isinstance(need, Scores):
-        made = need.on
-    elif isinstance(need, GradientOver):
-        made = need.over
-    elif isinstance(need, Multipliers):
-        made = need.reference
-    elif isinstance(need, Walk):
-        sources = need.along.needs
-    if made is not None:
-        sources = (*made.needs, Input() if made.at == INPUT else Activation(made.at))
-    if any(isinstance(source, Scores | GradientOver | Apart) for source in sources):
+    if any(source.derived for source in need.sources):
         raise ValueError(f"{need!r} is made from what itself takes variants or forwards of its own")
-    return sources
+    return need.sources
 
 
 def _stream_line(stream: Stream) -> str:
@@ -210,14 +200,3 @@ def _stream_line(stream: Stream) -> str:
     if stream.sums:
         line += f"; each with a backward of {' and of '.join(one.of.label() for one in stream.passes.backwards)}"
     return line
-
-
-def _apart_line(need: Apart) -> str:
-    if isinstance(need, Walk):
-        return f"{need.along.count} forwards and backwards of {need.of.label()}: {need.along.label()}"
-    how = {
-        Relevance: "relevance by a rule for each layer",
-        Multipliers: "differences to a reference",
-        BiasGradients: "gradients at every bias",
-    }[type(need)]
-    return f"1 forward and 1 backward of {need.of.label()}: {how}"

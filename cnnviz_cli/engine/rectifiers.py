@@ -219,8 +219,8 @@ def _between(low: float, high: float, incoming: Tensor, result: Tensor, _use: _U
 
 
 def _by_recomputing(incoming: Tensor, source: Tensor, use: _Use) -> Tensor:
-    lowered = torch.autocast(source.device.type, use.autocast) if use.autocast else nullcontext()
-    with torch.enable_grad(), lowered:
+    autocast_context = torch.autocast(source.device.type, use.autocast) if use.autocast else nullcontext()
+    with torch.enable_grad(), autocast_context:
         leaf = source.detach().requires_grad_()
         # The clone lets an in-place activation run on what would otherwise be a leaf.
         return torch.autograd.grad(use.call(leaf.clone()), leaf, incoming)[0]

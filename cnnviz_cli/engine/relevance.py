@@ -29,10 +29,11 @@ from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules
 from cnnviz_cli.engine import relevance_steps as steps
+from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.operations import Call, Step
 from cnnviz_cli.engine.passes import Pass, answer
 from cnnviz_cli.engine.relevance_rules import Linear, Rule
-from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.setting import PassContext
 
 _GATES = frozenset(("sigmoid", "hardsigmoid", "tanh", "relu6", "hardtanh", "clamp"))
 """Bounded activations: where one meets another signal in a product, it is the gate."""
@@ -40,22 +41,23 @@ _GATES = frozenset(("sigmoid", "hardsigmoid", "tanh", "relu6", "hardtanh", "clam
 _WEIGHTED = ops.CONVOLUTIONS | ops.MATRIX_PRODUCTS | {"linear"}
 
 
-def run_relevance(setting: Setting, need: Relevance) -> Tensor:
+@answers(Relevance)
+def run_relevance(context: PassContext, need: Relevance) -> Tensor:
     """(B, 3, H, W) relevance of the input; it starts as each class score times the objective's slope by that score.
 
     Raises:
         UsageError: the network has an operation without a rule, or operations that cannot be seen.
     """
-    ops.check_seen(setting.net)
-    leaf = setting.batch.clone().requires_grad_()
+    ops.check_seen(context.net)
+    leaf = context.batch.clone().requires_grad_()
     with torch.enable_grad():
         source = leaf.clone()
         with RelevanceMode(need, source):
-            output = setting.net(source)
-            scores = setting.readout.scores(output, setting.held)
+            output = context.net(source)
+            scores = context.readout.scores(output, context.held)
         ops.check_recorded(scores)
         logits = scores.detach().requires_grad_()
-        value = need.of.value(Pass(two_sided(logits), setting.targets, {}, {})).sum()
+        value = need.of.value(Pass(two_sided(logits), context.targets, {}, {})).sum()
         (slope,) = torch.autograd.grad(value, logits)
     (found,) = torch.autograd.grad(scores, leaf, slope * logits.detach())
     return answer(found)

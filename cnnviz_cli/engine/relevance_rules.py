@@ -72,7 +72,7 @@ def epsilon(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
 
 
 def plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
-    """In proportion to what raised the output, leaving out what lowered it."""
+    """In proportion to what raised the output, leaving out what autocast_context it."""
     return _shared(linear, relevance, _raising(linear, x))
 
 

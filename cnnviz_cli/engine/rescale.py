@@ -24,10 +24,10 @@ from torch.overrides import TorchFunctionMode
 from cnnviz_cli.core.evidence import Multipliers
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
+from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.operations import Call, Step
 from cnnviz_cli.engine.passes import Pass, answer
-from cnnviz_cli.engine.plan import sources_of
-from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.setting import PassContext
 
 TINY = 1e-10
 """Differences below it are none: there the derivative holds."""
@@ -40,26 +40,27 @@ _STRAIGHT = ops.MOVES | ops.AVERAGES | ops.SUMS | ops.DIFFERENCES | {"neg", "rsu
 """Linear in all its signals together, so that the derivative is the rule."""
 
 
-def run_multipliers(setting: Setting, need: Multipliers) -> Tensor:
+@answers(Multipliers)
+def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
     """(B, 3, H, W) multipliers of the input's difference to the reference.
 
     Raises:
         UsageError: the network has an operation without a rule, or operations that cannot be seen.
     """
-    ops.check_seen(setting.net)
-    batch = setting.batch
-    evidence = setting.evidence.only(sources_of(need))
+    ops.check_seen(context.net)
+    batch = context.batch
+    evidence = context.evidence.only(need.sources)
     made = [need.reference.make(evidence, image, 0, 1) for image in range(len(batch))]
     leaf = torch.cat([batch, torch.cat(made).to(batch)]).requires_grad_()
     with torch.enable_grad():
         source = leaf.clone()
         with RescaleMode():
-            output = setting.net(source)
+            output = context.net(source)
             # The reference is read as the image is: of the same region, the same box.
-            held = None if setting.held is None else torch.cat([setting.held, setting.held])
-            scores = setting.readout.scores(output, held)
+            held = None if context.held is None else torch.cat([context.held, context.held])
+            scores = context.readout.scores(output, held)
         ops.check_recorded(scores)
-        value = need.of.value(Pass(two_sided(scores[: len(batch)]), setting.targets, {}, {})).sum()
+        value = need.of.value(Pass(two_sided(scores[: len(batch)]), context.targets, {}, {})).sum()
     (found,) = torch.autograd.grad(value, leaf)
     return answer(found[: len(batch)])
 

@@ -21,7 +21,7 @@ def no_tick(_done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Setting:
+class PassContext:
     """One batch, and what its own forward gave.
 
     Attributes:

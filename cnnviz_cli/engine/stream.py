@@ -11,13 +11,13 @@ from torch import Tensor
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
 from cnnviz_cli.core.memory_format import laid_out_like
-from cnnviz_cli.core.variants import WeighedVariants
+from cnnviz_cli.core.variants import WeightedVariants
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.fold import folded
 from cnnviz_cli.engine.memory import SHARE, chunk_size, footprint, free_memory
-from cnnviz_cli.engine.passes import Pass, answer, lowered, run_pass
-from cnnviz_cli.engine.plan import Stream, sources_of
-from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
+from cnnviz_cli.engine.plan import Stream
+from cnnviz_cli.engine.setting import PassContext
 from cnnviz_cli.engine.tail import tail_of, whole_tail
 
 MOST_INPUTS = 32
@@ -27,37 +27,37 @@ MOST_BYTES = 2**24
 """Of a chunk of a layer's variants at the most: what a cache does not hold is slower."""
 
 
-def run_stream(setting: Setting, stream: Stream) -> dict[Need, Tensor]:
+def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
     """The answers to all that is asked of one set of variants."""
     variants = stream.variants
     first = stream.scores[0] if stream.scores else stream.sums[0]
-    evidence = setting.evidence.only(sources_of(first))
-    found = [_Image(setting, stream, evidence, image).run() for image in range(len(setting.batch))]
+    evidence = context.evidence.only(first.sources)
+    found = [_Image(context, stream, evidence, image).run() for image in range(len(context.batch))]
     answers: dict[Need, Tensor] = {}
     for score in stream.scores:
         answers[score] = torch.stack([scores[score] for scores, _ in found])
     for need in stream.sums:
         total = torch.stack([sums[need] for _, sums in found])
-        answers[need] = total if need.weighed else total / variants.count
+        answers[need] = total if need.weighted else total / variants.count
     return answers
 
 
 class _Image:
     """The stream of one image."""
 
-    def __init__(self, setting: Setting, stream: Stream, evidence: Evidence, image: int) -> None:
-        self.setting, self.stream, self.evidence, self.image = setting, stream, evidence, image
+    def __init__(self, context: PassContext, stream: Stream, evidence: Evidence, image: int) -> None:
+        self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
-        self.net: Callable[[Tensor], Any] = setting.net
+        self.net: Callable[[Tensor], Any] = context.net
         # The modules that `net` runs.
-        self.modules = setting.net
-        picture, logits = setting.batch[image : image + 1], setting.logits[image : image + 1]
-        if stream.variants.at != INPUT and setting.alone:
-            self.net = whole_tail(setting.net, stream.variants.at, picture, setting.precision)
+        self.modules = context.net
+        picture, logits = context.batch[image : image + 1], context.logits[image : image + 1]
+        if stream.variants.at != INPUT and context.alone:
+            self.net = whole_tail(context.net, stream.variants.at, picture, context.precision)
         elif stream.variants.at != INPUT:
-            self.net = tail_of(setting.net, stream.variants.at, picture, logits, setting.precision, setting.read(image))
-        elif not self.plan.layers and not setting.alone:
-            self.net = self.modules = folded(setting.net, picture, logits, setting.precision, setting.read(image))
+            self.net = tail_of(context.net, stream.variants.at, picture, logits, context.precision, context.read(image))
+        elif not self.plan.layers and not context.alone:
+            self.net = self.modules = folded(context.net, picture, logits, context.precision, context.read(image))
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
@@ -77,8 +77,8 @@ class _Image:
             for need, part in parts.items():
                 sums[need] = sums[need] + part if need in sums else part
             start = stop
-            self.setting.tick(start, count)
-        dtype = self.setting.logits.dtype
+            self.context.tick(start, count)
+        dtype = self.context.logits.dtype
         return (
             {score: torch.cat(values) for score, values in scores.items()},
             {need: total.to(dtype) for need, total in sums.items()},
@@ -93,11 +93,11 @@ class _Image:
                     self.modules,
                     self._made(start, stop),
                     self.plan,
-                    self.setting.chosen(self.image, stop - start),
-                    self.setting.precision,
-                    readout=self.setting.readout,
-                    held=self.setting.held_of(self.image, stop - start),
-                    spent=True,
+                    self.context.chosen(self.image, stop - start),
+                    self.context.precision,
+                    readout=self.context.readout,
+                    held=self.context.held_of(self.image, stop - start),
+                    owned=True,
                 )
                 return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}
         except MemoryShortError:
@@ -107,29 +107,29 @@ class _Image:
 
     def _made(self, start: int, stop: int) -> Tensor:
         made = self.stream.variants.make(self.evidence, self.image, start, stop)
-        batch = self.setting.batch
+        batch = self.context.batch
         made = made.to(batch.device, batch.dtype)
         return laid_out_like(made, batch) if self.stream.variants.at == INPUT else made
 
     def _sum(self, need: GradientOver, made: Pass, start: int, stop: int) -> Tensor:
         powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
-        if need.weighed:
-            powers = powers * cast("WeighedVariants", need.over).weigh(self.evidence, self.image, start, stop).to(
+        if need.weighted:
+            powers = powers * cast("WeightedVariants", need.over).weight(self.evidence, self.image, start, stop).to(
                 powers
             )
         # Sums of many small terms in double precision, where there is any, so that the chunks leave no trace.
         return powers.sum(0) if powers.device.type == "mps" else powers.sum(0, dtype=torch.float64)
 
     def _chunk_size(self) -> int:
-        if self.setting.alone:
+        if self.context.alone:
             return 1
-        device = self.setting.batch.device
-        budget = self.setting.memory
+        device = self.context.batch.device
+        budget = self.context.memory
         if budget is None:
             budget = free_memory(device) // SHARE
         recorded = bool(self.plan.backwards)
         one = self._made(0, 1)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
-        with lowered(device, self.setting.precision):
+        with autocast_context(device, self.context.precision):
             item = footprint(self.modules, self.net, one, recorded=recorded)
         return chunk_size(budget, item, most)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.layout import from_maps
 from cnnviz_cli.core.memory_format import laid_out_like
-from cnnviz_cli.engine.passes import Read, lowered
+from cnnviz_cli.engine.passes import Read, autocast_context
 from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
 from cnnviz_cli.engine.trace import repeats
 
@@ -80,7 +80,7 @@ def tail_of(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision
             parts[layer] = str(error)
     halves = parts[layer]
     if isinstance(halves, Halves):
-        with torch.no_grad(), lowered(image.device, precision):
+        with torch.no_grad(), autocast_context(image.device, precision):
             once = halves.head(image.clone())
             twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
         tail = _Split(halves, once, twice)
@@ -102,7 +102,7 @@ def halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bo
     if not isinstance(cut, Tensor):
         return False
     crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
-    with torch.no_grad(), lowered(cut.device, precision):
+    with torch.no_grad(), autocast_context(cut.device, precision):
         again = read(tail.halves.tail(cut.clone(), *crossing))
     return repeats(again, scores, precision)
 
@@ -117,7 +117,7 @@ def whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tai
     path, chosen = run_of(layer)
     hook = net.get_submodule(path).register_forward_hook(keep)
     try:
-        with torch.no_grad(), lowered(image.device, precision):
+        with torch.no_grad(), autocast_context(image.device, precision):
             net(image.clone())
     finally:
         hook.remove()

@@ -5,33 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.evidence import Gradient, Walk
+from cnnviz_cli.core.evidence import Gradient, PathIntegral
 from cnnviz_cli.core.memory_format import laid_out_like
+from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.passes import run_pass
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.setting import Setting
+from cnnviz_cli.engine.setting import PassContext
 
 
-def run_walk(setting: Setting, need: Walk) -> Tensor:
+@answers(PathIntegral)
+def run_walk(context: PassContext, need: PathIntegral) -> Tensor:
     """(B, 3, H, W) what the path has attributed at its end; the whole batch walks together."""
     gradient = Gradient(of=need.of)
     plan = Plan.of([gradient])
-    evidence = setting.evidence.only(need.along.needs)
+    evidence = context.evidence.only(need.along.needs)
     point = need.along.begin(evidence)
     total = torch.zeros_like(point)
     for step in range(need.along.count):
         made = run_pass(
-            setting.net,
-            setting.net,
+            context.net,
+            context.net,
             # A path may keep its place elsewhere, and more exactly than the network needs it.
-            laid_out_like(point.to(setting.batch.device, setting.batch.dtype), setting.batch),
+            laid_out_like(point.to(context.batch.device, context.batch.dtype), context.batch),
             plan,
-            setting.targets,
-            setting.precision,
-            readout=setting.readout,
-            held=setting.held,
+            context.targets,
+            context.precision,
+            readout=context.readout,
+            held=context.held,
         )
         point, part = need.along.advance(evidence, step, point, made.answers[gradient])
         total = total + part
-        setting.tick(step + 1, need.along.count)
-    return total.to(setting.logits)
+        context.tick(step + 1, need.along.count)
+    return total.to(context.logits)

@@ -39,7 +39,7 @@ def blur_ig(options: Options, scope: Scope) -> Recipe:
 
     - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.
     """
-    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=scope.target, weighed=True)
+    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=scope.target, weighted=True)
 
     def explain(evidence: Evidence) -> list[Panel]:
         return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]

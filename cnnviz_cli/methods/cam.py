@@ -64,7 +64,7 @@ def cam(options: Options, scope: Scope) -> Recipe:
         weights = rows[targets[:, scope.rank]]
         if scope.against is not None:
             weights = weights - rows[targets[:, scope.against]]
-        weighed: Tensor = (-weights if scope.counter else weights)[:, :, None, None] * values
-        return finish([Part(head.layer, weighed)], options.smooth, target=scope.rank, layers=scope.layers)
+        weighted: Tensor = (-weights if scope.counter else weights)[:, :, None, None] * values
+        return finish([Part(head.layer, weighted)], options.smooth, target=scope.rank, layers=scope.layers)
 
     return Recipe((maps, Targets()), explain, views_of(options))

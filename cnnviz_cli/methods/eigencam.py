@@ -25,7 +25,7 @@ def eigencam(options: CamOptions, scope: Scope) -> Recipe:
     principal component once more, of the maps X_c v_c.
     """
 
-    def weigh(maps: Tensor) -> Tensor:
+    def weight(maps: Tensor) -> Tensor:
         return maps
 
-    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False, component="size")
+    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weight, targeted=False, component="size")

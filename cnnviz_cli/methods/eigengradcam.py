@@ -24,7 +24,7 @@ def eigengradcam(options: CamOptions, scope: Scope) -> Recipe:
     it turns with the evidence. smooth=eigen takes the first principal component once more, of the maps X_c v_c.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient * maps
 
-    return gradient_recipe(options, scope, weigh, component="sum")
+    return gradient_recipe(options, scope, weight, component="sum")

@@ -27,9 +27,9 @@ def fem(options: CamOptions, scope: Scope) -> Recipe:
     (of the positions, not an estimate from a sample). It does not depend on the target.
     """
 
-    def weigh(maps: Tensor) -> Tensor:
+    def weight(maps: Tensor) -> Tensor:
         mean = maps.mean((2, 3), keepdim=True)
         spread = (maps - mean).square().mean((2, 3), keepdim=True).sqrt()
         return (maps > mean + SIGMAS * spread).to(maps).mean((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weigh, targeted=False)
+    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weight, targeted=False)

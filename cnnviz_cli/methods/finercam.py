@@ -54,7 +54,7 @@ def finercam(options: Options, scope: Scope) -> Recipe:
     def needs(layer: str) -> tuple[Need, ...]:
         return Activation(layer), Gradient(layer, objective)
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient.mean((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weight)

@@ -23,7 +23,7 @@ def gradcam(options: CamOptions, scope: Scope) -> Recipe:
     relu(sum_c w_c A_c) with w_c the mean of dy/dA_c over positions: equation 1 and 2 of the paper.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient.mean((2, 3), keepdim=True) * maps
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

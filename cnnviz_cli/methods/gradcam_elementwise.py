@@ -23,7 +23,7 @@ def gradcam_elementwise(options: CamOptions, scope: Scope) -> Recipe:
     sum_c relu(g_c A_c) with g = dy/dA: what speaks against the class is dropped before the sum, not after it.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return (gradient * maps).relu()
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

@@ -25,11 +25,11 @@ def gradcam_plus_plus(options: CamOptions, scope: Scope) -> Recipe:
     1e-6), 0 where g_c or the denominator is 0; S_c = sum_hw A_c: equations 7 and 19 of the paper.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         square = gradient**2
         denominator = 2 * square + maps.sum((2, 3), keepdim=True) * square * gradient + EPSILON
         defined = (gradient != 0) & (denominator != 0)
         alpha = (square / denominator.where(defined, 1)).where(defined, 0)
         return (alpha * gradient.relu()).sum((2, 3), keepdim=True) * maps
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

@@ -44,7 +44,7 @@ def gradient_shap(options: Options, scope: Scope) -> Recipe:
     are drawn anew for each i.
     """
     line = ScatteredLine(Noisy(options.samples, options.noise), Baseline.within(scope.frame, options.baseline))
-    shares = GradientOver(line, of=scope.target, weighed=True)
+    shares = GradientOver(line, of=scope.target, weighted=True)
 
     def explain(evidence: Evidence) -> list[Panel]:
         return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]

@@ -9,10 +9,10 @@ from cnnviz_cli.methods.api import (
     BaselineChoice,
     Evidence,
     Panel,
+    PathIntegral,
     Recipe,
     Reduce,
     Scope,
-    Walk,
     method,
     option,
     reduced,
@@ -46,7 +46,7 @@ def guided_ig(options: Options, scope: Scope) -> Recipe:
     if they do not suffice; none strays from the straight line by more than 0.02 of its way.
     """
     path = GuidedPath(options.steps, Baseline.within(scope.frame, options.baseline), FRACTION, LEASH)
-    shares = Walk(path, of=scope.target)
+    shares = PathIntegral(path, of=scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]

@@ -21,10 +21,10 @@ def hirescam(options: CamOptions, scope: Scope) -> Recipe:
     """Where in the image the model found what it added to the class score, without averaging the gradient.
 
     relu(sum_c g_c A_c) with g = dy/dA: equation 4 of the paper. Equal to gradcam where the maps are averaged and
-    weighed by a linear layer.
+    weighted by a linear layer.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient * maps
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

@@ -45,7 +45,7 @@ def integrated_gradients(options: Options, scope: Scope) -> Recipe:
     """
     baseline = Baseline.within(scope.frame, options.baseline)
     line = Line(options.steps, baseline)
-    slope, scores = GradientOver(line, of=scope.target, weighed=True), Scores(line, of=scope.target)
+    slope, scores = GradientOver(line, of=scope.target, weighted=True), Scores(line, of=scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         shares = (evidence[Input()] - baseline.batch(evidence)) * evidence[slope]

@@ -43,7 +43,7 @@ class Options:
 def kernel_shap(options: Options, scope: Scope) -> Recipe:
     """What each segment of the image adds to the class score, shared out fairly among all of them.
 
-    Shapley values by least squares over coalitions of segments, weighed by (M - 1) / (C(M, k) k (M - k)) for k of M.
+    Shapley values by least squares over coalitions of segments, weighted by (M - 1) / (C(M, k) k (M - k)) for k of M.
     They add up to y(x) - y(all covered) by construction, not by a large weight. Exact where `draws` suffice for all
     coalitions, else an estimate. In the manifest: the number of `segments`, and which share of the scores'
     variance the sums explain (`fit`).

@@ -55,8 +55,8 @@ def kpca_cam(options: CamOptions, scope: Scope) -> Recipe:
     def part(evidence: Evidence, layer: str) -> Part:
         maps = evidence[Activation(layer)]
         component, share = kernel_principal(maps, maps.abs().sum(1, keepdim=True))
-        weighed = _agreeing(maps, component) if options.smooth == "eigen" else component
-        return Part(layer, weighed, {"explained_share": share})
+        weighted = _agreeing(maps, component) if options.smooth == "eigen" else component
+        return Part(layer, weighted, {"explained_share": share})
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         return finish(

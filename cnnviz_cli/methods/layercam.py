@@ -24,7 +24,7 @@ def layercam(options: CamOptions, scope: Scope) -> Recipe:
     shallow layers by.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient.relu() * maps
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

@@ -46,7 +46,7 @@ class Options:
 def lime(options: Options, scope: Scope) -> Recipe:
     """Which segments of the image raise the class score and which lower it, by a sparse linear model.
 
-    A lasso is fitted to the scores of inputs with random segments covered, each input weighed by exp(-d^2 / 2) with d
+    A lasso is fitted to the scores of inputs with random segments covered, each input weighted by exp(-d^2 / 2) with d
     its cosine distance to the image (the defaults of captum's Lime). A pixel shows its segment's weight. In the
     manifest: the number of `segments`, and which share of the scores' variance the model explains (`fit`).
     """

@@ -29,7 +29,7 @@ DRAWS = 1 << 41
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
 )
 def randomcam(options: CamOptions, scope: Scope) -> Recipe:
-    """What comes out when the feature maps are weighed at random: no explanation, but what one has to beat.
+    """What comes out when the feature maps are weighted at random: no explanation, but what one has to beat.
 
     relu(sum_c w_c A_c) with w_c uniform in [-1, 1), drawn for each image and layer from the run's seed and the image's
     bytes. It does not depend on the target.
@@ -38,11 +38,11 @@ def randomcam(options: CamOptions, scope: Scope) -> Recipe:
 
     def part(evidence: Evidence, layer: str) -> Part:
         maps = evidence[Activation(layer)]
-        weighed = maps.new_empty(maps.shape)
+        weighted = maps.new_empty(maps.shape)
         for image, seed in enumerate(evidence[Seeds()].tolist()):
             draw = uniform(seed, DRAWS + scope.layers[layer].order, (maps.shape[1], 1, 1))
-            weighed[image] = (2 * draw - 1).to(maps) * maps[image]
-        return Part(layer, weighed)
+            weighted[image] = (2 * draw - 1).to(maps) * maps[image]
+        return Part(layer, weighted)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         return finish(

@@ -51,15 +51,15 @@ def rise(options: Options, scope: Scope) -> Recipe:
         found, inputs, seeds = evidence[scores], evidence[Input()], evidence[Seeds()]
         means = inputs.new_zeros((len(inputs), 1, *inputs.shape[2:]))
         for image, seed in enumerate(seeds.tolist()):
-            seen, weighed = inputs.new_zeros(inputs.shape[2:]), inputs.new_zeros(inputs.shape[2:])
+            seen, weighted = inputs.new_zeros(inputs.shape[2:]), inputs.new_zeros(inputs.shape[2:])
             # Made once more rather than kept: 4000 masks of 224 x 224 take 800 MB.
             for start in range(0, masks.count, BLOCK):
                 stop = min(start + BLOCK, masks.count)
                 block = masks.mask(seed, start, stop, inputs)
                 seen += block.sum(0)
-                weighed += (found[image, start:stop].view(-1, 1, 1) * block).sum(0)
+                weighted += (found[image, start:stop].view(-1, 1, 1) * block).sum(0)
             # Of a pixel that no mask shows nothing is known: it gets the mean score.
-            means[image, 0] = (weighed / seen.clamp(min=1e-12)).where(seen > 0, found[image].mean())
+            means[image, 0] = (weighted / seen.clamp(min=1e-12)).where(seen > 0, found[image].mean())
         lowest = means.amin((1, 2, 3))
         return [Heatmap(means - lowest.view(-1, 1, 1, 1), target=scope.rank, statistics={"lowest": lowest})]
 

@@ -32,7 +32,7 @@ ONCE_ONLY = ("Hardsigmoid",)
     paper="Cai et al., CAMs as Shapley Value-based Explainers, 2025, https://arxiv.org/abs/2501.06261",
 )
 def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
-    """Where in the image the evidence for the class sits, each map weighed by its share in a second-order game.
+    """Where in the image the evidence for the class sits, each map weighted by its share in a second-order game.
 
     relu(sum_c w_c A_c) with w_c = mean_hw(g - H A / 2)_c, g and H the gradient and the Hessian of y by A. The score
     explained is the run's, by default the logit; the paper prefers logit plus log-probability. Where everything up to
@@ -46,10 +46,10 @@ def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
             fix="Use gradcam, which it equals but for that second derivative, or a later layer",
         )
 
-    def weigh(maps: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
         return (gradient - curvature / 2).mean((2, 3), keepdim=True) * maps
 
     def needs(layer: str) -> tuple[Need, ...]:
         return Activation(layer), Gradient(layer, scope.target), Curvature(layer, scope.target)
 
-    return cam_recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weight)

@@ -53,10 +53,10 @@ def smoothgradcam_plus_plus(options: Options, scope: Scope) -> Recipe:
         moments = (GradientOver(noisy, scope.target, layer, moment=moment) for moment in (1, 2, 3))
         return (Activation(layer), *moments)
 
-    def weigh(maps: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    def weight(maps: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
         denominator = 2 * second + maps.sum((2, 3), keepdim=True) * third + EPSILON
         defined = (second != 0) & (denominator != 0)
         alpha = (second / denominator.where(defined, 1)).where(defined, 0)
         return (alpha * first.relu()).sum((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, needs, weigh)
+    return cam_recipe(options, scope, needs, weight)

@@ -21,15 +21,15 @@ LEAST = 1e-7
     paper="Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312",
 )
 def xgradcam(options: CamOptions, scope: Scope) -> Recipe:
-    """Where in the image the evidence for the class sits, each map weighed by what it contributes to the score.
+    """Where in the image the evidence for the class sits, each map weighted by what it contributes to the score.
 
     relu(sum_c w_c A_c) with w_c = sum_hw(g_c A_c) / sum_hw(A_c), g = dy/dA: equation 8 of the paper. A denominator
     smaller than 1e-7 counts as 1e-7 with its sign, so that a dead channel adds nothing.
     """
 
-    def weigh(maps: Tensor, gradient: Tensor) -> Tensor:
+    def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         total = maps.sum((2, 3), keepdim=True)
         total = total.where(total.abs() >= LEAST, LEAST * (1 - 2 * (total < 0).to(total)))
         return (gradient * maps).sum((2, 3), keepdim=True) / total * maps
 
-    return gradient_recipe(options, scope, weigh)
+    return gradient_recipe(options, scope, weight)

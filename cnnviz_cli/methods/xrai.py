@@ -66,7 +66,7 @@ def xrai(options: Options, scope: Scope) -> Recipe:
     """
     frame = scope.frame
     ends = (Baseline.within(frame, "black"), _White("black", frame.white, frame.white))
-    slopes = [GradientOver(Line(options.steps, end), of=scope.target, weighed=True) for end in ends]
+    slopes = [GradientOver(Line(options.steps, end), of=scope.target, weighted=True) for end in ends]
 
     def explain(evidence: Evidence) -> list[Heatmap | SignedMap]:
         import numpy as np

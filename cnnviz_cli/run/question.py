@@ -16,7 +16,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Scope
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.passes import lowered
+from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import WHERE, read_labels
 from cnnviz_cli.files.masks import Masks, masks_at
@@ -165,7 +165,7 @@ class _Context:
         return net.to(self._device)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = lowered(self._device, self._settings.precision)
+        context: AbstractContextManager[Any] = autocast_context(self._device, self._settings.precision)
         return context
 
     def set_min_score(self, value: float) -> bool:

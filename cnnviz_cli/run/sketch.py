@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-from torch import Tensor
-
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Need, Scores, Seeds, Targets
+from cnnviz_cli.core.evidence import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
@@ -21,7 +18,7 @@ from cnnviz_cli.render.compare_layout import columns_in
 from cnnviz_cli.run.costs import lines_of
 from cnnviz_cli.run.drawing import look_of
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
-from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.run.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,16 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     naming = Naming(prepared.works, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = Folders().folder_for(sources[0].name)
+    preprocessing = prepared.model.preprocessing
+
+    def shape_of(place: str) -> tuple[int, ...]:
+        if place == INPUT:
+            return (preprocessing.channels, *preprocessing.size)
+        return (prepared.targets.width,) if place == TARGETS else prepared.model.layers[place].shape
+
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
-    evidence = Evidence({need: _zeros(need, prepared) for task in prepared.tasks for need in task.recipe.needs})
+    needs = {need for task in prepared.tasks for need in task.recipe.needs}
+    evidence = Evidence({need: need.zeros(shape_of) for need in needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
     for task, work in zip(prepared.tasks, prepared.works, strict=True):
@@ -76,18 +81,3 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
         cost=prepared.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )
-
-
-def _zeros(need: Need, prepared: Prepared) -> Tensor:
-    """Zeros in the shape of the answer for one image."""
-    if isinstance(need, Targets):
-        return torch.zeros(1, prepared.targets.width, dtype=torch.int64, device="cpu")
-    if isinstance(need, Seeds):
-        return torch.zeros(1, dtype=torch.int64, device="cpu")
-    if isinstance(need, Scores):
-        return torch.zeros(1, need.on.count, dtype=torch.float32, device="cpu")
-    place = need.layer if isinstance(need, Activation) else getattr(need, "at", INPUT)
-    if place != INPUT:
-        return torch.zeros(1, *prepared.model.layers[place].shape, dtype=torch.float32, device="cpu")
-    preprocessing = prepared.model.preprocessing
-    return torch.zeros(1, preprocessing.channels, *preprocessing.size, dtype=torch.float32, device="cpu")

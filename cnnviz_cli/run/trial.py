@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import (
-    INPUT,
-    Activation,
-    BiasGradients,
-    Curvature,
-    Evidence,
-    Gradient,
-    GradientOver,
-    Multipliers,
-    Need,
-    Relevance,
-    Scores,
-    Walk,
-)
+from cnnviz_cli.core.evidence import Need
 from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.method import Frame, Recipe
 from cnnviz_cli.core.readout import CLASSES, Readout
@@ -35,32 +22,6 @@ from cnnviz_cli.models.facts import KNOWN, NetworkFacts
 from cnnviz_cli.run.steady import steady
 
 Kind = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Twice:
-    """Variants: the maps of a layer as they are, two at a time."""
-
-    layer: str
-
-    @property
-    def at(self) -> str:
-        return self.layer
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (Activation(self.layer),)
-
-    @property
-    def count(self) -> int:
-        return 2
-
-    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        maps = evidence[Activation(self.layer)][image : image + 1]
-        return maps.expand(stop - start, -1, -1, -1).clone()
-
-    def label(self) -> str:
-        return f"the maps of {self.layer} as they are"
 
 
 @dataclass(frozen=True)
@@ -100,14 +61,17 @@ class Trial:
     def _refusal(self, needs: Iterable[Need]) -> UsageError | None:
         black = torch.tensor(self.frame.black, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
         picture = laid_out(black.expand(-1, -1, *self.frame.size).clone(), self.facts.memory_format)
+        plan = Plan.of(needs)
+        given = {need.name: need.zeros(lambda _place: picture.shape[1:]) for need in plan.given}
         try:
             with memory_errors_named(1), steady(self.net, self.facts, 0):
                 observe(
                     self.net,
                     picture,
-                    Plan.of(needs),
+                    plan,
                     self.targets.knowing([0]),
                     readout=self.readout,
+                    given=given,
                     precision=self.precision,
                     alone=self.facts.alone,
                 )
@@ -118,45 +82,14 @@ class Trial:
 
 def plain(recipe: Recipe) -> bool:
     """Whether a recipe takes nothing but maps, scores and true gradients, which hardly any network refuses."""
-    special = Curvature | Relevance | Multipliers | BiasGradients
-    return not any(isinstance(need, special) or _bent(need) for need in recipe.needs)
-
-
-def _bent(need: Need) -> bool:
-    return getattr(need, "through", "exact") != "exact"
+    return not any(need.demanding or need.rule != "exact" for need in recipe.needs)
 
 
 def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
     """One need of each kind and place."""
     found: dict[Kind, Need] = {}
     for need in needs:
-        for one in _sampled(need):
-            found.setdefault(_kind(one), one)
+        for one in need.trial():
+            # Of rules for rectifiers: either every one finds a rectifier in the network or none does.
+            found.setdefault(one.kind if one.rule == "exact" else ("modified",), one)
     return found
-
-
-def _kind(need: Need) -> Kind:
-    if _bent(need):
-        return ("bent",)  # either every rule finds a rectifier in the network or none does
-    objective = getattr(need, "of", None)
-    layers = objective.layers() if objective is not None else ()
-    place = need.on.at if isinstance(need, Scores) else getattr(need, "at", getattr(need, "layer", None))
-    return (type(need), type(objective), layers, place, getattr(need, "composite", None))
-
-
-def _sampled(need: Need) -> Iterator[Need]:
-    """What to try for a need: as little as may be refused for the same reasons."""
-    if isinstance(need, Walk):
-        yield Gradient(of=need.of)
-    elif isinstance(need, Scores):
-        # Altered inputs take a forward like any other; an altered layer takes the network apart.
-        if need.on.at != INPUT:
-            yield Scores(Twice(need.on.at), need.of)
-    elif isinstance(need, Gradient | GradientOver):
-        if _bent(need):
-            yield Gradient(need.at, need.of, need.through)
-        # That a layer depends on the input need not be tried: the way from the objective to the layer is enough.
-        layers = need.of.layers() if need.at == INPUT else ()
-        yield Gradient(layers[-1] if layers else need.at, need.of)
-    elif isinstance(need, Activation | Curvature | Relevance | Multipliers | BiasGradients):
-        yield need

@@ -16,9 +16,9 @@ from cnnviz_cli.core.evidence import (
     Gradient,
     GradientOver,
     Multipliers,
+    PathIntegral,
     Relevance,
     Scores,
-    Walk,
 )
 from cnnviz_cli.core.objectives import (
     Contrast,
@@ -77,7 +77,7 @@ def test_a_slope_counts_by_how_far_it_could_move_the_score(size: float) -> None:
         assert still(need, size * EPS * ONES, size, 2 * ONES), need
         assert not still(need, size * EPS * 2 * ONES, size, 2 * ONES), need
         assert still(need, size * ONES, size) is None, need  # the layer's maps are not there
-    for shares in (Walk(NOISY), Relevance("epsilon")):  # type: ignore[arg-type]
+    for shares in (PathIntegral(NOISY), Relevance("epsilon")):  # type: ignore[arg-type]
         assert still(shares, size * EPS * 2 * ONES, size), shares
         assert not still(shares, size * EPS * 3 * ONES, size), shares
 
@@ -87,7 +87,7 @@ def test_moments_and_weighed_slopes() -> None:
     assert still(squares, (2 * EPS) ** 2 * ONES, 1.0)
     assert not still(squares, (3 * EPS) ** 2 * ONES, 1.0)
     # Weights may be differences of inputs: then the answer is a share of the score itself.
-    tiny_input = {GradientOver(NOISY, weighed=True): 3 * EPS * ONES}
+    tiny_input = {GradientOver(NOISY, weighted=True): 3 * EPS * ONES}
     (need,) = tiny_input
     assert not bool(unmoved(need, tiny_input, 1e-3 * ONES, torch.ones(1)))
 

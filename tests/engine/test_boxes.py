@@ -56,7 +56,7 @@ def explained(
     """The panels of one method; `how` goes to the engine."""
     method = find(name)
     recipe = method.build(method.options(**options), replace(scope_for(net), rank=rank))
-    seen = observe(net, batch, Plan.of(recipe.needs), choose, seeds=seeds_of(batch), readout=Boxes(), **how)
+    seen = observe(net, batch, Plan.of(recipe.needs), choose, given=seeds_of(batch), readout=Boxes(), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 

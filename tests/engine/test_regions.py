@@ -106,7 +106,7 @@ def built(kind: type[nn.Module]) -> nn.Module:
 
 
 def how(masked: bool, images: slice = slice(None)) -> dict[str, Any]:
-    return {"readout": Regions(), "given": MASKS[images] if masked else None}
+    return {"readout": Regions(), "masks": MASKS[images] if masked else None}
 
 
 def run(name: str, net: nn.Module, batch: Tensor, masked: bool = False, **options: Any) -> list[Panel]:
@@ -353,7 +353,7 @@ def test_relevance_begins_as_each_positions_own_score() -> None:
     expected = torch.tensor([[[3.0, 0], [2, 0]], [[1.0, 0], [2, 0]], [[0.0] * 2] * 2]).double()[None]
     torch.testing.assert_close(seen.evidence[need], expected, rtol=1e-5, atol=1e-9)
     mask = torch.tensor([[[0, 1], [0, 1]]])
-    seen = observe(net, batch, Plan.of([need]), always(1), readout=Regions(), given=mask)
+    seen = observe(net, batch, Plan.of([need]), always(1), readout=Regions(), masks=mask)
     expected = torch.tensor([[[0.0] * 2] * 2] * 2 + [[[0.0, 8], [0, 4]]]).double()[None]
     torch.testing.assert_close(seen.evidence[need], expected, rtol=1e-5, atol=1e-9)
 
@@ -425,7 +425,7 @@ def test_a_constant_image_and_an_empty_mask_give_finite_numbers_and_nothing_is_c
     nothing = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
     for batch, engine in (
         (torch.zeros(1, 3, SIZE, SIZE).double(), {}),
-        (tiny.pictures(1), {"given": nothing}),
+        (tiny.pictures(1), {"masks": nothing}),
     ):
         pixels = batch.clone()
         for panel in run(name, net, batch, engine=engine, **quick(name)):
@@ -541,7 +541,7 @@ def test_variants_of_a_layer_run_through_its_tail_and_are_read_in_the_same_regio
         )
     given = MASKS[:2] if masked else None
     need = Scores(Doubled(layer))
-    seen = observe(net, batch, Plan.of([need]), tiny.first_class, readout=Regions(), given=given)
+    seen = observe(net, batch, Plan.of([need]), tiny.first_class, readout=Regions(), masks=given)
     # Only an output that torch.fx cannot trace makes the whole network run.
     assert (why_whole(net, layer) is None) == (name != "Answers")
     held, scores = read_of(net, batch, given)

@@ -132,7 +132,7 @@ def panels(name: str, net: nn.Module, batch: Tensor, targets: list[list[int]], *
     options = {option: amount for option, amount in QUICK.items() if option in method.options.__dataclass_fields__}
     recipe = method.build(method.options(**options), scope_for(net, **changes))
     chosen = torch.tensor(targets)
-    seen = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, seeds=seeds_of(batch))
+    seen = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, given=seeds_of(batch))
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 

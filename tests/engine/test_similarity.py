@@ -24,7 +24,7 @@ from cnnviz_cli.core.method import Frame, Recipe, find
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.fold import folded
-from cnnviz_cli.engine.passes import lowered
+from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.tail import why_whole
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.models.embedding import embedding_of
@@ -64,7 +64,7 @@ def explained(
         Plan.of(recipe.needs),
         first,
         readout=readout or other(net),
-        seeds=seeds_of(batch),
+        given=seeds_of(batch),
         **how,
     )
     return recipe.explain(seen.evidence.only(recipe.needs))
@@ -302,7 +302,7 @@ def test_also_below_fp32_where_both_are_computed_alike(kind: str) -> None:
     # Random weights take noise for noise of the same kind: the other is its negative, and brighter.
     batch = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(3))
     batch[1] *= -4
-    with lowered(batch.device, "bf16"):
+    with autocast_context(batch.device, "bf16"):
         readout = Similarity(reference_of(net, batch[:1]))
     for precision, followed in (("bf16", [False, True]), ("fp32", [True, True])):
         (panel,) = explained("gradient", net, batch, readout, how={"precision": precision})

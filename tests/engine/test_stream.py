@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from running import seeds_of
 from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
@@ -42,7 +43,7 @@ class Noisy:
         drawn = [normal(seed, number, tuple(pixels.shape)).to(pixels) for number in range(start, stop)]
         return pixels + torch.stack(drawn)
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:  # noqa: ARG002  (the protocol's)
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:  # noqa: ARG002  (the protocol's)
         return torch.arange(start + 1, stop + 1).view(-1, 1, 1, 1)
 
     def label(self) -> str:
@@ -75,7 +76,7 @@ NEEDS = (
     Scores(Noisy(), Negated(TargetLogit())),
     GradientOver(Noisy()),
     GradientOver(Noisy(), moment=2),
-    GradientOver(Noisy(), weighed=True),
+    GradientOver(Noisy(), weighted=True),
     GradientOver(Noisy(), at="conv2", moment=3),
     Scores(Silenced("conv1", 4)),
 )
@@ -84,7 +85,7 @@ NEEDS = (
 @pytest.mark.parametrize("memory", [None, 1, 40_000])
 def test_the_answers_are_those_of_a_plain_loop_for_every_chunk(memory: int | None) -> None:
     net, batch = tiny.build(tiny.InPlace), tiny.pictures(2)
-    seen = observe(net, batch, Plan.of(NEEDS), tiny.first_class, seeds=[7, 8], memory=memory)
+    seen = observe(net, batch, Plan.of(NEEDS), tiny.first_class, given={"seeds": torch.tensor([7, 8])}, memory=memory)
     for image, seed in enumerate([7, 8]):
         chosen = int(net(batch[image : image + 1]).argmax())
         scores, slopes, deep = [], [], []
@@ -119,7 +120,7 @@ def test_equal_variants_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     plan = Plan.of(NEEDS[:6])
     counts = tiny.count_passes(monkeypatch, net)
-    observe(net, batch, plan, tiny.first_class)
+    observe(net, batch, plan, tiny.first_class, given=seeds_of(batch))
     # The batch's own forward, one to learn what a variant takes, and one chunk with one backward for all five sums.
     assert counts == {"forwards": 3, "backwards": 1}
     assert plan.cost().variants == 5
@@ -130,7 +131,7 @@ def test_equal_variants_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    whole = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class).evidence
+    whole = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch)).evidence
     real, sizes = stream.run_pass, []
 
     def short(called: object, modules: object, chunk: Tensor, *rest: object, **named: object) -> object:
@@ -140,7 +141,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
         return real(called, modules, chunk, *rest, **named)
 
     monkeypatch.setattr(stream, "run_pass", short)
-    halved = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class).evidence
+    halved = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch)).evidence
     # Each image starts again from the size that its memory suggests.
     assert sizes == [5, 2, 2, 1] * 2
     for need in NEEDS[:3]:
@@ -151,13 +152,21 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(stream, "run_pass", never)
     with pytest.raises(MemoryShortError, match="one image"):
-        observe(net, batch, Plan.of(NEEDS[:1]), tiny.first_class)
+        observe(net, batch, Plan.of(NEEDS[:1]), tiny.first_class, given=seeds_of(batch))
 
 
 def test_progress_is_told_and_ends_at_the_count() -> None:
     told: list[tuple[int, int]] = []
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
-    observe(net, batch, Plan.of(NEEDS[:1]), tiny.first_class, memory=1, tick=lambda *a: told.append(a))
+    observe(
+        net,
+        batch,
+        Plan.of(NEEDS[:1]),
+        tiny.first_class,
+        given=seeds_of(batch),
+        memory=1,
+        tick=lambda *a: told.append(a),
+    )
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
@@ -178,7 +187,7 @@ def test_curvature_is_the_hessian_times_the_maps() -> None:
 
     net, batch = tiny.build(Squared), tiny.pictures(2)
     needs = [Curvature("conv1"), Curvature("relu2"), Activation("relu2"), Activation("conv1")]
-    evidence = observe(net, batch, Plan.of(needs), tiny.first_class).evidence
+    evidence = observe(net, batch, Plan.of(needs), tiny.first_class, given=seeds_of(batch)).evidence
     chosen = net(batch).argmax(1)
 
     def top(maps: Tensor, image: int) -> Tensor:
@@ -208,6 +217,6 @@ def test_classes_are_ranked_once_for_a_batch_and_not_for_its_variants() -> None:
             return super().order(scores, held)
 
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, readout=Counting())
+    seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch), readout=Counting())
     assert asked == [2]
     assert torch.equal(seen.order, seen.logits)

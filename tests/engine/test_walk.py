@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.evidence import Evidence, Input, Need, Seeds, UndeclaredError, Walk
+from cnnviz_cli.core.evidence import Evidence, Input, Need, PathIntegral, Seeds, UndeclaredError
 from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.engine import Plan, observe
 
@@ -55,7 +55,7 @@ def climbed(net: nn.Module, picture: Tensor, chosen: int, steps: int, sign: int 
 def test_a_walk_equals_a_plain_loop(kind: type[nn.Module]) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     chosen = net(batch).argmax(1)
-    uphill, downhill = Walk(Climb()), Walk(Climb(), of=Negated(TargetLogit()))
+    uphill, downhill = PathIntegral(Climb()), PathIntegral(Climb(), of=Negated(TargetLogit()))
     found = observe(net, batch, Plan.of([uphill, downhill]), tiny.first_class).evidence
     for image in range(2):
         for need, sign in ((uphill, 1), (downhill, -1)):
@@ -65,7 +65,7 @@ def test_a_walk_equals_a_plain_loop(kind: type[nn.Module]) -> None:
 
 def test_the_path_may_keep_its_place_more_exactly_than_the_network() -> None:
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
-    need = Walk(Climb())
+    need = PathIntegral(Climb())
     exact = observe(net, batch, Plan.of([need]), tiny.first_class).evidence[need]
     single = observe(net.float(), batch.float(), Plan.of([need]), tiny.first_class).evidence[need]
     assert single.dtype == torch.float32
@@ -73,7 +73,7 @@ def test_the_path_may_keep_its_place_more_exactly_than_the_network() -> None:
 
 
 def test_a_walk_takes_a_forward_and_a_backward_a_step_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, batch, need = tiny.build(tiny.Residual), tiny.pictures(3), Walk(Climb(4))
+    net, batch, need = tiny.build(tiny.Residual), tiny.pictures(3), PathIntegral(Climb(4))
     plan = Plan.of([need])
     assert (plan.cost().forwards, plan.cost().backwards) == (5, 4)
     assert any("uphill" in line for line in plan.lines())
@@ -87,6 +87,6 @@ def test_a_walk_takes_a_forward_and_a_backward_a_step_and_says_so(monkeypatch: p
 
 
 def test_a_path_sees_what_it_declared_alone() -> None:
-    plan = Plan.of([Walk(Climb(careless=True)), Seeds()])
+    plan = Plan.of([PathIntegral(Climb(careless=True)), Seeds()])
     with pytest.raises(UndeclaredError):
-        observe(tiny.build(tiny.Plain), tiny.pictures(1), plan, tiny.first_class)
+        observe(tiny.build(tiny.Plain), tiny.pictures(1), plan, tiny.first_class, given={"seeds": torch.tensor([0])})

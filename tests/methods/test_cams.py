@@ -108,7 +108,8 @@ def answered(
     against: int | None = None,
 ) -> Any:
     chosen = torch.tensor([[target] if against is None else [target, against] for target in targets])
-    made = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, seeds=seeds or seeds_of(batch))
+    given = {"seeds": torch.tensor(seeds)} if seeds else seeds_of(batch)
+    made = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, given=given)
     return recipe.explain(made.evidence.only(recipe.needs))
 
 

@@ -86,7 +86,7 @@ def test_the_objective_is_the_one_asked_for(name: str) -> None:
 
     def values(**changes: Any) -> Tensor:
         recipe = method.build(method.options(**SMALL[name], **measure), replace(scope, **changes))
-        seen = observe(net, batch, Plan.of(recipe.needs), zero_and_two, seeds=seeds_of(batch))
+        seen = observe(net, batch, Plan.of(recipe.needs), zero_and_two, given=seeds_of(batch))
         return recipe.explain(seen.evidence.only(recipe.needs))[0].values
 
     towards, away = values(against=1), values(against=1, counter=True)

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, GradientOver, Need, Relevance, Scores, Walk
+from cnnviz_cli.core.evidence import (
+    Activation,
+    Evidence,
+    Gradient,
+    GradientOver,
+    Need,
+    PathIntegral,
+    Relevance,
+    Scores,
+    Unaltered,
+)
 from cnnviz_cli.core.method import Recipe, Scope, find, method, option
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
@@ -25,7 +35,6 @@ from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run.prepare import Prepared, prepare
-from cnnviz_cli.run.trial import Twice
 
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
 trial = importlib.import_module("cnnviz_cli.run.trial")
@@ -225,7 +234,7 @@ class Watched:
 
     def __call__(self, _net: Any, _batch: Any, plan: Any, _choose: Any, **_how: Any) -> None:
         self.plans.append(plan)
-        if plan.apart:
+        if plan.separate:
             raise UsageError("lrp has no rule for Fancy")
 
 
@@ -291,11 +300,11 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
 def test_a_trial_takes_the_network_apart_where_a_layer_is_altered_and_walks_one_step(
     prepared: Prepare, engine: Watched
 ) -> None:
-    register("apart", Scores(WithoutChannel("conv2", 6)), Walk(GuidedPath(50, BLACK, 0.25, 0.02)))
+    register("apart", Scores(WithoutChannel("conv2", 6)), PathIntegral(GuidedPath(50, BLACK, 0.25, 0.02)))
     register("projecting", *(Gradient(of=StrongestChannel("conv1", rank), through="rectify") for rank in range(4)))
     prepared(tiny.Plain, "apart")
     (plan,) = engine.plans
-    assert set(plan.needs) == {Activation("conv2"), Scores(Twice("conv2")), Gradient()}
+    assert set(plan.needs) == {Activation("conv2"), Scores(Unaltered("conv2")), Gradient()}
     engine.plans.clear()
     prepared(tiny.Plain, "projecting")
     (plan,) = engine.plans

@@ -1,4 +1,4 @@
-"""What the methods that weigh a layer's maps have in common: three options, and the way from weighed maps to panels."""
+"""What the methods that weight a layer's maps share: three options, and the way from weighted maps to panels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ as its square root, so its size is part of the definition."""
 LAYER = option(("last-conv",), "Layer to read; its maps must still be spatial. Repeatable.")
 SMOOTH = option(
     "none",
-    "Less noise: eigen keeps the first principal component of the weighed maps, "
+    "Less noise: eigen keeps the first principal component of the weighted maps, "
     "aug averages over flipped and dimmed inputs.",
 )
 FUSE = option("none", "Of several layers one map each, or their mean or maximum, each scaled to [0, 1] before.")
@@ -58,7 +58,7 @@ class Part:
 
     Attributes:
         layer: its name.
-        maps: (B, C, h, w) weighed maps, of which the sum over channels is the map; C is 1 where it is there already.
+        maps: (B, C, h, w) weighted maps, of which the sum over channels is the map; C is 1 where it is there already.
         statistics: (B,) numbers for the manifest, by name.
         doubts: see Panel.
     """
@@ -73,7 +73,7 @@ def cam_recipe(
     options: CamOptions,
     scope: Scope,
     needs: Callable[[str], tuple[Need, ...]],
-    weigh: Callable[..., Tensor],
+    weight: Callable[..., Tensor],
     *,
     targeted: bool = True,
     positive: bool = False,
@@ -85,7 +85,7 @@ def cam_recipe(
         options: of the family.
         scope: see Scope.
         needs: what it asks for, by layer.
-        weigh: from the answers to `needs`, in their order, to the layer's weighed maps (B, C, h, w).
+        weight: from the answers to `needs`, in their order, to the layer's weighted maps (B, C, h, w).
         targeted: whether the result depends on the target.
         positive: see `finish`.
         component: see `finish`.
@@ -93,7 +93,7 @@ def cam_recipe(
     asked = {layer: needs(layer) for layer in scope.layers.resolve(options.layer)}
 
     def explain(evidence: Evidence) -> list[Heatmap]:
-        parts = [Part(layer, weigh(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
+        parts = [Part(layer, weight(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
         target = scope.rank if targeted else None
         return finish(
             parts,
@@ -109,11 +109,11 @@ def cam_recipe(
 
 
 def gradient_recipe(
-    options: CamOptions, scope: Scope, weigh: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
+    options: CamOptions, scope: Scope, weight: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
 ) -> Recipe:
-    """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weigh(maps, gradient)."""
+    """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weight(maps, gradient)."""
     return cam_recipe(
-        options, scope, lambda layer: (Activation(layer), Gradient(layer, scope.target)), weigh, component=component
+        options, scope, lambda layer: (Activation(layer), Gradient(layer, scope.target)), weight, component=component
     )
 
 
@@ -132,9 +132,9 @@ def finish(
     component: Sign | None = None,
     layers: Layers | None = None,
 ) -> list[Heatmap]:
-    """Panels of weighed maps: added up over channels, rectified, fused if asked.
+    """Panels of weighted maps: added up over channels, rectified, fused if asked.
 
-    By smooth=eigen the first principal component of the weighed maps takes the place of their sum, with the sign by
+    By smooth=eigen the first principal component of the weighted maps takes the place of their sum, with the sign by
     which it correlates with the sum; the share of variance that it explains is a statistic.
 
     Args:

@@ -163,9 +163,9 @@ def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], 
         info = scope.layers[layer]
         return (Activation(layer), Scores(replace(masked(layer, info.shape[0]), window=info.window), scope.target))
 
-    def weigh(maps: Tensor, scores: Tensor) -> Tensor:
+    def weight(maps: Tensor, scores: Tensor) -> Tensor:
         # Averaged before the softmax, as the papers have it.
         weights = scores.reshape(*maps.shape[:2], -1).mean(2).softmax(1)
         return weights[:, :, None, None] * maps
 
-    return cam_recipe(options, scope, needs, weigh, positive=True)
+    return cam_recipe(options, scope, needs, weight, positive=True)

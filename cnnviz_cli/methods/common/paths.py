@@ -58,7 +58,7 @@ class Noisy:
 
 @value
 class Line:
-    """b + t_i (x - b) at the nodes t_i of a Gauss-Legendre rule, each gradient weighed by the rule's weight.
+    """b + t_i (x - b) at the nodes t_i of a Gauss-Legendre rule, each gradient weighted by the rule's weight.
 
     The two ends follow with weight 0, baseline first: their scores tell what the shares have to add up to.
     """
@@ -82,7 +82,7 @@ class Line:
         picture, origin = evidence[Input()][image], self.baseline.of(evidence, image)
         return origin + _column(picture, _rule(self.steps)[0][start:stop]) * (picture - origin)
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         return _column(evidence[Input()][image], _rule(self.steps)[1][start:stop])
 
     def label(self) -> str:
@@ -125,7 +125,7 @@ class ScatteredLine:
         origins, ends = self._ends(evidence, image, start, stop)
         return origins + places.to(ends).view(-1, 1, 1, 1) * (ends - origins)
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         origins, ends = self._ends(evidence, image, start, stop)
         return (ends - origins) / self.count
 
@@ -135,7 +135,7 @@ class ScatteredLine:
 
 @value
 class Blurring:
-    """The image blurred by s_i = i `sigma` / `steps` for i from 0 to steps - 1, each gradient weighed by -dx/ds ds.
+    """The image blurred by s_i = i `sigma` / `steps` for i from 0 to steps - 1, each gradient weighted by -dx/ds ds.
 
     Zeros lie beyond the border.
     """
@@ -163,7 +163,7 @@ class Blurring:
         sigmas = [i * self.sigma / self.steps for i in range(start, stop)]
         return torch.stack([blurred(picture, spread(rows, s), spread(columns, s)) for s in sigmas])
 
-    def weigh(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         import torch
 
         picture = evidence[Input()][image]

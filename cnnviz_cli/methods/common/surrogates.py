@@ -61,7 +61,7 @@ Fit = Callable[[Trials], "tuple[Floats, Floats, float]"]
 def surrogate_map(evidence: Evidence, scores: Scores, switches: EvenSwitches, fit: Fit, rank: int) -> SignedMap:
     """Each pixel's segment's weight in a linear model of the scores.
 
-    Statistics: `segments`, how many there are; `fit`, which share of the scores' weighed variance the model explains.
+    Statistics: `segments`, how many there are; `fit`, which share of the scores' weighted variance the model explains.
 
     Args:
         scores: of the variants `switches`.
@@ -144,8 +144,8 @@ def shares_of_a_sum(on: Floats, scores: Floats, importance: Floats, total: float
     even = np.full(segments, total / segments)
     # What is left of w adds up to zero, so z may lose its mean, and then the shortest solution adds up to zero itself.
     centred = on - on.mean(1, keepdims=True)
-    weighed = importance[:, None] * centred
-    rest = np.linalg.pinv(centred.T @ weighed, rcond=1e-10, hermitian=True) @ (weighed.T @ (scores - on @ even))
+    weighted = importance[:, None] * centred
+    rest = np.linalg.pinv(centred.T @ weighted, rcond=1e-10, hermitian=True) @ (weighted.T @ (scores - on @ even))
     shares: Floats = even + (rest - rest.mean())
     return shares
 
