@@ -18,7 +18,7 @@ from PIL import Image
 from cnnviz_cli.api_output import Drawn, encoded, shown, written
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, State
+from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Look, range_of, state_of
 from cnnviz_cli.render.pictures import Figure, compose, sized
@@ -89,7 +89,7 @@ class Explanation:
             names = ", ".join(self.arrays)
             raise UsageError(f"{self.method} gives no single map", fix=f"See .arrays, which holds {names}.")
         values = next(iter(self.arrays.values()))
-        return values[0] if isinstance(self._panel, Heatmap | PixelMap | SignedMap) else values
+        return values[0] if self._panel.takes_scale else values
 
     def map_on_photo(self) -> Array:
         """(H, W) float32: the map at the photograph's own resolution, NaN where the network saw nothing of it.
@@ -99,7 +99,7 @@ class Explanation:
         Raises:
             UsageError: the result is no map of the photograph.
         """
-        if not isinstance(self._panel, Heatmap | PixelMap | SignedMap):
+        if not self._panel.takes_scale:
             raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
         scene = self._scene
         whole = np.full((scene.photo.height, scene.photo.width), np.nan, np.float32)

@@ -23,7 +23,6 @@ from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.files.masks import seen_of
 from cnnviz_cli.files.source import Source
-from cnnviz_cli.render import takes
 from cnnviz_cli.run.drawing import Wording, Work, look_of
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import Prepared, Task
@@ -125,7 +124,7 @@ def _image(
             shown = None if panel.target is None else told.targets[panel.target]
             if panel.target is None or shown is not None:
                 contrast = told.contrast if shown else None
-                own = scale if takes(panel) else None
+                own = scale if panel.takes_scale else None
                 explanations.append(_explanation(prepared.work_of(task), panel, shown, contrast, scene, own, wording))
     return ExplainedImage(
         one.name, tuple(placed(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene

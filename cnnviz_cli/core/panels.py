@@ -58,6 +58,13 @@ def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
     return "nothing here speaks against it, all evidence is for it: leave out --counterfactual"
 
 
+ScaleKind = Literal["none", "peak", "percentile", "centred"]
+"""What the colours of a panel go over.
+
+none: it holds several maps, each with a scale of its own. peak: from 0 to its highest value. percentile: from 0 to the
+99.5th percentile of its values. centred: around zero, as far as the 99.5th percentile of its magnitudes.
+"""
+
 _T = TypeVar("_T")
 
 
@@ -76,6 +83,11 @@ class Panel:
 
     part: ClassVar[str] = ""
     """What tells this kind's file from another picture of the same method and layer."""
+
+    scale_kind: ClassVar[ScaleKind] = "none"
+
+    in_colour: ClassVar[bool] = False
+    """Whether its values are the input's own channels, which need no palette, overlay or given scale."""
 
     title: ClassVar[str] = ""
     """What this kind is called, where that is not its method."""
@@ -99,9 +111,54 @@ class Panel:
         """The raw numbers worth keeping, by name: what ``--save-arrays`` stores."""
         raise NotImplementedError
 
+    def parts(self) -> list[Values]:
+        """The arrays that the figure of a picked panel shows, each with a scale of its own."""
+        raise TypeError(f"no picture is known for {type(self).__name__}")
+
+    def own_state(self) -> State | None:
+        """What a picked panel knows of its state beside its parts."""
+        return None
+
+    @property
+    def takes_scale(self) -> bool:
+        """Whether it can be drawn on a scale that is not its own."""
+        return self.scale_kind != "none" and not self.in_colour
+
 
 @value
-class Heatmap(Panel):
+class SingleMap(Panel):
+    """One map with one scale, over the photograph or beside it. Drawn and explained by what its class says of itself.
+
+    Attributes:
+        values: (B, C, h, w).
+    """
+
+    legend_title: ClassVar[str]
+    """What a legend calls it."""
+
+    bar_words: ClassVar[tuple[str, ...]]
+    """What a legend writes below its colours, evenly spaced from low to high."""
+
+    values: Values
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"map": self.values}
+
+    def parts(self) -> list[Values]:
+        return [self.values]
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What its hues `above` and `below` zero mean, in words that go on a title; and what under --counterfactual."""
+        return "", ""
+
+    def made_how(self) -> str:
+        """How it was made, in a few words for the legend."""
+        return ""
+
+
+@value
+class Heatmap(SingleMap):
     """Evidence at coarse resolution, to lay over the photograph.
 
     Attributes:
@@ -110,30 +167,35 @@ class Heatmap(Panel):
         lowest: (B,) lowest value before it, which tells evidence against the target from none at all.
     """
 
-    values: Values
+    scale_kind: ClassVar[ScaleKind] = "peak"
+    legend_title: ClassVar[str] = "evidence"
+    bar_words: ClassVar[tuple[str, ...]] = ("no evidence", "strongest evidence")
+
     peak: Values | None = None
     lowest: Values | None = None
 
-    def arrays(self) -> Mapping[str, Values]:
-        return {"map": self.values}
+    def own_state(self) -> State | None:
+        if self.peak is None or float(self.peak) > 0:
+            return None
+        # Nothing speaks for the target; if nothing speaks against it either, as in a dead layer, the map says nothing.
+        return "negative" if self.lowest is None or float(self.lowest) < 0 else "flat"
 
 
 @value
-class PixelMap(Panel):
+class PixelMap(SingleMap):
     """Evidence per input pixel, too fine to lay over a photograph.
 
     Attributes:
         values: (B, 1, H, W) at the input's size, >= 0.
     """
 
-    values: Values
-
-    def arrays(self) -> Mapping[str, Values]:
-        return {"map": self.values}
+    scale_kind: ClassVar[ScaleKind] = "percentile"
+    legend_title: ClassVar[str] = "evidence at each pixel"
+    bar_words: ClassVar[tuple[str, ...]] = ("none", "strongest")
 
 
 @value
-class SignedMap(Panel):
+class SignedMap(SingleMap):
     """Evidence for (> 0) and against (< 0), around zero.
 
     Attributes:
@@ -141,15 +203,21 @@ class SignedMap(Panel):
         slope: whether it says how the score changes as a pixel's value grows, not what the pixel adds to it.
     """
 
-    values: Values
+    scale_kind: ClassVar[ScaleKind] = "centred"
+    legend_title: ClassVar[str] = "for and against"
+    bar_words: ClassVar[tuple[str, ...]] = ("against", "0", "for")
+
     slope: bool = False
 
-    def arrays(self) -> Mapping[str, Values]:
-        return {"map": self.values}
+    @property
+    def sides(self) -> tuple[str, str]:
+        if self.slope:
+            return (": {above} raises the score, {below} lowers it",) * 2
+        return ": {above} speaks for, {below} against", ": {above} speaks against, {below} for"
 
 
 @value
-class SignedPicture(Panel):
+class SignedPicture(SingleMap):
     """A projection into input space, around zero in each colour.
 
     Attributes:
@@ -157,11 +225,18 @@ class SignedPicture(Panel):
         remark: how the projection was made, in a few words for the legend.
     """
 
-    values: Values
+    scale_kind: ClassVar[ScaleKind] = "centred"
+    in_colour: ClassVar[bool] = True
+    legend_title: ClassVar[str] = "red, green and blue, each around zero"
+    bar_words: ClassVar[tuple[str, ...]] = ("negative", "0", "positive")
+
     remark: str = ""
 
     def arrays(self) -> Mapping[str, Values]:
         return {"picture": self.values}
+
+    def made_how(self) -> str:
+        return self.remark
 
 
 @value
@@ -192,6 +267,9 @@ class Mosaic(Panel):
         kept: dict[str, Values] = {"maps": self.values, "channels": self.channels, "mean": self.average}
         return kept if self.every is None else {**kept, "all": self.every}
 
+    def parts(self) -> list[Values]:
+        return [*self.values, self.average]
+
 
 @value
 class Filters(Panel):
@@ -209,6 +287,9 @@ class Filters(Panel):
 
     def arrays(self) -> Mapping[str, Values]:
         return {"filters": self.values}
+
+    def parts(self) -> list[Values]:
+        return list(self.values)
 
 
 @value
@@ -254,6 +335,9 @@ class Projections(Panel):
             named[f"{row.layer}.channels"] = row.channels
             named[f"{row.layer}.boxes"] = row.boxes
         return named
+
+    def parts(self) -> list[Values]:
+        return [projection for row in self.rows for projection in row.values]
 
 
 def _picked(value: _T, image: int) -> _T:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.render.compare_layout import pages
     from cnnviz_cli.render.encoding import Encoded, encode
     from cnnviz_cli.render.pictures import comparison, draw, overview
-    from cnnviz_cli.render.scaling import ends_of, range_of, state_of, takes
+    from cnnviz_cli.render.scaling import ends_of, range_of, state_of
 
 __all__ = [
     "FORMATS",
@@ -33,7 +33,6 @@ __all__ = [
     "pages",
     "range_of",
     "state_of",
-    "takes",
 ]
 
 _HOMES = {
@@ -46,7 +45,6 @@ _HOMES = {
     "pages": "compare_layout",
     "range_of": "scaling",
     "state_of": "scaling",
-    "takes": "scaling",
 }
 
 

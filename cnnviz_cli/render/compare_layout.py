@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.render.figures import Single
+from cnnviz_cli.core.panels import Panel, SingleMap
 from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.overview_cells import GAP
 from cnnviz_cli.render.overview_sheet import MARGIN
@@ -21,7 +20,7 @@ LEAST_TILE = 150
 MOST_ROWS = 40
 """Rows of maps on a sheet; what comes after them goes to a further one."""
 
-Entry = tuple[Single, Caption]
+Entry = tuple[SingleMap, Caption]
 _T = TypeVar("_T")
 
 
@@ -84,7 +83,7 @@ def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) ->
     Args:
         most: maps in a row.
     """
-    singles = [(panel, named) for panel, named in entries if isinstance(panel, Single)]
+    singles = [(panel, named) for panel, named in entries if isinstance(panel, SingleMap)]
     if len(singles) < 2:
         return []
     found: list[Page] = []

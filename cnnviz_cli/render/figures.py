@@ -7,10 +7,11 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.marks import Mark
-from cnnviz_cli.core.panels import ADVICE, Heatmap, Panel, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.block import Block, Part, beside, framed, stack
 from cnnviz_cli.render.blocks import bar_width, colour_bar, key, legend, no_data
+from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.marks import pointed
 from cnnviz_cli.render.numerals import short, ticks
@@ -39,7 +40,6 @@ from cnnviz_cli.render.scaling import (
     peak_of,
     shares_of,
     state_of,
-    takes,
     top_of,
 )
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, set_lines
@@ -50,8 +50,6 @@ INTERPOLATED = {
     "nearest": "cells not interpolated",
 }
 """How a map came to the photograph's size, in words."""
-
-Single = Heatmap | PixelMap | SignedMap | SignedPicture
 
 
 def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, look: Look | None = None) -> list[Line]:
@@ -73,17 +71,13 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, look: L
 
 def sides_of(panel: Panel, caption: Caption, look: Look | None) -> str:
     """What the two hues of evidence for and against mean, in words that go on a title; empty for other kinds."""
-    if look is None or not isinstance(panel, SignedMap):
+    if look is None or not isinstance(panel, SingleMap):
         return ""
     below, above = look.signed_palette.split("-")
-    if panel.slope:
-        return f": {above} raises the score, {below} lowers it"
-    if caption.counter:
-        return f": {above} speaks against, {below} for"
-    return f": {above} speaks for, {below} against"
+    return panel.sides[caption.counter].format(below=below, above=above)
 
 
-def figure(panel: Single, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
+def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
     """Caption, picture and colour bar under each other."""
     look = look.under(caption)
     beside_it = overlay_of(panel, look) == "none"
@@ -122,23 +116,23 @@ def shown_at(photo: Image.Image, factor: float) -> list[str]:
 
 
 def pictured(
-    panel: Single, stage: Stage, look: Look, scale: Scale | None = None, mark: Mark | None = None
+    panel: SingleMap, stage: Stage, look: Look, scale: Scale | None = None, mark: Mark | None = None
 ) -> Image.Image:
     """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
     return pointed(_evidence(panel, stage, look, scale), stage, mark)
 
 
-def _evidence(panel: Single, stage: Stage, look: Look, scale: Scale | None) -> Image.Image:
+def _evidence(panel: SingleMap, stage: Stage, look: Look, scale: Scale | None) -> Image.Image:
     """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
-    if isinstance(panel, Heatmap) and blank(panel):
+    if panel.scale_kind == "peak" and blank(panel):
         return marked(stage)
     shares = shares_of(panel, scale)
     overlay = overlay_of(panel, look)
     enlarging = look.enlarging(overlay)
-    if isinstance(panel, SignedPicture):
+    if panel.in_colour:
         return alone(stage, list(as_colours(shares)), None, raw, enlarging)
-    signed = isinstance(panel, SignedMap)
+    signed = panel.scale_kind == "centred"
     colours = palette_of(panel, look)
     if overlay == "none":
         return alone(stage, list(shares), colours, raw, enlarging)
@@ -157,37 +151,39 @@ def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant:
     return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
 
 
-def scale_of(panel: Single, look: Look, width: int, unit: int, scale: Scale | None = None) -> tuple[Block | None, str]:
+def scale_of(
+    panel: SingleMap, look: Look, width: int, unit: int, scale: Scale | None = None
+) -> tuple[Block | None, str]:
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
-    kind = "picture" if isinstance(panel, SignedPicture) else "map"
+    kind = "picture" if panel.in_colour else "map"
     size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[look.enlarging(overlay_of(panel, look))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if ends_of(panel, scale) is None:
         values = ticks([float(raw.min()), float(raw.max())])
         what = f"{values[0]} everywhere" if even(raw) else f"{values[0]} to {values[1]}, which is rounding"
-        laid = "; no colour is laid over the photograph" if isinstance(panel, Heatmap) else ""
+        laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""
         return None, f"{size}, {what}{laid}"
-    colours, labels, words = _given(panel, scale, look) if scale and takes(panel) else _own(panel, look)
+    colours, labels, words = _given(panel, scale, look) if scale and panel.takes_scale else _own(panel, look)
     return colour_bar(colours, labels, width, unit), f"{size}, {words}"
 
 
-def palette_of(panel: Single, look: Look) -> Bytes:
+def palette_of(panel: SingleMap, look: Look) -> Bytes:
     """(n, 3) the colours of a map's values."""
-    return table(look.signed_palette if isinstance(panel, SignedMap) else look.palette)
+    return table(look.signed_palette if panel.scale_kind == "centred" else look.palette)
 
 
-def colours_of(panel: Single, look: Look, scale: Scale | None = None) -> Bytes:
+def colours_of(panel: SingleMap, look: Look, scale: Scale | None = None) -> Bytes:
     """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
-    if isinstance(panel, SignedPicture):
+    if panel.in_colour:
         return GREYS
     colours, overlay = palette_of(panel, look), overlay_of(panel, look)
     shown: Bytes = colours
     if overlay != "none":
-        signed, constant = isinstance(panel, SignedMap), overlay == "constant"
+        signed, constant = panel.scale_kind == "centred", overlay == "constant"
         shown = translucent(colours, look.opacity(overlay), signed=signed, constant=constant)
-    if scale is None or not isinstance(panel, SignedMap):
+    if scale is None or panel.scale_kind != "centred":
         return shown
     # Zero stays in the middle of the palette; a lopsided range uses a part of it.
     limit = max(abs(scale.low), abs(scale.high))
@@ -195,7 +191,7 @@ def colours_of(panel: Single, look: Look, scale: Scale | None = None) -> Bytes:
     return shown[..., first : last + 1, :]
 
 
-def _given(panel: Single, scale: Scale, look: Look) -> tuple[Bytes, list[str], str]:
+def _given(panel: SingleMap, scale: Scale, look: Look) -> tuple[Bytes, list[str], str]:
     """Colours of a given range, the texts below them, and how many values lie outside."""
     below, above = beyond(panel, scale)
     low, middle, high = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
@@ -213,7 +209,7 @@ def laid_over(panel: Panel, look: Look) -> str:
     if overlay == "constant":
         what = f"{share} colour over the whole photograph"
     else:
-        nothing = "zero" if isinstance(panel, SignedMap) else "no evidence"
+        nothing = "zero" if panel.scale_kind == "centred" else "no evidence"
         what = f"transparent at {nothing}, {share} colour at the strongest"
     return f"; {what}; bar: above as over light, below as over dark"
 
@@ -224,23 +220,26 @@ def outside(count: int) -> str:
     return f"{count:,} {verb} beyond it" if count else "no value lies beyond it"
 
 
-def _own(panel: Single, look: Look) -> tuple[Bytes, list[str], str]:
+def _own(panel: SingleMap, look: Look) -> tuple[Bytes, list[str], str]:
     """Colours of a panel's own range, the texts below them, and what they are."""
     raw, colours, over = np.asarray(panel.values), colours_of(panel, look), laid_over(panel, look)
-    if isinstance(panel, Heatmap):
+    if panel.scale_kind == "peak":
         low, middle, high = ticks([0, peak_of(raw) / 2, peak_of(raw)])
         return colours, [f"{low} no evidence", middle, f"{high} strongest"], "raw values" + over
     top, clipped = top_of(raw)
     largest = short(float(np.abs(finite(raw)).max()))
     tail = f"; the bar ends at the 99.5th percentile, the largest is {largest}" if clipped else ""
-    if isinstance(panel, PixelMap):
+    if panel.scale_kind == "percentile":
         labels = ticks([0, top / 2, top])
         return colours, [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail + over
     low, zero, high = ticks([-top, 0, top])
     labels = [low + " or less" * clipped, zero, high + " or more" * clipped]
     tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
-    if isinstance(panel, SignedMap):
+    if not panel.in_colour:
         return colours, labels, "raw values around zero" + tail + over
-    remark = f"; {panel.remark}" if panel.remark else ""
+    remark = f"; {panel.made_how()}" if panel.made_how() else ""
     what = "grey" if len(raw) == 1 else "red, green and blue each"
     return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"
+
+
+draws(SingleMap, lambda panel, scene: figure(panel, scene.photo, scene.view, scene.caption, scene.look))

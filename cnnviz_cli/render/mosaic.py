@@ -15,6 +15,7 @@ from cnnviz_cli.core.panels import Filters, Mosaic, Panel
 from cnnviz_cli.core.sizes import ROOM
 from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
 from cnnviz_cli.render.blocks import no_data
+from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short
@@ -195,3 +196,7 @@ def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
     if bad.any():
         picture.paste(no_data(size, TYPE), mask=Image.fromarray(bad))
     return picture
+
+
+draws(Mosaic, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.look))
+draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.look))

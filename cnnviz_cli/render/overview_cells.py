@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from cnnviz_cli.core.panels import ADVICE
+from cnnviz_cli.core.panels import ADVICE, SingleMap
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block, Part, Rectangle, blank, stack
-from cnnviz_cli.render.figures import Single, pictured, scale_of
+from cnnviz_cli.render.figures import pictured, scale_of
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.photograph import Stage
 from cnnviz_cli.render.scaling import state_of
@@ -58,7 +58,7 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
     return block
 
 
-def cell(panel: Single, named: Caption, stage: Stage, width: int, look: Look) -> Block:
+def cell(panel: SingleMap, named: Caption, stage: Stage, width: int, look: Look) -> Block:
     """One map in its place, with its class above and its scale below."""
     look = look.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""

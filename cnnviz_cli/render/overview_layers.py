@@ -11,6 +11,7 @@ from PIL import Image
 
 from cnnviz_cli.core.panels import ADVICE, Filters, Mosaic, Projections
 from cnnviz_cli.render.block import Block, beside, blank, stack
+from cnnviz_cli.render.drawings import draws_section
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.mosaic import FLAT, kernels_block, remark
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
@@ -80,11 +81,6 @@ def _folded(rows: list[Block], width: int) -> list[Block]:
     return [beside(columns, width - 2 * left.width)]
 
 
-def filter_sheet(panel: Filters, named: Caption, look: Look) -> Block:
-    """The kernels' own sheet without its margin."""
-    return kernels_block(panel, named, look)
-
-
 def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int, most: int) -> Block:
     look = look.under(named)
     tile = (width - ASIDE - most * SMALL) // (most + 1)
@@ -126,3 +122,15 @@ def _section(title: str, words: str, note: str, rows: list[Block], width: int) -
     lines += [Line(text, TYPE, QUIET) for text in prose(words, TYPE, width)]
     lines += noted(note, TYPE, width)
     return stack([set_lines(lines, width), *rows], 2 * GAP // 3)
+
+
+draws_section(
+    Projections,
+    lambda entries, seen, look, width: [
+        projection_rows(panel, seen, named, width, look.size.density) for panel, named in entries
+    ],
+)
+draws_section(Mosaic, lambda entries, _seen, look, width: mosaic_rows(entries, look, width))
+draws_section(
+    Filters, lambda entries, _seen, look, _width: [kernels_block(panel, named, look) for panel, named in entries]
+)

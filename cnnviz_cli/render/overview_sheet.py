@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
+from cnnviz_cli.core.panels import Panel, SingleMap
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block, Rectangle, beside, blank, framed, stack
-from cnnviz_cli.render.figures import Single
+from cnnviz_cli.render.drawings import Scene, drawing_of, sections
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
-from cnnviz_cli.render.overview_layers import filter_sheet, mosaic_rows, projection_rows
 from cnnviz_cli.render.photograph import Stage, fitted, marked
-from cnnviz_cli.render.scaling import takes
 from cnnviz_cli.render.typeset import QUIET, RULE, Line, elide, flow, noted, set_lines
 
 WIDTH = 1600
@@ -29,7 +27,7 @@ TALLEST = 400
 MOST_COLUMNS = 6
 """No row has more maps."""
 
-Maps = list[tuple[Single, Caption]]
+Maps = list[tuple[SingleMap, Caption]]
 
 
 def compose_overview(
@@ -45,7 +43,7 @@ def compose_overview(
 
     Where a panel stands follows from its kind: maps that differ only in their target stand next to each other.
     """
-    singles = [(panel, named) for panel, named in panels if isinstance(panel, Single)]
+    singles = [(panel, named) for panel, named in panels if isinstance(panel, SingleMap)]
     columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
     targets = {named.target for _, named in panels if named.target}
     stages = {
@@ -63,11 +61,12 @@ def compose_overview(
     for run in runs:
         count = max(columns, len(run))
         rows.append(beside([cell(panel, named, stages[count], _column(count), look) for panel, named in run], GAP))
-    for panel, named in panels:
-        if isinstance(panel, Projections):
-            rows.append(projection_rows(panel, seen, named, WIDTH, look.size.density))
-    rows += mosaic_rows([(panel, named) for panel, named in panels if isinstance(panel, Mosaic)], look, WIDTH)
-    rows += [filter_sheet(panel, named, look) for panel, named in panels if isinstance(panel, Filters)]
+    others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
+    for kind, section in sections().items():
+        rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, look, WIDTH)
+    for panel, named in others:
+        if type(panel) not in sections():
+            rows.append(drawing_of(panel)(panel, Scene(photo, view, seen, named, look)))
     rows.append(_footer(view, panels))
     return framed(stack([rows[0], *(ruled(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
 
@@ -143,7 +142,7 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Block:
 
 
 def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
-    given = {named.scale.whose for panel, named in panels if named.scale and takes(panel)}
+    given = {named.scale.whose for panel, named in panels if named.scale and panel.takes_scale}
     words = [
         f"colour bars: raw values, {' and '.join(sorted(given))} scale; “or more” and “or less” mark values beyond it"
         if given

@@ -8,17 +8,15 @@ from dataclasses import replace
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
+from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
+from cnnviz_cli.render.drawings import Scene, drawing_of
 from cnnviz_cli.render.encoding import Encoded, encode
-from cnnviz_cli.render.figures import Single, figure
 from cnnviz_cli.render.look import SUFFIXES, Caption, Look
-from cnnviz_cli.render.mosaic import filters, mosaic
 from cnnviz_cli.render.overview_sheet import compose_overview
 from cnnviz_cli.render.pdf import pdf
-from cnnviz_cli.render.projections import projections
 from cnnviz_cli.render.raster import rasterize, size_in_pixels
 from cnnviz_cli.render.svg import svg
 
@@ -33,15 +31,7 @@ def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, cap
     Raises:
         TypeError: no picture is known for this kind of panel.
     """
-    if isinstance(panel, Single):
-        return figure(panel, photo, view, caption, look)
-    if isinstance(panel, Mosaic):
-        return mosaic(panel, seen, caption, look)
-    if isinstance(panel, Filters):
-        return filters(panel, caption, look)
-    if isinstance(panel, Projections):
-        return projections(panel, seen, caption, look.size)
-    raise TypeError(f"no picture is known for {type(panel).__name__}")
+    return drawing_of(panel)(panel, Scene(photo, view, seen, caption, look))
 
 
 def draw(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, look: Look) -> Image.Image:

@@ -11,6 +11,7 @@ from cnnviz_cli.core.panels import ProjectionRow, Projections
 from cnnviz_cli.core.sizes import NATURAL, Size
 from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, stack
 from cnnviz_cli.render.blocks import no_data
+from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.numerals import short
@@ -153,3 +154,6 @@ def _block(row: ProjectionRow, seen: Image.Image, size: Size) -> Block:
         return stack([head, grid], leading(SMALL) // 4)
     below = set_lines([Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)], width)
     return stack([head, below, grid], leading(SMALL) // 4)
+
+
+draws(Projections, lambda panel, scene: projections(panel, scene.seen, scene.caption, scene.look.size))

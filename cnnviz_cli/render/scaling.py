@@ -9,17 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.panels import (
-    Filters,
-    Heatmap,
-    Mosaic,
-    Panel,
-    PixelMap,
-    Projections,
-    SignedMap,
-    SignedPicture,
-    State,
-)
+from cnnviz_cli.core.panels import Panel, SingleMap, State
 from cnnviz_cli.core.rounding import SLACK
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.look import Interpolation, Look, Overlay
@@ -33,31 +23,18 @@ PERCENTILE = 99.5
 """Share of the pixels that the scale of a heavy-tailed map covers; the rest is drawn as its end."""
 
 
-def _parts(panel: Panel) -> list[NDArray[Any]]:
-    """The arrays that the picture shows, each with a scale of its own."""
-    if isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture):
-        return [np.asarray(panel.values)]
-    if isinstance(panel, Mosaic):
-        return [*np.asarray(panel.values), np.asarray(panel.average)]
-    if isinstance(panel, Projections):
-        return [projection for row in panel.rows for projection in np.asarray(row.values)]
-    if isinstance(panel, Filters):
-        return list(np.asarray(panel.values))
-    raise TypeError(f"no picture is known for {type(panel).__name__}")
-
-
 def state_of(panel: Panel) -> State:
     """Whether a picked panel can be read; of several maps, whether any can."""
-    parts = [part for part in _parts(panel) if part.size]
+    parts = [part for part in map(np.asarray, panel.parts()) if part.size]
     if not all(np.isfinite(part).all() for part in parts):
         return "nonfinite"
     doubtful = [state for state, doubt in panel.doubts.items() if bool(doubt)]
     first = next((state for state in BLANK if state in doubtful), None)
     if first is not None:
         return first
-    if isinstance(panel, Heatmap) and panel.peak is not None and float(panel.peak) <= 0:
-        # Nothing speaks for the target; if nothing speaks against it either, as in a dead layer, the map says nothing.
-        return "negative" if panel.lowest is None or float(panel.lowest) < 0 else "flat"
+    own = panel.own_state()
+    if own is not None:
+        return own
     if all(even(part) for part in parts):
         return "flat"
     return next(iter(doubtful), "ok")
@@ -77,14 +54,14 @@ def blank(panel: Panel, scale: Scale | None = None) -> bool:
 
     A map with one value is drawn on a range that is given, where that value has its colour.
     """
-    if isinstance(panel, Heatmap):
+    if panel.scale_kind == "peak":
         return state_of(panel) in (*BLANK, "negative")
     return scale is None and state_of(panel) in BLANK
 
 
 def range_of(panel: Panel) -> tuple[float, float] | None:
     """Lowest and highest raw value of a picked panel; None if it is not finite or holds several maps."""
-    if not isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture) or state_of(panel) == "nonfinite":
+    if not isinstance(panel, SingleMap) or state_of(panel) == "nonfinite":
         return None
     values = np.asarray(panel.values)
     return float(values.min()), float(values.max())
@@ -114,11 +91,6 @@ def peak_of(values: NDArray[Any]) -> float:
     return max(float(finite(values).max(initial=0)), 0.0) or 1.0
 
 
-def takes(panel: Panel) -> bool:
-    """Whether a picture of this kind can be drawn on a scale that is not its own."""
-    return isinstance(panel, Heatmap | PixelMap | SignedMap)
-
-
 def ends_of(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
     """The raw values at the two ends of a picked panel's colours.
 
@@ -128,31 +100,34 @@ def ends_of(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | N
     Args:
         scale: the range to draw in, for kinds that take one; by default the panel's own.
     """
-    if not isinstance(panel, Heatmap | PixelMap | SignedMap | SignedPicture):
+    if not isinstance(panel, SingleMap):
         return None
     raw = np.asarray(panel.values)
-    if not np.isfinite(raw).any() or blank(panel, scale if takes(panel) else None):
+    if not np.isfinite(raw).any() or blank(panel, scale if panel.takes_scale else None):
         return None
-    if scale and takes(panel):
+    if scale and panel.takes_scale:
         return scale.low, scale.high
     if not finite(raw).any():
         return None
-    top = peak_of(raw) if isinstance(panel, Heatmap) else top_of(raw)[0]
-    return (0.0, top) if isinstance(panel, Heatmap | PixelMap) else (-top, top)
+    top = _end_of(panel, raw)
+    return (-top, top) if panel.scale_kind == "centred" else (0.0, top)
 
 
-def shares_of(panel: Heatmap | PixelMap | SignedMap | SignedPicture, scale: Scale | None = None) -> Floats:
+def _end_of(panel: SingleMap, raw: NDArray[Any]) -> float:
+    return peak_of(raw) if panel.scale_kind == "peak" else top_of(raw)[0]
+
+
+def shares_of(panel: SingleMap, scale: Scale | None = None) -> Floats:
     """A picked panel's values as places in its colours, 0 to 1; what is not finite counts as zero.
 
     Values around zero have it at 0.5, whatever the range. Only under a given scale the ends are clipped here.
     """
     raw = finite(np.asarray(panel.values))
-    if blank(panel, scale if takes(panel) else None):
+    if blank(panel, scale if panel.takes_scale else None):
         raw = np.zeros_like(raw)
-    centred = isinstance(panel, SignedMap | SignedPicture)
-    if scale is None or not takes(panel):
-        top = peak_of(raw) if isinstance(panel, Heatmap) else top_of(raw)[0]
-        own: Floats = raw / np.float32(top)
+    centred = panel.scale_kind == "centred"
+    if scale is None or not panel.takes_scale:
+        own: Floats = raw / np.float32(_end_of(panel, raw))
         return 0.5 + 0.5 * own if centred else own
     exact = raw.astype(np.float64).clip(scale.low, scale.high)  # a range of any size, where float32 would overflow
     limit = max(abs(scale.low), abs(scale.high))
@@ -162,16 +137,16 @@ def shares_of(panel: Heatmap | PixelMap | SignedMap | SignedPicture, scale: Scal
 
 def overlay_of(panel: Panel, look: Look) -> Overlay:
     """How a picked panel lies over the photograph: ramp, constant or none. A picture in colours never does."""
-    if isinstance(panel, SignedPicture):
+    if panel.in_colour:
         return "none"
     if look.overlay != "auto":
         return look.overlay
-    return "ramp" if isinstance(panel, Heatmap) else "none"
+    return "ramp" if panel.scale_kind == "peak" else "none"
 
 
 def beyond(panel: Panel, scale: Scale) -> tuple[int, int]:
     """How many finite values of a picked map lie below a scale, and how many above."""
-    values = np.asarray(panel.values) if isinstance(panel, Heatmap | PixelMap | SignedMap) else np.zeros(0)
+    values = np.asarray(panel.values) if isinstance(panel, SingleMap) and panel.takes_scale else np.zeros(0)
     known = values[np.isfinite(values)]
     return int((known < scale.low).sum()), int((known > scale.high).sum())
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
 from cnnviz_cli.core.layers import run_of
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel
+from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.run.drawing import Wording, Work
 
@@ -50,7 +50,7 @@ class Naming:
         if panel.part:
             parts.append(panel.part)
         # A sheet of maps is about a layer and nothing else, so it always says which.
-        if panel.layer and (isinstance(panel, Mosaic | Filters) or len({p.layer for p in panels}) > 1):
+        if panel.layer and (panel.of_layer or len({p.layer for p in panels}) > 1):
             # Of several layers as one there is no number.
             path, run = run_of(panel.layer)
             # No other layer can be called so, since its name is a module path without a dash.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scales import BY_RUN, Scale, fixed
-from cnnviz_cli.render import ends_of, state_of, takes
+from cnnviz_cli.render import ends_of, state_of
 from cnnviz_cli.run.drawing import Work
 
 NOTHING_DRAWN = (
@@ -34,14 +34,14 @@ class Scales:
     def widen(self, work: Work, panel: Panel) -> None:
         """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
         ends = ends_of(panel)
-        if ends is None or not takes(panel) or state_of(panel) == "nonfinite":
+        if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
             return
         known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
         self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.whose)
 
     def of(self, work: Work, panel: Panel) -> Scale | None:
         """The range to draw a panel in; None for its own."""
-        if not takes(panel):
+        if not panel.takes_scale:
             return None
         return self._widest.get(_key(work, panel)) if self.by_run else self._fixed
 

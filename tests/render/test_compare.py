@@ -10,13 +10,13 @@ from PIL import Image
 from render.drawn import centre_crop, plain, row, whole
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, SignedPicture, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Look, comparison, pages
 from cnnviz_cli.render.compare import TILE, seen
 from cnnviz_cli.render.compare_layout import MOST_COLUMNS, MOST_ROWS, Flow, Table, portions
-from cnnviz_cli.render.figures import Single, pictured
+from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.photograph import Stage
 from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, length, set_lines
 
@@ -64,7 +64,7 @@ def original() -> Image.Image:
 
 def alone(panel: Panel, named: Caption) -> np.ndarray:
     """The map drawn by itself over that area."""
-    assert isinstance(panel, Single)
+    assert isinstance(panel, SingleMap)
     stage = Stage(original(), View((224, 224), VIEW.size, (0.0, 0.0, 224.0, 224.0)), 1, 14)
     return np.asarray(pictured(panel, stage, Look(), named.scale))
 

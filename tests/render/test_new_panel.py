@@ -1,0 +1,96 @@
+"""A new panel is its class and one drawing; nothing else has to learn of it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+from render.drawn import whole
+
+from cnnviz_cli.core.panels import Heatmap, Panel, ScaleKind, SingleMap
+from cnnviz_cli.core.scales import Scale
+from cnnviz_cli.core.value import value
+from cnnviz_cli.render import ends_of, pages, state_of
+from cnnviz_cli.render.block import Block, blank, stack
+from cnnviz_cli.render.blocks import colour_bar
+from cnnviz_cli.render.compare_legend import shared_legend
+from cnnviz_cli.render.drawings import Scene, draws
+from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.palettes import table
+from cnnviz_cli.render.pictures import draw, overview
+from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.scaling import shares_of
+
+
+@value
+class Uncertainty(SingleMap):
+    """How far a map varies; drawn and explained by what the class says of itself."""
+
+    scale_kind: ClassVar[ScaleKind] = "percentile"
+    legend_title: ClassVar[str] = "uncertainty"
+    bar_words: ClassVar[tuple[str, ...]] = ("sure", "unsure")
+
+
+@value
+class Curve(Panel):
+    """(B, N) a number at each of N steps, drawn as bars of colour."""
+
+    values: Any
+
+    def parts(self) -> list[Any]:
+        return [self.values]
+
+
+def draw_curve(panel: Curve, scene: Scene) -> Block:
+    shares = np.asarray(panel.values) / np.asarray(panel.values).max()
+    colours = table(scene.look.palette)[np.rint(shares * 255).astype(int)]
+    bar = colour_bar(colours, ["first", "last"], 200, 12)
+    return stack([blank(200, 5), bar], 0)
+
+
+PHOTO = Image.new("RGB", (64, 64), "#808080")
+VIEW = whole(64, 64)
+VALUES = np.linspace(0, 2, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
+
+
+def pixels(image: Image.Image) -> set[tuple[int, ...]]:
+    return {tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()}
+
+
+def test_a_new_map_is_scaled_drawn_and_explained_by_its_class() -> None:
+    panel = Uncertainty(VALUES)
+    top = float(np.sort(VALUES.ravel())[int(np.ceil(0.995 * VALUES.size)) - 1])
+    assert ends_of(panel) == (0.0, top)
+    np.testing.assert_allclose(shares_of(panel, Scale(0, 4, "fixed")), VALUES / 4, atol=1e-6)
+    look = Look()
+    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("unsure?"), look)
+    first, last = (tuple(colour) for colour in table(look.palette)[[0, -1]].tolist())
+    assert {first, last} <= pixels(figure)
+
+
+def test_a_new_map_has_a_legend_beside_others() -> None:
+    entries: list[tuple[Panel, Caption]] = [
+        (Uncertainty(VALUES), Caption("unsure")),
+        (Heatmap(VALUES), Caption("heat")),
+    ]
+    assert len(pages(entries)) == 1
+    maps = [(panel, named) for panel, named in entries if isinstance(panel, SingleMap)]
+    both = rasterize(shared_legend(maps, Look(), 700))
+    alone = rasterize(shared_legend(maps[1:], Look(), 700))
+    assert both.width > alone.width
+    assert len(pixels(both) & {tuple(colour) for colour in table(Look().palette).tolist()}) > 200
+
+
+def test_a_new_kind_of_figure_is_drawn_and_stands_on_the_overview() -> None:
+    with pytest.raises(TypeError, match="no picture is known for Curve"):
+        draw(Curve(np.ones(3, np.float32)), PHOTO, VIEW, PHOTO, Caption("c"), Look())
+    draws(Curve, draw_curve)
+    panel = Curve(np.array([0, 1, 2], np.float32))
+    assert state_of(panel) == "ok"
+    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("c"), Look())
+    wanted = {tuple(colour) for colour in table(Look().palette)[[0, 128, 255]].tolist()}
+    assert wanted <= pixels(figure)
+    sheet = overview(PHOTO, VIEW, PHOTO, [], [(panel, Caption("c"))], Caption("all"), Look())
+    assert wanted <= pixels(sheet)
