@@ -30,18 +30,23 @@ BEYOND = ["model", "returns", "classes", "input", "default layer", "C x h x w", 
 
 HEAD = ["model", "input", "default layer", "C x h x w", "every", "sees", "methods", "does not apply"]
 
-_BEFORE = """# Networks, their default layers, and the methods that apply
+_BEFORE = """# Models, their default layers and the methods that apply
 
-Made by `make models-page`, from the networks themselves. **Default layer** is what `last-conv` means, the word that
-class activation maps start from: the deepest layer with maps on whose positions the scores depend, by one forward.
-**C x h x w** are its maps at the input that the default weights were trained with (**input**, in pixels). **every**
-is its stride and **sees** its receptive field, in pixels of the input; *all* is the whole input, which a position sees
-behind attention, a global pool or a squeeze-and-excite gate. `cnnviz layers MODEL` prints the same of every layer.
+`make models-page` measures this page on the networks themselves.
 
-**methods** counts those that apply with their default options, of the {count} of cnnviz {version} that were
-[tried](#methods-that-were-tried); the letters behind the others are the reasons
-[below](#why-a-method-does-not-apply). Each was tried with random weights on a small input, as a run does before its
-first photograph. `cnnviz methods --model MODEL` says the same of every method there is, with the cost of each.
+- **default layer** is the meaning of `last-conv`, where class activation maps start. It is the deepest layer with
+  spatial feature maps on which the scores depend, found by one forward pass.
+- **C x h x w** is the shape of its feature maps at the input that the default weights were trained with (**input**, in
+  pixels).
+- **every** is its stride and **sees** its receptive field, in pixels of the input. *all* is the whole input: behind
+  attention, a global pool or a squeeze-and-excite gate, every position sees all of it. `cnnviz layers MODEL` prints the
+  same for every layer.
+- **methods** counts the methods that apply with their default options. The page covers the {count} methods of cnnviz
+  {version} [listed below](#methods-that-were-tried). The letters behind the others stand for the
+  [reasons](#why-a-method-does-not-apply).
+
+Each method was tried with random weights on a small input, as a run does before its first image. `cnnviz methods
+--model MODEL` shows the same for every current method, with its cost.
 """
 
 TRIED_TITLE = "## Methods that were tried"
@@ -51,16 +56,15 @@ BEYOND_TITLE = "## Networks that return maps or boxes"
 _BEYOND = f"""
 {BEYOND_TITLE}
 
-What a network returns says what is explained of it: maps of class scores (segmentation) or boxes (detection). **input**
-is the whole photograph: its shorter side is brought to that many pixels and the longer to the nearest multiple of 32,
-up to 1024 or what the network takes; where two sides stand there, both are brought to them. Detectors resize, pad and
-normalise by themselves; such an input leaves them nothing to do but to normalise, so that their maps lie over the
-picture.
+The output of a network decides what is explained: maps of class scores (segmentation) or boxes (detection). **input**
+is the whole image: its shorter side is resized to that many pixels and the longer side to the nearest multiple of 32,
+up to 1024 or the network's limit. If two sides are given, both are resized to them. Detectors resize, pad and normalise
+by themselves. With such an input they only normalise, so their maps match the image.
 
-The default layer is the last in the trunk, the outermost module that returns a mapping of maps, that does more than
-pool or rearrange, and on which the scores depend. Boxes may be none, so there every map that the trunk returns has to
-depend on it: in a feature pyramid that is the inner block of the deepest level, where the way down starts.
-**C x h x w** are its maps at a square input.
+The default layer is in the backbone, the outermost module that returns a mapping of feature maps. It is the last layer
+there that does more than pool or rearrange, and on which the scores depend. A detector may find no boxes, so every map
+that its backbone returns has to depend on the layer. In a feature pyramid this is the inner block of the deepest level,
+where the top-down path starts. **C x h x w** is the shape of its maps at a square input.
 """
 
 

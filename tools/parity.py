@@ -31,39 +31,40 @@ FAMILIES = ("gradcam", "saliency", "deconv")
 PEERS = ("captum", "grad-cam", "saliency", "torchcam", "zennit")
 
 NO_PEER = {
-    "deconvnet": "none projects a feature map back, as the paper does: captum's Deconvolution and zennit's DeconvNet "
-    "start from a class score, as our `class` does",
-    "randomcam": "a null baseline of random weights; grad-cam's RandomCAM draws from NumPy's global state",
-    "rise": "none of the five libraries has it; tests/methods re-derives it from its masks",
+    "deconvnet": "none projects a feature map back, as in the paper; captum's Deconvolution and zennit's DeconvNet "
+    "start from a class score, like `class` in cnnviz",
+    "randomcam": "a baseline with random weights; grad-cam's RandomCAM draws from NumPy's global state",
+    "rise": "none of the five libraries has it; tests/methods derives it again from its masks",
 }
 """Methods that stand beside no other library, and why."""
 
 HEAD = """\
 # Parity
 
-Every method beside every library that has it, on the five pictures of `sample_images` as the network sees them, for
-the class with the highest score. Made by `make parity`; a test holds that no method is missing and that the cheap rows
-come out again. {versions}; on the CPU, a thread for each row.
+This page compares every method with every library that has it: on the five images of `sample_images` as the network
+sees them, for the class with the highest score. `make parity` measures it; tests check that its rows exist and repeat
+the fast ones.
 
-- **maximum**: max |ours - theirs| / max |theirs|, the worst of all pictures and layers.
-- **ranks**: 1 - Spearman's rank correlation over positions, likewise.
-- **verdict**: *equal* is |ours - theirs| <= {rtol:g} |theirs| + {atol:g} max |theirs| at every position of every map,
-  in float32. *Equal in float64*: outside of that in float32, but within it when both sides calculate in double
-  precision, so that rounding made the difference; the numbers are of float32, then of float64. Everything else
-  *differs*, and the reason stands beside it. The tool that writes this page fails on a difference without a reason,
-  and on a reason without a difference.
+Versions: {versions}. Measured on the CPU, with one thread for each row.
 
-Maps of the CAM family are compared at the layer's resolution, rectified, before any stretching to [0, 1]; the others
-at the input's. The network is the bundled `{bundled}` with its trained weights; any other is named, and has
-random weights (`random:0`). Where fewer than the five pictures were read, that is said. The libraries are called as
-their documentation has it, with the same settings as ours, and what had to be changed for that is said.
+- **maximum**: max |ours - theirs| / max |theirs|, the worst of all images and layers.
+- **ranks**: 1 - Spearman's rank correlation over positions, likewise the worst.
+- **verdict**: *equal* means |ours - theirs| <= {rtol:g} |theirs| + {atol:g} max |theirs| at every position of every
+  map, in float32. *Equal in float64* means outside this tolerance in float32 but within it in double precision, so the
+  difference is rounding; the first number is for float32, the second for float64. Everything else *differs*, for the
+  given reason. The tool that writes this page fails on a difference without a reason, and on a reason without a
+  difference.
+
+CAM maps are compared at the resolution of the layer, after ReLU and before any scaling to [0, 1]; other maps at the
+resolution of the input. The network is the bundled `{bundled}` with its trained weights. Other networks are named and
+have random weights (`random:0`). A row says so if fewer than five images were used. Each library is called as its
+documentation shows, with the same settings as cnnviz; a row states every change that this needed.
 """
 
 FAULTS = """\
-## Where a library does something else than it says
+## Where a library differs from its documentation or paper
 
-Each script runs by itself, with no line of cnnviz in it (`tools/faults`); below it is what it prints. We would be glad
-to be told that one is out of date.
+Each script runs by itself, without cnnviz (`tools/faults`); its output follows. If one is out of date, please tell us.
 """
 
 
@@ -131,12 +132,12 @@ def place(row: Row) -> str:
     where = ", ".join(f"`{layer}`" for layer in row.layers if layer) or "input"
     if row.net != BUNDLED:
         where += f" of `{row.net}`"
-    return where if row.pictures == 5 else f"{where}, {row.pictures} picture{'s' if row.pictures > 1 else ''}"
+    return where if row.pictures == 5 else f"{where}, {row.pictures} image{'s' if row.pictures > 1 else ''}"
 
 
 def _line(result: Result) -> str:
     row, single, double = result.row, result.single, result.double
-    sign = f"; its sign is left to chance, in {single.opposite} of {single.maps} maps not ours" if row.signless else ""
+    sign = f"; its sign is arbitrary, opposite in {single.opposite} of {single.maps} maps" if row.signless else ""
     both = [single, double] if double else [single]
     maximum = "; ".join(number(each.maximum) for each in both)
     ranks = "; ".join(number(each.rank) for each in both)

@@ -27,7 +27,7 @@ BUNDLED = "efficientnet_lite0"
 RELU_NET = "squeezenet1_1"
 """A network whose rectifiers are all `nn.ReLU` modules, run once each: what every library can read."""
 
-SIX = "it knows `nn.ReLU` modules, and the bundled network has `nn.ReLU6`: what it calls {} is the plain gradient"
+SIX = "it handles `nn.ReLU` modules, and the bundled network has `nn.ReLU6`, so its {} is the plain gradient"
 
 RTOL, ATOL = 1e-4, 1e-6
 """The tolerance: |ours - peer| <= RTOL |peer| + ATOL max |peer| at every position."""

@@ -38,7 +38,7 @@ CAMS = (
         grad_cam_ablation_cam,
         layers=RECTIFIED,
         pictures=1,
-        note="its scores not rounded to float32 before they are subtracted",
+        note="scores not rounded to float32 before subtraction",
     ),
     Row(
         "ablationcam",
@@ -47,11 +47,11 @@ CAMS = (
         by_grad_cam("AblationCAM"),
         layers=INNER,
         pictures=FEW,
-        because="where a layer's minimum is not 0, it removes a channel by setting it to that minimum less 1e7 times "
-        "its number in the batch; we set 0, as the paper does",
+        because="if a layer's minimum is not 0, it sets an ablated channel to that minimum minus 1e7 times its "
+        "number in the batch; cnnviz sets 0, as in the paper",
     ),
     Row(
-        "cam", "torchcam", "CAM", by_torchcam(tc.CAM, fc_layer="classifier"), layers=BOTH[:1], note="its map rectified"
+        "cam", "torchcam", "CAM", by_torchcam(tc.CAM, fc_layer="classifier"), layers=BOTH[:1], note="its map after ReLU"
     ),
     Row("eigencam", "grad-cam", "EigenCAM", by_grad_cam("EigenCAM", rectified=False), layers=INNER, signless=True),
     Row(
@@ -69,9 +69,9 @@ CAMS = (
         "grad-cam",
         "FullGrad",
         full_grad,
-        because="it divides by the maximum plus 1e-7, which in layers with small gradients is not next to nothing",
+        because="it divides by the maximum plus 1e-7, which is not negligible in layers with small gradients",
     ),
-    Row("fullgrad", "grad-cam", "FullGrad", full_grad_undamped, note="nothing added to the maximum"),
+    Row("fullgrad", "grad-cam", "FullGrad", full_grad_undamped, note="without the term added to the maximum"),
     Row("gradcam", "captum", "LayerGradCam", captum_grad_cam, layers=BOTH),
     Row("gradcam", "grad-cam", "GradCAM", by_grad_cam("GradCAM"), layers=BOTH),
     Row("gradcam", "saliency", "GradCam", pair_grad_cam, layers=BOTH),
@@ -83,7 +83,7 @@ CAMS = (
         "GradCAMpp",
         by_torchcam(tc.GradCAMpp),
         layers=BOTH,
-        because="its division by alpha's denominator has no effect, see below",
+        because="its division by alpha's denominator has no effect (see below)",
     ),
     Row("gradcam-elementwise", "grad-cam", "GradCAMElementWise", by_grad_cam("GradCAMElementWise"), layers=BOTH),
     Row(
@@ -92,7 +92,7 @@ CAMS = (
         "GuidedGradCam",
         captum_guided_grad_cam,
         layers=BOTH[:1],
-        note="enlarged bilinearly",
+        note="upsampled bilinearly",
         because=SIX.format("guided"),
     ),
     Row(
@@ -102,7 +102,7 @@ CAMS = (
         captum_guided_grad_cam,
         layers=(RELU_LAYER,),
         net=RELU_NET,
-        note="enlarged bilinearly",
+        note="upsampled bilinearly",
     ),
     Row("hirescam", "grad-cam", "HiResCAM", by_grad_cam("HiResCAM"), layers=BOTH),
     Row(
@@ -113,8 +113,8 @@ CAMS = (
         options={"mask_steps": 2},
         layers=INNER,
         pictures=FEW,
-        note="2 steps, its masks stretched after they are enlarged",
-        because="it multiplies the masked image by the running sum of i / N, we by i / N",
+        note="2 steps, masks scaled to [0, 1] after upsampling",
+        because="it multiplies the masked image by the running sum of i / N, cnnviz by i / N",
     ),
     Row(
         "iscam",
@@ -124,7 +124,7 @@ CAMS = (
         options={"mask_steps": 1},
         layers=INNER,
         pictures=FEW,
-        note="1 step, its masks stretched after they are enlarged",
+        note="1 step, masks scaled to [0, 1] after upsampling",
     ),
     Row("kpca-cam", "grad-cam", "KPCA_CAM", by_grad_cam("KPCA_CAM", rectified=False), layers=INNER, signless=True),
     Row("layercam", "grad-cam", "LayerCAM", by_grad_cam("LayerCAM"), layers=BOTH),
@@ -136,7 +136,7 @@ CAMS = (
         by_grad_cam("ScoreCAM"),
         layers=INNER,
         pictures=FEW,
-        because="it enlarges masks with their corners aligned and draws the map without",
+        because="it upsamples masks with aligned corners and draws the map without",
     ),
     Row(
         "scorecam",
@@ -145,7 +145,7 @@ CAMS = (
         grad_cam_score_cam,
         layers=INNER,
         pictures=FEW,
-        note="its corners not aligned",
+        note="without aligned corners",
     ),
     Row(
         "scorecam",
@@ -154,7 +154,7 @@ CAMS = (
         by_torchcam(tc.ScoreCAM),
         layers=INNER,
         pictures=FEW,
-        because="it stretches a mask to [0, 1] before it is enlarged, the paper and we after",
+        because="it scales masks to [0, 1] before upsampling; the paper and cnnviz do it afterwards",
     ),
     Row(
         "scorecam",
@@ -163,7 +163,7 @@ CAMS = (
         by_torchcam(ScoreCAM),
         layers=INNER,
         pictures=FEW,
-        note="its masks stretched after they are enlarged",
+        note="masks scaled to [0, 1] after upsampling",
     ),
     Row("shapleycam", "grad-cam", "ShapleyCAM", by_grad_cam("ShapleyCAM"), layers=BOTH),
     Row(
@@ -173,7 +173,7 @@ CAMS = (
         by_grad_cam("GradCAMPlusPlus"),
         options=NO_NOISE,
         layers=BOTH,
-        note="one input without noise, which is gradcam++",
+        note="one input without noise, which equals gradcam++",
     ),
     Row(
         "smoothgradcam++",
@@ -183,7 +183,7 @@ CAMS = (
         options=NO_NOISE,
         layers=BOTH,
         note="one input without noise",
-        because="its denominator has sum(g^3 A) where the paper has g^3 sum(A), and it adds 1e-8, we 1e-6",
+        because="its denominator has sum(g^3 A) where the paper has g^3 sum(A), and it adds 1e-8, cnnviz 1e-6",
     ),
     Row(
         "sscam",
@@ -193,7 +193,7 @@ CAMS = (
         options={"noisy_masks": 1, "mask_noise": 0.0},
         layers=INNER,
         pictures=FEW,
-        note="one mask without noise, its masks stretched after they are enlarged",
+        note="one mask without noise, masks scaled to [0, 1] after upsampling",
     ),
     Row("xgradcam", "grad-cam", "XGradCAM", by_grad_cam("XGradCAM"), layers=BOTH),
     Row("xgradcam", "torchcam", "XGradCAM", by_torchcam(tc.XGradCAM), layers=BOTH),

@@ -51,10 +51,10 @@ def quarters(case: Case) -> torch.Tensor:
 
 _NOISY = {"samples": SAMPLES}
 _STEPPED = {"steps": STEPS}
-_GIVEN = f"{SAMPLES} inputs, our noise in the place of its own"
-_SWITCHED = f"{CELLS} superpixels, {DRAWS} draws, our segments and draws in the place of its own"
+_GIVEN = f"{SAMPLES} inputs, with the noise of cnnviz"
+_SWITCHED = f"{CELLS} superpixels, {DRAWS} draws, with the segments and draws of cnnviz"
 
-_TOLD = "merged BatchNorms' eps set to 0, and told by a canonizer that `x + y` is a sum"
+_TOLD = "eps of merged BatchNorms set to 0, with a canonizer for the sum `x + y`"
 
 PIXELS = (
     Row(
@@ -74,7 +74,7 @@ PIXELS = (
         by_captum("Deconvolution"),
         net="densenet121",
         pictures=1,
-        because="its last ReLU is a function, which hooks on modules do not see",
+        because="its last ReLU is a function, which module hooks miss",
     ),
     Row(
         "class",
@@ -83,7 +83,7 @@ PIXELS = (
         by_captum("Deconvolution"),
         net="googlenet",
         pictures=1,
-        because="all its ReLUs are functions, so that captum's deconvolution is the plain gradient",
+        because="all its ReLUs are functions, so captum's deconvolution is the plain gradient",
     ),
     Row("class", "zennit", "DeconvNet", by_zennit("DeconvNet", told=False, reduced=whole), net=RELU_NET),
     Row(
@@ -91,7 +91,7 @@ PIXELS = (
         "captum",
         "DeepLift",
         by_captum("DeepLift", signed, baselines=black),
-        because="it has no rule for `nn.ReLU6`: what it calls DeepLift is the gradient times x - b",
+        because="it has no rule for `nn.ReLU6`, so its DeepLift is the gradient times x - b",
     ),
     Row("deeplift", "captum", "DeepLift", by_captum("DeepLift", signed, baselines=black), net="mnasnet0_5"),
     Row(
@@ -100,7 +100,7 @@ PIXELS = (
         "DeepLift",
         by_captum("DeepLift", signed, baselines=black),
         net=RELU_NET,
-        because="max-pools follow its ReLUs, and their windows overlap: its shares do not add up, see below",
+        because="max-pools with overlapping windows follow its ReLUs, so its contributions do not add up (see below)",
     ),
     Row("gradient", "captum", "Saliency", by_captum("Saliency", largest)),
     Row("gradient", "saliency", "GradientSaliency", by_pair("GradientSaliency", largest)),
@@ -115,7 +115,7 @@ PIXELS = (
         by_captum("GuidedBackprop"),
         net="densenet121",
         pictures=1,
-        because="its last ReLU is a function, which hooks on modules do not see",
+        because="its last ReLU is a function, which module hooks miss",
     ),
     Row("guided-backprop", "grad-cam", "GuidedBackpropReLUModel", grad_cam_guided, net=RELU_NET),
     Row(
@@ -131,7 +131,7 @@ PIXELS = (
         "GuidedIG",
         pair_guided_ig,
         options=_STEPPED,
-        note=f"{STEPS} steps; `interpolation=` read as `method=`, since NumPy 2.4 no longer knows it",
+        note=f"{STEPS} steps; `interpolation=` passed as `method=`, since NumPy 2.4 removed it",
     ),
     Row("input-x-gradient", "captum", "InputXGradient", by_captum("InputXGradient", signed)),
     Row(
@@ -149,7 +149,7 @@ PIXELS = (
         by_pair("IntegratedGradients", x_baseline=black, x_steps=STEPS, batch_size=STEPS),
         options=_STEPPED,
         note=f"{STEPS} steps from black",
-        because="it takes equidistant steps, we the nodes of a Gauss-Legendre rule, of which fewer are needed",
+        because="it takes equidistant steps, cnnviz the nodes of a Gauss-Legendre rule, which needs fewer",
     ),
     Row(
         "kernel-shap",
@@ -165,7 +165,7 @@ PIXELS = (
         "ShapleyValues",
         by_captum("ShapleyValues", lambda values: values[:, 0], baselines=mean, feature_mask=quarters),
         options={"draws": 14, "segments": "grid", "cells": 4},
-        note="all coalitions of 4 quarters, by permutations there",
+        note="all coalitions of 4 quarters; captum uses permutations",
     ),
     Row(
         "lime",
@@ -173,7 +173,7 @@ PIXELS = (
         "Lime",
         surrogate("Lime", switches(EvenSwitches, "slic", CELLS, DRAWS), interpretable_model=exact_lasso),
         options={"draws": DRAWS, "cells": CELLS},
-        note=f"{_SWITCHED}; its lasso solved to 1e-10",
+        note=f"{_SWITCHED}; with its lasso solved to 1e-10",
     ),
     Row("lrp", "zennit", "EpsilonPlusFlat", by_zennit("EpsilonPlusFlat"), note=_TOLD),
     Row(
@@ -182,23 +182,23 @@ PIXELS = (
         "EpsilonGammaBox",
         by_zennit("EpsilonGammaBox", boxed=True),
         options={"composite": "epsilon-gamma-box"},
-        note=_TOLD + "; its box 0 where the network pads",
+        note=_TOLD + "; its box is 0 where the network pads",
     ),
     Row(
         "lrp",
         "zennit",
         "EpsilonPlusFlat",
         by_zennit("EpsilonPlusFlat", exact=False),
-        note="told by a canonizer that `x + y` is a sum",
-        because="a BatchNorm that it merges still divides by sqrt(1 + eps), so that it explains another score",
+        note="with a canonizer for the sum `x + y`",
+        because="a merged BatchNorm still divides by sqrt(1 + eps), so it explains another score",
     ),
     Row(
         "lrp",
         "zennit",
         "EpsilonPlusFlat",
         by_zennit("EpsilonPlusFlat", told=False),
-        note="merged BatchNorms' eps set to 0",
-        because="without a canonizer for this architecture it hands the relevance of `x + y` to both x and y in full",
+        note="eps of merged BatchNorms set to 0",
+        because="without a canonizer for this architecture, it passes the full relevance of `x + y` to both x and y",
     ),
     Row(
         "occlusion",
@@ -212,7 +212,7 @@ PIXELS = (
             baselines=mean,
         ),
         options={"window": 56, "stride": 28},
-        note="windows of 56 every 28 pixels, the image's mean behind them",
+        note="windows of 56 every 28 pixels, replaced by the image's mean",
     ),
     Row("smoothgrad", "captum", "NoiseTunnel(Saliency)", noise_tunnel("smoothgrad"), options=_NOISY, note=_GIVEN),
     Row(
@@ -230,6 +230,6 @@ PIXELS = (
         "XRAI",
         pair_xrai,
         options={"steps": STEPS, "measure": "gain"},
-        note=f"of captum's integrated gradients, {STEPS} steps",
+        note=f"from captum's integrated gradients, {STEPS} steps",
     ),
 )

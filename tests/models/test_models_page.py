@@ -54,7 +54,7 @@ def test_every_network_is_on_the_page(rows: dict[str, list[str]]) -> None:
 
 def test_every_method_of_the_page_exists(tried: set[str], text: str) -> None:
     assert tried
-    assert f"of the {len(tried)} of cnnviz " in text
+    assert f"the {len(tried)} methods of cnnviz\n" in text
     assert tried <= {method.name for method in methods()}
 
 

@@ -1,9 +1,9 @@
 """captum: DeepLift does not add up where a max-pool follows a ReLU, or its windows overlap.
 
-Shares have to add up to the difference of scores. The hooks of a ReLU and of the pool right after it sit on one tensor,
-and the ReLU's runs before the pool's has put its own multiplier there; between them a convolution keeps the two apart.
-And `max_unpool2d` assigns where several windows share their maximum, so that all signals but one are lost; autograd's
-backward of max_pool2d adds them up.
+Contributions have to add up to the difference of the scores. The hooks of a ReLU and of the pool right behind it share
+one tensor. The ReLU's hook runs before the pool's has stored its own multiplier there; a convolution between them keeps
+the two apart. Also, `max_unpool2d` assigns where several windows share their maximum, so all signals but one are lost;
+autograd's backward of max_pool2d adds them up.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """captum: The same DenseNet written in two ways has two deconvolutions.
 
-Its last ReLU alone is a function (`F.relu` in `DenseNet.forward`), and passes the hooks by. The second network is the
-first with this one call made a module; scores are equal.
+Only its last ReLU is a function (`F.relu` in `DenseNet.forward`), which the hooks miss. The second network is the first
+with this one call turned into a module; the scores are equal.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """captum: Deconvolution and GuidedBackprop of a network with functional ReLUs are its plain gradient.
 
-`ModifiedReluGradientAttribution` puts its hooks on `nn.ReLU` modules. GoogLeNet calls `F.relu`, so there are none,
-and nothing says so. An error where no rectifier was hooked would be enough; we replace rectifiers at the call, by a
+`ModifiedReluGradientAttribution` puts its hooks on `nn.ReLU` modules. GoogLeNet calls `F.relu`, so there are none, and
+no message says so. An error if no ReLU was hooked would be enough; cnnviz replaces ReLUs at the call, with a
 `TorchFunctionMode`.
 """
 

@@ -1,7 +1,7 @@
-"""captum: ReLU6 is no rectifier to Deconvolution and GuidedBackprop, and no nonlinearity to DeepLift.
+"""captum: ReLU6 is not a ReLU to Deconvolution and GuidedBackprop, and not a nonlinearity to DeepLift.
 
-The types are compared with `nn.ReLU` (`SUPPORTED_NON_LINEAR` in DeepLift) and `nn.ReLU6` is a subclass of `Hardtanh`.
-So all three are the plain gradient (times the input) on MobileNet-V2, EfficientNet-Lite and the like.
+Types are compared with `nn.ReLU` (`SUPPORTED_NON_LINEAR` in DeepLift), but `nn.ReLU6` is a subclass of `Hardtanh`. So
+all three are the plain gradient (times the input) on MobileNet-V2, EfficientNet-Lite and similar networks.
 """
 
 import torch

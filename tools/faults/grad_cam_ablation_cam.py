@@ -1,8 +1,8 @@
 """grad-cam: Ablation-CAM of a layer with negative activations depends on the batch size.
 
-`AblationLayer.__call__` sets a channel to 0, as the paper does, only where the layer's minimum is exactly 0, and else
-to `torch.min(output) - 1e7`: a score of no meaning. And the minimum is taken anew after each channel of a batch, so
-that each is set 10,000,000 lower than the one before. 0 always would be the paper's definition.
+`AblationLayer.__call__` sets a channel to 0, as in the paper, only if the layer's minimum is exactly 0. Otherwise it
+sets `torch.min(output) - 1e7`, which gives a meaningless score. The minimum is computed again after each channel of a
+batch, so each channel is set 10,000,000 lower than the one before. Always setting 0 would be the paper's definition.
 """
 
 import torch

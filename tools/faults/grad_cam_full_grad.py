@@ -1,6 +1,6 @@
 """grad-cam: FullGrad fails on a network that runs a layer twice.
 
-One bias is listed for each module and one gradient arrives for each run: `assert(len(self.bias_data) ==
+It lists one bias for each module, but one gradient arrives for each run: `assert(len(self.bias_data) ==
 len(grads_list))`.
 """
 

@@ -1,6 +1,6 @@
 """grad-cam: Guided backpropagation of a network with functional ReLUs is its plain gradient.
 
-`replace_all_layer_type_recursive` finds `nn.ReLU` modules alone.
+`replace_all_layer_type_recursive` finds only `nn.ReLU` modules.
 """
 
 import torch

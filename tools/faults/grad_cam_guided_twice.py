@@ -1,7 +1,8 @@
-"""grad-cam: Guided backpropagation of the same tensor twice is twice as large.
+"""grad-cam: Guided backpropagation of the same tensor doubles the second time.
 
-`GuidedBackpropReLUModel.__call__` runs `.backward()` and reads `input_img.grad`, which adds up. `torch.autograd.grad`
-mends it. It also reads image 0 of a batch alone, and leaves the ReLUs replaced if the forward raises.
+`GuidedBackpropReLUModel.__call__` runs `.backward()` and reads `input_img.grad`, which accumulates.
+`torch.autograd.grad` fixes it. It also reads only image 0 of a batch, and leaves the ReLUs replaced if the forward pass
+raises.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """grad-cam: The map of a layer before an in-place ReLU is computed from rewritten activations.
 
 `ActivationsAndGradients.save_activation` keeps `activation.cpu().detach()`, which on the CPU is the hooked tensor
-itself; the ReLU overwrites it. `.detach().clone()` mends it.
+itself; the ReLU overwrites it. `.detach().clone()` fixes it.
 """
 
 import torch

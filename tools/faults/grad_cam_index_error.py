@@ -1,4 +1,4 @@
-"""grad-cam: A `with` block around a CAM swallows every IndexError of the user's own.
+"""grad-cam: A `with` block around a CAM hides every IndexError in the block.
 
 `BaseCAM.__exit__` returns True for an IndexError.
 """

@@ -1,7 +1,7 @@
-"""grad-cam: Score-CAM masks the image at other places than it draws the map.
+"""grad-cam: Score-CAM masks the image at other positions than it draws the map.
 
-The mask is enlarged by `torch.nn.UpsamplingBilinear2d`, which aligns corners; the map by `cv2.resize`, which does
-not. `torch.nn.Upsample(size=..., mode='bilinear', align_corners=False)` for the mask mends it.
+The mask is upsampled by `torch.nn.UpsamplingBilinear2d`, which aligns corners; the map by `cv2.resize`, which does not.
+`torch.nn.Upsample(size=..., mode='bilinear', align_corners=False)` for the mask fixes it.
 """
 
 import torch

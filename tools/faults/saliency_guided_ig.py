@@ -1,7 +1,7 @@
 """saliency: GuidedIG fails under NumPy 2.4.
 
-It calls `np.quantile(..., interpolation='lower')`. The argument is called `method` since NumPy 1.22, and the old name
-is gone from 2.4.
+It calls `np.quantile(..., interpolation='lower')`. NumPy 1.22 renamed the argument to `method`, and NumPy 2.4 removed
+the old name.
 """
 
 import numpy as np

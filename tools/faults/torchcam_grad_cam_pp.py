@@ -1,8 +1,8 @@
 """torchcam: Grad-CAM++: the division by alpha's denominator has no effect.
 
-`alpha[idx][mask].div_(d[mask] + eps)`: indexing with a mask makes a copy, and the copy is divided. So the weights are
-sum g^2 relu(g). `torch.where` mends it. The denominator itself has sum(g^3 A), where equation 19 of the paper has g^3
-sum(A).
+`alpha[idx][mask].div_(d[mask] + eps)`: indexing with a mask makes a copy, and only the copy is divided. So the weights
+are sum g^2 relu(g). `torch.where` fixes it. The denominator itself has sum(g^3 A), where equation 19 of the paper has
+g^3 sum(A).
 """
 
 import torch

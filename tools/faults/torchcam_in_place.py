@@ -1,6 +1,6 @@
 """torchcam: The map of a layer before an in-place ReLU is computed from rewritten activations.
 
-`_CAM._hook_a` keeps `output.detach()`, which shares the memory that the ReLU overwrites. A `.clone()` mends it.
+`_CAM._hook_a` keeps `output.detach()`, which shares the memory that the ReLU overwrites. A `.clone()` fixes it.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """torchcam: IS-CAM shows the network inputs 5.5 times as bright as the image.
 
-`coeff += (sidx + 1) / num_samples` is a running sum of i / N, which ends at (N + 1) / 2. An integral of the score
-from nothing to the masked image takes i / N itself: `coeff = (sidx + 1) / num_samples`.
+`coeff += (sidx + 1) / num_samples` is a running sum of i / N, which ends at (N + 1) / 2. An integral of the score from
+zero to the masked image uses i / N itself: `coeff = (sidx + 1) / num_samples`.
 """
 
 import torch

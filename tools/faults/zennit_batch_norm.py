@@ -1,8 +1,8 @@
 """zennit: merging BatchNorm changes the network's scores.
 
-`MergeBatchNorm.merge_batch_norm` divides the weights by sqrt(var + eps) and leaves a BatchNorm of variance 1 and the
-old eps behind, which divides by sqrt(1 + eps) once more. That is little with PyTorch's eps of 1e-5, but 1e-3 is usual
-for networks from TensorFlow, and adds up over layers. Setting the merged module's `eps` to 0 mends it.
+`MergeBatchNorm.merge_batch_norm` divides the weights by sqrt(var + eps) and leaves a BatchNorm with variance 1 and the
+old eps behind, which divides by sqrt(1 + eps) again. The error is small with PyTorch's eps of 1e-5. But 1e-3 is usual
+for networks from TensorFlow, and the error accumulates over layers. Setting the merged module's `eps` to 0 fixes it.
 """
 
 import torch

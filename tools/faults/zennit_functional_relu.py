@@ -1,6 +1,7 @@
 """zennit: GuidedBackprop and DeconvNet of a network with functional ReLUs are its plain gradient.
 
-Composites map rules to modules; a function is none. No rule for any rectifier was applied, which could be said.
+Composites map rules to modules, and a function is not a module. A message could say that no rule was applied to any
+ReLU.
 """
 
 import torch
