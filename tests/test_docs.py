@@ -206,3 +206,26 @@ def test_the_ratios_are_those_that_were_measured() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 150
+
+
+NOT_PLAIN = re.compile(
+    r"\b(?:(?:some|any|every)body|nobody|who(?:so)?ever|as ever|not to be had|photograph(?:s|ed)?|photos?|pictures?)\b",
+    re.IGNORECASE,
+)
+"""Words that the documents do without: what is explained is an image, and what is written a figure."""
+
+OF_THE_CODE = ("architecture.md", "reference.md")
+"""Pages that repeat names and texts of the code."""
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.parent.name != "sample_images" and path.name not in OF_THE_CODE],
+    ids=lambda path: path.name,
+)
+def test_documents_are_in_plain_words(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    # Code, what is made by `make bench`, and the places of links are not prose.
+    for other in (r"^```.*?^```", r"^ {4}.*?$", r"<!-- ratios.*?end of ratios -->", r"`[^`]*`", r"\]\([^)]*\)"):
+        text = re.sub(other, "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not NOT_PLAIN.findall(text)

@@ -24,13 +24,14 @@ CELLS: tuple[tuple[str, str], ...] = (
     (
         "markdown",
         "# Explaining a network in a notebook\n\n"
-        "Run from `sample_images/` of the checkout. The network comes with the package, so nothing is downloaded.",
+        "Run this notebook from `sample_images/` of the checkout. The network comes with the package, so nothing is "
+        "downloaded.",
     ),
     ("code", 'import cnnviz_cli\n\nfound = cnnviz_cli.explain("efficientnet_lite0", "chelsea_coffee.png")\nfound[0]'),
     (
         "markdown",
-        "## Two classes in one photograph\n\nThe most probable class is explained unless another is asked for. "
-        "Results are selected by method, layer and class.",
+        "## Two classes in one image\n\nBy default, the most probable class is explained. `select` chooses results by "
+        "method, layer and class.",
     ),
     (
         "code",
@@ -41,9 +42,9 @@ CELLS: tuple[tuple[str, str], ...] = (
     ("code", '(espresso,) = found[0].select("gradcam", target="espresso")\nespresso'),
     (
         "markdown",
-        "## Numbers\n\n`map` is the raw map at the resolution of its layer, `map_on_photo()` the same over the whole "
-        "photograph, NaN where the network saw nothing of it. Here: how much of the evidence for espresso lies in the "
-        "right half.",
+        "## Numbers\n\n`map` is the raw map at the resolution of its layer. `map_on_photo()` is the same map over the "
+        "whole image, with NaN outside the network's crop. This cell computes how much of the evidence for espresso is "
+        "in the right half.",
     ),
     (
         "code",
@@ -53,8 +54,8 @@ CELLS: tuple[tuple[str, str], ...] = (
     ),
     (
         "markdown",
-        "## A network of your own\n\nAny `nn.Module` that returns class scores; here one with random weights. Nothing "
-        "of it is changed: it may be in the middle of its training.",
+        "## Your own network\n\nPass any `nn.Module` that returns class scores, here one with random weights. The "
+        "network stays unchanged, even in the middle of its training.",
     ),
     (
         "code",
