@@ -20,7 +20,7 @@ from cnnviz_cli.models.inside import preset_for
 from cnnviz_cli.models.layers import ModelLayers
 from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.zoo import blank
-from cnnviz_cli.run.survey import prices_of
+from cnnviz_cli.run.method_costs import prices_of
 
 OTHERS: tuple[Task, ...] = ("segmentation", "detection")
 

@@ -23,7 +23,7 @@ from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
-    from cnnviz_cli.run.survey import Price
+    from cnnviz_cli.run.method_costs import Price
 
 _NARROWEST = 24
 """Columns for words, at the least."""
@@ -100,9 +100,9 @@ def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, qu
     listener = reporter(quiet=quiet)
     listener.say(f"{model}: loading")
     with uncollected():
-        from cnnviz_cli.run.survey import survey  # imports torch, which takes seconds
+        from cnnviz_cli.run.method_costs import find_costs  # imports torch, which takes seconds
 
-    return survey(model, wanted, listener, allow_code=allow_code)
+    return find_costs(model, wanted, listener, allow_code=allow_code)
 
 
 def _described(method: Method, price: Price | None) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
     from cnnviz_cli.cli.console import reporter
     from cnnviz_cli.cli.division import division
     from cnnviz_cli.cli.preflight import check
-    from cnnviz_cli.cli.summary import counted, print_sketch
+    from cnnviz_cli.cli.summary import counted, print_dry_run
     from cnnviz_cli.config.load import load_with_origins
     from cnnviz_cli.files.sources import find as find_sources
 
@@ -197,9 +197,9 @@ def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> 
 
     if given["dry_run"]:
         with uncollected():
-            dry_run = run.dry_run  # imports torch, which takes seconds
-        sketch = dry_run(command, settings, sources, listener)
-        print_sketch(sketch, settings.output, as_json=given["as_json"])
+            describe_run = run.describe_run  # imports torch, which takes seconds
+        found = describe_run(command, settings, sources, listener)
+        print_dry_run(found, settings.output, as_json=given["as_json"])
         return ExitCode.OK
     if settings.engine == "ray":
         from cnnviz_cli import cluster

@@ -13,7 +13,7 @@ from cnnviz_cli.core.text import percent, visible
 if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
     from cnnviz_cli.core.records import Accuracy, ImageRecord
-    from cnnviz_cli.run import Outcome, Sketch
+    from cnnviz_cli.run import DryRun, Outcome
 
 SHOWN = 20
 
@@ -80,31 +80,31 @@ def _of_mistakes(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
     return [f"{counted(wrong, 'mistake')}:", *aligned(rows), *more]
 
 
-def print_sketch(sketch: Sketch, output: Path, *, as_json: bool) -> None:
+def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
     """What a run would read, compute and write."""
     if as_json:
         print_json(
             {
-                "inputs": sketch.inputs,
-                "plan": sketch.plan_lines,
-                "cost": sketch.cost.model_dump(),
+                "inputs": found.inputs,
+                "plan": found.plan_lines,
+                "cost": found.cost.model_dump(),
                 "output": str(output),
-                "outputs": sketch.outputs,
+                "outputs": found.outputs,
             }
         )
         return
-    print(counted(len(sketch.inputs), "input"))
-    for name in sketch.inputs[:SHOWN]:
+    print(counted(len(found.inputs), "input"))
+    for name in found.inputs[:SHOWN]:
         print(f"  {visible(name)}")
-    if len(sketch.inputs) > SHOWN:
-        print(f"  … and {len(sketch.inputs) - SHOWN} more")
-    cost = sketch.cost
+    if len(found.inputs) > SHOWN:
+        print(f"  … and {len(found.inputs) - SHOWN} more")
+    cost = found.cost
     variants = f", {counted(cost.variants, 'variant')} an image" if cost.variants else ""
     print(f"plan for a batch: {counted(cost.forwards, 'forward')}, {counted(cost.backwards, 'backward')}{variants}")
-    for line in sketch.plan_lines:
+    for line in found.plan_lines:
         print(f"  {visible(line)}")
     print(f"pictures of the first image, below {visible(str(output))}")
-    for name in sketch.outputs:
+    for name in found.outputs:
         print(f"  {visible(name)}")
     print("nothing was written")
 

@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnviz_cli.run.dry_run import DryRun, describe_run
     from cnnviz_cli.run.ending import Outcome
     from cnnviz_cli.run.execution import execute
-    from cnnviz_cli.run.sketch import Sketch, dry_run
 
-__all__ = ["Outcome", "Sketch", "dry_run", "execute"]
+__all__ = ["DryRun", "Outcome", "describe_run", "execute"]
 
-_HOMES = {"Outcome": "ending", "Sketch": "sketch", "dry_run": "sketch", "execute": "execution"}
+_HOMES = {"Outcome": "ending", "DryRun": "dry_run", "describe_run": "dry_run", "execute": "execution"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.method import FAMILIES, Method, Recipe, Scope, methods
-from cnnviz_cli.run.trial import Trial, plain
+from cnnviz_cli.run.capability_check import CapabilityCheck, plain
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Applicable:
 def applicable(
     asked: Sequence[Asked],
     scope: Scope,
-    trial: Trial,
+    check: CapabilityCheck,
 ) -> Applicable:
     """Build every method, and try on one black picture what the engine may refuse.
 
@@ -56,7 +56,7 @@ def applicable(
     settings: list[tuple[Asked, str, UsageError]] = []
     for one in asked:
         try:
-            built.append((one, recipes_of(one, scope, len(trial.targets.ranks))))
+            built.append((one, recipes_of(one, scope, len(check.targets.ranks))))
         except UsageError as error:
             if one.by_name:
                 raise _named(error, one) from None
@@ -67,11 +67,11 @@ def applicable(
         if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
-    for name, refusal in trial.refused(recipes).items():
+    for name, refusal in check.refused(recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:
             if isinstance(refusal, EvidenceError):
-                raise _named(refusal, one, "\n".join(filter(None, (refusal.fix, _others(one.method, scope, trial)))))
+                raise _named(refusal, one, "\n".join(filter(None, (refusal.fix, _others(one.method, scope, check)))))
             raise _named(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
         refused[name] = refusal
     left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
@@ -131,14 +131,14 @@ def _default(method: Method, scope: Scope) -> Recipe | None:
         return None
 
 
-def _others(refused: Method, scope: Scope, trial: Trial) -> str:
+def _others(refused: Method, scope: Scope, check: CapabilityCheck) -> str:
     """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
     known = sorted(
         methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
     )
     recipes = {one.name: _default(one, scope) for one in known if one is not refused}
     explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}
-    failing = trial.refused(explaining)
+    failing = check.refused(explaining)
     left = [one for one in known if one.name in explaining and one.name not in failing]
     same = [one for one in left if one.family == refused.family][:2]
     found = (same + [one for one in left if one not in same])[:3]

@@ -28,12 +28,12 @@ from cnnviz_cli.models.probe import probe
 from cnnviz_cli.models.returned import Expected
 from cnnviz_cli.models.shaping import Wanted
 from cnnviz_cli.run.applicable import Asked, applicable, recipes_of
+from cnnviz_cli.run.capability_check import CapabilityCheck
 from cnnviz_cli.run.costs import cost_of, planned
 from cnnviz_cli.run.drawing import Wording, Work
+from cnnviz_cli.run.layers_at_size import LayersAtSize
 from cnnviz_cli.run.output_notes import output_notes
 from cnnviz_cli.run.question import Question, question_for
-from cnnviz_cli.run.sizes import LayersAt
-from cnnviz_cli.run.trial import Trial
 
 LAST = "last-conv"
 """The word for the layer that captions call the last convolution."""
@@ -99,7 +99,7 @@ class Prepared:
     def _made_for(self, size: tuple[int, int]) -> Prepared:
         frame = replace(self.scope.frame, size=size)
         there = probe(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
-        scope = replace(self.scope, frame=frame, layers=LayersAt(self.scope.layers, there))
+        scope = replace(self.scope, frame=frame, layers=LayersAtSize(self.scope.layers, there))
         tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
         plan, views = planned(task.recipe for task in tasks)
         return replace(self, tasks=tasks, plan=plan, views=views, scope=scope, _others={})
@@ -244,8 +244,8 @@ def prepared_for(
         for family in families
         for method, options in settings.chosen(family)
     ]
-    trial = Trial(net, device, scope.frame, targets, settings.precision, question.describer.readout, facts)
-    found = applicable(asked, scope, trial)
+    check = CapabilityCheck(net, device, scope.frame, targets, settings.precision, question.describer.readout, facts)
+    found = applicable(asked, scope, check)
     if not found.built:
         raise next(iter(found.refused.values()))
     for name, error in found.refused.items():

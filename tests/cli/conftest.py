@@ -119,7 +119,7 @@ class FakeRun:
             mistakes=[],
         )
 
-    def dry_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:
+    def describe_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:
         self.settings, self.sources = settings, sources
         return SimpleNamespace(
             inputs=[source.name for source in sources],

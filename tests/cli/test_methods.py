@@ -16,7 +16,7 @@ import tiny
 
 from cnnviz_cli.cli import complete, method_facts
 from cnnviz_cli.cli.runs import build
-from cnnviz_cli.cli.summary import print_sketch
+from cnnviz_cli.cli.summary import print_dry_run
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.names import flag, paths
 from cnnviz_cli.config.schema import config_schema
@@ -221,7 +221,7 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
         return LoadedModel(net, name, weights, "", tuple("abcde"), size, probe(net, (3, tiny.SIZE, tiny.SIZE), name))
 
-    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.survey"), "load_model", loaded)
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.method_costs"), "load_model", loaded)
     few = {name: registry._METHODS[name] for name in ("gradcam", "picky", "x+y")}
     monkeypatch.setattr(registry, "_METHODS", few)
     result = cnnviz("methods", "--model", "squeezenet1_1")
@@ -389,5 +389,5 @@ def test_a_plan_says_how_many_variants_an_image_has(capsys: pytest.CaptureFixtur
         cost=Cost(forwards=1, backwards=0, variants=1280),
         outputs=[],
     )
-    print_sketch(sketch, Path("out"), as_json=False)  # type: ignore[arg-type]
+    print_dry_run(sketch, Path("out"), as_json=False)  # type: ignore[arg-type]
     assert "plan for a batch: 1 forward, 0 backwards, 1280 variants an image\n" in capsys.readouterr().out

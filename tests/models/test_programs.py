@@ -16,7 +16,7 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.container import Kind, kind_of
 from cnnviz_cli.models.load import LoadedModel, load_model
 from cnnviz_cli.models.programs import Whole
-from cnnviz_cli.run.survey import survey
+from cnnviz_cli.run.method_costs import find_costs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -121,7 +121,7 @@ ON_THE_INPUT = {
 def test_methods_on_the_input_apply_and_the_others_say_why_not(
     programs: dict[str, Path], reporter: Any, way: str
 ) -> None:
-    prices = survey(str(programs[way]), methods(), reporter, allow_code=True)
+    prices = find_costs(str(programs[way]), methods(), reporter, allow_code=True)
     assert {name for name, price in prices.items() if not price.refusal} == ON_THE_INPUT
     kind = "TorchScript" if way == "scripted" else "a torch.export program"
     for name, seen in {"guided-backprop": "rectifiers", "lrp": "operations", "fullgrad": "biases"}.items():

@@ -19,7 +19,7 @@ from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.verify import verify
 from cnnviz_cli.render import SUFFIXES, encoding
 from cnnviz_cli.render.look import RASTER
-from cnnviz_cli.run import dry_run
+from cnnviz_cli.run import describe_run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -54,7 +54,7 @@ def test_a_dry_run_names_the_files_of_the_format(tmp_path: Path, sources: list[S
     run(tmp_path / "out", sources, format="webp", target="top2")
     flags = {("target",): "top2", ("format",): "webp"}
     first = [picture["path"] for picture in pictures_of(tmp_path / "out") if picture["path"].startswith("0.png/")]
-    named = dry_run("gradcam", load("gradcam", flags, None, {}), sources, Listener()).outputs
+    named = describe_run("gradcam", load("gradcam", flags, None, {}), sources, Listener()).outputs
     assert len(named) == len(first)
     assert all(name.startswith("0.png/gradcam.") and name.endswith(".webp") for name in [*named, *first])
 

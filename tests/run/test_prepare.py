@@ -37,7 +37,7 @@ from cnnviz_cli.models.probe import probe
 from cnnviz_cli.run.prepare import Prepared, prepare
 
 preparation = importlib.import_module("cnnviz_cli.run.prepare")
-trial = importlib.import_module("cnnviz_cli.run.trial")
+trial = importlib.import_module("cnnviz_cli.run.capability_check")
 
 
 class Unrectified(nn.Module):

@@ -25,7 +25,7 @@ from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.files.sources import Source, find
 from cnnviz_cli.files.spool import Spool
 from cnnviz_cli.files.verify import verify
-from cnnviz_cli.run import dry_run
+from cnnviz_cli.run import describe_run
 from cnnviz_cli.run.drawing import Work
 from cnnviz_cli.run.naming import sheet_names
 from cnnviz_cli.run.scales import Scales
@@ -332,9 +332,9 @@ def test_each_image_has_its_sheet_first_and_a_dry_run_foretells_it(own: Path) ->
             assert picture.size == (sheet.width, sheet.height)
         assert len(others) == 2
     settings = load("gradcam", {("target",): "top2"}, None, {})
-    sketch = dry_run("gradcam", settings, find([SAMPLES], recursive=False), Heard())
+    sketch = describe_run("gradcam", settings, find([SAMPLES], recursive=False), Heard())
     assert "camera.png/gradcam.compare.png" in sketch.outputs
-    alone = dry_run("gradcam", load("gradcam", {}, None, {}), find([SAMPLES], recursive=False), Heard())
+    alone = describe_run("gradcam", load("gradcam", {}, None, {}), find([SAMPLES], recursive=False), Heard())
     assert alone.outputs == ["camera.png/gradcam.png"]
 
 

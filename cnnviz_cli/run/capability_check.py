@@ -25,7 +25,7 @@ Kind = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Trial:
+class CapabilityCheck:
     """A network to try recipes on.
 
     Attributes:

@@ -22,7 +22,7 @@ from cnnviz_cli.run.prepare import prepare
 
 
 @dataclass(frozen=True)
-class Sketch:
+class DryRun:
     """A run on paper.
 
     Attributes:
@@ -39,7 +39,7 @@ class Sketch:
     outputs: list[str]
 
 
-def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> Sketch:
+def describe_run(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> DryRun:
     """Load the model, plan, and write nothing.
 
     Raises:
@@ -75,7 +75,7 @@ def dry_run(command: str, settings: Settings, sources: Sequence[Source], reporte
     names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
     if settings.save_arrays:
         names.append(ARRAYS)
-    return Sketch(
+    return DryRun(
         inputs=[source.name for source in sources],
         plan_lines=lines_of(prepared.plan, prepared.views),
         cost=prepared.cost,

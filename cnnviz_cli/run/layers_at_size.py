@@ -10,7 +10,7 @@ from cnnviz_cli.core.layers import LayerInfo, Layers
 
 
 @dataclass(frozen=True, slots=True)
-class LayersAt:
+class LayersAtSize:
     """The layers at some size, under the selectors of the usual one; implements `core.layers.Layers`.
 
     What a word such as ``stages`` stands for must not depend on the photograph.

@@ -19,10 +19,10 @@ from cnnviz_cli.models.facts import KNOWN, NetworkFacts
 from cnnviz_cli.models.load import load_model
 from cnnviz_cli.models.spec import any_weights
 from cnnviz_cli.run.applicable import Asked, applicable
+from cnnviz_cli.run.capability_check import CapabilityCheck
 from cnnviz_cli.run.costs import cost_of, lines_of, planned
 from cnnviz_cli.run.prepare import scope_of
 from cnnviz_cli.run.question import Question, question_for
-from cnnviz_cli.run.trial import Trial
 
 COMMAND = "all"
 
@@ -42,7 +42,9 @@ class Price:
     refusal: str = ""
 
 
-def survey(model: str, methods: Sequence[Method], reporter: Reporter, *, allow_code: bool = False) -> dict[str, Price]:
+def find_costs(
+    model: str, methods: Sequence[Method], reporter: Reporter, *, allow_code: bool = False
+) -> dict[str, Price]:
     """The price of each method, by name.
 
     Neither the cost nor whether a method applies depends on the weights, so random ones do.
@@ -73,7 +75,7 @@ def prices_of(
     targets, readout = (question.targets, question.describer.readout) if question else (Targets((0,)), CLASSES)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
     placed = devices.place(net, device, facts.memory_format)
-    found = applicable(asked, scope, Trial(placed, device, frame, targets, "fp32", readout, facts))
+    found = applicable(asked, scope, CapabilityCheck(placed, device, frame, targets, "fp32", readout, facts))
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
         plans = planned([recipe])
