@@ -106,7 +106,7 @@ class Recipe:
 
     Attributes:
         views: where there are any, the needs are answered for each view of the input, `explain` is called on each, and
-            the panels, which must be Heatmaps or SignedPictures, are turned back and averaged.
+            the panels, which must be Heatmaps or InputProjections, are turned back and averaged.
     """
 
     needs: tuple[Need, ...]

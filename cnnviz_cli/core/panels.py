@@ -217,7 +217,7 @@ class SignedMap(SingleMap):
 
 
 @value
-class SignedPicture(SingleMap):
+class InputProjection(SingleMap):
     """A projection into input space, around zero in each colour.
 
     Attributes:
@@ -240,7 +240,7 @@ class SignedPicture(SingleMap):
 
 
 @value
-class Mosaic(Panel):
+class FeatureMapGrid(Panel):
     """Many maps of one layer, each to be scaled by itself.
 
     Attributes:

@@ -40,15 +40,15 @@ from cnnviz_cli.core.objectives import (
     strongest_channels,
 )
 from cnnviz_cli.core.panels import (
+    FeatureMapGrid,
     Filters,
     Heatmap,
-    Mosaic,
+    InputProjection,
     Panel,
     PixelMap,
     ProjectionRow,
     Projections,
     SignedMap,
-    SignedPicture,
 )
 from cnnviz_cli.core.rounding import resolution
 from cnnviz_cli.core.scores import two_sided
@@ -84,6 +84,7 @@ __all__ = [
     "Contrast",
     "Curvature",
     "Evidence",
+    "FeatureMapGrid",
     "Filters",
     "FinerContrast",
     "Frame",
@@ -93,10 +94,10 @@ __all__ = [
     "Head",
     "Heatmap",
     "Input",
+    "InputProjection",
     "InputView",
     "LayerInfo",
     "Layers",
-    "Mosaic",
     "Multipliers",
     "Need",
     "Negated",
@@ -115,7 +116,6 @@ __all__ = [
     "Scores",
     "Seeds",
     "SignedMap",
-    "SignedPicture",
     "Smooth",
     "StrongestChannel",
     "TargetLogit",

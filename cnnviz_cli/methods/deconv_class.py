@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Gradient, Recipe, Scope, SignedPicture, method, option, value
+from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, Recipe, Scope, method, option, value
 from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 
@@ -27,7 +27,7 @@ def deconv_class(options: Options, scope: Scope) -> Recipe:
     rule = rule_for(options.rule, scope.layers)
     projection = Gradient(of=scope.target, through=rule)
 
-    def explain(evidence: Evidence) -> list[SignedPicture]:
-        return [SignedPicture(evidence[projection], target=scope.rank, remark=REMARKS[rule])]
+    def explain(evidence: Evidence) -> list[InputProjection]:
+        return [InputProjection(evidence[projection], target=scope.rank, remark=REMARKS[rule])]
 
     return Recipe((projection,), explain)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import Activation, Evidence, Filters, Mosaic, Panel, Recipe, Scope, method, option, value
+from cnnviz_cli.methods.api import (
+    Activation,
+    Evidence,
+    FeatureMapGrid,
+    Filters,
+    Panel,
+    Recipe,
+    Scope,
+    method,
+    option,
+    value,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,13 +57,13 @@ def feature_maps(options: Options, scope: Scope) -> Recipe:
     return Recipe(tuple(reads), explain)
 
 
-def _mosaic(maps: Tensor, wanted: int, layer: str, *, every: bool) -> Mosaic:
+def _mosaic(maps: Tensor, wanted: int, layer: str, *, every: bool) -> FeatureMapGrid:
     """The sheet of one layer; `maps` is (B, C, h, w)."""
     means = maps.mean((2, 3))
     flat = maps.amax((2, 3)) == maps.amin((2, 3))
     order = means.sort(dim=1, descending=True, stable=True).indices[:, :wanted]
     index = order[:, :, None, None].expand(-1, -1, *maps.shape[2:])
-    return Mosaic(
+    return FeatureMapGrid(
         maps.gather(1, index),
         order,
         means.gather(1, order),

@@ -6,11 +6,11 @@ from cnnviz_cli.methods.api import (
     REDUCE_HELP,
     Evidence,
     Gradient,
+    InputProjection,
     Panel,
     Recipe,
     Reduce,
     Scope,
-    SignedPicture,
     method,
     option,
     reduced,
@@ -41,7 +41,7 @@ def guided_backprop(options: Options, scope: Scope) -> Recipe:
 
     def explain(evidence: Evidence) -> list[Panel]:
         if options.reduce == "auto":
-            return [SignedPicture(evidence[slope], target=scope.rank, remark=REMARKS["guide"])]
+            return [InputProjection(evidence[slope], target=scope.rank, remark=REMARKS["guide"])]
         return [reduced(evidence[slope], options.reduce, signed=False, either_way=False, target=scope.rank)]
 
     return Recipe((slope,), explain)

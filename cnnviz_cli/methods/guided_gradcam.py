@@ -10,10 +10,10 @@ from cnnviz_cli.methods.api import (
     Evidence,
     Gradient,
     Heatmap,
+    InputProjection,
     Part,
     Recipe,
     Scope,
-    SignedPicture,
     enlarged,
     finish,
     method,
@@ -44,7 +44,7 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
     guided = Gradient(of=scope.target, through="guide")
     reads = [(Activation(name), Gradient(name, scope.target)) for name in scope.layers.resolve(options.layer)]
 
-    def explain(evidence: Evidence) -> list[SignedPicture]:
+    def explain(evidence: Evidence) -> list[InputProjection]:
         parts = [
             Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
         ]
@@ -54,9 +54,9 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
     return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))
 
 
-def _seen(picture: Tensor, heat: Heatmap) -> SignedPicture:
+def _seen(picture: Tensor, heat: Heatmap) -> InputProjection:
     values = picture * enlarged(tensor_of(heat.values), (picture.shape[2], picture.shape[3]))
-    return SignedPicture(
+    return InputProjection(
         values,
         REMARK,
         layer=heat.layer,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.render.compare_layout import pages
     from cnnviz_cli.render.encoding import Encoded, encode
     from cnnviz_cli.render.pictures import comparison, draw, overview
-    from cnnviz_cli.render.scaling import ends_of, range_of, state_of
+    from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 
 __all__ = [
     "FORMATS",
@@ -25,10 +25,10 @@ __all__ = [
     "Caption",
     "Encoded",
     "Look",
+    "color_limits",
     "comparison",
     "draw",
     "encode",
-    "ends_of",
     "overview",
     "pages",
     "range_of",
@@ -40,7 +40,7 @@ _HOMES = {
     "comparison": "pictures",
     "draw": "pictures",
     "encode": "encoding",
-    "ends_of": "scaling",
+    "color_limits": "scaling",
     "overview": "pictures",
     "pages": "compare_layout",
     "range_of": "scaling",

@@ -80,7 +80,7 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
     return [(left, 0, label) for left, label in zip(lefts, shown, strict=True)]
 
 
-def key(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
+def legend_entry(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
     """A small sample and what it stands for."""
     side, top, indent = round(0.85 * unit), round(0.3 * unit), round(2.4 * unit)
     words = set_lines([Line(line, unit, QUIET) for line in prose(text, unit, width - indent)], max(1, width - indent))

@@ -17,8 +17,8 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import ticks
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
-from cnnviz_cli.render.photograph import Stage
-from cnnviz_cli.render.scaling import ends_of, state_of
+from cnnviz_cli.render.photograph import Canvas
+from cnnviz_cli.render.scaling import color_limits, state_of
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, prose, set_lines
 
 TILE = 224
@@ -65,7 +65,7 @@ def tile_of(columns: int, look: Look) -> int:
     return min(TILE, (look.size.room - 2 * MARGIN + GAP) // columns - GAP)
 
 
-def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Stage:
+def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:
     """The part of the photograph that the network was shown, made to fit into a square of `side` units."""
     left, top, right, bottom = view.box
     # An input with a border of its own reaches beyond the photograph.
@@ -81,18 +81,18 @@ def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Sta
         (bottom - inner[1]) / down * size[1],
     )
     shown = photo.resize(size, how, box=inner, reducing_gap=2.0)
-    return Stage(shown, View(size, view.size, box), 1, max(1, round(TYPE * density)), density)
+    return Canvas(shown, View(size, view.size, box), 1, max(1, round(TYPE * density)), density)
 
 
-def tile(entry: Entry, stage: Stage, look: Look, side: int = TILE, *, scaled: bool) -> Part:
+def tile(entry: Entry, canvas: Canvas, look: Look, side: int = TILE, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
     look = look.under(named)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, side)
-    ends = ends_of(panel, named.scale)
+    ends = color_limits(panel, named.scale)
     if ends is not None and not scaled:
         lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, side), SMALL, QUIET))
-    picture = stage.placed(pictured(panel, stage, look, named.scale, named.mark))
+    picture = canvas.placed(pictured(panel, canvas, look, named.scale, named.mark))
     return stack([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
 
 
@@ -108,7 +108,7 @@ class _Sheet:
         whole: whether the network saw the whole photograph.
     """
 
-    stage: Stage
+    canvas: Canvas
     look: Look
     shown: Sequence[Entry]
     side: int
@@ -146,7 +146,7 @@ class _Sheet:
     def _original(self) -> Block:
         words = "the photograph" if self.whole else "what the network saw"
         below = set_lines([Line(words, SMALL, QUIET)], self.side)
-        return stack([self.stage.placed(self.stage.photo), below], SMALL // 3)
+        return stack([self.canvas.placed(self.canvas.photo), below], SMALL // 3)
 
     def _above(self, block: Table, heading: Block | None) -> Block:
         """What stands above the columns; with a place for the names of rows if there is no heading to go beside."""
@@ -189,7 +189,7 @@ class _Sheet:
         if entry is None:
             return blank(self.side, 1)
         scaled = shared_scale(self.shown, type(entry[0])) is not None
-        return tile(entry, self.stage, self.look, self.side, scaled=scaled)
+        return tile(entry, self.canvas, self.look, self.side, scaled=scaled)
 
 
 def folds(block: Table, most: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cnnviz_cli.core.panels import ScaleKind, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.block import Block, beside, stack
-from cnnviz_cli.render.blocks import colour_bar, key
+from cnnviz_cli.render.blocks import colour_bar, legend_entry
 from cnnviz_cli.render.compare_layout import Entry
 from cnnviz_cli.render.figures import colours_of, laid_over, outside
 from cnnviz_cli.render.look import Look
@@ -40,7 +40,7 @@ def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Block:
     cells = [_one([entry for entry in entries if type(entry[0]) is kind], kind, look, cell) for kind in kinds]
     rows = [beside(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
     if any(state_of(panel) == "nonfinite" for panel, _ in entries):
-        rows.append(key("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+        rows.append(legend_entry("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
     return stack(rows, GAP // 2)
 
 

@@ -10,35 +10,35 @@ from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.block import Block, Part, beside, framed, stack
-from cnnviz_cli.render.blocks import bar_width, colour_bar, key, legend, no_data
+from cnnviz_cli.render.blocks import bar_width, colour_bar, legend, legend_entry, no_data
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.look import Caption, Look
-from cnnviz_cli.render.marks import pointed
+from cnnviz_cli.render.marks import draw_annotation
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
 from cnnviz_cli.render.photograph import (
     SUNK,
+    Canvas,
     Laying,
-    Stage,
     alone,
+    canvas_at,
     chequer,
-    drained,
+    desaturate,
     gap_of,
     marked,
     opacity,
     overlaid,
-    staged_at,
 )
 from cnnviz_cli.render.scaling import (
     as_colours,
     beyond,
     blank,
-    ends_of,
+    color_limits,
     even,
     finite,
+    normalize,
     overlay_of,
     peak_of,
-    shares_of,
     state_of,
     top_of,
 )
@@ -82,26 +82,26 @@ def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, l
     look = look.under(caption)
     beside_it = overlay_of(panel, look) == "none"
     flat = photo.width > 1.9 * photo.height
-    stage = staged_at(photo, view, look.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
-    unit = stage.type
-    picture: Part = stage.placed(pictured(panel, stage, look, caption.scale, caption.mark))
+    canvas = canvas_at(photo, view, look.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
+    unit = canvas.type
+    picture: Part = canvas.placed(pictured(panel, canvas, look, caption.scale, caption.mark))
     if beside_it:
-        original = stage.placed(pointed(marked(stage), stage, caption.mark))
+        original = canvas.placed(draw_annotation(marked(canvas), canvas, caption.mark))
         picture = (stack if flat else beside)([original, picture], gap_of(unit))
     width = max(picture.width, 20 * unit) if look.size.pixels is None else look.size.room - 2 * unit
     head = set_lines(caption_lines(caption, panel, width, unit, look), width)
     bar, words = scale_of(panel, look, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
     if look.size.pixels is None:
-        notes += shown_at(photo, stage.factor)
+        notes += shown_at(photo, canvas.factor)
     if caption.values:
         notes.append(caption.values)
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
     room = beside_bar if beside_bar >= 14 * unit else width
-    if not stage.view.whole:
-        notes.append(key("not seen by the network", no_data((4 * unit, 2 * unit), unit), unit, room))
+    if not canvas.view.whole:
+        notes.append(legend_entry("not seen by the network", no_data((4 * unit, 2 * unit), unit), unit, room))
     if state_of(panel) == "nonfinite":
-        notes.append(key("not finite", chequer((4 * unit, 2 * unit), unit), unit, room))
+        notes.append(legend_entry("not finite", chequer((4 * unit, 2 * unit), unit), unit, room))
     return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
 
 
@@ -116,28 +116,28 @@ def shown_at(photo: Image.Image, factor: float) -> list[str]:
 
 
 def pictured(
-    panel: SingleMap, stage: Stage, look: Look, scale: Scale | None = None, mark: Mark | None = None
+    panel: SingleMap, canvas: Canvas, look: Look, scale: Scale | None = None, mark: Mark | None = None
 ) -> Image.Image:
     """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
-    return pointed(_evidence(panel, stage, look, scale), stage, mark)
+    return draw_annotation(_evidence(panel, canvas, look, scale), canvas, mark)
 
 
-def _evidence(panel: SingleMap, stage: Stage, look: Look, scale: Scale | None) -> Image.Image:
+def _evidence(panel: SingleMap, canvas: Canvas, look: Look, scale: Scale | None) -> Image.Image:
     """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
     if panel.scale_kind == "peak" and blank(panel):
-        return marked(stage)
-    shares = shares_of(panel, scale)
+        return marked(canvas)
+    shares = normalize(panel, scale)
     overlay = overlay_of(panel, look)
     enlarging = look.enlarging(overlay)
     if panel.in_colour:
-        return alone(stage, list(as_colours(shares)), None, raw, enlarging)
+        return alone(canvas, list(as_colours(shares)), None, raw, enlarging)
     signed = panel.scale_kind == "centred"
     colours = palette_of(panel, look)
     if overlay == "none":
-        return alone(stage, list(shares), colours, raw, enlarging)
+        return alone(canvas, list(shares), colours, raw, enlarging)
     laying = Laying(colours, overlay, look.opacity(overlay), enlarging, signed)
-    return overlaid(stage, shares[0], raw[0], laying)
+    return overlaid(canvas, shares[0], raw[0], laying)
 
 
 def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant: bool = False) -> Bytes:
@@ -146,7 +146,7 @@ def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant:
         return np.rint([ground * (1 - alpha) + colours * alpha for ground in (255, 40)]).astype(np.uint8)
     places = np.linspace(-1 if signed else 0, 1, len(colours))
     levels = np.rint(255 * np.abs(places)).astype(int)
-    share, drain = opacity(alpha)[levels, None], drained()[levels, None]
+    share, drain = opacity(alpha)[levels, None], desaturate()[levels, None]
     grounds = [ground * (1 - drain + SUNK * drain) for ground in (255, 40)]
     return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
 
@@ -160,7 +160,7 @@ def scale_of(
     size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[look.enlarging(overlay_of(panel, look))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
-    if ends_of(panel, scale) is None:
+    if color_limits(panel, scale) is None:
         values = ticks([float(raw.min()), float(raw.max())])
         what = f"{values[0]} everywhere" if even(raw) else f"{values[0]} to {values[1]}, which is rounding"
         laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
 from cnnviz_cli.core.sizes import ROOM
 from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
 from cnnviz_cli.render.blocks import no_data
@@ -61,7 +61,7 @@ def columns_for(count: int, cell: int, room: int = ROOM - MARGINS) -> int:
     return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
 
 
-def mosaic(panel: Mosaic, seen: Image.Image, caption: Caption, look: Look) -> Block:
+def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, look: Look) -> Block:
     """The input and the channel mean, then every map on a scale of its own."""
     look = look.under(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
@@ -198,5 +198,5 @@ def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
     return picture
 
 
-draws(Mosaic, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.look))
+draws(FeatureMapGrid, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.look))
 draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.look))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.panels import ADVICE, Filters, Mosaic, Projections
+from cnnviz_cli.core.panels import ADVICE, FeatureMapGrid, Filters, Projections
 from cnnviz_cli.render.block import Block, beside, blank, stack
 from cnnviz_cli.render.drawings import draws_section
 from cnnviz_cli.render.look import Caption, Look
@@ -48,9 +48,9 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
     return _section(named.title, words, named.note or ADVICE[state_of(panel)], _folded(rows, width), width)
 
 
-def mosaic_rows(entries: Sequence[tuple[Mosaic, Caption]], look: Look, width: int) -> list[Block]:
+def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], look: Look, width: int) -> list[Block]:
     """Feature maps: one section for each title, a row for each layer."""
-    sections: dict[str, list[tuple[Mosaic, Caption]]] = {}
+    sections: dict[str, list[tuple[FeatureMapGrid, Caption]]] = {}
     for panel, named in entries:
         sections.setdefault(named.title, []).append((panel, named))
     blocks = []
@@ -81,7 +81,7 @@ def _folded(rows: list[Block], width: int) -> list[Block]:
     return [beside(columns, width - 2 * left.width)]
 
 
-def _mosaic_row(panel: Mosaic, named: Caption, look: Look, width: int, most: int) -> Block:
+def _mosaic_row(panel: FeatureMapGrid, named: Caption, look: Look, width: int, most: int) -> Block:
     look = look.under(named)
     tile = (width - ASIDE - most * SMALL) // (most + 1)
     maps = np.asarray(panel.values)[:most]
@@ -130,7 +130,7 @@ draws_section(
         projection_rows(panel, seen, named, width, look.size.density) for panel, named in entries
     ],
 )
-draws_section(Mosaic, lambda entries, _seen, look, width: mosaic_rows(entries, look, width))
+draws_section(FeatureMapGrid, lambda entries, _seen, look, width: mosaic_rows(entries, look, width))
 draws_section(
     Filters, lambda entries, _seen, look, _width: [kernels_block(panel, named, look) for panel, named in entries]
 )

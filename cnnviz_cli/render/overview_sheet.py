@@ -13,7 +13,7 @@ from cnnviz_cli.render.block import Block, Rectangle, beside, blank, framed, sta
 from cnnviz_cli.render.drawings import Scene, drawing_of, sections
 from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
-from cnnviz_cli.render.photograph import Stage, fitted, marked
+from cnnviz_cli.render.photograph import Canvas, fitted, marked
 from cnnviz_cli.render.typeset import QUIET, RULE, Line, elide, flow, noted, set_lines
 
 WIDTH = 1600
@@ -46,21 +46,21 @@ def compose_overview(
     singles = [(panel, named) for panel, named in panels if isinstance(panel, SingleMap)]
     columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
     targets = {named.target for _, named in panels if named.target}
-    stages = {
-        count: _stage(photo, view, count, look.size.density)
+    canvases = {
+        count: _canvas(photo, view, count, look.size.density)
         for count in {columns, *(max(columns, len(run)) for run in runs)}
     }
     rows = [_header(photo, seen, caption)]
-    width, stage = _column(columns), stages[columns]
+    width, canvas = _column(columns), canvases[columns]
     words = "the whole photograph was seen" if view.whole else "outlined: what the network saw"
-    blocks = [headed("photograph", words, stage.placed(marked(stage)), width)]
+    blocks = [headed("photograph", words, canvas.placed(marked(canvas)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
     blocks.append(headed("predictions", _what(predictions), bars(predictions, targets, room), room))
-    rows.append(beside(blocks + [cell(panel, named, stage, width, look) for panel, named in first], GAP))
+    rows.append(beside(blocks + [cell(panel, named, canvas, width, look) for panel, named in first], GAP))
     for run in runs:
         count = max(columns, len(run))
-        rows.append(beside([cell(panel, named, stages[count], _column(count), look) for panel, named in run], GAP))
+        rows.append(beside([cell(panel, named, canvases[count], _column(count), look) for panel, named in run], GAP))
     others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
     for kind, section in sections().items():
         rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, look, WIDTH)
@@ -116,7 +116,7 @@ def _column(count: int) -> int:
     return (WIDTH - (count - 1) * GAP) // count
 
 
-def _stage(photo: Image.Image, view: View, columns: int, density: float) -> Stage:
+def _canvas(photo: Image.Image, view: View, columns: int, density: float) -> Canvas:
     return fitted(photo, view, _column(columns), TALLEST, TYPE, density)
 
 

@@ -40,7 +40,7 @@ SHARP = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Canvas:
     """A photograph at the size in which it is drawn.
 
     Attributes:
@@ -72,7 +72,7 @@ class Stage:
         return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
 
 
-def staged(photo: Image.Image, view: View) -> Stage:
+def staged(photo: Image.Image, view: View) -> Canvas:
     """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
 
     One that is longer than `SLIVER` is reduced to that: a sheet is as wide as type needs, and all of it lies in memory.
@@ -88,10 +88,10 @@ def staged(photo: Image.Image, view: View) -> Stage:
         view = view.of(photo.size)
     # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
     measure = min(max(photo.size), 3 * min(photo.size))
-    return Stage(photo, view, factor, max(14, round(measure / 64)))
+    return Canvas(photo, view, factor, max(14, round(measure / 64)))
 
 
-def staged_at(photo: Image.Image, view: View, size: Size, across: int, down: int) -> Stage:
+def canvas_at(photo: Image.Image, view: View, size: Size, across: int, down: int) -> Canvas:
     """The photograph for a figure of `across` x `down` images of its size.
 
     Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
@@ -117,7 +117,7 @@ def staged_at(photo: Image.Image, view: View, size: Size, across: int, down: int
     if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
         density = max(1.0, min(density, width / units[0]))
     pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
-    return Stage(resized(photo, pixels), view.of(pixels), factor, max(1, round(unit * density)), density)
+    return Canvas(resized(photo, pixels), view.of(pixels), factor, max(1, round(unit * density)), density)
 
 
 GAP_ROOM = 12
@@ -142,7 +142,7 @@ def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
     return photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Stage:
+def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Canvas:
     """The photograph made to fit into width x height units, for a sheet."""
     ratio = min(width / photo.width, height / photo.height)
     size = (
@@ -151,25 +151,25 @@ def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, d
     )
     how = Image.Resampling.LANCZOS if ratio * density < 1 else Image.Resampling.BICUBIC
     shown = photo.resize(size, how, reducing_gap=2.0)
-    return Stage(shown, view.of(size), 1, max(1, round(unit * density)), density)
+    return Canvas(shown, view.of(size), 1, max(1, round(unit * density)), density)
 
 
-def marked(stage: Stage) -> Image.Image:
+def marked(canvas: Canvas) -> Image.Image:
     """The photograph with what the network never saw drained of colour, faded and hatched."""
-    if stage.view.whole:
-        return stage.photo.copy()
-    ghost = stage.photo.convert("L").point(_FADED)
-    ghost.paste(196, mask=hatching(ghost.size, stage.unit))
+    if canvas.view.whole:
+        return canvas.photo.copy()
+    ghost = canvas.photo.convert("L").point(_FADED)
+    ghost.paste(196, mask=hatching(ghost.size, canvas.unit))
     sheet = ghost.convert("RGB")
-    sheet.paste(stage.photo.crop(stage.seen), stage.seen[:2])
-    return outlined(sheet, stage)
+    sheet.paste(canvas.photo.crop(canvas.seen), canvas.seen[:2])
+    return outlined(sheet, canvas)
 
 
-def outlined(sheet: Image.Image, stage: Stage) -> Image.Image:
+def outlined(sheet: Image.Image, canvas: Canvas) -> Image.Image:
     """The edge of the network's input drawn in place: a light line within a dark one, to show on any ground."""
-    if not stage.view.whole:
-        left, top, right, bottom = stage.seen
-        line = max(1, round(stage.unit / 15))
+    if not canvas.view.whole:
+        left, top, right, bottom = canvas.seen
+        line = max(1, round(canvas.unit / 15))
         pen = ImageDraw.Draw(sheet)
         pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline="#ffffff", width=line)
         pen.rectangle(
@@ -190,7 +190,7 @@ def opacity(alpha: float) -> NDArray[np.float64]:
     return shares
 
 
-def drained() -> NDArray[np.float64]:
+def desaturate() -> NDArray[np.float64]:
     """(256,) by level, how far the photograph under the evidence is drained of colour and light."""
     shares: NDArray[np.float64] = np.minimum(1, 2 * np.arange(256) / 255)
     return shares
@@ -221,7 +221,7 @@ class Laying:
     signed: bool = False
 
 
-def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], laying: Laying) -> Image.Image:
+def overlaid(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: Laying) -> Image.Image:
     """Evidence over the photograph.
 
     Under a ramp the photograph loses its own colours where evidence is, so that every hue is the palette's, and some
@@ -231,9 +231,9 @@ def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], laying: Layi
         shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped. Of signed evidence nothing is 0.5.
         raw: (h, w) the values, for what of them is not finite.
     """
-    sheet = marked(stage)
-    seen = stage.photo.crop(stage.seen)
-    placed = place(finite(shares), stage.view.box, stage.photo.size, laying.enlarging).clip(0, 1)
+    sheet = marked(canvas)
+    seen = canvas.photo.crop(canvas.seen)
+    placed = place(finite(shares), canvas.view.box, canvas.photo.size, laying.enlarging).clip(0, 1)
     colours = coloured(Image.fromarray(np.rint(placed * (len(laying.colours) - 1)).astype(np.uint8)), laying.colours)
     if laying.overlay == "constant":
         mixed = Image.blend(seen, colours, laying.alpha)
@@ -241,14 +241,14 @@ def overlaid(stage: Stage, shares: NDArray[Any], raw: NDArray[Any], laying: Layi
         strength = np.abs(2 * placed - 1) if laying.signed else placed
         level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
         grey = seen.convert("L").point(_SUNKEN).convert("RGB")
-        under = Image.composite(grey, seen, level.point(_levels(drained())))
+        under = Image.composite(grey, seen, level.point(_levels(desaturate())))
         mixed = Image.composite(colours, under, level.point(_levels(opacity(laying.alpha))))
-    sheet.paste(mixed, stage.seen[:2])
-    return blots(sheet, stage, raw)
+    sheet.paste(mixed, canvas.seen[:2])
+    return blots(sheet, canvas, raw)
 
 
 def alone(
-    stage: Stage,
+    canvas: Canvas,
     shares: Sequence[NDArray[Any]],
     colours: Bytes | None,
     raw: NDArray[Any],
@@ -261,26 +261,26 @@ def alone(
         raw: (c, h, w) the values, for what of them is not finite.
         enlarging: how the map is enlarged.
     """
-    size = stage.photo.size
-    sheet = Image.new("RGB", size) if stage.view.whole else no_data(size, stage.unit)
+    size = canvas.photo.size
+    sheet = Image.new("RGB", size) if canvas.view.whole else no_data(size, canvas.unit)
     steps = 255 if colours is None else len(colours) - 1
     planes = [
         Image.fromarray(
-            np.rint(place(finite(plane), stage.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
+            np.rint(place(finite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
         )
         for plane in shares
     ]
     picture = Image.merge("RGB", planes) if colours is None else coloured(planes[0], colours)
-    sheet.paste(picture, stage.seen[:2])
-    return outlined(blots(sheet, stage, raw.max(0)), stage)
+    sheet.paste(picture, canvas.seen[:2])
+    return outlined(blots(sheet, canvas, raw.max(0)), canvas)
 
 
-def blots(sheet: Image.Image, stage: Stage, values: NDArray[Any]) -> Image.Image:
+def blots(sheet: Image.Image, canvas: Canvas, values: NDArray[Any]) -> Image.Image:
     """A glaring chequer over the cells whose values are not finite."""
     bad = ~np.isfinite(values)
     if bad.any():
-        mask = place(bad.astype(np.float32), stage.view.box, stage.photo.size, "nearest") > 0.5
-        sheet.paste(chequer((mask.shape[1], mask.shape[0]), stage.unit), stage.seen[:2], Image.fromarray(mask))
+        mask = place(bad.astype(np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+        sheet.paste(chequer((mask.shape[1], mask.shape[0]), canvas.unit), canvas.seen[:2], Image.fromarray(mask))
     return sheet
 
 

@@ -91,7 +91,7 @@ def peak_of(values: NDArray[Any]) -> float:
     return max(float(finite(values).max(initial=0)), 0.0) or 1.0
 
 
-def ends_of(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
+def color_limits(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
     """The raw values at the two ends of a picked panel's colours.
 
     None where no colour stands for a number: for sheets of several maps, and for a map that is zero or not finite
@@ -117,7 +117,7 @@ def _end_of(panel: SingleMap, raw: NDArray[Any]) -> float:
     return peak_of(raw) if panel.scale_kind == "peak" else top_of(raw)[0]
 
 
-def shares_of(panel: SingleMap, scale: Scale | None = None) -> Floats:
+def normalize(panel: SingleMap, scale: Scale | None = None) -> Floats:
     """A picked panel's values as places in its colours, 0 to 1; what is not finite counts as zero.
 
     Values around zero have it at 0.5, whatever the range. Only under a given scale the ends are clipped here.

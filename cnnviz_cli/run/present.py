@@ -20,7 +20,7 @@ from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.names import file_name
 from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.render import SUFFIXES, Caption, ends_of, range_of, state_of
+from cnnviz_cli.render import SUFFIXES, Caption, color_limits, range_of, state_of
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.look import Look
@@ -134,7 +134,7 @@ class Presenter:
             width=width,
             height=height,
             range=range_of(panel),
-            scale=ends_of(panel, caption.scale),
+            scale=color_limits(panel, caption.scale),
             state=state,
             statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
         )

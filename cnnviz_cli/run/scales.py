@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scales import BY_RUN, Scale, fixed
-from cnnviz_cli.render import ends_of, state_of
+from cnnviz_cli.render import color_limits, state_of
 from cnnviz_cli.run.drawing import Work
 
 NOTHING_DRAWN = (
@@ -33,7 +33,7 @@ class Scales:
 
     def widen(self, work: Work, panel: Panel) -> None:
         """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
-        ends = ends_of(panel)
+        ends = color_limits(panel)
         if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
             return
         known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))

@@ -15,7 +15,7 @@ from torchvision import models
 from cnnviz_cli.core.evidence import Gradient
 from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
 from cnnviz_cli.core.objectives import TargetLogit
-from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, PixelMap, Projections, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, PixelMap, Projections, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.deconvnet import _boxes
 
@@ -125,7 +125,7 @@ def test_class_deconvolution_of_functional_and_in_place_rectifiers_by_hand(run: 
     net, batch = tiny.build(tiny.Functional), tiny.pictures(2)
     targets = torch.tensor([[1], [4]])
     (panel,) = run("class", net, batch, choose=lambda _logits: targets, rule="rectify")
-    assert isinstance(panel, SignedPicture)
+    assert isinstance(panel, InputProjection)
     for image in range(2):
         signal = net.fc.weight[targets[image, 0]].view(1, 6, 1, 1).expand(1, 6, 6, 6) / 36
         signal = functional.conv_transpose2d(
@@ -248,7 +248,7 @@ def test_a_projection_stays_inside_its_patch(run: Runner) -> None:
 def test_feature_maps_are_the_strongest_on_average(run: Runner) -> None:
     net, batch = tiny.build(tiny.InPlace), tiny.pictures(3)
     (panel,) = run("feature-maps", net, batch, layer=("conv2",), channels=3)
-    assert isinstance(panel, Mosaic)
+    assert isinstance(panel, FeatureMapGrid)
     maps = net.conv2(net.pool(net.conv1(batch).relu())).clone()
     for image in range(3):
         means = [float(maps[image, c].mean()) for c in range(6)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.evidence import Evidence, Input, PathIntegral, Seeds
-from cnnviz_cli.core.panels import PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import InputProjection, PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurred, spread
 from cnnviz_cli.methods.common.completeness import completeness_error
@@ -134,7 +134,7 @@ def test_a_quadratic_network_worked_by_hand(run: Runner) -> None:
 def test_guided_backpropagation_through_functional_rectifiers_by_hand(run: Runner) -> None:
     net, batch = tiny.build(tiny.Functional), tiny.pictures(2)
     (panel,) = run("guided-backprop", net, batch, choose=lambda _logits: torch.tensor([[1], [4]]))
-    assert isinstance(panel, SignedPicture)
+    assert isinstance(panel, InputProjection)
     assert panel.remark
     first = net.conv1(batch)
     second = net.conv2(first.relu())

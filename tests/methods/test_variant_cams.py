@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.method import Frame, find
-from cnnviz_cli.core.panels import Heatmap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection
 from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
@@ -375,7 +375,7 @@ def test_smooth_gradcam_equals_torchcam_where_noise_changes_no_gradient(sharp: n
 def test_guided_gradcam_by_hand(run: Runner) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     (panel,) = run("guided-gradcam", net, batch, choose=always(2), layer=("conv2",))
-    assert isinstance(panel, SignedPicture)
+    assert isinstance(panel, InputProjection)
     conv1 = net.conv1(batch)
     pooled, switches = nn.functional.max_pool2d(conv1.relu(), 2, return_indices=True)
     conv2 = net.conv2(pooled)

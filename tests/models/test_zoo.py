@@ -18,7 +18,7 @@ from torchvision import models
 
 from cnnviz_cli.core.evidence import Activation, Gradient, Need
 from cnnviz_cli.core.method import FAMILIES, Frame, Recipe, find
-from cnnviz_cli.core.panels import Heatmap, Mosaic, Panel, PixelMap, Projections
+from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.targets import Targets
@@ -134,7 +134,7 @@ def check_shapes(both: Panels, layers: ModelLayers, side: int) -> None:
     convolutions = layers.resolve(["conv"])
     assert [sheet.layer for sheet in both["features"]] == list(convolutions)
     for sheet in both["features"]:
-        assert isinstance(sheet, Mosaic)
+        assert isinstance(sheet, FeatureMapGrid)
         assert sheet.layer is not None
         channels, *size = layers[sheet.layer].shape
         assert sheet.values.shape == (2, min(16, channels), *size)
@@ -165,8 +165,8 @@ def check_close(both: Panels, image: int, alone: Panels) -> None:
     (heat,), (other_heat,) = both["gradcam"], alone["gradcam"]
     close(heat.values[image], other_heat.values[0])  # type: ignore[attr-defined]
     for one, other in zip(both["features"], alone["features"], strict=True):
-        assert isinstance(one, Mosaic)
-        assert isinstance(other, Mosaic)
+        assert isinstance(one, FeatureMapGrid)
+        assert isinstance(other, FeatureMapGrid)
         close(one.strengths[image], other.strengths[0])
         close(one.average[image], other.average[0])
         ranked = same_rank(one.channels[image], other.channels[0])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cnnviz_cli.core.panels import Heatmap, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render import Look, blocks
 from cnnviz_cli.render.blocks import APART, bar_labels, bar_width, colour_bar
@@ -80,7 +80,7 @@ def test_between_two_texts_there_is_paper() -> None:
 
 
 @pytest.mark.parametrize("unit", [14, 23, 62])
-@pytest.mark.parametrize("kind", [Heatmap, PixelMap, SignedMap, SignedPicture])
+@pytest.mark.parametrize("kind", [Heatmap, PixelMap, SignedMap, InputProjection])
 def test_no_size_of_numbers_makes_them_collide(kind: type[Heatmap], unit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], int, int]] = []
     genuine = blocks.bar_labels
@@ -94,7 +94,7 @@ def test_no_size_of_numbers_makes_them_collide(kind: type[Heatmap], unit: int, m
     heavy[:, 19, 49] = 70
     for exponent in range(-30, 31):
         values = (heavy * 1.11 * 10.0**exponent).astype(np.float32)
-        panel = kind(values if kind is SignedPicture else values[:1])
+        panel = kind(values if kind is InputProjection else values[:1])
         for width in (bar_width(20 * unit, unit), 12 * unit):
             scale_of(panel, Look(), width, unit)
             scale_of(panel, Look(), width, unit, Scale(-(10.0**exponent), 3 * 10.0**exponent, "the run's"))

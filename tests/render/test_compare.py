@@ -10,14 +10,14 @@ from PIL import Image
 from render.drawn import centre_crop, plain, row, whole
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, Projections, SignedMap, SignedPicture, SingleMap
+from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Projections, SignedMap, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Look, comparison, pages
 from cnnviz_cli.render.compare import TILE, seen
 from cnnviz_cli.render.compare_layout import MOST_COLUMNS, MOST_ROWS, Flow, Table, portions
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.photograph import Stage
+from cnnviz_cli.render.photograph import Canvas
 from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, length, set_lines
 
 RNG = np.random.default_rng(8)
@@ -65,8 +65,8 @@ def original() -> Image.Image:
 def alone(panel: Panel, named: Caption) -> np.ndarray:
     """The map drawn by itself over that area."""
     assert isinstance(panel, SingleMap)
-    stage = Stage(original(), View((224, 224), VIEW.size, (0.0, 0.0, 224.0, 224.0)), 1, 14)
-    return np.asarray(pictured(panel, stage, Look(), named.scale))
+    canvas = Canvas(original(), View((224, 224), VIEW.size, (0.0, 0.0, 224.0, 224.0)), 1, 14)
+    return np.asarray(pictured(panel, canvas, Look(), named.scale))
 
 
 def coded(picture: np.ndarray) -> np.ndarray:
@@ -234,7 +234,7 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
             (Heatmap(np.full((1, 2, 2), 0.5, np.float32) * [[[0, 1], [0, 0]]], target=target), Caption("a", **named)),
             (PixelMap(np.arange(16, dtype=np.float32).reshape(1, 4, 4), target=target), Caption("b", **named)),
             (SignedMap(signed, target=target), Caption("c", **named)),
-            (SignedPicture(rng.normal(size=(3, 8, 8)).astype(np.float32), target=target), Caption("d", **named)),
+            (InputProjection(rng.normal(size=(3, 8, 8)).astype(np.float32), target=target), Caption("d", **named)),
         ]
     sheet = the_sheet(shown)
     names = ("evidence over the photograph", "evidence at each pixel", "for and against")
@@ -292,9 +292,9 @@ def test_each_kind_has_a_range_of_its_own() -> None:
 
 def test_the_original_is_what_the_network_was_shown() -> None:
     view = View((400, 300), (200, 100), (100.0, 50.0, 300.0, 150.0))
-    stage = seen(PHOTO, view, 224)
-    assert stage.photo.size == (224, 112)
-    assert stage.view.whole
+    canvas = seen(PHOTO, view, 224)
+    assert canvas.photo.size == (224, 112)
+    assert canvas.view.whole
     # An input with a border round the photograph: the tile is the photograph, the map reaches beyond it.
     wide = seen(PHOTO, View((400, 300), (224, 224), (0.0, -50.0, 400.0, 350.0)), 224)
     assert wide.photo.size == (224, 168)

@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 from render.drawn import plain, whole
 
-from cnnviz_cli.core.panels import Heatmap, PixelMap, Projections, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, Projections, SignedMap
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Look, draw, ends_of, figures, overview, overview_sheet
+from cnnviz_cli.render import Caption, Look, color_limits, draw, figures, overview, overview_sheet
 from cnnviz_cli.render.figures import pictured, scale_of
 from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Stage, opacity
-from cnnviz_cli.render.scaling import beyond, shares_of
+from cnnviz_cli.render.photograph import Canvas, opacity
+from cnnviz_cli.render.scaling import beyond, normalize
 
 LINE = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 9.0]]], np.float32)
-STAGE = Stage(plain(7, 1, (100, 100, 100)), whole(7, 1), 1, 14)
+STAGE = Canvas(plain(7, 1, (100, 100, 100)), whole(7, 1), 1, 14)
 
 
-def colours(panel: PixelMap | SignedMap | Heatmap | SignedPicture, scale: Scale | None) -> np.ndarray:
+def colours(panel: PixelMap | SignedMap | Heatmap | InputProjection, scale: Scale | None) -> np.ndarray:
     return np.asarray(pictured(panel, STAGE, Look(), scale), int)[0]
 
 
@@ -59,30 +59,30 @@ def test_the_same_value_has_the_same_colour_in_every_picture(kind: type[PixelMap
 
 
 def test_a_picture_in_colours_keeps_its_own_range() -> None:
-    picture = SignedPicture(np.repeat(LINE, 3, 0))
+    picture = InputProjection(np.repeat(LINE, 3, 0))
     assert (colours(picture, Scale(-1, 1, "fixed")) == colours(picture, None)).all()
-    assert ends_of(picture, Scale(-1, 1, "fixed")) == (-9, 9)
+    assert color_limits(picture, Scale(-1, 1, "fixed")) == (-9, 9)
 
 
 def test_the_ends_are_those_of_the_colours() -> None:
     scale = Scale(-1, 4, "fixed")
     positive = np.abs(LINE)
-    assert ends_of(Heatmap(positive)) == (0, 9)
-    assert ends_of(PixelMap(positive)) == (0, 9)
-    assert ends_of(SignedMap(LINE)) == (-9, 9)
+    assert color_limits(Heatmap(positive)) == (0, 9)
+    assert color_limits(PixelMap(positive)) == (0, 9)
+    assert color_limits(SignedMap(LINE)) == (-9, 9)
     assert (
-        ends_of(SignedMap(LINE), scale)
-        == ends_of(PixelMap(LINE), scale)
-        == ends_of(Heatmap(positive), scale)
+        color_limits(SignedMap(LINE), scale)
+        == color_limits(PixelMap(LINE), scale)
+        == color_limits(Heatmap(positive), scale)
         == (-1, 4)
     )
     # Where nothing is coloured there are none.
-    assert ends_of(Heatmap(np.zeros_like(LINE))) is None
-    assert ends_of(Heatmap(np.zeros_like(LINE), np.float32(-1)), scale) is None
-    assert ends_of(PixelMap(np.full_like(LINE, np.nan)), scale) is None
-    assert ends_of(SignedMap(np.zeros_like(LINE))) is None
-    assert ends_of(SignedMap(np.zeros_like(LINE)), scale) == (-1, 4)
-    assert ends_of(Projections(())) is None
+    assert color_limits(Heatmap(np.zeros_like(LINE))) is None
+    assert color_limits(Heatmap(np.zeros_like(LINE), np.float32(-1)), scale) is None
+    assert color_limits(PixelMap(np.full_like(LINE, np.nan)), scale) is None
+    assert color_limits(SignedMap(np.zeros_like(LINE))) is None
+    assert color_limits(SignedMap(np.zeros_like(LINE)), scale) == (-1, 4)
+    assert color_limits(Projections(())) is None
 
 
 def test_values_beyond_are_counted_and_the_others_not() -> None:
@@ -118,7 +118,7 @@ def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatc
 def test_ranges_of_any_size(scale: tuple[float, float]) -> None:
     for kind in (PixelMap, SignedMap):
         values = np.array([[[-3e38, 0, 1e-45, 3e38, np.nan]]], np.float32)
-        shares = shares_of(kind(values), Scale(*scale, "fixed"))
+        shares = normalize(kind(values), Scale(*scale, "fixed"))
         assert np.isfinite(shares).all()
         assert (shares >= 0).all()
         assert (shares <= 1).all()

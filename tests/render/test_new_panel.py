@@ -12,7 +12,7 @@ from render.drawn import whole
 from cnnviz_cli.core.panels import Heatmap, Panel, ScaleKind, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.value import value
-from cnnviz_cli.render import ends_of, pages, state_of
+from cnnviz_cli.render import color_limits, pages, state_of
 from cnnviz_cli.render.block import Block, blank, stack
 from cnnviz_cli.render.blocks import colour_bar
 from cnnviz_cli.render.compare_legend import shared_legend
@@ -21,7 +21,7 @@ from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.pictures import draw, overview
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.scaling import shares_of
+from cnnviz_cli.render.scaling import normalize
 
 
 @value
@@ -62,8 +62,8 @@ def pixels(image: Image.Image) -> set[tuple[int, ...]]:
 def test_a_new_map_is_scaled_drawn_and_explained_by_its_class() -> None:
     panel = Uncertainty(VALUES)
     top = float(np.sort(VALUES.ravel())[int(np.ceil(0.995 * VALUES.size)) - 1])
-    assert ends_of(panel) == (0.0, top)
-    np.testing.assert_allclose(shares_of(panel, Scale(0, 4, "fixed")), VALUES / 4, atol=1e-6)
+    assert color_limits(panel) == (0.0, top)
+    np.testing.assert_allclose(normalize(panel, Scale(0, 4, "fixed")), VALUES / 4, atol=1e-6)
     look = Look()
     figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("unsure?"), look)
     first, last = (tuple(colour) for colour in table(look.palette)[[0, -1]].tolist())

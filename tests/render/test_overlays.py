@@ -9,20 +9,20 @@ from PIL import Image
 from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
 from render.drawn import plain, whole
 
-from cnnviz_cli.core.panels import Heatmap, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render import Caption, Look, draw
 from cnnviz_cli.render.figures import colours_of, pictured, scale_of
 from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Stage, opacity
+from cnnviz_cli.render.photograph import Canvas, opacity
 from cnnviz_cli.render.scaling import place
 
 Kinds = Heatmap | PixelMap | SignedMap
 
 
-def over(panel: Kinds | SignedPicture, photo: Image.Image, **how: object) -> np.ndarray:
-    stage = Stage(photo, whole(*photo.size), 1, 14)
-    return np.asarray(pictured(panel, stage, Look(**how)), int)  # type: ignore[arg-type]
+def over(panel: Kinds | InputProjection, photo: Image.Image, **how: object) -> np.ndarray:
+    canvas = Canvas(photo, whole(*photo.size), 1, 14)
+    return np.asarray(pictured(panel, canvas, Look(**how)), int)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
@@ -84,7 +84,7 @@ def test_without_an_overlay_a_heat_map_stands_beside_the_photograph() -> None:
 
 @pytest.mark.parametrize("overlay", ["auto", "ramp", "constant", "none"])
 def test_a_picture_in_colours_never_lies_over_the_photograph(overlay: str) -> None:
-    picture = SignedPicture(np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32))
+    picture = InputProjection(np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32))
     photo = plain(8, 8)
     assert (over(picture, photo, overlay=overlay, interpolation="nearest") == over(picture, photo)).all()
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from render.drawn import placed, plain, row, whole
 
-from cnnviz_cli.core.panels import Heatmap, Mosaic, Panel, Projections
+from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, Projections
 from cnnviz_cli.render import Caption, Look
 from cnnviz_cli.render.block import Text
 from cnnviz_cli.render.overview_sheet import arranged, compose_overview, grouped
@@ -17,7 +17,7 @@ MAPS = np.random.default_rng(1).random((9, 7, 7)).astype(np.float32)
 def entries(layers: int) -> list[tuple[Panel, Caption]]:
     sheets: list[tuple[Panel, Caption]] = []
     for number in range(layers):
-        panel = Mosaic(MAPS, np.arange(9), np.ones(9, np.float32), MAPS[:1], total=9, ranked_by="mean")
+        panel = FeatureMapGrid(MAPS, np.arange(9), np.ones(9, np.float32), MAPS[:1], total=9, ranked_by="mean")
         sheets.append((panel, Caption("maps", f"features.{number}")))
     rows = tuple(row([(0, 0, 9, 9)] * 7, layer=f"deconv.{number}") for number in range(layers))
     return [*sheets, (Projections(rows), Caption("projections"))]

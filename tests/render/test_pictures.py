@@ -7,7 +7,16 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, plain, row, whole
 
-from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, Panel, PixelMap, Projections, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import (
+    FeatureMapGrid,
+    Filters,
+    Heatmap,
+    InputProjection,
+    Panel,
+    PixelMap,
+    Projections,
+    SignedMap,
+)
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Look, draw, encode, overview
 from cnnviz_cli.render.overview_cells import EXPLAINED, OTHER, bars
@@ -18,13 +27,13 @@ SEEN = Image.fromarray(RNG.integers(0, 256, (224, 224, 3), dtype=np.uint8))
 HEAT = Heatmap(RNG.random((1, 7, 7), np.float32))
 PIXELS = PixelMap(RNG.random((1, 224, 224), np.float32))
 MAPS = RNG.random((8, 14, 14), np.float32)
-MOSAIC = Mosaic(MAPS, np.arange(8), MAPS.mean((1, 2)), MAPS[:1], total=40, ranked_by="mean")
+MOSAIC = FeatureMapGrid(MAPS, np.arange(8), MAPS.mean((1, 2)), MAPS[:1], total=40, ranked_by="mean")
 PROJECTIONS = Projections((row([(0, 0, 30, 30)] * 4, 224, "low"), row([(0, 0, 224, 224)] * 4, 224, "high")))
 PANELS: dict[str, Panel] = {
     "heatmap": HEAT,
     "pixels": PIXELS,
     "signed": SignedMap(PIXELS.values - 0.5),
-    "picture": SignedPicture(RNG.normal(size=(3, 224, 224)).astype(np.float32)),
+    "picture": InputProjection(RNG.normal(size=(3, 224, 224)).astype(np.float32)),
     "mosaic": MOSAIC,
     "filters": Filters(RNG.normal(size=(16, 3, 3, 3)).astype(np.float32)),
     "grey filters": Filters(RNG.normal(size=(16, 1, 3, 3)).astype(np.float32)),
@@ -131,7 +140,7 @@ def test_an_overview_of_any_one_kind(kind: str) -> None:
 
 def test_an_overview_of_broken_maps() -> None:
     zero, nan = np.zeros((1, 7, 7), np.float32), np.full((1, 7, 7), np.nan, np.float32)
-    bad = Mosaic(nan, np.arange(1), np.array([np.nan]), nan, total=1, ranked_by="mean")
+    bad = FeatureMapGrid(nan, np.arange(1), np.array([np.nan]), nan, total=1, ranked_by="mean")
     shown: list[tuple[Panel, Caption]] = [
         (Heatmap(zero, np.float32(-1)), named("a", "x")),
         (Heatmap(nan), named("a", "y")),

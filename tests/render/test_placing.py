@@ -8,17 +8,17 @@ from PIL import Image
 from render.drawn import CHELSEA, centre_crop, plain, whole
 
 from cnnviz_cli.core.geometry import Box, View
-from cnnviz_cli.core.panels import Heatmap, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Look, draw
 from cnnviz_cli.render.blocks import hatching
 from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Stage, marked, opacity, staged
+from cnnviz_cli.render.photograph import Canvas, marked, opacity, staged
 from cnnviz_cli.render.scaling import pixels_of, place
 
 
-def stage_of(photo: Image.Image, view: View) -> Stage:
-    return Stage(photo, view, 1, 14)
+def stage_of(photo: Image.Image, view: View) -> Canvas:
+    return Canvas(photo, view, 1, 14)
 
 
 def at(values: np.ndarray, box: Box, column: int, row: int) -> float:
@@ -73,9 +73,9 @@ def test_a_hot_cell_lands_where_the_crop_says() -> None:
     """Cell (1, 5) of 7 x 7 is centred on input pixel (176, 48): photo (80 + 176) * 451 / 384, (16 + 48) * 300 / 256."""
     hot = np.zeros((1, 7, 7), np.float32)
     hot[0, 1, 5] = 3.0
-    stage = stage_of(plain(451, 300), CHELSEA)
-    picture = pictured(Heatmap(hot, np.float32(3)), stage, Look())
-    change = np.abs(np.asarray(picture, float) - np.asarray(marked(stage), float)).sum(2)
+    canvas = stage_of(plain(451, 300), CHELSEA)
+    picture = pictured(Heatmap(hot, np.float32(3)), canvas, Look())
+    change = np.abs(np.asarray(picture, float) - np.asarray(marked(canvas), float)).sum(2)
     rows, columns = np.mgrid[:300, :451] + 0.5
     assert (change * columns).sum() / change.sum() == pytest.approx(300.667, abs=0.5)
     assert (change * rows).sum() / change.sum() == pytest.approx(75.0, abs=0.5)
@@ -103,8 +103,8 @@ def test_an_overlay_is_the_stated_mixture() -> None:
     picture = np.asarray(pictured(Heatmap(values), stage_of(photo, whole(30, 20)), Look("viridis")), float)
     level = np.rint(values[0] / values.max() * 255).astype(int)
     colours, grey = np.asarray(photo, float), np.asarray(photo.convert("L"), float)[..., None]
-    drained = np.minimum(255, 2 * level)[..., None] / 255
-    under = colours * (1 - drained) + 0.6 * grey * drained
+    desaturate = np.minimum(255, 2 * level)[..., None] / 255
+    under = colours * (1 - desaturate) + 0.6 * grey * desaturate
     share = opacity(0.75)[level][..., None]
     np.testing.assert_allclose(picture, under * (1 - share) + table("viridis")[level] * share, atol=1.6)
 
@@ -163,7 +163,7 @@ def test_signed_maps_are_symmetric_about_zero() -> None:
 def test_signed_pictures_put_zero_at_mid_grey() -> None:
     values = np.zeros((3, 4, 4), np.float32)
     values[0, 0, 0], values[2, 3, 3] = 5.0, -5.0
-    picture = np.asarray(pictured(SignedPicture(values), stage_of(plain(4, 4), whole(4, 4)), Look()))
+    picture = np.asarray(pictured(InputProjection(values), stage_of(plain(4, 4), whole(4, 4)), Look()))
     assert picture[1, 1].tolist() == [128, 128, 128]
     assert picture[0, 0].tolist() == [255, 128, 128]
     assert picture[3, 3].tolist() == [128, 128, 0]
@@ -186,15 +186,15 @@ def test_values_that_are_not_finite_are_chequered_in_place() -> None:
     ids=["negative", "flat"],
 )
 def test_a_map_that_points_nowhere_leaves_the_photograph_as_it_is(panel: Heatmap) -> None:
-    stage = stage_of(plain(90, 60), centre_crop(90, 60))
-    assert pictured(panel, stage, Look()).tobytes() == marked(stage).tobytes()
+    canvas = stage_of(plain(90, 60), centre_crop(90, 60))
+    assert pictured(panel, canvas, Look()).tobytes() == marked(canvas).tobytes()
 
 
 def test_tiny_photographs_are_enlarged_by_a_whole_factor() -> None:
-    stage = staged(plain(32, 20), centre_crop(32, 20))
-    assert stage.factor == 9
-    assert stage.photo.size == (288, 180)
-    assert stage.view.box == pytest.approx([9 * edge for edge in centre_crop(32, 20).box])
+    canvas = staged(plain(32, 20), centre_crop(32, 20))
+    assert canvas.factor == 9
+    assert canvas.photo.size == (288, 180)
+    assert canvas.view.box == pytest.approx([9 * edge for edge in centre_crop(32, 20).box])
     assert staged(plain(400, 20), whole(400, 20)).factor == 1
 
 

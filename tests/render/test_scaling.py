@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnviz_cli.core.panels import Filters, Heatmap, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Filters, Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render import Caption, Look, compare_legend, figures
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.figures import colours_of, scale_of
 from cnnviz_cli.render.mosaic import filters
 from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.scaling import beyond, ends_of, peak_of, range_of, shares_of, stretched, top_of
+from cnnviz_cli.render.scaling import beyond, color_limits, normalize, peak_of, range_of, stretched, top_of
 
 LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
 SHARES = [0.0, 0.25, 0.5, 0.5625, 0.625]
@@ -28,16 +28,16 @@ def test_a_lopsided_signed_map_has_zero_in_the_middle_and_equal_steps_on_both_si
     if scale and sign < 0:
         scale = Scale(-1, 4, "fixed")
     expected = SHARES if sign > 0 else [1 - share for share in SHARES]
-    np.testing.assert_allclose(shares_of(panel, scale)[0, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(normalize(panel, scale)[0, 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_ends_of_a_lopsided_map_are_its_largest_magnitude(sign: int) -> None:
-    assert ends_of(SignedMap(sign * LOPSIDED)) == (-4, 4)
-    assert ends_of(SignedPicture(np.repeat(sign * LOPSIDED, 3, 0))) == (-4, 4)
+    assert color_limits(SignedMap(sign * LOPSIDED)) == (-4, 4)
+    assert color_limits(InputProjection(np.repeat(sign * LOPSIDED, 3, 0))) == (-4, 4)
     assert range_of(SignedMap(sign * LOPSIDED)) == ((-4, 1) if sign > 0 else (-1, 4))
     np.testing.assert_allclose(
-        shares_of(SignedPicture(np.repeat(sign * LOPSIDED, 3, 0)))[1, 0],
+        normalize(InputProjection(np.repeat(sign * LOPSIDED, 3, 0)))[1, 0],
         SHARES if sign > 0 else [1 - share for share in SHARES],
         atol=1e-6,
     )
@@ -78,10 +78,10 @@ def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
 
 def test_a_heat_map_is_measured_from_zero_and_not_from_its_lowest_value() -> None:
     panel = Heatmap(np.array([[[2.0, 3.0, 4.0]]], np.float32))
-    np.testing.assert_allclose(shares_of(panel)[0, 0], [0.5, 0.75, 1.0])
-    assert ends_of(panel) == (0, 4)
-    np.testing.assert_allclose(shares_of(panel, Scale(2, 4, "fixed"))[0, 0], [0, 0.5, 1])
-    np.testing.assert_allclose(shares_of(panel, Scale(1, 3, "fixed"))[0, 0], [0.5, 1, 1])
+    np.testing.assert_allclose(normalize(panel)[0, 0], [0.5, 0.75, 1.0])
+    assert color_limits(panel) == (0, 4)
+    np.testing.assert_allclose(normalize(panel, Scale(2, 4, "fixed"))[0, 0], [0, 0.5, 1])
+    np.testing.assert_allclose(normalize(panel, Scale(1, 3, "fixed"))[0, 0], [0.5, 1, 1])
 
 
 def test_the_tail_ends_at_the_smallest_value_that_covers_its_share() -> None:
@@ -94,7 +94,7 @@ def test_the_tail_ends_at_the_smallest_value_that_covers_its_share() -> None:
     assert top_of(np.array([np.nan, np.inf, -2.0])) == (2, False)
     assert peak_of(np.array([-3.0, -1.0])) == 1
     assert peak_of(np.array([np.inf, 0.25, -9])) == 0.25
-    shares = shares_of(PixelMap(values.reshape(1, 10, 100)))
+    shares = normalize(PixelMap(values.reshape(1, 10, 100)))
     assert shares.max() == pytest.approx(1000 / 995)  # clipped where it is drawn
     assert shares[0, 9, 94] == 1
 
@@ -108,7 +108,7 @@ def test_stretching_is_from_the_lowest_to_the_highest_of_each_map() -> None:
 def test_values_at_an_end_of_a_scale_do_not_lie_beyond_it() -> None:
     assert beyond(SignedMap(LOPSIDED), Scale(-4, 1, "fixed")) == (0, 0)
     assert beyond(SignedMap(LOPSIDED), Scale(-2, 0.5, "fixed")) == (1, 1)
-    assert beyond(SignedPicture(LOPSIDED), Scale(-2, 0.5, "fixed")) == (0, 0)  # it takes no scale
+    assert beyond(InputProjection(LOPSIDED), Scale(-2, 0.5, "fixed")) == (0, 0)  # it takes no scale
 
 
 def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from render.drawn import placed, plain, row, whole
 
-from cnnviz_cli.core.panels import Filters, Mosaic, Panel, Projections
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
 from cnnviz_cli.render import Caption, Look, draw
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.mosaic import columns_for, enlarged
@@ -16,9 +16,9 @@ from cnnviz_cli.render.projections import extent, frame_of, pair
 SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
-def mosaic(maps: np.ndarray, total: int = 1280) -> Mosaic:
+def mosaic(maps: np.ndarray, total: int = 1280) -> FeatureMapGrid:
     mean = maps.mean(0, keepdims=True) if len(maps) else np.arange(49, dtype=np.float32).reshape(1, 7, 7)
-    return Mosaic(
+    return FeatureMapGrid(
         maps, np.arange(len(maps)), np.arange(len(maps), dtype=np.float32), mean, total=total, ranked_by="mean"
     )
 
@@ -51,7 +51,7 @@ def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
 
 def test_the_input_keeps_every_colour_it_has() -> None:
     maps = np.random.default_rng(2).random((4, 8, 8)).astype(np.float32)
-    panel = Mosaic(maps, np.arange(4), np.ones(4, np.float32), maps[:1], total=4, ranked_by="mean")
+    panel = FeatureMapGrid(maps, np.arange(4), np.ones(4, np.float32), maps[:1], total=4, ranked_by="mean")
     shown = tiles(panel, 136)[0]
     assert (shown == np.asarray(SEEN.resize((136, 136), Image.Resampling.LANCZOS))).all()
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 5000

@@ -11,14 +11,14 @@ from PIL import Image
 from render.drawn import centre_crop, placed, plain, row, whole
 
 from cnnviz_cli.core.marks import Rectangle
-from cnnviz_cli.core.panels import Heatmap, Mosaic, Panel, PixelMap, Projections
+from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.core.sizes import NATURAL, Size, size_of
 from cnnviz_cli.render import Caption, Look, encode
 from cnnviz_cli.render.block import Raster, Text
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.marks import LIGHT
 from cnnviz_cli.render.overview_sheet import compose_overview
-from cnnviz_cli.render.photograph import LONGEST, SHORTEST, staged_at
+from cnnviz_cli.render.photograph import LONGEST, SHORTEST, canvas_at
 from cnnviz_cli.render.pictures import compose, encode_figure, sized, sized_each
 from cnnviz_cli.render.raster import rasterize
 
@@ -28,7 +28,7 @@ MAPS = RNG.random((12, 7, 7)).astype(np.float32)
 PANELS: dict[str, Panel] = {
     "heatmap": Heatmap(RNG.random((1, 7, 7)).astype(np.float32)),
     "pixels": PixelMap(RNG.random((1, 32, 32)).astype(np.float32)),
-    "mosaic": Mosaic(MAPS, np.arange(12), np.ones(12, np.float32), MAPS[:1], total=12, ranked_by="mean"),
+    "mosaic": FeatureMapGrid(MAPS, np.arange(12), np.ones(12, np.float32), MAPS[:1], total=12, ranked_by="mean"),
     "projections": Projections((row([(0, 0, 9, 9)] * 9),)),
 }
 CAPTION = Caption("way", "layer", "a class with a long name, or two", "39.0 %", "a model", "cats/chelsea.png")
@@ -88,17 +88,17 @@ def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape:
     ],
 )
 def test_automatic_sizes_by_hand(shape: tuple[int, int], across: int, drawn: tuple[int, int]) -> None:
-    stage = staged_at(plain(*shape), whole(*shape), size_of("auto"), across, 1)
-    assert stage.photo.size == drawn
-    assert SHORTEST <= max(stage.photo.width * across, stage.photo.height) <= LONGEST
+    canvas = canvas_at(plain(*shape), whole(*shape), size_of("auto"), across, 1)
+    assert canvas.photo.size == drawn
+    assert SHORTEST <= max(canvas.photo.width * across, canvas.photo.height) <= LONGEST
 
 
 def test_small_photographs_show_their_pixels_and_larger_ones_are_smooth() -> None:
     tiny = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    shown = np.asarray(staged_at(tiny, whole(60, 40), size_of("auto"), 1, 1).photo)
+    shown = np.asarray(canvas_at(tiny, whole(60, 40), size_of("auto"), 1, 1).photo)
     assert (shown == np.asarray(tiny).repeat(8, 0).repeat(8, 1)).all()
     small = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
-    shown = np.asarray(staged_at(small, whole(300, 200), size_of("auto"), 1, 1).photo, int)
+    shown = np.asarray(canvas_at(small, whole(300, 200), size_of("auto"), 1, 1).photo, int)
     assert (shown[::2] != shown[1::2]).any()
 
 

@@ -5,14 +5,14 @@ import pytest
 from render.drawn import row
 
 from cnnviz_cli.core.panels import (
+    FeatureMapGrid,
     Filters,
     Heatmap,
-    Mosaic,
+    InputProjection,
     Panel,
     PixelMap,
     Projections,
     SignedMap,
-    SignedPicture,
     State,
 )
 from cnnviz_cli.render import range_of, state_of
@@ -23,8 +23,8 @@ ZERO = np.zeros_like(RAMP)
 HOLED = np.where(RAMP == 5, np.nan, RAMP)
 
 
-def mosaic(values: np.ndarray) -> Mosaic:
-    return Mosaic(values, np.arange(len(values)), values.mean((1, 2)), values[:1], total=9, ranked_by="mean")
+def mosaic(values: np.ndarray) -> FeatureMapGrid:
+    return FeatureMapGrid(values, np.arange(len(values)), values.mean((1, 2)), values[:1], total=9, ranked_by="mean")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def mosaic(values: np.ndarray) -> Mosaic:
         (PixelMap(np.where(RAMP == 5, -np.inf, RAMP)), "nonfinite"),
         (PixelMap(ZERO), "flat"),
         (SignedMap(-RAMP), "ok"),
-        (SignedPicture(np.repeat(ZERO, 3, 0)), "flat"),
-        (SignedPicture(np.concatenate([ZERO, ZERO, RAMP])), "ok"),
+        (InputProjection(np.repeat(ZERO, 3, 0)), "flat"),
+        (InputProjection(np.concatenate([ZERO, ZERO, RAMP])), "ok"),
         (mosaic(np.concatenate([ZERO, RAMP])), "ok"),
         (mosaic(np.concatenate([ZERO, ZERO + 1])), "flat"),
         (mosaic(np.concatenate([RAMP, HOLED])), "nonfinite"),

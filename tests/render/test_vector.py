@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row
 
-from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, Panel, PixelMap, Projections, SignedPicture
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
 from cnnviz_cli.core.sizes import size_of
 from cnnviz_cli.render import Caption, Look
 from cnnviz_cli.render.block import Block, Raster, Text
@@ -28,8 +28,8 @@ MAPS = RNG.random((5, 7, 7)).astype(np.float32)
 PANELS: dict[str, Panel] = {
     "heatmap": Heatmap(RNG.random((1, 7, 7)).astype(np.float32)),
     "pixels": PixelMap(RNG.random((1, 32, 32)).astype(np.float32)),
-    "picture": SignedPicture(RNG.normal(size=(3, 32, 32)).astype(np.float32)),
-    "mosaic": Mosaic(MAPS, np.arange(5), np.ones(5, np.float32), MAPS[:1], total=5, ranked_by="mean"),
+    "picture": InputProjection(RNG.normal(size=(3, 32, 32)).astype(np.float32)),
+    "mosaic": FeatureMapGrid(MAPS, np.arange(5), np.ones(5, np.float32), MAPS[:1], total=5, ranked_by="mean"),
     "filters": Filters(RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)),
     "projections": Projections((row([(0, 0, 9, 9)] * 2),)),
 }

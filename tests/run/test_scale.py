@@ -18,7 +18,7 @@ from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
-from cnnviz_cli.core.panels import Heatmap, Panel, PixelMap, SignedMap, SignedPicture
+from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, SignedMap
 from cnnviz_cli.core.records import Output
 from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.files.sink import Sink
@@ -259,7 +259,7 @@ def test_scales_widen_for_each_method_layer_and_kind() -> None:
         assert scale is not None
         assert (scale.low, scale.high) == pytest.approx(ends)
     assert scales.of(gradcam(), Heatmap(RAMP, layer="c")) is None
-    assert scales.of(other, SignedPicture(RAMP)) is None
+    assert scales.of(other, InputProjection(RAMP)) is None
 
 
 def test_maps_that_cannot_be_read_do_not_widen_the_scale() -> None:

@@ -10,7 +10,7 @@ import pytest
 from run.resuming import run
 
 from cnnviz_cli.core.method import methods
-from cnnviz_cli.core.panels import Filters, Heatmap, Mosaic, Panel, PixelMap, SignedMap, advice
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, Panel, PixelMap, SignedMap, advice
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.render import Look
@@ -28,9 +28,9 @@ CAM = Work("gradcam", "gradcam", title="Grad-CAM")
 TIGER = Prediction(index=282, label="tiger cat", probability=0.4)
 
 
-def mosaic(layer: str) -> Mosaic:
+def mosaic(layer: str) -> FeatureMapGrid:
     maps = np.zeros((1, 2, 2), np.float32)
-    return Mosaic(maps, np.arange(1), np.ones(1), maps, total=1, ranked_by="mean", layer=layer)
+    return FeatureMapGrid(maps, np.arange(1), np.ones(1), maps, total=1, ranked_by="mean", layer=layer)
 
 
 def lines(panel: Panel, wording: Wording, work: Work = CAM, contrast: Prediction | None = None) -> list[str]:
