@@ -27,8 +27,9 @@ from cnnviz_cli.run.drawing import Wording, Work, look_of
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import Prepared, Task
 from cnnviz_cli.run.present import captioned, placed
+from cnnviz_cli.run.question import NOT_FINITE
 from cnnviz_cli.run.reading import reading_of
-from cnnviz_cli.tasks.description import NOT_FINITE, ImageDescription, TargetDescription, describe
+from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
 _Found = tuple[ImageDescription | str, Sequence[tuple[Task, Sequence[Panel]]]]
 """Of one picture what the network says, or why there is nothing to explain, and of each task its panels, picked."""
@@ -86,7 +87,7 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         given = _masks(prepared, inputs)
         seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
         size = (batch.shape[2], batch.shape[3])
-        told = describe(prepared.question.describer, seen, prepared.targets, size, wanted=prepared.explains)
+        told = prepared.question.describe(seen, size, wanted=prepared.explains)
         return [
             (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, one in enumerate(told)

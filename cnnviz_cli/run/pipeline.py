@@ -25,9 +25,9 @@ from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.hand import Told
 from cnnviz_cli.run.hands import Hand, Hands, done
 from cnnviz_cli.run.prepare import Prepared
+from cnnviz_cli.run.question import NOT_FINITE
 from cnnviz_cli.run.reading import failed
 from cnnviz_cli.run.scales import Scales
-from cnnviz_cli.tasks.description import NOT_FINITE, describe
 
 DRAWN_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
@@ -212,9 +212,7 @@ class Pipeline:
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
             observation, panels = explain(prepared, batch, digests, self._reporter, truths, given)
             size = (batch.shape[2], batch.shape[3])
-            told = describe(
-                prepared.question.describer, observation, prepared.targets, size, truths, wanted=prepared.explains
-            )
+            told = prepared.question.describe(observation, size, truths, wanted=prepared.explains)
         return (
             self._refused(one)
             if isinstance(one, str)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Scope
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import Targets
 from cnnviz_cli.files.labels import WHERE, read_labels
@@ -23,12 +25,16 @@ from cnnviz_cli.files.masks import Masks, masks_at
 from cnnviz_cli.files.other import read_other
 from cnnviz_cli.files.source import Source
 from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.returned import Returned
 from cnnviz_cli.models.thresholds import set_least_score
 from cnnviz_cli.run.reading import reading_of
 from cnnviz_cli.run.truth import Truths
-from cnnviz_cli.tasks.description import Describer
+from cnnviz_cli.tasks.description import Describer, ImageDescription, TargetDescription
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, parse_objective
+
+if TYPE_CHECKING:
+    from cnnviz_cli.tasks.description import Numbers
+
+NOT_FINITE = "the network's scores are not finite"
 
 UNKNOWN = "nobody says what is true of it, and without that there is nothing to explain"
 """Why an image fails, if only its true class is to be explained or all is told apart from that."""
@@ -69,6 +75,49 @@ class Question:
             probable=self.probable,
             sigmoid=self.sigmoid,
             classes=self.task.classes,
+        )
+
+    def describe(
+        self, seen: Observation, size: tuple[int, int], truths: Sequence[int | None] = (), *, wanted: bool = True
+    ) -> list[ImageDescription | str]:
+        """Of each image of a batch what the network says of it, or why there is nothing to explain.
+
+        Args:
+            size: height and width of the network's input.
+            truths: the class that is true of each image, None if unknown.
+            wanted: whether an image in which nothing of what is to be explained is there has failed.
+        """
+        numbers, order = self.describer.numbers(seen.logits, seen.held), seen.order.cpu().numpy()
+        held = [None] * len(order) if seen.held is None else seen.held.cpu().numpy()
+        rows = zip(numbers, order, held, seen.targets.tolist(), truths or [None] * len(order), strict=True)
+        return [self._described(*row, size, wanted=wanted) for row in rows]
+
+    def _described(
+        self,
+        numbers: Numbers,
+        order: Numbers,
+        held: Numbers | None,
+        chosen: Sequence[int],
+        truth: int | None,
+        size: tuple[int, int],
+        *,
+        wanted: bool,
+    ) -> ImageDescription | str:
+        if not np.isfinite(numbers).all():
+            return NOT_FINITE
+
+        def described(index: int) -> TargetDescription:
+            return self.describer.describe(index, float(numbers[index]), held, size)
+
+        targets, ranks = self.targets, len(self.targets.ranks)
+        drawn = [rank for rank in targets.drawn(chosen) if order[chosen[rank]] > -np.inf]
+        if wanted and not drawn and (why := self.describer.missing(chosen[:ranks])):
+            return why
+        return ImageDescription(
+            predictions=[described(index).prediction for index in self.describer.foremost(numbers, order)],
+            targets=[described(chosen[rank]) if rank in drawn else None for rank in range(ranks)],
+            contrast=None if targets.against is None else described(chosen[targets.against]).prediction,
+            truth=None if truth is None else described(truth).prediction,
         )
 
     def truth_of(self, source: Source) -> int | None:
@@ -115,20 +164,9 @@ class _Context:
         self._settings = settings
         self._device = device
         self.model = model
+        self.name, self.output, self.own_labels = model.name, model.layers.returned, model.labels
         self.digest: str | None = None
         self.masks: Masks | None = None
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def output(self) -> Returned:
-        return self.model.layers.returned
-
-    @property
-    def own_labels(self) -> tuple[str, ...]:
-        return self.model.labels
 
     def given_labels(self) -> Labels | None:
         return None if self._settings.labels is None else read_labels(self._settings.labels)

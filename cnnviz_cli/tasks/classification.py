@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
 from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.core.scores import probabilities
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import Describer, Observed, TargetDescription, highest, rounded
+from cnnviz_cli.tasks.description import Describer, TargetDescription, highest, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cnnviz_cli.tasks.description import Numbers
 
 
@@ -28,13 +30,11 @@ class ClassDescriber(Describer):
     labels: Sequence[str]
     sigmoid: bool
 
-    def numbers(self, seen: Observed) -> Numbers:
-        found: Numbers = probabilities(seen.logits, sigmoid=self.sigmoid).numpy()
+    def numbers(self, scores: Tensor, _held: Tensor | None, /) -> Numbers:
+        found: Numbers = probabilities(scores, sigmoid=self.sigmoid).numpy()
         return found
 
-    def describe(
-        self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /
-    ) -> TargetDescription:
+    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]

@@ -12,7 +12,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.marks import Rectangle
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import PREDICTIONS, Describer, Observed, TargetDescription, rounded
+from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ class BoxDescriber(Describer):
     readout: Boxes
     labels: Sequence[str]
 
-    def numbers(self, seen: Observed) -> Numbers:
-        assert seen.held is not None
-        found: Numbers = seen.held[:, :, 5].cpu().double().numpy()
+    def numbers(self, _scores: Tensor, held: Tensor | None, /) -> Numbers:
+        assert held is not None
+        found: Numbers = held[:, :, 5].cpu().double().numpy()
         return found
 
     def describe(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> TargetDescription:

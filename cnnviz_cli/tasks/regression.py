@@ -63,9 +63,7 @@ class ValueDescriber(Describer):
     labels: Sequence[str]
     unit: str = ""
 
-    def describe(
-        self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /
-    ) -> TargetDescription:
+    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]

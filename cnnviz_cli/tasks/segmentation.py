@@ -12,7 +12,7 @@ from cnnviz_cli.core.marks import Area
 from cnnviz_cli.core.readout import maps_in
 from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import Describer, Observed, TargetDescription, rounded
+from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ class RegionDescriber(Describer):
     readout: Regions
     labels: Sequence[str]
 
-    def numbers(self, seen: Observed) -> Numbers:
-        assert seen.held is not None
-        covered = shares(seen.held, seen.logits.shape[1]).cpu().double()
-        found: Numbers = covered.where(seen.logits.cpu().isfinite(), float("nan")).numpy()
+    def numbers(self, scores: Tensor, held: Tensor | None, /) -> Numbers:
+        assert held is not None
+        covered = shares(held, scores.shape[1]).cpu().double()
+        found: Numbers = covered.where(scores.cpu().isfinite(), float("nan")).numpy()
         return found
 
     def describe(self, index: int, number: float, held: Numbers | None, _size: tuple[int, int], /) -> TargetDescription:

@@ -155,9 +155,7 @@ class SimilarityDescriber(Describer):
     readout: Similarity
     other: str
 
-    def describe(
-        self, index: int, number: float, _held: Numbers | None, _size: tuple[int, int], /
-    ) -> TargetDescription:
+    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = f"{'similar' if index else 'not similar'} to {self.other}"

@@ -44,40 +44,21 @@ class TaskSettings(Protocol):
     def model_fields_set(self) -> set[str]: ...
 
 
-class Output(Protocol):
-    """What the network returns, see `models.returned.Returned`."""
-
-    @property
-    def head(self) -> str: ...
-
-    @property
-    def classes(self) -> int: ...
-
-    @property
-    def values(self) -> Any: ...
-
-    @property
-    def exclusive(self) -> bool: ...
-
-
 class TaskContext(Protocol):
-    """What a run does for a task when its question is asked."""
+    """What a run knows of the network, and reads for a task when its question is asked.
 
-    @property
-    def name(self) -> str:
-        """The network's."""
-        ...
+    Attributes:
+        name: the network's.
+        output: what it returns, a `models.returned.Returned`.
+        own_labels: its own names of its classes.
+    """
 
-    @property
-    def output(self) -> Output: ...
-
-    @property
-    def own_labels(self) -> tuple[str, ...]:
-        """The network's own names of its classes."""
-        ...
+    name: str
+    output: Any
+    own_labels: tuple[str, ...]
 
     def labels(self) -> Labels:
-        """The names of the network's classes, by ``--labels`` where that is given; of one score a no and a yes.
+        """The names of its classes, from ``--labels`` if that is given; of one score a no and a yes.
 
         Raises:
             UsageError: the file cannot be read or does not fit.
@@ -97,7 +78,7 @@ class TaskContext(Protocol):
         ...
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
-        """The network on its device, from now on without its classifier if `what` says so."""
+        """The network on its device, from now on without its classifier if `what` (``--embedding``) says so."""
         ...
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -218,10 +199,11 @@ def register(kind: Kind) -> Kind:
     """Register a task.
 
     Raises:
-        ValueError: its name is taken, or its word by a task of networks that return something else.
+        ValueError: its name is taken, or its word by a task that ``--task`` cannot tell it from.
     """
     for other in _TASKS.values():
-        if other.name == kind.name or (other.word == kind.word and other.returns != kind.returns):
+        alternative = kind.returns and other.returns == kind.returns
+        if other.name == kind.name or (other.word == kind.word and not alternative):
             raise ValueError(f"the task {kind.name!r} ({kind.word}) is taken")
     _TASKS[kind.name] = kind()
     return kind

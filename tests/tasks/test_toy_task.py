@@ -134,6 +134,6 @@ def test_settings_of_other_tasks_are_refused() -> None:
 
 
 def test_names_are_taken_once() -> None:
-    for wrong in ({"name": "brightness", "word": "glow"}, {"name": "glow", "word": "segment"}):
+    for wrong in ({"name": "brightness", "word": "glow"}, {"name": "glow", "word": "segment"}, {"name": "glow"}):
         with pytest.raises(ValueError, match="is taken"):
             spec.register(type("Glow", (Brightness,), wrong))
