@@ -38,11 +38,11 @@ _BEFORE = """# Models, their default layers and the methods that apply
   spatial feature maps on which the scores depend, found by one forward pass.
 - **C x h x w** is the shape of its feature maps at the input that the default weights were trained with (**input**, in
   pixels).
-- **every** is its stride and **sees** its receptive field, in pixels of the input. *all* is the whole input: behind
+- **every** is its stride and **sees** its receptive field, in pixels of the input. *all* is the whole input: after
   attention, a global pool or a squeeze-and-excite gate, every position sees all of it. `cnnviz layers MODEL` prints the
   same for every layer.
 - **methods** counts the methods that apply with their default options. The page covers the {count} methods of cnnviz
-  {version} [listed below](#methods-that-were-tried). The letters behind the others stand for the
+  {version} [listed below](#methods-that-were-tried). The letters after the others stand for the
   [reasons](#why-a-method-does-not-apply).
 
 Each method was tried with random weights on a small input, as a run does before its first image. `cnnviz methods

@@ -1,6 +1,6 @@
 """captum: DeepLift does not add up where a max-pool follows a ReLU, or its windows overlap.
 
-Contributions have to add up to the difference of the scores. The hooks of a ReLU and of the pool right behind it share
+Contributions have to add up to the difference of the scores. The hooks of a ReLU and of the pool right after it share
 one tensor. The ReLU's hook runs before the pool's has stored its own multiplier there; a convolution between them keeps
 the two apart. Also, `max_unpool2d` assigns where several windows share their maximum, so all signals but one are lost;
 autograd's backward of max_pool2d adds them up.
