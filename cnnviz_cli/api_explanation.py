@@ -20,7 +20,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render import Caption, Look, range_of, state_of
+from cnnviz_cli.render import Caption, Style, range_of, state_of
 from cnnviz_cli.render.pictures import Figure, compose, sized
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.scaling import finite, pixels_of, place
@@ -41,7 +41,7 @@ class Scene:
     photo: Image.Image
     view: View
     seen: Image.Image
-    look: Look
+    style: Style
     model: str
     name: str
 
@@ -140,7 +140,7 @@ class Explanation:
 
     def _figure(self) -> Figure:
         scene = self._scene
-        return sized(partial(compose, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.look)
+        return sized(partial(compose, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.
@@ -154,7 +154,7 @@ class Explanation:
             return written(target, self.arrays)
         named = self.target.title if self.target else ""
         facts = {"Method": self.method, "Layer": self.layer or "", "Target": named, "Model": self._scene.model}
-        return written(target, Drawn(self._figure(), facts, self._scene.look.size.dpi))
+        return written(target, Drawn(self._figure(), facts, self._scene.style.size.dpi))
 
     def show(self) -> None:
         """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""

@@ -96,12 +96,12 @@ class ExplainedImage:
         scene = self._scene
         caption = Caption(title="overview", model=scene.model, source=self.name)
         given = (scene.photo, scene.view, scene.seen, self.predictions, [one.entry() for one in self.explanations])
-        return sized(partial(compose_overview, *given, caption), scene.look)
+        return sized(partial(compose_overview, *given, caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""
         facts = {"Method": "overview", "Model": self._scene.model}
-        return written(Path(path), Drawn(self._figure(), facts, self._scene.look.size.dpi))
+        return written(Path(path), Drawn(self._figure(), facts, self._scene.style.size.dpi))
 
     def show(self) -> None:
         """Show the sheet: below the cell in a notebook, else in the system's viewer of pictures."""

@@ -16,7 +16,7 @@ from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find, method
 from cnnviz_cli.core.scales import BY_RUN
 from cnnviz_cli.core.suggest import did_you_mean
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
+from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 COMMAND = "explain"
 """Under no command's name each family has its own defaults."""

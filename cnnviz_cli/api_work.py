@@ -23,7 +23,7 @@ from cnnviz_cli.core.scales import Scale, fixed
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.files.masks import seen_of
 from cnnviz_cli.files.source import Source
-from cnnviz_cli.run.drawing import Wording, Work, look_of
+from cnnviz_cli.run.drawing import Wording, Work, style_of
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import Prepared, Task
 from cnnviz_cli.run.present import captioned, placed
@@ -116,8 +116,8 @@ def _image(
     prepared: Prepared, one: Input, told: ImageDescription, results: Sequence[tuple[Task, Sequence[Panel]]]
 ) -> ExplainedImage:
     settings = prepared.settings
-    look = look_of(settings)
-    scene = Scene(one.photo, one.view, one.seen, look, prepared.model.name, one.name)
+    style = style_of(settings)
+    scene = Scene(one.photo, one.view, one.seen, style, prepared.model.name, one.name)
     scale, wording = fixed(settings.scale), prepared.wording
     explanations = []
     for task, panels in results:

@@ -17,7 +17,7 @@ from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods
 from cnnviz_cli.models.layers import WORDS, ModelLayers
-from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
+from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 EXIT_CODES = {
     ExitCode.OK: "every image is done",

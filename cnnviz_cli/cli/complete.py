@@ -80,13 +80,13 @@ def chosen_methods(incomplete: str) -> list[str]:
 
 
 def _palettes(incomplete: str) -> list[str]:
-    from cnnviz_cli.render.look import PALETTES
+    from cnnviz_cli.render.style import PALETTES
 
     return several(["auto", *PALETTES])(incomplete)
 
 
 def _signed_palettes(incomplete: str) -> list[str]:
-    from cnnviz_cli.render.look import SIGNED_PALETTES
+    from cnnviz_cli.render.style import SIGNED_PALETTES
 
     return among(SIGNED_PALETTES)(incomplete)
 

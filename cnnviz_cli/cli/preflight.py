@@ -134,7 +134,7 @@ def _check_format(name: str) -> None:
 
 def _check_palette(setting: str, name: str) -> None:
     from cnnviz_cli.config.palettes import check_palettes, unknown_palette
-    from cnnviz_cli.render.look import PALETTES, SIGNED_PALETTES
+    from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
     if setting == "palette":
         check_palettes(name, PALETTES)

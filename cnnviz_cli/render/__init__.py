@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.render.look import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Look
+from cnnviz_cli.render.style import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Style
 
 if TYPE_CHECKING:
     from cnnviz_cli.render.compare_layout import pages
@@ -24,7 +24,7 @@ __all__ = [
     "SUFFIXES",
     "Caption",
     "Encoded",
-    "Look",
+    "Style",
     "color_limits",
     "comparison",
     "draw",

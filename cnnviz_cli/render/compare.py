@@ -13,12 +13,12 @@ from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
 from cnnviz_cli.render.compare_layout import Entry, Flow, Page, Section, Table, columns_in, pages, portions
 from cnnviz_cli.render.compare_legend import shared_legend, shared_scale
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import ticks
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
 from cnnviz_cli.render.photograph import Canvas
 from cnnviz_cli.render.scaling import color_limits, state_of
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, prose, set_lines
 
 TILE = 224
@@ -32,7 +32,7 @@ LEAST_COLUMNS = 3
 
 
 def compose_comparison(
-    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, look: Look
+    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
 ) -> Iterator[Block]:
     """The sheets that `pages` lays out, each by itself: what the network saw, the maps over it, a legend.
 
@@ -47,22 +47,22 @@ def compose_comparison(
         f"photograph of {photo.width} x {photo.height} pixels",
         f"network input {view.size[0]} x {view.size[1]}",
     ]
-    most = columns_in(look.size.room)
+    most = columns_in(style.size.room)
     laid = pages(entries, most)
     for number, page in enumerate(laid, 1):
         part = [f"sheet {number} of {len(laid)}"] if len(laid) > 1 else []
         shown = [entry for block in page for entry in _entries(block)]
         columns = max(min(LEAST_COLUMNS, most + 1), *(_columns(block, most) for block in page))
-        side = tile_of(columns, look)
-        sheet = _Sheet(seen(photo, view, side, look.size.density), look, shown, side, columns, most, view.whole)
+        side = tile_of(columns, style)
+        sheet = _Sheet(seen(photo, view, side, style.size.density), style, shown, side, columns, most, view.whole)
         yield sheet.block(page, [*facts, *part], caption)
 
 
-def tile_of(columns: int, look: Look) -> int:
+def tile_of(columns: int, style: Style) -> int:
     """The width of a column in units."""
-    if look.size.source:
+    if style.size.source:
         return TILE
-    return min(TILE, (look.size.room - 2 * MARGIN + GAP) // columns - GAP)
+    return min(TILE, (style.size.room - 2 * MARGIN + GAP) // columns - GAP)
 
 
 def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:
@@ -84,15 +84,15 @@ def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Can
     return Canvas(shown, View(size, view.size, box), 1, max(1, round(TYPE * density)), density)
 
 
-def tile(entry: Entry, canvas: Canvas, look: Look, side: int = TILE, *, scaled: bool) -> Part:
+def tile(entry: Entry, canvas: Canvas, style: Style, side: int = TILE, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
-    look = look.under(named)
+    style = style.under(named)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, side)
     ends = color_limits(panel, named.scale)
     if ends is not None and not scaled:
         lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, side), SMALL, QUIET))
-    picture = canvas.placed(pictured(panel, canvas, look, named.scale, named.mark))
+    picture = canvas.placed(pictured(panel, canvas, style, named.scale, named.mark))
     return stack([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
 
 
@@ -109,7 +109,7 @@ class _Sheet:
     """
 
     canvas: Canvas
-    look: Look
+    style: Style
     shown: Sequence[Entry]
     side: int
     columns: int
@@ -140,7 +140,7 @@ class _Sheet:
                 heading = _heading(facts, caption, self.width - self.side - GAP) if first else None
                 above = self._above(block, heading)
                 rows.append(self._table(block, _masthead(first, heading, above) if first and heading else above))
-        rows.append(shared_legend(self.shown, self.look, self.width))
+        rows.append(shared_legend(self.shown, self.style, self.width))
         return framed(stack([rows[0], *(ruled(row, self.width) for row in rows[1:])], GAP), MARGIN)
 
     def _original(self) -> Block:
@@ -189,7 +189,7 @@ class _Sheet:
         if entry is None:
             return blank(self.side, 1)
         scaled = shared_scale(self.shown, type(entry[0])) is not None
-        return tile(entry, self.canvas, self.look, self.side, scaled=scaled)
+        return tile(entry, self.canvas, self.style, self.side, scaled=scaled)
 
 
 def folds(block: Table, most: int) -> int:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cnnviz_cli.core.panels import Panel, SingleMap
-from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.overview_cells import GAP
 from cnnviz_cli.render.overview_sheet import MARGIN
+from cnnviz_cli.render.style import Caption
 
 MOST_COLUMNS = 6
 """Maps in a row."""

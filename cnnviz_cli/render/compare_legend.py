@@ -10,11 +10,11 @@ from cnnviz_cli.render.block import Block, beside, stack
 from cnnviz_cli.render.blocks import colour_bar, legend_entry
 from cnnviz_cli.render.compare_layout import Entry
 from cnnviz_cli.render.figures import colours_of, laid_over, outside
-from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.numerals import ticks
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE
 from cnnviz_cli.render.photograph import chequer
 from cnnviz_cli.render.scaling import beyond, overlay_of, state_of
+from cnnviz_cli.render.style import Style
 from cnnviz_cli.render.typeset import INK, QUIET, Line, prose, set_lines
 
 WIDEST = 340
@@ -29,7 +29,7 @@ def shared_scale(entries: Sequence[Entry], kind: type[SingleMap]) -> Scale | Non
     return scales.pop() if len(scales) == 1 else None
 
 
-def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Block:
+def shared_legend(entries: Sequence[Entry], style: Style, width: int) -> Block:
     """For each kind of map what its colours mean; next to each other while there is room."""
     kinds = sorted(
         dict.fromkeys(type(panel) for panel, _ in entries),
@@ -37,17 +37,17 @@ def shared_legend(entries: Sequence[Entry], look: Look, width: int) -> Block:
     )
     across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
     cell = min(WIDEST, (width - (across - 1) * GAP) // across)
-    cells = [_one([entry for entry in entries if type(entry[0]) is kind], kind, look, cell) for kind in kinds]
+    cells = [_one([entry for entry in entries if type(entry[0]) is kind], kind, style, cell) for kind in kinds]
     rows = [beside(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
     if any(state_of(panel) == "nonfinite" for panel, _ in entries):
         rows.append(legend_entry("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
     return stack(rows, GAP // 2)
 
 
-def _one(entries: Sequence[Entry], kind: type[SingleMap], look: Look, width: int) -> Block:
+def _one(entries: Sequence[Entry], kind: type[SingleMap], style: Style, width: int) -> Block:
     title = kind.legend_title
-    look = look.under(entries[0][1])
-    if kind.scale_kind == "peak" and overlay_of(entries[0][0], look) != "none":
+    style = style.under(entries[0][1])
+    if kind.scale_kind == "peak" and overlay_of(entries[0][0], style) != "none":
         title += " over the photograph"
     scale = shared_scale(entries, kind)
     labels, remarks = list(kind.bar_words), [_own_scale(kind)]
@@ -71,9 +71,9 @@ def _one(entries: Sequence[Entry], kind: type[SingleMap], look: Look, width: int
             labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
     if signed and scale:
         remarks.append("below 0 for, above 0 against" if counter else "below 0 against, above 0 for")
-    remarks[-1] += laid_over(entries[0][0], look)
+    remarks[-1] += laid_over(entries[0][0], style)
     remarks += sorted({panel.made_how() for panel, _ in entries} - {""})
-    bar = colour_bar(colours_of(entries[0][0], look, scale), labels, width, SMALL)
+    bar = colour_bar(colours_of(entries[0][0], style, scale), labels, width, SMALL)
     head = set_lines([Line(text, TYPE, INK) for text in prose(title, TYPE, width)], width)
     foot = set_lines([Line(text, SMALL, QUIET) for text in prose("; ".join(remarks), SMALL, width)], width)
     return stack([head, bar, foot], SMALL // 3)

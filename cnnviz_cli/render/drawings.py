@@ -13,7 +13,7 @@ from PIL import Image
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.render.block import Block
-from cnnviz_cli.render.look import Caption, Look
+from cnnviz_cli.render.style import Caption, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Scene:
     view: View
     seen: Image.Image
     caption: Caption
-    look: Look
+    style: Style
 
 
 Draw = Callable[[Any, Scene], Block]
-Section = Callable[[Sequence[tuple[Any, Caption]], Image.Image, Look, int], list[Block]]
+Section = Callable[[Sequence[tuple[Any, Caption]], Image.Image, Style, int], list[Block]]
 
 _DRAWN: dict[type[Panel], Draw] = {}
 _SECTIONS: dict[type[Panel], Section] = {}

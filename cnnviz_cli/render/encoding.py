@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.render.look import SUFFIXES
+from cnnviz_cli.render.style import SUFFIXES
 from cnnviz_cli.render.typeset import legible
 
 MOST = {"webp": 16_383, "jpeg": 65_500}

@@ -12,7 +12,6 @@ from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.block import Block, Part, beside, framed, stack
 from cnnviz_cli.render.blocks import bar_width, colour_bar, legend, legend_entry, no_data
 from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.marks import draw_annotation
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.palettes import GREYS, Bytes, table
@@ -42,6 +41,7 @@ from cnnviz_cli.render.scaling import (
     state_of,
     top_of,
 )
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, set_lines
 
 INTERPOLATED = {
@@ -52,11 +52,11 @@ INTERPOLATED = {
 """How a map came to the photograph's size, in words."""
 
 
-def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, look: Look | None = None) -> list[Line]:
+def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, style: Style | None = None) -> list[Line]:
     """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
     large = round(1.3 * unit)
     lines: list[Line] = []
-    heading = caption.heading + sides_of(panel, caption, look)
+    heading = caption.heading + sides_of(panel, caption, style)
     facts = [heading, caption.apart, caption.model, caption.source]
     if caption.target:
         figure = caption.figure and "   " + caption.figure
@@ -69,30 +69,30 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, look: L
     return lines + noted(caption.note or ADVICE[state_of(panel)], unit, width)
 
 
-def sides_of(panel: Panel, caption: Caption, look: Look | None) -> str:
+def sides_of(panel: Panel, caption: Caption, style: Style | None) -> str:
     """What the two hues of evidence for and against mean, in words that go on a title; empty for other kinds."""
-    if look is None or not isinstance(panel, SingleMap):
+    if style is None or not isinstance(panel, SingleMap):
         return ""
-    below, above = look.signed_palette.split("-")
+    below, above = style.signed_palette.split("-")
     return panel.sides[caption.counter].format(below=below, above=above)
 
 
-def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, look: Look) -> Block:
+def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, style: Style) -> Block:
     """Caption, picture and colour bar under each other."""
-    look = look.under(caption)
-    beside_it = overlay_of(panel, look) == "none"
+    style = style.under(caption)
+    beside_it = overlay_of(panel, style) == "none"
     flat = photo.width > 1.9 * photo.height
-    canvas = canvas_at(photo, view, look.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
+    canvas = canvas_at(photo, view, style.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
     unit = canvas.type
-    picture: Part = canvas.placed(pictured(panel, canvas, look, caption.scale, caption.mark))
+    picture: Part = canvas.placed(pictured(panel, canvas, style, caption.scale, caption.mark))
     if beside_it:
         original = canvas.placed(draw_annotation(marked(canvas), canvas, caption.mark))
         picture = (stack if flat else beside)([original, picture], gap_of(unit))
-    width = max(picture.width, 20 * unit) if look.size.pixels is None else look.size.room - 2 * unit
-    head = set_lines(caption_lines(caption, panel, width, unit, look), width)
-    bar, words = scale_of(panel, look, bar_width(width, unit), unit, caption.scale)
+    width = max(picture.width, 20 * unit) if style.size.pixels is None else style.size.room - 2 * unit
+    head = set_lines(caption_lines(caption, panel, width, unit, style), width)
+    bar, words = scale_of(panel, style, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
-    if look.size.pixels is None:
+    if style.size.pixels is None:
         notes += shown_at(photo, canvas.factor)
     if caption.values:
         notes.append(caption.values)
@@ -116,27 +116,27 @@ def shown_at(photo: Image.Image, factor: float) -> list[str]:
 
 
 def pictured(
-    panel: SingleMap, canvas: Canvas, look: Look, scale: Scale | None = None, mark: Mark | None = None
+    panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Mark | None = None
 ) -> Image.Image:
     """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
-    return draw_annotation(_evidence(panel, canvas, look, scale), canvas, mark)
+    return draw_annotation(_evidence(panel, canvas, style, scale), canvas, mark)
 
 
-def _evidence(panel: SingleMap, canvas: Canvas, look: Look, scale: Scale | None) -> Image.Image:
+def _evidence(panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None) -> Image.Image:
     """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
     if panel.scale_kind == "peak" and blank(panel):
         return marked(canvas)
     shares = normalize(panel, scale)
-    overlay = overlay_of(panel, look)
-    enlarging = look.enlarging(overlay)
+    overlay = overlay_of(panel, style)
+    enlarging = style.enlarging(overlay)
     if panel.in_colour:
         return alone(canvas, list(as_colours(shares)), None, raw, enlarging)
     signed = panel.scale_kind == "centred"
-    colours = palette_of(panel, look)
+    colours = palette_of(panel, style)
     if overlay == "none":
         return alone(canvas, list(shares), colours, raw, enlarging)
-    laying = Laying(colours, overlay, look.opacity(overlay), enlarging, signed)
+    laying = Laying(colours, overlay, style.opacity(overlay), enlarging, signed)
     return overlaid(canvas, shares[0], raw[0], laying)
 
 
@@ -152,12 +152,12 @@ def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant:
 
 
 def scale_of(
-    panel: SingleMap, look: Look, width: int, unit: int, scale: Scale | None = None
+    panel: SingleMap, style: Style, width: int, unit: int, scale: Scale | None = None
 ) -> tuple[Block | None, str]:
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
     kind = "picture" if panel.in_colour else "map"
-    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[look.enlarging(overlay_of(panel, look))]}"
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[style.enlarging(overlay_of(panel, style))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if color_limits(panel, scale) is None:
@@ -165,24 +165,24 @@ def scale_of(
         what = f"{values[0]} everywhere" if even(raw) else f"{values[0]} to {values[1]}, which is rounding"
         laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""
         return None, f"{size}, {what}{laid}"
-    colours, labels, words = _given(panel, scale, look) if scale and panel.takes_scale else _own(panel, look)
+    colours, labels, words = _given(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
     return colour_bar(colours, labels, width, unit), f"{size}, {words}"
 
 
-def palette_of(panel: SingleMap, look: Look) -> Bytes:
+def palette_of(panel: SingleMap, style: Style) -> Bytes:
     """(n, 3) the colours of a map's values."""
-    return table(look.signed_palette if panel.scale_kind == "centred" else look.palette)
+    return table(style.signed_palette if panel.scale_kind == "centred" else style.palette)
 
 
-def colours_of(panel: SingleMap, look: Look, scale: Scale | None = None) -> Bytes:
+def colours_of(panel: SingleMap, style: Style, scale: Scale | None = None) -> Bytes:
     """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
     if panel.in_colour:
         return GREYS
-    colours, overlay = palette_of(panel, look), overlay_of(panel, look)
+    colours, overlay = palette_of(panel, style), overlay_of(panel, style)
     shown: Bytes = colours
     if overlay != "none":
         signed, constant = panel.scale_kind == "centred", overlay == "constant"
-        shown = translucent(colours, look.opacity(overlay), signed=signed, constant=constant)
+        shown = translucent(colours, style.opacity(overlay), signed=signed, constant=constant)
     if scale is None or panel.scale_kind != "centred":
         return shown
     # Zero stays in the middle of the palette; a lopsided range uses a part of it.
@@ -191,21 +191,21 @@ def colours_of(panel: SingleMap, look: Look, scale: Scale | None = None) -> Byte
     return shown[..., first : last + 1, :]
 
 
-def _given(panel: SingleMap, scale: Scale, look: Look) -> tuple[Bytes, list[str], str]:
+def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[Bytes, list[str], str]:
     """Colours of a given range, the texts below them, and how many values lie outside."""
     below, above = beyond(panel, scale)
     low, middle, high = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     labels = [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
     words = f"raw values, {scale.whose} scale; {outside(below + above)}"
-    return colours_of(panel, look, scale), labels, words + laid_over(panel, look)
+    return colours_of(panel, style, scale), labels, words + laid_over(panel, style)
 
 
-def laid_over(panel: Panel, look: Look) -> str:
+def laid_over(panel: Panel, style: Style) -> str:
     """What an overlay does with the photograph, in words that go on a sentence; empty where there is none."""
-    overlay = overlay_of(panel, look)
+    overlay = overlay_of(panel, style)
     if overlay == "none":
         return ""
-    share = f"{look.opacity(overlay):.0%}".replace("%", " %")
+    share = f"{style.opacity(overlay):.0%}".replace("%", " %")
     if overlay == "constant":
         what = f"{share} colour over the whole photograph"
     else:
@@ -220,9 +220,9 @@ def outside(count: int) -> str:
     return f"{count:,} {verb} beyond it" if count else "no value lies beyond it"
 
 
-def _own(panel: SingleMap, look: Look) -> tuple[Bytes, list[str], str]:
+def _own(panel: SingleMap, style: Style) -> tuple[Bytes, list[str], str]:
     """Colours of a panel's own range, the texts below them, and what they are."""
-    raw, colours, over = np.asarray(panel.values), colours_of(panel, look), laid_over(panel, look)
+    raw, colours, over = np.asarray(panel.values), colours_of(panel, style), laid_over(panel, style)
     if panel.scale_kind == "peak":
         low, middle, high = ticks([0, peak_of(raw) / 2, peak_of(raw)])
         return colours, [f"{low} no evidence", middle, f"{high} strongest"], "raw values" + over
@@ -242,4 +242,4 @@ def _own(panel: SingleMap, look: Look) -> tuple[Bytes, list[str], str]:
     return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"
 
 
-draws(SingleMap, lambda panel, scene: figure(panel, scene.photo, scene.view, scene.caption, scene.look))
+draws(SingleMap, lambda panel, scene: figure(panel, scene.photo, scene.view, scene.caption, scene.style))

@@ -17,10 +17,10 @@ from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
 from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.palettes import Bytes, table
 from cnnviz_cli.render.scaling import even, finite, stretched
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, put_text, set_lines
 
 TYPE = 14
@@ -61,14 +61,14 @@ def columns_for(count: int, cell: int, room: int = ROOM - MARGINS) -> int:
     return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
 
 
-def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, look: Look) -> Block:
+def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
     """The input and the channel mean, then every map on a scale of its own."""
-    look = look.under(caption)
+    style = style.under(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlarged(max(height, width))
     size = (width * factor, height * factor)
-    colours = table(look.palette)
+    colours = table(style.palette)
     crop = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     first = [Tile(crop, "input"), Tile(_drawn(average[0], factor, colours), f"mean of all {panel.total}")]
     shown = [
@@ -86,16 +86,16 @@ def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, look: Loo
     if flat:
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
-    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, look.size.room)
+    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.room)
     return framed(sheet, MARGIN)
 
 
-def filters(panel: Filters, caption: Caption, look: Look) -> Block:
+def filters(panel: Filters, caption: Caption, style: Style) -> Block:
     """The kernels, each on a symmetric scale of its own."""
-    return framed(kernels_block(panel, caption, look), MARGIN)
+    return framed(kernels_block(panel, caption, style), MARGIN)
 
 
-def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
+def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
     """`filters` without its margin."""
     kernels = finite(np.asarray(panel.values))
     count, channels, height, width = kernels.shape
@@ -107,9 +107,9 @@ def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
         pictures = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8)
         notes.append("mid-grey is zero; brighter is positive, darker negative, in red, green and blue")
     else:
-        colours = table(look.signed_palette)
+        colours = table(style.signed_palette)
         pictures = colours[np.rint(shares.mean(1) * (len(colours) - 1)).astype(int)]
-        low, high = look.signed_palette.split("-")
+        low, high = style.signed_palette.split("-")
         notes.append(f"white is zero, {high} positive, {low} negative")
     notes.append("each kernel on its own scale, from minus to plus the magnitude in its title")
     tiles = [
@@ -117,7 +117,7 @@ def kernels_block(panel: Filters, caption: Caption, look: Look) -> Block:
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
-    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, look.size.room)
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.room)
 
 
 def remark(values: NDArray[Any], strength: float) -> str:
@@ -198,5 +198,5 @@ def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
     return picture
 
 
-draws(FeatureMapGrid, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.look))
-draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.look))
+draws(FeatureMapGrid, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.style))
+draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.style))

@@ -8,9 +8,9 @@ from cnnviz_cli.core.panels import ADVICE, SingleMap
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block, Part, Rectangle, blank, stack
 from cnnviz_cli.render.figures import pictured, scale_of
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.photograph import Canvas
 from cnnviz_cli.render.scaling import state_of
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import (
     INK,
     QUIET,
@@ -58,15 +58,15 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
     return block
 
 
-def cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, look: Look) -> Block:
+def cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style: Style) -> Block:
     """One map in its place, with its class above and its scale below."""
-    look = look.under(named)
+    style = style.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
     title = elide(named.subject or named.title, SECTION, width - length(figure, SECTION)) + figure
     facts = " · ".join(filter(None, [named.title if named.target else "", named.layer, named.apart]))
     head = set_lines([Line(title, SECTION), Line(elide(facts, TYPE, width), TYPE, QUIET)], width)
-    picture = canvas.placed(pictured(panel, canvas, look, named.scale, named.mark))
-    bar, words = scale_of(panel, look, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
+    picture = canvas.placed(pictured(panel, canvas, style, named.scale, named.mark))
+    bar, words = scale_of(panel, style, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
     lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
         lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]

@@ -12,13 +12,13 @@ from PIL import Image
 from cnnviz_cli.core.panels import ADVICE, FeatureMapGrid, Filters, Projections
 from cnnviz_cli.render.block import Block, beside, blank, stack
 from cnnviz_cli.render.drawings import draws_section
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.mosaic import FLAT, kernels_block, remark
 from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import chequer, coloured
 from cnnviz_cli.render.projections import extent, pair, titled
 from cnnviz_cli.render.scaling import even, state_of, stretched
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import QUIET, Line, elide, layer_lines, noted, prose, set_lines
 
 ASIDE = 170
@@ -48,7 +48,7 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
     return _section(named.title, words, named.note or ADVICE[state_of(panel)], _folded(rows, width), width)
 
 
-def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], look: Look, width: int) -> list[Block]:
+def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style, width: int) -> list[Block]:
     """Feature maps: one section for each title, a row for each layer."""
     sections: dict[str, list[tuple[FeatureMapGrid, Caption]]] = {}
     for panel, named in entries:
@@ -61,7 +61,7 @@ def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], look: Look, w
         notes = [named.note or ADVICE[state_of(panel)] for panel, named in members]
         room, halved = _room(len(members), width)
         most = (MOST_MAPS - 1) // 2 if halved else MOST_MAPS
-        rows = [_mosaic_row(panel, named, look, room, most) for panel, named in members]
+        rows = [_mosaic_row(panel, named, style, room, most) for panel, named in members]
         blocks.append(_section(title, words, next(filter(None, notes), ""), _folded(rows, width), width))
     return blocks
 
@@ -81,22 +81,22 @@ def _folded(rows: list[Block], width: int) -> list[Block]:
     return [beside(columns, width - 2 * left.width)]
 
 
-def _mosaic_row(panel: FeatureMapGrid, named: Caption, look: Look, width: int, most: int) -> Block:
-    look = look.under(named)
+def _mosaic_row(panel: FeatureMapGrid, named: Caption, style: Style, width: int, most: int) -> Block:
+    style = style.under(named)
     tile = (width - ASIDE - most * SMALL) // (most + 1)
     maps = np.asarray(panel.values)[:most]
     channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)
     average = np.asarray(panel.average)[0]
-    tiles = [titled(_tile(average, tile, look), "channel mean")]
+    tiles = [titled(_tile(average, tile, style), "channel mean")]
     tiles += [
-        titled(_tile(values, tile, look), f"#{int(channels[number])}", remark(values, float(strengths[number])))
+        titled(_tile(values, tile, style), f"#{int(channels[number])}", remark(values, float(strengths[number])))
         for number, values in enumerate(maps)
     ]
     words = f"{len(maps)} of {panel.total} maps of {average.shape[1]} x {average.shape[0]}"
     return beside([_aside(named.layer, words), beside(tiles, SMALL)], 0)
 
 
-def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
+def _tile(values: NDArray[Any], tile: int, style: Style) -> Image.Image:
     """One map at a given size: small ones in sharp cells, large ones resampled; flat ones grey."""
     height, width = values.shape
     longest = max(width, height)
@@ -107,7 +107,7 @@ def _tile(values: NDArray[Any], tile: int, look: Look) -> Image.Image:
         return chequer(size, TYPE)
     level = Image.fromarray(np.rint(stretched(values) * 255).astype(np.uint8))
     how = Image.Resampling.NEAREST if longest * 2 < tile else Image.Resampling.BICUBIC
-    return coloured(level, table(look.palette)).resize(size, how)
+    return coloured(level, table(style.palette)).resize(size, how)
 
 
 def _aside(name: str, words: str) -> Block:
@@ -126,11 +126,11 @@ def _section(title: str, words: str, note: str, rows: list[Block], width: int) -
 
 draws_section(
     Projections,
-    lambda entries, seen, look, width: [
-        projection_rows(panel, seen, named, width, look.size.density) for panel, named in entries
+    lambda entries, seen, style, width: [
+        projection_rows(panel, seen, named, width, style.size.density) for panel, named in entries
     ],
 )
-draws_section(FeatureMapGrid, lambda entries, _seen, look, width: mosaic_rows(entries, look, width))
+draws_section(FeatureMapGrid, lambda entries, _seen, style, width: mosaic_rows(entries, style, width))
 draws_section(
-    Filters, lambda entries, _seen, look, _width: [kernels_block(panel, named, look) for panel, named in entries]
+    Filters, lambda entries, _seen, style, _width: [kernels_block(panel, named, style) for panel, named in entries]
 )

@@ -11,9 +11,9 @@ from cnnviz_cli.core.panels import Panel, SingleMap
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render.block import Block, Rectangle, beside, blank, framed, stack
 from cnnviz_cli.render.drawings import Scene, drawing_of, sections
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.overview_cells import GAP, SMALL, TYPE, bars, cell, headed
 from cnnviz_cli.render.photograph import Canvas, fitted, marked
+from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import QUIET, RULE, Line, elide, flow, noted, set_lines
 
 WIDTH = 1600
@@ -37,7 +37,7 @@ def compose_overview(
     predictions: Sequence[Prediction],
     panels: Sequence[tuple[Panel, Caption]],
     caption: Caption,
-    look: Look,
+    style: Style,
 ) -> Block:
     """Header; photograph and predictions; maps of the photograph; then layers, a row each.
 
@@ -47,7 +47,7 @@ def compose_overview(
     columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
     targets = {named.target for _, named in panels if named.target}
     canvases = {
-        count: _canvas(photo, view, count, look.size.density)
+        count: _canvas(photo, view, count, style.size.density)
         for count in {columns, *(max(columns, len(run)) for run in runs)}
     }
     rows = [_header(photo, seen, caption)]
@@ -57,16 +57,16 @@ def compose_overview(
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
     blocks.append(headed("predictions", _what(predictions), bars(predictions, targets, room), room))
-    rows.append(beside(blocks + [cell(panel, named, canvas, width, look) for panel, named in first], GAP))
+    rows.append(beside(blocks + [cell(panel, named, canvas, width, style) for panel, named in first], GAP))
     for run in runs:
         count = max(columns, len(run))
-        rows.append(beside([cell(panel, named, canvases[count], _column(count), look) for panel, named in run], GAP))
+        rows.append(beside([cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP))
     others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
     for kind, section in sections().items():
-        rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, look, WIDTH)
+        rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, style, WIDTH)
     for panel, named in others:
         if type(panel) not in sections():
-            rows.append(drawing_of(panel)(panel, Scene(photo, view, seen, named, look)))
+            rows.append(drawing_of(panel)(panel, Scene(photo, view, seen, named, style)))
     rows.append(_footer(view, panels))
     return framed(stack([rows[0], *(ruled(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
 

@@ -14,9 +14,9 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.sizes import Size
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.blocks import hatching, no_data
-from cnnviz_cli.render.look import Interpolation, Overlay
 from cnnviz_cli.render.palettes import Bytes
 from cnnviz_cli.render.scaling import finite, pixels_of, place
+from cnnviz_cli.render.style import Interpolation, Overlay
 
 SUNK = 0.6
 """How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
@@ -68,7 +68,7 @@ class Canvas:
         return max(1, round(self.unit / self.density))
 
     def placed(self, image: Image.Image) -> Raster:
-        """An image of the stage's pixels as a part of a figure."""
+        """An image of the canvas's pixels as a part of a figure."""
         return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
 
 

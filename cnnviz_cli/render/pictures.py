@@ -14,14 +14,14 @@ from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.drawings import Scene, drawing_of
 from cnnviz_cli.render.encoding import Encoded, encode
-from cnnviz_cli.render.look import SUFFIXES, Caption, Look
 from cnnviz_cli.render.overview_sheet import compose_overview
 from cnnviz_cli.render.pdf import pdf
 from cnnviz_cli.render.raster import rasterize, size_in_pixels
+from cnnviz_cli.render.style import SUFFIXES, Caption, Style
 from cnnviz_cli.render.svg import svg
 
 
-def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, look: Look) -> Block:
+def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style) -> Block:
     """The figure of a panel picked for one image.
 
     Args:
@@ -31,12 +31,14 @@ def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, cap
     Raises:
         TypeError: no picture is known for this kind of panel.
     """
-    return drawing_of(panel)(panel, Scene(photo, view, seen, caption, look))
+    return drawing_of(panel)(panel, Scene(photo, view, seen, caption, style))
 
 
-def draw(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, look: Look) -> Image.Image:
+def draw(
+    panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style
+) -> Image.Image:
     """`compose` as pixels, RGB."""
-    return rasterize(compose(panel, photo, view, seen, caption, look))
+    return rasterize(compose(panel, photo, view, seen, caption, style))
 
 
 def overview(
@@ -46,44 +48,44 @@ def overview(
     predictions: Sequence[Prediction],
     panels: Sequence[tuple[Panel, Caption]],
     caption: Caption,
-    look: Look,
+    style: Style,
 ) -> Image.Image:
     """`compose_overview` as pixels, RGB."""
-    return rasterize(compose_overview(photo, view, seen, predictions, panels, caption, look))
+    return rasterize(compose_overview(photo, view, seen, predictions, panels, caption, style))
 
 
 def comparison(
-    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, look: Look
+    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
 ) -> Iterator[Image.Image]:
     """`compose_comparison` as pixels, RGB."""
-    return map(rasterize, compose_comparison(photo, view, entries, caption, look))
+    return map(rasterize, compose_comparison(photo, view, entries, caption, style))
 
 
 Figure = tuple[Block, float]
 """A figure, and how many pixels a unit of it has."""
 
 
-def sized(layout: Callable[[Look], Block], look: Look) -> Figure:
+def sized(layout: Callable[[Style], Block], style: Style) -> Figure:
     """A figure in the width that is wanted, and how many pixels a unit has then."""
-    return next(sized_each(lambda chosen: [layout(chosen)], look))
+    return next(sized_each(lambda chosen: [layout(chosen)], style))
 
 
-def sized_each(layout: Callable[[Look], Iterable[Block]], look: Look) -> Iterator[Figure]:
+def sized_each(layout: Callable[[Style], Iterable[Block]], style: Style) -> Iterator[Figure]:
     """`sized` for several figures that are laid out together."""
-    if look.size.pixels is None:
-        yield from ((block, 1.0) for block in layout(look))
+    if style.size.pixels is None:
+        yield from ((block, 1.0) for block in layout(style))
         return
-    first = list(layout(look))
-    scales = [look.size.pixels / block.width for block in first]
-    density = max(scales, default=1.0) * look.size.density
+    first = list(layout(style))
+    scales = [style.size.pixels / block.width for block in first]
+    density = max(scales, default=1.0) * style.size.density
     # Mostly the first layout has the width already, and its images need not be made again.
-    laid = first if density == look.size.density else layout(denser(look, density))
+    laid = first if density == style.size.density else layout(denser(style, density))
     yield from zip(laid, scales, strict=True)
 
 
-def denser(look: Look, density: float) -> Look:
+def denser(style: Style, density: float) -> Style:
     """The look with so many pixels a unit of the images in a figure."""
-    return replace(look, size=replace(look.size, density=density))
+    return replace(style, size=replace(style.size, density=density))
 
 
 def encode_figure(

@@ -13,10 +13,10 @@ from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, 
 from cnnviz_cli.render.blocks import no_data
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.look import Caption
 from cnnviz_cli.render.numerals import short
 from cnnviz_cli.render.photograph import chequer
 from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
+from cnnviz_cli.render.style import Caption
 from cnnviz_cli.render.typeset import (
     INK,
     QUIET,
@@ -156,4 +156,4 @@ def _block(row: ProjectionRow, seen: Image.Image, size: Size) -> Block:
     return stack([head, below, grid], leading(SMALL) // 4)
 
 
-draws(Projections, lambda panel, scene: projections(panel, scene.seen, scene.caption, scene.look.size))
+draws(Projections, lambda panel, scene: projections(panel, scene.seen, scene.caption, scene.style.size))

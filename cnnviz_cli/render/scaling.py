@@ -12,7 +12,7 @@ from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.panels import Panel, SingleMap, State
 from cnnviz_cli.core.rounding import SLACK
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render.look import Interpolation, Look, Overlay
+from cnnviz_cli.render.style import Interpolation, Overlay, Style
 
 Floats = NDArray[np.float32]
 
@@ -135,12 +135,12 @@ def normalize(panel: SingleMap, scale: Scale | None = None) -> Floats:
     return places.astype(np.float32)
 
 
-def overlay_of(panel: Panel, look: Look) -> Overlay:
+def overlay_of(panel: Panel, style: Style) -> Overlay:
     """How a picked panel lies over the photograph: ramp, constant or none. A picture in colours never does."""
     if panel.in_colour:
         return "none"
-    if look.overlay != "auto":
-        return look.overlay
+    if style.overlay != "auto":
+        return style.overlay
     return "ramp" if panel.scale_kind == "peak" else "none"
 
 

@@ -19,8 +19,8 @@ from cnnviz_cli.files.masks import Masks
 from cnnviz_cli.files.photo import Photo
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.render import Look
-from cnnviz_cli.render.look import VECTOR, VECTOR_DENSITY
+from cnnviz_cli.render import Style
+from cnnviz_cli.render.style import VECTOR, VECTOR_DENSITY
 from cnnviz_cli.tasks.description import ImageDescription
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Wording:
     counter: bool = False
 
 
-def look_of(settings: Settings) -> Look:
+def style_of(settings: Settings) -> Style:
     """How the settings want pictures drawn, palettes aside, which each family has its own of."""
-    return Look(
+    return Style(
         signed_palette=settings.signed_palette,
         alpha=settings.alpha,
         overlay=settings.overlay,
@@ -95,7 +95,7 @@ class Drawing:
     wording: Wording
     works: Sequence[Work]
     several_targets: bool
-    look: Look
+    style: Style
     format: str
     save_arrays: bool
     preprocessing: Preprocessing

@@ -16,7 +16,7 @@ from cnnviz_cli.files.sources import Source
 from cnnviz_cli.render import SUFFIXES, Caption, pages
 from cnnviz_cli.render.compare_layout import columns_in
 from cnnviz_cli.run.costs import lines_of
-from cnnviz_cli.run.drawing import look_of
+from cnnviz_cli.run.drawing import style_of
 from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
 from cnnviz_cli.run.prepare import prepare
 
@@ -70,7 +70,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
-    most = columns_in(look_of(settings).size.room)
+    most = columns_in(style_of(settings).size.room)
     sheets = {family: len(pages(entries, most)) for family, entries in shown.items()}
     names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
     if settings.save_arrays:

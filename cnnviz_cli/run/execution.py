@@ -20,7 +20,7 @@ from cnnviz_cli.files.spool import Spool
 from cnnviz_cli.run.asked import asked_digest, seal_of
 from cnnviz_cli.run.beginning import places_of, refuse_parts, tell, tell_part
 from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Drawing, Place, look_of
+from cnnviz_cli.run.drawing import Drawing, Place, style_of
 from cnnviz_cli.run.ending import Outcome, concluded, kept
 from cnnviz_cli.run.hands import Hands, count_of
 from cnnviz_cli.run.header import device_name, header_of, settings_digest
@@ -112,7 +112,7 @@ def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
         wording=prepared.wording,
         works=prepared.works,
         several_targets=len(prepared.targets.ranks) > 1,
-        look=look_of(settings),
+        style=style_of(settings),
         format=settings.format,
         save_arrays=settings.save_arrays,
         preprocessing=model.preprocessing,

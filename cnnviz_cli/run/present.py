@@ -23,9 +23,9 @@ from cnnviz_cli.files.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption, color_limits, range_of, state_of
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.overview_sheet import compose_overview
 from cnnviz_cli.render.pictures import Figure, compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.style import Style
 from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
 from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
 from cnnviz_cli.tasks.description import TargetDescription
@@ -41,7 +41,7 @@ class Presenter:
         self._drawing = drawing
         self._sink = sink
         self._warn = warn
-        self._look = drawing.look
+        self._style = drawing.style
         self._suffix = SUFFIXES[drawing.format]
         self._naming = Naming(drawing.works, drawing.wording, several_targets=drawing.several_targets)
 
@@ -65,7 +65,7 @@ class Presenter:
                     caption = replace(caption, values=seen.photo.shown.words)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
-                figure = sized(partial(_composed, panel, seen, caption), self._look)
+                figure = sized(partial(_composed, panel, seen, caption), self._style)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
                 outputs.append(self._picture(work, panel, target, apart, path, figure, caption))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
@@ -99,11 +99,11 @@ class Presenter:
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
-            sheet = sized(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._look)
+            sheet = sized(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style)
             yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
-            sheets = sized_each(partial(compose_comparison, photo, view, entries, caption), self._look)
+            sheets = sized_each(partial(compose_comparison, photo, view, entries, caption), self._style)
             for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
                 yield self._sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
 
@@ -160,7 +160,7 @@ class Presenter:
         told = {"Software": f"cnnviz {__version__}", **about, "Model": self._drawing.wording.model}
         told["Settings"] = self._drawing.settings_sha256
         facts = {name: visible(value) for name, value in told.items() if value}
-        file, size = encode_figure(block, self._drawing.format, scale, facts, self._look.size.dpi)
+        file, size = encode_figure(block, self._drawing.format, scale, facts, self._style.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
@@ -173,8 +173,8 @@ class Presenter:
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
 
 
-def _composed(panel: Panel, seen: Seen, caption: Caption, look: Look) -> Block:
-    return compose(panel, seen.photo.image, seen.view, seen.crop, caption, look)
+def _composed(panel: Panel, seen: Seen, caption: Caption, style: Style) -> Block:
+    return compose(panel, seen.photo.image, seen.view, seen.crop, caption, style)
 
 
 def captioned(

@@ -8,7 +8,7 @@ import pytest
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render.compare import _class_lines
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.look import Caption
+from cnnviz_cli.render.style import Caption
 
 PANEL = Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Look, blocks
+from cnnviz_cli.render import Style, blocks
 from cnnviz_cli.render.blocks import APART, bar_labels, bar_width, colour_bar
 from cnnviz_cli.render.figures import scale_of
 from cnnviz_cli.render.palettes import table
@@ -96,8 +96,8 @@ def test_no_size_of_numbers_makes_them_collide(kind: type[Heatmap], unit: int, m
         values = (heavy * 1.11 * 10.0**exponent).astype(np.float32)
         panel = kind(values if kind is InputProjection else values[:1])
         for width in (bar_width(20 * unit, unit), 12 * unit):
-            scale_of(panel, Look(), width, unit)
-            scale_of(panel, Look(), width, unit, Scale(-(10.0**exponent), 3 * 10.0**exponent, "the run's"))
+            scale_of(panel, Style(), width, unit)
+            scale_of(panel, Style(), width, unit, Scale(-(10.0**exponent), 3 * 10.0**exponent, "the run's"))
     assert len(asked) >= 244
     for labels, width, size in asked:
         check(labels, width, size)

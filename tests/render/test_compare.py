@@ -13,7 +13,7 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Projections, SignedMap, SingleMap
 from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import percent
-from cnnviz_cli.render import Caption, Look, comparison, pages
+from cnnviz_cli.render import Caption, Style, comparison, pages
 from cnnviz_cli.render.compare import TILE, seen
 from cnnviz_cli.render.compare_layout import MOST_COLUMNS, MOST_ROWS, Flow, Table, portions
 from cnnviz_cli.render.figures import pictured
@@ -49,7 +49,7 @@ def entries(methods: int, targets: int, labels: list[str] | None = None, layer: 
 
 
 def sheets(shown: Entries, photo: Image.Image = PHOTO, view: View = VIEW) -> list[np.ndarray]:
-    return [np.asarray(sheet) for sheet in comparison(photo, view, shown, HEAD, Look())]
+    return [np.asarray(sheet) for sheet in comparison(photo, view, shown, HEAD, Style())]
 
 
 def the_sheet(shown: Entries) -> np.ndarray:
@@ -66,7 +66,7 @@ def alone(panel: Panel, named: Caption) -> np.ndarray:
     """The map drawn by itself over that area."""
     assert isinstance(panel, SingleMap)
     canvas = Canvas(original(), View((224, 224), VIEW.size, (0.0, 0.0, 224.0, 224.0)), 1, 14)
-    return np.asarray(pictured(panel, canvas, Look(), named.scale))
+    return np.asarray(pictured(panel, canvas, Style(), named.scale))
 
 
 def coded(picture: np.ndarray) -> np.ndarray:

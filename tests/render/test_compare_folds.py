@@ -5,7 +5,7 @@ import pytest
 from render.drawn import centre_crop, placed, plain
 
 from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.render import Caption, Look
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Raster, Text
 from cnnviz_cli.render.compare import TILE, compose_comparison, folds
 from cnnviz_cli.render.compare_layout import Flow, Table, columns_in, pages, ways
@@ -26,7 +26,7 @@ def entries(methods: int, targets: int, any_class: int = 0) -> Entries:
 def sheet_of(shown: Entries) -> tuple[list[tuple[float, int]], list[str], int]:
     """Where the maps and the original stand, all texts, and the width of the sheet."""
     (block,) = compose_comparison(
-        plain(300, 200), centre_crop(300, 200), shown, Caption("compared", source="x"), Look()
+        plain(300, 200), centre_crop(300, 200), shown, Caption("compared", source="x"), Style()
     )
     parts = list(placed(block))
     images = [(left, top) for left, top, item in parts if isinstance(item, Raster) and item.width == TILE]

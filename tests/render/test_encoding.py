@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.render import SUFFIXES, encode
 from cnnviz_cli.render.encoding import MOST
-from cnnviz_cli.render.look import RASTER
 from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.style import RASTER
 from cnnviz_cli.render.typeset import Line, set_lines
 
 

@@ -9,7 +9,7 @@ from render.drawn import plain, whole
 
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, Projections, SignedMap
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Look, color_limits, draw, figures, overview, overview_sheet
+from cnnviz_cli.render import Caption, Style, color_limits, draw, figures, overview, overview_sheet
 from cnnviz_cli.render.figures import pictured, scale_of
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import Canvas, opacity
@@ -20,7 +20,7 @@ STAGE = Canvas(plain(7, 1, (100, 100, 100)), whole(7, 1), 1, 14)
 
 
 def colours(panel: PixelMap | SignedMap | Heatmap | InputProjection, scale: Scale | None) -> np.ndarray:
-    return np.asarray(pictured(panel, STAGE, Look(), scale), int)[0]
+    return np.asarray(pictured(panel, STAGE, Style(), scale), int)[0]
 
 
 def test_a_pixel_map_goes_from_the_first_colour_to_the_last() -> None:
@@ -100,17 +100,17 @@ def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatc
         return draw_bar(shown, labels, width, unit)
 
     monkeypatch.setattr(figures, "colour_bar", spy)
-    _, words = scale_of(SignedMap(LINE), Look(), 252, 14, Scale(-1, 2, "fixed"))
+    _, words = scale_of(SignedMap(LINE), Style(), 252, 14, Scale(-1, 2, "fixed"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, fixed scale; 2 values lie beyond it"
     labels, bar = seen[0]
     assert labels == ["-1.00 or less", "0.50", "2.00 or more"]
     np.testing.assert_array_equal(bar, table("blue-red")[64:])  # as much of against as the range has
-    _, words = scale_of(PixelMap(LINE), Look(), 252, 14, Scale(-3, 10, "the run's"))
+    _, words = scale_of(PixelMap(LINE), Style(), 252, 14, Scale(-3, 10, "the run's"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, the run's scale; no value lies beyond it"
     assert seen[1][0] == ["-3.0", "3.5", "10.0"]
-    _, words = scale_of(Heatmap(np.abs(LINE)), Look(), 252, 14, Scale(0, 8, "fixed"))
+    _, words = scale_of(Heatmap(np.abs(LINE)), Style(), 252, 14, Scale(0, 8, "fixed"))
     assert "; 1 value lies beyond it; transparent" in words
-    _, words = scale_of(SignedMap(np.zeros_like(LINE)), Look(), 252, 14, Scale(-1, 1, "fixed"))
+    _, words = scale_of(SignedMap(np.zeros_like(LINE)), Style(), 252, 14, Scale(-1, 1, "fixed"))
     assert len(seen) == 4  # zero everywhere is a colour of a given range
 
 
@@ -129,12 +129,12 @@ def test_every_picture_and_the_overview_take_the_range(monkeypatch: pytest.Monke
     panel = PixelMap(np.random.default_rng(1).random((1, 40, 60), np.float32))
     given = Caption("way", scale=Scale(0, 9, "fixed"))
     own, scaled = (
-        np.asarray(draw(panel, photo, whole(60, 40), photo, named, Look())) for named in (Caption("way"), given)
+        np.asarray(draw(panel, photo, whole(60, 40), photo, named, Style())) for named in (Caption("way"), given)
     )
     dark = [(picture.max(2) < 60).sum() for picture in (own, scaled)]
     assert dark[1] > dark[0] + 60 * 40
     sheets = [
-        np.asarray(overview(photo, whole(60, 40), photo, [], [(panel, named)], Caption("all"), Look()))
+        np.asarray(overview(photo, whole(60, 40), photo, [], [(panel, named)], Caption("all"), Style()))
         for named in (Caption("way"), given)
     ]
     assert (sheets[0] != sheets[1]).any()
@@ -144,6 +144,6 @@ def test_every_picture_and_the_overview_take_the_range(monkeypatch: pytest.Monke
         "set_lines",
         lambda lines, width: words.extend(line.text for line in lines) or Image.new("RGB", (width, 9)),
     )
-    overview(photo, whole(60, 40), photo, [], [(panel, given)], Caption("all"), Look())
+    overview(photo, whole(60, 40), photo, [], [(panel, given)], Caption("all"), Style())
     assert any("fixed scale" in text for text in words)
     assert not any("its own scale" in text for text in words)

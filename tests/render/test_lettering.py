@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.panels import ADVICE, Heatmap
 from cnnviz_cli.core.text import percent
-from cnnviz_cli.render import Caption, Look, figures, typeset
+from cnnviz_cli.render import Caption, Style, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
 from cnnviz_cli.render.numerals import short, ticks
 from cnnviz_cli.render.typeset import (
@@ -187,10 +187,10 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "colour_bar", spy)
     heavy = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     heavy[0, 19, 49] = 100
-    scale_of(MAP, Look(), 252, 14)
-    _, words = scale_of(figures.PixelMap(heavy), Look(), 252, 14)
-    scale_of(figures.SignedMap(-heavy), Look(), 252, 14)
-    scale_of(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Look(), 252, 14)
+    scale_of(MAP, Style(), 252, 14)
+    _, words = scale_of(figures.PixelMap(heavy), Style(), 252, 14)
+    scale_of(figures.SignedMap(-heavy), Style(), 252, 14)
+    scale_of(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Style(), 252, 14)
     assert written == [
         ["0 no evidence", "24.0", "48.0 strongest"],
         ["0", "0.497", "0.995 or more"],
@@ -202,7 +202,7 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_shows_its_colours_and_its_texts() -> None:
-    bar, _ = scale_of(MAP, Look("viridis", alpha=1), 252, 14)
+    bar, _ = scale_of(MAP, Style("viridis", alpha=1), 252, 14)
     assert bar is not None
     pixels = np.asarray(bar, int)
     assert pixels.shape[1] == 252
@@ -218,7 +218,7 @@ def test_a_bar_shows_its_colours_and_its_texts() -> None:
 @pytest.mark.parametrize("values", [np.zeros((1, 3, 3)), np.full((1, 3, 3), np.nan)], ids=["zero", "nan"])
 @pytest.mark.parametrize("kind", [Heatmap, figures.PixelMap, figures.SignedMap])
 def test_no_bar_where_there_is_no_scale(kind: type[Heatmap], values: np.ndarray) -> None:
-    bar, words = scale_of(kind(values.astype(np.float32)), Look(), 252, 14)
+    bar, words = scale_of(kind(values.astype(np.float32)), Style(), 252, 14)
     assert bar is None
     assert "map of 3 x 3" in words
 

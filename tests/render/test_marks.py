@@ -11,7 +11,7 @@ from render.drawn import centre_crop, plain, whole
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.marks import Area, Mark, Rectangle
 from cnnviz_cli.core.panels import Heatmap, PixelMap
-from cnnviz_cli.render import Caption, Look, comparison, draw, overview
+from cnnviz_cli.render import Caption, Style, comparison, draw, overview
 from cnnviz_cli.render.marks import DARK, LIGHT, draw_annotation, in_photo
 from cnnviz_cli.render.photograph import Canvas, fitted, staged
 
@@ -180,7 +180,7 @@ def test_what_is_given_is_not_changed() -> None:
     area, before = Area(region), region.copy()
     photo = on.photo.copy()
     panel = Heatmap(np.ones((1, 3, 4), np.float32), layer="conv", target=0)
-    draw(panel, on.photo, on.view, on.photo, Caption(title="gradcam", target="cat", mark=area), Look())
+    draw(panel, on.photo, on.view, on.photo, Caption(title="gradcam", target="cat", mark=area), Style())
     assert on.photo.tobytes() == photo.tobytes()
     np.testing.assert_array_equal(region, before)
 
@@ -199,8 +199,8 @@ def test_in_sheets_each_map_has_the_mark_of_its_own_target() -> None:
                 (panel, Caption(title="two", target="cat, box 1", mark=mark)),
             ]
             caption = Caption(title="overview", model="net", source="a.png")
-            whole_sheet = overview(photo, view, photo, [], entries, caption, Look())
-            compared = list(comparison(photo, view, entries, caption, Look()))
+            whole_sheet = overview(photo, view, photo, [], entries, caption, Style())
+            compared = list(comparison(photo, view, entries, caption, Style()))
             sheets.append([whole_sheet, *compared])
         for plain_sheet, marked_sheet in zip(*sheets, strict=True):
             assert plain_sheet.size == marked_sheet.size

@@ -17,11 +17,11 @@ from cnnviz_cli.render.block import Block, blank, stack
 from cnnviz_cli.render.blocks import colour_bar
 from cnnviz_cli.render.compare_legend import shared_legend
 from cnnviz_cli.render.drawings import Scene, draws
-from cnnviz_cli.render.look import Caption, Look
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.pictures import draw, overview
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.scaling import normalize
+from cnnviz_cli.render.style import Caption, Style
 
 
 @value
@@ -45,7 +45,7 @@ class Curve(Panel):
 
 def draw_curve(panel: Curve, scene: Scene) -> Block:
     shares = np.asarray(panel.values) / np.asarray(panel.values).max()
-    colours = table(scene.look.palette)[np.rint(shares * 255).astype(int)]
+    colours = table(scene.style.palette)[np.rint(shares * 255).astype(int)]
     bar = colour_bar(colours, ["first", "last"], 200, 12)
     return stack([blank(200, 5), bar], 0)
 
@@ -64,9 +64,9 @@ def test_a_new_map_is_scaled_drawn_and_explained_by_its_class() -> None:
     top = float(np.sort(VALUES.ravel())[int(np.ceil(0.995 * VALUES.size)) - 1])
     assert color_limits(panel) == (0.0, top)
     np.testing.assert_allclose(normalize(panel, Scale(0, 4, "fixed")), VALUES / 4, atol=1e-6)
-    look = Look()
-    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("unsure?"), look)
-    first, last = (tuple(colour) for colour in table(look.palette)[[0, -1]].tolist())
+    style = Style()
+    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("unsure?"), style)
+    first, last = (tuple(colour) for colour in table(style.palette)[[0, -1]].tolist())
     assert {first, last} <= pixels(figure)
 
 
@@ -77,20 +77,20 @@ def test_a_new_map_has_a_legend_beside_others() -> None:
     ]
     assert len(pages(entries)) == 1
     maps = [(panel, named) for panel, named in entries if isinstance(panel, SingleMap)]
-    both = rasterize(shared_legend(maps, Look(), 700))
-    alone = rasterize(shared_legend(maps[1:], Look(), 700))
+    both = rasterize(shared_legend(maps, Style(), 700))
+    alone = rasterize(shared_legend(maps[1:], Style(), 700))
     assert both.width > alone.width
-    assert len(pixels(both) & {tuple(colour) for colour in table(Look().palette).tolist()}) > 200
+    assert len(pixels(both) & {tuple(colour) for colour in table(Style().palette).tolist()}) > 200
 
 
 def test_a_new_kind_of_figure_is_drawn_and_stands_on_the_overview() -> None:
     with pytest.raises(TypeError, match="no picture is known for Curve"):
-        draw(Curve(np.ones(3, np.float32)), PHOTO, VIEW, PHOTO, Caption("c"), Look())
+        draw(Curve(np.ones(3, np.float32)), PHOTO, VIEW, PHOTO, Caption("c"), Style())
     draws(Curve, draw_curve)
     panel = Curve(np.array([0, 1, 2], np.float32))
     assert state_of(panel) == "ok"
-    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("c"), Look())
-    wanted = {tuple(colour) for colour in table(Look().palette)[[0, 128, 255]].tolist()}
+    figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("c"), Style())
+    wanted = {tuple(colour) for colour in table(Style().palette)[[0, 128, 255]].tolist()}
     assert wanted <= pixels(figure)
-    sheet = overview(PHOTO, VIEW, PHOTO, [], [(panel, Caption("c"))], Caption("all"), Look())
+    sheet = overview(PHOTO, VIEW, PHOTO, [], [(panel, Caption("c"))], Caption("all"), Style())
     assert wanted <= pixels(sheet)

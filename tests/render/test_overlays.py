@@ -11,7 +11,7 @@ from render.drawn import plain, whole
 
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Look, draw
+from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.figures import colours_of, pictured, scale_of
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.photograph import Canvas, opacity
@@ -22,7 +22,7 @@ Kinds = Heatmap | PixelMap | SignedMap
 
 def over(panel: Kinds | InputProjection, photo: Image.Image, **how: object) -> np.ndarray:
     canvas = Canvas(photo, whole(*photo.size), 1, 14)
-    return np.asarray(pictured(panel, canvas, Look(**how)), int)  # type: ignore[arg-type]
+    return np.asarray(pictured(panel, canvas, Style(**how)), int)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
@@ -76,7 +76,7 @@ def test_a_ramp_over_evidence_for_and_against_is_transparent_at_zero_and_as_stro
 def test_without_an_overlay_a_heat_map_stands_beside_the_photograph() -> None:
     photo = plain(300, 300, (10, 200, 30))
     panel = Heatmap(np.array([[[0.0, 1.0], [0.5, 0.25]]], np.float32))
-    figure = np.asarray(draw(panel, photo, whole(300, 300), photo, Caption("x"), Look(overlay="none")), int)
+    figure = np.asarray(draw(panel, photo, whole(300, 300), photo, Caption("x"), Style(overlay="none")), int)
     assert (figure == (10, 200, 30)).all(2).sum() >= 300 * 300  # the photograph, untouched
     assert (np.abs(figure - table("inferno")[255].astype(int)).max(2) <= 2).sum() > 100  # and the strongest colour
     assert figure.shape[1] > 600
@@ -91,7 +91,7 @@ def test_a_picture_in_colours_never_lies_over_the_photograph(overlay: str) -> No
 
 def test_the_bar_says_in_words_what_is_laid_over() -> None:
     heat = Heatmap(np.linspace(0, 1, 49, dtype=np.float32).reshape(1, 7, 7))
-    words = {overlay: scale_of(heat, Look(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")}
+    words = {overlay: scale_of(heat, Style(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")}
     assert words == {
         "ramp": "map of 7 x 7, bicubic between its cells, raw values; transparent at no "
         "evidence, 75 % colour at the strongest; bar: above as over light, below as over dark",
@@ -99,21 +99,21 @@ def test_the_bar_says_in_words_what_is_laid_over() -> None:
         "above as over light, below as over dark",
         "none": "map of 7 x 7, bicubic between its cells, raw values",
     }
-    assert "cells not interpolated" in scale_of(heat, Look(interpolation="nearest"), 252, 14)[1]
+    assert "cells not interpolated" in scale_of(heat, Style(interpolation="nearest"), 252, 14)[1]
 
 
 def test_the_bar_has_the_colours_of_the_overlay() -> None:
     heat, signed = Heatmap(np.ones((1, 2, 2), np.float32)), SignedMap(np.array([[[-1.0, 1.0]]], np.float32))
-    even = colours_of(heat, Look(overlay="constant", alpha=0.5, palette="jet"))
+    even = colours_of(heat, Style(overlay="constant", alpha=0.5, palette="jet"))
     np.testing.assert_allclose(even[0, 255], (255 + table("jet")[255].astype(float)) / 2, atol=0.5)
     np.testing.assert_allclose(even[1, 0], (40 + table("jet")[0].astype(float)) / 2, atol=0.5)
-    ramp = colours_of(signed, Look(overlay="ramp"))
+    ramp = colours_of(signed, Style(overlay="ramp"))
     assert ramp.shape == (2, 255, 3)
     assert (ramp[0, 127] == 255).all()  # zero is the ground itself
     assert (ramp[1, 127] == 40).all()
     assert (ramp[:, 0] != ramp[:, 254]).any()
     # Of a lopsided range a part: from -1 to 2 the quarter of most against is missing.
-    part = colours_of(signed, Look(overlay="ramp"), Scale(-1, 2, "fixed"))
+    part = colours_of(signed, Style(overlay="ramp"), Scale(-1, 2, "fixed"))
     np.testing.assert_array_equal(part, ramp[:, 64:])
 
 

@@ -7,7 +7,7 @@ import make_palettes
 import numpy as np
 import pytest
 
-from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Look
+from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Style
 from cnnviz_cli.render.palettes import GREYS, levels, table
 
 ANCHORS = {
@@ -55,8 +55,8 @@ def test_every_name_has_a_table() -> None:
         assert table(name).shape == (256, 3)
     for name in SIGNED_PALETTES:
         assert table(name).shape == (255, 3)
-    assert Look().palette in PALETTES
-    assert Look().signed_palette in SIGNED_PALETTES
+    assert Style().palette in PALETTES
+    assert Style().signed_palette in SIGNED_PALETTES
 
 
 @pytest.mark.parametrize("name", PALETTES)

@@ -18,7 +18,7 @@ from cnnviz_cli.core.panels import (
     SignedMap,
 )
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render import Caption, Look, draw, encode, overview
+from cnnviz_cli.render import Caption, Style, draw, encode, overview
 from cnnviz_cli.render.overview_cells import EXPLAINED, OTHER, bars
 from cnnviz_cli.render.overview_sheet import arranged, grouped
 
@@ -48,7 +48,7 @@ PREDICTIONS = [
 @pytest.mark.parametrize("kind", PANELS)
 def test_the_same_panel_gives_the_same_bytes(kind: str) -> None:
     photo = Image.fromarray(RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8))
-    one, two = (encode(draw(PANELS[kind], photo, centre_crop(120, 90), SEEN, CAPTION, Look())).data for _ in range(2))
+    one, two = (encode(draw(PANELS[kind], photo, centre_crop(120, 90), SEEN, CAPTION, Style())).data for _ in range(2))
     assert one == two
 
 
@@ -64,7 +64,7 @@ def chunks(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("kind", PANELS)
 def test_png_holds_the_pixels_and_nothing_else(kind: str) -> None:
     photo = Image.fromarray(RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8))
-    picture = draw(PANELS[kind], photo, centre_crop(120, 90), SEEN, CAPTION, Look())
+    picture = draw(PANELS[kind], photo, centre_crop(120, 90), SEEN, CAPTION, Style())
     picture.info["icc_profile"] = b"of the scanner"
     data = encode(picture).data
     assert set(chunks(data)) == {b"IHDR", b"IDAT", b"IEND"}
@@ -75,7 +75,7 @@ def test_png_holds_the_pixels_and_nothing_else(kind: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (32, 32), (1, 4000), (4000, 3), (2000, 150), (150, 2000)])
 @pytest.mark.parametrize("kind", ["heatmap", "pixels", "picture"])
 def test_extreme_photographs(kind: str, size: tuple[int, int]) -> None:
-    picture = draw(PANELS[kind], plain(*size), centre_crop(*size), SEEN, CAPTION, Look())
+    picture = draw(PANELS[kind], plain(*size), centre_crop(*size), SEEN, CAPTION, Style())
     assert picture.width * picture.height < 3_000_000
     assert picture.width >= 300  # a caption needs room
     # The caption is inside: paper all round, ink within.
@@ -88,23 +88,23 @@ def test_extreme_photographs(kind: str, size: tuple[int, int]) -> None:
 
 
 def test_an_unseen_border_is_named_only_where_there_is_one() -> None:
-    part = draw(HEAT, plain(300, 300), centre_crop(300, 300), SEEN, CAPTION, Look())
-    all_of_it = draw(HEAT, plain(300, 300), whole(300, 300), SEEN, CAPTION, Look())
+    part = draw(HEAT, plain(300, 300), centre_crop(300, 300), SEEN, CAPTION, Style())
+    all_of_it = draw(HEAT, plain(300, 300), whole(300, 300), SEEN, CAPTION, Style())
     assert part.height > all_of_it.height
 
 
 def test_the_drawing_leaves_its_inputs_alone() -> None:
     photo, values = plain(100, 80), HEAT.values.copy()
     before = photo.tobytes()
-    draw(HEAT, photo, centre_crop(100, 80), SEEN, CAPTION, Look())
-    draw(HEAT, photo, whole(100, 80), SEEN, CAPTION, Look())
+    draw(HEAT, photo, centre_crop(100, 80), SEEN, CAPTION, Style())
+    draw(HEAT, photo, whole(100, 80), SEEN, CAPTION, Style())
     assert photo.tobytes() == before
     assert (HEAT.values == values).all()
 
 
 def test_an_unknown_panel_is_refused() -> None:
     with pytest.raises(TypeError, match="no picture"):
-        draw(Panel(), plain(9, 9), whole(9, 9), SEEN, CAPTION, Look())
+        draw(Panel(), plain(9, 9), whole(9, 9), SEEN, CAPTION, Style())
 
 
 def named(title: str, target: str = "", layer: str = "") -> Caption:
@@ -120,7 +120,7 @@ def entries(targets: int) -> list[tuple[Panel, Caption]]:
 @pytest.mark.parametrize("size", [(451, 300), (300, 451), (1000, 120), (100, 900)])
 @pytest.mark.parametrize("targets", [0, 1, 2, 3, 4, 5, 6, 7])
 def test_an_overview_keeps_its_width(size: tuple[int, int], targets: int) -> None:
-    sheet = overview(plain(*size), centre_crop(*size), SEEN, PREDICTIONS, entries(targets), CAPTION, Look())
+    sheet = overview(plain(*size), centre_crop(*size), SEEN, PREDICTIONS, entries(targets), CAPTION, Style())
     assert sheet.width == 1680
     assert 600 < sheet.height < 3500
     pixels = np.asarray(sheet)
@@ -132,8 +132,8 @@ def test_an_overview_keeps_its_width(size: tuple[int, int], targets: int) -> Non
 def test_an_overview_of_any_one_kind(kind: str) -> None:
     shown = [(PANELS[kind], named("way", layer="low"))] if kind else []
     photo, view = plain(200, 150), centre_crop(200, 150)
-    bare = overview(photo, view, SEEN, PREDICTIONS, [], CAPTION, Look())
-    sheet = overview(photo, view, SEEN, PREDICTIONS, shown, CAPTION, Look())
+    bare = overview(photo, view, SEEN, PREDICTIONS, [], CAPTION, Style())
+    sheet = overview(photo, view, SEEN, PREDICTIONS, shown, CAPTION, Style())
     assert sheet.width == 1680
     assert (sheet.tobytes() != bare.tobytes()) == bool(kind)
 
@@ -147,7 +147,7 @@ def test_an_overview_of_broken_maps() -> None:
         (PixelMap(zero), named("b", "x")),
         (bad, named("c", layer="low")),
     ]
-    assert overview(plain(99, 80), whole(99, 80), SEEN, [], shown, Caption("all"), Look()).width == 1680
+    assert overview(plain(99, 80), whole(99, 80), SEEN, [], shown, Caption("all"), Style()).width == 1680
 
 
 def layout(aspect: float, *sizes: int) -> tuple[int, int, list[int]]:

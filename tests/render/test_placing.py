@@ -9,7 +9,7 @@ from render.drawn import CHELSEA, centre_crop, plain, whole
 
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.render import Caption, Look, draw
+from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.blocks import hatching
 from cnnviz_cli.render.figures import pictured
 from cnnviz_cli.render.palettes import table
@@ -74,7 +74,7 @@ def test_a_hot_cell_lands_where_the_crop_says() -> None:
     hot = np.zeros((1, 7, 7), np.float32)
     hot[0, 1, 5] = 3.0
     canvas = stage_of(plain(451, 300), CHELSEA)
-    picture = pictured(Heatmap(hot, np.float32(3)), canvas, Look())
+    picture = pictured(Heatmap(hot, np.float32(3)), canvas, Style())
     change = np.abs(np.asarray(picture, float) - np.asarray(marked(canvas), float)).sum(2)
     rows, columns = np.mgrid[:300, :451] + 0.5
     assert (change * columns).sum() / change.sum() == pytest.approx(300.667, abs=0.5)
@@ -87,7 +87,7 @@ def test_the_whole_figure_holds_the_photograph_unmoved() -> None:
     photo = plain(400, 300, (10, 200, 30))
     hot = np.zeros((1, 3, 4), np.float32)
     hot[0, 2, 0] = 1.0
-    figure = np.asarray(draw(Heatmap(hot), photo, whole(400, 300), photo, Caption("x"), Look()), int)
+    figure = np.asarray(draw(Heatmap(hot), photo, whole(400, 300), photo, Caption("x"), Style()), int)
     rows, columns = np.nonzero((figure == (10, 200, 30)).all(2))
     top, left = rows.min(), columns.min()
     assert (rows.max() - top + 1, columns.max() - left + 1) == (300, 400)
@@ -100,7 +100,7 @@ def test_an_overlay_is_the_stated_mixture() -> None:
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
     values = rng.random((1, 20, 30)).astype(np.float32)
-    picture = np.asarray(pictured(Heatmap(values), stage_of(photo, whole(30, 20)), Look("viridis")), float)
+    picture = np.asarray(pictured(Heatmap(values), stage_of(photo, whole(30, 20)), Style("viridis")), float)
     level = np.rint(values[0] / values.max() * 255).astype(int)
     colours, grey = np.asarray(photo, float), np.asarray(photo.convert("L"), float)[..., None]
     desaturate = np.minimum(255, 2 * level)[..., None] / 255
@@ -146,7 +146,7 @@ def test_a_photograph_seen_whole_is_not_marked() -> None:
 def test_pixel_maps_are_opaque_and_clipped_at_the_percentile() -> None:
     values = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     values[0, 19, 49] = 100.0
-    picture = np.asarray(pictured(PixelMap(values), stage_of(plain(50, 20), whole(50, 20)), Look()), int)
+    picture = np.asarray(pictured(PixelMap(values), stage_of(plain(50, 20), whole(50, 20)), Style()), int)
     top = np.sort(values.ravel())[994]  # the 995th of a thousand
     expected = table("inferno")[np.rint(np.clip(values[0] / top, 0, 1) * 255).astype(int)]
     assert np.abs(picture - expected).max() <= 1
@@ -154,7 +154,7 @@ def test_pixel_maps_are_opaque_and_clipped_at_the_percentile() -> None:
 
 def test_signed_maps_are_symmetric_about_zero() -> None:
     values = np.array([[[-2.0, -1.0, 0.0, 1.0, 2.0]]], np.float32)
-    picture = np.asarray(pictured(SignedMap(values), stage_of(plain(5, 1), whole(5, 1)), Look()))
+    picture = np.asarray(pictured(SignedMap(values), stage_of(plain(5, 1), whole(5, 1)), Style()))
     colours = table("blue-red")
     for place_, index in zip(picture[0], (0, 63.5, 127, 190.5, 254), strict=True):
         assert np.abs(place_.astype(int) - colours[[int(index), round(index + 0.1)]].astype(int)).max(1).min() <= 1
@@ -163,7 +163,7 @@ def test_signed_maps_are_symmetric_about_zero() -> None:
 def test_signed_pictures_put_zero_at_mid_grey() -> None:
     values = np.zeros((3, 4, 4), np.float32)
     values[0, 0, 0], values[2, 3, 3] = 5.0, -5.0
-    picture = np.asarray(pictured(InputProjection(values), stage_of(plain(4, 4), whole(4, 4)), Look()))
+    picture = np.asarray(pictured(InputProjection(values), stage_of(plain(4, 4), whole(4, 4)), Style()))
     assert picture[1, 1].tolist() == [128, 128, 128]
     assert picture[0, 0].tolist() == [255, 128, 128]
     assert picture[3, 3].tolist() == [128, 128, 0]
@@ -173,7 +173,7 @@ def test_values_that_are_not_finite_are_chequered_in_place() -> None:
     values = np.ones((1, 4, 4), np.float32)
     values[0, 0, 0] = np.nan
     values[0, 3, 3] = np.inf
-    picture = np.asarray(pictured(Heatmap(values), stage_of(plain(80, 80), whole(80, 80)), Look()))
+    picture = np.asarray(pictured(Heatmap(values), stage_of(plain(80, 80), whole(80, 80)), Style()))
     colours = {tuple(colour) for colour in picture[:20, :20].reshape(-1, 3).tolist()}
     assert colours == {(255, 255, 255), (200, 0, 130)}
     assert (200, 0, 130) in {tuple(colour) for colour in picture[60:, 60:].reshape(-1, 3).tolist()}
@@ -187,7 +187,7 @@ def test_values_that_are_not_finite_are_chequered_in_place() -> None:
 )
 def test_a_map_that_points_nowhere_leaves_the_photograph_as_it_is(panel: Heatmap) -> None:
     canvas = stage_of(plain(90, 60), centre_crop(90, 60))
-    assert pictured(panel, canvas, Look()).tobytes() == marked(canvas).tobytes()
+    assert pictured(panel, canvas, Style()).tobytes() == marked(canvas).tobytes()
 
 
 def test_tiny_photographs_are_enlarged_by_a_whole_factor() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cnnviz_cli.core.panels import Filters, Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Look, compare_legend, figures
+from cnnviz_cli.render import Caption, Style, compare_legend, figures
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.figures import colours_of, scale_of
 from cnnviz_cli.render.mosaic import filters
@@ -45,11 +45,11 @@ def test_the_ends_of_a_lopsided_map_are_its_largest_magnitude(sign: int) -> None
 
 def test_the_bar_of_a_lopsided_range_is_the_part_of_the_palette_that_is_used() -> None:
     colours = table("blue-red")
-    whole = colours_of(SignedMap(LOPSIDED), Look())
+    whole = colours_of(SignedMap(LOPSIDED), Style())
     np.testing.assert_array_equal(whole, colours)
     # -4 is the first of 255 colours, 1 the 0.625 * 254 = 158.75th, counted from 0; mirrored for -1 to 4.
-    np.testing.assert_array_equal(colours_of(SignedMap(LOPSIDED), Look(), Scale(-4, 1, "fixed")), colours[:160])
-    np.testing.assert_array_equal(colours_of(SignedMap(-LOPSIDED), Look(), Scale(-1, 4, "fixed")), colours[95:])
+    np.testing.assert_array_equal(colours_of(SignedMap(LOPSIDED), Style(), Scale(-4, 1, "fixed")), colours[:160])
+    np.testing.assert_array_equal(colours_of(SignedMap(-LOPSIDED), Style(), Scale(-1, 4, "fixed")), colours[95:])
 
 
 def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,15 +61,15 @@ def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.
         return draw_bar(colours, texts, width, unit)
 
     monkeypatch.setattr(figures, "colour_bar", spy)
-    scale_of(SignedMap(LOPSIDED), Look(), 300, 14)
-    scale_of(SignedMap(-LOPSIDED), Look(), 300, 14)
+    scale_of(SignedMap(LOPSIDED), Style(), 300, 14)
+    scale_of(SignedMap(-LOPSIDED), Style(), 300, 14)
     assert [texts[0].split()[0] for texts in labels] == ["-4.00", "-4.00"]
     assert [texts[-1].split()[0] for texts in labels] == ["4.00", "4.00"]
 
 
 def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
     kernel = np.array([[-4.0, 0.0], [0.0, 1.0]], np.float32)
-    sheet = np.asarray(filters(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Look()), int)
+    sheet = np.asarray(filters(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int)
     greys = sheet[(sheet.max(2) - sheet.min(2)) <= 2].mean(1)
     area = 42 * 42
     for value, times in ((0, 1), (128, 2), (159, 1)):  # 255 (0.5 + 0.5 v / 4)
@@ -112,7 +112,7 @@ def test_values_at_an_end_of_a_scale_do_not_lie_beyond_it() -> None:
 
 
 def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
-    bar, _ = scale_of(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Look("grey"), 256, 14)
+    bar, _ = scale_of(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Style("grey"), 256, 14)
     assert isinstance(bar, Block)
     line = np.asarray(bar)[5, 2:-2, 0].astype(int)
     assert (np.diff(line) == 1).all()
@@ -130,7 +130,7 @@ def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monk
     monkeypatch.setattr(compare_legend, "colour_bar", spy)
     named = Caption("way", target="espresso", counter=counter)
     shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
-    compare_legend.shared_legend(shown, Look(), 900)
+    compare_legend.shared_legend(shown, Style(), 900)
     assert labels == [
         ["no evidence", "strongest evidence" + " against" * counter],
         ["for", "0", "against"] if counter else ["against", "0", "for"],

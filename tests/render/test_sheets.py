@@ -6,7 +6,7 @@ from PIL import Image
 from render.drawn import placed, plain, row, whole
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
-from cnnviz_cli.render import Caption, Look, draw
+from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.mosaic import columns_for, enlarged
 from cnnviz_cli.render.palettes import table
@@ -24,12 +24,12 @@ def mosaic(maps: np.ndarray, total: int = 1280) -> FeatureMapGrid:
 
 
 def drawn(panel: Panel) -> Image.Image:
-    return draw(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
+    return draw(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style())
 
 
 def tiles(panel: Panel, size: int) -> list[np.ndarray]:
     """The pixels of a sheet where its square images of `size` stand."""
-    block = compose(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Look())
+    block = compose(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style())
     pixels = np.asarray(block)
     return [
         pixels[top : top + size, round(left) : round(left) + size]

@@ -13,7 +13,7 @@ from render.drawn import centre_crop, placed, plain, row, whole
 from cnnviz_cli.core.marks import Rectangle
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.core.sizes import NATURAL, Size, size_of
-from cnnviz_cli.render import Caption, Look, encode
+from cnnviz_cli.render import Caption, Style, encode
 from cnnviz_cli.render.block import Raster, Text
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.marks import LIGHT
@@ -62,11 +62,11 @@ def test_widths_that_no_figure_has_are_refused(width: str) -> None:
 @pytest.mark.parametrize("width", ["auto", "300", "777", "1600", "2500", "3.3in"])
 @pytest.mark.parametrize("shape", [(60, 40), (451, 300), (200, 900)])
 def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape: tuple[int, int]) -> None:
-    look = Look(size=size_of(width))
+    style = Style(size=size_of(width))
     photo = plain(*shape)
-    block, scale = sized(lambda chosen: compose(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), look)
+    block, scale = sized(lambda chosen: compose(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style)
     picture = rasterize(block, scale)
-    assert picture.width == (look.size.pixels or picture.width) <= max(1600, look.size.pixels or 0)
+    assert picture.width == (style.size.pixels or picture.width) <= max(1600, style.size.pixels or 0)
     for left, top, item in placed(block):
         assert left >= 0
         assert left + item.width <= block.width
@@ -107,8 +107,8 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
     photo, view = plain(1500, 1000, (0, 0, 0)), centre_crop(1500, 1000)
     values = np.zeros((1, 8, 8), np.float32)
     values[0, 2, 5] = 1  # one cell: its centre is 5.5 / 8 of the way across the input and 2.5 / 8 down
-    look = Look(palette="grey", overlay="none", interpolation="nearest", size=size_of(width))
-    block, scale = sized(lambda chosen: compose(Heatmap(values), photo, view, SEEN, CAPTION, chosen), look)
+    style = Style(palette="grey", overlay="none", interpolation="nearest", size=size_of(width))
+    block, scale = sized(lambda chosen: compose(Heatmap(values), photo, view, SEEN, CAPTION, chosen), style)
     pixels = np.asarray(rasterize(block, scale), int)
     left, top, item = [part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100][-1]
     area = pixels[
@@ -131,9 +131,9 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
 def test_a_box_lies_where_it_lies_in_the_photograph_at_every_width(width: str) -> None:
     photo, view = plain(1500, 1000), whole(1500, 1000)
     caption = replace(CAPTION, mark=Rectangle((0.2, 0.3, 0.6, 0.9)))
-    look = Look(size=size_of(width))
+    style = Style(size=size_of(width))
     flat = Heatmap(np.zeros((1, 2, 2), np.float32))
-    block, scale = sized(lambda chosen: compose(flat, photo, view, SEEN, caption, chosen), look)
+    block, scale = sized(lambda chosen: compose(flat, photo, view, SEEN, caption, chosen), style)
     pixels = np.asarray(rasterize(block, scale))
     left, top, item = next(part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100)
     area = pixels[round(top * scale) :, round(left * scale) :][
@@ -160,23 +160,23 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
         for layer in range(3)
         for rank in range(7)
     ]
-    look = Look(size=size_of(width))
+    style = Style(size=size_of(width))
     sheets = list(
         sized_each(
-            lambda chosen: compose_comparison(photo, view, entries, Caption("compared", source="x"), chosen), look
+            lambda chosen: compose_comparison(photo, view, entries, Caption("compared", source="x"), chosen), style
         )
     )
     assert sheets
     for block, scale in sheets:
         wide = rasterize(block, scale).width
-        assert wide == (look.size.pixels or wide) <= max(1600, look.size.pixels or 0)
-    block, scale = sized(lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), look)
-    assert rasterize(block, scale).width == (look.size.pixels or 1680)
+        assert wide == (style.size.pixels or wide) <= max(1600, style.size.pixels or 0)
+    block, scale = sized(lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style)
+    assert rasterize(block, scale).width == (style.size.pixels or 1680)
 
 
 def test_text_is_as_wide_at_any_scale_as_it_was_laid_out() -> None:
     panel, photo = PANELS["heatmap"], plain(300, 300)
-    block = compose(panel, photo, whole(300, 300), SEEN, CAPTION, Look())
+    block = compose(panel, photo, whole(300, 300), SEEN, CAPTION, Style())
     one, three = np.asarray(rasterize(block), int), np.asarray(rasterize(block, 3), int)
     text = next((left, base, item) for left, base, item in placed(block) if isinstance(item, Text))
     left, base, item = text
@@ -217,7 +217,7 @@ def test_jpeg_and_webp_say_what_they_are() -> None:
 
 
 def test_the_size_that_is_recorded_is_the_files() -> None:
-    block = compose(PANELS["heatmap"], plain(90, 60), whole(90, 60), SEEN, CAPTION, Look())
+    block = compose(PANELS["heatmap"], plain(90, 60), whole(90, 60), SEEN, CAPTION, Style())
     made, size = encode_figure(block, "png", 1.7)
     with Image.open(BytesIO(made.data)) as opened:
         assert opened.size == size

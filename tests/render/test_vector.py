@@ -14,7 +14,7 @@ from render.drawn import centre_crop, placed, plain, row
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
 from cnnviz_cli.core.sizes import size_of
-from cnnviz_cli.render import Caption, Look
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Block, Raster, Text
 from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.pictures import compose, denser, encode_figure
@@ -45,8 +45,8 @@ NS = {"s": "http://www.w3.org/2000/svg"}
 HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def block_of(kind: str, look: Look | None = None) -> Block:
-    return compose(PANELS[kind], plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, look or Look())
+def block_of(kind: str, style: Style | None = None) -> Block:
+    return compose(PANELS[kind], plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, style or Style())
 
 
 @pytest.mark.parametrize("kind", PANELS)
@@ -88,8 +88,8 @@ def test_every_text_and_every_image_of_a_figure_is_in_its_svg(kind: str) -> None
 
 
 def test_an_svg_has_a_size_in_print() -> None:
-    look = Look(size=size_of("8.5cm"))
-    block = block_of("heatmap", look)
+    style = Style(size=size_of("8.5cm"))
+    block = block_of("heatmap", style)
     tree = ElementTree.fromstring(svg(block, 1004 / block.width, dpi=300))
     assert tree.attrib["width"] == "3.347in"
     assert tree.attrib["viewBox"].split()[2] == "482"
@@ -110,11 +110,11 @@ def test_a_gradient_gives_every_colour_of_its_palette(name: str) -> None:
 
 def test_images_are_finer_in_vector_files_as_far_as_the_photograph_has_pixels() -> None:
     panel, photo = PANELS["heatmap"], plain(3000, 2000)
-    look = denser(Look(size=size_of("auto")), 2)
-    one = compose(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, look)
+    style = denser(Style(size=size_of("auto")), 2)
+    one = compose(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, style)
     (large,) = [item for _, _, item in placed(one) if isinstance(item, Raster) and item.width > 100]
     assert large.image.width == round(large.width * 3000 / 1556)
-    few = compose(panel, plain(300, 200), centre_crop(300, 200), SEEN, HOSTILE, look)
+    few = compose(panel, plain(300, 200), centre_crop(300, 200), SEEN, HOSTILE, style)
     (small,) = [item for _, _, item in placed(few) if isinstance(item, Raster) and item.width > 100]
     assert small.image.width == small.width
 

@@ -18,7 +18,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.sources import Source
 from cnnviz_cli.files.verify import verify
 from cnnviz_cli.render import SUFFIXES, encoding
-from cnnviz_cli.render.look import RASTER
+from cnnviz_cli.render.style import RASTER
 from cnnviz_cli.run import describe_run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")

@@ -22,9 +22,9 @@ from cnnviz_cli.models.load import LoadedModel
 from cnnviz_cli.models.preprocessing import Preprocessing
 from cnnviz_cli.models.shaping import Wanted, shaped
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.look import Look
 from cnnviz_cli.render.photograph import marked, staged
 from cnnviz_cli.render.scaling import pixels_of
+from cnnviz_cli.render.style import Style
 from cnnviz_cli.run.explain import explain
 from cnnviz_cli.run.prepare import Prepared, prepare
 
@@ -172,7 +172,7 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
     _, [(_, [panel])] = explain(asked, inputs[None], ["0" * 64], Listener())
     assert panel.values.shape[2:] == (view.size[1] // 2, view.size[0] // 2)
     stage = staged(photo, view)
-    drawn = np.asarray(pictured(panel.pick(0), stage, Look()), float)
+    drawn = np.asarray(pictured(panel.pick(0), stage, Style()), float)
     change = np.abs(drawn - np.asarray(marked(stage), float)).sum(2)
     rows, columns = (np.arange(length) + 0.5 for length in change.shape)
     centre = (change.sum(0) @ columns / change.sum(), change.sum(1) @ rows / change.sum())

@@ -13,7 +13,7 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, Panel, PixelMap, SignedMap, advice
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.files.sources import Source
-from cnnviz_cli.render import Look
+from cnnviz_cli.render import Style
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.run.drawing import Wording, Work
 from cnnviz_cli.run.naming import Naming
@@ -36,7 +36,7 @@ def mosaic(layer: str) -> FeatureMapGrid:
 def lines(panel: Panel, wording: Wording, work: Work = CAM, contrast: Prediction | None = None) -> list[str]:
     shown = None if panel.target is None else ESPRESSO
     caption = captioned(work, panel, shown, contrast, wording, "a.png", None)
-    return [line.text for line in caption_lines(caption, panel, 2000, 14, Look())]
+    return [line.text for line in caption_lines(caption, panel, 2000, 14, Style())]
 
 
 def test_every_method_has_a_title_of_its_own_in_peoples_words() -> None:
@@ -74,7 +74,7 @@ def test_a_title_says_what_the_hues_mean(panel: Panel, wording: Wording, words: 
 def test_the_hues_are_those_of_the_palette() -> None:
     panel = SignedMap(MAP, target=0)
     caption = captioned(CAM, panel, ESPRESSO, None, WORDING, "a.png", None)
-    shown = caption_lines(caption, panel, 2000, 14, Look(signed_palette="purple-green"))
+    shown = caption_lines(caption, panel, 2000, 14, Style(signed_palette="purple-green"))
     assert shown[1].text.startswith("Grad-CAM: green speaks for, purple against")
 
 

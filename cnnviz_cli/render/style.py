@@ -42,7 +42,7 @@ VECTOR_DENSITY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Style:
     """How to draw.
 
     Attributes:
@@ -90,7 +90,7 @@ class Caption:
         scale: the range to draw the panel in, where it is not its own.
         mark: where the target is, to be drawn around.
         values: which of the image's values became black and white, where that had to be chosen.
-        palette: one of PALETTES, where it is not that of the Look.
+        palette: one of PALETTES, where it is not that of the Style.
         counter: whether what speaks against the target was explained.
         against: the target, if so, in words: "against espresso".
         joint: what stands between the title and the layer.
