@@ -16,8 +16,8 @@ from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.run.session import scope_of
 
 BATCH = 8
 

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Prediction, Run, Tool
-from cnnviz_cli.files.journal import record_of
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.resume import Header, Ledger
-from cnnviz_cli.files.runreport import peak_memory
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.journal import record_of
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.resume import Header, Ledger
+from cnnviz_cli.files.output.run_report import peak_memory
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink
 
 HEADER = Header(
     {"palette": "inferno"},

@@ -12,8 +12,8 @@ from cnnviz_cli.core.method import Scope, find
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.models.load import load_model
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.models.load.loaded_model import load_model
 
 
 def spearman(left: Tensor, right: Tensor) -> float:

@@ -37,7 +37,7 @@ scores = net.eval()(picture[None])
 scores[0, scores.argmax()].backward()
 """
 _BUNDLED = """
-from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 net = EfficientNetLite0()
 # The package names its tensors otherwise, in the order of the network's.
 net.load_state_dict(dict(zip(net.state_dict(), torch.load(sys.argv[1]).values(), strict=True)))

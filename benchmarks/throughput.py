@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.measure import Line
 from benchmarks.memory import SAMPLES
-from cnnviz_cli.core.machine import usable_cores
+from cnnviz_cli.core.process import usable_cores
 
 WIDTH, HEIGHT = 500, 375
 PHOTOGRAPHS = 500

@@ -9,9 +9,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alone
 
 if TYPE_CHECKING:
-    from cnnviz_cli.api import Networks, Pictures, explain
-    from cnnviz_cli.api_explanation import Explanation
-    from cnnviz_cli.api_results import ExplainedImage, Explanations
+    from cnnviz_cli.api.explain import Networks, Pictures, explain
+    from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
     from cnnviz_cli.core.errors import (
         CnnvizError,
         DeviceError,
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from cnnviz_cli.core.records import Prediction
-    from cnnviz_cli.models.preprocessing import Preprocessing
+    from cnnviz_cli.models.input.preprocessing import Preprocessing
 
 
 __all__ = [
@@ -46,19 +45,19 @@ __all__ = [
 _HOMES = {
     "CnnvizError": "core.errors",
     "DeviceError": "core.errors",
-    "ExplainedImage": "api_results",
-    "Explanation": "api_explanation",
-    "Explanations": "api_results",
+    "ExplainedImage": "api.results",
+    "Explanation": "api.results",
+    "Explanations": "api.results",
     "ImageError": "core.errors",
     "MemoryShortError": "core.errors",
     "ModelError": "core.errors",
-    "Networks": "api",
+    "Networks": "api.explain",
     "OutputError": "core.errors",
-    "Pictures": "api",
+    "Pictures": "api.explain",
     "Prediction": "core.records",
-    "Preprocessing": "models.preprocessing",
+    "Preprocessing": "models.input.preprocessing",
     "UsageError": "core.errors",
-    "explain": "api",
+    "explain": "api.explain",
 }
 
 

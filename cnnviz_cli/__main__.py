@@ -23,7 +23,7 @@ def main() -> int:
 
 def _without_boundary(error: Exception) -> int:
     """Say what keeps the command from being imported, if it is the environment; else it is a bug like any other."""
-    from cnnviz_cli.core.environment import environment_error
+    from cnnviz_cli.core.process import environment_error
 
     known = environment_error(error)
     if known is None:

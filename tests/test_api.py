@@ -30,7 +30,7 @@ from cnnviz_cli import Preprocessing
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.models.load import load_model
+from cnnviz_cli.models.load.loaded_model import load_model
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_images"
@@ -254,10 +254,10 @@ def test_random_draws_hang_on_the_picture_and_the_seed_alone() -> None:
 
 
 def test_batches_are_halved_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cnnviz_cli.api_work as work
+    import cnnviz_cli.api.explain as work
 
     sizes = []
-    real = work.explain
+    real = work.explain_batch
 
     def short(prepared: Any, batch: Tensor, *rest: Any, **more: Any) -> Any:
         sizes.append(len(batch))
@@ -579,7 +579,7 @@ def test_a_network_in_training_says_what_it_says_in_evaluation() -> None:
 
 
 def test_weights_lie_in_memory_once() -> None:
-    from cnnviz_cli.api_network import twin_of
+    from cnnviz_cli.api.network import twin_of
 
     net = network()
     twin = twin_of(net)
@@ -743,7 +743,7 @@ def test_asking_for_an_error_class_imports_no_torch() -> None:
 
 
 def test_the_docstring_names_every_setting() -> None:
-    from cnnviz_cli.api_settings import SETTINGS
+    from cnnviz_cli.api.arguments import SETTINGS
     from cnnviz_cli.config.settings import Settings
 
     text = cnnviz_cli.explain.__doc__ or ""

@@ -14,8 +14,8 @@ from torch import nn
 
 from cnnviz_cli import ImageError, UsageError, explain
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.core.reading import Reading
-from cnnviz_cli.files.photo import Photo, read_photo
+from cnnviz_cli.core.file_reading import Reading
+from cnnviz_cli.files.images.decode import Photo, read_photo
 
 tifffile = pytest.importorskip("tifffile")
 

@@ -14,7 +14,7 @@ import pytest
 import cnnviz_cli
 from cnnviz_cli.cli.preflight import _check_file
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.opening import NoFileError, OversizeError, open_regular, read_regular, same_file_path
+from cnnviz_cli.core.file_reading import NoFileError, OversizeError, open_regular, read_regular, same_file_path
 
 PACKAGE = Path(cnnviz_cli.__file__).parent
 ROOT = PACKAGE.parent
@@ -174,17 +174,17 @@ import os, sys
 from pathlib import Path
 from cnnviz_cli.core.errors import CnnvizError, ImageError
 from cnnviz_cli.config.yamlfile import read
-from cnnviz_cli.files.inputs import read_list, unchanged
-from cnnviz_cli.files.labels import read_labels
-from cnnviz_cli.files.masks import masks_at
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.other import read_other
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.files.sources import find
-from cnnviz_cli.files.table import read_text
-from cnnviz_cli.files.verify import verify
-from cnnviz_cli.models.checkpoint import read_state, sha256_of_file
-from cnnviz_cli.models.container import kind_of
+from cnnviz_cli.files.output.fingerprints import read_list, unchanged
+from cnnviz_cli.files.tables.labels import read_labels
+from cnnviz_cli.files.images.region_masks import masks_at
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.images.decode import read_other
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.tables.text_table import read_text
+from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.models.load.checkpoint import read_state, sha256_of_file
+from cnnviz_cli.models.spec.network import kind_of
 
 special, folder = Path(sys.argv[1]), Path(sys.argv[2])
 

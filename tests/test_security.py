@@ -23,9 +23,9 @@ from PIL import Image, PngImagePlugin
 from run.resuming import files_of, listed, photographs, run, tiny_model
 
 from cnnviz_cli.core.errors import ImageError, OutputError
-from cnnviz_cli.files.photo import _readable, read_photo
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.files.verify import verify
+from cnnviz_cli.files.images.decode import _readable, read_photo
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.verify import verify
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "security.md"
@@ -35,7 +35,7 @@ _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run loads the tiny network."""
-    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.prepare"), "load_model", tiny_model)
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
 
 
 def rules() -> list[str]:

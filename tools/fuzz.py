@@ -125,8 +125,8 @@ def ended(child: subprocess.Popen[bytes]) -> str:
 def decode_what_is_asked(paths: BinaryIO, answers: BinaryIO) -> None:
     """The process's own work: a path, an answer, until there are no more paths."""
     from cnnviz_cli.core.errors import ImageError
-    from cnnviz_cli.files.photo import read_photo
-    from cnnviz_cli.models.preprocessing import Preprocessing
+    from cnnviz_cli.files.images.decode import read_photo
+    from cnnviz_cli.models.input.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")  # the bundled model's
     answers.write(b"ready\n")

@@ -15,8 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from reference import reference
 
-from cnnviz_cli.config.schema import config_schema
-from cnnviz_cli.files.schemas import manifest_schema
+from cnnviz_cli.config.settings import config_schema
+from cnnviz_cli.files.output.manifest import manifest_schema
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"

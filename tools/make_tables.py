@@ -17,7 +17,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.ops import FrozenBatchNorm2d
 
-HOME = Path(__file__).parent.parent / "cnnviz_cli" / "models"
+HOME = Path(__file__).parent.parent / "cnnviz_cli" / "models" / "spec"
 
 TASKS = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
 

@@ -15,11 +15,11 @@ import zoo
 
 import cnnviz_cli.methods  # registers them
 from cnnviz_cli.core.method import Frame, methods
-from cnnviz_cli.models.catalog import Task, labels_of, model_facts, model_names
-from cnnviz_cli.models.inside import preset_for
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.models.zoo import blank
+from cnnviz_cli.models.input.builtin_transform import preset_for
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.zoo import blank
+from cnnviz_cli.models.spec.catalog import Task, labels_of, model_facts, model_names
 from cnnviz_cli.run.method_costs import prices_of
 
 OTHERS: tuple[Task, ...] = ("segmentation", "detection")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import find
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.models.load import LoadedModel, load_model
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.explain import seed_of
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.session import scope_of
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 BUNDLED = "efficientnet_lite0"

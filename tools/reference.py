@@ -9,14 +9,14 @@ from typing import Any
 
 from typer.main import get_command
 
-from cnnviz_cli.cli import configs, runs
+from cnnviz_cli.cli import config, explain
 from cnnviz_cli.cli.app import app
-from cnnviz_cli.cli.shared import default_text
+from cnnviz_cli.cli.typer_base import default_text
 from cnnviz_cli.config.names import Path_, field_at, paths, variable
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods
-from cnnviz_cli.models.layers import WORDS, ModelLayers
+from cnnviz_cli.models.inspect.layers import WORDS, ModelLayers
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 EXIT_CODES = {
@@ -116,7 +116,7 @@ def _commands() -> Iterator[str]:
     yield _parameters(parameter for parameter in _drawing("all") if parameter.name not in known)
     yield "## The other commands\n"
     root: Any = get_command(app)
-    group: Any = configs.build("config", "")
+    group: Any = config.build("config", "")
     named = {
         **{f"cnnviz {name}": root.resolve_command(None, [name])[1] for name in root.commands},
         **{f"cnnviz config {name}": command for name, command in group.commands.items()},
@@ -173,7 +173,7 @@ def _doc() -> str:
 
 def _drawing(command: str) -> list[Any]:
     """The parameters of a command that draws; what is hidden is an old name."""
-    return [parameter for parameter in runs.build(command, "").params if not getattr(parameter, "hidden", False)]
+    return [parameter for parameter in explain.build(command, "").params if not getattr(parameter, "hidden", False)]
 
 
 def _facts(path: Path_) -> list[str]:

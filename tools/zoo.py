@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnviz_cli.models.catalog import BUNDLED, model_facts
-from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.spec.catalog import BUNDLED, model_facts
 
 SIDES = (64, 56, 96, 112, 128, 160, 224)
 """Inputs to try, in pixels; the first that a network takes is its smallest. 56 and 112 are for patches of 14."""

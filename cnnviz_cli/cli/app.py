@@ -9,9 +9,8 @@ import typer
 from typer.main import get_group
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli.garbage import uncollected
-from cnnviz_cli.cli.help import Command, Group
-from cnnviz_cli.cli.shared import Debug
+from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.typer_base import Command, Debug, Group
 from cnnviz_cli.core.method import FAMILIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
@@ -19,14 +18,14 @@ _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
 }
 _CONFIG = "Configuration files: their schema, a check, and what they come to."
 _OTHERS = {
-    "models": ("listing", "The networks that can be explained, with their published weights."),
+    "models": ("models_and_classes", "The networks that can be explained, with their published weights."),
     "layers": (
-        "layer_listing",
+        "layers",
         "The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.",
     ),
-    "classes": ("listing", "The classes of a network, by index and name, as --target takes them."),
+    "classes": ("models_and_classes", "The classes of a network, by index and name, as --target takes them."),
     "methods": (
-        "method_listing",
+        "methods",
         "The methods of each family: what they show, their papers, and what they cost on a network.",
     ),
     "doctor": (
@@ -34,11 +33,11 @@ _OTHERS = {
         "Look at versions, memory, devices, codecs and folders, and time the network. Nothing is left behind.",
     ),
     "verify": (
-        "verifying",
+        "verify",
         "Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing.",
     ),
     "merge": (
-        "merging",
+        "merge",
         "Make one manifest of what several processes wrote. Exit code 3 if a picture failed or is missing.",
     ),
 }
@@ -60,13 +59,13 @@ class _Commands(Group):
         name = args[0]
         with uncollected():
             if name in _RUNS:
-                from cnnviz_cli.cli import runs
+                from cnnviz_cli.cli import explain
 
-                self.add_command(runs.build(name, _RUNS[name]))
+                self.add_command(explain.build(name, _RUNS[name]))
             elif name == "config":
-                from cnnviz_cli.cli import configs
+                from cnnviz_cli.cli import config
 
-                self.add_command(configs.build(name, _CONFIG))
+                self.add_command(config.build(name, _CONFIG))
             elif name in _OTHERS:
                 beside = typer.Typer(add_completion=False)
                 import_module(f"cnnviz_cli.cli.{_OTHERS[name][0]}").register(beside)

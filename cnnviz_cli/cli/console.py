@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.cli.answers import warned
+from cnnviz_cli.cli.json_output import warned
 from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
 
@@ -153,7 +153,7 @@ class Live(Quiet):
     def begin(self, images: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-        from cnnviz_cli.cli.bars import ImagesPerSecond
+        from cnnviz_cli.cli.progress_columns import ImagesPerSecond
 
         self._finished, self._within = 0, Within(images)
         self._start(

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cnnviz_cli.cli import complete
-from cnnviz_cli.cli.answers import print_json
+from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
-from cnnviz_cli.cli.help import Command
-from cnnviz_cli.cli.shared import AsJson, Debug
-from cnnviz_cli.cli.tables import aligned
-from cnnviz_cli.config.groups import NetworkFields, OutputFields
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
+from cnnviz_cli.config.fields import NetworkFields, OutputFields
 from cnnviz_cli.config.names import Path_
 from cnnviz_cli.core.errors import ExitCode
 
@@ -40,7 +39,7 @@ _OTHERS = [
                 metavar="[MODEL]",
                 help="Network to look into: what cnnviz believes of it.",
                 show_default=False,
-                autocompletion=complete.models,
+                autocompletion=completion.models,
             ),
         ],
         None,
@@ -66,8 +65,7 @@ def _doctor(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
         asked["model",] = network
     loaded = load_with_origins("all", asked, given["config"], os.environ)
     check(loaded)
-    from cnnviz_cli.run.doctor import examine
-    from cnnviz_cli.run.network_page import examine_network
+    from cnnviz_cli.run.doctor import examine, examine_network
 
     look = examine if network is None else examine_network
     found = list(look(loaded.settings, reporter(quiet=as_json)))

@@ -10,12 +10,11 @@ from typing import Any
 
 from typer import Abort, TyperException
 
-from cnnviz_cli.cli.answers import print_errors
-from cnnviz_cli.core.environment import environment_error
+from cnnviz_cli.cli.json_output import print_errors
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
 from cnnviz_cli.core.network_errors import network_error
-from cnnviz_cli.core.suggest import closest
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.process import environment_error
+from cnnviz_cli.core.text import closest, visible
 
 _debug = False
 

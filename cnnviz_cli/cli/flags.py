@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from cnnviz_cli.cli import complete
-from cnnviz_cli.cli.shared import default_text
-from cnnviz_cli.config.groups import Flag
+from cnnviz_cli.cli import completion
+from cnnviz_cli.cli.typer_base import default_text
+from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER, Path_, field_at, flag, paths, variable
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.method import SELECTOR, methods
@@ -153,8 +153,8 @@ def choices_of(info: FieldInfo) -> list[str]:
 def _completion(path: Path_, info: FieldInfo) -> Callable[..., list[str]] | None:
     choices = choices_of(info)
     if len(path) == 2 and path[1] == SELECTOR:
-        return complete.several(choices)
-    return complete.among(choices) if choices else complete.BY_SETTING.get(path)
+        return completion.several(choices)
+    return completion.among(choices) if choices else completion.BY_SETTING.get(path)
 
 
 CONFIG = parameter(

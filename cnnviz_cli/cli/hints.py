@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.suggest import closest
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import closest, visible
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
@@ -88,8 +87,8 @@ def instead_of_image(missing: str, images: Sequence[str], settings: Settings) ->
 
 def _names_of_classes(settings: Settings) -> dict[str, str]:
     """The names of the network's classes by what they are without upper case; none where they are not known."""
-    from cnnviz_cli.files.labels import read_labels
-    from cnnviz_cli.models.spec import known_labels
+    from cnnviz_cli.files.tables.labels import read_labels
+    from cnnviz_cli.models.spec.weights import known_labels
 
     if settings.labels is not None:
         names: Sequence[str] = read_labels(settings.labels).names

@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cnnviz_cli.cli.answers import answering
 from cnnviz_cli.cli.errors import bounded
-from cnnviz_cli.cli.garbage import uncollected
-from cnnviz_cli.cli.signals import heeded
-from cnnviz_cli.cli.streams import guarded
+from cnnviz_cli.cli.json_output import answering
+from cnnviz_cli.cli.process import guarded, heeded, uncollected
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from cnnviz_cli.config.errors import combined
 from cnnviz_cli.config.load import Loaded
-from cnnviz_cli.config.problems import combined
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
-from cnnviz_cli.core.opening import check_regular
+from cnnviz_cli.core.file_reading import check_regular
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.labels import read_labels
-from cnnviz_cli.files.listing import nearest
-from cnnviz_cli.files.truths import FOLDER
-from cnnviz_cli.models.catalog import imagenet_labels
-from cnnviz_cli.models.network import check_network
-from cnnviz_cli.models.spec import check_weights, has_known_classes, known_labels, task_of
+from cnnviz_cli.files.inputs.folder_walk import nearest
+from cnnviz_cli.files.tables.ground_truth import FOLDER
+from cnnviz_cli.files.tables.labels import read_labels
+from cnnviz_cli.models.spec.catalog import imagenet_labels
+from cnnviz_cli.models.spec.network import check_network
+from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, known_labels, task_of
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
@@ -114,13 +114,13 @@ def _check_objective(settings: Settings, sound: list[str], tasks: list[TaskSpec]
 
 def _check_other(path: Path) -> None:
     """Raise UsageError unless it is a picture that others can be compared with."""
-    from cnnviz_cli.files.other import read_other
+    from cnnviz_cli.files.images.decode import read_other
 
     read_other(path)
 
 
 def _check_region(path: Path) -> None:
-    from cnnviz_cli.files.masks import masks_at
+    from cnnviz_cli.files.images.region_masks import masks_at
 
     masks_at(path)
 
@@ -133,7 +133,7 @@ def _check_format(name: str) -> None:
 
 
 def _check_palette(setting: str, name: str) -> None:
-    from cnnviz_cli.config.palettes import check_palettes, unknown_palette
+    from cnnviz_cli.config.values import check_palettes, unknown_palette
     from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
     if setting == "palette":

@@ -1,17 +1,22 @@
-"""The cluster: how it is reached, and which of its nodes have room for a process with the model."""
+"""How a run reaches a cluster: its nodes, their room, and the output folder that all of them share."""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from cnnviz_cli.core.errors import DeviceError, UsageError
+from cnnviz_cli.core.errors import DeviceError, OutputError, UsageError
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.output.sink import Sink, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,69 @@ def slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
         host = node["NodeManagerHostname"]
         found += [Slot(node["NodeID"], host, at, cores // count, int(gpus), count) for at in range(count)]
     return found
+
+
+_ARRIVAL = 60.0
+"""Seconds for what another node has written to be seen here: a network file system may remember for as long that it was
+not there."""
+
+Files = tuple[tuple[str, int], ...]
+"""The files of a record below the output folder, with their sizes."""
+
+
+class Token:
+    """A file by which a node can tell that it sees the same folder.
+
+    What is in it no other folder has. It is swept away with other temporary files if the run is killed.
+
+    Attributes:
+        root: the output folder.
+        path: of the file.
+        text: what is in it.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        """Not yet there."""
+        self.root = sink.root
+        self.text = secrets.token_hex(16)
+        self.path = sink.temporary()
+
+    def put(self) -> None:
+        """Have it there, again if need be.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        try:
+            self.path.write_text(self.text, encoding="ascii")
+        except OSError as error:
+            raise refused(error, self.path) from error
+
+    def remove(self) -> None:
+        """Have it gone, if the disk lets go of it."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def await_files(root: Path, files: Files) -> None:
+    """Wait until files that another node has written are seen here.
+
+    Raises:
+        OutputError: they do not come.
+    """
+    until = time.monotonic() + _ARRIVAL
+    for name, size in files:
+        path = root / name
+        while not _has(path, size):
+            if time.monotonic() > until:
+                raise OutputError("what a node of the cluster has written is not seen here", where=visible(str(path)))
+            time.sleep(0.05)
+
+
+def _has(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        with suppress(OSError):
+            next(path.parent.iterdir(), None)  # has a network file system ask again
+        return False

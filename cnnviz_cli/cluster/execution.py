@@ -9,25 +9,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnviz_cli.cluster.connection import connected
+from cnnviz_cli.cluster.connection import Token, connected
 from cnnviz_cli.cluster.pool import Pool
-from cnnviz_cli.cluster.shared import Token
 from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.interrupts import checkpoints
+from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.process import checkpoints
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.scales import BY_RUN
-from cnnviz_cli.files.resume import Ledger
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.files.urls import is_url
-from cnnviz_cli.run.asked import asked_digest, seal_of
-from cnnviz_cli.run.beginning import places_of, tell, tell_part
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.ending import Outcome, concluded, kept
-from cnnviz_cli.run.truth import Truths
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.inputs.urls import is_url
+from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.ground_truth import Truths
+from cnnviz_cli.run.identity import asked_digest, seal_of
+from cnnviz_cli.run.lifecycle import Clock, Outcome, concluded, kept, places_of, tell, tell_part
 
 
 def execute(

@@ -1,4 +1,4 @@
-"""The processes of a cluster at work: who does which part, and what becomes of the part of one that is gone."""
+"""A cluster's processes at work: the units of the list, who does which, and what becomes of a dead one's."""
 
 from __future__ import annotations
 
@@ -7,21 +7,126 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from cnnviz_cli.cluster.connection import on_gpus, slots
-from cnnviz_cli.cluster.hired import Hired, hire
-from cnnviz_cli.cluster.parts import Lot, lots
-from cnnviz_cli.cluster.shared import Token, await_files
-from cnnviz_cli.cluster.worker import Job, Ready, Report
+from cnnviz_cli.cluster.connection import Slot, Token, await_files, on_gpus, slots
+from cnnviz_cli.cluster.worker import Job, Part, Ready, Report, Worker
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.earlier import differences
-from cnnviz_cli.files.resume import Ledger
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Place
+from cnnviz_cli.files.output.previous_runs import differences
+from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.run.image_data import Place
+from cnnviz_cli.run.lifecycle import Clock
+
+_IMAGES = 256
+"""About so many to a part: between two parts the stages of a process wait for one another once."""
+
+_ROUNDS = 4
+"""Parts for each process at least, so that none is still busy long after the others."""
+
+_DEATHS = 3
+"""Over the same pictures; then they are the cause, and another process would die of them, too."""
+
+
+@dataclass
+class Lot:
+    """One part of the list, and what of it has no record yet.
+
+    Attributes:
+        start: where it begins in the list.
+        owed: the names of the pictures without a record, each with its place in the part.
+        deaths: how many processes have ended over it since its last record.
+    """
+
+    start: int
+    places: Sequence[Place]
+    owed: dict[str, int]
+    deaths: int = 0
+    again: bool = field(default=False)
+
+    def part(self) -> Part:
+        """What a process is to do of it."""
+        left = set(self.owed.values())
+        return Part(self.places, [at in left for at in range(len(self.places))], self.again)
+
+    def settle(self, name: str) -> bool:
+        """Take note of a picture's record; False if it had one."""
+        self.deaths = 0
+        return self.owed.pop(name, None) is not None
+
+    def mourn(self) -> None:
+        """Take note that a process has ended over it.
+
+        Raises:
+            DeviceError: it is the last of several.
+        """
+        self.again = True
+        self.deaths += 1
+        if self.deaths == _DEATHS:
+            first = next(iter(self.owed))
+            raise DeviceError(
+                f"{_DEATHS} processes of the cluster ended over the same pictures, the first of which is "
+                f"{visible(first)}",
+                fix="Look into Ray's logs for the reason; memory is the most frequent one: --batch-size N",
+            )
+
+
+def lots(places: Sequence[Place], ledger: Ledger, batch: int, processes: int) -> Iterator[Lot]:
+    """Parts that begin where a batch of an undivided run begins, and have something that is due.
+
+    Args:
+        batch: images to a batch.
+        processes: how many will work at the same time.
+    """
+    even = len(places) // max(1, processes * _ROUNDS)
+    size = max(1, min(_IMAGES, even) // batch) * batch
+    for start in range(0, len(places), size):
+        mine = places[start : start + size]
+        owed = {source.name: at for at, (source, _) in enumerate(mine) if ledger.due(start + at)}
+        if owed:
+            yield Lot(start, mine, owed)
+
+
+@dataclass(eq=False)
+class Hired:
+    """A process of the cluster.
+
+    Attributes:
+        beginning: its first answer, until that is there.
+        lot: what it is at work on.
+        stream: of its reports about that.
+    """
+
+    slot: Slot
+    actor: Any
+    beginning: Any
+    lot: Lot | None = None
+    stream: Any = None
+
+    @property
+    def awaited(self) -> Any:
+        """What will be ready when it has something to say; None if it has nothing to do."""
+        return self.stream if self.beginning is None else self.beginning
+
+
+def hire(ray: Any, job: Job, slot: Slot) -> Hired:
+    """Start a process in a slot, and there or not at all: another node has processes of its own."""
+    place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=False)
+    # The cores of a node without a GPU are all for the network and its hands. Beside a GPU they are not set aside,
+    # since Ray would have a process wait that asks for more of them than are free.
+    options = ray.remote(Worker).options(
+        num_cpus=1 if slot.gpus else slot.cores,
+        num_gpus=slot.gpus,
+        scheduling_strategy=place,
+        max_restarts=0,
+        max_task_retries=0,
+    )
+    actor = options.remote(job, slot.cores, slot.share)
+    return Hired(slot, actor, actor.begin.remote())
+
 
 _TURN = 0.2
 """Seconds to wait for the processes at a time: a signal is heard between two turns."""

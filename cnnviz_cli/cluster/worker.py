@@ -10,26 +10,24 @@ from pathlib import Path
 
 import torch
 
-from cnnviz_cli.cluster.shared import Files
+from cnnviz_cli.cluster.connection import Files
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
-from cnnviz_cli.core.opening import read_regular
+from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Silent
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.resume import Header
-from cnnviz_cli.files.shards import Shard
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Place
+from cnnviz_cli.files.output.resume import Header
+from cnnviz_cli.files.output.shards import Shard
+from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.execution import drawing_of
-from cnnviz_cli.run.hands import Hands, count_of
-from cnnviz_cli.run.header import device_name, header_of
-from cnnviz_cli.run.pipeline import Pipeline
-from cnnviz_cli.run.prepare import prepare
-from cnnviz_cli.run.reading import fast_note
-from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.image_data import Place, fast_note
+from cnnviz_cli.run.lifecycle import Clock
+from cnnviz_cli.run.manifest_header import device_name, header_of
+from cnnviz_cli.run.pipeline import Pipeline, Scales
+from cnnviz_cli.run.session import prepare
+from cnnviz_cli.run.workers.pool import Hands, count_of
 
 _ANY = 10**9
 """Pictures: it is not known yet how many a process will get."""

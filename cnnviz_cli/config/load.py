@@ -10,15 +10,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from cnnviz_cli.config.explain import Layer, explain
+from cnnviz_cli.config.errors import Layer, Place, combined, explain, mistakes
 from cnnviz_cli.config.names import FORMER, PREFIX, Path_, field_at, flag, variable, variables
-from cnnviz_cli.config.problems import Place, combined, mistakes
-from cnnviz_cli.config.scalars import resolve
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
+from cnnviz_cli.config.values import resolve
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import SELECTOR
-from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import did_you_mean, visible
 
 CONFIG = "CNNVIZ_CONFIG"
 DEBUG = "CNNVIZ_DEBUG"

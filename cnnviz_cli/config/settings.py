@@ -1,4 +1,4 @@
-"""Every setting, once: flags, environment variables, YAML keys, help and schema are made from these fields."""
+"""Every setting, once: flags, variables, YAML keys, help and the JSON Schema are made from these fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
-from cnnviz_cli.config.groups import (
+from cnnviz_cli.config.fields import (
     CLOSED,
     ComputingFields,
     DrawingFields,
@@ -161,3 +161,18 @@ def _bounded(annotation: Any, at_least: int | None, *, empty: bool) -> Any:
 def flag_of(model: type[BaseModel], name: str) -> Flag:
     """The command-line side of a field."""
     return next(item for item in model.model_fields[name].metadata if isinstance(item, Flag))
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema (draft 2020-12). Its defaults are those of the single-family commands."""
+    kind = settings_type("config")
+    schema = kind.model_json_schema()
+    for name in Settings.model_fields:
+        if flag_of(kind, name).typed:
+            del schema["properties"][name]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "cnnviz configuration",
+        "description": "Settings of cnnviz. Each key is also a flag and an environment variable.",
+    }

@@ -1,14 +1,41 @@
-"""What a value may look like before it is checked: one for several, names with commas, classes, folders."""
+"""What the values of settings may look like, read and checked: plain scalars, classes, paths, sizes, palettes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.figure_settings import fixed, size_of
+from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.text import did_you_mean, visible
+
+_NULL = re.compile(r"|~|null|Null|NULL")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
+_FLOAT = re.compile(r"[-+]?((\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?|(0|[1-9][0-9]*)[eE][-+]?[0-9]+)")
+_SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """The value of a plain scalar: null, a boolean, a number, or else text."""
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text[0] in "tT"
+    if _INT.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if text.lower() in _SPECIAL:
+        return float(_SPECIAL[text.lower()])
+    return text
 
 
 def one_or_more(item: Any, *, empty: bool = False) -> Any:
@@ -87,3 +114,156 @@ def path(value: Any) -> Any:
             raise PydanticCustomError("path", "must name a folder")
         return Path(value)
     return value
+
+
+BYTE = 255
+"""What values of eight bits count to."""
+
+_SPAN = re.compile(r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
+_SIZE = re.compile(r"([0-9]{1,5})(?:\s*[xX]\s*([0-9]{1,5}))?")
+
+
+def size(value: Any) -> tuple[int, ...]:
+    """``224``, ``160x320`` or ``[160, 320]`` as height and width; an empty list as no size."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if len(items) == 1 and isinstance(items[0], str):
+        found = _SIZE.fullmatch(items[0].strip())
+        items = [int(side) for side in found.groups(default=found[1])] if found else ["no number"]
+    elif len(items) == 1:
+        items *= 2
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in items)
+    if len(items) not in (0, 2) or not whole or not all(0 < side < 100_000 for side in items):
+        raise _refused("must be a side or HEIGHTxWIDTH, in pixels from 1 to 99999", "For instance 224, or 160x320.")
+    return tuple(items)
+
+
+def value_range(value: Any) -> str:
+    """``auto``, ``container``, or the values that become 0 and 1: ``0,4095`` or ``[0, 4095]``."""
+    if value in ("auto", "container"):
+        return str(value)
+    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+    whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
+    if len(found) != 2 or not whole:
+        raise _refused("must be auto, container or LO,HI", "For instance 0,4095, or -160,240 for a window of CT.")
+    low, high = (float(item) for item in found if isinstance(item, int | float))
+    if not low < high:
+        raise _refused("must have a lower value before a higher one", f"Did you mean {high:.12g},{low:.12g}?")
+    return f"{low:.12g},{high:.12g}"
+
+
+def bands(value: Any) -> tuple[int, ...]:
+    """One band's number, from 1, or several: a list, or text with commas and ranges, ``1-5,8``."""
+    found: list[Any] = []
+    for item in split_at_commas(value):
+        span = _SPAN.fullmatch(item.strip()) if isinstance(item, str) else None
+        found += range(int(span[1]), int(span[2]) + 1) if span else [resolve(item) if isinstance(item, str) else item]
+    whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found)
+    if not whole or bool(found) != bool(value):
+        raise _refused("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
+    return tuple(item for item in found if isinstance(item, int))
+
+
+def shown_bands(value: Any) -> tuple[int, ...]:
+    """Three bands' numbers, or one."""
+    found = bands(value)
+    if len(found) not in (0, 1, 3):
+        raise _refused("must be three bands, or one", "For instance 3,2,1, or 4.")
+    return found
+
+
+def mean(value: Any) -> tuple[float, ...]:
+    """One number from 0 to 1, or several: a list, or text with commas."""
+    found = _numbers(value)
+    if not all(0 <= number <= 1 for number in found):
+        raise _refused("must be from 0 to 1, like the values of an image", _divided(found))
+    return found
+
+
+def std(value: Any) -> tuple[float, ...]:
+    """One number above 0 and up to 1, or several: a list, or text with commas."""
+    found = _numbers(value)
+    if not all(0 < number <= 1 for number in found):
+        what = "must be above 0 and at most 1, like the values of an image"
+        zero = "A channel that is not to be divided has the standard deviation 1." if 0 in found else ""
+        raise _refused(what, zero or _divided(found))
+    return found
+
+
+def _divided(numbers: Sequence[float]) -> str:
+    """The numbers that were meant, where they may count to 255; else of what values they are."""
+    if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE:
+        return f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE:.6g}' for number in numbers)}"
+    return "The values of an image go from 0 to 1 before they are normalized, whatever its file counts to."
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+    if not all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found):
+        raise _refused("must be one number or a list of numbers", "For instance 0.5, or 0.485,0.456,0.406.")
+    return tuple(float(item) for item in found if isinstance(item, int | float))
+
+
+def _refused(what: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("shape", "{what}", {"what": what, "fix": fix})
+
+
+def a_range(value: str) -> str:
+    """The text of a scale whose numbers, if it has any, are a range."""
+    try:
+        fixed(value)
+    except ValueError as error:
+        # In braces pydantic would look for values to fill in; the numbers come from the user.
+        raise PydanticCustomError("scale", "{what}", {"what": str(error)}) from error
+    return value
+
+
+def a_width(value: str) -> str:
+    """The text of a width that a figure can have, at the resolution that is usual in print."""
+    try:
+        size_of(value)
+    except ValueError as error:
+        raise PydanticCustomError("width", "{what}", {"what": str(error)}) from error
+    return value
+
+
+AUTO = "auto"
+"""Each family's own."""
+
+
+def palette_of(setting: str, family: str) -> str:
+    """The palette of a family's maps by a setting that `check_palettes` takes: the last word that is about it."""
+    chosen = FAMILIES[family].palette
+    for about, name in _parts(setting):
+        if about in ("", family):
+            chosen = FAMILIES[family].palette if name == AUTO else name
+    return chosen
+
+
+def check_palettes(setting: str, known: Sequence[str]) -> None:
+    """Refuse what names no palette, or a family that there is not.
+
+    Args:
+        setting: a name, or names and FAMILY=NAME with commas between.
+        known: the names that there are.
+
+    Raises:
+        UsageError: one of them is not known.
+    """
+    for family, name in _parts(setting):
+        if family and family not in FAMILIES:
+            fix = f"{did_you_mean(family, FAMILIES)}\nThere are {', '.join(FAMILIES)}.".strip()
+            raise UsageError(f"there is no such family: '{visible(family, 60)}'", fix=fix)
+        if name not in (AUTO, *known):
+            raise unknown_palette(name, (AUTO, *known))
+
+
+def unknown_palette(name: str, known: Sequence[str]) -> UsageError:
+    """What to say of a palette that is not there."""
+    fix = f"{did_you_mean(name, known)}\nThere are {', '.join(known)}.".strip()
+    return UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
+
+
+def _parts(setting: str) -> list[tuple[str, str]]:
+    """(family, palette) of each part; the family is empty where the part is about all."""
+    pairs = (part.strip().rpartition("=") for part in setting.split(","))
+    return [(family.strip(), name.strip()) for family, _, name in pairs]

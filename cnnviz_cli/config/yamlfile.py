@@ -27,12 +27,11 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from cnnviz_cli.config.problems import Place, combined, excerpt
-from cnnviz_cli.config.scalars import resolve
+from cnnviz_cli.config.errors import Place, combined, excerpt
+from cnnviz_cli.config.values import resolve
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.opening import OversizeError, read_regular
-from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.file_reading import OversizeError, read_regular
+from cnnviz_cli.core.text import did_you_mean, visible
 
 LIMIT = 256 * 1024
 """Bytes; a configuration of cnnviz has a few hundred."""

@@ -9,8 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.core.value import value
 
 TRUE: Literal["true"] = "true"

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import CnnvizError, ModelError
+from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.text import visible
 
 _OURS = str(Path(__file__).parents[1])

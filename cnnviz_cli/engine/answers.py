@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from cnnviz_cli.core.evidence import SeparatePass
-from cnnviz_cli.engine.setting import PassContext
+from cnnviz_cli.engine.pass_context import PassContext
 
 AnswerFunction = Callable[[PassContext, Any], Tensor]
 _Function = TypeVar("_Function", bound=AnswerFunction)

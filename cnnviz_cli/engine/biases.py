@@ -12,12 +12,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
-from cnnviz_cli.core.layout import as_maps
-from cnnviz_cli.core.maps import enlarged, unit_range
+from cnnviz_cli.core.feature_maps import as_maps
+from cnnviz_cli.core.resize import enlarged, unit_range
 from cnnviz_cli.engine.answers import answers
+from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import answer, run_pass
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.setting import PassContext
 
 
 @answers(BiasGradients)

@@ -10,19 +10,20 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import EvidenceError
-from cnnviz_cli.core.evidence import Evidence, Input, Need, Targets
-from cnnviz_cli.core.layout import oblong
+from cnnviz_cli.core.evidence import Evidence, Gradient, Input, Need, PathIntegral, Targets
+from cnnviz_cli.core.feature_maps import oblong
+from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
+from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.objectives import Objective, magnitude_of
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.rounding import asks_for_change, unmoved
-from cnnviz_cli.engine.answers import answer_to
+from cnnviz_cli.engine.answers import answer_to, answers
 from cnnviz_cli.engine.gradient_cut import explained
 from cnnviz_cli.engine.operations import check_seen
+from cnnviz_cli.engine.pass_context import PassContext, Tick, no_tick
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.setting import PassContext, Tick, no_tick
 from cnnviz_cli.engine.stream import run_stream
 
 __all__ = ["Choose", "Observation", "observe"]
@@ -153,3 +154,29 @@ def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precisio
                 if still is not None:
                     found[need] = still
     return found
+
+
+@answers(PathIntegral)
+def run_walk(context: PassContext, need: PathIntegral) -> Tensor:
+    """(B, 3, H, W) what the path has attributed at its end; the whole batch walks together."""
+    gradient = Gradient(of=need.of)
+    plan = Plan.of([gradient])
+    evidence = context.evidence.only(need.along.needs)
+    point = need.along.begin(evidence)
+    total = torch.zeros_like(point)
+    for step in range(need.along.count):
+        made = run_pass(
+            context.net,
+            context.net,
+            # A path may keep its place elsewhere, and more exactly than the network needs it.
+            laid_out_like(point.to(context.batch.device, context.batch.dtype), context.batch),
+            plan,
+            context.targets,
+            context.precision,
+            readout=context.readout,
+            held=context.held,
+        )
+        point, part = need.along.advance(evidence, step, point, made.answers[gradient])
+        total = total + part
+        context.tick(step + 1, need.along.count)
+    return total.to(context.logits)

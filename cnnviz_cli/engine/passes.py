@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import INPUT, Curvature, Gradient, Need
+from cnnviz_cli.core.feature_maps import as_maps
 from cnnviz_cli.core.layers import run_of
-from cnnviz_cli.core.layout import as_maps
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine.plan import Backward, Plan

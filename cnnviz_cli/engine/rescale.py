@@ -26,8 +26,8 @@ from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.operations import Call, Step
+from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import Pass, answer
-from cnnviz_cli.engine.setting import PassContext
 
 TINY = 1e-10
 """Differences below it are none: there the derivative holds."""

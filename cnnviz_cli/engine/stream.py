@@ -12,12 +12,11 @@ from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.variants import WeightedVariants
-from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.engine.fold import folded
-from cnnviz_cli.engine.memory import SHARE, chunk_size, footprint, free_memory
+from cnnviz_cli.engine.batchnorm_folding import folded
+from cnnviz_cli.engine.device import SHARE, chunk_size, footprint, free_memory, memory_errors_named
+from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
 from cnnviz_cli.engine.plan import Stream
-from cnnviz_cli.engine.setting import PassContext
 from cnnviz_cli.engine.tail import tail_of, whole_tail
 
 MOST_INPUTS = 32

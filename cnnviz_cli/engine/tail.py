@@ -10,12 +10,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.feature_maps import from_maps
 from cnnviz_cli.core.layers import run_of
-from cnnviz_cli.core.layout import from_maps
 from cnnviz_cli.core.memory_format import laid_out_like
+from cnnviz_cli.engine.graph import CannotSplitError, Halves, repeats, split, widened
 from cnnviz_cli.engine.passes import Read, autocast_context
-from cnnviz_cli.engine.split import CannotSplitError, Halves, split, widened
-from cnnviz_cli.engine.trace import repeats
 
 Tail = Callable[[Tensor], Any]
 """(n, C, h, w) altered maps of one image -> what the network returns for them."""

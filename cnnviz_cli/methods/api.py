@@ -27,7 +27,6 @@ from cnnviz_cli.core.evidence import (
     Targets,
 )
 from cnnviz_cli.core.layers import LayerInfo, Layers
-from cnnviz_cli.core.maps import enlarged, tensor_of, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, Frame, Head, InputView, Recipe, Scope, method, option
 from cnnviz_cli.core.objectives import (
     Contrast,
@@ -50,6 +49,7 @@ from cnnviz_cli.core.panels import (
     Projections,
     SignedMap,
 )
+from cnnviz_cli.core.resize import enlarged, tensor_of, unit_range
 from cnnviz_cli.core.rounding import resolution
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.core.value import value

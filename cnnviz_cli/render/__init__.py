@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.render.style import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Style
 
 if TYPE_CHECKING:
-    from cnnviz_cli.render.compare_layout import pages
-    from cnnviz_cli.render.encoding import Encoded, encode
-    from cnnviz_cli.render.pictures import comparison, draw, overview
+    from cnnviz_cli.render.compare import pages
+    from cnnviz_cli.render.compose import comparison, draw, overview
+    from cnnviz_cli.render.raster import Encoded, encode
     from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 
 __all__ = [
@@ -36,13 +36,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Encoded": "encoding",
-    "comparison": "pictures",
-    "draw": "pictures",
-    "encode": "encoding",
+    "Encoded": "raster",
+    "comparison": "compose",
+    "draw": "compose",
+    "encode": "raster",
     "color_limits": "scaling",
-    "overview": "pictures",
-    "pages": "compare_layout",
+    "overview": "compose",
+    "pages": "compare",
     "range_of": "scaling",
     "state_of": "scaling",
 }

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.render.palettes import Bytes
+from cnnviz_cli.render.color_tables import Bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,240 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from PIL import Image
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import ADVICE, Panel
+from cnnviz_cli.core.panels import ADVICE, Panel, ScaleKind, SingleMap
 from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
-from cnnviz_cli.render.compare_layout import Entry, Flow, Page, Section, Table, columns_in, pages, portions
-from cnnviz_cli.render.compare_legend import shared_legend, shared_scale
-from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.numerals import ticks
-from cnnviz_cli.render.overview_cells import GAP, SECTION, SMALL, TYPE
-from cnnviz_cli.render.overview_sheet import HEADING, MARGIN, ruled
-from cnnviz_cli.render.photograph import Canvas
-from cnnviz_cli.render.scaling import color_limits, state_of
+from cnnviz_cli.render.canvas import Canvas, chequer
+from cnnviz_cli.render.figures import colours_of, laid_over, outside, pictured
+from cnnviz_cli.render.legends import colour_bar, legend_entry, ticks
+from cnnviz_cli.render.overview import GAP, HEADING, MARGIN, SECTION, SMALL, TYPE, ruled
+from cnnviz_cli.render.scaling import beyond, color_limits, overlay_of, state_of
 from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, prose, set_lines
+
+MOST_COLUMNS = 6
+"""Maps in a row."""
+
+LEAST_TILE = 150
+"""Units of a column's width at the least; a narrower sheet has fewer columns."""
+
+MOST_ROWS = 40
+"""Rows of maps on a sheet; what comes after them goes to a further one."""
+
+Entry = tuple[SingleMap, Caption]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """All maps that came about the same way: one method, one layer, one kind.
+
+    Attributes:
+        cells: by the number of the target; None for a map that is the same whatever the class.
+    """
+
+    title: str
+    layer: str
+    cells: dict[int | None, Entry] = field(default_factory=dict)
+
+    @property
+    def follows_target(self) -> bool:
+        """Whether there is a map for each class."""
+        return None not in self.cells
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A row for each way, a column for each class.
+
+    Attributes:
+        columns: what stands above each column: a map's caption, for its class and probability.
+        rows: the maps of each way, None where one has none for a class.
+    """
+
+    columns: tuple[Caption, ...]
+    rows: tuple[tuple[Way, tuple[Entry | None, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Maps for one class, or for any, one after the other, each under its method's name.
+
+    Attributes:
+        named: for the class; None where the maps are the same whatever the class.
+        rows: at most MOST_COLUMNS maps each.
+    """
+
+    named: Caption | None
+    rows: tuple[tuple[Entry, ...], ...]
+
+
+Section = Table | Flow
+Page = list[Section]
+
+
+def columns_in(room: int) -> int:
+    """How many maps stand in a row of a sheet that is so many units wide, beside the column that names rows."""
+    return min(MOST_COLUMNS, max(1, (room - 2 * MARGIN + GAP) // (LEAST_TILE + GAP) - 1))
+
+
+def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) -> list[Page]:
+    """The sheets on which these maps are compared; none if fewer than two can be laid side by side.
+
+    Args:
+        most: maps in a row.
+    """
+    singles = [(panel, named) for panel, named in entries if isinstance(panel, SingleMap)]
+    if len(singles) < 2:
+        return []
+    found: list[Page] = []
+    rows = MOST_ROWS
+    for block in _blocks(ways(singles), most):
+        if rows + len(block.rows) > MOST_ROWS:
+            found.append([])
+            rows = 0
+        found[-1].append(block)
+        rows += len(block.rows)
+    return found
+
+
+def ways(entries: Sequence[Entry]) -> list[Way]:
+    """The maps by the way they came about, in the order in which the first of each came."""
+    found: dict[tuple[str, str, type[Panel], bool, int], Way] = {}
+    for panel, named in entries:
+        turn = 0
+        while True:
+            key = (named.title, named.layer, type(panel), panel.target is None, turn)
+            way = found.setdefault(key, Way(named.title, named.layer))
+            if panel.target not in way.cells:
+                break
+            turn += 1
+        way.cells[panel.target] = (panel, named)
+    return list(found.values())
+
+
+def portions(items: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
+    """The items in as few portions of at most `most` as there can be, as even as they can be, the longer first."""
+    count = -(-len(items) // most)
+    for number in range(count):
+        yield tuple(items[-(-len(items) * number // count) : -(-len(items) * (number + 1) // count)])
+
+
+def _blocks(found: Sequence[Way], most: int) -> Iterator[Section]:
+    following = [way for way in found if way.follows_target]
+    targets = list(dict.fromkeys(target for way in following for target in way.cells))
+    if len(targets) > 1:
+        for columns in portions(targets, most):
+            for part in portions(following, MOST_ROWS):
+                yield _table(columns, part)
+    elif 0 < len(following) < len(found) and sum(len(way.cells) for way in found) <= most:
+        # One row holds them all; those that are the same whatever the class say so themselves.
+        entries = [entry for way in found for entry in way.cells.values()]
+        named = next(iter(following[0].cells.values()))[1]
+        yield Flow(named, (tuple(sorted(entries, key=lambda entry: entry[0].target is None)),))
+        return
+    elif following:
+        yield from _flows(following, next(iter(following[0].cells.values()))[1], most)
+    yield from _flows([way for way in found if not way.follows_target], None, most)
+
+
+def _table(columns: Sequence[int | None], part: Sequence[Way]) -> Table:
+    captions = tuple(next(way.cells[target][1] for way in part if target in way.cells) for target in columns)
+    return Table(captions, tuple((way, tuple(way.cells.get(target) for target in columns)) for way in part))
+
+
+def _flows(found: Sequence[Way], named: Caption | None, most: int) -> Iterator[Flow]:
+    """One flow, or several where one would not fit on a sheet."""
+    sizes: dict[str, int] = {}
+    for way in found:
+        sizes[way.title] = sizes.get(way.title, 0) + 1
+    each = next(iter(sizes.values()), 0)
+    entries = [entry for way in found for entry in way.cells.values()]
+    if len(sizes) > 1 and 1 < each <= most and set(sizes.values()) == {each}:
+        # Every method read as many layers: a row for each method, a column for each layer.
+        rows = [tuple(entries[start : start + each]) for start in range(0, len(entries), each)]
+    else:
+        rows = list(portions(entries, most))
+    for part in portions(rows, MOST_ROWS):
+        yield Flow(named, part)
+
+
+WIDEST = 340
+
+_ORDER: tuple[ScaleKind, ...] = ("peak", "percentile", "centred")
+"""Of the legends on a sheet."""
+
+
+def shared_scale(entries: Sequence[Entry], kind: type[SingleMap]) -> Scale | None:
+    """The given range that all maps of a kind share, if they do."""
+    scales = {named.scale for panel, named in entries if type(panel) is kind and panel.takes_scale}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def shared_legend(entries: Sequence[Entry], style: Style, width: int) -> Block:
+    """For each kind of map what its colours mean; next to each other while there is room."""
+    kinds = sorted(
+        dict.fromkeys(type(panel) for panel, _ in entries),
+        key=lambda kind: (_ORDER.index(kind.scale_kind), kind.in_colour),
+    )
+    across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
+    cell = min(WIDEST, (width - (across - 1) * GAP) // across)
+    cells = [_one([entry for entry in entries if type(entry[0]) is kind], kind, style, cell) for kind in kinds]
+    rows = [beside(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
+    if any(state_of(panel) == "nonfinite" for panel, _ in entries):
+        rows.append(legend_entry("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+    return stack(rows, GAP // 2)
+
+
+def _one(entries: Sequence[Entry], kind: type[SingleMap], style: Style, width: int) -> Block:
+    title = kind.legend_title
+    style = style.under(entries[0][1])
+    if kind.scale_kind == "peak" and overlay_of(entries[0][0], style) != "none":
+        title += " over the photograph"
+    scale = shared_scale(entries, kind)
+    labels, remarks = list(kind.bar_words), [_own_scale(kind)]
+    counter = entries[0][1].counter
+    signed = kind.scale_kind == "centred" and not kind.in_colour
+    if counter and signed:
+        labels.reverse()
+    elif counter and kind.scale_kind == "peak":
+        labels[1] += " against"
+    given = [(panel, named.scale) for panel, named in entries if named.scale and panel.takes_scale]
+    if given:
+        counts = [beyond(panel, one) for panel, one in given]
+        below, above = sum(low for low, _ in counts), sum(high for _, high in counts)
+        whose = " and ".join(sorted({one.whose for _, one in given}))
+        remarks = [
+            f"raw values, {whose} scale for each method and layer" if scale is None else f"raw values, {whose} scale"
+        ]
+        remarks.append(outside(below + above))
+        if scale:
+            numbers = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
+            labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
+    if signed and scale:
+        remarks.append("below 0 for, above 0 against" if counter else "below 0 against, above 0 for")
+    remarks[-1] += laid_over(entries[0][0], style)
+    remarks += sorted({panel.made_how() for panel, _ in entries} - {""})
+    bar = colour_bar(colours_of(entries[0][0], style, scale), labels, width, SMALL)
+    head = set_lines([Line(text, TYPE, INK) for text in prose(title, TYPE, width)], width)
+    foot = set_lines([Line(text, SMALL, QUIET) for text in prose("; ".join(remarks), SMALL, width)], width)
+    return stack([head, bar, foot], SMALL // 3)
+
+
+def _own_scale(kind: type[SingleMap]) -> str:
+    """What each map of a kind is scaled by, in words."""
+    if kind.scale_kind == "peak":
+        return "each map from 0 to its own highest value"
+    if kind.scale_kind == "percentile":
+        return "each map from 0 to the 99.5th percentile of its values"
+    return f"each {'picture' if kind.in_colour else 'map'} to the 99.5th percentile of its magnitudes"
+
 
 TILE = 224
 """The longer side of a map, in pixels, and the width of a column."""

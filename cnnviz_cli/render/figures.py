@@ -5,17 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from cnnviz_cli.core.annotations import Mark
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.marks import Mark
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render.block import Block, Part, beside, framed, stack
-from cnnviz_cli.render.blocks import bar_width, colour_bar, legend, legend_entry, no_data
-from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.marks import draw_annotation
-from cnnviz_cli.render.numerals import short, ticks
-from cnnviz_cli.render.palettes import GREYS, Bytes, table
-from cnnviz_cli.render.photograph import (
+from cnnviz_cli.render.canvas import (
     SUNK,
     Canvas,
     Laying,
@@ -23,11 +18,15 @@ from cnnviz_cli.render.photograph import (
     canvas_at,
     chequer,
     desaturate,
+    draw_annotation,
     gap_of,
     marked,
     opacity,
     overlaid,
 )
+from cnnviz_cli.render.color_tables import GREYS, Bytes, table
+from cnnviz_cli.render.drawings import draws
+from cnnviz_cli.render.legends import bar_width, colour_bar, legend, legend_entry, no_data, short, ticks
 from cnnviz_cli.render.scaling import (
     as_colours,
     beyond,

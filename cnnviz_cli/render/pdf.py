@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.sizes import UNITS_PER_INCH
+from cnnviz_cli.core.figure_settings import UNITS_PER_INCH
 from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
 from cnnviz_cli.render.svg import embedded, stops
 from cnnviz_cli.render.typeset import font, length

@@ -7,14 +7,13 @@ from math import ceil
 import numpy as np
 from PIL import Image
 
+from cnnviz_cli.core.figure_settings import NATURAL, Size
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.core.sizes import NATURAL, Size
 from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, stack
-from cnnviz_cli.render.blocks import no_data
+from cnnviz_cli.render.canvas import chequer
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.numerals import short
-from cnnviz_cli.render.photograph import chequer
+from cnnviz_cli.render.legends import no_data, short
 from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
 from cnnviz_cli.render.style import Caption
 from cnnviz_cli.render.typeset import (

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from cnnviz_cli.core.marks import Mark
-from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.core.sizes import NATURAL, Size
+from cnnviz_cli.core.annotations import Mark
+from cnnviz_cli.core.figure_settings import NATURAL, Scale, Size
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
 """For evidence that starts at zero. All but turbo and jet are perceptually uniform."""

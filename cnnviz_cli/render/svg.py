@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
-from cnnviz_cli.render.encoding import png
-from cnnviz_cli.render.palettes import Bytes
-from cnnviz_cli.render.raster import resized
+from cnnviz_cli.render.color_tables import Bytes
+from cnnviz_cli.render.raster import png, resized
 from cnnviz_cli.render.typeset import PAPER
 
 _ILLEGAL = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

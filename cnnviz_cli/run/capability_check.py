@@ -1,25 +1,37 @@
-"""What the engine refuses of a network, found out on one black picture before the first photograph is read."""
+"""Which methods a network lets run: each is built, and what the engine may refuse is tried on one black image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import Need
+from cnnviz_cli.core.global_rng import reseeding
 from cnnviz_cli.core.memory_format import laid_out
-from cnnviz_cli.core.method import Frame, Recipe
+from cnnviz_cli.core.method import FAMILIES, Frame, Method, Recipe, Scope, methods
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.device import memory_errors_named
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.facts import KNOWN, NetworkFacts
-from cnnviz_cli.run.steady import steady
+from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts
+
+
+@contextmanager
+def steady(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
+    """Within, the network is in eval mode, and every forward starts its draws at `seed` if it draws any."""
+    for module in net.modules():
+        if module.training:  # a forward of its own may have switched it back
+            module.training = False
+    with nullcontext() if facts.randomness == "none" else reseeding(net, seed):
+        yield
+
 
 Kind = tuple[Any, ...]
 
@@ -93,3 +105,138 @@ def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
             # Of rules for rectifiers: either every one finds a rectifier in the network or none does.
             found.setdefault(one.kind if one.rule == "exact" else ("modified",), one)
     return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A method somebody wants.
+
+    Attributes:
+        by_name: it was named, so that it is a mistake if it does not apply; else it is one of all.
+    """
+
+    method: Method
+    options: Any
+    by_name: bool
+
+
+Built = tuple[Method, tuple[Recipe, ...]]
+"""A method with a recipe for each target, or one if it depends on none."""
+
+
+@dataclass(frozen=True)
+class Applicable:
+    """What can be run, and of the rest why not.
+
+    Attributes:
+        refused: by name of the method, in the order asked for.
+    """
+
+    built: tuple[Built, ...]
+    refused: Mapping[str, UsageError]
+
+
+def applicable(
+    asked: Sequence[Asked],
+    scope: Scope,
+    check: CapabilityCheck,
+) -> Applicable:
+    """Build every method, and try on one black picture what the engine may refuse.
+
+    Raises:
+        UsageError: a named method does not apply, or a setting does not fit.
+        MemoryShortError: not even one picture fits into memory.
+    """
+    built: list[tuple[Asked, tuple[Recipe, ...]]] = []
+    refused: dict[str, UsageError] = {}
+    settings: list[tuple[Asked, str, UsageError]] = []
+    for one in asked:
+        try:
+            built.append((one, recipes_of(one, scope, len(check.targets.ranks))))
+        except UsageError as error:
+            if one.by_name:
+                raise _named(error, one) from None
+            refused[one.method.name] = error
+            settings += [(one, option, error) for option in _set_by_hand(error, one)]
+    for one, option, misfit in settings:
+        # A setting that suits no method is a mistake, whoever stumbles over it; if another takes it, one is left out.
+        if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
+            raise misfit
+    recipes = {one.method.name: found[0] for one, found in built}
+    for name, refusal in check.refused(recipes).items():
+        one = next(one for one, _ in built if one.method.name == name)
+        if one.by_name:
+            if isinstance(refusal, EvidenceError):
+                raise _named(refusal, one, "\n".join(filter(None, (refusal.fix, _others(one.method, scope, check)))))
+            raise _named(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
+        refused[name] = refusal
+    left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
+    order = [one.method.name for one in asked]
+    return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
+
+
+def recipes_of(one: Asked, scope: Scope, targets: int) -> tuple[Recipe, ...]:
+    """A recipe for each target, or one if the method depends on none; raises UsageError where it does not apply."""
+    first = one.method.build(one.options, scope)
+    if not first.follows_target:
+        return (first,)
+    others = (one.method.build(one.options, replace(scope, rank=rank)) for rank in range(1, targets))
+    return (first, *others)
+
+
+def _options(one: Asked) -> set[str]:
+    return {item.name for item in fields(one.options)}
+
+
+def _set_by_hand(error: UsageError, one: Asked) -> Iterable[str]:
+    """The option that the error is about, if somebody has set it."""
+    for item in fields(one.options):
+        if error.where == f"--{item.name.replace('_', '-')}" and getattr(one.options, item.name) not in (
+            item.default,
+            item.metadata.get("in_all", item.default),
+        ):
+            yield item.name
+
+
+def _named(error: UsageError, one: Asked, fix: str = "") -> UsageError:
+    error.where = error.where or one.method.name
+    error.fix = fix or error.fix
+    return error
+
+
+def _alternatives(refused: Method, scope: Scope) -> str:
+    """Other methods of the family that the network will take; empty if there are none."""
+    known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
+    found = [one.name for one in known if one is not refused and _takes(one, scope)][:3]
+    if not found:
+        return ""
+    listed = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
+    return f"Use {listed} instead, see: cnnviz methods"
+
+
+def _takes(method: Method, scope: Scope) -> bool:
+    found = _default(method, scope)
+    return found is not None and plain(found)
+
+
+def _default(method: Method, scope: Scope) -> Recipe | None:
+    """What a method does by default; None where it does not apply."""
+    try:
+        return method.build(method.options(), scope)
+    except UsageError:
+        return None
+
+
+def _others(refused: Method, scope: Scope, check: CapabilityCheck) -> str:
+    """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
+    known = sorted(
+        methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
+    )
+    recipes = {one.name: _default(one, scope) for one in known if one is not refused}
+    explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}
+    failing = check.refused(explaining)
+    left = [one for one in known if one.name in explaining and one.name not in failing]
+    same = [one for one in left if one.family == refused.family][:2]
+    found = (same + [one for one in left if one not in same])[:3]
+    commands = [f"cnnviz {one.family} --method {one.name}" for one in found]
+    return f"These run on this network: {'; '.join(commands)}" if commands else ""

@@ -11,14 +11,13 @@ from cnnviz_cli.core.evidence import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.names import Folders, file_name
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.file_names import Folders, file_name
 from cnnviz_cli.render import SUFFIXES, Caption, pages
-from cnnviz_cli.render.compare_layout import columns_in
-from cnnviz_cli.run.costs import lines_of
-from cnnviz_cli.run.drawing import style_of
-from cnnviz_cli.run.naming import ARRAYS, OVERVIEW, Naming, sheet_names
-from cnnviz_cli.run.prepare import prepare
+from cnnviz_cli.render.compare import columns_in
+from cnnviz_cli.run.image_data import style_of
+from cnnviz_cli.run.present import ARRAYS, OVERVIEW, Naming, sheet_names
+from cnnviz_cli.run.session import lines_of, prepare
 
 
 @dataclass(frozen=True)

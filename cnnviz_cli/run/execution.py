@@ -9,25 +9,20 @@ from datetime import UTC, datetime
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import Terminated
-from cnnviz_cli.core.interrupts import checkpoints
+from cnnviz_cli.core.process import checkpoints
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.resume import Ledger
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.files.spool import Spool
-from cnnviz_cli.run.asked import asked_digest, seal_of
-from cnnviz_cli.run.beginning import places_of, refuse_parts, tell, tell_part
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Drawing, Place, style_of
-from cnnviz_cli.run.ending import Outcome, concluded, kept
-from cnnviz_cli.run.hands import Hands, count_of
-from cnnviz_cli.run.header import device_name, header_of, settings_digest
-from cnnviz_cli.run.pipeline import Answered, Pipeline
-from cnnviz_cli.run.prepare import Prepared, prepare
-from cnnviz_cli.run.reading import fast_note, reading_of
-from cnnviz_cli.run.scales import NOTHING_DRAWN, Scales
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink, Spool
+from cnnviz_cli.run.identity import asked_digest, seal_of
+from cnnviz_cli.run.image_data import Drawing, Place, fast_note, reading_of, style_of
+from cnnviz_cli.run.lifecycle import Clock, Outcome, concluded, kept, places_of, refuse_parts, tell, tell_part
+from cnnviz_cli.run.manifest_header import device_name, header_of, settings_digest
+from cnnviz_cli.run.pipeline import NOTHING_DRAWN, Answered, Pipeline, Scales
+from cnnviz_cli.run.session import Prepared, prepare
+from cnnviz_cli.run.workers.pool import Hands, count_of
 
 LAST_WAIT = 0.4
 """Seconds to wait, after a signal, for the pictures that are being drawn."""

@@ -9,23 +9,23 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.maps import tensor_of
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import InputView, Recipe
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.resize import tensor_of
 from cnnviz_cli.core.rounding import asks_for_change
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.run.prepare import Prepared, Task
-from cnnviz_cli.run.steady import steady
+from cnnviz_cli.run.capability_check import steady
+from cnnviz_cli.run.session import Prepared, Task
 
 Viewed = Heatmap | InputProjection
 """Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
 
 
-def explain(
+def explain_batch(
     prepared: Prepared,
     batch: Tensor,
     digests: Sequence[str],

@@ -15,14 +15,12 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.facts import KNOWN, NetworkFacts
-from cnnviz_cli.models.load import load_model
-from cnnviz_cli.models.spec import any_weights
-from cnnviz_cli.run.applicable import Asked, applicable
-from cnnviz_cli.run.capability_check import CapabilityCheck
-from cnnviz_cli.run.costs import cost_of, lines_of, planned
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.spec.weights import any_weights
+from cnnviz_cli.run.capability_check import Asked, CapabilityCheck, applicable
 from cnnviz_cli.run.question import Question, question_for
+from cnnviz_cli.run.session import cost_of, lines_of, planned, scope_of
 
 COMMAND = "all"
 

@@ -1,4 +1,4 @@
-"""Reading ahead of the network, drawing behind it: from sources to answers, and from answers to records."""
+"""Images on their way through a run: read ahead of the network, drawn behind it, each map in its range of values."""
 
 from __future__ import annotations
 
@@ -14,20 +14,72 @@ import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
+from cnnviz_cli.core.figure_settings import BY_RUN, Scale, fixed
 from cnnviz_cli.core.memory_format import laid_out
 from cnnviz_cli.core.network_errors import NetworkError
+from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import memory_errors_named
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Answer, Glance, Place
-from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.hand import Told
-from cnnviz_cli.run.hands import Hand, Hands, done
-from cnnviz_cli.run.prepare import Prepared
+from cnnviz_cli.render import color_limits, state_of
+from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.image_data import Answer, Glance, Place, Work, failed
+from cnnviz_cli.run.lifecycle import Clock
 from cnnviz_cli.run.question import NOT_FINITE
-from cnnviz_cli.run.reading import failed
-from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.session import Prepared
+from cnnviz_cli.run.workers.pool import Hand, Hands, done
+from cnnviz_cli.run.workers.process import Told
+
+NOTHING_DRAWN = (
+    "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
+    "there; with --scale image or --scale fixed:LO,HI each picture is kept as soon as it is finished"
+)
+"""What to tell somebody who interrupts a run before its scale is known."""
+
+_Key = tuple[str, str | None, type[Panel]]
+
+
+class Scales:
+    """Each map's own range, one that is given, or one for all maps of a method, layer and kind.
+
+    Attributes:
+        by_run: whether every map of the run has to be seen by `widen` before the first is drawn.
+    """
+
+    def __init__(self, setting: str) -> None:
+        """Of a setting that `core.figure_settings.fixed` takes."""
+        self.by_run = setting == BY_RUN
+        self._fixed = fixed(setting)
+        self._widest: dict[_Key, Scale] = {}
+
+    def widen(self, work: Work, panel: Panel) -> None:
+        """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
+        ends = color_limits(panel)
+        if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
+            return
+        known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
+        self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.whose)
+
+    def of(self, work: Work, panel: Panel) -> Scale | None:
+        """The range to draw a panel in; None for its own."""
+        if not panel.takes_scale:
+            return None
+        return self._widest.get(_key(work, panel)) if self.by_run else self._fixed
+
+    def widen_to(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> None:
+        """`widen` by each panel of each task."""
+        for work, found in zip(works, panels, strict=True):
+            for panel in found:
+                self.widen(work, panel)
+
+    def of_all(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
+        """The range of each panel of each task."""
+        return [[self.of(work, panel) for panel in found] for work, found in zip(works, panels, strict=True)]
+
+
+def _key(work: Work, panel: Panel) -> _Key:
+    return work.method, panel.layer, type(panel)
+
 
 DRAWN_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
@@ -210,7 +262,7 @@ class Pipeline:
             digests = [glance.sha256 for glance in glances]
             masks = [glance.mask for glance in glances if glance.mask is not None]
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
-            observation, panels = explain(prepared, batch, digests, self._reporter, truths, given)
+            observation, panels = explain_batch(prepared, batch, digests, self._reporter, truths, given)
             size = (batch.shape[2], batch.shape[3])
             told = prepared.question.describe(observation, size, truths, wanted=prepared.explains)
         return (

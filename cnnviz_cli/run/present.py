@@ -1,4 +1,4 @@
-"""From one image's results to its files and its record."""
+"""From one image's results to its files, their names and its record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from itertools import count
 from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,22 +14,86 @@ from typing import Any
 import numpy as np
 
 from cnnviz_cli import __version__
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.layers import run_of
 from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.names import file_name
-from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.output.file_names import file_name
+from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption, color_limits, range_of, state_of
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.overview_sheet import compose_overview
-from cnnviz_cli.render.pictures import Figure, compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.compose import Figure, compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.style import Style
-from cnnviz_cli.run.drawing import Answer, Drawing, Seen, Wording, Work
-from cnnviz_cli.run.naming import ARRAYS, COUNTER, OVERVIEW, Naming, against, sheet_names
+from cnnviz_cli.run.image_data import Answer, Drawing, Seen, Wording, Work
 from cnnviz_cli.tasks.description import TargetDescription
+
+OVERVIEW = "overview"
+ARRAYS = file_name("arrays", "npz")
+
+
+COUNTER = "counterfactual"
+
+
+def against(panel: Panel, wording: Wording) -> bool:
+    """Whether a panel shows what speaks against its target; magnitudes are the same for and against."""
+    return wording.counter and panel.target is not None and not panel.unsigned
+
+
+class Naming:
+    """`<family>[.<method>][.counterfactual][.<part>][.<depth>.<layer>][.<target>].<suffix>`.
+
+    Without what a run has only one of. The depth is the layer's number from the input up.
+    """
+
+    def __init__(self, works: Sequence[Work], wording: Wording, *, several_targets: bool) -> None:
+        self._wording = wording
+        families = [work.family for work in dict.fromkeys(works)]
+        self._several_methods = {family for family in families if families.count(family) > 1}
+        self._several_targets = several_targets
+        self.with_overview = len(set(families)) > 1
+
+    def stem(self, work: Work, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
+        """The parts of one picture's name.
+
+        Args:
+            panels: all that the method gave, `panel` among them.
+            target: the class explained, with its index, for methods that explain one.
+        """
+        parts = [work.family]
+        if work.family in self._several_methods:
+            parts.append(work.method)
+        if against(panel, self._wording):
+            parts.append(COUNTER)
+        if panel.part:
+            parts.append(panel.part)
+        # A sheet of maps is about a layer and nothing else, so it always says which.
+        if panel.layer and (panel.of_layer or len({p.layer for p in panels}) > 1):
+            # Of several layers as one there is no number.
+            path, run = run_of(panel.layer)
+            # No other layer can be called so, since its name is a module path without a dash.
+            parts += filter(None, (self._wording.depths.get(path), path if run is None else f"{path}-run{run}"))
+        if panel.target is not None and self._several_targets:
+            parts.append(target)
+        return parts
+
+
+def sheet_names(family: str, taken: Collection[str], suffix: str = "png") -> Iterator[str]:
+    """The names of a family's comparison sheets: ``<family>.compare.png``, ``<family>.compare-2.png`` and so on.
+
+    Args:
+        taken: the file names of the image's pictures, which are passed over: a layer may be called ``compare``.
+        suffix: how the names end.
+    """
+    barred = {name.casefold() for name in taken}
+    for number in count(1):
+        name = file_name(family, "compare" if number == 1 else f"compare-{number}", suffix)
+        if name.casefold() not in barred:
+            yield name
+
 
 NAMED = 3
 """A caption names no more of the layers that a map was joined of."""

@@ -20,14 +20,14 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.files.labels import WHERE, read_labels
-from cnnviz_cli.files.masks import Masks, masks_at
-from cnnviz_cli.files.other import read_other
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.thresholds import set_least_score
-from cnnviz_cli.run.reading import reading_of
-from cnnviz_cli.run.truth import Truths
+from cnnviz_cli.files.images.decode import read_other
+from cnnviz_cli.files.images.region_masks import Masks, masks_at
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.tables.labels import WHERE, read_labels
+from cnnviz_cli.models.load.built_model import set_least_score
+from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.run.ground_truth import Truths
+from cnnviz_cli.run.image_data import reading_of
 from cnnviz_cli.tasks.description import Describer, ImageDescription, TargetDescription
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, parse_objective
 
@@ -194,7 +194,7 @@ class _Context:
         return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
-        from cnnviz_cli.models.embedding import embedding_of
+        from cnnviz_cli.models.inspect.embedding import embedding_of
 
         model = self.model
         shape = (model.preprocessing.channels, *model.preprocessing.size)

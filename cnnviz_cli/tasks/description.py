@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from cnnviz_cli.core.marks import Mark
+    from cnnviz_cli.core.annotations import Mark
     from cnnviz_cli.core.records import Prediction
 
     Numbers = NDArray[Any]

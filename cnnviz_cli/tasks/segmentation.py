@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.annotations import Area
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.marks import Area
 from cnnviz_cli.core.readout import maps_in
 from cnnviz_cli.core.scores import Values, logits_of
 from cnnviz_cli.core.value import value

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.maps import FLAT
 from cnnviz_cli.core.readout import embedding
+from cnnviz_cli.core.resize import FLAT
 from cnnviz_cli.core.scores import second_first
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value

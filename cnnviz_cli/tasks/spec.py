@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from cnnviz_cli.core.classes import Labels, Rank
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.suggest import did_you_mean
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer
 
@@ -24,7 +23,7 @@ Check = tuple[str, Callable[[], object]]
 
 
 class TaskSettings(Protocol):
-    """The settings that decide what is explained, see `config.groups`."""
+    """The settings that decide what is explained, see `config.fields`."""
 
     target: Any
     contrast: str | int | None
@@ -49,7 +48,7 @@ class TaskContext(Protocol):
 
     Attributes:
         name: the network's.
-        output: what it returns, a `models.returned.Returned`.
+        output: what it returns, a `models.inspect.outputs.Returned`.
         own_labels: its own names of its classes.
     """
 
@@ -118,7 +117,7 @@ class TaskSpec:
         example: the same for an error about another task.
         sample: the same with a name in it; empty if there is nothing to name.
         place: where help lists it.
-        reads: what networks may return, of "scores", "maps" and "boxes", see `models.returned`.
+        reads: what networks may return, of "scores", "maps" and "boxes", see `models.inspect.outputs`.
         returns: the one of these for which this is explained by default; empty if none.
         output: those, in words.
         names_file: whether what follows the word is a file.

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.method import methods
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.loaded_model import LoadedModel
 
 from .conftest import Command, Result
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 explanation = importlib.import_module("cnnviz_cli.run.explain")
 
 LITTLE = ["--saliency-steps", "2", "--saliency-samples", "2", "--saliency-draws", "60", "--saliency-masks", "10"]

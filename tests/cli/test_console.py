@@ -7,7 +7,7 @@ import io
 import pytest
 
 from cnnviz_cli.cli.console import Live, Plain, Quiet, reporter
-from cnnviz_cli.cli.tables import aligned
+from cnnviz_cli.cli.printing import aligned
 from cnnviz_cli.core.report import Reporter
 
 from .conftest import record

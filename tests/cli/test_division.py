@@ -16,10 +16,10 @@ import pytest
 import torch
 from cli.conftest import Command, FakeRun, record
 
-from cnnviz_cli.cli.division import division
+from cnnviz_cli.cli.sharding import division
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.engine import device
-from cnnviz_cli.files.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import ALONE, Shard
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}

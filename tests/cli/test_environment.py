@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnviz_cli.core.environment import environment_error
+from cnnviz_cli.core.process import environment_error
 
 PACKAGE = Path(__file__).parents[2]
 SAMPLE = Path(__file__).parents[2] / "sample_images" / "chelsea.png"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as checkpointing
 
 import cnnviz_cli
-from cnnviz_cli.core.checkpointing import without_checkpoints
 from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.network_errors import NetworkError, network_error
 
 from .conftest import Command

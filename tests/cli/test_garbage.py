@@ -11,7 +11,7 @@ import pytest
 
 from cnnviz_cli import __main__ as entrance
 from cnnviz_cli.cli import main as command
-from cnnviz_cli.cli.garbage import uncollected
+from cnnviz_cli.cli.process import uncollected
 
 
 @pytest.fixture(autouse=True)

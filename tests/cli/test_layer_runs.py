@@ -15,13 +15,13 @@ from torch import Tensor, nn
 import cnnviz_cli
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Gradient, Scores
-from cnnviz_cli.core.maps import over_whole
 from cnnviz_cli.core.objectives import TargetLogit
+from cnnviz_cli.core.resize import over_whole
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.masking import WithoutChannel
-from cnnviz_cli.models.evaluation import put_in_eval
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.built_model import put_in_eval
 
 from .conftest import Command
 

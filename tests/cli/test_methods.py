@@ -14,13 +14,13 @@ import jsonschema
 import pytest
 import tiny
 
-from cnnviz_cli.cli import complete, method_facts
-from cnnviz_cli.cli.runs import build
-from cnnviz_cli.cli.summary import print_dry_run
+from cnnviz_cli.cli import completion
+from cnnviz_cli.cli import methods as method_facts
+from cnnviz_cli.cli.explain import build
+from cnnviz_cli.cli.printing import print_dry_run
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.names import flag, paths
-from cnnviz_cli.config.schema import config_schema
-from cnnviz_cli.config.settings import families_of, settings_type
+from cnnviz_cli.config.settings import config_schema, families_of, settings_type
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Gradient, Need, Scores
@@ -210,9 +210,9 @@ def test_every_method_in_full(cnnviz: Command, name: str) -> None:
 
 @pytest.mark.usefixtures("made_up")
 def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnviz_cli.models.load import LoadedModel
-    from cnnviz_cli.models.preprocessing import Preprocessing
-    from cnnviz_cli.models.probe import probe
+    from cnnviz_cli.models.input.preprocessing import Preprocessing
+    from cnnviz_cli.models.inspect.probe import probe
+    from cnnviz_cli.models.load.loaded_model import LoadedModel
 
     def loaded(name: str, weights: str, **_how: Any) -> LoadedModel:
         """A tiny network in the place of a large one; its weights must not have to be fetched."""
@@ -370,12 +370,12 @@ def test_no_option_of_a_method_takes_the_flag_of_a_setting(command: str) -> None
 
 @pytest.mark.usefixtures("made_up")
 def test_the_shell_completes_the_last_of_a_list() -> None:
-    words_of = complete.several(["all", "gradcam", "gradcam++", "x+y"])
+    words_of = completion.several(["all", "gradcam", "gradcam++", "x+y"])
     assert words_of("gra") == ["gradcam", "gradcam++"]
     assert words_of("x+y,gra") == ["x+y,gradcam", "x+y,gradcam++"]
     assert words_of("gradcam,gradc") == ["gradcam,gradcam++"]
-    assert complete.chosen_methods("picky,x+") == ["picky,x+y"]
-    assert ALL in complete.chosen_methods("")
+    assert completion.chosen_methods("picky,x+") == ["picky,x+y"]
+    assert ALL in completion.chosen_methods("")
     # Both kinds of command offer what they take.
     for command, name in (("gradcam", "gradcam__method"), ("all", "gradcam__method"), ("all", "method")):
         (parameter,) = (p for p in build(command, "").params if p.name == name)

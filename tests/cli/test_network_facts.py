@@ -18,9 +18,8 @@ from torch import Tensor, nn
 import cnnviz_cli
 from cnnviz_cli.core.memory_format import laid_out, lay_out_weights, memory_format_of
 from cnnviz_cli.core.network_errors import NetworkError, network_errors
-from cnnviz_cli.models.evaluation import put_in_eval
-from cnnviz_cli.models.facts import NetworkFacts
-from cnnviz_cli.models.trial import try_network
+from cnnviz_cli.models.inspect.facts import NetworkFacts, try_network
+from cnnviz_cli.models.load.built_model import put_in_eval
 
 SIZE = 32
 

@@ -96,7 +96,7 @@ import hashlib, os, signal, sys, threading, time, types
 import cnnviz_cli
 def execute(command, settings, sources, reporter, **how):
     from cnnviz_cli.cli import signals as signals_room
-    from cnnviz_cli.core.interrupts import checkpoints
+    from cnnviz_cli.core.process import checkpoints
     signals_room.GRACE = grace or signals_room.GRACE
     def saved():
         print("saved", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cnnviz_cli.cli.app import app
-from cnnviz_cli.cli.help import Command
+from cnnviz_cli.cli.typer_base import Command
 from cnnviz_cli.core.method import FAMILIES
 
 IMPORTED = """

@@ -12,19 +12,18 @@ from cluster.standin import Ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnviz_cli.cluster import hired, pool
-from cnnviz_cli.cluster.connection import on_gpus, slots
-from cnnviz_cli.cluster.parts import lots
-from cnnviz_cli.cluster.pool import Pool
-from cnnviz_cli.cluster.shared import Token, await_files
+from cnnviz_cli.cluster import pool
+from cnnviz_cli.cluster import pool as hired
+from cnnviz_cli.cluster.connection import Token, await_files, on_gpus, slots
+from cnnviz_cli.cluster.pool import Pool, lots
 from cnnviz_cli.cluster.worker import Part, Ready, Report
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.run.clock import Clock
-from cnnviz_cli.run.drawing import Place
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.image_data import Place
+from cnnviz_cli.run.lifecycle import Clock
 
 TWO = {"a": {"CPU": 4.0}, "b": {"CPU": 8.0}}
 
@@ -265,10 +264,10 @@ def test_a_file_that_comes_late_is_awaited_and_one_that_never_comes_is_an_error(
         naps.append(seconds)
         (tmp_path / "x.png").write_bytes(b"12" if len(naps) == 1 else b"123")
 
-    monkeypatch.setattr("cnnviz_cli.cluster.shared.time.sleep", nap)
+    monkeypatch.setattr("cnnviz_cli.cluster.connection.time.sleep", nap)
     await_files(tmp_path, (("x.png", 3),))
     assert len(naps) == 2, "half of it is not it"
-    monkeypatch.setattr("cnnviz_cli.cluster.shared._ARRIVAL", -1.0)
+    monkeypatch.setattr("cnnviz_cli.cluster.connection._ARRIVAL", -1.0)
     with pytest.raises(OutputError, match="not seen here"):
         await_files(tmp_path, (("never.png", 3),))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from cnnviz_cli.config.errors import mistakes
 from cnnviz_cli.config.load import load, load_with_origins
-from cnnviz_cli.config.problems import mistakes
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.config.schema import config_schema
+from cnnviz_cli.config.settings import config_schema
 from cnnviz_cli.core.errors import UsageError
 
 

@@ -12,11 +12,10 @@ import jsonschema
 import pytest
 import yaml
 
-from cnnviz_cli.config.groups import Flag
+from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.load import load
 from cnnviz_cli.config.names import field_at, flag, paths, variable
-from cnnviz_cli.config.schema import config_schema
-from cnnviz_cli.config.settings import settings_type
+from cnnviz_cli.config.settings import config_schema, settings_type
 from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
 
 ROOT = Path(__file__).parents[2]
@@ -110,8 +109,8 @@ def test_the_digest_is_that_of_the_record() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_configurations_are_valid_and_name_layers_that_exist(path: Path) -> None:
-    from cnnviz_cli.models.catalog import check_model
-    from cnnviz_cli.models.spec import check_weights
+    from cnnviz_cli.models.spec.catalog import check_model
+    from cnnviz_cli.models.spec.weights import check_weights
 
     settings = load("all", {}, path, {})
     check_model(settings.model)

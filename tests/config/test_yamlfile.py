@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnviz_cli.config.problems import excerpt, mistakes
-from cnnviz_cli.config.scalars import resolve
+from cnnviz_cli.config.errors import excerpt, mistakes
+from cnnviz_cli.config.values import resolve
 from cnnviz_cli.config.yamlfile import LIMIT, parse, read
 from cnnviz_cli.core.errors import UsageError
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
 from cnnviz_cli.core.evidence import BiasGradients
-from cnnviz_cli.core.maps import unit_range
+from cnnviz_cli.core.resize import unit_range
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.biases import bias_of
 

@@ -25,8 +25,8 @@ from cnnviz_cli.core.method import Frame, Scope, find, methods
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.run.session import scope_of
 from cnnviz_cli.tasks.detection import Boxes
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}

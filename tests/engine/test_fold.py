@@ -16,7 +16,7 @@ from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, GradientOver, 
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.fold import fold, folded
+from cnnviz_cli.engine.batchnorm_folding import fold, folded
 
 
 class Normed(nn.Module):

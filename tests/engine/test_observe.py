@@ -17,7 +17,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, Input, Need, UndeclaredError
 from cnnviz_cli.core.objectives import StrongestChannel, TargetLogit, TargetProbability, strongest_channels
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.probe import probe
 
 
 class CaptumOneConv(nn.Module):

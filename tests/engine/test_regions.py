@@ -31,7 +31,7 @@ from cnnviz_cli.core.evidence import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.readout import Readout
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.fold import folded
+from cnnviz_cli.engine.batchnorm_folding import folded
 from cnnviz_cli.engine.tail import why_whole
 from cnnviz_cli.tasks.segmentation import Regions, region
 

@@ -20,8 +20,8 @@ from cnnviz_cli.core.method import Frame, Scope, find, methods
 from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.scores import probabilities, two_sided
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.run.session import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 QUICK = {

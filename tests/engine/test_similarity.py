@@ -23,14 +23,14 @@ from cnnviz_cli.core.evidence import Activation, Gradient
 from cnnviz_cli.core.method import Frame, Recipe, find
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.fold import folded
+from cnnviz_cli.engine.batchnorm_folding import folded
 from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.tail import why_whole
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.embedding import embedding_of
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.embedding import embedding_of
+from cnnviz_cli.models.inspect.probe import probe
 from cnnviz_cli.render.scaling import state_of
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.session import scope_of
 from cnnviz_cli.tasks.similarity import Similarity, reference_of
 
 SIZE = tiny.SIZE

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.evidence import Activation, Evidence, Need, Scores
-from cnnviz_cli.core.layout import as_maps, from_maps
+from cnnviz_cli.core.feature_maps import as_maps, from_maps
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.split import CannotSplitError, split
+from cnnviz_cli.engine.graph import CannotSplitError, split
 from cnnviz_cli.engine.tail import why_whole
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.probe import probe
 
 
 class Doubled:

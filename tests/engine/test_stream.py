@@ -26,7 +26,7 @@ from cnnviz_cli.core.evidence import (
 from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.core.readout import Classes
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.memory import chunk_size
+from cnnviz_cli.engine.device import chunk_size
 from cnnviz_cli.methods.common.rng import normal
 
 

@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError
-from cnnviz_cli.core.reading import WHOLE, Reading
-from cnnviz_cli.files import tars
-from cnnviz_cli.files.inputs import unchanged
-from cnnviz_cli.files.names import folder_for
-from cnnviz_cli.files.photo import read_bytes, read_photo
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.core.file_reading import WHOLE, Reading
+from cnnviz_cli.files.images.decode import read_bytes, read_photo
+from cnnviz_cli.files.inputs import tar_archive
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.output.file_names import folder_for
+from cnnviz_cli.files.output.fingerprints import unchanged
 
 ZIPS = [".zip"]
 TARS = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"]
@@ -307,7 +307,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
 def test_a_compressed_archive_that_expands_beyond_measure_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opener: Callable[..., io.BufferedIOBase], suffix: str
 ) -> None:
-    monkeypatch.setattr(tars, "_EXPANDED", 1 << 20)
+    monkeypatch.setattr(tar_archive, "_EXPANDED", 1 << 20)
     plain = archive(tmp_path / "x.tar", [("a.png", picture(1)), ("b.bin", bytes(8 << 20)), ("c.png", picture(2))])
     with opener(tmp_path / f"x.tar.{suffix}", "wb") as packed:
         packed.write(plain.read_bytes())
@@ -445,7 +445,7 @@ def test_names_in_the_old_character_set_of_dos(tmp_path: Path) -> None:
 def test_a_zip_archive_gives_what_the_standard_library_reads(
     names: list[str], data: bytes, method: int, before: bytes, comment: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from cnnviz_cli.files import zips
+    from cnnviz_cli.files.inputs import zip_archive
 
     path = tmp_path_factory.getbasetemp() / "same.zip"
     with zipfile.ZipFile(path, "w", method) as packed:
@@ -455,7 +455,7 @@ def test_a_zip_archive_gives_what_the_standard_library_reads(
     path.write_bytes(before + path.read_bytes())
     with zipfile.ZipFile(path) as reference:
         wanted = [(info.filename, reference.read(info)) for info in reference.infolist() if not info.is_dir()]
-    assert [(member.name, member.inside.read(path, 1 << 20)) for member in zips.members(path)] == wanted
+    assert [(member.name, member.inside.read(path, 1 << 20)) for member in zip_archive.members(path)] == wanted
 
 
 def test_a_picture_is_unchanged_while_its_own_bytes_are(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.reading import BYTES_A_PIXEL, Reading
-from cnnviz_cli.files.costs import bytes_of
-from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.core.file_reading import BYTES_A_PIXEL, Reading
+from cnnviz_cli.files.images.decode import bytes_of, read_photo
 
 SIDE = 2500
 MARGIN = 24 * 2**20
@@ -26,7 +25,7 @@ import sys
 from pathlib import Path
 from PIL import Image
 import numpy
-from cnnviz_cli.files.photo import read_photo
+from cnnviz_cli.files.images.decode import read_photo
 def peak():
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))
 before = peak()

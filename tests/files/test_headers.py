@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cnnviz_cli.files.headers import READ, size_of
+from cnnviz_cli.files.output.verify import READ, size_of
 
 FILES: list[tuple[str, dict[str, Any]]] = [
     ("PNG", {}),

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.files import tars, zips
-from cnnviz_cli.files.archives import contents
-from cnnviz_cli.files.members import BrokenArchiveError, Unreadable
-from cnnviz_cli.files.sources import find
-from cnnviz_cli.files.tars import TarMember, members
+from cnnviz_cli.files.inputs import tar_archive, zip_archive
+from cnnviz_cli.files.inputs.archives import contents
+from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, Unreadable
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.tar_archive import TarMember, members
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,8 +148,8 @@ def test_sparse_members_of_any_size_fail_by_themselves(tmp_path: Path, kind: byt
 
 
 def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tars, "MOST_MEMBERS", 5)
-    monkeypatch.setattr(zips, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(tar_archive, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(zip_archive, "MOST_MEMBERS", 5)
     (tmp_path / "x.tar").write_bytes(B * 6 + END)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
         for number in range(6):
@@ -163,8 +163,8 @@ def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_compressed_archive_of_empty_files_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in it is passed over, so that no jump shows how far it has come."""
-    monkeypatch.setattr(tars, "_EXPANDED", 50 * 512)
-    monkeypatch.setattr(tars, "_RATIO", 1)
+    monkeypatch.setattr(tar_archive, "_EXPANDED", 50 * 512)
+    monkeypatch.setattr(tar_archive, "_RATIO", 1)
     with gzip.open(tmp_path / "x.tgz", "wb") as packed:
         packed.write(B * 1000 + END)
     found = []
@@ -258,7 +258,7 @@ def test_the_two_that_hung_end(tmp_path: Path) -> None:
     for name, kind in (("loop0.tar", b"0"), ("loopZ.tar", b"Z")):
         (tmp_path / name).write_bytes(A + header(b"b.png", negative(-512), kind) + END)
     code = (
-        "import sys; from pathlib import Path; from cnnviz_cli.files.sources import find\n"
+        "import sys; from pathlib import Path; from cnnviz_cli.files.inputs.search import find\n"
         "print([len(find([Path(name)], recursive=False)) for name in sys.argv[1:]])"
     )
     done = subprocess.run(

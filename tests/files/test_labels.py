@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.labels import read_labels
+from cnnviz_cli.files.tables.labels import read_labels
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -108,6 +108,6 @@ def test_a_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> 
 
 
 def test_a_file_too_large_for_labels_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_cli.files.table.LARGEST", 3)
+    monkeypatch.setattr("cnnviz_cli.files.tables.text_table.LARGEST", 3)
     with pytest.raises(UsageError, match="is larger than"):
         read_labels(written(tmp_path, "l.txt", "a\nb\n"))

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
-from cnnviz_cli.files.lists import STDIN
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.search import STDIN, find
 
 
 @pytest.fixture

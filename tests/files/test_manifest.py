@@ -21,13 +21,12 @@ from cnnviz_cli.core.records import (
     Summary,
     Tool,
 )
-from cnnviz_cli.files.journal import Journal
-from cnnviz_cli.files.manifest import write_manifest
-from cnnviz_cli.files.marks import is_output_folder
-from cnnviz_cli.files.runreport import RunReport, peak_memory, write_run_report
-from cnnviz_cli.files.schemas import manifest_schema
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.output.journal import Journal
+from cnnviz_cli.files.output.manifest import manifest_schema, write_manifest
+from cnnviz_cli.files.output.own_files import is_output_folder
+from cnnviz_cli.files.output.run_report import RunReport, peak_memory, write_run_report
+from cnnviz_cli.files.output.sink import Sink
 
 TOOL = Tool(cnnviz="0.1.0", python="3.11", torch="2", torchvision="0", pillow="12")
 RUN = Run(

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.file_reading import Reading
 from cnnviz_cli.core.geometry import Placing
-from cnnviz_cli.core.reading import Reading
-from cnnviz_cli.files.masks import Mask, masks_at, seen_of
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.models.preprocessing import Mode, Preprocessing
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.region_masks import Mask, masks_at, seen_of
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.models.input.preprocessing import Mode, Preprocessing
 
 ROW = [[False, True, True]]
 

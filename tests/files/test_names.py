@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cnnviz_cli.files.names import Folders, file_name, folder_for
+from cnnviz_cli.files.output.file_names import Folders, file_name, folder_for
 
 AWKWARD = [
     "..",

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import NoInputsError
-from cnnviz_cli.files.patterns import Choice, Pattern, is_pattern
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.inputs.folder_walk import Choice, Pattern, is_pattern
+from cnnviz_cli.files.inputs.search import find
 
 PARTS = st.sampled_from(["a", "b", "ab", "*", "**", "?", "a*", "[ab]", "[!a]", ".a", "*.*"])
 NAMES = st.sampled_from(["a", "b", "ab", "ba", "c", ".a", "a.b"])

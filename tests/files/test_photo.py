@@ -16,9 +16,8 @@ from hostile import chunk, png_of
 from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.reading import MAX_BYTES, WHOLE, Reading
-from cnnviz_cli.files.frames import _count, frames_note
-from cnnviz_cli.files.photo import FEW_SCANS, Photo, read_photo
+from cnnviz_cli.core.file_reading import MAX_BYTES, WHOLE, Reading
+from cnnviz_cli.files.images.decode import FEW_SCANS, Photo, _count, frames_note, read_photo
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 WHITE = [255, 255, 255]
@@ -308,7 +307,7 @@ def test_frames_of_a_file_cut_anywhere_are_counted_without_a_failure() -> None:
 
 
 def test_frames_without_end_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_cli.files.frames._STEPS", 1_000)
+    monkeypatch.setattr("cnnviz_cli.files.images.decode._STEPS", 1_000)
     for data in (hostile.gif_of(2_000), hostile.endless_tiff(2_000)):
         with Image.open(BytesIO(data)) as opened:
             assert frames_note(opened, data) == ("first frame; the others are too many to count",)

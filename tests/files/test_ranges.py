@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.reading import Reading, ValueRange
-from cnnviz_cli.files.photo import MAX_RUNS, Photo, read_photo
+from cnnviz_cli.core.file_reading import Reading, ValueRange
+from cnnviz_cli.files.images.decode import MAX_RUNS, Photo, read_photo
 
 WHITE = [255, 255, 255]
 

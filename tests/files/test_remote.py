@@ -19,13 +19,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from cnnviz_cli.core.errors import CnnvizError, ImageError, NoInputsError, OutputError, UsageError
-from cnnviz_cli.files import remote
-from cnnviz_cli.files.inputs import changed_at, unchanged
-from cnnviz_cli.files.photo import read_bytes, read_photo
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.files.sources import find
-from cnnviz_cli.files.urls import address_of, is_url
+from cnnviz_cli.files.images.decode import read_bytes, read_photo
+from cnnviz_cli.files.inputs import remote
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.urls import address_of, is_url
+from cnnviz_cli.files.output.fingerprints import changed_at, unchanged
+from cnnviz_cli.files.output.sink import Sink
 
 SECRET = "hush5ecret"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnviz_cli.core.errors import ExitCode, OutputError
-from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.output.sink import Sink
 
 
 def files_below(root: Path) -> list[str]:

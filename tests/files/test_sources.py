@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
-from cnnviz_cli.files.listing import natural
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.inputs.folder_walk import natural
+from cnnviz_cli.files.inputs.search import find
 
 
 def touch(folder: Path, *names: str) -> None:

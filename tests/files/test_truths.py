@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.source import Source
-from cnnviz_cli.files.sources import find
-from cnnviz_cli.files.truths import folder_of, read_truths
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.tables.ground_truth import folder_of, read_truths
 
 
 def table(folder: Path, content: str) -> Path:

@@ -12,10 +12,10 @@ from sealing import sealed
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import Arrays, Cost, ImageRecord, ModelRecord, Output, Run, Summary, Tool
-from cnnviz_cli.files.journal import Journal
-from cnnviz_cli.files.manifest import write_manifest
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.verify import Problem, verify
+from cnnviz_cli.files.output.journal import Journal
+from cnnviz_cli.files.output.manifest import write_manifest
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.verify import Problem, verify
 
 PICTURE = "cats/x.jpg/saliency.png"
 

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.maps import unit_range
 from cnnviz_cli.core.method import Frame, Recipe, Scope, find
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.readout import CLASSES
+from cnnviz_cli.core.resize import unit_range
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.common.cams import Fuse, Part, finish
 from cnnviz_cli.methods.common.pca import kernel_principal, principal
 from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.randomcam import DRAWS
-from cnnviz_cli.models.facts import NetworkFacts
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.facts import NetworkFacts
+from cnnviz_cli.models.inspect.probe import probe
 from cnnviz_cli.render.scaling import state_of
-from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.session import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-12}
 LINEAR = ("gradcam", "xgradcam", "hirescam", "shapleycam")
@@ -474,7 +474,9 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
         tasks=[SimpleNamespace(recipe=recipe)],
     )
     prepared.at = lambda _size: prepared
-    _observation, [(_task, [panel])] = explain(prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None))
+    _observation, [(_task, [panel])] = explain_batch(
+        prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None)
+    )
     views, peaks, lowest = [], [], []
     for flipped, gain in product((False, True), (0.9, 1.0, 1.1)):
         changed = (batch.flip(3) if flipped else batch) * gain

@@ -16,8 +16,8 @@ import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import Frame, Scope, find
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.run.session import scope_of
 
 pytorch_grad_cam = pytest.importorskip("pytorch_grad_cam")
 torchcam_methods = pytest.importorskip("torchcam.methods")

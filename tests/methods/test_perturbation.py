@@ -26,8 +26,8 @@ from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.common.segments import Segmenting, _grown, grid, regions
 from cnnviz_cli.methods.common.surrogates import lasso, shares_of_a_sum
 from cnnviz_cli.methods.xrai import gains, ranks
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.run.session import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 BLACK, WHITE = (-1.0,) * 3, (1.0,) * 3

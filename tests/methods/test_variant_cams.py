@@ -23,12 +23,12 @@ from cnnviz_cli.core.scores import two_sided
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import tail_of, why_whole
 from cnnviz_cli.methods.common.rng import normal
-from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.facts import KNOWN
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.facts import KNOWN
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.render import state_of
-from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.session import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 
@@ -496,7 +496,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     )
     prepared.at = lambda _size: prepared
     reporter: Any = SimpleNamespace(tick=lambda *_: None)
-    _seen, [(_, [picture]), (_, [ablated])] = explain(prepared, batch, ["00"], reporter)
+    _seen, [(_, [picture]), (_, [ablated])] = explain_batch(prepared, batch, ["00"], reporter)
     total = torch.zeros_like(batch)
     for flipped in (False, True):
         for gain in (0.9, 1.0, 1.1):

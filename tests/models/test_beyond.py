@@ -16,10 +16,10 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import FrozenBatchNorm2d
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.models import zoo
-from cnnviz_cli.models.built import Built
-from cnnviz_cli.models.catalog import labels_of, model_names
-from cnnviz_cli.models.spec import File, Published, Random
+from cnnviz_cli.models.load import zoo
+from cnnviz_cli.models.load.built_model import Built
+from cnnviz_cli.models.spec.catalog import labels_of, model_names
+from cnnviz_cli.models.spec.weights import File, Published, Random
 
 QUICK = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large")
 BEYOND = [*model_names("segmentation"), *model_names("detection")]

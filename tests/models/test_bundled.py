@@ -10,9 +10,9 @@ from torch import nn
 from torchvision.ops.misc import Conv2dNormActivation as Theirs
 from torchvision.transforms._presets import ImageClassification
 
-from cnnviz_cli.models.built import usual
-from cnnviz_cli.models.efficientnet_lite0 import Conv2dNormActivation
-from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load.built_model import usual
+from cnnviz_cli.models.load.efficientnet_lite0 import Conv2dNormActivation
 
 
 def test_the_usual_is_torchvisions_default() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.models import catalog
-from cnnviz_cli.models.inside import Inside
-from cnnviz_cli.models.spec import File, Published, Random, check_weights, parse_weights
+from cnnviz_cli.models.input.builtin_transform import Inside
+from cnnviz_cli.models.spec import catalog
+from cnnviz_cli.models.spec.weights import File, Published, Random, check_weights, parse_weights
 
 
 def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:

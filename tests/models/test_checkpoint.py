@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.models.catalog import imagenet_labels
-from cnnviz_cli.models.checkpoint import read_state
-from cnnviz_cli.models.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.load import load_model
+from cnnviz_cli.models.load.checkpoint import read_state
+from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.spec.catalog import imagenet_labels
 
 State = dict[str, Tensor]
 

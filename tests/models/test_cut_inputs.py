@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.probe import probe
 
 TINY = cnnviz_cli.Preprocessing(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.layout import as_maps
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.core.feature_maps import as_maps
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
 
 SIDE = 16
 

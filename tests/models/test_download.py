@@ -17,7 +17,7 @@ import torch
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.models.load import LoadedModel, load_model
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 
 
 @dataclass

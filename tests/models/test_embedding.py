@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.engine.fold import fold
-from cnnviz_cli.engine.trace import traced
-from cnnviz_cli.models.embedding import What, embedding_of
-from cnnviz_cli.models.heads import noise_for
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.engine.batchnorm_folding import fold
+from cnnviz_cli.engine.graph import traced
+from cnnviz_cli.models.inspect.embedding import What, embedding_of
+from cnnviz_cli.models.inspect.heads import noise_for
+from cnnviz_cli.models.inspect.probe import probe
 
 # Of each family its smallest, or the one that is asked about most; the size of input, the layer, and how many numbers
 # it reads, as its paper or its code has it.

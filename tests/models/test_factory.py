@@ -14,8 +14,8 @@ import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.core.memory_format import lay_out_weights
-from cnnviz_cli.models.importing import installed_only
-from cnnviz_cli.models.load import load_model
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.spec.network import installed_only
 
 CODE = """\
 import torch

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import CnnvizError, ExitCode
-from cnnviz_cli.models.forward_errors import forward_error
+from cnnviz_cli.models.input.forward_errors import forward_error
 
 USUAL = (224, 224)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.models.fitting import fit
+from cnnviz_cli.models.load.state_dict import fit
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

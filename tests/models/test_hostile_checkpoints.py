@@ -18,8 +18,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError
-from cnnviz_cli.models.checkpoint import read_state
-from cnnviz_cli.models.pickles import check_pickles
+from cnnviz_cli.models.load.checkpoint import check_pickles, read_state
 
 ROOT = Path(__file__).parents[2]
 

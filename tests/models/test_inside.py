@@ -17,11 +17,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import whole
-from cnnviz_cli.models import zoo
-from cnnviz_cli.models.inside import Inside, preset_for
-from cnnviz_cli.models.load import load_model
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.shaping import Wanted
+from cnnviz_cli.models.input.builtin_transform import Inside, preset_for
+from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load import zoo
+from cnnviz_cli.models.load.loaded_model import load_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FASTER = Inside("transform", 800, 1333, 32, None, tuple(MEAN), tuple(STD))

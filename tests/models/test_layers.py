@@ -10,11 +10,11 @@ from torchvision import models
 from torchvision.ops.misc import Permute
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.feature_maps import as_maps
 from cnnviz_cli.core.layers import run_of
-from cnnviz_cli.core.layout import as_maps
-from cnnviz_cli.models.catalog import model_names
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.spec.catalog import model_names
 
 
 class Traps(nn.Module):

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.models import zoo
-from cnnviz_cli.models.catalog import imagenet_labels, model_facts
-from cnnviz_cli.models.efficientnet_lite0 import pad_same
-from cnnviz_cli.models.load import LoadedModel, load_model
-from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load import zoo
+from cnnviz_cli.models.load.efficientnet_lite0 import pad_same
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
+from cnnviz_cli.models.spec.catalog import imagenet_labels, model_facts
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 

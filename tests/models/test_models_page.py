@@ -8,7 +8,7 @@ import models_page
 import pytest
 
 from cnnviz_cli.core.method import methods
-from cnnviz_cli.models.catalog import BUNDLED, model_names
+from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
 
 QUICK = (
     BUNDLED, "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",

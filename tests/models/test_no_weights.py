@@ -14,10 +14,10 @@ from torch.nn.parameter import is_lazy
 import cnnviz_cli
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.core.errors import CnnvizError
-from cnnviz_cli.models.fitting import fit
-from cnnviz_cli.models.like import zeros_for
-from cnnviz_cli.models.load import load_model
-from cnnviz_cli.models.shaping import Wanted
+from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.load.state_dict import fit
 
 
 class AllLazy(nn.Module):

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.models.evaluation import refuse_valueless
-from cnnviz_cli.models.heads import noise_for
-from cnnviz_cli.models.like import zeros_for
-from cnnviz_cli.models.output_values import read_values
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.models.trial import try_network
+from cnnviz_cli.models.inspect.facts import try_network
+from cnnviz_cli.models.inspect.heads import noise_for, zeros_for
+from cnnviz_cli.models.inspect.outputs import read_values
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.built_model import refuse_valueless
 
 SHAPE = (3, 16, 16)
 TINY = cnnviz_cli.Preprocessing(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

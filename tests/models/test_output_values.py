@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.models.output_values import read_values
-from cnnviz_cli.models.returned import Returned
+from cnnviz_cli.models.inspect.outputs import Returned, read_values
 
 Ending = Callable[[Tensor], Tensor]
 

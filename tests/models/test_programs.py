@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401  (registers them)
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.core.method import methods
-from cnnviz_cli.models.container import Kind, kind_of
-from cnnviz_cli.models.load import LoadedModel, load_model
-from cnnviz_cli.models.programs import Whole
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
+from cnnviz_cli.models.load.programs import Whole
+from cnnviz_cli.models.spec.network import Kind, kind_of
 from cnnviz_cli.run.method_costs import find_costs
 
 pytestmark = [

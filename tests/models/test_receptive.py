@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.layers import ReceptiveField
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.models.receptive import Tracker
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.receptive import Tracker
 
 Function = Callable[[Tensor], Tensor]
 SIDES = (41, 37)

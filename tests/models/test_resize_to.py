@@ -12,8 +12,8 @@ from torchvision import transforms
 from torchvision.transforms.functional import InterpolationMode
 
 from cnnviz_cli import UsageError
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.shaping import Wanted
+from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.models.input.preprocessing import Preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRESET = Preprocessing(256, 224, MEAN, STD)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.models.load import load_model
-from cnnviz_cli.models.returned import Returned
+from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.models.load.loaded_model import load_model
 
 SCORES, MAPS = torch.zeros(1, 7), torch.zeros(1, 5, 4, 6)
 BOX = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.shaping import Wanted, shaped
+from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.preprocessing import Preprocessing
 
 PRESET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
 SMALL = Preprocessing(14, 12, (0.5, 0.4, 0.3), (0.5, 0.5, 0.25))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnviz_cli.models.preprocessing import Preprocessing
+from cnnviz_cli.models.input.preprocessing import Preprocessing
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cnnviz_cli.models.catalog import model_names
-from cnnviz_cli.models.thresholds import set_least_score
+from cnnviz_cli.models.load.built_model import set_least_score
+from cnnviz_cli.models.spec.catalog import model_names
 
 QUICK = ("fasterrcnn_mobilenet_v3_large_320_fpn", "fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large")
 

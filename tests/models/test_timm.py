@@ -15,11 +15,11 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.core.memory_format import lay_out_weights
-from cnnviz_cli.models.catalog import imagenet_labels
-from cnnviz_cli.models.load import load_model
-from cnnviz_cli.models.network import parse_model
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.models.timm import preset_of
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.load.timm import preset_of
+from cnnviz_cli.models.spec.catalog import imagenet_labels
+from cnnviz_cli.models.spec.network import parse_model
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
@@ -183,7 +183,7 @@ def test_wrong_names(reporter: Any, model: str, weights: str, said: str, mends: 
 
 
 def test_without_timm_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_cli.models.network.find_spec", lambda _name: None)
+    monkeypatch.setattr("cnnviz_cli.models.spec.network.find_spec", lambda _name: None)
     with pytest.raises(ModelError, match="'timm:resnet18' needs timm") as caught:
         parse_model("timm:resnet18")
     assert caught.value.fix == "pip install 'cnnviz-cli[timm]'"

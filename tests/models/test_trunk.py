@@ -14,10 +14,10 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from cnnviz_cli.models import zoo
-from cnnviz_cli.models.catalog import model_names
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load import zoo
+from cnnviz_cli.models.spec.catalog import model_names
 
 # The trunks return: of segmenters one map, of L-RASPP two, all on the scores' way. Of feature pyramids every map comes
 # by way of the deepest inner block, from which the top-down path starts, and the extra levels from its output, except

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.probe import probe
 
 
 class Turning(nn.Module):

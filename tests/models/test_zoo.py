@@ -22,11 +22,11 @@ from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Pro
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.device import place
 from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.catalog import BUNDLED, model_names
-from cnnviz_cli.models.layers import ModelLayers
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
 from cnnviz_cli.render import state_of
-from cnnviz_cli.run.prepare import scope_of
+from cnnviz_cli.run.session import scope_of
 
 QUICK = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",

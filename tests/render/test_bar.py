@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Style, blocks
-from cnnviz_cli.render.blocks import APART, bar_labels, bar_width, colour_bar
+from cnnviz_cli.render import Style, legends
+from cnnviz_cli.render.color_tables import table
 from cnnviz_cli.render.figures import scale_of
-from cnnviz_cli.render.palettes import table
+from cnnviz_cli.render.legends import APART, bar_labels, bar_width, colour_bar
 from cnnviz_cli.render.typeset import font, leading
 
 SEEN = ["0", "0.00055", "0.00111 or more"]
@@ -83,13 +83,13 @@ def test_between_two_texts_there_is_paper() -> None:
 @pytest.mark.parametrize("kind", [Heatmap, PixelMap, SignedMap, InputProjection])
 def test_no_size_of_numbers_makes_them_collide(kind: type[Heatmap], unit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], int, int]] = []
-    genuine = blocks.bar_labels
+    genuine = legends.bar_labels
 
     def spy(labels: Sequence[str], width: int, unit: int) -> list[tuple[float, int, str]]:
         asked.append((list(labels), width, unit))
         return genuine(labels, width, unit)
 
-    monkeypatch.setattr(blocks, "bar_labels", spy)
+    monkeypatch.setattr(legends, "bar_labels", spy)
     heavy = np.linspace(0, 1, 3000).reshape(3, 20, 50)
     heavy[:, 19, 49] = 70
     for exponent in range(-30, 31):

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from render.drawn import centre_crop, plain, row, whole
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Projections, SignedMap, SingleMap
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Style, comparison, pages
-from cnnviz_cli.render.compare import TILE, seen
-from cnnviz_cli.render.compare_layout import MOST_COLUMNS, MOST_ROWS, Flow, Table, portions
+from cnnviz_cli.render.canvas import Canvas
+from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, portions, seen
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.photograph import Canvas
 from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, length, set_lines
 
 RNG = np.random.default_rng(8)

@@ -7,8 +7,7 @@ from render.drawn import centre_crop, placed, plain
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Raster, Text
-from cnnviz_cli.render.compare import TILE, compose_comparison, folds
-from cnnviz_cli.render.compare_layout import Flow, Table, columns_in, pages, ways
+from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, folds, pages, ways
 
 MAP = np.random.default_rng(6).random((1, 7, 7)).astype(np.float32)
 Entries = list[tuple[Heatmap, Caption]]

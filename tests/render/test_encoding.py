@@ -7,8 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.render import SUFFIXES, encode
-from cnnviz_cli.render.encoding import MOST
-from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.raster import MOST, rasterize
 from cnnviz_cli.render.style import RASTER
 from cnnviz_cli.render.typeset import Line, set_lines
 

@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 from render.drawn import plain, whole
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, Projections, SignedMap
-from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Style, color_limits, draw, figures, overview, overview_sheet
+from cnnviz_cli.render import Caption, Style, color_limits, draw, figures, overview
+from cnnviz_cli.render import overview as overview_sheet
+from cnnviz_cli.render.canvas import Canvas, opacity
+from cnnviz_cli.render.color_tables import table
 from cnnviz_cli.render.figures import pictured, scale_of
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Canvas, opacity
 from cnnviz_cli.render.scaling import beyond, normalize
 
 LINE = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 9.0]]], np.float32)

@@ -12,7 +12,7 @@ from cnnviz_cli.core.panels import ADVICE, Heatmap
 from cnnviz_cli.core.text import percent
 from cnnviz_cli.render import Caption, Style, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
-from cnnviz_cli.render.numerals import short, ticks
+from cnnviz_cli.render.legends import short, ticks
 from cnnviz_cli.render.typeset import (
     QUIET,
     Line,

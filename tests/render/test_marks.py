@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from render.drawn import centre_crop, plain, whole
 
+from cnnviz_cli.core.annotations import Area, Mark, Rectangle
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.marks import Area, Mark, Rectangle
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style, comparison, draw, overview
-from cnnviz_cli.render.marks import DARK, LIGHT, draw_annotation, in_photo
-from cnnviz_cli.render.photograph import Canvas, fitted, staged
+from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, draw_annotation, fitted, in_photo, staged
 
 GROUND = (120, 90, 60)
 

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from render.drawn import whole
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, Panel, ScaleKind, SingleMap
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.core.value import value
 from cnnviz_cli.render import color_limits, pages, state_of
 from cnnviz_cli.render.block import Block, blank, stack
-from cnnviz_cli.render.blocks import colour_bar
-from cnnviz_cli.render.compare_legend import shared_legend
+from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.compare import shared_legend
+from cnnviz_cli.render.compose import draw, overview
 from cnnviz_cli.render.drawings import Scene, draws
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.pictures import draw, overview
+from cnnviz_cli.render.legends import colour_bar
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.scaling import normalize
 from cnnviz_cli.render.style import Caption, Style

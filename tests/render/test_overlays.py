@@ -9,12 +9,12 @@ from PIL import Image
 from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
 from render.drawn import plain, whole
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.core.scales import Scale
 from cnnviz_cli.render import Caption, Style, draw
+from cnnviz_cli.render.canvas import Canvas, opacity
+from cnnviz_cli.render.color_tables import table
 from cnnviz_cli.render.figures import colours_of, pictured, scale_of
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Canvas, opacity
 from cnnviz_cli.render.scaling import place
 
 Kinds = Heatmap | PixelMap | SignedMap

@@ -8,7 +8,7 @@ from render.drawn import placed, plain, row, whole
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, Projections
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Text
-from cnnviz_cli.render.overview_sheet import arranged, compose_overview, grouped
+from cnnviz_cli.render.overview import arranged, compose_overview, grouped
 
 SEEN = Image.new("RGB", (32, 32))
 MAPS = np.random.default_rng(1).random((9, 7, 7)).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Style
-from cnnviz_cli.render.palettes import GREYS, levels, table
+from cnnviz_cli.render.color_tables import GREYS, levels, table
 
 ANCHORS = {
     "viridis": ("440154", "21918c", "fde725"),

@@ -10,10 +10,10 @@ from render.drawn import CHELSEA, centre_crop, plain, whole
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.blocks import hatching
+from cnnviz_cli.render.canvas import Canvas, marked, opacity, staged
+from cnnviz_cli.render.color_tables import table
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.photograph import Canvas, marked, opacity, staged
+from cnnviz_cli.render.legends import hatching
 from cnnviz_cli.render.scaling import pixels_of, place
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Filters, Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.core.scales import Scale
-from cnnviz_cli.render import Caption, Style, compare_legend, figures
+from cnnviz_cli.render import Caption, Style, compare, figures
 from cnnviz_cli.render.block import Block
+from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.feature_map_grid import filters
 from cnnviz_cli.render.figures import colours_of, scale_of
-from cnnviz_cli.render.mosaic import filters
-from cnnviz_cli.render.palettes import table
 from cnnviz_cli.render.scaling import beyond, color_limits, normalize, peak_of, range_of, stretched, top_of
 
 LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
@@ -121,16 +121,16 @@ def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
 @pytest.mark.parametrize("counter", [False, True])
 def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[list[str]] = []
-    draw_bar = compare_legend.colour_bar
+    draw_bar = compare.colour_bar
 
     def spy(colours, texts, width, unit):
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
-    monkeypatch.setattr(compare_legend, "colour_bar", spy)
+    monkeypatch.setattr(compare, "colour_bar", spy)
     named = Caption("way", target="espresso", counter=counter)
     shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
-    compare_legend.shared_legend(shown, Style(), 900)
+    compare.shared_legend(shown, Style(), 900)
     assert labels == [
         ["no evidence", "strongest evidence" + " against" * counter],
         ["for", "0", "against"] if counter else ["against", "0", "for"],

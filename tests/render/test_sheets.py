@@ -8,9 +8,9 @@ from render.drawn import placed, plain, row, whole
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
 from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.block import Raster
-from cnnviz_cli.render.mosaic import columns_for, enlarged
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.pictures import compose
+from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.compose import compose
+from cnnviz_cli.render.feature_map_grid import columns_for, enlarged
 from cnnviz_cli.render.projections import extent, frame_of, pair
 
 SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))

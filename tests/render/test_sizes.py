@@ -10,16 +10,15 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row, whole
 
-from cnnviz_cli.core.marks import Rectangle
+from cnnviz_cli.core.annotations import Rectangle
+from cnnviz_cli.core.figure_settings import NATURAL, Size, size_of
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
-from cnnviz_cli.core.sizes import NATURAL, Size, size_of
 from cnnviz_cli.render import Caption, Style, encode
 from cnnviz_cli.render.block import Raster, Text
+from cnnviz_cli.render.canvas import LIGHT, LONGEST, SHORTEST, canvas_at
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.marks import LIGHT
-from cnnviz_cli.render.overview_sheet import compose_overview
-from cnnviz_cli.render.photograph import LONGEST, SHORTEST, canvas_at
-from cnnviz_cli.render.pictures import compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.compose import compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import rasterize
 
 RNG = np.random.default_rng(8)

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row
 
+from cnnviz_cli.core.figure_settings import size_of
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
-from cnnviz_cli.core.sizes import size_of
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Block, Raster, Text
-from cnnviz_cli.render.palettes import table
-from cnnviz_cli.render.pictures import compose, denser, encode_figure
+from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.compose import compose, denser, encode_figure
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.svg import stops, svg
 from cnnviz_cli.render.typeset import length

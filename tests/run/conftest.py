@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from run.resuming import photographs, tiny_model
 
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
 
 
 @pytest.fixture
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run loads the tiny network."""
-    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.prepare"), "load_model", tiny_model)
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
 
 
 @pytest.fixture

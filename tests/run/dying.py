@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from run.resuming import Listener, listed, run, tiny_model
 
-from cnnviz_cli.files import writepoints
-from cnnviz_cli.files.shards import Shard
+from cnnviz_cli.files.output import sink
+from cnnviz_cli.files.output.shards import Shard
 
 HALF = "journal: half a line"
 """A moment that the code has no label for: in the middle of one call of the system."""
@@ -44,7 +44,7 @@ def arm(order: dict[str, Any]) -> None:
             if left[0] == 0:
                 die()
 
-    writepoints.watcher = passed
+    sink.watcher = passed
     if order.get("label") == HALF:
         genuine = os.write
 
@@ -69,7 +69,7 @@ def child(order: dict[str, Any]) -> int:
 def serve() -> None:
     """Carry out orders until there are no more."""
     torch.set_num_threads(1)
-    importlib.import_module("cnnviz_cli.run.prepare").load_model = tiny_model
+    importlib.import_module("cnnviz_cli.run.session").load_model = tiny_model
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.probe import probe
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome, execute
 
 BROKEN = "3.png"

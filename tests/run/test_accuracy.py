@@ -11,9 +11,9 @@ from run.resuming import photographs, run
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.records import Manifest
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.shards import Shard
-from cnnviz_cli.files.sources import Source, find
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.shards import Shard
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

@@ -12,8 +12,8 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run
 from cnnviz_cli.cluster import connection, execute
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.shards import ALONE, Shard
 
 FOUR = {name: {"CPU": 1.0} for name in "abcd"}
 
@@ -94,7 +94,7 @@ def test_a_scale_that_all_pictures_share_is_refused(tmp_path: Path, ray: Ray) ->
 def test_a_node_that_sees_another_output_folder_is_refused(
     tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnviz_cli.cluster.shared.Token.put", lambda token: token.path.write_text("another"))
+    monkeypatch.setattr("cnnviz_cli.cluster.connection.Token.put", lambda token: token.path.write_text("another"))
     with pytest.raises(UsageError, match="another one here than where the run started"):
         far(tmp_path / "out", photographs(tmp_path / "in"))
     monkeypatch.undo()

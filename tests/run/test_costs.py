@@ -13,14 +13,13 @@ from torch import nn
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.method import AUGMENTATIONS
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.costs import lines_of
-from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.session import Prepared, lines_of, prepare
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 streaming = importlib.import_module("cnnviz_cli.engine.stream")
 
 Prepare = Callable[..., Prepared]
@@ -69,7 +68,7 @@ def test_the_cost_is_that_of_the_passes_made(
 ) -> None:
     found = prepared(command, flags)
     made = tiny.count_passes(monkeypatch, net)
-    explain(found, tiny.pictures(2).float(), ["a", "b"], Heard())
+    explain_batch(found, tiny.pictures(2).float(), ["a", "b"], Heard())
     assert made == {"forwards": forwards, "backwards": backwards}
     assert (found.cost.forwards, found.cost.backwards, found.cost.variants) == (forwards, backwards, 0)
 
@@ -80,7 +79,7 @@ def test_variants_of_every_view_count(prepared: Prepare, net: nn.Module, monkeyp
     monkeypatch.setattr(streaming, "MOST_INPUTS", 1)
     monkeypatch.setattr(streaming, "footprint", lambda *_a, **_k: 1)
     made = tiny.count_passes(monkeypatch, net)
-    explain(found, tiny.pictures(1).float(), ["a"], Heard())
+    explain_batch(found, tiny.pictures(1).float(), ["a"], Heard())
     assert made["forwards"] == found.cost.forwards + found.cost.variants
 
 

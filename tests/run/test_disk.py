@@ -17,9 +17,9 @@ from PIL import Image
 from run.resuming import files_of, photographs, run, tiny_model
 
 from cnnviz_cli.core.errors import ExitCode, OutputError
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -93,7 +93,7 @@ import importlib, subprocess, sys
 from pathlib import Path
 from run.resuming import Listener, files_of, photographs, run, tiny_model
 from cnnviz_cli.core.errors import OutputError
-importlib.import_module("cnnviz_cli.run.prepare").load_model = tiny_model
+importlib.import_module("cnnviz_cli.run.session").load_model = tiny_model
 disk, plain = Path(sys.argv[1]), Path(sys.argv[2])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=True)
 sources = photographs(plain / "in", 40)

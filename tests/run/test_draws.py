@@ -14,7 +14,7 @@ from PIL import Image
 from run.resuming import Listener
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.inputs.search import find
 from cnnviz_cli.run import execute
 from cnnviz_cli.run.explain import seed_of
 

@@ -12,10 +12,10 @@ import pytest
 from run.resuming import photographs, run
 
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.files import journal as journal_module
-from cnnviz_cli.files import writepoints
-from cnnviz_cli.files.journal import Journal
-from cnnviz_cli.files.sink import Sink
+from cnnviz_cli.files.output import journal as journal_module
+from cnnviz_cli.files.output import sink as writepoints
+from cnnviz_cli.files.output.journal import Journal
+from cnnviz_cli.files.output.sink import Sink
 
 if not Path("/proc/self/fd").exists():
     pytest.skip("what a descriptor leads to is read from /proc", allow_module_level=True)

@@ -17,16 +17,16 @@ from torch import nn
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import ExitCode, MemoryShortError, OutputError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Manifest
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.files.verify import verify
-from cnnviz_cli.models.load import LoadedModel
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome
 
 execution = importlib.import_module("cnnviz_cli.run.execution")
-reading = importlib.import_module("cnnviz_cli.run.reading")
+reading = importlib.import_module("cnnviz_cli.run.image_data")
 explanation = importlib.import_module("cnnviz_cli.run.explain")
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
 

@@ -11,13 +11,13 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load
-from cnnviz_cli.files.folders import folder_for
-from cnnviz_cli.files.journal import Journal
-from cnnviz_cli.files.shards import ALONE, Shard
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.files.verify import verify
-from cnnviz_cli.run.asked import asked_digest
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.journal import Journal
+from cnnviz_cli.files.output.previous_runs import folder_for
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.run.identity import asked_digest
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

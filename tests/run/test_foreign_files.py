@@ -11,8 +11,8 @@ import pytest
 from run.resuming import files_of, photographs, run
 
 from cnnviz_cli.core.errors import ExitCode, OutputError
-from cnnviz_cli.files.shards import Shard
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.shards import Shard
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

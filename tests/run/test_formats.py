@@ -15,9 +15,9 @@ from run.resuming import Listener, run
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.files.verify import verify
-from cnnviz_cli.render import SUFFIXES, encoding
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.render import SUFFIXES, raster
 from cnnviz_cli.render.style import RASTER
 from cnnviz_cli.run import describe_run
 
@@ -62,7 +62,7 @@ def test_a_dry_run_names_the_files_of_the_format(tmp_path: Path, sources: list[S
 def test_a_picture_too_large_for_the_format_is_a_png_and_is_said(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(encoding.MOST, "webp", 320)
+    monkeypatch.setitem(raster.MOST, "webp", 320)
     heard = Listener()
     run(tmp_path / "out", sources[:1], heard, format="webp")
     (picture,) = pictures_of(tmp_path / "out")

@@ -10,7 +10,7 @@ import torch
 
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.methods.common.cams import Part, finish
-from cnnviz_cli.run.drawing import Wording, Work
+from cnnviz_cli.run.image_data import Wording, Work
 from cnnviz_cli.run.present import captioned
 
 WORDING = Wording(model="net", layers={"head": "last convolution (head)"})

@@ -18,10 +18,9 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.core.errors import DeviceError, OutputError
 from cnnviz_cli.core.records import Manifest
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.run import helper as module
-from cnnviz_cli.run.hands import count_of
-from cnnviz_cli.run.helper import Helper
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.run.workers import pool as module
+from cnnviz_cli.run.workers.pool import Helper, count_of
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -69,7 +68,7 @@ def test_what_is_said_of_a_picture_is_heard(tmp_path: Path, sources: list[Source
 def test_photographs_that_do_not_fit_are_read_a_second_time(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = importlib.import_module("cnnviz_cli.run.hand")
+    hand = importlib.import_module("cnnviz_cli.run.workers.process")
     reads: list[str] = []
     genuine = hand.seen_or_failed
 
@@ -202,7 +201,7 @@ def test_an_interruption_keeps_what_is_finished_and_leaves_no_process(tmp_path: 
 ORPHAN = """
 import os, sys, time
 sys.path[:] = {path!r}
-from cnnviz_cli.run.helper import Helper
+from cnnviz_cli.run.workers.pool import Helper
 other = Helper()
 print(other._process.pid, flush=True)
 time.sleep(600)
@@ -242,7 +241,10 @@ def test_a_file_of_the_current_folder_is_no_module(
 
 
 def test_a_process_that_reads_and_draws_imports_no_torch() -> None:
-    code = "import sys; import cnnviz_cli.run.hand; print(sorted({'torch', 'torchvision', 'typer'} & set(sys.modules)))"
+    code = (
+        "import sys; import cnnviz_cli.run.workers.process; "
+        "print(sorted({'torch', 'torchvision', 'typer'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

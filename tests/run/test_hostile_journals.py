@@ -15,12 +15,12 @@ from run.resuming import Listener, files_of, photographs, run
 
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.files.checks import compact, is_below, record_from
-from cnnviz_cli.files.journal import Entry, parsed
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.shards import Shard
-from cnnviz_cli.files.sources import Source
-from cnnviz_cli.files.verify import verify
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.journal import Entry, parsed
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.shards import Shard
+from cnnviz_cli.files.output.validation import compact, is_below, record_from
+from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

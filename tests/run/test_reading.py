@@ -12,8 +12,8 @@ from PIL import Image
 from run.resuming import Listener, listed, run
 
 from cnnviz_cli.config.load import load
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.run.reading import reading_of
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.run.image_data import reading_of
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

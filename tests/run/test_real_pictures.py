@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnviz_cli.files.schemas import manifest_schema
+from cnnviz_cli.files.output.manifest import manifest_schema
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 NAMES = ["camera.png", "chelsea.png", "chelsea_coffee.png", "coffee.png", "rocket.jpg"]

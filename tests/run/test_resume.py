@@ -18,10 +18,10 @@ from PIL import Image
 from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.core.errors import ExitCode, OutputError, UsageError
-from cnnviz_cli.files.journal import Entry, read
-from cnnviz_cli.files.lock import LockedFile
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.files.verify import verify
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.file_lock import LockedFile
+from cnnviz_cli.files.output.journal import Entry, read
+from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -108,13 +108,13 @@ def test_an_input_with_other_bytes_is_done_again_and_one_that_was_only_touched_i
 def test_size_and_time_that_stayed_are_taken_for_the_same_bytes(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resume = importlib.import_module("cnnviz_cli.files.resume")
+    resume = importlib.import_module("cnnviz_cli.files.output.resume")
     monkeypatch.setattr(resume, "_RECENT", -(10**12))  # as if the pictures had lain there for long
     run(tmp_path / "out", sources)
     stamps = [line.stamp for line in read(tmp_path / "out" / "manifest.jsonl") if isinstance(line, Entry)]
     found = [source.path.stat() for source in sources]
     assert stamps == [(one.st_size, one.st_mtime_ns) for one in found]
-    inputs = importlib.import_module("cnnviz_cli.files.inputs")
+    inputs = importlib.import_module("cnnviz_cli.files.output.fingerprints")
     monkeypatch.setattr(inputs, "file_digest", lambda *_: pytest.fail("nothing has to be read"))
     heard = Listener()
     run(tmp_path / "out", sources, heard)
@@ -304,7 +304,7 @@ def test_a_second_process_stops_with_a_clear_message(tmp_path: Path, sources: li
 FORKED = """
 import os, sys, time
 from pathlib import Path
-from cnnviz_cli.files.lock import LockedFile, is_locked
+from cnnviz_cli.files.output.file_lock import LockedFile, is_locked
 held = LockedFile(Path(sys.argv[1]))
 reader, writer = os.pipe()
 child = os.fork()

@@ -18,19 +18,18 @@ from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of
 
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
+from cnnviz_cli.core.figure_settings import Scale, fixed
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, SignedMap
 from cnnviz_cli.core.records import Output
-from cnnviz_cli.core.scales import Scale, fixed
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source, find
-from cnnviz_cli.files.spool import Spool
-from cnnviz_cli.files.verify import verify
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.sink import Sink, Spool
+from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import describe_run
-from cnnviz_cli.run.drawing import Work
-from cnnviz_cli.run.naming import sheet_names
-from cnnviz_cli.run.scales import Scales
+from cnnviz_cli.run.image_data import Work
+from cnnviz_cli.run.pipeline import Scales
+from cnnviz_cli.run.present import sheet_names
 
-spooling = importlib.import_module("cnnviz_cli.files.spool")
+spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 
 
 def run(out: Path, heard: Heard | None = None, places: list[Path] | None = None, **settings: Any) -> None:

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from cnnviz_cli.config.load import load
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.models.load import LoadedModel
-from cnnviz_cli.models.preprocessing import Preprocessing
-from cnnviz_cli.models.shaping import Wanted, shaped
+from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.render.canvas import marked, staged
 from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.photograph import marked, staged
 from cnnviz_cli.render.scaling import pixels_of
 from cnnviz_cli.render.style import Style
-from cnnviz_cli.run.explain import explain
-from cnnviz_cli.run.prepare import Prepared, prepare
+from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.session import Prepared, prepare
 
-preparation = importlib.import_module("cnnviz_cli.run.prepare")
+preparation = importlib.import_module("cnnviz_cli.run.session")
 
 MODES = ("crop", "squash", "pad", "full")
 SIZES = [(451, 301), (301, 451), (5, 7), (300, 9), (33, 250)]
@@ -169,7 +169,7 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
     box = a_box_in(preprocessing.see(Image.new("RGB", size))[1])
     photo = black(size, box)
     inputs, view, _ = preprocessing.prepare(photo)
-    _, [(_, [panel])] = explain(asked, inputs[None], ["0" * 64], Listener())
+    _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
     assert panel.values.shape[2:] == (view.size[1] // 2, view.size[0] // 2)
     stage = staged(photo, view)
     drawn = np.asarray(pictured(panel.pick(0), stage, Style()), float)
@@ -205,7 +205,7 @@ def test_patches_lie_over_what_caused_them(mode: str, prepared: Preparing) -> No
     size = (330, 160)
     box = a_box_in(asked.model.preprocessing.see(Image.new("RGB", size))[1])
     inputs, view, _ = asked.model.preprocessing.prepare(black(size, box))
-    _, [(_, [panel])] = explain(asked, inputs[None], ["0" * 64], Listener())
+    _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
     (row,) = panel.pick(0).rows
     assert row.values.shape == (1, 3, *view.size[::-1])
     assert row.field == (3, 3)

@@ -13,12 +13,12 @@ from run.resuming import BROKEN, Listener, files_of, run
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.files.journal import Journal
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.names import Folders
-from cnnviz_cli.files.shards import ALONE, Shard, journals
-from cnnviz_cli.files.sink import Sink
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.file_names import Folders
+from cnnviz_cli.files.output.journal import Journal
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.shards import ALONE, Shard, journals
+from cnnviz_cli.files.output.sink import Sink
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -81,7 +81,7 @@ def test_a_change_of_their_number_loses_nothing(tmp_path: Path, sources: list[So
 def test_any_history_of_divisions_does_each_picture_once(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[int, set[int]]], random: object
 ) -> None:
-    ledger = importlib.import_module("cnnviz_cli.files.resume")
+    ledger = importlib.import_module("cnnviz_cli.files.output.resume")
     folder = tmp_path_factory.mktemp("history")
     (folder / "in").mkdir()
     names = [f"{number}.png" for number in range(9)]
@@ -113,7 +113,7 @@ def listed(folder: Path) -> list[Source]:
 def header() -> object:
     from files.test_manifest import MODEL, RUN, TOOL
 
-    return importlib.import_module("cnnviz_cli.files.resume").Header({"a": 1}, TOOL, RUN, MODEL)
+    return importlib.import_module("cnnviz_cli.files.output.resume").Header({"a": 1}, TOOL, RUN, MODEL)
 
 
 def bare(source: Source) -> ImageRecord:

@@ -12,8 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from run.resuming import Listener, files_of, listed, photographs, run
 
-from cnnviz_cli.files import remote
-from cnnviz_cli.files.sources import find
+from cnnviz_cli.files.inputs import remote
+from cnnviz_cli.files.inputs.search import find
 
 CLIENT = """
 from fsspec.implementations.dirfs import DirFileSystem
@@ -68,7 +68,7 @@ def test_what_is_done_is_not_fetched_again_and_what_was_changed_is_done_again(
         return real(address, limit)
 
     # What was changed a moment ago may be changed again within the same moment, and is not trusted.
-    monkeypatch.setattr("cnnviz_cli.files.resume._RECENT", 0)
+    monkeypatch.setattr("cnnviz_cli.files.output.resume._RECENT", 0)
     run(tmp_path / "out", find(["memory://box/"], recursive=False))
     monkeypatch.setattr(remote, "read", counted)
     assert run(tmp_path / "out", find(["memory://box/"], recursive=False)).done_before == 6

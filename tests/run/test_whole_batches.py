@@ -17,9 +17,9 @@ from run.resuming import Listener, files_of, photographs, run, tiny_model
 from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.merge import merge
-from cnnviz_cli.files.shards import Shard
-from cnnviz_cli.files.sources import Source, find
+from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.shards import Shard
 
 
 class Company(tiny.Plain):
@@ -38,7 +38,7 @@ def company(monkeypatch: pytest.MonkeyPatch) -> None:
             net = Company().eval().requires_grad_(False)
         return replace(model, net=net)
 
-    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.prepare"), "load_model", load)
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", load)
 
 
 @pytest.fixture

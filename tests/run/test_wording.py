@@ -12,12 +12,11 @@ from run.resuming import run
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, Panel, PixelMap, SignedMap, advice
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.files.sources import Source
+from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.render import Style
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.run.drawing import Wording, Work
-from cnnviz_cli.run.naming import Naming
-from cnnviz_cli.run.present import captioned
+from cnnviz_cli.run.image_data import Wording, Work
+from cnnviz_cli.run.present import Naming, captioned
 from cnnviz_cli.tasks.description import TargetDescription
 
 MAP = np.array([[[0.0, 1.0]]], np.float32)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.maps import enlarged, over_whole, tensor_of, unit_range
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
+from cnnviz_cli.core.resize import enlarged, over_whole, tensor_of, unit_range
 from cnnviz_cli.core.rounding import cancelled
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.pca import principal

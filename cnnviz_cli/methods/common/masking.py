@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
 from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.maps import enlarged, over_whole, unit_range
 from cnnviz_cli.core.memory_format import laid_out_like
 from cnnviz_cli.core.method import Recipe, Scope
+from cnnviz_cli.core.resize import enlarged, over_whole, unit_range
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.cams import CamOptions, cam_recipe
 from cnnviz_cli.methods.common.rng import normal

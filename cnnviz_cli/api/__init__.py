@@ -1,0 +1,1 @@
+"""The same explanations from Python: arguments, images, network, results."""

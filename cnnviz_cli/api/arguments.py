@@ -1,0 +1,157 @@
+"""From the arguments of `cnnviz_cli.explain` to the settings of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from cnnviz_cli.config.load import load
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.values import check_palettes, unknown_palette
+from cnnviz_cli.core.classes import TRUE
+from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find, methods
+from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
+
+COMMAND = "explain"
+"""Under no command's name each family has its own defaults."""
+
+NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "offline")
+"""Those that say where a network comes from, which one in memory needs none of."""
+
+INPUT = (
+    "resize",
+    "input_size",
+    "resize_to",
+    "max_side",
+    "interpolation",
+    "value_range",
+    "bands",
+    "show_bands",
+    "mean",
+    "std",
+)
+ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
+OUTPUT = ("returns", "head", "task", "unit")
+DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
+SETTINGS = (*NETWORK, *INPUT, *ASKING, *OUTPUT, "max_memory", *DRAWING)
+"""The settings of the command that `explain` takes as options, besides those of the methods."""
+
+_RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
+_COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")
+_FLAG = re.compile(r"--([a-z][a-z-]*)")
+
+
+def settings_of(
+    *,
+    methods: str | Sequence[str],
+    layers: str | Sequence[str] | None,
+    targets: str | int | Sequence[str | int],
+    options: Mapping[str, Any],
+    **plain: Any,
+) -> tuple[tuple[str, ...], Settings]:
+    """The families that are run, and all settings; the environment is not looked at.
+
+    Args:
+        plain: further settings by their names; None leaves one at its default.
+
+    Raises:
+        UsageError: anything unknown or unfit.
+    """
+    chosen = _chosen(methods)
+    families = tuple(dict.fromkeys(method.family for method in chosen.values()))
+    # The default is what nobody has said: some objectives say themselves what is explained.
+    given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _several(targets)}
+    given |= {(name,): value for name, value in plain.items() if value is not None}
+    for family in families:
+        names = tuple(name for name, method in chosen.items() if method.family == family)
+        given[family, SELECTOR] = (ALL,) if methods == ALL else names
+    wanted = dict(options) if layers is None else {**options, "layer": _several(layers)}
+    for name, value in wanted.items():
+        if name == "layer" and "layer" in options:
+            raise UsageError("there is no option 'layer'", where="layer", fix="It is called layers here.")
+        for path in _paths(name, chosen.values()):
+            given[path] = tuple(value) if isinstance(value, list) else value
+    settings = load(COMMAND, given, None, {})
+    try:
+        check_palettes(settings.palette, PALETTES)
+    except UsageError as error:
+        raise UsageError(error.what, where="palette", fix=error.fix) from error
+    if settings.signed_palette not in SIGNED_PALETTES:
+        unknown = unknown_palette(settings.signed_palette, SIGNED_PALETTES)
+        raise UsageError(unknown.what, where="signed_palette", fix=unknown.fix)
+    for name, words in (("targets", settings.target), ("contrast", (settings.contrast,))):
+        if any(str(word).casefold() == TRUE for word in words):
+            what = "what is true of a picture is looked up by the command alone"
+            raise UsageError(what, where=name, fix=f"Name the class: {name}='tabby'")
+    if settings.scale == BY_RUN:
+        raise UsageError("a scale for a whole run is the command's", where="scale", fix="Give one: scale='fixed:0,1'")
+    return families, settings
+
+
+def say_in_python(error: CnnvizError) -> None:
+    """Have an error say in its notes where and what to do, with arguments where the command has flags."""
+    error.where = _python(error.where)
+    error.fix = _COMMAND.sub(r"methods='\1'", error.fix)
+    error.fix = _FLAG.sub(lambda found: _python(found[0]), error.fix)
+    for line in filter(None, (f"in {error.where}" if error.where else "", *error.fix.splitlines())):
+        error.add_note(line)
+
+
+def _chosen(names: str | Sequence[str]) -> dict[str, Method]:
+    """By name the methods that are asked for, each once."""
+    if names == ALL:
+        return {method.name: method for method in methods()}
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    if not wanted:
+        raise UsageError("there are no methods", where="methods", fix=f"Name some, or methods='{ALL}'")
+    return {name: _found(name) for name in wanted}
+
+
+def _found(name: str) -> Method:
+    try:
+        return find(name)
+    except UsageError as error:
+        error.where = "methods"
+        if name in FAMILIES:
+            error.fix = f"'{name}' is a family of methods; its default is '{FAMILIES[name].default}'."
+        raise
+
+
+def _paths(name: str, chosen: Iterable[Method]) -> list[tuple[str, ...]]:
+    """Where in the settings an option stands: once, or in each family of which a chosen method reads it."""
+    if name in SETTINGS:
+        return [(name,)]
+    found = dict.fromkeys((method.family, name) for method in chosen if name in _options(method))
+    if found:
+        return list(found)
+    shown = _RENAMED.get(name, visible(name, 60))
+    readers = [method.name for method in methods() if name in _options(method)]
+    if readers:
+        what = f"no chosen method reads '{shown}'"
+        raise UsageError(what, where=shown, fix=f"These do: {', '.join(readers[:6])}{', ...' if readers[6:] else ''}.")
+    known = [*SETTINGS, *_RENAMED.values(), *(option for method in chosen for option in _options(method))]
+    fix = did_you_mean(_RENAMED.get(name, name), known) or "See: help(cnnviz_cli.explain)"
+    raise UsageError(f"there is no option '{visible(name, 60)}'", where=visible(name, 60), fix=fix)
+
+
+def _options(method: Method) -> set[str]:
+    return {item.name for item in fields(method.options)}
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str | int) else tuple(value)
+
+
+def _python(place: str) -> str:
+    """``--gradcam-layer`` as ``layers``, ``--max-memory`` as ``max_memory``; other places as they are."""
+    if not _FLAG.fullmatch(place):
+        return place
+    name = place[2:]
+    family = next((family for family in FAMILIES if name.startswith(f"{family}-")), "")
+    name = name.removeprefix(f"{family}-").replace("-", "_") if family else name.replace("-", "_")
+    return _RENAMED.get(name, name)

@@ -1,0 +1,197 @@
+"""From what somebody has in hand to what the network gets: paths, pictures, arrays, normalised tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.file_reading import WHOLE, Reading, ValueRange
+from cnnviz_cli.core.geometry import Placing, View, squashing
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.images.bands import compose, of_image
+from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.pixel_values import (
+    Decoded,
+    Samples,
+    container_of,
+    levels,
+    range_of,
+    scale_key,
+    to_rgb,
+    windowed,
+)
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Picture = str | PathLike[str] | Image.Image | NDArray[Any]
+"""A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
+
+Made = TypeVar("Made")
+
+NEARLY = 0.02
+"""How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One picture as the network gets it.
+
+    Attributes:
+        name: what it is called in results.
+        digest: of its bytes, from which its random draws start.
+        pixels: (C, H, W) float32, normalised.
+        photo: upright, RGB.
+        seen: the network's input as a picture.
+        placing: of the network's input in the photograph.
+    """
+
+    name: str
+    digest: str
+    pixels: Tensor
+    photo: Image.Image
+    view: View
+    seen: Image.Image
+    placing: Placing
+
+
+def listed(images: Any) -> list[Any] | Tensor:
+    """Several pictures from one or several; a tensor stays as it is.
+
+    Raises:
+        UsageError: it is none of the things that `explain` takes.
+    """
+    import torch
+
+    if isinstance(images, torch.Tensor):
+        images = images[None] if images.dim() == 3 else images
+        if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
+            shape = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
+            what = f"a tensor has to be a normalised batch (B, C, H, W) of floats, and this is {shape}"
+            raise UsageError(what, where="images", fix="Pass floats as they go into the network, or paths or pictures.")
+        found: Tensor = images.detach()
+        return found
+    if isinstance(images, str | PathLike | Image.Image | np.ndarray):
+        return [images]
+    if not isinstance(images, Sequence):
+        raise UsageError(f"images cannot be a {type(images).__name__}", where="images", fix="Pass a list of pictures.")
+    if not images:
+        raise UsageError("there are no images", where="images")
+    return list(images)
+
+
+def read(picture: Picture, number: int, preprocessing: Preprocessing, how: Reading = WHOLE) -> Input:
+    """One picture; `number` is its place among all.
+
+    Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
+
+    Raises:
+        ImageError: a file cannot be read.
+        UsageError: it is not a picture.
+    """
+    if isinstance(picture, str | PathLike):
+        read_ = read_photo(Path(picture), how)
+        name, photo, digest, planes = fspath(picture), read_.image, read_.sha256, read_.planes
+    else:
+        name, planes = f"image {number}", None
+        if how.channels:
+            decoded = _banded(picture, number, how)
+            photo, planes = decoded.image, decoded.planes
+        else:
+            photo = _rgb(picture, number, how.value_range)
+        rest = b"" if planes is None else planes.tobytes()
+        digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
+    pixels, view, seen = preprocessing.prepare(photo, planes)
+    return Input(name, digest, pixels, photo, view, seen, preprocessing.placing(photo.size))
+
+
+def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
+    """One image (C, H, W) of a normalised tensor. Its picture is what was normalised, or mid-grey if that is none."""
+    plain = pixels.float().cpu().contiguous()
+    height, width = plain.shape[1:]
+    seen = _undone(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
+    digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
+    view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
+    return Input(f"image {number}", digest, plain, seen, view, seen, squashing((width, height)))
+
+
+def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
+    """The picture that gives these values when it is normalised, if there is one."""
+    mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    values = pixels.numpy() * std + mean
+    if preprocessing.banded:
+        return _composite(values)
+    if not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is no colour either
+        return None
+    levels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)[:3].transpose(1, 2, 0)
+    return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
+
+
+def _composite(values: NDArray[np.float32]) -> Image.Image | None:
+    """The first three bands of (C, H, W), or the first, from the 2nd to the 98th percentile of their values."""
+    shown = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
+    if not np.isfinite(shown).all():
+        return None
+    low, high = np.percentile(shown, (2, 98))
+    shares = (shown - low) / (high - low) if high > low else np.zeros_like(shown)
+    return Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        try:
+            scale_key(picture)
+            picture.load()
+        except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
+            raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
+        return _named(number, lambda: to_rgb(picture, wanted).image)
+    if not isinstance(picture, np.ndarray):
+        kind = type(picture).__name__
+        fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
+        raise UsageError(f"image {number} is a {kind}, which is no picture", where="images", fix=fix)
+    fits = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if picture.dtype.kind not in "iuf" or not fits or picture.size == 0:
+        what = f"image {number} is an array {picture.shape} of {picture.dtype}, not (H, W, 3) or (H, W) of numbers"
+        fix = "What is normalised already is passed as one tensor (B, C, H, W)."
+        raise UsageError(what, where="images", fix=fix)
+    if picture.dtype == np.uint8:
+        return windowed(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"), wanted)
+    samples = Samples(np.ascontiguousarray(picture), container_of(picture.dtype))
+    shown = _named(number, lambda: range_of(samples, wanted))
+    if wanted == "auto" and picture.dtype.kind == "f" and shown.low < 0:
+        what = f"image {number} is an array of floats with negative values: {shown.low:g} to {shown.high:g}"
+        fix = "If it is normalised, pass a tensor (B, C, H, W); if not, say which values count: value_range=(LO, HI)"
+        raise UsageError(what, where="images", fix=fix)
+    scaled = levels(samples, shown)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _banded(picture: Any, number: int, how: Reading) -> Decoded:
+    """The bands of a picture in memory."""
+    if isinstance(picture, Image.Image):
+        return _named(number, lambda: of_image(picture, None, how))
+    array = isinstance(picture, np.ndarray)
+    if not array or picture.ndim not in (2, 3) or picture.dtype.kind not in "iuf" or picture.size == 0:
+        kind = f"array {picture.shape} of {picture.dtype}" if array else type(picture).__name__
+        fix = "Pass an array (H, W, C) of numbers, or what is normalised as one tensor (B, C, H, W)."
+        raise UsageError(f"image {number} is a {kind}, not an image of bands", where="images", fix=fix)
+    values = picture if picture.ndim == 3 else picture[:, :, None]
+    return _named(number, lambda: compose(values, None, how))
+
+
+def _named(number: int, make: Callable[[], Made]) -> Made:
+    """What is made of an image; where that fails the error says of which."""
+    try:
+        return make()
+    except ImageError as error:
+        raise ImageError(f"image {number}: {error.what}", fix=error.fix) from error

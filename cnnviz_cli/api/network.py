@@ -1,0 +1,184 @@
+"""A network of the user's, explained without being touched: a twin shares its weights and nothing else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.memory_format import MemoryFormat
+from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.input.builtin_transform import preset_for
+from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.outputs import Expected
+from cnnviz_cli.models.load.built_model import put_in_eval, refuse_unfinished, usual
+from cnnviz_cli.models.load.loaded_model import LoadedModel, facts_of, labels_for
+from cnnviz_cli.models.spec.catalog import imagenet_labels
+
+IMAGENET = "imagenet"
+
+
+def twin_of(net: nn.Module) -> nn.Module:
+    """A copy of a network that reads the same weights, in eval mode and float32; none of them requires a gradient.
+
+    The weights lie in memory once, but for those that are wanted in another precision, place or layout. Buffers and all
+    else are copies, so that whatever a forward writes down stays in the twin. Forward hooks that somebody registered
+    are a part of what the network computes and run in it, too; backward hooks are a part of its training and do not.
+
+    Raises:
+        ModelError: it cannot be copied.
+    """
+    original = _unwrapped(net)
+    refuse_unfinished(original, "model")
+    known: dict[int, Any] = {}
+    try:
+        # Inside inference mode new tensors would be of the kind that no gradient can pass.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            for parameter in original.parameters():
+                values = parameter.detach().clone() if parameter.is_inference() else parameter.detach()
+                known[id(parameter)] = nn.Parameter(values, requires_grad=False)
+            for module in original.modules():
+                # What deepcopy refuses: a weight that was computed from others by an older weight_norm.
+                for value in (*vars(module).values(), *module.buffers(recurse=False)):
+                    if isinstance(value, Tensor):
+                        known[id(value)] = value.detach().clone()
+            twin: nn.Module = deepcopy(original, known)
+            twin.float()
+            for parameter in twin.parameters():
+                parameter.requires_grad_(False)
+            for module in twin.modules():
+                module._backward_hooks.clear()
+                module._backward_pre_hooks.clear()
+    except Exception as error:  # whatever a module keeps that does not let itself be copied
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {visible(lines[0], 200)}"
+        raise ModelError(what, where="model", fix="Pass the plain nn.Module, without what cannot be copied.") from error
+    return twin
+
+
+@network_errors()
+def loaded(
+    net: nn.Module,
+    preset: Preprocessing | None,
+    wanted: Wanted,
+    expected: Expected,
+    device: torch.device,
+    memory_format: MemoryFormat | None = None,
+) -> LoadedModel:
+    """A twin of the network with all that is needed to ask it about a photograph, and names for its classes.
+
+    Args:
+        preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
+            is usual.
+        expected: what is known of its output.
+        memory_format: the layout in which it runs, None to find it out.
+
+    Raises:
+        UsageError: it does not take such an input, or returns nothing that can be explained.
+        ModelError: it cannot be copied.
+    """
+    twin, name = twin_of(net), type(_unwrapped(net)).__name__
+    kept_training = put_in_eval(twin)
+    twin.to(device)
+    preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name, expected)
+    returns = layers.returned.known(name)
+    labels = labels_for(None, layers.returned, name)
+    facts = facts_of(twin, preprocessing, layers, kept_training, memory_format)
+    return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns, facts=facts)
+
+
+def preset_of(preprocessing: Any) -> Preprocessing | None:
+    """The user's preprocessing as ours; None for none.
+
+    Raises:
+        UsageError: it is neither ours nor torchvision's preset for classifiers.
+    """
+    if preprocessing is None or isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    from torchvision.transforms._presets import ObjectDetection
+
+    if isinstance(preprocessing, ObjectDetection):
+        return None  # it says nothing: the network does it all
+    try:
+        return Preprocessing.of(preprocessing)
+    except (AttributeError, TypeError, ValueError) as error:
+        what = f"preprocessing cannot be read from a {type(preprocessing).__name__}"
+        fix = "Pass weights.transforms() of torchvision, a cnnviz_cli.Preprocessing, or mean=, std= and input_size="
+        raise UsageError(what, where="preprocessing", fix=fix) from error
+
+
+def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
+    """A name for each score of a network; of one score it may be two, for no and for yes.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    if isinstance(labels, str) and labels != IMAGENET:
+        what = f"labels are a list of names or '{IMAGENET}', not '{visible(labels, 60)}'"
+        raise UsageError(what, where="labels", fix="From a file: labels=Path('classes.txt').read_text().splitlines()")
+    found = imagenet_labels() if isinstance(labels, str) else tuple(map(str, labels))
+    if len(found) != scores and (scores, len(found)) != (1, 2):
+        classes = "class" if scores == 1 else "classes"
+        raise UsageError(f"there are {len(found)} labels, and the network has {scores} {classes}", where="labels")
+    return found
+
+
+def device_of(net: Any) -> str:
+    """Where the first parameter of a network lies, or the first buffer where it has no parameters.
+
+    Raises:
+        UsageError: it is no network.
+    """
+    if not isinstance(net, nn.Module):
+        what = f"a model is an nn.Module or a name, not a {type(net).__name__}"
+        raise UsageError(what, where="model", fix="See: cnnviz models")
+    first = next(iter((*net.parameters(), *net.buffers())), None)
+    if first is None or first.is_meta:
+        return "cpu"
+    return str(first.device) if first.device.type == "cuda" else first.device.type
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Leave torch, numpy and Python's random numbers as they were found, whatever happens inside.
+
+    Inside, gradients can be computed whatever mode the caller is in, and nothing is in lower precision.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
+    threads, kind = torch.get_num_threads(), torch.get_default_dtype()
+    generators = np.random.get_state(), random.getstate()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        devices = range(torch.cuda.device_count()) if used else ()
+        stack.enter_context(torch.random.fork_rng(devices))
+        for device in {"cpu", *(["cuda"] if torch.cuda.is_available() else [])}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = flags
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(kind)
+            np.random.set_state(generators[0])
+            random.setstate(generators[1])
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """The network itself, out of what runs it on several devices or compiled."""
+    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _unwrapped(net.module)
+    compiled = getattr(net, "_orig_mod", None)
+    return _unwrapped(compiled) if isinstance(compiled, nn.Module) else net

@@ -1,0 +1,101 @@
+"""What the shell offers after TAB. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import typer
+
+Completion = Callable[[str], list[str]]
+
+
+def among(choices: Iterable[str]) -> Completion:
+    """A completion over fixed words."""
+    words = list(choices)
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def several(choices: Iterable[str]) -> Completion:
+    """A completion over fixed words of which several may be given, with commas."""
+    one = among(choices)
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{word}" for word in one(last) if word not in before.split(",")]
+
+    return complete
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of models."""
+    from cnnviz_cli.models.spec.catalog import model_names
+
+    return [name for name in model_names() if name.startswith(incomplete)]
+
+
+def classes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``topK`` and the names of the classes of the network that the line names."""
+    from cnnviz_cli.core.errors import CnnvizError
+    from cnnviz_cli.models.spec.catalog import BUNDLED
+    from cnnviz_cli.models.spec.weights import gives_boxes, known_labels
+
+    model = ctx.params.get("model") or BUNDLED
+    try:
+        labels = known_labels(model, ctx.params.get("weights") or "DEFAULT") if not gives_boxes(model) else ()
+    except CnnvizError:
+        labels = ()
+    words = ("top1", "top3", "top5", *labels)
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def weights(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Words for weights, and the published ones of the model that the line names."""
+    from cnnviz_cli.core.errors import CnnvizError
+    from cnnviz_cli.models.spec.catalog import BUNDLED, weights_of
+
+    try:
+        published = weights_of(ctx.params.get("model") or BUNDLED)
+    except CnnvizError:
+        published = ()
+    return [word for word in ("DEFAULT", *published, "none", "random:0") if word.startswith(incomplete)]
+
+
+def method_names(incomplete: str) -> list[str]:
+    """Names of methods."""
+    import cnnviz_cli.methods  # noqa: F401  (registers them)
+    from cnnviz_cli.core.method import methods
+
+    return [m.name for m in methods() if m.name.startswith(incomplete)]
+
+
+def chosen_methods(incomplete: str) -> list[str]:
+    """Names of methods of any family, with commas, and the word for all of them."""
+    from cnnviz_cli.core.method import ALL
+
+    return several([ALL, *method_names("")])(incomplete)
+
+
+def _palettes(incomplete: str) -> list[str]:
+    from cnnviz_cli.render.style import PALETTES
+
+    return several(["auto", *PALETTES])(incomplete)
+
+
+def _signed_palettes(incomplete: str) -> list[str]:
+    from cnnviz_cli.render.style import SIGNED_PALETTES
+
+    return among(SIGNED_PALETTES)(incomplete)
+
+
+BY_SETTING: dict[tuple[str, ...], Completion | Callable[[typer.Context, str], list[str]]] = {
+    ("model",): models,
+    ("target",): classes,
+    ("palette",): _palettes,
+    ("signed_palette",): _signed_palettes,
+    ("device",): among(("auto", "cpu", "cuda", "mps")),
+    ("weights",): weights,
+}

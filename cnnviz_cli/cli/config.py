@@ -1,0 +1,115 @@
+"""config schema, check, show."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.main import get_command
+
+from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.preflight import check
+from cnnviz_cli.cli.typer_base import AsJson, Command, Group
+from cnnviz_cli.config.errors import combined, mistakes
+from cnnviz_cli.config.load import Loaded, load_with_origins
+from cnnviz_cli.config.names import Path_, paths
+from cnnviz_cli.config.settings import flag_of
+from cnnviz_cli.config.values import resolve
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.text import visible
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
+_MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
+
+
+def build(name: str, summary: str) -> Any:
+    """The group, ready for a group of Typer's."""
+    group = typer.Typer(name=name, cls=Group, help=summary, add_completion=False)
+    group.command("schema", cls=Command)(schema)
+    group.command("check", cls=Command)(check_files)
+    shown = with_settings("all", _show, [CONFIG, parameter("as_json", AsJson, False)])
+    group.command("show", cls=Command, help=_SHOW)(shown)
+    return get_command(group)
+
+
+def schema(
+    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.", show_default=False)] = "config",
+    as_json: AsJson = False,
+) -> None:
+    """The JSON Schema of a configuration file, or of manifest.json."""
+    if of == "config":
+        from cnnviz_cli.config.settings import config_schema as made
+    else:
+        from cnnviz_cli.files.output.manifest import manifest_schema as made
+    if as_json:
+        print_json(made(), bare=True)
+    else:
+        print(json.dumps(made(), indent=2, ensure_ascii=False))
+
+
+def check_files(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Check configuration files, whatever the environment says: every mistake with its line and column."""
+    problems: list[UsageError] = []
+    for file in files:
+        try:
+            check(load_with_origins("all", {}, file, {}))
+        except UsageError as error:
+            problems.extend(mistakes(error))
+        else:
+            if not as_json:
+                print(f"{visible(str(file))}: ok")
+    if problems:
+        raise combined(problems)
+    if as_json:
+        print_json({"files": [{"file": str(file), "state": "ok"} for file in files]})
+
+
+_SHOW = "The settings that a file, the environment and flags come to, as YAML, each with the place it came from."
+
+
+def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
+    loaded = load_with_origins("all", flags, given["config"], os.environ)
+    check(loaded)
+    section = ""
+    values = loaded.settings.model_dump(mode="json")
+    kind = type(loaded.settings)
+    if given["as_json"]:
+        typed = [path[0] for path in paths(kind) if len(path) == 1 and flag_of(kind, path[0]).typed]
+        origins = {".".join(path): _origin(loaded, path) for path in loaded.origins if path[0] not in typed}
+        print_json({"settings": {k: v for k, v in values.items() if k not in typed}, "origins": origins})
+        return
+    for path in paths(kind):
+        if len(path) == 1 and flag_of(kind, path[0]).typed:
+            continue  # what this prints is read back, and that is read from no file
+        if len(path) == 2 and path[0] != section:
+            section = path[0]
+            print(f"\n{section}:")
+        value = values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
+        line = f"{'  ' * (len(path) - 1)}{path[-1]}: {_yaml(value)}"
+        print(f"{line:<40}  # {_origin(loaded, path)}")
+
+
+def _origin(loaded: Loaded, path: Path_) -> str:
+    if path not in loaded.origins:
+        return "default"
+    kind, place = loaded.origins[path]
+    return visible(f"{kind} {place.where}")
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line, in YAML that this program reads back."""
+    if isinstance(value, list):
+        return f"[{', '.join(_yaml(item) for item in value)}]"
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and resolve(value) == value and value.lower() not in _MISREAD
+        return value if plain else json.dumps(value)
+    return json.dumps(value)

@@ -1,0 +1,161 @@
+"""layers: the tree of a network, with what each module's maps see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnviz_cli.cli import completion
+from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.typer_base import AsJson, Command, Debug, wrapped
+from cnnviz_cli.config.fields import NetworkFields
+from cnnviz_cli.config.names import Path_
+from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.core.text import visible
+
+if TYPE_CHECKING:
+    from cnnviz_cli.config.load import Loaded
+    from cnnviz_cli.models.inspect.layers import ModelLayers
+
+_HELP = """The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.
+
+Layers do not depend on the weights, so none are downloaded where none are named."""
+
+_SETTINGS = NetworkFields.model_fields.keys() - {
+    "model", "resize", "resize_to", "max_side", "interpolation", "value_range", "bands", "show_bands", "mean", "std"
+}  # fmt: skip
+"""Those that say which network it is; the others change what goes into it, not how it is built."""
+
+_NOTES = (
+    "sees: height and width of what one position depends on, in pixels of the input, or all of it where attention or a "
+    "global pool came before; every: how far that moves from one position to the next.",
+    "--layer takes these names, globs over them ('layer4*'), the words of the last column, conv (every convolution) "
+    "and low-mid-high (the three). Modules without maps (-), and maps of a single position, are no layers.",
+)
+
+_RUNS_NOTE = (
+    "runs: how often a layer runs in one forward, where that is more than once; --layer PATH@N names its N-th run, and "
+    "sizes are those of the last."
+)
+
+_OTHERS = [
+    parameter(
+        "model",
+        Annotated[
+            str | None,
+            typer.Argument(
+                help="Its name; without one, the network that a run would take.",
+                show_default=False,
+                autocompletion=completion.models,
+            ),
+        ],
+        None,
+    ),
+    CONFIG,
+    parameter(
+        "depth",
+        Annotated[
+            int | None,
+            typer.Option("--depth", metavar="N", min=1, help="Only N levels of the tree.", show_default=False),
+        ],
+        None,
+    ),
+    parameter("as_json", AsJson, False),
+    parameter("debug", Debug, False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("layers", cls=Command, help=_HELP)(with_settings("all", _layers, _OTHERS, only=_SETTINGS))
+
+
+def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
+    from cnnviz_cli.cli.preflight import check
+    from cnnviz_cli.config.load import load_with_origins
+
+    asked = dict(flags)
+    if given["model"] is not None:
+        asked["model",] = given["model"]
+    loaded = load_with_origins("all", asked, given["config"], os.environ)
+    check(loaded)
+    layers = _loaded(loaded, quiet=given["as_json"])
+    shown = [name for name in layers.kinds if given["depth"] is None or name.count(".") < given["depth"]]
+    if given["as_json"]:
+        print_json({"layers": list(_described(layers, shown))})
+        return
+    print("\n".join(_table(layers, shown)))
+    width = max(shutil.get_terminal_size().columns, 40)
+    default = layers.default
+    chosen = () if default is None else (f"default: {default.layer}, {default.why}.",)
+    several = (_RUNS_NOTE,) if layers.runs else ()
+    notes = (f"{layers.whole}.",) if layers.whole else (*chosen, *_NOTES, *several)
+    print("\n" + "\n".join(wrapped(note, width) for note in notes))
+
+
+def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
+    settings = loaded.settings
+    listener = reporter(quiet=quiet)
+    listener.say(f"{visible(settings.model)}: loading")
+    with uncollected():
+        from cnnviz_cli.models.load.loaded_model import layers_of  # imports torch, which takes seconds
+        from cnnviz_cli.run.session import model_of, wanted_of
+
+    if any((name,) in loaded.origins for name in ("weights", "weights_key")):
+        return model_of(settings, listener).layers
+    return layers_of(
+        settings.model,
+        arch=settings.arch,
+        allow_code=settings.allow_code,
+        wanted=wanted_of(settings),
+        reporter=listener,
+    )
+
+
+def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:
+    found, marks, default = {info.name: info for info in layers}, layers.marks(), layers.default
+    for name in shown:
+        info = found.get(name)
+        field = info.field if info else None
+        yield {
+            "name": name,
+            "kind": layers.kinds[name],
+            "shape": list(info.shape) if info else None,
+            "receptive_field": list(field.size) if field else None,
+            "stride": list(field.stride) if field else None,
+            "runs": len(layers.runs.get(name, (None,))) if info else None,
+            "words": list(marks.get(name, ())),
+            "no_maps": layers.others.get(name),
+            "default": default.why if default is not None and run_of(default.layer)[0] == name else None,
+        }
+
+
+def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
+    found, marks = {info.name: info for info in layers}, layers.marks()
+    runs = {name: str(len(found)) for name, found in layers.runs.items() if len(found) > 1}
+    often = bool(runs)
+    rows = [["layer", "kind", "C x h x w", "sees", "every", *["runs"][:often], "words"]]
+    for name in shown:
+        info = found.get(name)
+        facts = ["-", "", ""]
+        if info is not None:
+            field = info.field
+            seen = [_pixels(field.size), _pixels(field.stride)] if field else ["all", ""]
+            facts = [" x ".join(map(str, info.shape)), *seen]
+        indent = "  " * name.count(".")
+        count = [runs.get(name, "")][:often]
+        rows.append([f"{indent}{name}", layers.kinds[name], *facts, *count, ", ".join(marks.get(name, ()))])
+    return aligned(rows, right=frozenset(range(2, 5 + often)))
+
+
+def _pixels(size: tuple[float, float]) -> str:
+    """A size in pixels: one number where height and width agree."""
+    return f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g}x{size[1]:g}"

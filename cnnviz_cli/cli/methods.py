@@ -1,0 +1,299 @@
+"""methods: what there is, what each method shows, its paper, and what it costs on a network."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from cnnviz_cli.cli import completion
+from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.typer_base import AllowCode, AsJson, Command, Debug, definitions, wrapped
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.layers import LayerInfo
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, Frame, Head, Method, Scope, find, methods
+from cnnviz_cli.core.text import did_you_mean, visible
+
+if TYPE_CHECKING:
+    from cnnviz_cli.run.method_costs import Price
+
+
+def paper_in_short(method: Method) -> str:
+    """``Selvaraju et al. 2017``: who and when, of the first of its papers."""
+    first = method.paper.split(";")[0]
+    years = re.findall(r"\b(?:19|20)[0-9]{2}\b", first.split("http")[0])
+    return " ".join([first.split(",")[0].strip(), *years[-1:]])
+
+
+def formula(method: Method) -> str:
+    """Its docstring without the first line, which is the summary."""
+    text = (inspect.getdoc(method.build) or "").replace("``", "`")
+    return text.partition("\n")[2].strip()
+
+
+def class_discriminative(method: Method) -> bool | None:
+    """Whether the picture tells one class from another, with the method's default options.
+
+    What reaches the picture through bent rectifiers alone does not count: it depends on the class, and hardly shows it
+    (Nie et al. 2018, https://arxiv.org/abs/1805.07039). None where the method does not apply to the plainest network.
+    """
+    try:
+        recipe = method.build(method.options(), _plainest())
+    except UsageError:
+        return None
+    return any(need.follows_target and need.rule == "exact" for need in recipe.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneLayer:
+    """The layers of a network that has one."""
+
+    info: LayerInfo
+    max_pooled: bool = False
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        return iter((self.info,))
+
+    def __getitem__(self, _name: str) -> LayerInfo:
+        return self.info
+
+    def resolve(self, _selectors: Sequence[str]) -> tuple[str, ...]:
+        return (self.info.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A tensor of which only the shape is known."""
+
+    shape: tuple[int, ...]
+
+
+def _plainest() -> Scope:
+    """One convolution, an average of its maps, one linear layer: no method needs more."""
+    layers = _OneLayer(LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None))
+    head = Head("conv", cast("Any", _Shape((10, 8))))
+    return Scope(layers, 0, None, Frame((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
+
+
+_NARROWEST = 24
+"""Columns for words, at the least."""
+_NAMES = 34
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("methods", cls=Command)(methods_)
+
+
+def methods_(
+    name: Annotated[
+        str | None, typer.Argument(help="One method, in full.", autocompletion=completion.method_names)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Also say what each costs on this network, or why it does not apply to it.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            "--family",
+            metavar="FAMILY",
+            help=f"Of one family only: {', '.join(FAMILIES)}.",
+            show_default=False,
+            autocompletion=completion.among(FAMILIES),
+        ),
+    ] = None,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  (its callback has done the work)
+) -> None:
+    """The methods of each family: what they show, their papers, and what they cost on a network.
+
+    The cost needs the network but not its weights, so none are downloaded.
+    """
+    import cnnviz_cli.methods  # noqa: F401  (registers them)
+
+    if family is not None and family not in FAMILIES:
+        fix = did_you_mean(family, FAMILIES) or f"There are {', '.join(FAMILIES)}."
+        raise UsageError(f"there is no family '{visible(family, 60)}'", where="--family", fix=fix)
+    found = [
+        one
+        for group in FAMILIES.values()
+        if family in (None, group.name)
+        for one in sorted(methods(group.name), key=lambda one: (one.name != group.default, one.name))
+    ]
+    if name is not None:
+        found = [find(name, family)]
+    prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
+    if as_json:
+        described = [_described(one, prices.get(one.name)) for one in found]
+        print_json({"model": model, **(described[0] if name is not None else {"methods": described})})
+    elif name is not None:
+        _print_one(found[0], model, prices.get(name))
+    else:
+        _print_all(found, prices)
+
+
+def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, quiet: bool) -> Mapping[str, Price]:
+    if model is None:
+        return {}
+    from cnnviz_cli.models.spec.network import check_network
+
+    check_network(model, None, allow_code=allow_code)
+    listener = reporter(quiet=quiet)
+    listener.say(f"{model}: loading")
+    with uncollected():
+        from cnnviz_cli.run.method_costs import find_costs  # imports torch, which takes seconds
+
+    return find_costs(model, wanted, listener, allow_code=allow_code)
+
+
+def _described(method: Method, price: Price | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": method.name,
+        "family": method.family,
+        "default": FAMILIES[method.family].default == method.name,
+        "summary": method.summary,
+        "formula": formula(method),
+        "paper": method.paper,
+        "class_discriminative": class_discriminative(method),
+        "options": [_option(method, item.name) for item in fields(method.options)],
+    }
+    if price is not None:
+        described |= {
+            "applies": price.cost is not None,
+            "reason": price.refusal or None,
+            "cost": price.cost.model_dump() if price.cost else None,
+            "plan": list(price.lines),
+        }
+    return described
+
+
+def _option(method: Method, name: str) -> dict[str, Any]:
+    # Not at the top: the settings bring pydantic, which a table does without.
+    from cnnviz_cli.cli.flags import choices_of
+    from cnnviz_cli.config.names import field_at, flag, variable
+    from cnnviz_cli.config.settings import settings_type
+
+    path = (method.family, name)
+    info = field_at(settings_type("config"), path)
+    return {
+        "name": name,
+        "flag": flag(path, method.family),
+        "flag_of_all": flag(path, "all"),
+        "variable": variable(path),
+        "default": info.default,
+        "choices": choices_of(info) or None,
+        "help": info.description,
+    }
+
+
+def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
+    width = _width()
+    for family in FAMILIES.values():
+        chosen = [method for method in found if method.family == family.name]
+        if chosen:
+            print(wrapped(f"{family.name}: {family.summary}", width))
+            print(wrapped(f"cnnviz {family.name} --{SELECTOR} NAME", width))
+            print("\n".join(_table(family, chosen, prices, width)) + "\n")
+    notes = [
+        "* runs if none is named.",
+        "class: whether the picture tells one class from another; bent rules for rectifiers leave little of that.",
+    ]
+    if prices:
+        notes.append("fwd, bwd: passes for each batch; var: passes of altered inputs or activations for each image.")
+    else:
+        notes.append("What each costs on a network: cnnviz methods --model NAME.")
+    notes.append("One method with its formula and its options: cnnviz methods NAME.")
+    print("\n".join(wrapped(note, width) for note in notes))
+
+
+def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price], width: int) -> list[str]:
+    """Facts in columns, and words in what they leave of the width."""
+    head = ["method", "class", *(["fwd", "bwd", "var"] if prices else [])]
+    facts = [
+        [
+            f"{method.name} *" if method.name == family.default else method.name,
+            {True: "yes", False: "no", None: "-"}[class_discriminative(method)],
+            *(_numbers(prices[method.name]) if prices else []),
+        ]
+        for method in chosen
+    ]
+    columns = aligned([head, *facts], right=frozenset(range(2, len(head))))
+    indent = max(map(len, columns)) + 4
+    beside = width - indent >= _NARROWEST
+    lines = [f"  {columns[0]}".ljust(indent) + "what one sees" if beside else f"  {columns[0]}"]
+    for method, column in zip(chosen, columns[1:], strict=True):
+        words = [f"{method.summary} ({paper_in_short(method)})"]
+        if prices and prices[method.name].refusal:
+            words.append(f"does not apply: {visible(prices[method.name].refusal)}")
+        if not beside:
+            lines.append(f"  {column}")
+        for position, text in enumerate(words):
+            first = f"  {column}".ljust(indent) if beside and position == 0 else ""
+            margin = " " * (indent if beside else 4)
+            lines.append(wrapped(text, width, margin, first=first or margin))
+    return lines
+
+
+def _numbers(price: Price) -> list[str]:
+    if price.cost is None:
+        return ["-"] * 3
+    return [str(price.cost.forwards), str(price.cost.backwards), str(price.cost.variants)]
+
+
+def _print_one(method: Method, model: str | None, price: Price | None) -> None:
+    from cnnviz_cli.cli.flags import help_text, metavar
+    from cnnviz_cli.config.names import field_at, flag
+    from cnnviz_cli.config.settings import settings_type
+
+    width, family = _width(), FAMILIES[method.family]
+    print(wrapped(f"{method.name}: {method.summary}", width) + "\n")
+    for paragraph in filter(None, formula(method).split("\n\n")):
+        lines = paragraph.splitlines()
+        as_written = any(line.startswith((" ", "-", "*")) for line in lines)  # a list or a formula set apart
+        print("\n".join(wrapped(line, width) for line in lines) if as_written else wrapped(paragraph, width))
+        print()
+    chosen = ", which runs it by default" if family.default == method.name else f" --{SELECTOR} {method.name}"
+    facts = [
+        ("command", f"cnnviz {family.name}{chosen}"),
+        ("paper", method.paper),
+        ("class-discriminative", {True: "yes", False: "no", None: "-"}[class_discriminative(method)]),
+    ]
+    print("\n".join(wrapped(f"{word}: {text}", width, "  ") for word, text in facts) + "\n")
+    kind, rows = settings_type("config"), []
+    for item in fields(method.options):
+        path = (method.family, item.name)
+        info = field_at(kind, path)
+        rows.append(
+            (f"{flag(path, method.family)} {metavar(path, info)}".rstrip(), help_text(path, info, method.family))
+        )
+    if rows:
+        indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
+        print(f"options:\n{definitions(rows, width, indent)}")
+        print(wrapped(f"Under cnnviz all the flags begin with --{family.name}-.", width))
+    else:
+        print("no options")
+    if price is not None:
+        print(f"\non {model}:")
+        said = price.lines or (f"does not apply: {price.refusal}",)
+        print("\n".join(wrapped(visible(line), width, "    ", first="  ") for line in said))
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns, 40)

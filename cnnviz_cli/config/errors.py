@@ -1,0 +1,232 @@
+"""Mistakes in settings, told at once and each with its place, in sentences that say what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from rich.cells import cell_len
+
+from cnnviz_cli.config.fields import Flag
+from cnnviz_cli.config.names import field_at, section_type
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method
+from cnnviz_cli.core.text import did_you_mean, visible
+
+_BEFORE, _AFTER = 60, 40
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key or a value was written.
+
+    Attributes:
+        where: ``--alpha``, ``CNNVIZ_ALPHA`` or ``file.yaml:3:8``.
+        excerpt: the line with a caret below it; empty for a flag or a variable.
+        order: line and column, by which mistakes are sorted.
+    """
+
+    where: str
+    excerpt: str = ""
+    order: tuple[int, int] = (0, 0)
+
+
+class CombinedUsageError(UsageError):
+    """Every mistake found in the settings; `problems` holds them in the order of their places."""
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        super().__init__(f"{len(problems)} mistakes in the settings")
+        self.problems = tuple(problems)
+
+
+def combined(problems: Sequence[UsageError]) -> UsageError:
+    """One error for one mistake or more."""
+    return problems[0] if len(problems) == 1 else CombinedUsageError(problems)
+
+
+def mistakes(error: UsageError) -> tuple[UsageError, ...]:
+    """What `combined` put together."""
+    return error.problems if isinstance(error, CombinedUsageError) else (error,)
+
+
+def excerpt(line: str, number: int, column: int) -> str:
+    """A line of a file with a caret under `column` (from 1); a long line is cut around it."""
+    start = max(0, column - 1 - _BEFORE)
+    stop = column - 1 + _AFTER
+    before = ("…" if start else "") + visible(line[start : column - 1])
+    after = visible(line[column - 1 : stop]) + ("…" if stop < len(line) else "")
+    margin = f"{number:>4} | "
+    return f"{margin}{before}{after}\n{' ' * (len(margin) - 2)}| {' ' * cell_len(before)}^"
+
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Layer:
+    """The values of one source, and the places where it holds them.
+
+    Attributes:
+        data: nested by section.
+        keys: the place of each key.
+        values: the place of each value.
+        kind: ``file``, ``environment`` or ``flag``.
+    """
+
+    data: dict[str, Any]
+    keys: dict[Loc, Place]
+    values: dict[Loc, Place]
+    kind: str = "file"
+
+    def put(self, path: tuple[str, ...], value: Any, place: Place) -> None:
+        """Set one value."""
+        inner = self.data
+        for part in path[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[path[-1]] = value
+        self.keys[path] = self.values[path] = place
+
+    def place(self, loc: Loc, *, key: bool = False) -> Place:
+        """The place of a key or a value, or of the nearest thing around it."""
+        table = self.keys if key else self.values
+        for length in range(len(loc), 0, -1):
+            if loc[:length] in table:
+                return table[loc[:length]]
+        return Place("")
+
+
+def explain(error: ValidationError, layer: Layer, kind: type[Settings]) -> list[UsageError]:
+    """Each mistake as an error of ours, in the order of their places."""
+    # A list whose items were all refused is reported as too short as well.
+    real = [d for d in error.errors(include_url=False) if d["type"] != "too_short" or not d["input"]]
+    found = [_one(details, layer, kind) for details in real]
+    return [problem for _, problem in sorted(found, key=lambda pair: pair[0].order)]
+
+
+def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Place, UsageError]:
+    loc, given = details["loc"], details["input"]
+    if details["type"] == "extra_forbidden":
+        place = layer.place(loc, key=True)
+        what, fix = _unknown_key(loc, kind)
+    elif details["type"] == "literal_error" and _selects_methods(loc):
+        place = layer.place(loc)
+        what, fix = unknown_method(str(given), str(loc[0]))
+    else:
+        place = layer.place(loc)
+        allowed, choices = _allowed(details, loc, kind)
+        name = ".".join(str(part) for part in loc if isinstance(part, str))
+        # What may be a list or one text is shown as it was written.
+        shown = _shown_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _shown(given)
+        what = f"'{name}' {allowed}, not {shown}"
+        fix = str(details.get("ctx", {}).get("fix", "")) or _hint(details["type"], given, choices)
+        if not fix and choices and (example := getattr(_flag(loc, kind), "example", "")):
+            fix = f"For instance {example}."
+    return place, UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix)
+
+
+def _unknown_key(loc: Loc, kind: type[Settings]) -> tuple[str, str]:
+    word = str(loc[-1])
+    typed = {name: section_type(info) for name, info in kind.model_fields.items()}
+    sections = {name: section for name, section in typed.items() if section is not None}
+    shown = visible(word, 60)
+    if len(loc) > 1:
+        section = str(loc[0])
+        known = list(sections[section].model_fields)
+        what = f"there is no key '{shown}' in the section '{section}'"
+        if word in kind.model_fields:
+            return what, f"'{word}' stands at the top level, outside the sections."
+    else:
+        known = list(kind.model_fields)
+        what = f"there is no key '{shown}'"
+        homes = [f"{name}.{word}" for name, section in sections.items() if word in section.model_fields]
+        if homes:
+            return what, f"It belongs in a section: {' or '.join(homes)}."
+    return what, did_you_mean(word.replace("-", "_"), known) or f"The keys are {', '.join(known)}."
+
+
+def _selects_methods(loc: Loc) -> bool:
+    return loc[0] in FAMILIES and loc[1] == SELECTOR
+
+
+_TYPES: Mapping[str, str] = {
+    "string_type": "must be text",
+    "is_instance_of": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be one value or a list",
+    "model_type": "must be a section of keys and values",
+}
+_BOUNDS: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:g}",
+    "less_than_equal": lambda ctx: f"must be at most {ctx['le']:g}",
+    "too_short": lambda _ctx: "must hold at least one value",
+}
+
+
+def _allowed(details: ErrorDetails, loc: Loc, kind: type[Settings]) -> tuple[str, list[str]]:
+    """The rule that was broken, and the choices where there are some."""
+    code = details["type"]
+    if code in _TYPES:
+        return _TYPES[code], []
+    if code in _BOUNDS:
+        return _BOUNDS[code](details.get("ctx", {})), []
+    if code in ("literal_error", "string_pattern_mismatch"):
+        choices = _choices(loc, kind)
+        return f"must be {_either(choices)}", choices
+    return visible(details["msg"]), []
+
+
+def _flag(loc: Loc, kind: type[Settings]) -> Flag | None:
+    metadata = field_at(kind, tuple(str(part) for part in loc)).metadata
+    return next((item for item in metadata if isinstance(item, Flag)), None)
+
+
+def _choices(loc: Loc, kind: type[Settings]) -> list[str]:
+    flag = _flag(loc, kind)
+    if flag and "|" in flag.metavar:
+        return flag.metavar.split("|")
+    annotation: Any = field_at(kind, tuple(str(part) for part in loc)).annotation
+    first = get_args(annotation)[0]
+    return [str(choice) for choice in (get_args(first) or get_args(annotation))]
+
+
+def _either(choices: list[str]) -> str:
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _hint(code: str, given: Any, choices: list[str]) -> str:
+    if choices:
+        if given == "gpu":
+            return "Did you mean 'cuda'?"
+        return did_you_mean(str(given), choices)
+    if code == "bool_type" and str(given).lower() in ("yes", "no", "on", "off"):
+        return f"Write {'true' if str(given).lower() in ('yes', 'on') else 'false'}."
+    if code == "string_type" and isinstance(given, int | float):
+        return "Put it in quotes."
+    return ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    if isinstance(value, dict):
+        return "a section"
+    return f"'{visible(value, 60)}'" if isinstance(value, str) else visible(str(value), 60)
+
+
+def _shown_list(values: list[Any] | tuple[Any, ...]) -> str:
+    """What a setting of several values was given; a flag's one value is a list of one."""
+    if len(values) == 1:
+        return _shown(values[0])
+    plain = all(isinstance(value, str | int | float) for value in values)
+    return f"'{visible(','.join(map(str, values)), 60)}'" if plain else "a list"

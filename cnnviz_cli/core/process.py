@@ -1,0 +1,120 @@
+"""The process and its environment: what is wrong with it, how many cores it has, what an interruption saves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
+
+_NEEDED = ("numpy", "torch", "torchvision", "PIL", "pydantic")
+"""Packages without whose parts others fail in words that do not name them."""
+
+_LIMITED = ("failed to map segment", "cannot allocate memory", "can't start new thread")
+"""What loaders and threads say where a process may have no more memory."""
+
+
+def environment_error(error: BaseException) -> CnnvizError | None:
+    """What the environment has to do with an error nobody foresaw; None if nothing."""
+    hidden = _hidden(error)  # before anything is imported that may be what is hidden
+    from cnnviz_cli.core.text import visible
+
+    if hidden:
+        name, place, whose = hidden
+        what = f"'import {name}' finds {visible(place, 200)}, not {whose}"
+        fix = f"Take that file out of PYTHONPATH, or give it another name than {name}."
+        return UsageError(what, where="PYTHONPATH", fix=fix)
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return UsageError("the current folder was removed", fix="Go to a folder that is there: cd")
+    from cnnviz_cli.core.network_errors import no_memory
+
+    said = str(error).casefold()
+    if no_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _LIMITED):
+        shown = visible(str(error) or type(error).__name__, 200)
+        what = f"the process may not have as much memory as it needs: {shown}"
+        return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")
+    return None
+
+
+def _has_folder() -> bool:
+    """Whether the current folder is still there."""
+    try:
+        os.getcwd()  # noqa: PTH109  (no Path needed)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _hidden(error: BaseException) -> tuple[str, str, str] | None:
+    """A module that stands in the place of an installed package or of one of Python's own, where it is, and of which.
+
+    Told by the names in the folders alone: what lists packages needs half of the standard library, which may be hidden.
+    """
+    own = os.path.dirname(os.__file__)  # noqa: PTH120  (no Path needed, here and below)
+    homes = {place: f"that of {place}" for place in sys.path if os.path.basename(place) in _INSTALLED}  # noqa: PTH119
+    homes |= {own: "Python's own", os.path.join(own, "lib-dynload"): "Python's own"}  # noqa: PTH118
+    said = _said(error)
+    names = {home: {entry.partition(".")[0] for entry in _entries(home)} for home in homes}
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if name not in _NEEDED and f"'{name}'" not in said and f"'{name}." not in said:
+            continue  # a module of the user's own may be called like one of a package, and be no harm
+        if "." in name or not isinstance(place, str):
+            continue
+        folder = os.path.dirname(place)  # noqa: PTH120
+        if os.path.basename(place).startswith("__init__."):  # noqa: PTH119
+            folder = os.path.dirname(folder)  # noqa: PTH120
+        whose = [words for home, words in homes.items() if name in names[home]]
+        if whose and not any(_same(folder, home) for home in homes):
+            return name, place, whose[0]
+    return None
+
+
+def _said(error: BaseException | None) -> str:
+    """What an error says, and those that it came from."""
+    said: list[str] = []
+    while error is not None and len(said) < 10:
+        said.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(said)
+
+
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, which a container or ``taskset`` may have made fewer."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_savers: list[Callable[[], object]] = []
+
+
+@contextmanager
+def checkpoints(save: Callable[[], object]) -> Iterator[None]:
+    """Inside the block, `save` is what an interruption calls. It may come from another thread, and must not block."""
+    _savers.append(save)
+    try:
+        yield
+    finally:
+        _savers.remove(save)
+
+
+def save_all() -> None:
+    """Call every one of them, the innermost first."""
+    for save in reversed(_savers):
+        save()

@@ -1,0 +1,216 @@
+"""Images of any number of bands, such as a satellite's: TIFFs of many samples a pixel or many pages, or any image."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.file_reading import BYTES_A_PIXEL, Reading
+from cnnviz_cli.files.images.decode_errors import too_many_pixels
+from cnnviz_cli.files.images.pixel_values import (
+    Decoded,
+    LowBytes,
+    Samples,
+    Shown,
+    container_of,
+    levels,
+    range_of,
+    samples_of,
+    shares,
+)
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_PLAIN = (1, 3, 4)
+"""Samples a pixel of what Pillow reads."""
+
+_FAINT = (2, 98)
+"""Percentiles of the bands shown that are drawn black and white: of reflectances a landscape uses few."""
+
+INSTALL = "pip install 'cnnviz-cli[tiff]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The bands that are wanted, counted from 1.
+
+    Attributes:
+        network: for each channel of the network, a band of the image.
+        shown: those that figures show as red, green and blue, or the one that they show in grey.
+        named: whether the network's were named; else the image has to have so many bands, and no more.
+    """
+
+    network: tuple[int, ...]
+    shown: tuple[int, ...]
+    named: bool
+
+
+def choice_of(how: Reading) -> Choice:
+    """What is wanted of each image."""
+    network = how.bands or tuple(range(1, how.channels + 1))
+    shown = how.shown_bands or (network[:3] if len(network) >= 3 else network[:1])
+    return Choice(network, shown, bool(how.bands))
+
+
+def is_many(data: bytes) -> bool:
+    """Whether a file is a TIFF whose samples Pillow does not read, or not all of them.
+
+    Raises:
+        ImageError: it may be, and what reads it is not installed.
+    """
+    if not data.startswith(_TIFF):
+        return False
+    try:
+        import tifffile
+    except ImportError:
+        try:
+            with Image.open(BytesIO(data), formats=("TIFF",)) as image:
+                samples = int(getattr(image, "tag_v2", {}).get(277, 1))
+        except Exception:  # whatever Pillow raises of what it does not read
+            samples = 0
+        if samples in _PLAIN:
+            return False
+        raise ImageError(f"a TIFF of these bands is read by tifffile, which is not installed: {INSTALL}") from None
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        return int(page.samplesperpixel) not in _PLAIN
+
+
+def read_many(data: bytes, how: Reading) -> Decoded:
+    """The bands of such a TIFF.
+
+    Raises:
+        ImageError: it is too large, has not the bands that are wanted, or its compression is not read.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        width, height, samples = int(page.imagewidth), int(page.imagelength), int(page.samplesperpixel)
+        _refuse_large(width, height, samples, np.dtype(page.dtype).itemsize, len(data), how)
+        try:
+            values = np.asarray(page.asarray())
+        except Exception as error:  # tifffile and its codecs raise a dozen kinds
+            if "imagecodecs" in str(error):
+                what = f"its compression ({page.compression.name}) is read by imagecodecs, which is not installed"
+                raise ImageError(f"{what}: {INSTALL}") from error
+            raise
+        stated = [page.tags[tag].value for tag in (340, 341) if tag in page.tags]
+    if values.shape == (samples, height, width):
+        values = np.moveaxis(values, 0, 2)
+    if values.shape != (height, width, samples):
+        raise ImageError(f"its values have the shape {values.shape}, not rows, columns and bands")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    ends = [float(np.ravel(value)[0]) for value in stated]
+    return compose(values, (ends[0], ends[1]) if len(ends) == 2 and ends[0] < ends[1] else None, how)
+
+
+def of_image(image: Image.Image, low_bytes: LowBytes | None, how: Reading) -> Decoded:
+    """The bands of an image that Pillow has loaded: its channels, or the pages of a TIFF that has one a page.
+
+    Raises:
+        ImageError: as `read_many`.
+    """
+    pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" and len(image.getbands()) == 1 else 1
+    if pages == 1:
+        values, stated = _values(image, low_bytes, how)
+        return compose(values if values.ndim == 3 else values[:, :, None], stated, how)
+    choice = choice_of(how)
+    _check(choice, pages)
+    wanted = sorted({*choice.network, *choice.shown})
+    _refuse_large(*image.size, len(wanted), 4, 0, how)
+    found: dict[int, NDArray[Any]] = {}
+    size, stated = image.size, None
+    for number in wanted:
+        image.seek(number - 1)
+        image.load()
+        if image.size != size:
+            raise ImageError(f"page {number} has another size than the first, so it is no band of the same image")
+        found[number], stated = _values(image, None, how)
+    stacked = np.stack([found[number] for number in wanted], axis=2)
+    places = {number: place + 1 for place, number in enumerate(wanted)}
+    return compose(stacked, stated, how, places)
+
+
+def compose(
+    values: NDArray[Any],
+    stated: tuple[float, float] | None,
+    how: Reading,
+    places: dict[int, int] | None = None,
+) -> Decoded:
+    """The network's bands, and an RGB image of those that are shown.
+
+    Args:
+        values: (H, W, N).
+        places: where the band of each number is, where not all of them are there.
+
+    Raises:
+        ImageError: there are not the bands that are wanted, or values are NaN or infinite.
+    """
+    choice = choice_of(how)
+    if places is None:
+        _check(choice, values.shape[2])
+        places = {number: number for number in range(1, values.shape[2] + 1)}
+    network = values[:, :, [places[number] - 1 for number in choice.network]]
+    shown_values = values[:, :, [places[number] - 1 for number in choice.shown]]
+    words = "bands " + ", ".join(map(str, choice.network)) + "; shown: " + ", ".join(map(str, choice.shown))
+    if values.dtype == np.uint8 and not isinstance(how.value_range, tuple):
+        return Decoded(_picture(shown_values), (words,), None, np.ascontiguousarray(network))
+    samples = Samples(network, container_of(values.dtype), stated)
+    shown = range_of(samples, how.value_range)
+    planes = shares(samples, shown)
+    picture = levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
+    return Decoded(_picture(picture), (words, shown.note(samples.kind)), shown, planes)
+
+
+def _drawn(values: NDArray[Any], shown: Shown, how: Reading) -> Shown:
+    """The range of values in figures: the network's if it is given, else what most of the bands that are shown use."""
+    if isinstance(how.value_range, tuple):
+        return shown
+    low, high = (float(value) for value in np.percentile(values[np.isfinite(values)], _FAINT))
+    return Shown(low, high, shown.found, "figures") if high > low else shown
+
+
+def _values(image: Image.Image, low_bytes: LowBytes | None, how: Reading) -> tuple[NDArray[Any], Any]:
+    """(H, W) or (H, W, C) of a loaded image, and the range that its file states."""
+    samples = samples_of(image, how.value_range, low_bytes)
+    if samples is not None:
+        return samples.values, samples.stated
+    plain = image if image.mode in ("L", "RGB", "RGBA") else image.convert("L" if image.mode == "1" else "RGB")
+    return np.asarray(plain), None
+
+
+def _picture(values: NDArray[np.uint8]) -> Image.Image:
+    """(H, W, 1), or (H, W, 3), as RGB."""
+    grey = values.shape[2] != 3
+    return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if grey else values)).convert("RGB")
+
+
+def _check(choice: Choice, count: int) -> None:
+    has = f"it has {count} band" + "s" * (count != 1)
+    highest = max(*choice.network, *choice.shown)
+    if not choice.named and count != len(choice.network):
+        what = f"{has}, and the network reads {len(choice.network)}; --bands says which of them go into its channels"
+        raise ImageError(what)
+    if highest > count:
+        raise ImageError(f"{has}, and band {highest} is asked for (--bands counts from 1)")
+
+
+def _refuse_large(width: int, height: int, samples: int, size: int, stored: int, how: Reading) -> None:
+    """Raise ImageError before more memory is taken than an image may."""
+    if width < 1 or height < 1:
+        raise ImageError(f"the picture has no pixels ({width} x {height})")
+    taken = stored + width * height * (samples * size + (4 + size) * len(choice_of(how).network) + 16)
+    if width * height > how.max_pixels or taken > max(BYTES_A_PIXEL * how.max_pixels, 2**28):
+        much = f"{width} x {height} pixels of {samples} bands take {taken / 1e9:.1f} GB, as much as"
+        what = too_many_pixels(f"{much} {taken / BYTES_A_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
+        raise ImageError(what, fix="Cut it into tiles first.")

@@ -1,0 +1,411 @@
+"""Image files from outside, decoded with suspicion: each becomes a decoded image or an `ImageError`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.file_reading import (
+    BYTES_A_PIXEL,
+    MAX_BYTES,
+    MEBIBYTE,
+    WHOLE,
+    NoFileError,
+    OversizeError,
+    Reading,
+    read_regular,
+)
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.images.bands import is_many, of_image, read_many
+from cnnviz_cli.files.images.decode_errors import quietly, too_many_pixels, undecodable, unidentified
+from cnnviz_cli.files.images.pillow_fixes import PLAIN, decode, decoder_of, highest_of, low_bytes_of
+from cnnviz_cli.files.images.pixel_values import Decoded, LowBytes, Shown, scale_key, to_rgb
+from cnnviz_cli.files.inputs.folder_walk import nearest
+from cnnviz_cli.files.inputs.image_source import Source, too_large
+from cnnviz_cli.files.inputs.urls import is_url
+
+_RGB = 4
+"""Bytes of a pixel of RGB in memory."""
+
+_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
+"""Bytes of a pixel in memory, by mode; 4 of all others."""
+
+_DECODER = {"WEBP": 12, "AVIF": 8}
+"""Bytes of a pixel that decoders of whole images take beside their result."""
+
+_ALWAYS = 256 * MEBIBYTE
+"""Bytes that any image may take: small limits are about pixels."""
+
+_ROW = 16
+"""Bytes of a row beside its pixels: where it starts, and what it is rounded up to."""
+
+_COEFFICIENT = 2
+"""Bytes that a progressive JPEG takes for each sample until all of its scans are read."""
+
+
+def bytes_of(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
+    """The most memory that decoding takes, the file's own bytes included.
+
+    Args:
+        image: opened and not yet loaded; of the size that it is decoded to.
+        stored: width and height in the file.
+        turned: whether it is turned when it has been decoded.
+    """
+    pixels = prod(image.size)
+    copies = 1 + (image.mode != "RGB") + turned
+    whole = len(data) + pixels * _PIXEL.get(image.mode, _RGB) + copies * image.height * _ROW
+    made = 0 if image.mode == "RGB" else _RGB
+    if image.mode in ("I;16", "I", "F"):
+        made += 1 + _PIXEL.get(image.mode, _RGB)  # as an array of numpy's
+    elif "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        made += _RGB if image.mode in ("RGBA", "RGB") else 2 * _RGB
+    decoder = prod(stored) * _scanned(image) + pixels * _DECODER.get(image.format or "", 0)
+    return whole + max(pixels * (made + _RGB * turned), decoder)
+
+
+def refuse_costly(image: Image.Image, data: bytes, stored: tuple[int, int], max_pixels: int, *, turned: bool) -> None:
+    """Raise ImageError for an image that takes more memory than `BYTES_A_PIXEL` for each of `max_pixels`."""
+    taken = bytes_of(image, data, stored, turned=turned)
+    if taken > max(BYTES_A_PIXEL * max_pixels, _ALWAYS):
+        width, height = image.size
+        much = f"{width} x {height} pixels of this kind take {taken / 1e9:.1f} GB, as much as"
+        raise ImageError(
+            too_many_pixels(f"{much} {taken / BYTES_A_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
+            fix="Resize it first; the network sees a few hundred pixels across.",
+        )
+
+
+def _scanned(image: Image.Image) -> int:
+    """Bytes a pixel that a progressive JPEG takes beside its pixels."""
+    if image.format not in ("JPEG", "MPO") or not image.info.get("progressive"):
+        return 0
+    layers: Any = getattr(image, "layer", ())
+    sampling: list[int] = [across * down for _, across, down, *_ in layers] or [1, 1, 1]
+    return -(-_COEFFICIENT * sum(sampling) // max(sampling))
+
+
+_STEPS = 500_000
+"""The most blocks of a file that are looked at, which takes a fraction of a second."""
+
+_EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
+"""What GIF's blocks begin with."""
+
+
+def frames_note(image: Image.Image, data: bytes) -> tuple[str, ...]:
+    """What is to be said of the frames after the first; nothing if there are none.
+
+    Args:
+        image: as opened.
+        data: the file it was opened from.
+    """
+    count = _count(image, data)
+    if count is None:
+        return ("first frame; the others are too many to count",)
+    return (f"first of {count} frames",) if count > 1 else ()
+
+
+def _count(image: Image.Image, data: bytes) -> int | None:
+    """None if they are too many."""
+    if image.format == "MPO":  # a JPEG with previews and depth maps behind it, which no one thinks of as frames
+        return 1
+    if image.format == "GIF":
+        return _in_gif(data)
+    if image.format == "TIFF":
+        return _in_tiff(data)
+    return int(getattr(image, "n_frames", 1))  # as a WebP, AVIF or PNG file says in its header
+
+
+def _in_gif(data: bytes) -> int | None:
+    """Image descriptors, from block to block (GIF89a, 15 to 26)."""
+    at, count, within = 13 + _table(data, 10), 0, False
+    for _ in range(_STEPS):
+        kind = data[at] if at < len(data) else _END
+        if within:
+            within = kind != 0 and at < len(data)
+            at += 1 + kind
+        elif kind == _END:
+            return count
+        elif kind == _PICTURE:
+            count, within = count + 1, True
+            at += 11 + _table(data, at + 9)
+        elif kind == _EXTENSION:
+            within = True
+            at += 2
+        else:
+            at += 1  # between blocks any other reader, too, looks for where the next one begins
+    return None
+
+
+def _table(data: bytes, at: int) -> int:
+    """The bytes of the colour table that the flags at a place announce."""
+    flags = data[at] if at < len(data) else 0
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _in_tiff(data: bytes) -> int | None:
+    """Directories, each of which says where the next one is (TIFF 6.0, section 2; BigTIFF has wider numbers)."""
+    order = "<" if data[:2] == b"II" else ">"
+    wide = 43 in data[2:4]
+    many, place, entry = (
+        (Struct(order + "Q"), Struct(order + "Q"), 20) if wide else (Struct(order + "H"), Struct(order + "L"), 12)
+    )
+    link, seen = 8 if wide else 4, set[int]()
+    while link + place.size <= len(data):
+        (at,) = place.unpack_from(data, link)
+        if at == 0 or at in seen or at + many.size > len(data):
+            break
+        if len(seen) == _STEPS:
+            return None
+        seen.add(at)
+        (count,) = many.unpack_from(data, at)
+        link = at + many.size + entry * count
+    return len(seen)
+
+
+# Never EPS, which hands the file to Ghostscript, nor the formats that only a fuzzer sends.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_KEEPING_SIZE = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
+
+_SCAN = b"\xff\xda"
+"""What a scan of a JPEG starts with; nothing else in its data looks like this."""
+
+FEW_SCANS = 30
+"""A progressive JPEG has some ten, and may be as large as any other."""
+
+MAX_SCANNED = 2_000_000_000
+"""Pixels of all scans together, where they are more than a few; each costs a nanosecond, and hardly a byte."""
+
+MAX_RUNS = 8_000_000
+"""Pixels of an image that Pillow fills one by one in Python."""
+
+_SLOW = {"bmp_rle": "run-length coded BMP", PLAIN: "PGM or PPM of numbers written as text"}
+"""What Pillow's decoders in Python are for, by their names."""
+
+
+Convert = Callable[[Image.Image, LowBytes | None], Decoded]
+"""Makes 8-bit pixels of a loaded image, and of the lower bytes of one of 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded picture.
+
+    Attributes:
+        image: mode RGB, 8 bits, upright; of `read_as`, what that made of it. Colours are those of the file; an embedded
+            ICC profile is not applied, as in the pipelines that the networks were trained with.
+        sha256: of the file's bytes, in hexadecimal.
+        notes: what had to be decided on the way, for instance ``first of 12 frames``.
+        size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
+        shown: the range of values that it is shown in; None where that is what 8 bits hold.
+        planes: (H, W, C) the bands that the network reads, where those are not the image's colours: uint8, or float32
+            from 0 to 1.
+    """
+
+    image: Image.Image
+    sha256: str
+    notes: tuple[str, ...]
+    size: tuple[int, int]
+    shown: Shown | None = None
+    planes: NDArray[Any] | None = None
+
+
+def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
+    """Read and decode one picture. May be called from several threads.
+
+    Args:
+        source: a file, or one of the pictures that `find` gives, which may be in an archive.
+        how: what is refused for its size, and whether a reduced picture will do.
+
+    Raises:
+        ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
+            manifest; its `sha256` is set if the bytes could be read.
+    """
+    if how.channels:
+        return read_as(lambda image, low_bytes: of_image(image, low_bytes, how), source, replace(how, least_side=None))
+    return read_as(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
+
+
+def read_as(convert: Convert, source: Path | Source, how: Reading = WHOLE) -> Photo:
+    """`read_photo` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
+
+    Raises:
+        ImageError: as `read_photo`.
+    """
+    where = visible(_place(source))
+    data = read_bytes(source, how.max_bytes)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        with quietly(how.max_pixels):
+            decoded, size = _decode(data, how, convert)
+    except ImageError as error:
+        raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            unidentified(data),
+            where=where,
+            fix="JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them.",
+            sha256=sha256,
+        ) from error
+    except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
+        raise ImageError(undecodable(error, how.max_pixels), where=where, sha256=sha256) from error
+    return Photo(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
+
+
+def _place(source: Path | Source) -> str:
+    if isinstance(source, Path):
+        return str(source)
+    if is_url(source.folder):
+        return f"{source.folder}/{source.below}"
+    return f"{source.path} ({source.name})" if source.inside else str(source.path)
+
+
+def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of one picture, as they are in its file or archive.
+
+    Raises:
+        ImageError: they cannot be read, or are none, or more than `max_bytes`.
+    """
+    try:
+        if isinstance(source, Source) and source.inside:
+            data = source.inside.read(source.path, max_bytes)
+        else:
+            data = _of_file(source if isinstance(source, Path) else source.path, max_bytes)
+        if not data:
+            raise ImageError("the file is empty")
+    except ImageError as error:
+        raise ImageError(error.what, where=visible(_place(source))) from error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise ImageError(f"the file cannot be read: {reason}", where=visible(_place(source))) from error
+    return data
+
+
+def _of_file(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file; a pipe or a device would block or never end."""
+    try:
+        return read_regular(path, max_bytes)
+    except IsADirectoryError:
+        raise ImageError("this is a folder, not a picture") from None
+    except NoFileError:
+        raise ImageError("this is a pipe or a device, not a file") from None
+    except OversizeError:
+        raise too_large(max_bytes) from None
+
+
+def _decode(data: bytes, how: Reading, convert: Convert) -> tuple[Decoded, tuple[int, int]]:
+    """The upright picture with what is to be said of it, and its size in the file."""
+    if how.channels and is_many(data):
+        many = read_many(data, how)
+        return many, many.image.size
+    with Image.open(BytesIO(data), formats=_readable()) as image:
+        _refuse(image, data, how.max_pixels)
+        stored = width, height = image.size
+        factor = how.factor(stored)
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
+        refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
+        scale_key(image)
+        low_bytes = low_bytes_of(image, data, _readable())
+        loaded = decode(image, data) or _loaded(image)
+        decoded = convert(loaded, low_bytes)
+        made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
+        turn, unreadable = _turn(image)
+        frames = () if decoded.planes is not None else frames_note(image, data)
+        notes = (*frames, *decoded.notes, *unreadable)
+        if turn is None:
+            return replace(decoded, image=made, notes=notes), stored
+        size = stored if turn in _KEEPING_SIZE else (height, width)
+        planes = None if decoded.planes is None else _turned(decoded.planes, turn)
+        return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size
+
+
+def _turned(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
+    bands = [Image.fromarray(np.ascontiguousarray(planes[:, :, band])) for band in range(planes.shape[2])]
+    return np.stack([np.asarray(band.transpose(turn)) for band in bands], axis=2)
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    highest = highest_of(image)
+    image.load()
+    if highest is not None:
+        image.info["highest"] = 65535  # to which Pillow has brought it
+    return image
+
+
+def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse a picture that has no pixels, or too many, or whose few bytes are made to take minutes.
+
+    Raises:
+        ImageError: with the flag that says otherwise, where there is one.
+    """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"the picture has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise ImageError(
+            too_many_pixels(f"{width} x {height} pixels are", max_pixels),
+            fix="Resize it first; the network sees a few hundred pixels across.",
+        )
+    scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 0
+    if scans > FEW_SCANS and scans * width * height > MAX_SCANNED:
+        raise ImageError(f"the picture is made of {scans:,} scans, each of which costs as much as a picture")
+    slow = _SLOW.get(decoder_of(image))
+    if slow and width * height > MAX_RUNS:
+        raise ImageError(f"the picture is too large for a {slow}: {width} x {height} pixels")
+
+
+def _will_turn(image: Image.Image) -> bool:
+    """Whether an opened image is turned, as far as its header tells: of a PNG, Pillow decodes all to look further."""
+    return (image.format != "PNG" or "exif" in image.info) and _turn(image)[0] is not None
+
+
+def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:
+    """How its metadata say that it is to be turned; broken metadata do not spoil a good picture."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as many kinds as in decoding
+        return None, ("unreadable EXIF ignored",)
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None, ()
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    """The accepted formats that this build of Pillow knows; AVIF is missing in some."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def read_other(path: Path, how: Reading = WHOLE) -> Photo:
+    """The picture at `path`, decoded whole.
+
+    Raises:
+        UsageError: it cannot be read; with the nearest name, where there is no such file.
+    """
+    try:
+        return read_photo(path, replace(how, least_side=None))
+    except ImageError as error:
+        there = path.exists() or not path.parent.is_dir()
+        fix = error.fix or ("" if there else nearest(path))
+        raise UsageError(f"'{visible(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error

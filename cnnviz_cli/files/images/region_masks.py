@@ -1,0 +1,221 @@
+"""Masks: pictures that say which pixels of a photograph make up a region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import file_digest
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.file_reading import MAX_BYTES, WHOLE, Reading, open_regular
+from cnnviz_cli.core.geometry import Placing
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.images.decode import read_as
+from cnnviz_cli.files.images.pixel_values import Decoded, LowBytes, to_rgb
+from cnnviz_cli.files.inputs.image_source import SUFFIXES, Source
+
+Bits = NDArray[np.bool_]
+
+WHERE = "--region"
+
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
+"""Formats that do not keep black black."""
+
+_HALF = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which pixels of a photograph count.
+
+    Attributes:
+        inside: (H, W) bool, upright.
+        sha256: of the file's bytes, in hexadecimal.
+    """
+
+    inside: Bits
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """One mask for all photographs, or a folder of theirs. Small, and may be pickled.
+
+    Attributes:
+        path: of the file or the folder.
+        sha256: of the file's bytes; None for a folder.
+    """
+
+    path: str
+    sha256: str | None
+
+    def of(self, source: Source, size: tuple[int, int], how: Reading = WHOLE) -> Mask:
+        """The mask of one photograph.
+
+        In a folder it is the picture whose path is the photograph's but for the suffix: below the folder as the
+        photograph is below the argument that named it, else in the folder itself.
+
+        Args:
+            size: width and height of the upright photograph in its file.
+            how: what is refused for its size; masks are decoded whole.
+
+        Raises:
+            ImageError: there is none, or several; or it cannot be read, or has other proportions than the photograph.
+        """
+        path = Path(self.path) if self.sha256 else self._beside(source.name)
+        try:
+            mask = (_kept if self.sha256 else _read)(path, replace(how, least_side=None))
+        except ImageError as error:
+            raise ImageError(f"its mask: {error.what}", where=error.where, fix=error.fix) from error
+        (height, width), (across, down) = mask.inside.shape, size
+        if self.sha256 not in (None, mask.sha256):
+            raise ImageError("its mask was changed while the run went on", where=visible(str(path)))
+        if width * down != height * across:
+            what = f"its mask has {width} x {height} pixels, other proportions than its own {across} x {down}"
+            raise ImageError(what, where=visible(str(path)), fix="Make the mask of the photograph itself.")
+        return mask
+
+    def digest_of(self, source: Source) -> str | None:
+        """Of the bytes of the photograph's own mask, in hexadecimal; None if it cannot be read."""
+        if self.sha256:
+            return self.sha256
+        try:
+            with open_regular(self._beside(source.name), MAX_BYTES) as file:
+                return file_digest(file, "sha256").hexdigest()
+        except (ImageError, OSError):
+            return None
+
+    def _beside(self, name: str) -> Path:
+        """The file in the folder that is for the picture of that name."""
+        below = PurePosixPath(name).with_suffix("")
+        harmless = not below.is_absolute() and ".." not in below.parts
+        for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
+            found = list(_pictures(Path(self.path, stem.parent), stem.name))
+            if len(found) > 1:
+                names = " and ".join(visible(path.name, 60) for path in found)
+                raise ImageError(f"it has several masks: {names}", where=visible(self.path))
+            if found:
+                return found[0]
+        what = f"it has no mask: there is no '{visible(below.name, 100)}.png', nor of another format"
+        raise ImageError(what, where=visible(self.path), fix="Give it one, or leave it out: --exclude")
+
+
+def masks_at(path: Path, how: Reading = WHOLE) -> Masks:
+    """The masks that a user named: a file, which is read once to see that it can be, or a folder.
+
+    Raises:
+        UsageError: there is neither, or the file is no picture that can be read.
+    """
+    _kept.cache_clear()  # or Python would not see that it was drawn anew
+    try:
+        if path.is_dir():
+            return Masks(str(path), None)
+        return Masks(str(path), _kept(path, replace(how, least_side=None)).sha256)
+    except (ImageError, OSError) as error:
+        what = error.what if isinstance(error, ImageError) else f"it cannot be read: {type(error).__name__}"
+        fix = "Name a picture that is white within the region, or a folder with one for each photograph."
+        raise UsageError(f"{visible(str(path), 100)}: {what}", where=WHERE, fix=fix) from error
+
+
+def seen_of(mask: Mask, placing: Placing) -> NDArray[np.uint8]:
+    """(H, W) what of a mask is in the network's input, 1 within it and 0 elsewhere, also outside the photograph.
+
+    Of each position it is what the mask has at its centre.
+
+    Args:
+        placing: how the photograph itself is shown, `Preprocessing.placing` of it.
+
+    Raises:
+        ImageError: nothing of it is.
+    """
+    if not mask.inside.any():
+        raise ImageError("its mask is empty: no pixel of it is within the region", where=WHERE, fix=_MARKS)
+    (down, across), (width, height) = mask.inside.shape, placing.resized
+    (left, top), (columns, rows) = placing.corner, placing.size
+    at_row, shown_rows = _read_at(top, rows, height, down)
+    at_column, shown_columns = _read_at(left, columns, width, across)
+    seen = mask.inside[at_row[:, None], at_column] & shown_rows[:, None] & shown_columns
+    if not seen.any():
+        raise ImageError(
+            "nothing of its mask is within what the network sees of it",
+            where=WHERE,
+            fix="Show all of the photograph: --resize pad",
+        )
+    return seen.astype(np.uint8)
+
+
+_MARKS = (
+    "What is not black is within: of a palette of colours every index but 0, of a picture with transparent parts what "
+    "is opaque, of JPEG, WebP and AVIF, which blur, what is brighter than half."
+)
+
+
+def _read_at(start: int, count: int, resized: int, there: int) -> tuple[NDArray[np.intp], Bits]:
+    """For each of `count` positions along a side, which of the mask's pixels is at its centre, and whether any is."""
+    at = np.arange(start, start + count)
+    # Whole numbers: floor((at + 1/2) there / resized), and no rounding moves a centre across an edge.
+    found = (2 * at.astype(np.int64) + 1) * there // (2 * resized)
+    return found.clip(0, there - 1).astype(np.intp), (at >= 0) & (at < resized)
+
+
+def _pictures(folder: Path, stem: str) -> Iterator[Path]:
+    """Files of that stem; where suffixes in lower case give none, those in upper case."""
+    for turned in (str.lower, str.upper):
+        found = [path for suffix in sorted(SUFFIXES) if _is_file(path := folder / f"{stem}{turned(suffix)}")]
+        if found:
+            yield from found
+            return
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL in it
+        return False
+
+
+def _read(path: Path, how: Reading) -> Mask:
+    read = read_as(_marked, path, how)
+    return Mask(np.asarray(read.image) > 0, read.sha256)
+
+
+_kept = lru_cache(maxsize=1)(_read)
+"""For the one mask that every photograph has."""
+
+
+def _marked(image: Image.Image, _low_bytes: LowBytes | None) -> Decoded:
+    """255 within the region and 0 outside, of a loaded picture of any mode: see `_MARKS`."""
+    return Decoded(Image.fromarray(_within(image).astype(np.uint8) * 255), ())
+
+
+def _within(image: Image.Image) -> Bits:
+    inside: Bits
+    if image.mode.startswith("I") or image.mode == "F":
+        raw = np.asarray(image)
+        inside = np.isfinite(raw) & (raw != 0)
+    elif _transparent(image):
+        inside = np.asarray(image.convert("RGBA").getchannel("A")) >= _HALF
+    elif image.mode == "P" and not _black_and_white(image):
+        inside = np.asarray(image) != 0
+    elif image.format in _LOSSY:
+        inside = np.asarray(to_rgb(image).image.convert("L")) >= _HALF
+    else:
+        inside = np.asarray(to_rgb(image).image).max(2) > 0
+    return inside
+
+
+def _transparent(image: Image.Image) -> bool:
+    may_be = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or image.has_transparency_data
+    return may_be and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+
+
+def _black_and_white(image: Image.Image) -> bool:
+    """Whether a palette is no more than a way to pack black and white, in whichever order."""
+    used = image.convert("RGB").getcolors(2)
+    return used is not None and {colour for _, colour in used} <= {(0, 0, 0), (255, 255, 255)}

@@ -1,0 +1,67 @@
+"""Zip and tar archives of pictures, read in place: nothing is ever unpacked onto the disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs.folder_walk import natural
+from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, Member, Unreadable
+
+_PACKINGS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}
+SUFFIXES = (".zip", *_PACKINGS)
+
+_LONGEST = 1000
+"""Of a member's name, in characters; a path on a disk is hardly longer."""
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is taken for an archive; its name says so."""
+    return name.casefold().endswith(SUFFIXES)
+
+
+def contents(path: Path) -> Iterator[Member]:
+    """The files of an archive under names that are harmless, in natural order.
+
+    Of a compressed tar archive in its own order, since it can only be read forwards. What is hidden is left out.
+    Archives in archives are files like others. Where the archive breaks off, a last member with an empty name says why.
+    """
+    found: Iterator[Member] = _until_broken(path)
+    if not path.name.casefold().endswith((".zip", ".tar")):
+        yield from found
+    else:
+        yield from sorted(found, key=_order)
+
+
+def _order(member: Member) -> tuple[bool, str]:
+    return not member.name, "\0".join(map(natural, member.name.split("/")))
+
+
+def _until_broken(path: Path) -> Iterator[Member]:
+    count = 0
+    try:
+        for member in _raw(path):
+            name = _harmless(member.name)
+            if name and not any(part.startswith(".") for part in name.split("/")):
+                count += 1
+                yield Member(name, member.inside)
+    except (BrokenArchiveError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else visible(str(error), 160)
+        after = f" after {count:,} of its files" if count else ""
+        yield Member("", Unreadable(f"this archive cannot be read{after}: {why}"))
+
+
+def _raw(path: Path) -> Iterator[Member]:
+    # Not at the top, since most runs see no archive.
+    from cnnviz_cli.files.inputs import tar_archive, zip_archive
+
+    name = path.name.casefold()
+    if name.endswith(".zip"):
+        return zip_archive.members(path)
+    return tar_archive.members(path, next(packing for suffix, packing in _PACKINGS.items() if name.endswith(suffix)))
+
+
+def _harmless(name: str) -> str:
+    """A member's name as a path below the archive: nothing leads upwards or to the root, and nothing ends it early."""
+    parts = [part for part in name.replace("\0", "\\x00").split("/") if part not in ("", ".", "..")]
+    short = "/".join(parts)
+    return short if len(short) <= _LONGEST else f"{short[: _LONGEST // 2]}…{short[-_LONGEST // 2 :]}"

@@ -1,0 +1,92 @@
+"""One image to explain: which file it is, or how to read it from an archive or a store, and its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.file_reading import MEBIBYTE
+
+
+class Inside(Protocol):
+    """A picture within a file. Small, and may be pickled: whoever reads it opens the file anew."""
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """The picture's bytes.
+
+        Args:
+            path: of the file it is in.
+            limit: the most bytes that are unpacked.
+
+        Raises:
+            ImageError: it is larger, or damaged.
+            OSError: the file cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A place in the list for what is known to have failed: a run goes on without it, and its record says why."""
+
+    why: str
+
+    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `Inside` has it)
+        """Never gives anything."""
+        raise ImageError(self.why)
+
+
+class BrokenArchiveError(Exception):
+    """An archive cannot be listed any further; its text says why and names no place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in an archive.
+
+    Attributes:
+        name: as the archive has it, so it may be anything at all.
+        inside: how to read it.
+    """
+
+    name: str
+    inside: Inside
+
+
+def too_large(limit: int) -> ImageError:
+    """The failure of a file, or of a member that would unpack to one, with more bytes than are read."""
+    return ImageError(f"the file is larger than {limit / MEBIBYTE:,.6g} MiB (--max-bytes)")
+
+
+_KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm")
+SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())
+"""Of files that are taken for pictures in a folder or an archive, in lower case."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is taken for a picture; its suffix says so."""
+    return name[name.rfind(".") :].casefold() in SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture to explain. A run may have a million: the folder is shared, and the name mostly is the path.
+
+    Attributes:
+        folder: the folder, or the archive, in which it was found.
+        below: its path below the folder; empty where it is in an archive.
+        name: its path below the argument that named it, with forward slashes; unique in the run.
+        inside: how to get at it where it is no file of its own.
+    """
+
+    folder: str
+    below: str
+    name: str
+    inside: Inside | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file that is it or holds it."""
+        return Path(self.folder, self.below)

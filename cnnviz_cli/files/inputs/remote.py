@@ -1,0 +1,178 @@
+"""Pictures in object stores and on web servers; fsspec does the talking, and is imported where one is named.
+
+What a client library says of a failure may quote a signed URL, and is replaced by words of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.files.inputs.image_source import too_large
+from cnnviz_cli.files.inputs.urls import PACKAGES, WEB, Address, address_of
+
+if TYPE_CHECKING:
+    from cnnviz_cli.files.output.journal import Stamp
+
+_CHUNK = 1 << 20
+
+
+class Fact(NamedTuple):
+    """What a store says of one thing in it, without looking at it.
+
+    Attributes:
+        size: in bytes; None if it did not say.
+        version: a number that is another one when the object is; None if the store has nothing of the kind.
+        changed: when it was, in nanoseconds; 0 where the version is proof enough.
+    """
+
+    is_folder: bool
+    size: int | None = None
+    version: int | None = None
+    changed: int = 0
+
+
+def fact_of(address: Address) -> Fact:
+    """What a store says of an object or a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UsageError: a package is missing, or the store's settings are not right.
+        Exception: anything else that a client library raises; `reason` has words for it.
+    """
+    store, path = _opened(address)
+    return _fact(store.info(path))
+
+
+def entries(address: Address) -> Iterator[tuple[str, Fact]]:
+    """The last part of each name in a folder; raises as `fact_of` does."""
+    store, path = _opened(address)
+    found = store.ls(path, detail=True)
+    store.invalidate_cache()  # it would keep them all
+    for info in found:
+        whole = info["name"].strip("/")
+        if whole != path.strip("/"):  # some stores have an empty object in the place of each folder
+            yield whole.rpartition("/")[2], _fact(info)
+
+
+def read(address: Address, limit: int) -> bytes:
+    """The bytes of an object, at most one more than `limit`; raises as `fact_of` does."""
+    store, path = _opened(address)
+    if address.scheme not in WEB:
+        data: bytes = store.cat_file(path, start=0, end=limit + 1)
+        return data
+    # A server need not know of ranges, and says how much there is when it likes.
+    pieces, left = [], limit + 1
+    with store.open(path, "rb", block_size=0) as file:
+        while left > 0 and (piece := file.read(min(_CHUNK, left))):
+            pieces.append(piece)
+            left -= len(piece)
+    return b"".join(pieces)
+
+
+_TAGS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5", "Digest")
+_TIMES = ("LastModified", "last_modified", "mtime", "created")
+
+
+def _fact(info: Mapping[str, Any]) -> Fact:
+    size, folder = info.get("size"), info.get("type") == "directory"
+    tag = next((f"{key}:{info[key]}" for key in _TAGS if info.get(key)), None)
+    if tag is not None:
+        return Fact(folder, size, int.from_bytes(blake2b(tag.encode(), digest_size=7).digest(), "big"))
+    time = next((info[key] for key in _TIMES if info.get(key)), None)
+    seconds = time.timestamp() if isinstance(time, datetime) else time
+    at = int(seconds * 10**9) if isinstance(seconds, int | float) else None
+    return Fact(folder, size, at, at or 0)
+
+
+_stores: dict[tuple[int, str], Any] = {}
+"""The file systems of this process; a forked one connects anew."""
+
+
+def _opened(address: Address) -> tuple[Any, str]:
+    """The file system that an address is in, and its path there."""
+    key = (os.getpid(), address.root)
+    if key not in _stores:
+        _stores[key] = _connected(address)
+    return _stores[key], _stores[key]._strip_protocol(address.url)
+
+
+def _connected(address: Address) -> Any:
+    """The file system, made of its own settings alone, never of a URL with ``::``, which stands for another one."""
+    package = PACKAGES[address.scheme]
+    try:
+        fsspec = import_module("fsspec")
+        import_module(package)
+        kind = fsspec.get_filesystem_class(address.scheme)
+        return kind(**kind._get_kwargs_from_urls(address.root))
+    except ImportError:
+        raise UsageError(
+            f"{address.scheme}:// addresses are read with {package}, which is not installed",
+            fix=f"pip install fsspec {package}" if package != "fsspec" else "pip install fsspec",
+        ) from None
+    except Exception as error:
+        raise UsageError(
+            f"the settings for {address.scheme}:// addresses are not right: {type(error).__name__}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A picture in a store, as `Inside` has it.
+
+    Attributes:
+        url: whole, so that it is never shown.
+        fact: when the store was asked, before the picture was read; None if it knew nothing.
+    """
+
+    url: str
+    fact: Fact | None = None
+
+    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `Inside` has it)
+        """See `Inside`."""
+        size = self.fact.size if self.fact else None
+        if size is not None and size > limit:
+            raise too_large(limit)
+        if size == 0:
+            return b""  # of which no range can be asked for
+        address = address_of(self.url)
+        try:
+            data = read(address, limit)
+        except UsageError as error:
+            raise ImageError(error.what, fix=error.fix) from None
+        except Exception as error:  # each client library has its own, and quotes URLs
+            raise ImageError(f"it cannot be fetched: {reason(error)}") from None
+        if len(data) > limit:
+            raise too_large(limit)
+        return data
+
+    @property
+    def stamp(self) -> tuple[Stamp, int] | None:
+        """As `inputs.changed_at` gives it of files: size and version, and when it was changed."""
+        if self.fact is None or self.fact.size is None or self.fact.version is None:
+            return None
+        return (self.fact.size, self.fact.version), self.fact.changed
+
+
+def reason(error: Exception) -> str:
+    """Why a store gave nothing, in words that quote nothing."""
+    # Of a web server's every refusal fsspec makes a file that is missing.
+    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
+    if isinstance(error, FileNotFoundError) and status in (None, 404):
+        return "there is no such object or folder"
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return "permission denied, or no credentials"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(status, int):
+        return f"the server answers {status}"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return type(error).__name__

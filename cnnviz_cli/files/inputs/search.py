@@ -1,0 +1,402 @@
+"""The images that arguments, patterns and lists of paths stand for."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from cnnviz_cli.core.errors import NoInputsError, UsageError
+from cnnviz_cli.core.file_reading import NoFileError, open_regular, size_text
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs import archives, folder_walk
+from cnnviz_cli.files.inputs.dedupe import Found, apart, as_text, once, real
+from cnnviz_cli.files.inputs.folder_walk import Choice, Pattern, is_pattern, nearest
+from cnnviz_cli.files.inputs.image_source import SUFFIXES, Inside, Source, Unreadable, is_picture
+from cnnviz_cli.files.inputs.urls import common, is_url, split
+
+if TYPE_CHECKING:
+    from cnnviz_cli.files.inputs.remote_search import Buckets
+
+
+STDIN = Path("-")
+LARGEST = 1 << 30
+"""Bytes of a list at the most: ten million paths have half of it."""
+
+_CHUNK = 1 << 16
+"""Longer than any path: a list with a NUL after each has one in its first chunk."""
+
+
+def listed(listing: Path, where: str) -> list[tuple[str, str]]:
+    """The paths in a list, one a line or, as ``find -print0`` writes them, with a NUL after each.
+
+    Blank lines, the carriage returns of Windows and a byte order mark are no part of a path. Bytes that are no UTF-8
+    come as the file system's names do.
+
+    Args:
+        listing: a file, or `STDIN`.
+        where: what to call it.
+
+    Returns:
+        For each a folder, and the path below it, by which it is known: of relative paths the working directory, of
+        those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split` has them.
+
+    Raises:
+        UsageError: it cannot be read, or is UTF-16, or a URL in it is none of ours.
+    """
+    paths = [_cleaned(path) for path in _read(listing, where)]
+    bases = common(path for path in paths if is_url(path))
+    base = ""
+    for path in paths:
+        if path.startswith("/"):
+            above = os.path.dirname(path)  # noqa: PTH120  (of a million paths)
+            if not base:
+                base = above
+            elif not above.startswith(base.rstrip("/") + "/"):
+                base = os.path.commonpath((base, above))
+    cut = len(base.rstrip("/")) + 1
+    return [
+        (base, path[cut:]) if path.startswith("/") else split(path, bases) if is_url(path) else (".", path)
+        for path in paths
+    ]
+
+
+def _cleaned(path: str) -> str:
+    if is_url(path):
+        return path
+    return os.path.normpath(path) if _near(path) else _placed(path)
+
+
+def _near(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/")
+
+
+def _placed(path: str) -> str:
+    """A path from the root, without the detours that may be taken out; behind a link, ``..`` is not one step back."""
+    if ".." not in path.split("/"):
+        return "/" + os.path.normpath(path).lstrip("/")
+    above, name = os.path.split(path)
+    return os.path.realpath(path) if name in ("", "..") else f"{real(above).rstrip('/')}/{name}"
+
+
+def _read(listing: Path, where: str) -> Iterator[str]:
+    try:
+        if listing == STDIN:
+            yield from _paths(sys.stdin.buffer, where)
+        else:
+            with open_regular(listing, LARGEST) as file:
+                yield from _paths(file, where)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
+        fix = nearest(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NoFileError) else ""
+        raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
+
+
+_FROM_A_PROGRAM = (
+    "What another program lists is read from standard input: find in -name '*.jpg' | cnnviz ... --files-from -"
+)
+
+
+def _paths(file: BinaryIO, where: str) -> Iterator[str]:
+    rest = file.read(_CHUNK)
+    if rest.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError("this list is UTF-16", where=where, fix="Save it as UTF-8.")
+    rest = rest.removeprefix(b"\xef\xbb\xbf")
+    separator = b"\n" if b"\0" not in rest else b"\0"
+    more, total = rest, len(rest)
+    while more:
+        more = file.read(_CHUNK)
+        total += len(more)
+        if total > LARGEST:
+            raise UsageError(f"this list is larger than {size_text(LARGEST)}", where=where, fix="Divide it.")
+        *whole, rest = (rest + more).split(separator)
+        if len(rest) > _CHUNK:
+            raise UsageError("this is no list of paths: a line of it does not end", where=where)
+        if not more:
+            whole.append(rest)
+        for raw in whole:
+            path = raw.removesuffix(b"\r") if separator == b"\n" else raw
+            if path.strip():
+                yield os.fsdecode(path)
+
+
+_SUFFIX = re.compile(r".*(\.[^*?\[\].]+)\Z")
+
+
+class Search:
+    """Collects sources.
+
+    Attributes:
+        found: what has been found so far.
+
+    Args:
+        output: the real path of the output folder; empty for none.
+    """
+
+    def __init__(self, recursive: bool, output: str, choice: Choice) -> None:
+        self.found = Found()
+        self._far: Buckets | None = None
+        self._recursive = recursive
+        self._output = output
+        self._choice = choice
+        self._opened: set[str] = set()
+
+    def argument(self, argument: Path | str) -> None:
+        """What one argument of the command line stands for.
+
+        Raises:
+            UsageError: it does not exist, or is the output folder.
+            NoInputsError: it is a folder, an archive or a pattern without a picture.
+            OSError: it cannot be searched.
+        """
+        text = str(argument)
+        if is_url(text):
+            self._buckets().argument(text)
+            return
+        argument = Path(argument)
+        if argument.is_dir():
+            self._folder(text)
+        # A dangling link exists too: as a picture that cannot be read.
+        elif argument.exists() or argument.is_symlink():
+            self._file(str(argument.parent), argument.name, link=argument.is_symlink())
+        elif is_pattern(text):
+            self._pattern(argument)
+        else:
+            raise UsageError("there is no such file or folder", where=visible(text), fix=_instead_of(argument))
+
+    def _buckets(self) -> Buckets:
+        # Not at the top, since most runs name no URL.
+        from cnnviz_cli.files.inputs.remote_search import Buckets
+
+        self._far = self._far or Buckets(self.found, self._choice, recursive=self._recursive)
+        return self._far
+
+    def all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
+        """What each entry of a list stands for, as `lists.listed` gives them; whether there is such a thing."""
+        if not any(is_url(folder) for folder, _ in places):
+            yield from (self.listed(*place) for place in places)
+            return
+        far = self._buckets()
+        for place, asked in zip(places, far.asked(places), strict=True):
+            yield far.listed(place, asked) if is_url(place[0]) else self.listed(*place)
+
+    def listed(self, folder: str, below: str) -> bool:
+        """What one path of a list stands for; whether there is such a file or folder."""
+        path = _joined(folder, below)
+        try:
+            kind = os.lstat(path).st_mode
+        except (OSError, ValueError):  # ValueError: a NUL in the path
+            self._file(folder, below, link=False, strict=False)
+            return False
+        if not Path(path).is_dir() if stat.S_ISLNK(kind) else not stat.S_ISDIR(kind):
+            self._file(folder, below, link=stat.S_ISLNK(kind), strict=False)
+            return True
+        try:
+            self._folder(folder, "" if below == "." else f"{below}/", strict=False)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            self.found.add(Source(folder, below, as_text(below), _unsearchable(why)))
+        return True
+
+    def _file(self, folder: str, below: str, *, link: bool, strict: bool = True) -> None:
+        if archives.is_archive(below):
+            self._archive(folder, below, strict=strict)
+            return
+        above = os.path.dirname(below)  # noqa: PTH120  (of a million paths)
+        elsewhere = bool(above) and real(_joined(folder, above)) != _joined(real(folder), above)
+        self.found.files += 1
+        self.found.named.add(folder)
+        self._take(Source(folder, below, as_text(below)), linked=link or elsewhere)
+
+    def _take(self, source: Source, *, linked: bool = False) -> None:
+        if not self._choice or self._choice.takes(source.name):
+            self.found.add(source, linked=linked)
+
+    def _folder(
+        self, folder: str, prefix: str = "", *, pattern: Pattern | None = None, suffix: str = "", strict: bool = True
+    ) -> None:
+        """The pictures below `prefix` in a folder.
+
+        Args:
+            prefix: the part that their names begin with; empty or ending in a slash.
+            suffix: files that end so are taken, too.
+            strict: whether it is an error that there is none.
+        """
+        path = _joined(folder, prefix).rstrip("/") or "/"
+        if self._output and real(path) == self._output:
+            raise UsageError(
+                "the output folder is also an input folder",
+                where=visible(path),
+                fix="Choose a folder of its own for the output: --output DIR",
+            )
+        enters = (lambda below: self._choice.enters(as_text(prefix + below))) if self._choice else None
+        way = folder_walk.Way(self._recursive, pattern, self._output, enters)
+        elsewhere = bool(prefix) and real(path) != _joined(real(folder), prefix[:-1])
+        files = pictures = packed = 0
+        for entry in folder_walk.files(path, way):
+            files += 1
+            below = prefix + entry.below
+            inside: Inside | None = None
+            if entry.error:
+                inside = _unsearchable(entry.error)
+            elif not is_picture(below):
+                if archives.is_archive(below):
+                    packed += 1
+                    if pattern:
+                        self._archive(folder, below, strict=False)
+                    continue
+                if not (suffix and below.endswith(suffix)):
+                    continue
+            pictures += 1
+            self._take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
+        self.found.files += files
+        if strict:
+            self.found.searched.append(folder)
+        else:
+            self.found.named.add(folder)
+        if strict and not pictures and not self._choice and not (pattern and packed):
+            raise self._nothing(path, files, packed, pattern)
+
+    def _nothing(self, path: str, files: int, packed: int, pattern: Pattern | None) -> NoInputsError:
+        if pattern:
+            what = (
+                f"0 of {files:,} files that match this pattern are pictures"
+                if files
+                else "no file matches this pattern"
+            )
+            return NoInputsError(what)
+        fix = "It holds archives; name them to have their pictures read." if packed else ""
+        if not self._recursive:
+            deeper = folder_walk.files(path, folder_walk.Way(recursive=True, output=self._output))
+            if any(is_picture(entry.below) for entry in deeper):
+                fix = "Its sub-folders hold some; search them too: --recursive"
+        what = f"0 of {files:,} files in this folder are pictures" if files else "this folder holds no files"
+        return NoInputsError(what, where=visible(path), fix=fix)
+
+    def _archive(self, folder: str, below: str, *, strict: bool) -> None:
+        path, name = Path(folder, below), as_text(below)
+        place = os.path.realpath(path)
+        if place in self._opened or (self._choice and not self._choice.enters(name)):
+            return
+        self._opened.add(place)
+        files, pictures, text = 0, 0, str(path)
+        for member in archives.contents(path):
+            if not member.name:
+                pictures += 1
+                self.found.add(Source(text, "", name, member.inside))
+                continue
+            files += 1
+            if is_picture(member.name):
+                pictures += 1
+                self._take(Source(text, "", as_text(f"{name}/{member.name}"), member.inside))
+        self.found.files += files
+        if strict and not pictures and not self._choice:
+            raise NoInputsError(
+                f"0 of {files:,} files in this archive are pictures" if files else "this archive holds no files",
+                where=visible(text),
+            )
+
+    def _pattern(self, argument: Path) -> None:
+        parts = argument.parts
+        literal = list(takewhile(lambda part: not is_pattern(part), parts))
+        folder = str(Path(*literal))
+        if not Path(folder).is_dir():
+            fix = f"There is no folder '{visible(folder)}'."
+            raise NoInputsError("no file matches this pattern", where=visible(str(argument)), fix=fix)
+        spelled = _SUFFIX.fullmatch(parts[-1])
+        try:
+            self._folder(folder, pattern=Pattern(parts[len(literal) :]), suffix=spelled[1] if spelled else "")
+        except NoInputsError as error:
+            error.where = visible(str(argument))
+            raise
+
+
+def _joined(folder: str, below: str) -> str:
+    return os.path.join(folder, below)  # noqa: PTH118  (of a million paths)
+
+
+def _unsearchable(why: str) -> Unreadable:
+    return Unreadable(f"this folder cannot be searched: {why}")
+
+
+def _instead_of(missing: Path) -> str:
+    if not missing.parent.is_dir():
+        return f"There is no folder '{visible(str(missing.parent))}' either."
+    return folder_walk.nearest(missing)
+
+
+__all__ = ["SUFFIXES", "Source", "find"]
+
+
+def find(
+    arguments: Sequence[Path | str],
+    *,
+    recursive: bool,
+    output: Path | None = None,
+    files_from: Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> list[Source]:
+    """The pictures that files, folders, archives, patterns and URLs stand for, each once.
+
+    Arguments keep their order; a folder's pictures come in natural order (``img2`` before ``img10``). A folder is
+    searched by suffix, without hidden files, links to folders, archives and cnnviz's own output folders; an archive by
+    suffix, too. A file that is named is taken whatever it is called. What matches a pattern is taken as the files of a
+    folder are, archives with them, and whatever it is called if the pattern itself ends in a suffix.
+
+    A URL names an object, a folder or a pattern in a store, or one file on a web server; see `urls`.
+
+    Args:
+        recursive: whether to descend into folders.
+        output: the run's output folder, which is never searched.
+        files_from: a list of further arguments, taken literally; a minus sign stands for standard input. One that is
+            missing becomes a picture that cannot be read. Names are the paths as listed, of those that start elsewhere
+            (at the root, or above the working directory) what lies below the folder that they all share.
+        include: patterns, of which a name has to match one; see `Choice`.
+        exclude: patterns, none of which it may match.
+
+    Raises:
+        UsageError: an argument or the list does not exist or cannot be read, or is the output folder itself.
+        NoInputsError: a folder, an archive or a pattern gives no picture, or nothing was named.
+    """
+    real.cache_clear()
+    search = Search(recursive, os.path.realpath(output) if output else "", Choice(include, exclude))
+    for argument in arguments:
+        try:
+            search.argument(argument)
+        except OSError as error:
+            raise UsageError(
+                f"this cannot be searched: {error.strerror or type(error).__name__}",
+                where=visible(str(error.filename or argument)),
+            ) from error
+    if files_from is not None:
+        _from_list(search, files_from)
+    if search.found.sources:
+        return apart(once(search.found))
+    if include or exclude:
+        raise NoInputsError(
+            f"0 of {search.found.files:,} files are pictures that --include and --exclude let through",
+            fix="A pattern without a slash is held against each part of a name, one with a slash against all of it; "
+            "upper and lower case differ.",
+        )
+    raise NoInputsError("no picture was named", fix="Name a picture, a folder of pictures or an archive of them.")
+
+
+def _from_list(search: Search, files_from: Path) -> None:
+    where = "standard input" if files_from == STDIN else visible(str(files_from))
+    placed = listed(files_from, where)
+    missing = sum(not there for there in search.all_listed(placed))
+    if not placed:
+        raise NoInputsError("this list names no file", where=where)
+    if missing == len(placed):
+        raise UsageError(
+            f"none of the {len(placed):,} files in this list exists",
+            where=where,
+            fix=f"Relative paths start from the working directory, {visible(str(Path.cwd()))}.",
+        )

@@ -1,0 +1,106 @@
+"""One process at a time: a lock that vanishes with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Self
+from weakref import WeakSet
+
+from cnnviz_cli.core.file_reading import check_regular
+
+_PATIENCE = 0.5
+"""Seconds: for as long as somebody may look whether the lock is free, or a killed process takes to be gone."""
+
+
+class LockedError(Exception):
+    """Another process holds it."""
+
+
+class LockedFile:
+    """A file that this process alone writes to, open for reading and appending.
+
+    A link in its place is not followed. A process forked off closes its copy, so that it cannot keep the lock alive.
+
+    Attributes:
+        fd: the descriptor; -1 once closed.
+    """
+
+    def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
+        """Open it, made if it is missing, and lock it.
+
+        Raises:
+            LockedError: another process has it.
+            OSError: it cannot be opened, or is a link or no regular file.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        for name in ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY"):
+            flags |= getattr(os, name, 0)
+        self.fd = os.open(path, flags, 0o666)
+        until = time.monotonic() + patience
+        try:
+            check_regular(os.fstat(self.fd), path)
+            while not _locked(self.fd):
+                if time.monotonic() >= until:
+                    raise LockedError
+                time.sleep(0.02)
+        except BaseException:
+            self.close()
+            raise
+        _held.add(self)
+
+    def close(self) -> None:
+        """Give it up. More than once is no harm."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock of an existing file."""
+    try:
+        LockedFile(path, patience=0).close()
+    except LockedError:
+        return True
+    return False
+
+
+_held: WeakSet[LockedFile] = WeakSet()
+
+
+def _forked() -> None:
+    for file in list(_held):
+        file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(fd: int) -> bool:
+        """Lock one byte far behind the end, since Windows lets nobody read what is locked."""
+        os.lseek(fd, 1 << 40, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    os.register_at_fork(after_in_child=_forked)
+
+    def _locked(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

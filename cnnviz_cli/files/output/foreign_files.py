@@ -1,0 +1,123 @@
+"""Other people's files in an output folder: what is not ours by its content stays, and the run does not start.
+
+Many tools call a file manifest.json. So a name says nothing; what is about to be replaced has to look like what a run
+of cnnviz writes. A link, a pipe or an empty file holds nothing that could be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic_core import from_json
+
+from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
+from cnnviz_cli.files.output.journal import Entry, lines_of, parsed
+from cnnviz_cli.files.output.own_files import JOURNAL_STARTS, is_manifest
+from cnnviz_cli.files.output.sink import in_the_way, is_temporary, refused
+
+_PARSED = 1 << 26
+"""Bytes of a manifest that was written anew by another program, for which all of it is read."""
+
+_LOOKED_AT = 100
+"""Lines of a journal among which one has to be ours; damage hardly reaches so many."""
+
+
+def refuse_foreign(root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str]) -> None:
+    """Make sure that a run replaces no file but those of earlier runs.
+
+    Args:
+        journal, manifests, reports: the names that it is going to write to.
+
+    Raises:
+        OutputError: one of them is somebody else's, or cannot be read.
+    """
+    kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports))
+    for is_ours, names in kinds:
+        for name in dict.fromkeys(names):
+            path = root / name
+            try:
+                found = path.lstat()
+                ours = not stat.S_ISREG(found.st_mode) or not found.st_size or is_ours(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise refused(error, path) from error
+            if not ours:
+                raise in_the_way(root, name)
+
+
+def refuse_strangers(root: Path, folders: Iterable[str]) -> None:
+    """Make sure that nothing lies where images' files go, in a folder in which no run has left a journal or manifest.
+
+    Args:
+        folders: of the images, below `root`.
+
+    Raises:
+        OutputError: something does, or cannot be looked at.
+    """
+    try:
+        if any(is_manifest(path) for path in root.glob("manifest*.json") if path.is_file()):
+            return
+        there = set(os.listdir(root))  # noqa: PTH208  (names alone)
+        for folder in folders:
+            if folder.partition("/")[0] in there:
+                for path in _files_in(root, folder):
+                    raise in_the_way(root, path)
+    except OSError as error:
+        raise refused(error, root) from error
+
+
+def _files_in(root: Path, folder: str) -> Iterator[str]:
+    """The files in an image's folder but those that a killed run left half written; a file in its place, too."""
+    path = f"{root}/{folder}"
+    if os.path.islink(path):  # noqa: PTH114  (of a million paths)
+        return  # which is refused, by name, before anything is written through it
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not is_temporary(entry.name) and entry.is_file(follow_symlinks=False):
+                    yield f"{folder}/{entry.name}"
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        yield folder
+
+
+def _is_journal(path: Path) -> bool:
+    with open_regular(path) as file:
+        head = file.read(len(JOURNAL_STARTS))
+        if JOURNAL_STARTS.startswith(head):  # a run that was killed while it loaded, or wrote the first line
+            return True
+        file.seek(0)
+        for number, (line, offset) in enumerate(lines_of(file)):
+            if number >= _LOOKED_AT:
+                break
+            if isinstance(parsed(line, offset), Entry) or line.startswith(JOURNAL_STARTS):
+                return True
+    return False
+
+
+def _is_manifest(path: Path) -> bool:
+    if is_manifest(path):
+        return True
+    found = _json_in(path)
+    if not isinstance(found, dict):
+        return False
+    tool = found.get("tool")
+    return isinstance(tool, dict) and "cnnviz" in tool and {"images", "schema_version"} <= found.keys()
+
+
+def _is_report(path: Path) -> bool:
+    found = _json_in(path)
+    return isinstance(found, dict) and {"started", "finished", "images", "host"} <= found.keys()
+
+
+def _json_in(path: Path) -> object:
+    try:
+        found: object = from_json(read_regular(path, _PARSED))
+    except (ValueError, OversizeError):
+        return None
+    return found

@@ -1,0 +1,300 @@
+"""The journal: what a run has finished, line by line, and which line counts for each input."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self, cast
+
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.file_reading import MOST_JOURNAL, open_regular
+from cnnviz_cli.core.records import ImageRecord, Json, Summary
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
+from cnnviz_cli.files.output.own_files import JOURNAL_STARTS
+from cnnviz_cli.files.output.sink import Sink, passing, refused, sync_folder
+from cnnviz_cli.files.output.validation import (
+    MOST_LINE,
+    compact,
+    header_from,
+    is_below,
+    is_count,
+    paths_in,
+    record_from,
+)
+
+Stamp = tuple[int, int]
+"""Size in bytes and time of change in nanoseconds."""
+
+_SYNC_LINES, _SYNC_SECONDS = 50, 2.0
+_RECORD = b',"~image":'
+_decoded = json.JSONDecoder().raw_decode
+
+
+class Entry(NamedTuple):
+    """What one line says of an image.
+
+    Attributes:
+        ok: whether it was explained; else it failed.
+        sha256: of the input's bytes, if they could be read.
+        stamp: of the input as it was read; None if it may have changed while it was.
+        files: of the image, below the output folder, with their sizes.
+        outputs: how many of them are pictures that the record lists.
+        offset: of the line in the journal.
+        record: the JSON of the record.
+    """
+
+    source: str
+    ok: bool
+    sha256: str | None
+    stamp: Stamp | None
+    files: tuple[tuple[str, int], ...]
+    outputs: int
+    offset: int
+    record: bytes
+
+
+class Journal:
+    """One journal, open for appending and locked. A context manager."""
+
+    def __init__(self, sink: Sink, name: str, who: str = "") -> None:
+        """Open it, made if it is missing, without the rest of a line that was never finished.
+
+        Args:
+            who: for instance ``shard 2 of 8``, for the message if another process works there.
+
+        Raises:
+            OutputError: another process works on it, or the disk refuses.
+        """
+        self.path = sink.place(name)
+        try:
+            self._file = LockedFile(self.path)
+        except LockedError:
+            of = f" {who} of" if who else ""
+            raise OutputError(
+                f"another process is working on{of} this output folder",
+                where=visible(str(sink.root)),
+                fix="Wait until it ends, or choose another folder: --output DIR",
+            ) from None
+        except OSError as error:
+            raise refused(error, self.path) from error
+        self._unsynced, self._synced_at = 0, time.monotonic()
+        try:
+            self.size = whole_length(self.path)
+            os.ftruncate(self._file.fd, self.size)
+        except OSError as error:
+            self._file.close()
+            raise refused(error, self.path) from error
+
+    def clear(self) -> None:
+        """Forget everything."""
+        try:
+            os.ftruncate(self._file.fd, 0)
+        except OSError as error:
+            raise refused(error, self.path) from error
+        self.size = 0
+
+    def head(self, header: Json) -> None:
+        """Say what is being made from here on."""
+        self.write(JOURNAL_STARTS[:-1] + b',"header":' + compact(header) + b"}\n")
+        self.sync()
+        try:
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise refused(error, self.path) from error
+
+    def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> Entry:
+        """Add an image, whose files are in place, and return what `read` will."""
+        data = compact(record.model_dump(mode="json"))
+        about = {
+            "crc": zlib.crc32(data),
+            "files": files,
+            "ok": record.status == "ok",
+            "outputs": len(record.outputs),
+            "sha256": record.sha256,
+            "source": record.source,
+            "stamp": stamp,
+        }
+        passing("journal: before a line")
+        offset = self.write(compact(about)[:-1] + _RECORD + data + b"}\n")
+        passing("journal: after a line")
+        if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at > _SYNC_SECONDS:
+            self.sync()
+        ok, outputs = record.status == "ok", len(record.outputs)
+        return Entry(record.source, ok, record.sha256, stamp, files, outputs, offset, data)
+
+    def write(self, line: bytes) -> int:
+        """Add a line as it is; all of it is there afterwards or nothing. Returns where it starts."""
+        start, rest = self.size, memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file.fd, rest) :]
+        except OSError as error:
+            os.ftruncate(self._file.fd, start)
+            raise refused(error, self.path) from error
+        self.size = start + len(line)
+        self._unsynced += 1
+        return start
+
+    def sync(self) -> None:
+        """Have all of it on the disk, not only with the system."""
+        try:
+            os.fsync(self._file.fd)
+        except OSError as error:
+            raise refused(error, self.path) from error
+        passing("journal: synced")
+        self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+
+def read(path: Path) -> Iterator[Json | Entry | None]:
+    """What a journal holds, in its order: headers and entries; None for a line that is damaged or not of ours.
+
+    A last line without its end is left out: it is being written, or never will be.
+    """
+    with open_regular(path, MOST_JOURNAL) as file:
+        for line, offset in lines_of(file):
+            yield parsed(line, offset)
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The whole lines of a file, and where each starts; of one that is too long for a journal the first part."""
+    offset, within = 0, False
+    while line := file.readline(MOST_LINE):
+        ends = line.endswith(b"\n")
+        if not within and (ends or len(line) == MOST_LINE):
+            yield line, offset
+        within = not ends
+        offset += len(line)
+
+
+def parsed(line: bytes, offset: int) -> Json | Entry | None:
+    """One line of a journal; None if it is damaged, or is none that we would write."""
+    if line.startswith(JOURNAL_STARTS):
+        return header_from(line)
+    cut = line.find(_RECORD)
+    data = line[cut + len(_RECORD) : -2]
+    try:
+        about, _ = _decoded(line[:cut].decode() + "}")
+        if zlib.crc32(data) != about["crc"]:
+            return None
+        record = cast("Any", record_from(data))
+        files = tuple([(path, size) for path, size in about["files"]])
+        # What is said twice is taken from the record, whose types are sure.
+        ok, outputs = record["status"] == "ok", len(record["outputs"])
+        told = record["source"], record["sha256"], ok, outputs, paths_in(record)
+        if told != (about["source"], about["sha256"], about["ok"], about["outputs"], [path for path, _ in files]):
+            return None
+        if not all(is_below(path) and is_count(size) for path, size in files):
+            return None
+        return Entry(record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+
+
+def _stamp_from(value: Any) -> Stamp | None:
+    if value is None:
+        return None
+    size, time_ns = value
+    if not (is_count(size) and type(time_ns) is int):
+        raise ValueError("no stamp")
+    return size, time_ns
+
+
+def record_of(line: bytes) -> bytes:
+    """The record at the end of an image's line."""
+    # No text inside JSON holds a quotation mark that follows a comma: it would have a backslash before it.
+    return line[line.find(_RECORD) + len(_RECORD) : -2]
+
+
+def whole_length(path: Path) -> int:
+    """The length of a file up to the end of its last whole line."""
+    with open_regular(path, MOST_JOURNAL) as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+NOTHING, FAILED, DONE = range(3)
+
+
+class Index:
+    """For each input, in the order of the list, the line that counts and what it comes to.
+
+    Attributes:
+        states: `NOTHING`, `FAILED` or `DONE`, one byte each.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._places = {name: at for at, name in enumerate(names)}
+        count = len(self._places)
+        self.states = bytearray(count)
+        self._journals = array("i", bytes(array("i").itemsize * count))
+        self._offsets = array("q", bytes(8 * count))
+        self._outputs = array("l", bytes(array("l").itemsize * count))
+        self._numbers: dict[Path, int] = {}
+
+    def place(self, name: str) -> int | None:
+        """The number of an input; None if it is not in the list."""
+        return self._places.get(name)
+
+    def put(self, at: int, state: int, path: Path, entry: Entry) -> None:
+        """This line of this journal is the one that counts."""
+        self.states[at] = state
+        self._journals[at] = self._numbers.setdefault(path, len(self._numbers))
+        self._offsets[at], self._outputs[at] = entry.offset, entry.outputs
+
+    def drop(self, at: int) -> None:
+        """No line counts for this input."""
+        self.states[at] = NOTHING
+
+    def lying_in(self, path: Path) -> list[int]:
+        """The inputs whose line is in this journal."""
+        number = self._numbers.get(path, -1)
+        return [at for at, state in enumerate(self.states) if state and self._journals[at] == number]
+
+    def lines(self, places: Iterable[int] | None = None) -> Iterator[tuple[int, bytes]]:
+        """The number and the line of each input that has one, of those asked for or of all, in order."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(open_regular(path)) for path in self._numbers]
+            for at in range(len(self.states)) if places is None else places:
+                if self.states[at]:
+                    file = files[self._journals[at]]
+                    file.seek(self._offsets[at])
+                    yield at, file.readline(MOST_LINE)
+
+    def records(self, places: Iterable[int] | None = None) -> Iterator[bytes]:
+        """The JSON of the record of each of them."""
+        return (record_of(line) for _, line in self.lines(places))
+
+    @property
+    def summary(self) -> Summary:
+        """How many images and pictures the lines tell of."""
+        ok, failed = self.states.count(DONE), self.states.count(FAILED)
+        outputs = sum(outputs for outputs, state in zip(self._outputs, self.states, strict=True) if state)
+        return Summary(images=ok + failed, ok=ok, failed=failed, outputs=outputs)
+
+    def without(self) -> Iterator[str]:
+        """The names of the inputs that no line tells of."""
+        return (name for name, at in self._places.items() if not self.states[at])

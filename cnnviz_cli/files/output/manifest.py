@@ -1,0 +1,127 @@
+"""The manifest, streamed from the journal's lines, with a digest of its own; its schema, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, BinaryIO
+
+from cnnviz_cli.core.accuracy import Tally
+from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.sink import Sink, passing
+from cnnviz_cli.files.output.validation import MOST_LINE, compact, json_from, says_twice
+
+SEAL = "sha256"
+"""The key of the digest."""
+
+_MOST_REST = 1 << 26
+"""Bytes of what stands behind the images, at the most."""
+
+
+class Seal:
+    """The SHA-256 of a manifest as `compact` spells it, without the digest itself; images are added one by one.
+
+    So blanks say nothing, and two manifests with the same content have the same digest however they came about.
+    """
+
+    def __init__(self) -> None:
+        self._hash = sha256(b'{"images":[')
+        self._between = b""
+
+    def add(self, record: bytes) -> None:
+        """The next image's record, as `compact` spells it."""
+        self._hash.update(self._between)
+        self._hash.update(record)
+        self._between = b","
+
+    def digest(self, rest: Mapping[str, Any]) -> str:
+        """In hexadecimal, with everything but the images; what `rest` has under `SEAL` does not count."""
+        others = {key: value for key, value in rest.items() if key not in (SEAL, "images")}
+        self._hash.update(b"]" + b",".join([b"", compact(others)[1:-1]]) + b"}")
+        return self._hash.hexdigest()
+
+
+def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
+    """Each image's record of a manifest in our own form, and last everything else; one image in memory at a time.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if file.readline(100) != b"{\n":
+        raise ValueError("no manifest of ours")
+    line = file.readline(100)
+    if line == b' "images": [\n':
+        while (line := file.readline(MOST_LINE)) != b" ],\n":
+            if not line.startswith(b"  {"):
+                raise ValueError("no manifest of ours")
+            yield line.strip().removesuffix(b",")
+    elif line != b' "images": [],\n':
+        raise ValueError("no manifest of ours")
+    data = b"{" + file.read(_MOST_REST)
+    rest: Any = json_from(data)
+    if not isinstance(rest, dict) or "images" in rest or says_twice(data):
+        raise ValueError("no manifest of ours")
+    yield rest
+
+
+def write_manifest(
+    sink: Sink,
+    records: Iterable[bytes],
+    *,
+    tool: Tool,
+    run: Run,
+    model: ModelRecord,
+    summary: Summary,
+    name: str = MANIFEST,
+) -> Tally | None:
+    """Write ``manifest.json``, one image in memory at a time; returns how often the network is right, if that is known.
+
+    Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one.
+
+    Args:
+        records: the JSON of each image's record on one line, keys sorted, in the order of the sources.
+
+    Raises:
+        OutputError: the disk refuses; an earlier manifest is then still in place.
+    """
+    after: dict[str, Any] = {
+        "model": model.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
+        "schema_version": SCHEMA_VERSION,
+        "tool": tool.model_dump(mode="json"),
+    }
+    known = run.config.get("truth") is not None
+    tally = Tally(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
+    passing("manifest: before")
+    with sink.replacing(name) as file:
+        file.write(b'{\n "images": [')
+        separator, seal = b"\n  ", Seal()
+        for record in records:
+            file.write(separator + record)
+            seal.add(record)
+            if tally is not None:
+                tally.add(json.loads(record))
+            separator = b",\n  "
+        file.write(b"]" if separator == b"\n  " else b"\n ]")
+        after["summary"] = with_accuracy(summary, tally).model_dump(mode="json")
+        after = dict(sorted({**after, SEAL: seal.digest(after)}.items()))
+        for key, value in after.items():
+            text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
+            file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())
+        file.write(b"\n}\n")
+    return tally
+
+
+def with_accuracy(summary: Summary, tally: Tally | None) -> Summary:
+    """The summary, with what the tally comes to."""
+    return summary if tally is None else summary.model_copy(update={"accuracy": tally.accuracy})
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of ``manifest.json``, from the records themselves."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Manifest.model_json_schema(mode="serialization"),
+    }

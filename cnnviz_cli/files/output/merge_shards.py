@@ -1,0 +1,138 @@
+"""One manifest of the journals that several processes left in an output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.output.fingerprints import read_list
+from cnnviz_cli.files.output.foreign_files import refuse_foreign
+from cnnviz_cli.files.output.journal import DONE, FAILED, Entry, Index, read
+from cnnviz_cli.files.output.manifest import with_accuracy, write_manifest
+from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.previous_runs import Earlier, differences, earlier_runs, refuse_company
+from cnnviz_cli.files.output.sink import Sink
+
+NAMED = 20
+"""How many missing inputs are named."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of it.
+
+    Attributes:
+        shards: how many processes the work was last divided among.
+        missing: how many inputs have no record.
+        first_missing: the names of the first of them, at most `NAMED`.
+        damaged: how many lines of the journals were left out, since they are damaged or none that a run writes.
+    """
+
+    shards: int
+    summary: Summary
+    missing: int
+    first_missing: list[str]
+    damaged: int = 0
+
+
+def merge(root: Path) -> Merged:
+    """Write ``manifest.json`` from the journals of all shards, in the order of the whole list.
+
+    Of an input that an earlier division into shards explained, that record counts, unless the newest has one.
+
+    Raises:
+        UsageError: there are no journals of shards, or they are not about the same list or not with the same settings.
+        OutputError: a shard is still at work, or the disk refuses.
+    """
+    runs = earlier_runs(root)
+    newest = max((run.generation for run in runs), default=0)
+    peers = [run for run in runs if run.generation == newest]
+    if not peers:
+        raise UsageError(
+            "no run has left a journal here",
+            where=visible(str(root)),
+            fix="Name the output folder of runs with --shard: cnnviz merge OUT",
+        )
+    first = peers[0]
+    if first.shard.count == 1:
+        raise UsageError(
+            "these pictures were made by one process, whose manifest is whole by itself",
+            where=visible(str(root)),
+            fix="If it did not come to its end, run the same command again; it does what is missing.",
+        )
+    refuse_company(root, None)
+    _refuse_unlike(peers)
+    index = Index(read_list(root, str(first.digest)))
+    damaged = sum(_take(index, run) for run in runs if run.identity == first.identity)
+    summary = index.summary
+    missing = len(index.states) - summary.images
+    tool, about, model = _told(first)
+    status = "interrupted" if missing else "partial" if summary.failed else "ok"
+    refuse_foreign(root, first.shard.journal, (MANIFEST,), ())
+    sink = Sink(root)
+    sink.sweep("")
+    tally = write_manifest(
+        sink,
+        index.records(),
+        tool=tool,
+        run=about.model_copy(update={"status": status}),
+        model=model,
+        summary=summary,
+    )
+    summary = with_accuracy(summary, tally)
+    return Merged(first.shard.count, summary, missing, list(islice(index.without(), NAMED)), damaged)
+
+
+def _told(first: Earlier) -> tuple[Tool, Run, ModelRecord]:
+    """What the header says of all images, for the manifest."""
+    header = first.header
+    try:
+        return (
+            Tool.model_validate(header["tool"]),
+            Run.model_validate(header["run"]),
+            ModelRecord.model_validate(header["model"]),
+        )
+    except ValidationError as error:
+        at = ".".join(str(step) for step in error.errors()[0]["loc"])
+        raise UsageError(
+            f"the header of {visible(first.path.name)} is not one that this version wrote: {visible(at, 100)}",
+            where=visible(str(first.path.parent)),
+            fix="Run every shard again with one version of cnnviz, with --force.",
+        ) from error
+
+
+def _refuse_unlike(runs: Sequence[Earlier]) -> None:
+    """Refuse shards of different lists, or of different settings."""
+    first = runs[0]
+    for other in runs[1:]:
+        both = f"{first.path.name} and {other.path.name}"
+        where = visible(str(first.path.parent))
+        if other.identity != first.identity:
+            changed = differences(first.identity, other.identity)
+            fix = "\n".join([*changed, "Run the shards that are out of date again, with --force."])
+            raise UsageError(f"{both} were not made with the same settings", where=where, fix=fix)
+        if other.batch != first.batch:
+            fix = "Run every shard again with the same --batch-size, and those that are out of date with --force."
+            what = f"{both} divide the list by batches of different sizes ({first.batch} and {other.batch})"
+            raise UsageError(what, where=where, fix=fix)
+        if other.digest != first.digest:
+            fix = "Run every shard again, over the same list; what is done is not done again."
+            raise UsageError(f"{both} are not about the same list of pictures", where=where, fix=fix)
+
+
+def _take(index: Index, run: Earlier) -> int:
+    """Take each line that counts; returns how many do not."""
+    damaged = 0
+    for line in read(run.path):
+        damaged += line is None
+        at = index.place(line.source) if isinstance(line, Entry) else None
+        if isinstance(line, Entry) and at is not None:
+            index.put(at, DONE if line.ok else FAILED, run.path, line)
+    return damaged

@@ -1,0 +1,272 @@
+"""The previous runs in an output folder, what differs from them, and which folder a run chooses by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.file_reading import MOST_JOURNAL, open_regular
+from cnnviz_cli.core.records import Json
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.output.file_lock import is_locked
+from cnnviz_cli.files.output.fingerprints import list_digest
+from cnnviz_cli.files.output.journal import Entry, lines_of, read
+from cnnviz_cli.files.output.own_files import JOURNAL_STARTS, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.shards import Shard, journals
+from cnnviz_cli.files.output.sink import refused
+from cnnviz_cli.files.output.validation import header_from
+
+_NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
+
+
+_NONE: tuple[str, ...] = ()
+_KEEP = "To keep its pictures, write somewhere else: --output DIR"
+_REPLACE = "To put the new pictures in their place: --force"
+_FINISH = "To finish it, run it again with its own settings."
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was in the output folder.
+
+    Attributes:
+        done: how many of this run's inputs are done.
+        replaced: how many pictures of an earlier run with other settings are made anew.
+        differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
+        damaged: lines of the journal that cannot be read.
+        unlisted: how many images are done that are not on this run's list.
+        changed: the names of images whose bytes are no longer those that were explained.
+        other_batches: the sizes of the batches in which images of this run are done, where they are not this run's.
+    """
+
+    done: int
+    replaced: int = 0
+    differing: tuple[str, ...] = ()
+    damaged: int = 0
+    unlisted: int = 0
+    changed: tuple[str, ...] = ()
+    other_batches: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """One shard's journal.
+
+    Attributes:
+        header: the last one in it.
+    """
+
+    shard: Shard
+    path: Path
+    header: Json
+
+    @property
+    def identity(self) -> Any:
+        """Everything that changes pictures."""
+        return self.header["identity"]
+
+    @property
+    def digest(self) -> Any:
+        """Of the list of all inputs."""
+        return self.header["digest"]
+
+    @property
+    def batch(self) -> int:
+        """How many images passed the network together. Before it was recorded, shards took images one by one."""
+        return int(str(self.header.get("batch", 1)))
+
+    @property
+    def asked(self) -> str:
+        """The digest of what was asked for."""
+        return str(self.header.get("asked", ""))
+
+    @property
+    def generation(self) -> int:
+        """Which division into shards this is, counted from the first in this folder."""
+        return int(str(self.header["generation"]))
+
+    def progress(self) -> tuple[int, bool]:
+        """How many images it has explained, and whether it has come to the end of its inputs."""
+        seen: dict[bytes, bool] = {}
+        for line in read(self.path):
+            if isinstance(line, Entry):
+                seen[blake2b(line.source.encode(), digest_size=8).digest()] = line.ok
+        return sum(seen.values()), len(seen) >= int(str(self.header["inputs"]))
+
+
+def earlier_runs(root: Path) -> list[Earlier]:
+    """Every journal that has a header, those of the oldest division into shards first.
+
+    Raises:
+        OutputError: one cannot be read.
+    """
+    found = []
+    for shard in journals(root):
+        path = root / shard.journal
+        try:
+            header = _last_header(path)
+        except OSError as error:
+            raise refused(error, path) from error
+        if header is not None:
+            found.append(Earlier(shard, path, header))
+    return sorted(found, key=lambda run: run.generation)
+
+
+def refuse_company(root: Path, shard: Shard | None) -> None:
+    """Make sure that nobody works in this folder, but this shard and its peers.
+
+    Raises:
+        OutputError: somebody does.
+    """
+    for other in journals(root):
+        if shard is not None and other.count == shard.count:
+            continue  # this one's own lock is held, and its peers are welcome
+        try:
+            busy = is_locked(root / other.journal)
+        except OSError as error:
+            raise refused(error, root / other.journal) from error
+        if busy:
+            who = f"shard {other.index} of {other.count}" if other.label else "another process"
+            raise OutputError(
+                f"{who} is working on this output folder",
+                where=visible(str(root)),
+                fix="Wait until it ends, or choose another folder: --output DIR",
+            )
+
+
+def refuse_other_batches(runs: Sequence[Earlier], identity: Any, shard: Shard, batch: int) -> None:
+    """Make sure that the shards of one division cut the list into the same batches, or images would be left out.
+
+    Raises:
+        UsageError: a peer of `shard` cuts it into batches of another size.
+    """
+    newest = max((run.generation for run in runs), default=0)
+    for run in runs:
+        peer = run.generation == newest and run.shard.count == shard.count and run.shard != shard
+        if peer and shard.label and run.identity == identity and run.batch != batch:
+            raise UsageError(
+                f"shard {run.shard.index} of {run.shard.count} takes batches of {run.batch} from the list, and "
+                f"this one batches of {batch}",
+                where=f"--batch-size {batch}",
+                fix=f"Give every shard the same size: --batch-size {run.batch}\n"
+                "To divide the list anew, run every shard with --force.",
+            )
+
+
+def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *, force: bool) -> Found:
+    """What was made with other settings, where that is to be made anew.
+
+    Raises:
+        UsageError: there is something, whose pictures would be lost; not if `force`.
+    """
+    newest = max((run.generation for run in runs), default=0)
+    replaced, changed = 0, _NONE
+    for run in runs:
+        # Of an older division into shards nothing counts that is not the same.
+        if run.generation < newest or run.identity == identity:
+            continue
+        done, ended = run.progress()
+        if not done:
+            continue
+        changed = differences(run.identity, identity)
+        if not force:
+            which = "a finished" if ended else "an unfinished"
+            count = f"{done} of {run.header['inputs']} images are done"
+            raise UsageError(
+                f"{which} run with other settings is in the way ({count})",
+                where=visible(str(root)),
+                fix="\n".join([*changed, _KEEP, _REPLACE, *([] if ended else [_FINISH])]),
+            )
+        replaced += done
+    return Found(0, replaced, changed)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """What changed, key by key: ``palette: inferno -> viridis``."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return tuple(visible(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}") for key in keys)
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{above}{key}.")
+        else:
+            yield above + key, item
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _last_header(path: Path) -> Json | None:
+    found: Json | None = None
+    with open_regular(path, MOST_JOURNAL) as file:
+        for line, _ in lines_of(file):
+            if line.startswith(JOURNAL_STARTS):
+                header = header_from(line)
+                found = header if header is not None and header.keys() >= _NEEDED else found
+    return found
+
+
+def folder_for(base: Path, command: str, asked: str, names: Sequence[str], shard: Shard) -> Path:
+    """The first of ``base/command``, ``base/command-2``, ``base/command-3`` ... in which nothing would be lost.
+
+    That is one that holds nothing, or the same question about images that are all among these.
+
+    Args:
+        asked: the digest of the question, see `Header.asked`.
+        names: the inputs of every shard.
+
+    Raises:
+        OutputError: a journal cannot be read.
+    """
+    digest, known = list_digest(names), frozenset(names)
+    for number in count(1):
+        folder = base / (command if number == 1 else f"{command}-{number}")
+        if _serves(folder, asked, digest, known, shard):
+            return folder
+    raise AssertionError("there is always another number")
+
+
+def _serves(folder: Path, asked: str, digest: str, names: frozenset[str], shard: Shard) -> bool:
+    if not folder.is_dir():
+        return not folder.exists()
+    runs = earlier_runs(folder)
+    if not runs:
+        return _is_free(folder, shard)
+    return all(run.asked == asked and (run.digest == digest or _names(run) <= names) for run in _last(runs))
+
+
+def _last(runs: Sequence[Earlier]) -> list[Earlier]:
+    """Those of the newest division into shards."""
+    newest = max(run.generation for run in runs)
+    return [run for run in runs if run.generation == newest]
+
+
+def _names(run: Earlier) -> set[str]:
+    return {line.source for line in _entries(run)}
+
+
+def _entries(run: Earlier) -> Iterator[Entry]:
+    return (line for line in read(run.path) if isinstance(line, Entry))
+
+
+def _is_free(folder: Path, shard: Shard) -> bool:
+    """Whether nothing lies there that a run would replace, and nobody is about to write there but a peer."""
+    if any((folder / name).exists() for name in (MANIFEST, RUN_REPORT)):
+        return False
+    try:
+        return not any(
+            is_locked(folder / one.journal) for one in journals(folder) if one.count != shard.count or shard.count == 1
+        )
+    except OSError as error:
+        raise refused(error, folder) from error

@@ -1,0 +1,363 @@
+"""What of a run is done already, by this process or by an earlier one, and what is still to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cnnviz_cli.core.accuracy import Mistake
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.fingerprints import changed_at, list_digest, unchanged, write_list
+from cnnviz_cli.files.output.foreign_files import refuse_foreign, refuse_strangers
+from cnnviz_cli.files.output.journal import DONE, FAILED, NOTHING, Entry, Index, Journal, Stamp, parsed, read
+from cnnviz_cli.files.output.manifest import with_accuracy, write_manifest
+from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.previous_runs import (
+    Earlier,
+    Found,
+    compared,
+    earlier_runs,
+    refuse_company,
+    refuse_other_batches,
+)
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink, refused
+from cnnviz_cli.files.output.validation import compact
+
+Status = Literal["ok", "partial", "interrupted"]
+
+_RECENT = 2 * 10**9
+"""Nanoseconds. A file that was changed later than so long before it was read may have been changed again since."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is being made.
+
+    Attributes:
+        identity: everything that changes pictures; records made under another one are not taken over.
+        batch: how many images pass the network together; shards divide the list by it.
+        asked: the digest of what was asked for, known before the network is loaded.
+        seal: a digest that stands for the identity where that is sure before the network is loaded.
+        holds: whether a record, as JSON, is true still of what belongs to its input and is no part of it.
+    """
+
+    identity: Mapping[str, Any]
+    tool: Tool
+    run: Run
+    model: ModelRecord
+    batch: int = 1
+    asked: str = ""
+    seal: str | None = None
+    holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        mistakes: the first images of which the network says something else than is true.
+    """
+
+    status: Status
+    summary: Summary
+    mistakes: Sequence[Mistake] = ()
+
+
+class Ledger:
+    """The journal of one shard together with what earlier runs left. A context manager, which holds the lock.
+
+    First `begin`, then `append` for each input that is `due`, in any order, each after its files are in place, last
+    `finish`. May be used from several threads.
+    """
+
+    def __init__(self, sink: Sink, shard: Shard = ALONE, *, force: bool = False) -> None:
+        """Lock the output folder for this shard.
+
+        Raises:
+            OutputError: another process works on it, or the disk refuses.
+        """
+        self._sink, self._shard, self._force = sink, shard, force
+        self._mutex = threading.RLock()
+        who = f"shard {shard.index} of {shard.count}" if shard.label else ""
+        refuse_foreign(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,))
+        self._journal = Journal(sink, shard.journal, who)
+        self._started = time.time_ns()
+        self._header: Header | None = None
+
+    def look(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
+        """Look through what is there, and change nothing; then `due` and `remaining` say what is to be done.
+
+        Args:
+            listed: the names of all inputs, of every shard.
+            mine: this shard's inputs, each with the folder of its pictures.
+            whole: whether each picture depends on every input, so that one that is missing is as good as all.
+
+        Raises:
+            UsageError: a run with other settings is in the way, or the shards of this division cut the list into other
+                batches.
+            OutputError: the disk refuses.
+        """
+        self._about, self._mine, self._listed = header, mine, listed
+        self._digest = list_digest(listed)
+        self._index = Index(source.name for source, _ in mine)
+        refuse_company(self._sink.root, self._shard)
+        self._earlier = earlier_runs(self._sink.root)
+        identity = json.loads(compact(dict(header.identity)))
+        found = compared(self._earlier, identity, self._sink.root, force=self._force)
+        if not self._force:
+            refuse_other_batches(self._earlier, identity, self._shard, header.batch)
+        self._altered: dict[int, set[str]] = {}
+        self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
+        damaged = self._take_over(self._same)
+        if whole and (self._states_left() or any(run.digest != self._digest for run in self._same)):
+            self._index.states[:] = bytes(len(mine))
+        self._due = bytes(state != DONE for state in self._index.states)
+        others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
+        return replace(
+            found,
+            done=len(mine) - self.remaining,
+            damaged=damaged,
+            unlisted=len(self._unlisted),
+            changed=tuple(self._changed),
+            other_batches=others,
+        )
+
+    def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
+        """`look`, and `make_ready`; arguments and errors are the same."""
+        found = self.look(header, listed, mine, whole=whole)
+        self.make_ready()
+        return found
+
+    def make_ready(self) -> None:
+        """Prepare the folder for what `look` has found is to be done.
+
+        Raises:
+            OutputError: files that cnnviz did not write are in the way, or the disk refuses.
+        """
+        self._header = self._about
+        if not self._earlier and not self._journal.size:
+            self._refuse_strangers()
+        if self._force:
+            self._remove_earlier()
+            self._journal.clear()
+        self._clear_the_way(swept=bool(self._earlier))
+        self._head(self._earlier, self._digest)
+        self._bring_over(run.path for run in self._same if run.shard != self._shard)
+        if self._shard.label:
+            write_list(self._sink, self._listed, self._digest)
+
+    def due(self, at: int) -> bool:
+        """Whether the input of this number was still to do when the run began."""
+        return bool(self._due[at])
+
+    @property
+    def remaining(self) -> int:
+        """How many were."""
+        return sum(self._due)
+
+    def append(self, record: ImageRecord) -> None:
+        """Take in an image whose files are in place."""
+        at = self._index.place(record.source)
+        if at is None:
+            raise ValueError(f"{record.source!r} is no input of this run")
+        paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
+        root = self._sink.root
+        try:
+            files = tuple((path, (root / path).stat().st_size) for path in paths)
+        except OSError as error:
+            raise refused(error, root / str(error.filename)) from error
+        with self._mutex:
+            entry = self._journal.append(record, self._stamp_for(self._mine[at][0]), files)
+            self._index.put(at, DONE if entry.ok else FAILED, self._journal.path, entry)
+
+    def first(self, count: int) -> list[ImageRecord]:
+        """The records of the first inputs that have one."""
+        return [ImageRecord.model_validate_json(line) for line in islice(self._index.records(), count)]
+
+    def finish(self, *, interrupted: bool) -> Ended:
+        """Write the manifest of all that is done."""
+        if self._header is None:
+            raise ValueError("the run has not begun")
+        with self._mutex:
+            self._journal.sync()
+            summary = self._index.summary
+            status: Status = "interrupted" if interrupted else "partial" if summary.failed else "ok"
+            tally = write_manifest(
+                self._sink,
+                self._index.records(),
+                tool=self._header.tool,
+                run=self._header.run.model_copy(update={"status": status}),
+                model=self._header.model,
+                summary=summary,
+                name=self._shard.manifest,
+            )
+        return Ended(status, with_accuracy(summary, tally), tally.mistakes if tally else [])
+
+    def checkpoint(self) -> None:
+        """`finish` from another thread, when the process is about to end; nothing if this one is writing just now."""
+        if self._header is not None and self._mutex.acquire(timeout=0.2):
+            self.finish(interrupted=True)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        with self._mutex:
+            self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+    def _take_over(self, runs: Sequence[Earlier]) -> int:
+        """Look at every line of these runs' journals; returns how many are damaged."""
+        damaged = 0
+        self._unlisted: set[str] = set()
+        self._changed: dict[str, None] = {}
+        for run in runs:
+            for line in read(run.path):
+                damaged += line is None
+                if not isinstance(line, Entry):
+                    continue
+                at = self._index.place(line.source)
+                if at is not None:
+                    self._changed.pop(line.source, None)
+                    state = FAILED if not line.ok else DONE if self._holds(at, line) else NOTHING
+                    self._index.put(at, state, run.path, line)
+                elif line.ok and not self._shard.label:
+                    self._unlisted.add(line.source)
+        return damaged
+
+    def _holds(self, at: int, entry: Entry) -> bool:
+        """Whether the pictures are there, where they belong, and the input is still the same."""
+        source, folder = self._mine[at]
+        for path, size in entry.files:
+            if not path.startswith(f"{folder}/"):
+                return False
+            try:
+                found = os.lstat(f"{self._sink.root}/{path}")
+            except OSError:
+                return False
+            if found.st_size != size or not stat.S_ISREG(found.st_mode):
+                self._altered.setdefault(at, set()).add(path)
+                return False
+        if not unchanged(source, entry.stamp, entry.sha256):
+            self._changed[source.name] = None
+            return False
+        return self._about.holds(source, entry.record)
+
+    def _remove_earlier(self) -> None:
+        """Remove what earlier runs wrote, so that nothing is left that no manifest tells of.
+
+        One process that works on all removes what every shard wrote. A shard removes what it will make again: the rest
+        of its old journal may have become a peer's, which may have made it anew.
+        """
+        gone: set[Path] = set()
+        for run in self._earlier:
+            if self._shard.label and run.shard != self._shard:
+                continue
+            for line in read(run.path):
+                if not isinstance(line, Entry) or (self._shard.label and self._index.place(line.source) is None):
+                    continue
+                for path, _ in line.files:
+                    with suppress(OutputError):  # a journal that somebody has tampered with leads nowhere
+                        gone.add(self._removed(self._sink.place(path)))
+            if run.shard != self._shard:
+                for name in (run.shard.journal, run.shard.manifest, run.shard.report):
+                    self._removed(self._sink.place(name))
+        for folder in sorted(gone, key=lambda path: len(path.parts), reverse=True):
+            for above in (folder, *folder.parents):
+                if above == self._sink.root or self._sink.root not in above.parents:
+                    break
+                with suppress(OSError):  # other people's files lie in it
+                    above.rmdir()
+
+    def _removed(self, path: Path) -> Path:
+        """Remove a file, and return the folder it lay in."""
+        try:
+            path.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError, NotADirectoryError):
+            pass  # no file of ours
+        except OSError as error:
+            raise refused(error, path) from error
+        return path.parent
+
+    def _states_left(self) -> int:
+        return len(self._mine) - self._index.states.count(DONE)
+
+    def _refuse_strangers(self) -> None:
+        """Raise OutputError if files that no run has written lie where images' files go; the folder stays as it was."""
+        try:
+            refuse_strangers(self._sink.root, (folder for _, folder in self._mine))
+        except OutputError:
+            self._journal.path.unlink(missing_ok=True)  # empty, and made by this process
+            raise
+
+    def _clear_the_way(self, *, swept: bool) -> None:
+        """Remove what describes pictures that are about to be replaced, and what a killed run left half written."""
+        self._sink.sweep("")
+        if not self.remaining:
+            return
+        for name in (MANIFEST, self._shard.manifest):
+            try:
+                self._sink.place(name).unlink(missing_ok=True)
+            except OSError as error:
+                raise refused(error, self._sink.root / name) from error
+        if swept:
+            for due, (_, folder) in zip(self._due, self._mine, strict=True):
+                if due:
+                    self._sink.sweep(folder)
+        for at in self._altered:
+            if self._due[at]:
+                for path in self._altered[at]:  # a journal lists it, so that it is ours, whatever it holds by now
+                    with suppress(OutputError):  # a link that leads out is refused when it is written to
+                        self._removed(self._sink.place(path))
+
+    def _head(self, earlier: Sequence[Earlier], digest: str) -> None:
+        """Write the header, unless the journal has the same one already."""
+        assert self._header is not None
+        others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
+        peers = max((run.generation for run in earlier if run.shard.count == self._shard.count), default=-1)
+        header: Json = {
+            "asked": self._header.asked,
+            "batch": self._header.batch,
+            "digest": digest,
+            "generation": peers if peers > others else others + 1,
+            "identity": dict(self._header.identity),
+            "inputs": len(self._mine),
+            "model": self._header.model.model_dump(mode="json"),
+            "run": self._header.run.model_dump(mode="json"),
+            "seal": self._header.seal,
+            "shard": [self._shard.index, self._shard.count],
+            "tool": self._header.tool.model_dump(mode="json"),
+        }
+        own = [run.header for run in earlier if run.shard == self._shard]
+        if not self._journal.size or own != [header]:
+            self._journal.head(header)
+
+    def _bring_over(self, paths: Iterable[Path]) -> None:
+        """Copy what counts from other shards' journals into this one, so that they are needed no more."""
+        for path in paths:
+            for at, line in self._index.lines(self._index.lying_in(path)):
+                entry = parsed(line, self._journal.write(line))
+                if isinstance(entry, Entry):
+                    self._index.put(at, self._index.states[at], self._journal.path, entry)
+        self._journal.sync()
+
+    def _stamp_for(self, source: Source) -> Stamp | None:
+        """The input's stamp, unless it was changed so lately that it may have been while the run was reading it."""
+        found = changed_at(source)
+        return None if found is None or found[1] > self._started - _RECENT else found[0]

@@ -1,0 +1,88 @@
+"""``run.json``: how a run went. All that depends on time and place stands here, and nowhere else."""
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cnnviz_cli.files.output.own_files import RUN_REPORT
+from cnnviz_cli.files.output.sink import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What only a clock can tell.
+
+    Attributes:
+        started, finished: with a time zone.
+        images: how many are finished.
+        resumed: how many of them an earlier run had done.
+        seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
+        core_seconds: the same of a processor's cores, all threads and processes together.
+        device: the device's name, as its maker calls it.
+        batch: how many images were to pass the network together.
+        smallest_batch: how many did, at the least, where memory ran short; None where several nodes know.
+        memory_beside: the peaks of the processes that read and drew, in bytes, added up.
+    """
+
+    started: datetime
+    finished: datetime
+    images: int
+    resumed: int
+    seconds: Mapping[str, float]
+    core_seconds: Mapping[str, float]
+    device: str
+    batch: int
+    smallest_batch: int | None
+    memory_beside: int = 0
+
+
+def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:
+    """Write ``run.json``, with the host and the peak memory of this process and of those that helped.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    peak = peak_memory()
+    elapsed = (report.finished - report.started).total_seconds()
+    content = {
+        "started": report.started.isoformat(timespec="seconds"),
+        "finished": report.finished.isoformat(timespec="seconds"),
+        "elapsed_seconds": round(elapsed, 3),
+        "images": report.images,
+        "resumed": report.resumed,
+        "images_per_second": round((report.images - report.resumed) / elapsed, 3) if elapsed > 0 else None,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+        "core_seconds": {stage: round(seconds, 3) for stage, seconds in report.core_seconds.items()},
+        "batch_size": report.batch,
+        "smallest_batch_size": report.smallest_batch,
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "device": report.device,
+        },
+        "peak_memory_bytes": None if peak is None else peak + report.memory_beside,
+    }
+    sink.write(name, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def peak_memory() -> int | None:
+    """The most memory this process ever held, in bytes; None on Windows, which does not say."""
+    # On Linux getrusage also remembers the process that started this one, before its exec.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+        if found:
+            return int(found.group(1)) * 1024
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

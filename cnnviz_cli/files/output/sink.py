@@ -1,0 +1,263 @@
+"""The output folder: every file appears in it whole, or not at all, and never outside it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import pickle
+import re
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs.urls import was_url
+from cnnviz_cli.files.output.own_files import is_replaceable
+
+LABELS = (
+    "picture: begun",
+    "picture: written",
+    "picture: synced",
+    "picture: named",
+    "picture: in place",
+    "journal: before a line",
+    "journal: after a line",
+    "journal: synced",
+    "manifest: before",
+)
+
+watcher: Callable[[str], None] | None = None
+"""Called with each label that is passed. Only tests set it, by assignment: no setting or variable leads here."""
+
+
+def passing(label: str) -> None:
+    """The process has come to this point."""
+    if watcher is not None:
+        watcher(label)
+
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose another place: --output DIR"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place: --output DIR"),
+    errno.EROFS: ("the file system is read-only", "Choose another place: --output DIR"),
+    errno.EACCES: ("permission denied", "Choose another place: --output DIR"),
+    errno.EPERM: ("permission denied", "Choose another place: --output DIR"),
+    errno.ENAMETOOLONG: ("the path is too long", "Choose a place with a shorter path: --output DIR"),
+    errno.EEXIST: ("a file is in the way", "Move it, or choose another place: --output DIR"),
+    errno.ENOTDIR: ("a file is in the way", "Move it, or choose another place: --output DIR"),
+    errno.ELOOP: ("a link is in the way", "Remove it, or choose another place: --output DIR"),
+    errno.EISDIR: ("a folder is in the way", "Move it, or choose another place: --output DIR"),
+}
+
+_TEMPORARY = re.compile(r"\.cnnviz-((?P<label>[0-9]+-of-[0-9]+)-)?[0-9a-f]{12}\.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is called as what a run has not finished writing."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def locate(root: Path, relative: str) -> Path:
+    """The place of `relative` below `root`, which need not exist.
+
+    Raises:
+        ValueError: it is not a plain relative path, or a link on the way leads out of `root`.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in relative or "\0" in relative:
+        raise ValueError(f"'{visible(relative)}' is not a path below the output folder")
+    place = root.joinpath(*path.parts)
+    if not Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(root)):
+        raise ValueError(f"'{visible(relative)}' leads out of the output folder through a link")
+    return place
+
+
+class Sink:
+    """Writes below one folder. May be used from several threads.
+
+    Every method raises `OutputError`, with the reason and a way out, when the disk refuses.
+    """
+
+    def __init__(self, root: Path, label: str = "") -> None:
+        """Below `root`; `label` goes into the names of temporary files, so that each shard can sweep its own."""
+        self.root = root
+        self._label = label
+
+    def open(self) -> None:
+        """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
+        if was_url(self.root):
+            fix = "Write to a disk, and copy it from there: --output DIR"
+            raise OutputError(
+                "pictures are read from object stores, but not written to them", where="--output", fix=fix
+            )
+        with self._explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            trial = self.temporary()
+            try:
+                trial.write_bytes(b"cnnviz")
+            finally:
+                trial.unlink(missing_ok=True)
+
+    def write(self, relative: str, data: bytes) -> str:
+        """Write one file, with the folders above it, and return its SHA-256 in hexadecimal."""
+        with self.replacing(relative) as file:
+            file.write(data)
+        return hashlib.sha256(data).hexdigest()
+
+    def write_picture(self, relative: str, data: bytes) -> str:
+        """Write one picture like `write`, but replace no other than one of ours.
+
+        Raises:
+            OutputError: also where a picture of somebody else's has that name.
+        """
+        place = self.place(relative)
+        with self._explained(place):
+            if not is_replaceable(place):
+                raise in_the_way(self.root, relative)
+        return self.write(relative, data)
+
+    @contextmanager
+    def replacing(self, relative: str) -> Iterator[BinaryIO]:
+        """A file to write to, which takes its name when the block ends well and vanishes when it does not.
+
+        Its bytes are on the disk before it has the name, and the name is when the block has ended.
+        """
+        place = self.place(relative)
+        with self._explained(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.temporary(place.parent)
+            try:
+                with temporary.open("xb") as file:
+                    passing("picture: begun")
+                    yield file
+                    file.flush()
+                    passing("picture: written")
+                    os.fsync(file.fileno())
+                passing("picture: synced")
+                temporary.replace(place)
+                passing("picture: named")
+                sync_folder(place.parent)
+                passing("picture: in place")
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def place(self, relative: str) -> Path:
+        """Where `relative` lies; refused if it leads out of the folder."""
+        try:
+            return locate(self.root, relative)
+        except ValueError as error:
+            raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
+
+    def temporary(self, folder: Path | None = None) -> Path:
+        """A path that nothing has, in `folder` or the sink's own, by a name that `sweep` knows."""
+        return (folder or self.root) / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
+
+    def sweep(self, folder: str) -> None:
+        """Remove what a killed process left half written in one folder; what is no folder holds nothing.
+
+        Hold the lock: whoever does not might remove what another is writing.
+        """
+        try:
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                left = [entry.name for entry in entries if self._is_own(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise refused(error, self.root / folder) from error
+        for name in left:
+            path = self.place(f"{folder}/{name}" if folder else name)
+            with self._explained(path):
+                path.unlink(missing_ok=True)
+
+    def _is_own(self, name: str) -> bool:
+        found = _TEMPORARY.fullmatch(name)
+        # Where one process works on all, nobody else is at work, whatever the number of shards was before.
+        return found is not None and self._label in ("", found["label"])
+
+    @contextmanager
+    def _explained(self, place: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise refused(error, place) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, not only with the system: a new name is lost with the power otherwise.
+
+    Where a file system has no such thing (some over a network; Windows), nothing is done.
+    """
+    if sys.platform == "win32":
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
+
+
+def in_the_way(root: Path, name: str) -> OutputError:
+    """The refusal of a file that no run has written and this one would replace."""
+    return OutputError(
+        f"'{visible(name, 200)}' was not written by cnnviz, and the run would replace it",
+        where=visible(str(root)),
+        fix="Choose another folder: --output DIR\nOr move the file away.",
+    )
+
+
+def refused(error: OSError, place: Path) -> OutputError:
+    """Why the disk did not take `place`, and what to do about it."""
+    reason, fix = _REASONS.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
+    return OutputError(f"this cannot be written: {reason}", where=visible(str(place)), fix=fix)
+
+
+class Spool:
+    """A queue on the disk of the output folder, one item of it in memory at a time. A context manager.
+
+    The file has no name, so nobody else can read or change it, and it is gone when the block ends or the process does,
+    however it ends.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._root = sink.root
+        try:
+            self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._root))  # noqa: SIM115  (closed by __exit__)
+        except OSError as error:
+            raise refused(error, self._root) from error
+
+    def put(self, item: Any) -> None:
+        """Add an item, of plain values and numpy arrays.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        try:
+            pickle.dump(item, self._file, pickle.HIGHEST_PROTOCOL)
+            self._file.flush()
+        except OSError as error:
+            raise refused(error, self._root) from error
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items in the order in which they were put, once all of them are there."""
+        self._file.seek(0)
+        while True:
+            try:
+                yield pickle.load(self._file)
+            except EOFError:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()

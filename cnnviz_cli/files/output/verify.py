@@ -1,0 +1,237 @@
+"""Whether an output folder still holds what its manifest says. Needs no torch and no Pillow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pydantic import ValidationError
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.file_reading import GIBIBYTE, MOST_JOURNAL, open_regular, oversize
+from cnnviz_cli.core.records import Json, Manifest
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs.search import SUFFIXES
+from cnnviz_cli.files.output.manifest import SEAL, Seal, records_and_rest
+from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.sink import locate
+from cnnviz_cli.files.output.validation import compact, json_from, record_from, says_twice
+
+READ = 8192
+"""Bytes that hold what is looked for, in the files that we write."""
+
+_FRAMES = {0xC0, 0xC1, 0xC2}
+"""Markers of the JPEG segments that tell the size, for pictures coded in sequence or progressively."""
+
+
+def size_of(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG, a WebP or a JPEG; None if this does not begin like one."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR" and len(head) >= 24:
+        width, height = struct.unpack_from(">II", head, 16)
+        return width, height
+    if head.startswith(b"\xff\xd8"):
+        return _of_jpeg(head)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _of_webp(head)
+    return None
+
+
+def is_vector(head: bytes) -> bool:
+    """Whether this begins like an SVG or a PDF of ours, whose size is one in print."""
+    return head.startswith(b"%PDF-") or (head.startswith(b"<?xml ") and b"<svg " in head)
+
+
+def _of_webp(head: bytes) -> tuple[int, int] | None:
+    """The first chunk has it: 14 bits a side, as they are for a lossy picture, less one for a lossless one."""
+    if head[12:16] == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if head[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", head, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8X":  # with metadata
+        width, height = (int.from_bytes(head[place : place + 3], "little") + 1 for place in (24, 27))
+        return width, height
+    return None
+
+
+def _of_jpeg(head: bytes) -> tuple[int, int] | None:
+    """Segments are passed over up to the one that begins the picture."""
+    place = 2
+    while place + 9 <= len(head) and head[place] == 0xFF:
+        if head[place + 1] in _FRAMES:
+            height, width = struct.unpack_from(">HH", head, place + 5)
+            return width, height
+        place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+    return None
+
+
+_MOST_WHOLE = GIBIBYTE
+"""Bytes of a manifest that is read whole; it takes ten times as many in memory."""
+
+_WRITTEN = {*SUFFIXES, ".svg", ".pdf"}
+
+VECTOR = (0, 0)
+"""Stands for the size of a file that has none in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One difference between the manifest and the disk.
+
+    Attributes:
+        kind: ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a picture that no
+            record lists; ``undigested`` a manifest without a digest of its own.
+        path: as the manifest has it, relative to the folder.
+        detail: a sentence.
+    """
+
+    kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested"]
+    path: str
+    detail: str
+
+    @property
+    def failure(self) -> bool:
+        """Whether the manifest does not hold; an extra picture, or a digest that is not there, says nothing of that."""
+        return self.kind not in ("extra", "undigested")
+
+
+def verify(root: Path) -> list[Problem]:
+    """Hash the manifest and every file that it lists, and look for pictures that it does not list.
+
+    Returns:
+        What is wrong with the manifest first, then in its order, the extra pictures last; empty if all is well.
+
+    Raises:
+        UsageError: there is no manifest, or it is not one of ours.
+    """
+    path = root / MANIFEST
+    listed: set[str] = set()
+    problems: list[Problem] = []
+    try:
+        with open_regular(path, MOST_JOURNAL) as file:
+            images, rest, digest = _manifest(file)
+            problems += _unsealed(rest, digest)
+            for image in images:
+                for output in image["outputs"]:
+                    listed.add(output["path"])
+                    problems += _check(root, output["path"], output["sha256"], (output["width"], output["height"]))
+                if arrays := image.get("arrays"):
+                    problems += _check(root, arrays["path"], arrays["sha256"], None)
+    except OSError as error:
+        raise UsageError(
+            f"there is no manifest to read: {error.strerror or type(error).__name__}",
+            where=visible(str(path)),
+            fix="Name the folder that a run wrote: cnnviz verify OUT",
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"this is no valid manifest: {visible(_reason(error), limit=400)}",
+            where=visible(str(path)),
+            fix="Run the same command again; it writes a new one.",
+        ) from error
+    extra = (path for path in _pictures(root) if path not in listed)
+    return [*problems, *(Problem("extra", path, "no record lists this picture") for path in extra)]
+
+
+def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
+    """The images' records, everything else, and the digest of both.
+
+    A manifest in our own form is read line by line, twice; one that another program has written anew is read whole.
+
+    Raises:
+        ValueError: it is no manifest.
+        OSError: it cannot be read, or is too large to be read whole.
+    """
+    try:
+        seal = Seal()
+        for part in records_and_rest(file):
+            if isinstance(part, bytes):
+                record_from(part)
+                seal.add(part)
+            else:
+                rest = part
+        Manifest.model_validate({**rest, "images": []})
+    except ValueError:  # also of a record; read whole, it is said which
+        return _foreign_form(file)
+    file.seek(0)
+    images = (record_from(part) for part in records_and_rest(file) if isinstance(part, bytes))
+    return images, rest, seal.digest(rest)
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with a manifest, and where, if that is known."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    at = ".".join(str(step) for step in first["loc"])
+    return f"{at}: {first['msg']}" if at else first["msg"]
+
+
+def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
+    if file.seek(0, os.SEEK_END) > _MOST_WHOLE:
+        raise oversize(_MOST_WHOLE)
+    file.seek(0)
+    data = file.read(_MOST_WHOLE)
+    manifest = Manifest.model_validate_json(data)
+    plain: dict[str, Any] = json_from(data)
+    seal = Seal()
+    for image in plain["images"]:
+        seal.add(compact(image))
+    # What depends on the reader, of two values under one key, has no digest.
+    digest = "" if says_twice(data) else seal.digest(plain)
+    return (image.model_dump() for image in manifest.images), plain, digest
+
+
+def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
+    """What the manifest's own digest says of it."""
+    if rest.get(SEAL) is None:
+        detail = "it has no digest of its own (an older version wrote it), so whether it was edited is not known"
+        yield Problem("undigested", MANIFEST, detail)
+    elif rest[SEAL] != digest:
+        yield Problem("changed", MANIFEST, "it was edited: its digest is not that of what it says")
+
+
+def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None) -> Iterator[Problem]:
+    """Nothing, or what is wrong with one file. `size` is the width and height of a picture."""
+    try:
+        path = locate(root, relative)
+    except ValueError as error:
+        yield Problem("escapes", relative, str(error))
+        return
+    if not os.path.lexists(path):
+        yield Problem("missing", relative, "the file is gone")
+    elif path.is_symlink() or not path.is_file():
+        yield Problem("changed", relative, "this is no longer a plain file")
+    else:
+        try:
+            digest, found = _digest_and_size(path)
+        except OSError as error:
+            yield Problem("unreadable", relative, error.strerror or type(error).__name__)
+            return
+        if digest != sha256:
+            yield Problem("changed", relative, "the bytes are not those that were written")
+        elif size is not None and found not in (size, VECTOR):
+            actual = f"{found[0]} x {found[1]} pixels" if found else "no picture"
+            yield Problem("size", relative, f"{actual} instead of {size[0]} x {size[1]} pixels")
+
+
+def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
+    with open_regular(path, follow=False) as file:
+        head = file.read(READ)
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest(), VECTOR if is_vector(head) else size_of(head)
+
+
+def _pictures(root: Path) -> list[str]:
+    """Pictures below `root`, sorted, by their relative path; hidden ones are somebody else's."""
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += (Path(folder, name) for name in files if not name.startswith("."))
+    return sorted(path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN)

@@ -1,0 +1,159 @@
+"""The names of a network's classes, from a file of the user's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnviz_cli.core.classes import Labels
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.tables.text_table import Row, Text, column, read_text, rows_of, words
+
+WHERE = "--labels"
+
+_INDEX = words("index id idx class_id class_index label_id")
+_NAME = words("name label class_name label_name category")
+_EITHER = words("class classes")
+_KEY = words("wnid synset")
+_WORDNET = re.compile(r"(n[0-9]{8})\s+(\S.*)")
+
+
+def read_labels(path: Path) -> Labels:
+    """The labels in a .json, a .csv, or any other file as text with one name a line.
+
+    JSON may be a list of names; an object of names by index; of pairs of a WordNet number and a name by index, as
+    ImageNet's; or of indices by name, as torchvision's ``class_to_idx``. Of an object with ``id2label`` that is read.
+    A table has an index and a name in each row, with or without a header. A name that several classes bear gets the
+    index behind it.
+
+    Raises:
+        UsageError: the file cannot be read or understood, or a class has no name or two.
+    """
+    given = read_text(path, WHERE)
+    read = {".json": _from_json, ".csv": _from_table, ".tsv": _from_table}.get(path.suffix.casefold(), _from_lines)
+    names, keys = read(given)
+    if not names:
+        raise _mistake(given, "this names no class")
+    also = {key.casefold(): index for index, key in enumerate(keys) if key}
+    return Labels(distinct(names), also, given.name, given.sha256)
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, those that several classes bear with the index behind them; case is ignored, as it is in targets."""
+    times = Counter(name.casefold() for name in names)
+    return tuple(f"{name} ({index})" if times[name.casefold()] > 1 else name for index, name in enumerate(names))
+
+
+Found = tuple[list[str], list[str]]
+"""The name of each class, and its further name or an empty text."""
+
+
+def _from_lines(given: Text) -> Found:
+    lines = [line.strip() for line in given.text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:
+        at = lines.index("") + 1
+        raise _mistake(given, "this line is empty, so the class has no name", line=at, fix="A line for each class.")
+    pairs = [_WORDNET.fullmatch(line) for line in lines]
+    if all(pairs):  # ImageNet's own list: n02123045 tabby, tabby cat
+        return [pair[2] for pair in pairs if pair], [pair[1] for pair in pairs if pair]
+    return lines, [""] * len(lines)
+
+
+def _from_json(given: Text) -> Found:
+    try:
+        data = json.loads(given.text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise _mistake(given, f"this is no JSON of labels: {visible(str(error), 120)}") from error
+    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
+        data = data["id2label"]
+    if isinstance(data, dict):
+        if data and all(isinstance(value, int) and not isinstance(value, bool) for value in data.values()):
+            data = {str(index): name for name, index in _swappable(data, given)}
+        data = _in_order(given, [(key, value, f'"{visible(str(key), 40)}"') for key, value in data.items()])
+    if not isinstance(data, list):
+        raise _mistake(given, "this is neither a list nor an object of names")
+    return _named(given, data)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"the key '{twice}' stands twice")
+    return made
+
+
+def _swappable(data: Mapping[str, int], given: Text) -> list[tuple[str, int]]:
+    twice = next((index for index, times in Counter(data.values()).items() if times > 1), None)
+    if twice is not None:
+        raise _mistake(given, f"index {twice} has several names")
+    return list(data.items())
+
+
+def _named(given: Text, items: Sequence[Any]) -> Found:
+    names, keys = [], []
+    for index, item in enumerate(items):
+        key, name = item if isinstance(item, list) and len(item) == 2 else ("", item)
+        if not (isinstance(name, str) and isinstance(key, str) and name.strip()):
+            raise _mistake(given, f"class {index} has no name, but {visible(json.dumps(item), 60)}")
+        names.append(name.strip())
+        keys.append(key.strip())
+    return names, keys
+
+
+def _from_table(given: Text) -> Found:
+    rows = rows_of(given, WHERE)
+    if not rows:
+        return [], []
+    header = None if re.fullmatch(r"[0-9]+", rows[0].cells[0]) else rows.pop(0)
+    at_index, at_name, at_key = (0, 1, None) if header is None else _columns(given, header)
+    entries = []
+    for row in rows:
+        if len(row.cells) <= max(at_index, at_name, at_key or 0):
+            raise _mistake(given, "this row is too short: it needs an index and a name", line=row.line)
+        if header is None and len(row.cells) > 2:
+            raise _mistake(given, "this row has more than an index and a name", line=row.line, fix=_QUOTED)
+        key = "" if at_key is None else row.cells[at_key]
+        entries.append((row.cells[at_index], [key, row.cells[at_name]], f"line {row.line}"))
+    return _named(given, _in_order(given, entries))
+
+
+_QUOTED = "Names with commas stand in quotes; of a table with more columns a header says which: index,name."
+
+
+def _columns(given: Text, header: Row) -> tuple[int, int, int | None]:
+    """The columns of indices, names, and further names; a column called class is whichever has no other."""
+    at_index, at_name, left = column(header, _INDEX), column(header, _NAME), column(header, _EITHER)
+    at_index, at_name = (left if found is None else found for found in (at_index, at_name))
+    if at_index is None or at_name is None or at_index == at_name:
+        fix = "Call them index and name, or leave the header out: 0,tench"
+        raise _mistake(given, "no columns of indices and names are seen in the header", line=header.line, fix=fix)
+    return at_index, at_name, column(header, _KEY)
+
+
+def _in_order(given: Text, entries: Sequence[tuple[Any, Any, str]]) -> list[Any]:
+    """The second of each entry by the index that is the first; the third says where it stands."""
+    found: dict[int, Any] = {}
+    for key, item, place in entries:
+        if not re.fullmatch(r"[0-9]{1,9}", str(key)):
+            raise _mistake(given, f"{place}: '{visible(str(key), 40)}' is no index of a class")
+        if int(key) in found:
+            raise _mistake(given, f"{place}: index {int(key)} stands twice")
+        found[int(key)] = item
+    missing = next((index for index in range(len(found)) if index not in found), None)
+    if missing is not None:
+        fix = "Classes count from 0." if missing == 0 else ""
+        raise _mistake(given, f"there is no index {missing} among {len(found)} indices", fix=fix)
+    return [found[index] for index in range(len(found))]
+
+
+def _mistake(given: Text, what: str, *, line: int = 0, fix: str = "") -> UsageError:
+    place = f"{visible(given.name, 100)}:{line}" if line else visible(given.name, 100)
+    return UsageError(f"{place}: {what}", where=WHERE, fix=fix)

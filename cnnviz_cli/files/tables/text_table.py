@@ -1,0 +1,96 @@
+"""Small text files that a user wrote: read whole, as UTF-8, with the place of whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.file_reading import OversizeError, read_regular, size_text
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs.folder_walk import nearest
+
+LARGEST = 2**28
+"""Bytes of such a file at the most: a line for each of a million pictures has half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file's text.
+
+    Attributes:
+        name: of the file, without its folder.
+        sha256: of its bytes.
+    """
+
+    name: str
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table that holds something: its number, from 1, and its cells without blanks around them."""
+
+    line: int
+    cells: tuple[str, ...]
+
+
+def read_text(path: Path, where: str) -> Text:
+    """The text of a file; a byte order mark is no part of it.
+
+    Args:
+        where: the flag that named it.
+
+    Raises:
+        UsageError: it cannot be read, is too large, or is no UTF-8.
+    """
+    shown = visible(str(path), 200)
+    try:
+        data = read_regular(path, LARGEST)
+    except OversizeError:
+        raise UsageError(f"'{shown}' is larger than {size_text(LARGEST)}", where=where) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
+        fix = nearest(path) if missing else ""
+        raise UsageError(f"'{shown}' cannot be read: {reason}", where=where, fix=fix) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path.name}:{line}: this is no UTF-8", where=where, fix="Save it as UTF-8.") from error
+    return Text(path.name, text, sha256(data).hexdigest())
+
+
+def rows_of(given: Text, where: str) -> list[Row]:
+    """The rows of a table whose cells are parted by commas, or by semicolons or tabs where its first line has no comma.
+
+    Raises:
+        UsageError: it is no table.
+    """
+    first = given.text.lstrip().split("\n", 1)[0]
+    separator = next((mark for mark in ",;\t" if mark in first), ",")
+    reader = csv.reader(given.text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True, strict=True)
+    found: list[Row] = []
+    try:
+        for cells in reader:
+            stripped = tuple(cell.strip() for cell in cells)
+            if any(stripped):
+                found.append(Row(reader.line_num, stripped))
+    except csv.Error as error:
+        raise UsageError(f"{given.name}:{reader.line_num}: this is no table: {error}", where=where) from error
+    return found
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, for `column`."""
+    return frozenset(text.split())
+
+
+def column(header: Row, names: Collection[str]) -> int | None:
+    """The number of the first column with one of these names; upper and lower case are the same."""
+    return next((at for at, cell in enumerate(header.cells) if cell.casefold() in names), None)

@@ -1,0 +1,1 @@
+"""What the network gets of an image."""

@@ -1,0 +1,279 @@
+"""From a photograph to the network's input, and where that input lies in the photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing, whole
+from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.records import Json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Mode = Literal["crop", "squash", "pad", "full"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Side = int | tuple[int, int]
+"""Height and width in pixels, or one number for both."""
+
+MOST = 1024
+"""The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
+
+_COLOURS = (1, 3, 4)
+"""Channels that any photograph has: grey, RGB, RGB and an alpha."""
+
+_WITH_ALPHA = 4
+
+# Above this ratio of the sides, or with more pixels, a resized photograph is mostly outside the crop and may not fit in
+# memory.
+_EXTREME = 64
+_MOST_RESIZED = 2**26
+
+# Pillow keeps some 50 bytes for each pixel of a side that is reduced; longer ones are averaged to this first.
+_LONG_SIDE = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Bring a photograph to the network's input and normalise it, as torchvision does on its Pillow path.
+
+    Bringing it there takes Pillow alone, so that the processes that read photographs need no torch.
+
+    Attributes:
+        resize: what the photograph is resized to cover under ``crop``, before the centre is cut; a square stands for
+            the shorter side, as in torchvision.
+        crop: the network's input; under ``full`` the smallest.
+        mean: subtracted from each channel, which lies in [0, 1]. Their number is the network's: 1 for grey (ITU-R 601
+            luminance), 3 for RGB, 4 for RGB and an alpha that is 1 everywhere.
+        std: divides each channel then.
+        interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
+        mode: ``crop`` cuts the centre; ``squash`` brings both sides to the input's; ``pad`` shows all of it, the rest
+            in the mean colour, which is zero after normalisation; ``full`` keeps the photograph's own size, its sides
+            cut to multiples of `core.geometry.STEP`; or, if there is a `side`, shows all of it.
+        most: the longest side under ``full``.
+        side: under ``full``, what the shorter side of every photograph is brought to, the longer to a multiple of
+            `step`; None keeps the photograph's own size.
+        fill: the colour of what lies outside the photograph, each channel in [0, 1]; None is black under ``crop``, else
+            the mean.
+        bands: which bands of an image the channels are, counted from 1; empty where they are its colours, or all of its
+            bands.
+    """
+
+    resize: Side
+    crop: Side
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    mode: Mode = "crop"
+    most: int = MOST
+    side: int | None = None
+    step: int = STEP
+    fill: tuple[float, ...] | None = None
+    bands: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, transforms: Any) -> Preprocessing:
+        """The same as torchvision's preset `transforms`.
+
+        ``ImageClassification`` is followed to the bit. ``SemanticSegmentation`` resizes the shorter side and keeps the
+        longer as it comes out; here both are multiples of `core.geometry.STEP`. ``ObjectDetection`` says nothing, since
+        the network does it all (`inside`), and is none.
+        """
+        (resize,) = transforms.resize_size
+        if not hasattr(transforms, "crop_size"):
+            side = round(resize / STEP) * STEP
+            return cls(side, side, tuple(transforms.mean), tuple(transforms.std), mode="full", side=side)
+        (crop,) = transforms.crop_size
+        interpolation = transforms.interpolation.value
+        if interpolation not in get_args(Interpolation):
+            raise ValueError(f"no filter for {interpolation!r}")
+        return cls(resize, crop, tuple(transforms.mean), tuple(transforms.std), cast("Interpolation", interpolation))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input; under ``full`` of the smallest."""
+        return _sides(self.crop)
+
+    @property
+    def another_size(self) -> tuple[int, int]:
+        """Height and width of a larger input, not square, that ``full`` may give: what is tried before it does."""
+        height, width = self.size
+        if self.side is not None:
+            return self.side, min(self.side + 2 * self.step, max(self.most, self.side))
+        return (height // STEP + 1) * STEP, (width // STEP + 2) * STEP
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Height and width that the resized photograph covers under ``crop``."""
+        return _sides(self.resize)
+
+    @property
+    def channels(self) -> int:
+        """How many the network's input has."""
+        return len(self.mean)
+
+    @property
+    def banded(self) -> bool:
+        """Whether the channels are bands of an image, and not its red, green and blue or its grey."""
+        return bool(self.bands) or self.channels not in _COLOURS
+
+    @property
+    def frame(self) -> Frame:
+        """What methods are told of the network's input."""
+        white = (1.0,) * self.channels
+        black = (0.0,) * self.channels
+        if self.channels == _WITH_ALPHA and not self.banded:
+            black = (0.0, 0.0, 0.0, 1.0)  # black is not to be seen through
+        ends = [
+            tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=True))
+            for colour in (black, white)
+        ]
+        return Frame(self.size, ends[0], ends[1])
+
+    def as_json(self) -> Json:
+        """For the manifest: all that decides what the network sees of a photograph."""
+        record: Json = {
+            "mode": self.mode,
+            "size": list(self.size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+        }
+        if self.mode == "crop":
+            record["resize"] = list(self.covered)
+        if self.mode == "full":
+            record["max_side"] = self.most
+        if self.mode == "full" and self.side is not None:
+            record["shorter_side"], record["multiples_of"] = self.side, self.step
+        if self.fill is not None and self.mode in ("pad", "full"):
+            record["fill"] = list(self.fill)
+        if self.bands:
+            record["bands"] = list(self.bands)
+        return record
+
+    def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
+        """The network's input of one photograph: `see`, and (C, H, W) of `normalised` before it.
+
+        Args:
+            planes: (H, W, C) its bands, where the network reads those.
+        """
+        seen, view = self.see(photo)
+        pixels = np.asarray(seen) if planes is None else self.see_bands(planes)
+        return self.normalised([pixels])[0], view, seen
+
+    def normalised(self, pictures: Sequence[NDArray[Any]]) -> Tensor:
+        """(B, C, H, W) float32, what the network takes, of B pictures of one size from `see` or `see_bands`."""
+        import torch
+
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        if self.banded:
+            pass
+        elif self.channels == 1:
+            pixels = pixels[:, :1]  # all three are the luminance
+        elif self.channels == 4:
+            pixels = torch.cat([pixels, torch.full_like(pixels[:, :1], 255)], 1)
+        # In torchvision's order, and so to the same bits.
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1) for values in (self.mean, self.std)
+        )
+        shares = pixels.clone() if pixels.is_floating_point() else pixels.float() / 255
+        return shares.sub_(mean).div_(std)
+
+    def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
+        """What the network sees of a photograph.
+
+        Args:
+            photo: RGB, upright, of any size.
+
+        Returns:
+            It as a picture, RGB at the input's size, and where it lies in the photograph. Where the resized photograph
+            is smaller than the input the rest is black under ``crop``, as in torchvision, else of the mean colour, and
+            the view reaches outside the photograph.
+        """
+        placing = self.placing(photo.size)
+        view = placing.view_of(photo.size)
+        colours = photo.convert("L") if self.channels == 1 and not self.banded else photo
+        part = self._shown(colours, placing)
+        if part.size == view.size:
+            return part.convert("RGB"), view
+        seen = Image.new("RGB", view.size, self._fill)
+        (left, top), within = placing.corner, placing.within
+        seen.paste(part, (within[0] - left, within[1] - top))
+        return seen, view
+
+    def see_bands(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """(H, W, C) what the network sees of the bands (h, w, C) of a photograph, of the same type.
+
+        Each band is resized by itself; what lies outside the photograph has the value of its mean, or 0 under ``crop``.
+        """
+        placing = self.placing((planes.shape[1], planes.shape[0]))
+        (left, top), within, (width, height) = placing.corner, placing.within, placing.size
+        across, down = within[0] - left, within[1] - top
+        outside = np.array((0.0,) * self.channels if self.mode == "crop" else self.mean, np.float64)
+        seen = np.empty((height, width, planes.shape[2]), planes.dtype)
+        seen[:] = np.rint(255 * outside) if planes.dtype == np.uint8 else outside
+        for band in range(planes.shape[2]):
+            part = np.asarray(self._shown(Image.fromarray(np.ascontiguousarray(planes[:, :, band])), placing))
+            seen[down : down + part.shape[0], across : across + part.shape[1], band] = part
+        return seen
+
+    def placing(self, photo: tuple[int, int]) -> Placing:
+        """How a photograph of that width and height is resized, and what of it is shown."""
+        size, least = _across_first(self.crop), _across_first(self.resize)
+        match self.mode:
+            case "crop":
+                return covering(photo, least, size)
+            case "squash":
+                return squashing(size)
+            case "pad":
+                return fitting(photo, size)
+            case "full" if self.side is not None:
+                return whole(photo, self.side, self.most, self.step)
+            case "full":
+                return roaming(photo, size, self.most)
+
+    @property
+    def _fill(self) -> tuple[int, int, int]:
+        if self.mode == "crop" and self.fill is None:
+            return (0, 0, 0)
+        mean = (0.5,) if self.banded else self.fill or self.mean
+        colours = mean[:3] if len(mean) >= 3 else mean * 3
+        red, green, blue = (round(255 * value) for value in colours)
+        return (red, green, blue)
+
+    def _shown(self, photo: Image.Image, placing: Placing) -> Image.Image:
+        """The part of the resized photograph that is within the window."""
+        size, within = placing.resized, placing.within
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        photo = _shortened(photo, size)
+        if max(size) <= _EXTREME * min(size) and size[0] * size[1] <= _MOST_RESIZED:
+            resized = photo if photo.size == size else photo.resize(size, filter_)
+            return resized if within == (0, 0, *size) else resized.crop(within)
+        # The same pixels but for rounding: Pillow holds the box in single precision.
+        across, down = photo.width / size[0], photo.height / size[1]
+        box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
+        return photo.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
+
+
+def _shortened(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The photograph with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
+    factors = [
+        max(1, side // _LONG_SIDE) if side >= 8 * wanted * (side // _LONG_SIDE) else 1
+        for side, wanted in zip(photo.size, size, strict=True)
+    ]
+    return photo if factors == [1, 1] else photo.reduce((factors[0], factors[1]))
+
+
+def _sides(side: Side) -> tuple[int, int]:
+    return side if isinstance(side, tuple) else (side, side)
+
+
+def _across_first(side: Side) -> tuple[int, int]:
+    height, width = _sides(side)
+    return (width, height)

@@ -1,0 +1,1 @@
+"""What a network is, found out by running it."""

@@ -1,0 +1,233 @@
+"""Which layers the layer words mean: of classifiers those the scores depend on, of other networks the backbone's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.feature_maps import as_maps, oblong
+from cnnviz_cli.core.layers import LayerInfo
+from cnnviz_cli.core.readout import part_of
+from cnnviz_cli.models.inspect.heads import noise_for
+from cnnviz_cli.models.inspect.outputs import Returned
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one forward has shown of a classifier's layers.
+
+    Attributes:
+        infos: the layers that have maps, in the order in which they finish.
+        live: names of those on whose positions the scores depend. Behind a class token they do not.
+        active: names of the modules that do more than pool or rearrange.
+        projections: names of those that weigh features to queries, keys or values for an attention and do nothing else.
+        leading: by layer how many tokens stand before its positions.
+    """
+
+    infos: Sequence[LayerInfo]
+    live: frozenset[str]
+    active: frozenset[str]
+    projections: frozenset[str]
+    leading: Mapping[str, int]
+
+    @property
+    def candidates(self) -> list[LayerInfo]:
+        """The layers that may be the default, the deepest last."""
+        spatial = [info for info in self.infos if info.spatial] or list(self.infos)
+        # If nothing could be followed up to the scores, every layer may count.
+        live = [info for info in spatial if info.name in self.live] or spatial
+        active = [info for info in live if info.name in self.active] or live
+        # One map alone is most often a gate, and tells little beside what it is multiplied by.
+        several = [info for info in active if info.shape[0] > 1] or active
+        return [info for info in several if info.name not in self.projections] or several
+
+
+def default_layers(reach: Reach) -> tuple[frozenset[str], str]:
+    """The names of the layers that words mean, and what makes the deepest of them the default layer."""
+    candidates = reach.candidates
+    if not candidates:
+        return frozenset(), ""
+    last = candidates[-1]
+    names = frozenset(info.name for info in candidates)
+    if last.name not in reach.live:
+        return names, "the deepest layer with maps; what the scores depend on could not be followed"
+    later = [info for info in reach.infos if info.order > last.order and info.spatial and info.name not in reach.live]
+    leading = reach.leading.get(last.name, 0)
+    if later and leading:
+        after = "the class token alone is used" if leading == 1 else f"only the {leading} leading tokens are used"
+    elif later:
+        after = "its positions no longer reach them"
+    else:
+        after = "positions are pooled or flattened"
+    return names, f"the deepest layer with maps on whose positions the scores depend; after it {after}"
+
+
+_TRIED = (1, 4, 16)
+
+
+def reached(net: nn.Module, shape: tuple[int, int, int], reach: Reach, head: str | None = None) -> Reach:
+    """The same, with those candidates taken out whose positions get no gradient from any score.
+
+    For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
+    a few at a time, since a gradient costs what comes after the first of them. Where none gets a gradient, as with a
+    head that starts at zero, nothing is known, and nothing is taken out.
+
+    Args:
+        net: in eval mode, on a device that holds values.
+        shape: channels, height and width of the input.
+        head: which part of the output is explained.
+    """
+    candidates = [info.name for info in reach.candidates]
+    dead: set[str] = set()
+    end = len(candidates)
+    for count in (*_TRIED, end):
+        tried = candidates[max(end - count, 0) : end]
+        if not tried:
+            break
+        alive = _alive(net, shape, tried, head)
+        if alive is None:
+            return reach
+        dead.update(name for name in tried if name not in alive)
+        if alive:
+            return replace(reach, live=reach.live - dead)
+        end -= len(tried)
+    return reach
+
+
+def _alive(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], head: str | None) -> set[str] | None:
+    """Those of the layers whose positions get a gradient other than zero; None if the network gives none."""
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+                torch.set_grad_enabled(True)
+            kept[name] = output
+            return output.clone()
+
+        return keep
+
+    hooks = [net.get_submodule(name).register_forward_hook(keeper(name)) for name in names]
+    try:
+        with torch.set_grad_enabled(False), oblong(*shape[1:]):
+            scores: Any = part_of(net(noise_for(net, shape)), head)
+            if not getattr(scores, "requires_grad", False):
+                return None
+            same = torch.Generator(device="cpu").manual_seed(0)
+            weights = torch.randn(scores.shape, generator=same, dtype=torch.float32, device="cpu").to(scores)
+            with torch.enable_grad():
+                gradients: Any = torch.autograd.grad((scores * weights).sum(), list(kept.values()), allow_unused=True)
+            found = set()
+            for name, gradient in zip(kept, gradients, strict=True):
+                maps = None if gradient is None else as_maps(gradient)
+                if maps is not None and bool((maps != 0).any()):
+                    found.add(name)
+            return found
+    except (RuntimeError, NotImplementedError):  # in-place operations, or a part without a derivative
+        return None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one forward has shown of a network.
+
+    Attributes:
+        infos: the layers that have maps, in the order in which they finish.
+        order: by module its place in that order.
+        bits: by module the bit of whatever depends on its output.
+        mappings: by module that returned a mapping of maps, what each of them depends on.
+        outputs: by layer what its output depends on.
+        scores: what the network's scores depend on, of a network that returns maps of them.
+        convolutions: names of the convolutions.
+        active: names of the modules that do more than pool or rearrange.
+    """
+
+    infos: Sequence[LayerInfo]
+    order: Mapping[str, int]
+    bits: Mapping[str, int]
+    mappings: Mapping[str, Sequence[int]]
+    outputs: Mapping[str, int]
+    scores: int
+    convolutions: frozenset[str]
+    active: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """The part of a network that words are about.
+
+    Attributes:
+        layers: those up to and with the default layer.
+        why: what makes the last of them the default layer, as a sentence goes on.
+        part: those of the whole part, the convolutions of which ``conv`` means; None for every convolution.
+    """
+
+    layers: frozenset[str]
+    why: str
+    part: frozenset[str] | None = None
+
+
+def trunk_of(seen: Seen, returned: Returned) -> Trunk | None:
+    """The trunk of a network that returns maps or boxes; None if words are about all of its layers.
+
+    It is the outermost module that returns a mapping of maps. The default layer is the last in it that does more than
+    pool or rearrange, and on which the scores depend: of maps of scores that is known from the forward; of boxes, which
+    may be none, every map that the trunk returns has to depend on it. Without such a module, of maps it is the last
+    layer that is not the scores themselves, and of boxes the trunk is the last of the network's own layers.
+    """
+    spatial = [info for info in seen.infos if info.spatial and info.name in seen.active]
+    if returned.kind == "maps":
+        reached = [info for info in spatial if seen.scores & seen.bits[info.name]]
+        name = _outermost(seen)
+        inner = [info for info in reached if name is not None and _within(info.name, name)]
+        last = (inner or _before_scores(seen, reached, returned.classes))[-1:]
+        part = name if inner else None
+    elif returned.kind == "boxes":
+        name = _outermost(seen) or next((info.name for info in reversed(spatial) if "." not in info.name), None)
+        if name is None:
+            return None
+        maps = seen.mappings.get(name) or [seen.outputs[name]]
+        common = reduce(and_, maps)
+        last = [info for info in spatial if _within(info.name, name) and common & seen.bits[info.name]][-1:]
+        part = name
+    else:
+        return None
+    if not last:
+        return None
+    inside = [info for info in seen.infos if part is None or _within(info.name, part)]
+    every = "every map that it returns depends" if returned.kind == "boxes" else "the scores depend"
+    return Trunk(
+        frozenset(info.name for info in inside if info.order <= last[0].order),
+        f"the last layer of '{part}' on which {every}" if part else "the last layer before the maps of scores",
+        frozenset(info.name for info in inside) if returned.kind == "boxes" else None,
+    )
+
+
+def _outermost(seen: Seen) -> str | None:
+    """The first to finish of the modules that return a mapping of maps and lie in no other that does."""
+    outer = [
+        name for name in seen.mappings if not any(_within(name, other) for other in seen.mappings if other != name)
+    ]
+    return min(outer, key=lambda name: seen.order[name], default=None)
+
+
+def _before_scores(seen: Seen, reached: Sequence[LayerInfo], classes: int) -> Sequence[LayerInfo]:
+    """The layers before the last convolution, if that has a channel for each class: what it gives are the scores."""
+    last = max((info for info in reached if info.name in seen.convolutions), key=lambda info: info.order, default=None)
+    if last is None or last.shape[0] != classes:
+        return reached
+    return [info for info in reached if info.order < last.order] or reached
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")

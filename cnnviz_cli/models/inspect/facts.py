@@ -1,0 +1,270 @@
+"""What a network does, found out by a few forwards before the first image: layout, randomness, images of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.global_rng import random_state, seeded
+from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
+from cnnviz_cli.core.memory_format import MemoryFormat, laid_out, laid_out_like, lay_out_weights
+from cnnviz_cli.core.network_errors import described, network_errors, no_memory
+from cnnviz_cli.core.outputs import entries
+from cnnviz_cli.models.inspect.heads import noise_for
+
+Randomness = Literal["none", "seeded", "free"]
+"""Whether two forwards on one input differ: never; unless torch's, numpy's and Python's generators start at the same
+number; or even then, as those of a network that counts its calls do."""
+
+Batching = Literal["independent", "coupled", "single"]
+"""What the other images of a batch do to an image's output: nothing; something; or the network takes one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What a network did in the trial forwards.
+
+    Attributes:
+        memory_format: the layout of weights and inputs in which it runs.
+        why_contiguous: why that is not channels_last, in the network's own words where it has failed; else empty.
+        randomness: see `Randomness`.
+        batching: see `Batching`.
+        kept_training: modules that its own ``train`` and ``eval`` leave in training mode; they were put in eval mode
+            one by one.
+        no_gradient: why no gradient reaches its input; empty where one does, or where nobody has looked.
+        tried: whether it was run for this at all; torchvision's networks are known.
+    """
+
+    memory_format: MemoryFormat = "channels_last"
+    why_contiguous: str = ""
+    randomness: Randomness = "none"
+    batching: Batching = "independent"
+    kept_training: tuple[str, ...] = ()
+    no_gradient: str = ""
+    tried: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether images have to pass it one by one, for an image's output to be its own."""
+        return self.randomness != "none" or self.batching != "independent"
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "memory_format": self.memory_format,
+            "randomness": self.randomness,
+            "batching": self.batching,
+            "kept_training": list(self.kept_training),
+        }
+
+    def warnings(self) -> list[str]:
+        """What the user should know before looking at a picture, a line each."""
+        lines = []
+        if self.kept_training:
+            count = len(self.kept_training)
+            modules = f"{count} module{'s' if count > 1 else ''} (first '{self.kept_training[0]}')"
+            lines.append(f"its own train() keeps {modules} in training mode; cnnviz puts them in eval mode")
+        if self.randomness == "seeded":
+            lines.append(
+                "it draws random numbers in eval mode: two forwards on one image differ. Each forward starts "
+                "from --seed and the image, one image at a time; another --seed gives another picture"
+            )
+        if self.randomness == "free":
+            lines.append(
+                "two forwards on one image differ, whatever the seed: the same command may give other pictures"
+            )
+        if self.randomness == "none" and self.batching == "coupled":
+            lines.append(
+                "the other images of a batch change what it returns for an image (batch statistics?): "
+                "images pass it one at a time"
+            )
+        return lines
+
+    def remarks(self) -> list[str]:
+        """What is of interest under ``-v``, a line each."""
+        lines = []
+        if self.why_contiguous:
+            lines.append(f"it runs in its own memory layout, not in channels_last: {self.why_contiguous}")
+        if self.randomness == "none" and self.batching == "single":
+            lines.append("it takes one image at a time")
+        return lines
+
+
+KNOWN = NetworkFacts()
+"""Of a network that needs no trial."""
+
+
+_TOLERANCE = 1e-3
+"""Of the largest value of an output: far above what another order of summation does on any processor."""
+
+_TURNED = 0.5
+"""The length by which a gradient may differ, as a share of it: kinks of rectifiers move some of it, wrong code all."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one forward gave for its first image.
+
+    Attributes:
+        outputs: each tensor in what the network returned.
+        images: how many images the network's answer is about.
+        drew: whether the random generators were used.
+        gradient: of the sum of all outputs at the input; None if none was asked for or none reaches it.
+        no_gradient: why none reaches it, in torch's words.
+    """
+
+    outputs: tuple[Tensor, ...]
+    images: int
+    drew: bool
+    gradient: Tensor | None = None
+    no_gradient: str = ""
+
+    def equals(self, other: _Run) -> bool:
+        """Whether the outputs are the same to the bit; NaN equals NaN."""
+        return _paired(self, other) and all(map(_same, self.outputs, other.outputs))
+
+    def agrees(self, other: _Run) -> bool:
+        """Whether the outputs, and the gradients if there are, are the same up to rounding."""
+        if not _paired(self, other) or not all(map(_near, self.outputs, other.outputs)):
+            return False
+        if self.gradient is None or other.gradient is None:
+            return True
+        return float((self.gradient - other.gradient).norm()) <= _TURNED * float(other.gradient.norm())
+
+
+def try_network(
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    *,
+    memory_format: MemoryFormat | None = None,
+    gradients: bool = True,
+    kept_training: tuple[str, ...] = (),
+) -> NetworkFacts:
+    """Find out what a network does, and bring its weights into the layout in which it runs.
+
+    Three forwards of noise, and up to five more where they differ. The network must be in eval mode.
+
+    Args:
+        shape: channels, height and width of the input.
+        memory_format: the layout, where it has been chosen; None to find it.
+        gradients: whether to compare gradients too; of boxes, of which there may be none, that makes no sense.
+        kept_training: goes into the facts.
+
+    Raises:
+        NetworkError: the network fails on noise.
+    """
+    if memory_format is not None:
+        lay_out_weights(net, memory_format)
+    image = laid_out(noise_for(net, shape), memory_format or "contiguous")
+    with network_errors():
+        first = _run(net, image, gradients=gradients)
+        randomness: Randomness = "none"
+        # In the same mode, since without gradients torch's transformer layers take another path, and round otherwise.
+        if first.drew and not first.equals(_run(net, image, seed=1, recorded=gradients)):
+            randomness = "seeded" if first.equals(_run(net, image, recorded=gradients)) else "free"
+        elif not first.equals(_run(net, image, recorded=gradients)):
+            randomness = "free"
+    chosen, why = memory_format, ""
+    if chosen is None:
+        chosen, why = _layout(net, image, first, gradients=gradients, comparable=randomness == "none")
+    batching = _batching(net, laid_out(image, chosen), first, comparable=randomness == "none")
+    return NetworkFacts(chosen, why, randomness, batching, kept_training, first.no_gradient, tried=True)
+
+
+def _layout(
+    net: nn.Module, image: Tensor, first: _Run, *, gradients: bool, comparable: bool
+) -> tuple[MemoryFormat, str]:
+    """channels_last where the network does the same in it, else its own layout and why."""
+    if not comparable:
+        return "contiguous", ""  # draws fall in the order of memory, and could not be compared
+    lay_out_weights(net, "channels_last")
+    try:
+        again = _run(net, laid_out(image, "channels_last"), gradients=gradients)
+        if again.no_gradient == first.no_gradient and again.agrees(first):
+            return "channels_last", ""
+        why = again.no_gradient if again.no_gradient != first.no_gradient else "its output differs there"
+    except Exception as error:  # whatever a network's code raises
+        if no_memory(error):
+            raise
+        why = described(error)[0]
+    lay_out_weights(net, "contiguous")
+    return "contiguous", why
+
+
+def _batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -> Batching:
+    """What another image in the batch does."""
+    pair = torch.cat([image, -image.flip(-1)])
+    try:
+        both = _run(net, laid_out_like(pair, image))
+    except Exception as error:  # whatever a network's code raises
+        if no_memory(error):
+            raise
+        return "single"
+    if both.images != 2:
+        return "single"
+    return "independent" if not comparable or both.agrees(first) else "coupled"
+
+
+def _run(
+    net: nn.Module, batch: Tensor, *, seed: int = 0, gradients: bool = False, recorded: bool | None = None
+) -> _Run:
+    """One forward; `recorded` is whether autograd records it, by default where gradients are asked for."""
+    recorded = gradients if recorded is None else recorded
+    leaf = batch.clone().requires_grad_(recorded)
+    with seeded(seed), torch.set_grad_enabled(recorded), without_checkpoints():
+        before = random_state()
+        returned = net(leaf.clone())
+        drew = random_state() != before
+        images, outputs = _first_image(returned, len(batch))
+        gradient, why = _gradient(outputs, leaf) if gradients else (None, "")
+    return _Run(tuple(output.detach() for output in outputs), images, drew, gradient, why)
+
+
+def _gradient(outputs: tuple[Tensor, ...], leaf: Tensor) -> tuple[Tensor | None, str]:
+    try:
+        (found,) = torch.autograd.grad([output.sum() for output in outputs], leaf)
+    except Exception as error:  # nothing of the kind is recorded, or a backward of the network's own fails
+        if no_memory(error):
+            raise
+        return None, described(error)[0]
+    return found, ""
+
+
+def _first_image(returned: Any, count: int) -> tuple[int, tuple[Tensor, ...]]:
+    """How many images a network has answered for, and each tensor of numbers in its answer for the first.
+
+    An answer is a tensor with a row for each image, several of them in a tuple or a mapping, or a list with an answer
+    for each image (boxes).
+    """
+    if (
+        isinstance(returned, list | tuple)
+        and len(returned) == count
+        and all(isinstance(one, Mapping) for one in returned)
+    ):
+        return count, tuple(_floating(returned[0]))
+    found = list(_floating(returned))
+    rows = [tensor for tensor in found if tensor.dim() and len(tensor) == count]
+    if not found or not rows:
+        return 0, tuple(found)
+    return count, tuple(tensor[:1] for tensor in rows)
+
+
+def _floating(value: Any) -> Iterator[Tensor]:
+    return (tensor for _, tensor in entries(value) if tensor.is_floating_point())
+
+
+def _paired(one: _Run, other: _Run) -> bool:
+    return [output.shape for output in one.outputs] == [output.shape for output in other.outputs]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    size = float(other.nan_to_num().abs().max()) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * size, equal_nan=True)

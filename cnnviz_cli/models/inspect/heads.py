@@ -1,0 +1,130 @@
+"""Classifiers that average one layer's maps and weight the averages, recognized by a forward on noise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.feature_maps import as_maps, oblong
+from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.method import Head
+from cnnviz_cli.core.readout import part_of
+
+
+def zeros_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """(1, C, H, W) zeros as the network takes them.
+
+    Its first parameter decides; of a network that learnt nothing its first buffer of floating point. One without either
+    is code alone, which takes what it is given: single precision, on the CPU.
+    """
+    found = (one for one in (*net.parameters(), *net.buffers()) if one.is_floating_point())
+    like = next(found, None)
+    if like is None:
+        return torch.zeros(1, *shape, dtype=torch.float32, device="cpu")
+    return torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+
+
+@dataclass(frozen=True)
+class Called:
+    """A linear layer that ran.
+
+    Attributes:
+        given: what it was given.
+        returned: what it made of that.
+    """
+
+    name: str
+    module: nn.Linear
+    given: Tensor
+    returned: Tensor
+
+    def gives(self, scores: Tensor) -> bool:
+        """Whether what it returned are the scores themselves."""
+        return self.returned.shape == scores.shape and torch.equal(self.returned, scores)
+
+
+@contextmanager
+def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
+    """The linear layers that run while the context is open, in order."""
+    calls: list[Called] = []
+
+    def keeper(name: str) -> Any:
+        def keep(module: nn.Linear, inputs: Any, output: Any) -> None:
+            if inputs and isinstance(output, Tensor):
+                calls.append(Called(name, module, inputs[0].clone(), output.clone()))
+
+        return keep
+
+    named = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    hooks = [module.register_forward_hook(keeper(name)) for name, module in named]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """(1, C, H, W) noise as the network takes it, the same every time."""
+    same = torch.Generator(device="cpu").manual_seed(0)
+    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(zeros_for(net, shape))
+
+
+def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> Head | None:
+    """The head of a network that ends in global average pooling and one linear layer, nothing between; else None.
+
+    Found by running it on noise, not by names: what the last linear layer gets must be the average of some layer's
+    maps, and what it returns must be the class scores, or what a softmax or a sigmoid makes probabilities of. Of
+    several such layers (a ReLU keeps non-negative maps) the last counts.
+
+    Args:
+        net: in eval mode.
+        shape: channels, height and width of the input.
+        part: the name of the part of the output that is explained, see `core.readout.part_of`.
+    """
+    outputs: list[tuple[str, Tensor]] = []
+
+    def keeper(name: str) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            outputs.append((name, output.clone()))
+
+        return keep
+
+    hooks = [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
+    try:
+        with linear_calls(net) as calls, torch.no_grad():
+            scores = part_of(net(noise_for(net, shape)), part)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = next((call for call in reversed(calls) if isinstance(scores, Tensor) and _makes(call, scores)), None)
+    if last is None:
+        return None
+    given = last.given
+    runs = Counter(name for name, _ in outputs)
+    number = dict(runs)
+    for name, output in reversed(outputs):
+        run = number[name]
+        number[name] -= 1
+        with oblong(*shape[1:]):
+            maps = as_maps(output)
+        if maps is not None and maps.shape[1] == given.shape[-1]:
+            averages = maps.mean((2, 3))
+            if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):
+                return Head(f"{name}@{run}" if runs[name] > 1 else name, last.module.weight.detach())
+    return None
+
+
+def _makes(call: Called, scores: Tensor) -> bool:
+    """Whether a linear layer's output are the scores, or the logits of probabilities that are returned."""
+    if call.gives(scores):
+        return True
+    made = call.returned
+    ends = (made.softmax(-1), made.log_softmax(-1), made.sigmoid())
+    return any(end.shape == scores.shape and torch.allclose(end, scores, rtol=1e-4, atol=1e-9) for end in ends)

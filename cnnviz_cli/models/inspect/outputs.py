@@ -1,0 +1,424 @@
+"""What a network returns: scores, maps of scores or boxes; and whether its numbers are logits or probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.outputs import entries, parts, pick
+from cnnviz_cli.core.scores import Values
+from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.inspect.receptive import tensors_in
+
+Returns = Literal["scores", "maps", "boxes"]
+"""(B, K) or (B, K, 1, 1) class scores, of one class also (B,); (B, K, H, W) maps of class scores; or for each picture a
+mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,). Scores and maps may be a part of the output."""
+
+_OF_A_BOX = ("boxes", "scores", "labels")
+
+_BESIDE = ("loss", "hidden", "attention", "feature", "embed", "past_key", "pooler", "aux")
+"""In the names of what networks return beside their scores."""
+
+_SHOWN = 8
+
+
+Told = Literal["auto", "logits", "probabilities", "log-probabilities"]
+"""What is said that a network returns; auto is found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of a network's output beforehand.
+
+    Attributes:
+        head: see `Returned.of`.
+        returns: what the numbers are.
+    """
+
+    head: str | None = None
+    returns: Told = "auto"
+
+
+NOTHING = Expected()
+"""Nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """A part of an output that may hold scores.
+
+    Attributes:
+        name: see `core.outputs.entries`; "" where it is the whole output.
+        shape: for one image.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def kind(self) -> Returns:
+        return "maps" if len(self.shape) == 4 and self.shape[2:] != (1, 1) else "scores"
+
+    @property
+    def classes(self) -> int:
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+    @property
+    def words(self) -> str:
+        """What it holds."""
+        values = f"{self.classes:,} value{'s' if self.classes > 1 else ''}"
+        return f"{values} at {self.shape[2]} x {self.shape[3]} positions" if self.kind == "maps" else values
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a network returned for one picture.
+
+    Attributes:
+        kind: None if nothing in it can be explained, or several parts that nobody has chosen from.
+        classes: how many have a score; of boxes nobody can tell, and it is 0.
+        seen: in words.
+        head: the name of the part that is explained, see `core.outputs`; "" of the whole output.
+        heads: every part that may hold scores.
+        values: what the numbers of the head are.
+        exclusive: whether probabilities of an image, or of a position, add up to 1.
+        bounds: the lowest and the highest value of the head in all trial inputs; None where nobody looked.
+        why: how `values` was told, in words.
+    """
+
+    kind: Returns | None
+    classes: int
+    seen: str
+    head: str = ""
+    heads: tuple[HeadShape, ...] = ()
+    values: Values = "logits"
+    exclusive: bool = True
+    bounds: tuple[float, float] | None = None
+    why: str = ""
+
+    @classmethod
+    def of(cls, output: Any, head: str | None = None) -> Returned:
+        """What an output for one image is.
+
+        Args:
+            head: which part of it is to be explained: its name, its last word, or its place from 0. None decides where
+                there is one that it must be, see `_chosen`.
+
+        Raises:
+            UsageError: there is no such part, or it holds nothing that can be explained.
+        """
+        seen = _described(output)
+        if isinstance(output, list | tuple) and output and all(map(_has_boxes, output)):
+            if head is not None:
+                raise UsageError("a detector's boxes are no heads", where="--head", fix="Leave it out.")
+            return cls("boxes", 0, seen)
+        heads = tuple(HeadShape(name, tuple(part.shape)) for name, part in _named(output) if _may_hold(name, part))
+        found = _chosen(heads) if head is None else _asked(output, heads, head)
+        if found is None:
+            return cls(None, 0, seen, heads=heads)
+        # torchvision's segmentation networks return maps, also where these have one position.
+        kind: Returns = "maps" if found.name == "out" and len(found.shape) == 4 else found.kind
+        return cls(kind, found.classes, seen, found.name, heads)
+
+    def known(self, model: str) -> Returns:
+        """Its kind.
+
+        Args:
+            model: the network's name, for errors.
+
+        Raises:
+            UsageError: nothing in it can be explained, or several parts and nobody has chosen.
+        """
+        if self.kind is not None:
+            return self.kind
+        if self.heads:
+            what = f"{visible(model, 100)} returns {self.seen}, in which {len(self.heads)} parts may be what is meant"
+            fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
+            raise UsageError(what, where="--model", excerpt=_listed(self.heads), fix=fix)
+        what = f"{visible(model, 100)} returns {self.seen}, so it is no classifier, nor anything else that is known"
+        fix = (
+            "Explained are (batch, classes) scores; (batch, classes, height, width) maps of scores; either alone or in "
+            "a tuple, a list or a mapping, for instance as 'out' or 'logits'; and for each picture a mapping with "
+            "boxes, scores and labels."
+        )
+        raise UsageError(what, where="--model", fix=fix)
+
+
+def _has_boxes(one: Any) -> bool:
+    return isinstance(one, Mapping) and all(isinstance(one.get(name), Tensor) for name in _OF_A_BOX)
+
+
+def _named(output: Any) -> list[tuple[str, Tensor]]:
+    found = entries(output)
+    logits = None if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor) and all(name != "logits" for name, _ in found):
+        found.append(("logits", logits))
+    return found
+
+
+def _may_hold(name: str, part: Tensor) -> bool:
+    """Whether a part has numbers, and a row or maps for one image."""
+    if not part.is_floating_point():
+        return False
+    if part.dim() == 0:
+        return not name  # `y.squeeze()` of one image's one value; in a structure it is a loss
+    return part.dim() in (1, 2, 4) and part.shape[0] == 1 and part.numel() > 0
+
+
+def _chosen(heads: Sequence[HeadShape]) -> HeadShape | None:
+    """The one head that it must be; None where there are several, or none.
+
+    That is the only one, or the one called ``logits``; or maps called ``out`` by a mapping. What is called a loss, an
+    auxiliary output, features, hidden states and the like does not count beside others, and neither do maps beside
+    scores: those are features.
+    """
+    for name in ("logits", "out"):
+        same = [head for head in heads if head.name == name or head.name.endswith(f".{name}")]
+        if len(same) == 1 and (name == "logits" or len(same[0].shape) == 4):
+            return same[0]
+    left = [head for head in heads if not any(word in head.name.casefold() for word in _BESIDE)] or list(heads)
+    scores = [head for head in left if head.kind == "scores"]
+    found = scores or left
+    return found[0] if len(found) == 1 else None
+
+
+def _asked(output: Any, heads: Sequence[HeadShape], head: str) -> HeadShape:
+    top = [name for name, _ in parts(output)]
+    place = int(head) if head.isascii() and head.isdigit() and len(head) < 4 else -1
+    name = top[place] if head not in top and 0 <= place < len(top) else head
+    fitting = [one for one in heads if one.name == name]
+    fitting = fitting or [one for one in heads if one.name.rpartition(".")[2] == name]
+    fitting = fitting or [one for one in heads if one.name.startswith(f"{name}.")]
+    if len(fitting) == 1:
+        return fitting[0]
+    shown, names = visible(head, 60), [one.name for one in heads]
+    if names == [""]:
+        raise UsageError("the network returns one tensor, which has no heads", where="--head", fix="Leave it out.")
+    if fitting:
+        raise UsageError(f"'{shown}' names several heads", where="--head", excerpt=_listed(fitting), fix="Name one.")
+    there = {name for name, _ in _named(output)}
+    what = f"'{shown}' holds no scores that can be explained" if name in there else f"there is no head '{shown}'"
+    fix = did_you_mean(head, names) or (f"For instance: --head {visible(names[0], 60)}" if names else "Leave it out.")
+    raise UsageError(what, where="--head", excerpt=_listed(heads), fix=fix)
+
+
+def _listed(heads: Sequence[HeadShape]) -> str:
+    lines = [f"  {visible(head.name, 60)}: {head.words}, {tuple(head.shape)}" for head in heads[:_SHOWN]]
+    more = [f"  and {len(heads) - _SHOWN} more"] if len(heads) > _SHOWN else []
+    return "\n".join([*lines, *more])
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"a mapping with {', '.join(visible(str(key), 40) for key in list(output)[:5]) or 'nothing'}"
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return f"a named tuple with {', '.join(visible(str(key), 40) for key in output._fields[:5])}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
+
+
+TRIALS = 4
+"""Inputs beside the one of zeros."""
+
+_SUM = 1e-3
+"""By how much a sum of probabilities may differ from 1: what half precision makes of a thousand classes."""
+
+_EDGE = 1e-6
+"""By how much rounding may take a number out of its range."""
+
+_SPAN = (0.1, 0.9)
+"""Below and above which numbers have to come before they are taken for shares by themselves."""
+
+_SOFTMAX, _SIGMOID, _LOG_SOFTMAX, _LOG_SIGMOID = "softmax", "sigmoid", "log-softmax", "log-sigmoid"
+_HARD, _CLAMP, _TANH = "hard sigmoid", "clamp to [0, 1]", "tanh"
+
+_MAKE = {
+    "aten::_softmax": _SOFTMAX,
+    "aten::_log_softmax": _LOG_SOFTMAX,
+    "aten::sigmoid": _SIGMOID,
+    "aten::sigmoid_": _SIGMOID,
+    "aten::hardsigmoid": _HARD,
+    "aten::hardsigmoid_": _HARD,
+    "aten::log_sigmoid_forward": _LOG_SIGMOID,
+    "aten::tanh": _TANH,
+    "aten::tanh_": _TANH,
+}
+
+_KEEP = (
+    "view _unsafe_view reshape squeeze unsqueeze permute transpose t select slice expand clone _to_copy detach alias "
+    "cat stack split split_with_sizes unbind chunk index index_select gather contiguous flatten mean amax amin max min "
+    "mul rsub sub add div exp clamp upsample_bilinear2d upsample_nearest2d upsample_bicubic2d avg_pool2d lift_fresh "
+    "_adaptive_avg_pool2d max_pool2d_with_indices copy_ squeeze_ unsqueeze_ transpose_ t_"
+)
+"""What moves, picks, enlarges, averages or mixes numbers: whether they stay from 0 to 1 is seen from the numbers."""
+
+
+_ARITHMETIC = frozenset(f"aten::{name}" for name in ["mul", "rsub", "sub", "add", "div", "clamp"])
+"""What may move the numbers of a tanh from [-1, 1] into [0, 1]."""
+
+_KEPT = frozenset(f"aten::{name}" for name in _KEEP.split())
+
+
+def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned, told: Told = "auto") -> Returned:
+    """`returned` with what the numbers of its head are.
+
+    One forward of zeros says that they are logits if any is outside of what probabilities and their logarithms can be,
+    as nearly always; only otherwise the network is run on `TRIALS` further inputs, from small to very large numbers,
+    and watched for the operation that its output comes from. The numbers are
+
+    - log-probabilities, if none is positive and the exponentials of each row add up to 1;
+    - probabilities that exclude each other, if all are from 0 to 1 and each row adds up to 1;
+    - probabilities each by itself, if all are from 0 to 1 and come out of a sigmoid, a hard sigmoid or a clamp to that
+      range, or if they go through most of it and never leave it however large the input;
+    - logits otherwise, also if they happen to lie from 0 to 1 in all trials, as the numbers of a tanh may.
+
+    Args:
+        net: in eval mode.
+        shape: channels, height and width of the input.
+        returned: by shape, what the network returned; boxes are left as they are.
+        told: what somebody says they are; of probabilities the trials still tell whether they add up to 1.
+    """
+    if returned.kind not in ("scores", "maps") or told == "logits":
+        return replace(returned, why="--returns says so") if told == "logits" else returned
+    first = _rows(net, zeros_for(net, shape), returned.head)
+    if first.is_meta:  # a network without weights, of which only the layers are listed
+        return returned
+    if told == "auto" and not (_are_shares([first]) or _are_logarithms([first])):
+        return replace(returned, bounds=_bounds([first]))
+    origins = _Origins()
+    with torch.random.fork_rng(devices=[]):
+        trials = [_rows(net, one, returned.head, origins) for one in _inputs(net, shape)]
+    # A number so large that it overflows says nothing.
+    rows = [first, *(row for row in trials if row.isfinite().all())]
+    bounds = _bounds(rows)
+    if told != "auto":
+        exclusive = _add_up([row.exp() for row in rows] if told == "log-probabilities" else rows)
+        return replace(returned, values=told, exclusive=exclusive, bounds=bounds, why="--returns says so")
+    values, exclusive, why = _told_by(rows, origins.found)
+    return replace(returned, values=values, exclusive=exclusive, bounds=bounds, why=why)
+
+
+def _told_by(rows: Sequence[Tensor], origins: Iterable[str]) -> tuple[Values, bool, str]:
+    made = set(origins)
+    several = rows[0].shape[1] > 1
+    if several and _are_logarithms(rows) and _add_up([row.exp() for row in rows]):
+        return "log-probabilities", True, "their exponentials add up to 1 in every trial"
+    if several and _are_shares(rows) and _add_up(rows):
+        return "probabilities", True, "they lie in [0, 1] and add up to 1 in every trial"
+    if _are_logarithms(rows) and made == {_LOG_SIGMOID}:
+        return "log-probabilities", False, "they come out of a log-sigmoid"
+    return _told_apart(rows, made)
+
+
+def _told_apart(rows: Sequence[Tensor], made: Set[str]) -> tuple[Values, bool, str]:
+    """Whether numbers that do not add up to 1 are probabilities, each by itself."""
+    if not _are_shares(rows):
+        return "logits", True, ""
+    if made and made <= {_SIGMOID, _SOFTMAX, _HARD, _CLAMP}:
+        return (
+            "probabilities",
+            False,
+            f"they lie in [0, 1] in every trial and come out of a {' and a '.join(sorted(made))}",
+        )
+    if made == {_TANH}:
+        return "logits", True, "they come out of a tanh, which goes from -1 to 1"
+    low, high = _bounds(rows)
+    if low < _SPAN[0] and high > _SPAN[1]:
+        return "probabilities", False, "they lie in [0, 1] however large the input, and go through most of it"
+    return "logits", True, "they lie in [0, 1] in every trial, but not all of it, and come out of no sigmoid"
+
+
+def _are_shares(rows: Sequence[Tensor]) -> bool:
+    return all(bool(((row >= -_EDGE) & (row <= 1 + _EDGE)).all()) for row in rows)
+
+
+def _are_logarithms(rows: Sequence[Tensor]) -> bool:
+    return all(bool((row <= _EDGE).all()) for row in rows)
+
+
+def _add_up(rows: Sequence[Tensor]) -> bool:
+    return all(bool(((row.sum(1) - 1).abs() <= _SUM).all()) for row in rows)
+
+
+def _bounds(rows: Sequence[Tensor]) -> tuple[float, float]:
+    return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
+
+
+def _rows(net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _Origins | None = None) -> Tensor:
+    """(N, K) float64: the numbers of each image, or of each position of its maps."""
+    with torch.no_grad():
+        found = pick(net(image), head) if origins is None else origins.watch(net, image, head)
+    numbers: Tensor = found.double()
+    if numbers.dim() < 2:
+        return numbers.reshape(-1, 1)
+    return numbers.flatten(2).transpose(1, 2).flatten(0, 1) if numbers.dim() == 4 else numbers
+
+
+def _inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
+    """`TRIALS` inputs, the same every time: noise, coarse noise, and both of them much too large."""
+    like, draws = zeros_for(net, shape), torch.Generator(device="cpu").manual_seed(0)
+    for scale, step in ((1.0, 1), (1.0, 8), (1e3, 8), (1e6, 1)):
+        sides = [-(-side // step) for side in shape[1:]]
+        noise = torch.randn(1, shape[0], *sides, generator=draws, dtype=torch.float32, device="cpu")
+        noise = noise.repeat_interleave(step, 2).repeat_interleave(step, 3)
+        yield (scale * noise[:, :, : shape[1], : shape[2]]).to(like)
+
+
+class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows tensors from the operation that brought their numbers into [0, 1], or made logarithms of them.
+
+    Attributes:
+        found: what each output came from; "" where from something else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+        self._known: dict[int, tuple[Tensor, str]] = {}
+
+    def watch(self, net: Callable[[Tensor], Any], image: Tensor, head: str) -> Any:
+        """The head of what the network returns for an image; what it came from is written down."""
+        try:
+            with self:
+                found = pick(net(image), head)
+            self.found.append(self._of(found))
+        except Exception:  # not every kind of tensor can be followed
+            self.found.append("")
+            found = pick(net(image), head)
+        self._known.clear()
+        return found
+
+    def _of(self, tensor: Tensor) -> str:
+        known = self._known.get(id(tensor))
+        return known[1] if known is not None else ""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        origin = _MAKE.get(name, "")
+        if not origin and (name in ("aten::clamp", "aten::clamp_", "aten::hardtanh", "aten::hardtanh_")):
+            origin = _CLAMP if tuple(args[1:3]) == (0, 1) else ""
+        if not origin and name in _KEPT:
+            given = {self._of(one) for one in tensors_in(args)}
+            origin = given.pop() if len(given) == 1 else ""
+            if name in _ARITHMETIC and origin == _TANH:
+                origin = ""
+            if name == "aten::exp":
+                origin = {_LOG_SOFTMAX: _SOFTMAX, _LOG_SIGMOID: _SIGMOID}.get(origin, "")
+        # A tensor that was written into is no longer what it was.
+        for one in tensors_in(result if isinstance(result, tuple | list) else (result,)):
+            if origin:
+                self._known[id(one)] = one, origin  # kept alive, or another might get its number
+            else:
+                self._known.pop(id(one), None)
+        return result

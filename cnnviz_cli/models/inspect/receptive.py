@@ -1,0 +1,353 @@
+"""Receptive fields, the layout of maps, what depends on what and over which part of the input a tensor lies.
+
+All of it is followed from tensor to tensor while the network runs. Each tensor that depends on the input carries a
+`Track`: a convolution or a pooling widens its field, a padding shifts it, a sum of two tensors covers both. An
+operation that `receptive_rules` does not name, or that mixes positions in a way no box of one size describes
+(attention, a global pool, a resampling), makes it global: None. Beside it goes a `Spread`, whose bits say what the
+tensor depends on: each layer that has marked its output, and whether it was cut out around boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import EllipsisType
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.layers import ReceptiveField
+from cnnviz_cli.core.network_errors import passes_on
+from cnnviz_cli.models.inspect.dependence import Known, Operation, Run, Spread, source
+from cnnviz_cli.models.inspect.dependence_rules import MADE_LIKE, SHAPED_LIKE, after, cut, projections, spread_out
+from cnnviz_cli.models.inspect.receptive_rules import RULES, Call, Track, pointwise
+
+_PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+_LOST = Track(None, None)
+
+CUT_OUT = 1
+"""The bit of tensors that hold something for each box instead of for each picture."""
+
+_CUTTING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
+
+
+class Tracker(TorchFunctionMode):
+    """Follows one input through whatever runs inside ``with``.
+
+    Args:
+        source: (B, C, H, W).
+
+    Attributes:
+        max_pooled: whether a max-pooling was among it.
+        losses: names of the operations after which positions with different marks could not be told apart.
+        projections: the marks of layers that did nothing but make what an attention read.
+        listed: whether the positions of a map were laid out in a list.
+        operations: names of the operations so far that had to do with the source.
+    """
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__()
+        # Weak: a tensor's entry goes with the tensor, so that activations are freed as they always are.
+        self._tracks: Any = WeakTensorKeyDictionary()
+        self._spreads: Any = WeakTensorKeyDictionary()
+        self.adopt(source, exact=True)
+        self.max_pooled = False
+        self.losses: list[str] = []
+        self.projections = 0
+        self.listed = False
+        self.operations: list[str] = []
+
+    def adopt(self, tensor: Tensor, *, exact: bool) -> None:
+        """Follow a tensor as what the source became by a way that cannot be followed.
+
+        Args:
+            tensor: (B, C, h, w), rows and columns of the source.
+            exact: whether it is the source, pixel for pixel; what a pixel sees is not known otherwise.
+        """
+        self._tracks[tensor] = Track(_PIXEL if exact else None, (-2, -1))
+        self._spreads[tensor] = source()
+
+    def bridge(self, inputs: Any, output: Any) -> None:
+        """Take what a module returned and nothing followed there (a program, a function of somebody's own with its own
+        gradient) as something that depends on all that the module was given."""
+        lost = [tensor for tensor in tensors_in(output) if tensor not in self._spreads]
+        given = [self._spreads[tensor] for tensor in tensors_in(inputs) if tensor in self._spreads]
+        if not lost or not given:
+            return
+        bits = 0
+        for spread in given:
+            bits |= spread.bits
+        if not all(spread.even for spread in given):
+            self.losses.append("a module")
+        for tensor in lost:
+            self._spreads[tensor] = source(bits)
+
+    def mark(self, output: Any, bits: int) -> None:
+        """Everything that comes from tensors in `output` from now on has `bits`."""
+        for tensor in tensors_in(output):
+            if tensor in self._spreads:
+                self._spreads[tensor] = self._spreads[tensor].marked(bits)
+
+    def mark_positions(self, output: Tensor, bits: int, skipped: int, grid: tuple[int, int]) -> None:
+        """What comes from the positions of the maps in `output` from now on has `bits`.
+
+        Args:
+            skipped: of a list of tokens (B, N, C), how many come before those positions.
+            grid: rows and columns.
+        """
+        spread = self._spreads.get(output)
+        if spread is None:
+            return
+        if output.dim() != 3:
+            self._spreads[output] = replace(
+                spread, runs=tuple(run._replace(bits=run.bits | bits) for run in spread.runs)
+            )
+            return
+        count = output.shape[1]
+        runs = spread.runs if spread.axis == -2 else (Run(count, spread.bits),)
+        before, positions = cut(runs, 0, skipped), cut(runs, skipped, count)
+        marked = tuple(run._replace(bits=run.bits | bits) for run in positions)
+        if len(marked) == 1:
+            marked = (marked[0]._replace(grid=grid),)
+        self._spreads[output] = replace(spread, axis=-2, runs=(*before, *marked))
+
+    def marks(self, tensor: Any) -> int:
+        """The bits of `tensor`."""
+        return self.spread(tensor).bits
+
+    def spread(self, tensor: Any) -> Spread:
+        """What `tensor` depends on, position by position; nothing, if it does not come from the source."""
+        return self._spreads.get(tensor) or source() if isinstance(tensor, Tensor) else source()
+
+    def of(self, tensor: Tensor) -> Track:
+        """What is known of `tensor`; nothing, if it does not come from the source."""
+        return self._tracks.get(tensor, _LOST)  # type: ignore[no-any-return]
+
+    @passes_on
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = operation_name(func)
+        # Looked up first: an operation in place overwrites its input's track.
+        counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
+        known = {
+            id(x): Known(self._spreads[x], self._tracks.get(x, _LOST), tuple(x.shape))
+            for x in tensors_in(counting)
+            if x in self._spreads
+        }
+        result = func(*args, **kwargs)
+        if known:
+            self.max_pooled |= "max_pool" in name
+            self._follow(name, args, kwargs, known, result)
+        return result
+
+    def _follow(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[int, Known], result: Any
+    ) -> None:
+        if name == "setitem":
+            self._tracks[args[0]] = _LOST
+        outputs = list(tensors_in(args[0] if name == "setitem" else result))
+        if outputs:
+            self.operations.append(name)
+        shapes = [tuple(output.shape) for output in outputs]
+        tracks = [(one.track, one.shape) for one in known.values()]
+        for index, output in enumerate(outputs):
+            operation = Operation(name, tuple(args), kwargs, known, shapes, index, self.losses)
+            try:
+                self.projections |= projections(operation)
+                spread = after(operation)
+                track = _after(name, args, kwargs, tracks, output.shape)
+            except Exception:  # an operation of somebody's that bears the name of one of torch's, with other arguments
+                self.losses.append(name)
+                spread, track = source(operation.bits), _LOST
+            if name in _CUTTING:
+                spread = spread.marked(CUT_OUT)
+            axes = spread_out(operation, spread) if track.axes is None else None
+            self._tracks[output] = Track(None, axes) if axes else track
+            self._spreads[output] = spread
+            self.listed = self.listed or any(run.grid is not None for run in spread.runs)
+
+
+def operation_name(func: Any) -> str:
+    """Without underscores: relu_ and F.relu, x + y and torch.add are one. Of an attribute of tensors its name."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return name.strip("_")
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors_in(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def _after(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Any]], output: Any
+) -> Track:
+    rule = RULES.get(name)
+    # Only what is pointwise may have several inputs: a kernel that depends on the source looks at all of it.
+    if rule is None or (len(known) > 1 and rule is not pointwise):
+        return _LOST
+    return rule(Call(tuple(args[1:]), kwargs, known, output))
+
+
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+_MOVES = frozenset(("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take"))
+"""Operations after which rows and columns are no longer where they were."""
+
+_TURNS = frozenset(("flip", "rot90", "grid_sample"))
+"""Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is."""
+
+_RESHAPES = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "movedim",
+        "moveaxis",
+        "squeeze",
+        "unsqueeze",
+        "unbind",
+        "stack",
+        "t",
+        "mT",
+        "pad",
+    ]
+)
+"""Operations after which rows and columns may be other dimensions than the last two, or others in number."""
+
+_CUTS = frozenset(("chunk", "split", "tensor_split", "narrow"))
+_JOINS = frozenset(("cat", "concat", "concatenate"))
+
+
+def whole(box: Box) -> bool:
+    """Whether a box is all of the input, but for rounding."""
+    return all(abs(side - other) < 1e-6 for side, other in zip(box, WHOLE, strict=True))
+
+
+class Windows(TorchFunctionMode):
+    """Follows one input through whatever runs inside ``with``.
+
+    Args:
+        source: (B, C, H, W).
+    """
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__()
+        # By tensor the box in shares of the input, None where it is lost; and whether the last two dimensions are rows
+        # and columns.
+        self._known: Any = WeakTensorKeyDictionary()
+        self._known[source] = (WHOLE, True)
+        self._turns: Any = WeakTensorKeyDictionary()
+
+    def of(self, tensor: Tensor) -> Box | None:
+        """Left, top, right and bottom as shares of the input; None where that is not known."""
+        found: tuple[Box | None, bool] = self._known.get(tensor, (None, False))
+        return found[0]
+
+    def turns(self, tensor: Tensor) -> frozenset[str]:
+        """By what operations rows and columns were turned or bent on the way to `tensor`."""
+        found: frozenset[str] = self._turns.get(tensor, frozenset())
+        return found
+
+    @passes_on
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        known = [(self._known[one], one) for one in tensors_in((args, kwargs)) if one in self._known]
+        result = func(*args, **kwargs)
+        if known:
+            name = operation_name(func)
+            boxes = {box for (box, _), _ in known}
+            placed = all(usual for (_, usual), _ in known) and name not in _RESHAPES
+            box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVES else None
+            outputs = list(tensors_in(result))
+            parts = [box] * len(outputs)
+            first = known[0][1]
+            if name == "getitem":
+                parts = [_sliced(box if placed else None, first, args[1])] * len(outputs)
+            elif name in _CUTS and outputs:
+                parts = _pieces(box, placed, first, outputs, args, kwargs)
+            elif name in _JOINS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
+                parts = [None] * len(outputs)
+            turns = frozenset().union(*(self.turns(one) for _, one in known))
+            if name in _TURNS and (turn := _turn(name, first, args, kwargs)):
+                turns = turns ^ {turn} if name == "flip" else turns | {turn}
+            for output, part in zip(outputs, parts, strict=True):
+                self._known[output] = (part, placed)
+                if turns:
+                    self._turns[output] = turns
+        return result
+
+
+def _turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """An operation with the dimensions it turns, "" where rows and columns are not among them."""
+    if name == "grid_sample":
+        return name
+    given = kwargs.get("dims", args[1:] if name == "flip" else args[2] if len(args) > 2 else (0, 1))
+    flat = [axis for one in (given if isinstance(given, tuple | list) else (given,)) for axis in _axes(one)]
+    turned = sorted({axis if axis < 0 else axis - tensor.dim() for axis in flat} & {-2, -1})
+    return f"{name} of {' and '.join('rows' if axis == -2 else 'columns' for axis in turned)}" if turned else ""
+
+
+def _axes(value: Any) -> Sequence[int]:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _sliced(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
+    """What slices leave of a box; None where rows or columns are taken by anything but a slice."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if box is None or not all(type(item) in (int, slice, EllipsisType) for item in items):
+        return None
+    at = items.index(...) if ... in items else len(items)
+    items[at : at + 1] = [slice(None)] * (tensor.dim() - len(items) + (at < len(items)))
+    if len(items) < 2 or not all(isinstance(item, slice) for item in items[-2:]):
+        return None
+    for axis in (-2, -1):
+        start, stop, _ = items[axis].indices(tensor.shape[axis])
+        box = _cut(box, axis, start, stop, tensor.shape[axis])
+    return box
+
+
+def _pieces(
+    box: Box | None, placed: bool, tensor: Tensor, outputs: list[Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[Box | None]:
+    """The boxes of what a tensor was cut into."""
+    changed = [axis for axis in range(-tensor.dim(), 0) if outputs[0].shape[axis] != tensor.shape[axis]]
+    if box is None or not changed or changed[0] < -2:
+        return [box] * len(outputs)  # cut into channels or images
+    if not placed or len(changed) > 1 or (len(outputs) == 1 and "start" not in kwargs and len(args) < 3):
+        return [None] * len(outputs)
+    (axis,) = changed
+    start = int(kwargs.get("start", args[2] if len(args) > 2 else 0)) if len(outputs) == 1 else 0
+    boxes: list[Box | None] = []
+    for output in outputs:
+        boxes.append(_cut(box, axis, start, start + output.shape[axis], tensor.shape[axis]))
+        start += output.shape[axis]
+    return boxes
+
+
+def _cut(box: Box, axis: int, start: int, stop: int, count: int) -> Box:
+    left, top, right, bottom = box
+    if axis == -1:
+        width = (right - left) / max(count, 1)
+        return (left + start * width, top, left + stop * width, bottom)
+    height = (bottom - top) / max(count, 1)
+    return (left, top + start * height, right, top + stop * height)

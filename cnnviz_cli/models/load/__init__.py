@@ -1,0 +1,1 @@
+"""Networks built, and files of weights loaded into them."""

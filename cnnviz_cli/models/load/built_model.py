@@ -1,0 +1,123 @@
+"""A network with its weights, as every kind of ``--model`` builds it, in eval mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load.checkpoint import Checkpoint
+from cnnviz_cli.models.load.state_dict import Fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A network with its weights.
+
+    Attributes:
+        net: on the CPU.
+        weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
+        weights_sha256: of the weights' file; of weights without one over the tensors.
+        labels: one for each class score; None where nobody said, and a number stands for each.
+        preset: what the weights were trained with, as far as that is known.
+    """
+
+    net: nn.Module
+    weights: str
+    weights_sha256: str
+    labels: tuple[str, ...] | None
+    preset: Preprocessing
+
+
+def usual() -> Preprocessing:
+    """What most networks were trained with, and torchvision's classifiers by default."""
+    return Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def tell(name: str, checkpoint: Checkpoint, fitted: Fitted, reporter: Reporter) -> None:
+    """Say what was chosen in a file of weights that somebody might have chosen otherwise."""
+    shown = visible(name, 100)
+    if checkpoint.others:
+        others = ", ".join(f"'{visible(nest, 60)}'" for nest in checkpoint.others[:3])
+        reporter.say(f"{shown}: '{visible(checkpoint.nest, 60)}' is taken, not {others} (--weights-key chooses)")
+    if fitted.left_out:
+        first = visible(fitted.left_out[0], 80)
+        reporter.say(
+            f"{shown}: {len(fitted.left_out)} tensors outside of '{visible(fitted.prefix, 60)}' are left out, "
+            f"first '{first}'"
+        )
+    if fitted.head:
+        reporter.say(
+            f"{shown}: '{visible(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape"
+        )
+    if fitted.classes is not None:
+        count = "1 class" if fitted.classes == 1 else f"{fitted.classes} classes"
+        reporter.say(f"{shown}: of {count}, by the shape of its last layer")
+
+
+def refuse_unfinished(net: nn.Module, where: str = "--model") -> None:
+    """Raise ModelError if weights have no values: of lazy modules that never ran, or on the meta device."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if is_lazy(tensor):
+            what = f"'{name}' has no shape yet: it gets one when the network runs for the first time (a lazy module)"
+            raise ModelError(
+                what, where=where, fix="Run the network once before it is trained, and load what was trained."
+            )
+    refuse_valueless(net, where)
+
+
+def refuse_valueless(net: nn.Module, where: str = "--model") -> None:
+    """Raise ModelError if weights are on the meta device, from which they cannot be moved."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if tensor.is_meta:
+            what = f"'{name}' has a shape and no values (it is on the meta device)"
+            raise ModelError(what, where=where, fix="Give it values: load its weights, with assign=True.")
+
+
+def put_in_eval(net: nn.Module) -> tuple[str, ...]:
+    """Put every module of a network in eval mode; returns the names of those that its own ``eval`` had left out.
+
+    Its own is called first, since it may do more than switch. What it returns does not matter: many an overridden
+    ``train`` forgets to return the network.
+
+    Raises:
+        NetworkError: its own raised an error.
+    """
+    with network_errors(always=True):
+        net.eval()
+    left = tuple(name or type(net).__name__ for name, module in net.named_modules() if module.training)
+    for module in net.modules():
+        if module.training:
+            module.training = False
+    return left
+
+
+def set_least_score(net: nn.Module, value: float) -> int:
+    """Make a detector return boxes of a score above `value`, and those only; changed in place.
+
+    It is told by its modules' ``score_thresh``. Where some of them also have a limit of boxes for a picture
+    (``detections_per_img``), these alone are meant: proposals, which torchvision calls the same, are scored by how
+    likely they hold anything, and what they become may score more.
+
+    Args:
+        value: from 0 to 1. Random weights need 0.
+
+    Returns:
+        How many modules were told; 0 if the network knows no such threshold.
+    """
+    modules: list[Any] = [module for module in net.modules() if _is_number(getattr(module, "score_thresh", None))]
+    last = [module for module in modules if hasattr(module, "detections_per_img")] or modules
+    for module in last:
+        module.score_thresh = float(value)
+    return len(last)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)

@@ -1,0 +1,368 @@
+"""A file of weights, read without running anything in it, and refused if reading it would not end in time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickletools
+import warnings
+from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import IO, Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.file_reading import GIBIBYTE, MOST_WEIGHTS, open_regular, same_file_path
+from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.models.load.load_errors import (
+    head_of,
+    no_state,
+    not_weights,
+    quantised,
+    refuse_bomb,
+    refused,
+    shown,
+    sparse,
+    unreadable,
+    without_values,
+)
+
+MOST = 1_000_000
+"""Values that one tuple may hold, all ways through it counted; a checkpoint's have a dozen."""
+
+_PICKLES = 5
+"""That stand one behind the other in a file from before PyTorch 1.6; the tensors follow."""
+
+_SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+_ARCHIVE = b"PK\x03\x04"
+"""What torch knows an archive by."""
+
+_BYTES = ("latin1", "latin-1")
+"""The only codec by which bytes are written."""
+
+
+_LONGEST = 200
+"""Letters of a text that are kept; names of functions and codecs have fewer."""
+
+
+class EndlessError(Exception):
+    """A tuple holds more values than can be hashed in time, or a call may not end or takes memory without measure."""
+
+
+class _Value(NamedTuple):
+    """A value on the stack: how many a tuple holds, and what it is, as far as it matters to what is called."""
+
+    held: int = 1
+    what: Any = None
+
+
+_SOME, _ENCODED = _Value(), _Value(1, b"")
+
+
+def check_pickles(file: BinaryIO) -> None:
+    """Look through the pickles of a checkpoint, from its start; its position is the start again afterwards.
+
+    What is no pickle, or a damaged one, is left to whoever loads it.
+
+    Raises:
+        EndlessError: hashing what is in one of them may not end.
+    """
+    file.seek(0)
+    try:
+        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+        file.seek(0)
+        if is_archive:
+            _check(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+            return
+        for _ in range(_PICKLES):
+            _check(file)
+    except EndlessError:
+        raise
+    except (ValueError, OSError, RuntimeError, EOFError, IndexError, KeyError, OverflowError, MemoryError):
+        return
+    finally:
+        file.seek(0)
+
+
+def _check(file: IO[bytes]) -> None:
+    """Follow one pickle without building anything."""
+    stack: list[_Value] = []
+    marks: list[int] = []
+    memo: dict[Any, _Value] = {}
+    for code, argument, _ in pickletools.genops(file):
+        name = code.name
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        elif name == "TUPLE" or name in _SIZES:
+            start = marks.pop() if name == "TUPLE" else len(stack) - _SIZES[name]
+            held = 1 + sum(value.held for value in stack[start:])
+            if held > MOST:
+                raise EndlessError
+            stack[start:] = [_Value(held, tuple(value.what for value in stack[start : start + 3]))]
+        elif name == "REDUCE":
+            stack[-2:] = [_called(stack[-2].what, stack[-1].what)]
+        else:
+            _do(code, argument, stack, marks)
+
+
+def _do(code: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], marks: list[int]) -> None:
+    """Any other operation: values come off the stack and go onto it as its description says."""
+    given = stack[-2:]
+    taken = len(code.stack_before)
+    if pickletools.markobject in code.stack_before:
+        del stack[marks.pop() :]
+        taken = code.stack_before.index(pickletools.markobject)
+    if taken:
+        del stack[-taken:]
+    what: Any = None
+    if code.name == "STACK_GLOBAL":
+        what = " ".join(str(value.what) for value in given)
+    elif isinstance(argument, str | bytes):
+        what = argument if len(argument) <= _LONGEST else argument[:0]
+    stack.extend([_Value(1, what)] * len(code.stack_after))
+
+
+def _called(function: Any, arguments: Any) -> _Value:
+    """What a call gives; raises EndlessError for one that is not as harmless as those that torch writes."""
+    if function == "_codecs encode":
+        if not (isinstance(arguments, tuple) and len(arguments) == 2 and arguments[1] in _BYTES):
+            raise EndlessError
+        return _ENCODED
+    if function in ("__builtin__ bytearray", "builtins bytearray") and not (
+        isinstance(arguments, tuple) and all(isinstance(one, str | bytes) for one in arguments)
+        and arguments[1:] in ((), *((codec,) for codec in _BYTES))
+    ):  # fmt: skip
+        raise EndlessError
+    return _SOME
+
+
+State = dict[str, Tensor]
+
+# What training scripts call the state dict of the network, the likeliest first.
+_NESTS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
+
+# Parts of a checkpoint whose tensors are not the network's.
+_BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
+
+# Averages over training, by what they are usually called: what a training script with averages evaluates.
+_AVERAGES = ("ema", "swa", "average", "teacher")
+
+_DEPTH = 5
+"""Dicts within each other, the file's own counted."""
+
+_MOST_DICTS = 10_000
+"""That are looked through; a checkpoint has a dozen."""
+
+# Data and nothing else, which training scripts save beside the tensors: parsed arguments, and numbers of NumPy's. The
+# second name of `scalar` is that of NumPy 1.
+_scalar = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    Namespace,
+    _scalar,
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state dict that was taken out of a file.
+
+    Attributes:
+        nest: the keys that lead to it, with dots; empty where it is the whole file.
+        others: the nests of other state dicts in the file that might have been meant.
+    """
+
+    state: State
+    nest: str = ""
+    others: tuple[str, ...] = ()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        with open_regular(path, MOST_WEIGHTS) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def sha256_of_state(net: nn.Module) -> str:
+    """The SHA-256 over the names, types, shapes and bytes of a network's state dict, in its order."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        if isinstance(tensor, Tensor):  # a module may keep other things there
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state(path: Path, key: str | None = None) -> Checkpoint:
+    """The network's state dict in a file of PyTorch's or of safetensors.
+
+    Where a checkpoint holds several, averages over training (``ema``, ``teacher``) come before the others, as they do
+    where such a checkpoint is evaluated.
+
+    Args:
+        key: which one, by the keys that lead to it, with dots.
+
+    Raises:
+        UsageError: there is none under `key`.
+        ModelError: the file holds something else, asks for code to run, or cannot be read.
+    """
+    loaded = _loaded(path)
+    found = _states(loaded)
+    if not found:
+        raise no_state(path, loaded)
+    for state in found.values():
+        _refuse_unusable(path, state)
+    largest = max(len(state) for state in found.values())
+    # What has a few tensors beside something that has many is a metric or a buffer, not a network.
+    likely = [nest for nest, state in found.items() if 2 * len(state) >= largest]
+    if key is not None:
+        likely = [nest for nest in found if nest == key or nest.startswith(f"{key}.")]
+        if not likely:
+            raise _no_key(path, key, [nest for nest in found if nest])
+    nest = min(likely, key=_rank)
+    return Checkpoint(found[nest], nest, () if key else tuple(other for other in likely if other != nest))
+
+
+def is_average(nest: str) -> bool:
+    """Whether a name says that what it leads to is an average over training."""
+    return any(word in nest.casefold() for word in _AVERAGES)
+
+
+def _rank(nest: str) -> tuple[bool, int]:
+    names = [name for name in nest.split(".") if name in _NESTS]
+    return not is_average(nest), min(map(_NESTS.index, names), default=len(_NESTS))
+
+
+def _states(loaded: Any) -> dict[str, State]:
+    """Each state dict within what was loaded, by the keys that lead to it, outer ones first; an optimizer's are none.
+
+    A dict that several keys lead to counts once, so one that holds itself ends.
+    """
+    found: dict[str, State] = {}
+    seen: set[int] = set()
+
+    def look(value: Any, keys: tuple[str, ...]) -> None:
+        if not isinstance(value, Mapping) or id(value) in seen or "param_groups" in value:
+            return
+        seen.add(id(value))
+        texts = {key: value for key, value in value.items() if isinstance(key, str)}
+        tensors = {key: value for key, value in texts.items() if isinstance(value, Tensor)}
+        if tensors:
+            found.setdefault(".".join(keys), tensors)
+        if len(keys) + 1 < _DEPTH and len(seen) < _MOST_DICTS:
+            for key, inner in texts.items():
+                if not any(word in key.casefold() for word in _BESIDE):
+                    look(inner, (*keys, key))
+
+    look(loaded, ())
+    return found
+
+
+def _refuse_unusable(path: Path, state: State) -> None:
+    """Raise ModelError if a tensor is none that a network could run with, or claims more numbers than it has."""
+    for name, tensor in state.items():
+        if tensor.is_quantized:
+            raise quantised(path)
+        if tensor.is_meta:
+            raise without_values(path, name)
+        if tensor.layout is not torch.strided:
+            raise sparse(path, name)
+        claimed = tensor.numel() * tensor.element_size()
+        if claimed > max(GIBIBYTE, tensor.untyped_storage().nbytes()):  # its strides repeat the few that are there
+            raise not_weights(path, f"'{visible(name, 60)}' claims more numbers than the file has for it")
+
+
+def _no_key(path: Path, key: str, known: list[str]) -> UsageError:
+    listed = f"It has: {', '.join(visible(name, 60) for name in known[:10])}." if known else "It holds one state dict."
+    # The shorter names too: 'emma' is near to 'ema', not to 'ema.module', and either will do.
+    names = [*known, *{name.partition(".")[0] for name in known}]
+    fix = "\n".join(filter(None, (did_you_mean(key, names), listed)))
+    return UsageError(f"'{shown(path)}' has no state dict '{visible(key, 60)}'", where="--weights-key", fix=fix)
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        start, size = head_of(path), path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, error) from error
+    # safetensors: the length of the header in 8 bytes, and the header, which is JSON.
+    looks_safe = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
+    return _safetensors(path) if looks_safe or path.suffix.lower() == ".safetensors" else _pickled(path)
+
+
+def _pickled(path: Path) -> Any:
+    try:
+        with (
+            open_regular(path, MOST_WEIGHTS) as file,
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(_HARMLESS),
+        ):
+            refuse_bomb(path, file)
+            check_pickles(file)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except EndlessError as error:
+        raise not_weights(path, "it holds tuples within tuples, or calls, that would take for ever to load") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # a hostile file can make the unpickler raise anything
+        if _wants_code(str(error)) or head_of(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            # torch writes archives, and pickles of protocol 2: the others come from `pickle` itself.
+            raise refused(path, _classes_in(path)) from error
+        # torch's advice on unpickling runs to a page and is about loading without care.
+        raise not_weights(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
+
+
+def _wants_code(message: str) -> bool:
+    """Whether torch refused a file for what it would run or build; it has one exception for all, and many words."""
+    return any(mark in message for mark in ("GLOBAL", "Can only", "reduce", "``weights_only=True``"))
+
+
+def _classes_in(path: Path) -> list[str]:
+    """The names of what the file would import, read from its pickle without running it; none if that fails."""
+    with suppress(Exception), open_regular(path) as file, torch.serialization.safe_globals(_HARMLESS):
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    return []
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        fix = "pip install 'cnnviz-cli[safetensors]'"
+        raise ModelError(f"Reading '{shown(path)}' needs safetensors", where="--weights", fix=fix) from error
+    try:
+        with open_regular(path, MOST_WEIGHTS) as file:
+            return load_file(same_file_path(file, path))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # safetensors' own error class derives from Exception alone
+        raise not_weights(path, str(error)) from error

@@ -1,0 +1,154 @@
+"""Published weights, from torchvision's cache or from the network into it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import BinaryIO
+from urllib import request
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import torch
+
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.load.checkpoint import sha256_of_file
+
+_TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 20
+
+
+def fetch(url: str, *, offline: bool, mirror: str | None, reporter: Reporter) -> tuple[Path, str]:
+    """The file that `url` publishes, from ``TORCH_HOME`` if it is there.
+
+    Args:
+        url: its last part is the file's name and carries the start of its SHA-256, as torchvision's do.
+        offline: never open a connection.
+        mirror: a base URL that holds files of the same names, to be asked instead.
+
+    Returns:
+        The file and its SHA-256.
+
+    Raises:
+        UsageError: the mirror is not an http or https URL.
+        ModelError: the file cannot be had, or is not the one that was published.
+    """
+    name = url.rpartition("/")[2]
+    source = url if mirror is None else f"{_checked(mirror).rstrip('/')}/{name}"
+    place = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if place.exists():
+        digest = sha256_of_file(place)
+        if not digest.startswith(_published(name)):
+            what = f"The cached weights '{visible(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
+            raise ModelError(what, fix=f"Remove the file, and it is downloaded again:\n  rm '{visible(str(place))}'")
+        return place, digest
+    if offline:
+        raise _unavailable(f"The weights {name} are not in the cache, and --offline forbids a download", source, place)
+    return place, _download(source, place, reporter)
+
+
+def _checked(mirror: str) -> str:
+    parts = urlsplit(mirror)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        what = f"The mirror '{visible(mirror, 200)}' is not an http or https URL"
+        fix = "For instance: --weights-mirror https://mirror.example.org/models"
+        raise UsageError(what, where="--weights-mirror", fix=fix)
+    return mirror
+
+
+def _published(name: str) -> str:
+    found = re.search(r"-([0-9a-f]{8,64})\.", name)
+    return found.group(1) if found else ""
+
+
+def _download(source: str, place: Path, reporter: Reporter) -> str:
+    try:
+        response = _open(source)
+    except HTTPError as error:
+        error.close()
+        raise _unavailable(f"The server answered {error.code} ({visible(error.reason, 80)})", source, place) from error
+    except (OSError, HTTPException) as error:
+        raise _unavailable(f"No download: {_said(error)}", source, place) from error
+    with response:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # A name of its own, so that two runs that download the same file do not write into each other's.
+            partial = place.with_name(f".{place.name}.{uuid4().hex}.part")
+            try:
+                with partial.open("xb") as file:
+                    digest = _receive(response, file, source, place, reporter)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            what = f"The weights cannot be kept in '{visible(str(place.parent), 300)}': {_said(error)}"
+            raise ModelError(what, fix="Set TORCH_HOME to a folder with room that you may write to.") from error
+    return digest
+
+
+def _receive(response: HTTPResponse, file: BinaryIO, source: str, place: Path, reporter: Reporter) -> str:
+    length = response.headers.get("Content-Length")
+    total = int(length) if length and length.isdecimal() else None
+    digest = hashlib.sha256()
+    received = 0
+    reporter.transfer(place.name, received, total)
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except (OSError, HTTPException) as error:
+            raise _unavailable(f"The download broke off: {_said(error)}", source, place) from error
+        if not chunk:
+            break
+        digest.update(chunk)
+        received += len(chunk)
+        file.write(chunk)
+        reporter.transfer(place.name, received, total)
+    if total is not None and received != total:
+        raise _unavailable(f"The download broke off after {received} of {total} bytes", source, place)
+    if not digest.hexdigest().startswith(_published(place.name)):
+        what = f"What the server sent is not {place.name}: its SHA-256 is {digest.hexdigest()[:16]}…. Nothing was kept"
+        raise _unavailable(what, source, place)
+    return digest.hexdigest()
+
+
+def _open(source: str) -> HTTPResponse:
+    # urllib's usual opener also follows redirects to ftp: this one knows http and https only.
+    opener = request.OpenerDirector()
+    for handler in (
+        request.ProxyHandler,
+        request.UnknownHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    asked = request.Request(source, headers={"User-Agent": "cnnviz"})
+    response = opener.open(asked, timeout=_TIMEOUT)
+    assert isinstance(response, HTTPResponse)
+    return response
+
+
+def _said(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+    return visible(str(text), 200)
+
+
+def _unavailable(what: str, source: str, place: Path) -> ModelError:
+    fix = (
+        f"Download {visible(source, 300)}\n"
+        f"  and put it at {visible(str(place), 300)}\n"
+        "or use the bundled model, which needs no download: --model efficientnet_lite0\n"
+        "or weights of your own: --weights FILE.pth"
+    )
+    return ModelError(what, where="--weights", fix=fix)

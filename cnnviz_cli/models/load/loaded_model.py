@@ -1,0 +1,202 @@
+"""A model ready to be explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.memory_format import MemoryFormat
+from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.input.builtin_transform import preset_for
+from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts, try_network
+from cnnviz_cli.models.inspect.layers import ModelLayers
+from cnnviz_cli.models.inspect.outputs import NOTHING, Expected, Returned, Returns
+from cnnviz_cli.models.load.built_model import Built, put_in_eval
+from cnnviz_cli.models.spec.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
+from cnnviz_cli.models.spec.weights import File, Own, any_weights, weights_for
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with all that is needed to ask it about a photograph.
+
+    Attributes:
+        net: on the CPU, in float32, in eval mode, no parameter requires a gradient.
+        name: what ``--model`` says, of a file only its name; where that is a file of weights, what ``--arch`` says.
+        weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
+        weights_sha256: of the weights' file; of weights without one over the tensors.
+        labels: one for each class score; its number where no name is known. Of boxes, one for each number that a box
+            may be labelled with; none where nobody has said them.
+        preprocessing: what the weights were trained with, of random weights and files the default weights', or what
+            was wanted instead.
+        layers: its layers that have maps.
+        returns: what it returns, by what it returned for a picture of zeros.
+        facts: what its trial forwards have shown.
+        classifier: whether scores that it returns are those of classes for sure; somebody's own network may return
+            whatever it likes.
+    """
+
+    net: nn.Module
+    name: str
+    weights: str
+    weights_sha256: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    layers: ModelLayers
+    returns: Returns = "scores"
+    classifier: bool = False
+    facts: NetworkFacts = KNOWN
+
+    def parameter(self, name: str) -> Tensor:
+        """A parameter, detached. Raises KeyError if there is none of that name."""
+        return dict(self.net.named_parameters())[name].detach()
+
+
+@network_errors()
+def load_model(
+    name: str,
+    weights: str = "DEFAULT",
+    *,
+    arch: str | None = None,
+    key: str | None = None,
+    allow_code: bool = False,
+    wanted: Wanted | None = None,
+    expected: Expected = NOTHING,
+    memory_format: MemoryFormat | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
+    reporter: Reporter,
+) -> LoadedModel:
+    """Build a model, give it its weights, and find its layers.
+
+    Args:
+        name: what ``--model`` takes, see `network.parse_model`.
+        weights: see `spec.parse_weights`.
+        arch: the network, where `name` is a file of weights.
+        key: which state dict of a file of weights, see `checkpoint.read_state`.
+        allow_code: whether a network that is somebody's code may run. Only a person's word on the command line, or
+            that of who calls from Python, may make it true.
+        wanted: of the input, where it is to be another than the weights were trained with.
+        expected: what is known of its output.
+        memory_format: the layout in which it runs, None to find it out.
+        offline: never open a connection.
+        mirror: base URL to download from instead of torchvision's.
+        reporter: hears about downloads, and of what was chosen in a file.
+
+    Raises:
+        UsageError: an unknown name, impossible weights, code that nobody allowed, an input that the network does not
+            take, or something in its output that cannot be explained.
+        ModelError: the weights cannot be had, or were refused, or the user's code failed.
+    """
+    named = parse_model(name, arch)
+    refuse_code(named.network, allow_code=allow_code)
+    built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
+    called = named.network.path.name if isinstance(named.network, Program) else arch or name
+    net, kept_training = built.net, put_in_eval(built.net)
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called, expected)
+    returns, known = layers.returned.known(called), isinstance(named.network, Zoo | Timm)
+    labels = labels_for(built.labels, layers.returned, called)
+    facts = facts_of(net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, Zoo))
+    return LoadedModel(
+        net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known, facts
+    )
+
+
+def facts_of(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    layers: ModelLayers,
+    kept_training: tuple[str, ...],
+    memory_format: MemoryFormat | None = None,
+    *,
+    known: bool = False,
+) -> NetworkFacts:
+    """What the trial forwards show of a network, whose weights are in its layout afterwards.
+
+    Args:
+        kept_training: see `NetworkFacts`.
+        memory_format: the layout in which it runs, None to find it out.
+        known: whether the network's code is torchvision's, about which there is nothing to find out.
+
+    Raises:
+        NetworkError: it fails on noise.
+    """
+    if known:
+        return NetworkFacts(memory_format or "channels_last", kept_training=kept_training)
+    shape = (preprocessing.channels, *preprocessing.size)
+    return try_network(
+        net,
+        shape,
+        memory_format=memory_format,
+        gradients=layers.returned.kind != "boxes",
+        kept_training=kept_training,
+    )
+
+
+@network_errors()
+def layers_of(
+    name: str, *, arch: str | None = None, allow_code: bool = False, wanted: Wanted | None = None, reporter: Reporter
+) -> ModelLayers:
+    """The layers of a network, whatever its weights: none are downloaded, and of the catalogue's networks none made.
+
+    Args and errors are those of `load_model`.
+    """
+    named = parse_model(name, arch)
+    if isinstance(named.network, Zoo) and named.weights is None:
+        from cnnviz_cli.models.load import zoo
+
+        net, preset = zoo.blank(named.network.name)
+        put_in_eval(net)
+        return shaped(net, preset_for(net, preset, name), wanted or Wanted(), name)[1]
+    weights = any_weights(name, arch)
+    loaded = load_model(name, weights, arch=arch, allow_code=allow_code, wanted=wanted, offline=True, reporter=reporter)
+    return loaded.layers
+
+
+def _built(
+    named: Named, weights: str, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
+) -> Built:
+    # Imported where they are needed: a run of one kind reads the code of no other.
+    network, spec = named.network, weights_for(named, weights)
+    if key is not None and not isinstance(spec, File):
+        raise UsageError("only a file of weights has keys", where="--weights-key", fix="Leave it out.")
+    if isinstance(network, Program):
+        from cnnviz_cli.models.load import programs
+
+        return programs.build(network)
+    if isinstance(network, Factory):
+        from cnnviz_cli.models.load import factory
+
+        assert isinstance(spec, File | Own)
+        return factory.build(network, spec, key=key, reporter=reporter)
+    assert not isinstance(spec, Own)
+    if isinstance(network, Timm):
+        from cnnviz_cli.models.load import timm
+
+        return timm.build(network.name, spec, key=key, offline=offline, reporter=reporter)
+    from cnnviz_cli.models.load import zoo
+
+    return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
+
+
+def labels_for(labels: tuple[str, ...] | None, found: Returned, model: str) -> tuple[str, ...]:
+    """A name for each class that has a score: those that are known, else its number; of boxes those that are known.
+
+    Raises:
+        UsageError: they are more or fewer.
+    """
+    count = found.classes
+    if labels is None:
+        return ("positive",) if (found.kind, count) == ("scores", 1) else tuple(map(str, range(count)))
+    if count and len(labels) != count:
+        what = f"{visible(model, 100)} gives {count} scores, and names {len(labels)} classes"
+        raise UsageError(what, where="--model")
+    return labels

@@ -1,0 +1,130 @@
+"""Networks that were saved with their code: TorchScript and torch.export programs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.file_reading import MOST_WEIGHTS, open_regular
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load.built_model import Built, usual
+from cnnviz_cli.models.load.checkpoint import sha256_of_file
+from cnnviz_cli.models.load.load_errors import not_weights
+from cnnviz_cli.models.spec.network import Kind, Program
+
+
+class Whole(nn.Module):
+    """A program as one module.
+
+    Args:
+        program: what `torch.jit.load` gave, or the module of an exported program.
+        batch: how many pictures it takes at a time, if it was saved for one number; others are made up of runs with
+            that number.
+        whole: why no layer in it can be read, one sentence; `probe` passes it on.
+    """
+
+    def __init__(self, program: nn.Module, batch: int | None, whole: str) -> None:
+        super().__init__()
+        self.program = program
+        self.batch = batch
+        self.whole = whole
+        # A frozen program has no parameters, and whoever asks a network for its device looks at the first.
+        self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float32, device="cpu"), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Any:
+        if self.batch is None or len(x) == self.batch:
+            return self.program(x)
+        parts = [self._padded(part) for part in torch.split(x, self.batch)]
+        if isinstance(parts[0], Mapping):
+            return {name: torch.cat([part[name] for part in parts])[: len(x)] for name in parts[0]}
+        return torch.cat(parts)[: len(x)]
+
+    def _padded(self, part: Tensor) -> Any:
+        missing = (self.batch or 0) - len(part)
+        scores: Any = self.program(torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part)
+        return scores[0] if isinstance(scores, tuple | list) else scores
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch a TorchScript program; an exported one keeps what it was exported with."""
+        self.training = mode
+        if isinstance(self.program, torch.jit.ScriptModule):
+            self.program.train(mode)
+        else:
+            for module in self.program.modules():
+                module.training = mode
+        return self
+
+
+def build(program: Program) -> Built:
+    """The network in a program's file. Loading it can do what any program can: see docs/checkpoints.md.
+
+    Raises:
+        ModelError: the file is damaged, from another version, or was exported while training.
+    """
+    with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
+        try:
+            made = _script(program) if program.kind is Kind.TORCHSCRIPT else _exported(program)
+        except ModelError:
+            raise
+        except Exception as error:  # whatever the loaders raise on a damaged file
+            raise not_weights(program.path, str(error)) from error
+    net, preset = made
+    return Built(net.eval(), program.path.name, sha256_of_file(program.path), None, preset)
+
+
+def _whole(program: Program) -> str:
+    name = visible(program.path.name, 100)
+    return f"{name} is {program.kind.value}, which runs as a whole, so no layer in it can be read"
+
+
+def _script(program: Program) -> tuple[Whole, Preprocessing]:
+    with open_regular(program.path, MOST_WEIGHTS) as file:
+        loaded: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+    return Whole(loaded, None, _whole(program)), usual()
+
+
+def _exported(program: Program) -> tuple[Whole, Preprocessing]:
+    with open_regular(program.path, MOST_WEIGHTS) as file:
+        loaded = torch.export.load(file)
+    if _trains(loaded.graph_module):
+        what = f"'{visible(program.path.name, 100)}' was exported while training: its scores would be random"
+        raise ModelError(what, where="--model", fix="Call net.eval() before torch.export.export(net, ...).")
+    shape = _input_shape(loaded)
+    preset = usual()
+    batch = None
+    if shape is not None:
+        batch = shape[0] if isinstance(shape[0], int) else None
+        size = tuple(side for side in shape[2:] if isinstance(side, int))
+        if len(size) == 2:
+            cover = tuple(round(side * preset.covered[0] / preset.size[0]) for side in size)
+            preset = replace(preset, crop=(size[0], size[1]), resize=(cover[0], cover[1]))
+    return Whole(loaded.module(), batch, _whole(program)), preset
+
+
+def _input_shape(loaded: Any) -> tuple[Any, ...] | None:
+    """The shape of the picture's batch; a number where it was fixed. None if it takes something else."""
+    inputs = set(loaded.graph_signature.user_inputs)
+    values = [node.meta.get("val") for node in loaded.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].dim() != 4:
+        return None
+    return tuple(values[0].shape)
+
+
+def _trains(graph: Any) -> bool:
+    """Whether a graph drops out or normalises by the batch, which is decided when it is exported."""
+    for node in graph.graph.nodes:
+        kind = str(node.target)
+        if "dropout" in kind and (node.args[2] if len(node.args) > 2 else node.kwargs.get("train", True)) is True:
+            return True
+        if "batch_norm" in kind and len(node.args) > 5 and node.args[5] is True:
+            return True
+    return False

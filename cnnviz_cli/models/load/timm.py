@@ -1,0 +1,145 @@
+"""Networks of timm (https://github.com/huggingface/pytorch-image-models), which is an extra: ``cnnviz-cli[timm]``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.models.input.preprocessing import Interpolation, Mode, Preprocessing
+from cnnviz_cli.models.load.built_model import Built, tell
+from cnnviz_cli.models.load.checkpoint import read_state, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.state_dict import drawn, fit
+from cnnviz_cli.models.spec.catalog import imagenet_labels
+from cnnviz_cli.models.spec.network import installed_only
+from cnnviz_cli.models.spec.weights import File, Published, Random
+
+_MODES: dict[str, Mode] = {"center": "crop", "squash": "squash", "border": "pad"}
+
+
+def build(name: str, spec: Published | Random | File, *, key: str | None, offline: bool, reporter: Reporter) -> Built:
+    """A network of timm's, with the preprocessing of its ``pretrained_cfg``.
+
+    Args:
+        name: as timm has it, with or without the tag of published weights.
+        key: which state dict of a file, see `checkpoint.read_state`.
+        offline: take published weights from timm's caches only.
+
+    Raises:
+        UsageError: timm has no such network.
+        ModelError: the weights cannot be had, or were refused.
+    """
+    with installed_only():
+        timm = import_module("timm")
+        data = import_module("timm.data")
+    _check(timm, name)
+    seed = spec.seed if isinstance(spec, Random) else 0
+    net = drawn(partial(_made, timm, name, pretrained=False), seed)
+    config = cast("Mapping[str, Any]", data.resolve_model_data_config(net))
+    preset = preset_of(config, name)
+    if preset.mode != "crop" and preset.covered != preset.size:
+        reporter.say(f"timm:{name}: it was trained on pictures whose edges were cut, here they are shown")
+    labels: tuple[str, ...] | None = imagenet_labels() if getattr(net, "num_classes", None) == 1000 else None
+    match spec:
+        case Random():
+            return Built(net, f"random:{seed}", sha256_of_state(net), labels, preset)
+        case File(path):
+            digest, checkpoint = sha256_of_file(path), read_state(path, key)
+            fitted = fit(net, checkpoint.state, path.name)
+            tell(path.name, checkpoint, fitted, reporter)
+            return Built(fitted.net, path.name, digest, None if fitted.classes else labels, preset)
+        case Published():
+            net, tag = _published(timm, name, net, offline=offline)
+            return Built(net, tag, sha256_of_state(net), labels, preset)
+
+
+def preset_of(config: Mapping[str, Any], name: str) -> Preprocessing:
+    """The preprocessing that timm's data configuration describes.
+
+    Args:
+        config: ``input_size`` (C, H, W), ``crop_pct``, ``crop_mode``, ``interpolation``, ``mean``, ``std``.
+        name: of the network, for errors.
+
+    Raises:
+        ModelError: it describes one that cnnviz does not have.
+    """
+    _, height, width = config["input_size"]
+    share, mode = config["crop_pct"], config["crop_mode"]
+    interpolation = config["interpolation"]
+    if mode not in _MODES:
+        raise ModelError(f"timm:{name} wants its pictures cut by '{visible(str(mode), 40)}', which cnnviz cannot do")
+    resize = (math.floor(height / share), math.floor(width / share))
+    return Preprocessing(
+        resize,
+        (height, width),
+        tuple(config["mean"]),
+        tuple(config["std"]),
+        cast("Interpolation", "bicubic" if interpolation == "random" else interpolation),
+        _MODES[mode],
+    )
+
+
+def _made(timm: ModuleType, name: str, *, pretrained: bool) -> nn.Module:
+    net: nn.Module = timm.create_model(name, pretrained=pretrained)
+    return net
+
+
+def _check(timm: ModuleType, name: str) -> None:
+    bare, _, tag = name.partition(".")
+    if not timm.is_model(bare):
+        fix = did_you_mean(bare, timm.list_models()) or "python -c 'import timm; print(timm.list_models())'"
+        raise UsageError(f"timm has no network '{visible(bare, 60)}'", where="--model", fix=fix)
+    known = [entry for entry in timm.list_pretrained(f"{bare}.*") if entry.partition(".")[0] == bare]
+    if tag and name not in known:
+        fix = did_you_mean(name, known) or f"It has: {', '.join(known[:10]) or 'none'}."
+        raise UsageError(f"timm has no weights '{visible(tag, 60)}' for {bare}", where="--model", fix=fix)
+
+
+def _published(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -> tuple[nn.Module, str]:
+    """The network with its published weights, and their tag."""
+    config = cast("Mapping[str, Any]", bare.pretrained_cfg)
+    url, hub = str(config.get("url") or ""), config.get("hf_hub_id")
+    fix = (
+        "Use weights of your own, --weights FILE.pth, random ones, --weights random:0, or a network of torchvision's: "
+        "cnnviz models"
+    )
+    if not (url or hub):
+        raise ModelError(f"timm publishes no weights for '{name}'", where="--weights", fix=fix)
+    if offline and not hub and not (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
+        what = f"The weights of timm:{name} are not in the cache, and --offline forbids a download"
+        raise ModelError(what, where="--weights", fix=fix)
+    try:
+        with _hub(offline=offline):
+            return _made(timm, name, pretrained=True), str(config.get("tag") or "pretrained")
+    except CnnvizError:
+        raise
+    except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
+        said = visible((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
+        forbids = ", and --offline forbids a download" if offline else ""
+        what = f"The weights of timm:{name} cannot be had{forbids}: {said}"
+        raise ModelError(what, where="--weights", fix=fix) from error
+
+
+@contextmanager
+def _hub(*, offline: bool) -> Iterator[None]:
+    """Keeps timm's hub from opening connections, where that is wanted; it read its variable when it was imported."""
+    constants: Any = import_module("huggingface_hub.constants") if offline else None
+    if constants is None or constants.HF_HUB_OFFLINE:
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False

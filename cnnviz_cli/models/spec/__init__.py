@@ -1,0 +1,1 @@
+"""What ``--model`` and ``--weights`` say, before torch is imported."""

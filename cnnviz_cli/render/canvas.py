@@ -1,0 +1,356 @@
+"""Drawing on the image itself: what the network saw, maps laid over it, and a line around what was explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from cnnviz_cli.core.annotations import Area, Mark, Rectangle
+from cnnviz_cli.core.figure_settings import Size
+from cnnviz_cli.core.geometry import Box, View
+from cnnviz_cli.render.block import Raster
+from cnnviz_cli.render.color_tables import Bytes
+from cnnviz_cli.render.legends import hatching, no_data
+from cnnviz_cli.render.scaling import finite, pixels_of, place
+from cnnviz_cli.render.style import Interpolation, Overlay
+
+SUNK = 0.6
+"""How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
+
+_SUNKEN = [round(SUNK * value) for value in range(256)]
+_FADED = [round(172 + 0.28 * value) for value in range(256)]
+
+READABLE = 288
+"""Photographs whose longer side is below this many pixels are enlarged."""
+
+
+SHORTEST, LONGEST = 480, 1556
+"""The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
+have the first, large ones are drawn so small that they keep to the second."""
+
+SLIVER = 2**17
+"""The longer side of an image that is drawn at its own size, in pixels."""
+
+SHARP = 4
+"""Photographs enlarged so many times show their pixels as squares; below, that looks like a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A photograph at the size in which it is drawn.
+
+    Attributes:
+        photo: RGB.
+        view: where the network's input lies in it.
+        factor: how many times as large as the file's it is drawn.
+        unit: the size of the type beside it, in pixels.
+        density: pixels a unit of the figure.
+    """
+
+    photo: Image.Image
+    view: View
+    factor: float
+    unit: int
+    density: float = 1.0
+
+    @property
+    def seen(self) -> tuple[int, int, int, int]:
+        """The pixels that the network saw: left, top, right, bottom."""
+        return pixels_of(self.view.box, self.photo.size)
+
+    @property
+    def type(self) -> int:
+        """The size of the type beside it, in units of the figure."""
+        return max(1, round(self.unit / self.density))
+
+    def placed(self, image: Image.Image) -> Raster:
+        """An image of the canvas's pixels as a part of a figure."""
+        return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
+
+
+def staged(photo: Image.Image, view: View) -> Canvas:
+    """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
+
+    One that is longer than `SLIVER` is reduced to that: a sheet is as wide as type needs, and all of it lies in memory.
+    """
+    width, height = photo.size
+    factor: float = max(1, -(-READABLE // max(width, height)))
+    if max(width, height) > SLIVER:
+        factor = SLIVER / max(width, height)
+        photo = resized(photo, (max(1, round(width * factor)), max(1, round(height * factor))))
+        view = view.of(photo.size)
+    elif factor > 1:
+        photo = photo.resize((round(width * factor), round(height * factor)), Image.Resampling.NEAREST)
+        view = view.of(photo.size)
+    # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
+    measure = min(max(photo.size), 3 * min(photo.size))
+    return Canvas(photo, view, factor, max(14, round(measure / 64)))
+
+
+def canvas_at(photo: Image.Image, view: View, size: Size, across: int, down: int) -> Canvas:
+    """The photograph for a figure of `across` x `down` images of its size.
+
+    Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
+    ratio, so that it stays exact.
+    """
+    if size.source:
+        return staged(photo, view)
+    width, height = photo.size
+    if size.pixels is None:
+        longest = max(across * width, down * height)
+        factor: float = min(max(1, -(-SHORTEST // longest)), max(1, LONGEST // longest))
+        if longest > LONGEST:
+            factor = (LONGEST - GAP_ROOM * (max(across, down) - 1)) / longest
+        measure = factor * min(longest, 3 * min(across * width, down * height))
+        unit = max(14, round(measure / 72))
+    else:
+        unit = unit_of(size.room)
+        room = size.room - 2 * unit
+        factor = (room - gap_of(unit) * (across - 1)) / across / width
+        factor = min(factor, 2 * room / (down * height))
+    units = (max(1, int(width * factor + 0.01)), max(1, round(height * factor)))
+    density = size.density
+    if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
+        density = max(1.0, min(density, width / units[0]))
+    pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
+    return Canvas(resized(photo, pixels), view.of(pixels), factor, max(1, round(unit * density)), density)
+
+
+GAP_ROOM = 12
+
+
+def gap_of(unit: int) -> int:
+    """Units between two images next to each other."""
+    return max(4, unit // 2)
+
+
+def unit_of(room: int) -> int:
+    """The size of type in a figure of this width."""
+    return max(14, round(room / 72))
+
+
+def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The photograph with other sides: sharp squares for its pixels where they become large."""
+    if size == photo.size:
+        return photo
+    if size[0] >= SHARP * photo.width:
+        return photo.resize(size, Image.Resampling.NEAREST)
+    return photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Canvas:
+    """The photograph made to fit into width x height units, for a sheet."""
+    ratio = min(width / photo.width, height / photo.height)
+    size = (
+        max(1, round(max(1, round(photo.width * ratio)) * density)),
+        max(1, round(max(1, round(photo.height * ratio)) * density)),
+    )
+    how = Image.Resampling.LANCZOS if ratio * density < 1 else Image.Resampling.BICUBIC
+    shown = photo.resize(size, how, reducing_gap=2.0)
+    return Canvas(shown, view.of(size), 1, max(1, round(unit * density)), density)
+
+
+def marked(canvas: Canvas) -> Image.Image:
+    """The photograph with what the network never saw drained of colour, faded and hatched."""
+    if canvas.view.whole:
+        return canvas.photo.copy()
+    ghost = canvas.photo.convert("L").point(_FADED)
+    ghost.paste(196, mask=hatching(ghost.size, canvas.unit))
+    sheet = ghost.convert("RGB")
+    sheet.paste(canvas.photo.crop(canvas.seen), canvas.seen[:2])
+    return outlined(sheet, canvas)
+
+
+def outlined(sheet: Image.Image, canvas: Canvas) -> Image.Image:
+    """The edge of the network's input drawn in place: a light line within a dark one, to show on any ground."""
+    if not canvas.view.whole:
+        left, top, right, bottom = canvas.seen
+        line = max(1, round(canvas.unit / 15))
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline="#ffffff", width=line)
+        pen.rectangle(
+            (left - 2 * line, top - 2 * line, right - 1 + 2 * line, bottom - 1 + 2 * line),
+            outline="#3a3f47",
+            width=line,
+        )
+    return sheet
+
+
+def opacity(alpha: float) -> NDArray[np.float64]:
+    """(256,) opacity by level: a smooth step from nothing at zero to `alpha` at nine tenths.
+
+    A straight line would veil the whole picture with the palette's dark end, and leave strong evidence pale.
+    """
+    step = np.minimum(1, np.arange(256) / 255 / 0.9)
+    shares: NDArray[np.float64] = alpha * step * step * (3 - 2 * step)
+    return shares
+
+
+def desaturate() -> NDArray[np.float64]:
+    """(256,) by level, how far the photograph under the evidence is drained of colour and light."""
+    shares: NDArray[np.float64] = np.minimum(1, 2 * np.arange(256) / 255)
+    return shares
+
+
+def _levels(shares: NDArray[np.float64]) -> list[int]:
+    """Shares from 0 to 1 as bytes, for `Image.point`."""
+    levels: list[int] = np.rint(255 * shares).astype(int).tolist()
+    return levels
+
+
+@dataclass(frozen=True, slots=True)
+class Laying:
+    """How evidence is laid over the photograph.
+
+    Attributes:
+        colours: (n, 3) from the lowest to the highest.
+        overlay: ramp or constant.
+        alpha: the opacity, 0 to 1; of a ramp where the evidence is strongest.
+        enlarging: how the map is enlarged.
+        signed: whether nothing is in the middle of the colours, not at their beginning.
+    """
+
+    colours: Bytes
+    overlay: Overlay
+    alpha: float
+    enlarging: Interpolation
+    signed: bool = False
+
+
+def overlaid(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: Laying) -> Image.Image:
+    """Evidence over the photograph.
+
+    Under a ramp the photograph loses its own colours where evidence is, so that every hue is the palette's, and some
+    light; a constant overlay is the plain mixture of the two pictures, as pytorch-grad-cam draws it.
+
+    Args:
+        shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped. Of signed evidence nothing is 0.5.
+        raw: (h, w) the values, for what of them is not finite.
+    """
+    sheet = marked(canvas)
+    seen = canvas.photo.crop(canvas.seen)
+    placed = place(finite(shares), canvas.view.box, canvas.photo.size, laying.enlarging).clip(0, 1)
+    colours = coloured(Image.fromarray(np.rint(placed * (len(laying.colours) - 1)).astype(np.uint8)), laying.colours)
+    if laying.overlay == "constant":
+        mixed = Image.blend(seen, colours, laying.alpha)
+    else:
+        strength = np.abs(2 * placed - 1) if laying.signed else placed
+        level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
+        grey = seen.convert("L").point(_SUNKEN).convert("RGB")
+        under = Image.composite(grey, seen, level.point(_levels(desaturate())))
+        mixed = Image.composite(colours, under, level.point(_levels(opacity(laying.alpha))))
+    sheet.paste(mixed, canvas.seen[:2])
+    return blots(sheet, canvas, raw)
+
+
+def alone(
+    canvas: Canvas,
+    shares: Sequence[NDArray[Any]],
+    colours: Bytes | None,
+    raw: NDArray[Any],
+    enlarging: Interpolation = "bilinear",
+) -> Image.Image:
+    """A map, or a picture of three, opaque in its place, the rest of the photograph's frame marked as no data.
+
+    Args:
+        shares: one (h, w) map to be looked up in `colours`, or three colour channels; 0 to 1, clipped.
+        raw: (c, h, w) the values, for what of them is not finite.
+        enlarging: how the map is enlarged.
+    """
+    size = canvas.photo.size
+    sheet = Image.new("RGB", size) if canvas.view.whole else no_data(size, canvas.unit)
+    steps = 255 if colours is None else len(colours) - 1
+    planes = [
+        Image.fromarray(
+            np.rint(place(finite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
+        )
+        for plane in shares
+    ]
+    picture = Image.merge("RGB", planes) if colours is None else coloured(planes[0], colours)
+    sheet.paste(picture, canvas.seen[:2])
+    return outlined(blots(sheet, canvas, raw.max(0)), canvas)
+
+
+def blots(sheet: Image.Image, canvas: Canvas, values: NDArray[Any]) -> Image.Image:
+    """A glaring chequer over the cells whose values are not finite."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        mask = place(bad.astype(np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+        sheet.paste(chequer((mask.shape[1], mask.shape[0]), canvas.unit), canvas.seen[:2], Image.fromarray(mask))
+    return sheet
+
+
+def chequer(size: tuple[int, int], unit: int) -> Image.Image:
+    """Magenta and white squares."""
+    side = max(3, unit // 2)
+    odd = (np.arange(size[1])[:, None] // side + np.arange(size[0]) // side) % 2
+    return Image.fromarray(np.array([[255, 255, 255], [200, 0, 130]], np.uint8)[odd])
+
+
+def coloured(level: Image.Image, colours: Bytes) -> Image.Image:
+    """Level numbers (mode L) looked up in a table."""
+    indexed = level.copy()
+    indexed.putpalette(np.ascontiguousarray(colours).tobytes())
+    return indexed.convert("RGB")
+
+
+LIGHT, DARK = "#ffffff", "#16191d"
+"""A light line within a dark one shows on any ground."""
+
+
+def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Mark | None) -> Image.Image:
+    """The sheet, which is as large as the photograph, with a line around what the mark says; it is drawn on."""
+    if isinstance(mark, Rectangle):
+        _rectangle(sheet, canvas, mark)
+    elif isinstance(mark, Area):
+        _outline(sheet, canvas, mark)
+    return sheet
+
+
+def in_photo(mark: Rectangle, canvas: Canvas) -> Box:
+    """The box in pixels of the photograph as it is drawn."""
+    return canvas.view.shares_to_photo(mark.box)
+
+
+def _rectangle(sheet: Image.Image, canvas: Canvas, mark: Rectangle) -> None:
+    line, pen = _line(canvas), ImageDraw.Draw(sheet)
+    left, top, right, bottom = in_photo(mark, canvas)
+    if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
+        return  # in what the network was shown beside the photograph
+    # A box that ends at the photograph's edge keeps its line within it.
+    left = min(max(round(left), 2 * line), sheet.width - 2 * line - 1)
+    top = min(max(round(top), 2 * line), sheet.height - 2 * line - 1)
+    right = max(min(round(right), sheet.width - 2 * line), left + 1)
+    bottom = max(min(round(bottom), sheet.height - 2 * line), top + 1)
+    outer = (left - 2 * line, top - 2 * line, right - 1 + 2 * line, bottom - 1 + 2 * line)
+    pen.rectangle(outer, outline=DARK, width=3 * line)
+    pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline=LIGHT, width=line)
+
+
+def _outline(sheet: Image.Image, canvas: Canvas, mark: Area) -> None:
+    line = _line(canvas)
+    inside = place(np.asarray(mark.inside, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+    region = Image.fromarray(inside).convert("L")
+    light = _grown(region, line)
+    dark = _grown(light, line)
+    edge = np.asarray(dark) > np.asarray(_shrunk(region, line))
+    sheet.paste(DARK, canvas.seen[:2], Image.fromarray(edge))
+    sheet.paste(LIGHT, canvas.seen[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
+
+
+def _line(canvas: Canvas) -> int:
+    """The width of a line, in pixels."""
+    return max(1, round(canvas.unit / 12))
+
+
+def _grown(region: Image.Image, by: int) -> Image.Image:
+    return region.filter(ImageFilter.MaxFilter(2 * by + 1))
+
+
+def _shrunk(region: Image.Image, by: int) -> Image.Image:
+    return region.filter(ImageFilter.MinFilter(2 * by + 1))

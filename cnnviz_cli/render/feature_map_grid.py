@@ -1,0 +1,201 @@
+"""Sheets of many maps: feature maps, and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.figure_settings import ROOM
+from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
+from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
+from cnnviz_cli.render.color_tables import Bytes, table
+from cnnviz_cli.render.drawings import draws
+from cnnviz_cli.render.figures import caption_lines
+from cnnviz_cli.render.legends import no_data, short
+from cnnviz_cli.render.scaling import even, finite, stretched
+from cnnviz_cli.render.style import Caption, Style
+from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, put_text, set_lines
+
+TYPE = 14
+SMALL = 12
+GAP, MARGIN = 10, 16
+BAR = (120, 10)
+TILE = 140
+"""Tiles are as near to this as a whole factor brings them; maps above 70 pixels stay as they are, or double."""
+
+MARGINS = 40
+"""Units that a row of tiles leaves free of the figure's width, where one tile is not wider."""
+
+FLAT = "#cccccc"
+"""A map with one value everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One cell of a sheet: its image, and the two texts above it."""
+
+    image: Image.Image
+    left: str
+    right: str = ""
+
+
+def enlarged(size: int) -> int:
+    """The whole factor by which maps of this longer side are drawn."""
+    return max(1, TILE // size)
+
+
+def columns_for(count: int, cell: int, room: int = ROOM - MARGINS) -> int:
+    """How many tiles stand in a row: a grid a little wider than high, with a full last row where one is near."""
+    most = max(1, room // cell)
+    if count <= 3:
+        return min(most, count)
+    ideal = min((count * 1.5) ** 0.5, most)
+    near = range(max(1, round(ideal * 0.75)), min(most, round(ideal * 1.35)) + 1)
+    return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
+
+
+def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
+    """The input and the channel mean, then every map on a scale of its own."""
+    style = style.under(caption)
+    maps, average = np.asarray(panel.values), np.asarray(panel.average)
+    height, width = average.shape[-2:]
+    factor = enlarged(max(height, width))
+    size = (width * factor, height * factor)
+    colours = table(style.palette)
+    crop = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    first = [Tile(crop, "input"), Tile(_drawn(average[0], factor, colours), f"mean of all {panel.total}")]
+    shown = [
+        Tile(_drawn(values, factor, colours), f"#{int(channel)}", remark(values, float(strength)))
+        for values, channel, strength in zip(maps, np.asarray(panel.channels), np.asarray(panel.strengths), strict=True)
+    ]
+    flat = sum(even(values) for values in maps)
+    facts = f"{len(shown)} of {panel.total} channels" if shown else f"mean of all {panel.total} channels"
+    notes = [
+        f"{facts}, maps of {width} x {height}" + (f", enlarged {factor} times" if factor > 1 else ""),
+        "each map is scaled by itself, from its own minimum to its own maximum",
+    ]
+    if shown:
+        notes.append(f"the number above a map is its {panel.ranked_by}")
+    if flat:
+        notes.append(f"{flat} flat, drawn grey")
+    heading = replace(caption, target="", figure="")
+    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.room)
+    return framed(sheet, MARGIN)
+
+
+def filters(panel: Filters, caption: Caption, style: Style) -> Block:
+    """The kernels, each on a symmetric scale of its own."""
+    return framed(kernels_block(panel, caption, style), MARGIN)
+
+
+def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
+    """`filters` without its margin."""
+    kernels = finite(np.asarray(panel.values))
+    count, channels, height, width = kernels.shape
+    factor = max(1, 84 // max(height, width))
+    tops = np.abs(kernels).max((1, 2, 3))
+    shares = 0.5 + 0.5 * kernels / np.where(tops > 0, tops, 1)[:, None, None, None]
+    notes = [f"{count} kernels of {width} x {height}, enlarged {factor} times"]
+    if channels == 3:
+        pictures = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8)
+        notes.append("mid-grey is zero; brighter is positive, darker negative, in red, green and blue")
+    else:
+        colours = table(style.signed_palette)
+        pictures = colours[np.rint(shares.mean(1) * (len(colours) - 1)).astype(int)]
+        low, high = style.signed_palette.split("-")
+        notes.append(f"white is zero, {high} positive, {low} negative")
+    notes.append("each kernel on its own scale, from minus to plus the magnitude in its title")
+    tiles = [
+        Tile(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), f"#{number}", short(float(top)))
+        for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
+    ]
+    heading = replace(caption, target="", figure="", source="")
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.room)
+
+
+def remark(values: NDArray[Any], strength: float) -> str:
+    """The right-hand title of a map: its strength, or what is wrong with it."""
+    if not np.isfinite(values).all():
+        return "not finite"
+    return f"flat {short(float(values.min()))}" if even(values) else short(strength)
+
+
+def _head(caption: Caption, panel: Panel, width: int) -> Block:
+    return set_lines(caption_lines(caption, panel, width, TYPE), width)
+
+
+def _sheet(
+    first: list[Tile],
+    tiles: list[Tile],
+    head: Callable[[int], Block],
+    notes: list[str],
+    colours: Bytes | None,
+    room: int,
+) -> Block:
+    """Everything put together: the first tiles in a column of their own at the left.
+
+    Args:
+        head: the block above the tiles, for a width.
+        colours: the palette whose bar stands beside the notes, if any does.
+    """
+    width, height = (first or tiles)[0].image.size
+    if width > room - 2 * MARGIN:  # a single map that is wider than the figure
+        width, height = room - 2 * MARGIN, max(1, round(height * (room - 2 * MARGIN) / width))
+    across, down = width + GAP, height + SMALL + 6 + GAP
+    free = room - MARGINS if room == ROOM else room - MARGINS - (across + GAP if first else 0)
+    columns = columns_for(len(tiles), across, max(across, free)) if tiles else 0
+    rows = ceil(len(tiles) / columns) if tiles else 0
+    # The first tiles stand under each other, or next to each other where the sheet is a single row.
+    side = 1 if rows >= len(first) > 0 else len(first)
+    start = side * across + (GAP if first and tiles else 0)
+    places = [(number % side * across, number // side * down) for number in range(len(first))]
+    places += [(start + number % columns * across, number // columns * down) for number in range(len(tiles))]
+
+    whole = max(start + columns * across - GAP, 30 * TYPE)
+    above = head(whole)
+    indent = BAR[0] + 12 if colours is not None else 0
+    words = [Line(text, SMALL, QUIET) for text in flow(notes, SMALL, whole - indent)]
+    below = set_lines(words, whole - indent)
+    top = above.height + 12
+    base = top + max(upper for _, upper in places) + down - GAP + 12
+    sheet = blank(whole, base + below.height)
+    sheet.put(above, 0, 0)
+    for tile, (left, upper) in zip([*first, *tiles], places, strict=True):
+        _titled(sheet, tile, width, left, top + upper + SMALL)
+        sheet.put(Raster(tile.image, width, height, crisp=True), left, top + upper + SMALL + 6)
+    if colours is not None:
+        sheet.put(Ramp(colours[None], *BAR), 0, base + 3)
+    sheet.put(below, indent, base)
+    return sheet
+
+
+def _titled(sheet: Block, tile: Tile, width: int, left: int, baseline: int) -> None:
+    """The two texts above a tile; the right one gives way where both do not fit."""
+    name = elide(tile.left, SMALL, width)
+    put_text(sheet, left, baseline, name, SMALL, INK)
+    if length(name, SMALL) + 6 + length(tile.right, SMALL) <= width:
+        put_text(sheet, left + width - length(tile.right, SMALL), baseline, tile.right, SMALL, QUIET)
+
+
+def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
+    """One map in sharp cells; a flat one a flat grey, what is not finite hatched."""
+    height, width = values.shape
+    size = (width * factor, height * factor)
+    if even(values):
+        return Image.new("RGB", size, FLAT)
+    index = np.rint(stretched(values) * (len(colours) - 1)).astype(np.uint8)
+    picture = Image.fromarray(colours[index].repeat(factor, 0).repeat(factor, 1))
+    bad = ~np.isfinite(values).repeat(factor, 0).repeat(factor, 1)
+    if bad.any():
+        picture.paste(no_data(size, TYPE), mask=Image.fromarray(bad))
+    return picture
+
+
+draws(FeatureMapGrid, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.style))
+draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.style))

@@ -1,0 +1,114 @@
+"""What is true of each picture of a run, as a class of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cnnviz_cli.core.classes import truth_index
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, TruthTable, folder_of, read_truths
+
+SHOWN = 3
+"""The most names that a sentence lists."""
+
+
+class Truths:
+    """The class that is true of each picture: by its folder's name, or by a table.
+
+    Raises:
+        UsageError: the table cannot be read, or has a label that is no class.
+    """
+
+    def __init__(self, spec: str, labels: Sequence[str], also: Mapping[str, int]) -> None:
+        self._labels, self._also = labels, also
+        self._table: TruthTable | None = None if spec == FOLDER else read_truths(Path(spec))
+        self._folders: dict[str, int | None] = {}
+        self._classes = {} if self._table is None else self._classes_of(self._table)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the table's bytes; None where folders say what is true."""
+        return None if self._table is None else self._table.sha256
+
+    def of(self, source: Source) -> int | None:
+        """The index of the class; None where nobody knows.
+
+        Raises:
+            UsageError: its folder has the name of several classes.
+        """
+        if self._table is None:
+            return self._class_of_folder(folder_of(source))
+        path = self._table.path_of(source)
+        return None if path is None else self._classes[path]
+
+    def check(self, sources: Iterable[Source], reporter: Reporter) -> None:
+        """Say of how many pictures nobody knows what is true.
+
+        Raises:
+            UsageError: it is known of none of them, or a row of the table is about several.
+        """
+        count, unknown = 0, 0
+        first = ""
+        users: dict[str, str] = {}
+        folders: dict[str, None] = {}
+        for source in sources:
+            count += 1
+            path = self._table.path_of(source) if self._table else None
+            if path is not None and users.setdefault(path, source.name) != source.name:
+                raise self._shared(path, users[path], source.name)
+            if self.of(source) is None:
+                unknown += 1
+                first = first or visible(source.name, 100)
+                if self._table is None:
+                    folders.setdefault(folder_of(source))
+        if count and unknown == count:
+            raise self._nothing_known(first, folders)
+        if unknown:
+            reporter.warn(f"of {unknown} of {count} pictures nobody says what is true, '{first}' for one")
+
+    def _class_of_folder(self, name: str) -> int | None:
+        if name not in self._folders:
+            try:
+                self._folders[name] = truth_index(name, self._labels, self._also)
+            except UsageError as error:
+                raise UsageError(f"the folder {error.what}", where=WHERE, fix=error.fix) from error
+        return self._folders[name]
+
+    def _classes_of(self, table: TruthTable) -> dict[str, int]:
+        known: dict[str, int] = {}
+        found: dict[str, int] = {}
+        for path, entry in table.entries.items():
+            if entry.label not in known:
+                place = f"{visible(table.name, 100)}:{entry.line}"
+                try:
+                    index = truth_index(entry.label, self._labels, self._also)
+                except UsageError as error:
+                    raise UsageError(f"{place}: {error.what}", where=WHERE, fix=error.fix) from error
+                if index is None:
+                    fix = f"{did_you_mean(entry.label, self._labels)}\nA header has to call its columns file and label."
+                    what = f"{place}: the model has no class '{visible(entry.label, 60)}'"
+                    raise UsageError(what, where=WHERE, fix=fix.strip())
+                known[entry.label] = index
+            found[path] = known[entry.label]
+        return found
+
+    def _shared(self, path: str, first: str, second: str) -> UsageError:
+        place = f"{visible(self._table.name, 100)}:{self._table.entries[path].line}" if self._table else ""
+        pictures = f"'{visible(first, 100)}' as well as '{visible(second, 100)}'"
+        fix = "Write as many folders in front of the names as tell the pictures apart."
+        return UsageError(f"{place}: '{visible(path, 100)}' is {pictures}", where=WHERE, fix=fix)
+
+    def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
+        if self._table is None:
+            listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:SHOWN])
+            more = f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
+            fix = next(filter(None, (did_you_mean(name, self._labels) for name in folders)), "")
+            what = f"no picture lies in a folder with the name of a class, but in {listed}{more}"
+            return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
+        example = visible(next(iter(self._table.entries)), 100)
+        what = f"no row of {visible(self._table.name, 100)} is about any of these pictures"
+        return UsageError(what, where=WHERE, fix=f"A row says '{example}', a picture is '{first}'.")

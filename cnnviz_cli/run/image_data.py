@@ -1,0 +1,239 @@
+"""The values that pass between the stages of a run, and how an image is loaded.
+
+No torch here: processes that only read and draw import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.figure_settings import Scale, size_of
+from cnnviz_cli.core.file_reading import FACTORS, MEBIBYTE, MEGAPIXEL, Reading, value_range_of
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.images.decode import Photo, read_photo
+from cnnviz_cli.files.images.region_masks import Masks, seen_of
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.render import Style
+from cnnviz_cli.render.style import VECTOR, VECTOR_DENSITY
+from cnnviz_cli.tasks.description import ImageDescription
+
+if TYPE_CHECKING:
+    from cnnviz_cli.config.settings import Settings
+
+
+Place = tuple[Source, str]
+"""A source, and the folder of its pictures below the output folder."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One of a run's tasks by its names: of a method, for one target if it depends on one.
+
+    Attributes:
+        palette: the colours of its maps that are zero or more.
+        title: what pictures call the method.
+    """
+
+    family: str
+    method: str
+    palette: str = field(default="", compare=False)
+    title: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What captions and file names say that no panel knows.
+
+    Attributes:
+        model: the network and its weights.
+        layers: what a layer is called in captions, where that is not its name.
+        depths: by layer its number from the input up, in digits of one length; file names then sort by depth.
+        counter: whether what speaks against the target is explained.
+    """
+
+    model: str
+    layers: Mapping[str, str] = field(default_factory=dict)
+    depths: Mapping[str, str] = field(default_factory=dict)
+    counter: bool = False
+
+
+def style_of(settings: Settings) -> Style:
+    """How the settings want pictures drawn, palettes aside, which each family has its own of."""
+    return Style(
+        signed_palette=settings.signed_palette,
+        alpha=settings.alpha,
+        overlay=settings.overlay,
+        interpolation=settings.map_interpolation,
+        size=replace(size_of(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1),
+    )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What all pictures of a run have in common.
+
+    Attributes:
+        root: the output folder.
+        shard: the shard's label, empty if there is none.
+        wording: what captions and file names say.
+        works: one for each task of the run, in its order.
+        several_targets: whether file names have to say the target.
+        format: of the files, one of `render.FORMATS`.
+        save_arrays: whether the raw maps are written, too.
+        reading: what is refused for its size, and how much of a photograph is decoded.
+        masks: of the regions to be explained, where somebody has drawn them.
+        settings_sha256: the digest of the settings that change figures, for the files.
+    """
+
+    root: Path
+    shard: str
+    wording: Wording
+    works: Sequence[Work]
+    several_targets: bool
+    style: Style
+    format: str
+    save_arrays: bool
+    preprocessing: Preprocessing
+    reading: Reading
+    masks: Masks | None = None
+    settings_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
+
+    Attributes:
+        pixels: (H, W, 3) as `Preprocessing.see` has cut them, or (H, W, C) as `see_bands` has.
+        size: width and height of the photograph in its file.
+        mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
+    """
+
+    sha256: str
+    size: tuple[int, int]
+    pixels: np.ndarray[Any, Any]
+    mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photograph, and what of it the network sees.
+
+    Attributes:
+        crop: the network's input as a picture.
+        mask: see `Glance`.
+        mask_sha256: of the file that it is from.
+        bands: (H, W, C) the network's input, where that is not red, green and blue.
+    """
+
+    source: Source
+    folder: str
+    photo: Photo
+    view: View
+    crop: Image.Image
+    mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    mask_sha256: str | None = None
+    bands: np.ndarray[Any, Any] | None = None
+
+    @property
+    def glance(self) -> Glance:
+        """What of it the network and the record need."""
+        return Glance(
+            self.photo.sha256,
+            self.photo.size,
+            np.asarray(self.crop) if self.bands is None else self.bands,
+            self.mask,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network and the methods say of one picture; plain values and arrays, so that it can be sent and stored.
+
+    Attributes:
+        sha256: of the photograph's file, which may have to be read again to be drawn.
+        said: what the network says of it, and what is explained.
+        panels: of each of the run's tasks, in their order; for this picture alone (picked).
+        scales: for each panel the range to draw it in; None for its own.
+    """
+
+    sha256: str
+    said: ImageDescription
+    panels: Sequence[Sequence[Panel]]
+    scales: Sequence[Sequence[Scale | None]] = ()
+
+
+def reading_of(settings: Settings, preprocessing: Preprocessing) -> Reading:
+    """What is refused for its size, and how much of a photograph is decoded: twice what the network needs, or all."""
+    sides = preprocessing.covered if preprocessing.mode == "crop" else preprocessing.size
+    needed = preprocessing.most if preprocessing.mode == "full" else max(sides)
+    return Reading(
+        max_pixels=round(settings.max_pixels * MEGAPIXEL),
+        max_bytes=round(settings.max_bytes * MEBIBYTE),
+        least_side=2 * needed if settings.fast_decode else None,
+        value_range=value_range_of(settings.value_range),
+        channels=preprocessing.channels if preprocessing.banded else 0,
+        bands=preprocessing.bands,
+        shown_bands=settings.show_bands,
+    )
+
+
+def fast_note(how: Reading) -> str:
+    """What is to be said of fast decoding, once for all pictures; empty where every pixel is decoded."""
+    if how.least_side is None:
+        return ""
+    shares = ", ".join(f"1/{factor}" for factor in sorted(FACTORS))
+    return (
+        f"photographs whose shorter side is {how.least_side * min(FACTORS):,} pixels or more are decoded and drawn at "
+        f"{shares} of their size"
+    )
+
+
+def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -> Seen | ImageRecord:
+    """The picture and what the network sees of it, or the record of why it does not."""
+    source, folder = place
+    try:
+        photo = read_photo(source, drawing.reading)
+    except ImageError as error:
+        return failed(source, error.what, sha256=error.sha256)
+    for note in photo.notes:
+        say(f"{visible(source.name)}: {note}")
+    try:
+        crop, view = drawing.preprocessing.see(photo.image)
+        bands = None if photo.planes is None else drawing.preprocessing.see_bands(photo.planes)
+    except MemoryError:
+        return failed(source, "there is not enough memory to resize it", sha256=photo.sha256)
+    if drawing.masks is None:
+        return Seen(source, folder, photo, view, crop, bands=bands)
+    try:
+        drawn = drawing.masks.of(source, photo.size, drawing.reading)
+        mask = seen_of(drawn, drawing.preprocessing.placing(photo.image.size))
+    except ImageError as error:
+        return failed(source, error.what, sha256=photo.sha256)
+    return Seen(source, folder, photo, view, crop, mask, drawn.sha256, bands)
+
+
+def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:
+    """The record of a picture that could not be explained."""
+    width, height = glance.size if glance else (None, None)
+    return ImageRecord(
+        source=source.name,
+        sha256=glance.sha256 if glance else sha256,
+        width=width,
+        height=height,
+        status="failed",
+        error=visible(why),
+        predictions=[],
+        outputs=[],
+    )

@@ -1,0 +1,293 @@
+"""How a run begins and ends: folders, stage times, outcome, manifest and report. No torch here."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.accuracy import Mistake
+from cnnviz_cli.core.errors import Terminated, UsageError
+from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import visible
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.file_names import Folders
+from cnnviz_cli.files.output.previous_runs import Earlier, Found, earlier_runs
+from cnnviz_cli.files.output.resume import Header, Ledger, Status
+from cnnviz_cli.files.output.run_report import RunReport, write_run_report
+from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.identity import seal_of
+
+if TYPE_CHECKING:
+    from cnnviz_cli.run.image_data import Place
+
+
+class Clock:
+    """Time by stage.
+
+    Attributes:
+        seconds: on the wall; stages that other processes carry out overlap.
+        core_seconds: that a processor's cores were busy with it, all threads together.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.core_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that passes inside to `stage`."""
+        start, busy = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - start, time.process_time() - busy)
+
+    def add(self, stage: str, seconds: float, core_seconds: float) -> None:
+        """Add what somebody else has spent on `stage`."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self.core_seconds[stage] = self.core_seconds.get(stage, 0.0) + core_seconds
+
+
+MAX_RECORDS = 20
+"""How many records an outcome keeps for the closing summary; a run may have millions."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: interrupted after Ctrl-C or SIGTERM; partial if some image failed.
+        first: the records of the first images, at most `MAX_RECORDS`.
+        done_before: how many of the images an earlier run had done.
+        terminated: whether it was SIGTERM.
+        mistakes: the first images of which the network says something else than is true.
+    """
+
+    status: Status
+    summary: Summary
+    manifest: Path
+    first: list[ImageRecord]
+    done_before: int
+    seconds: float
+    terminated: bool
+    mistakes: Sequence[Mistake] = ()
+
+
+def kept(
+    records: Iterable[ImageRecord],
+    ledger: Ledger,
+    reporter: Reporter,
+    late: Callable[[], Iterable[ImageRecord]] = tuple,
+) -> BaseException | None:
+    """Take the records into the ledger as they come; returns the signal that ended them early.
+
+    Args:
+        late: gives what was finished meanwhile, when a signal has arrived.
+    """
+    reporter.begin(ledger.remaining)
+    try:
+        _take(records, ledger, reporter)
+    except (KeyboardInterrupt, Terminated) as signal:
+        _take(late(), ledger, reporter)
+        return signal
+    finally:
+        reporter.end()
+    return None
+
+
+def _take(records: Iterable[ImageRecord], ledger: Ledger, reporter: Reporter) -> None:
+    for record in records:
+        ledger.append(record)
+        reporter.done(record)
+
+
+def concluded(
+    ledger: Ledger,
+    sink: Sink,
+    shard: Shard,
+    stopped: BaseException | None,
+    *,
+    started: datetime,
+    done_before: int,
+    clock: Clock,
+    device: str,
+    batch: int,
+    smallest_batch: int | None = None,
+    memory_beside: int = 0,
+) -> Outcome:
+    """Write the manifest and the report, and say how it went.
+
+    Args:
+        stopped: the signal that ended the run early, if one did.
+    """
+    ended = ledger.finish(interrupted=stopped is not None)
+    first = ledger.first(MAX_RECORDS)
+    finished = datetime.now(UTC)
+    report = RunReport(
+        started=started,
+        finished=finished,
+        images=ended.summary.images,
+        resumed=done_before,
+        seconds=clock.seconds,
+        core_seconds=clock.core_seconds,
+        device=device,
+        batch=batch,
+        smallest_batch=smallest_batch,
+        memory_beside=memory_beside,
+    )
+    write_run_report(sink, report, shard.report)
+    return Outcome(
+        status=ended.status,
+        summary=ended.summary,
+        manifest=sink.root / shard.manifest,
+        first=first,
+        done_before=done_before,
+        seconds=(finished - started).total_seconds(),
+        terminated=isinstance(stopped, Terminated),
+        mistakes=ended.mistakes,
+    )
+
+
+MAX_NAMES = 3
+"""The most names that a sentence lists."""
+
+
+def places_of(sources: Sequence[Source]) -> list[Place]:
+    """The folder of each source. It may depend on all those before it, so that shards ask for the whole list."""
+    folders = Folders()
+    return [(source, folders.folder_for(source.name)) for source in sources]
+
+
+def refuse_parts(scale: str, shard: Shard) -> None:
+    """Refuse a scale for which one process would have to see the maps of all.
+
+    Raises:
+        UsageError: `scale` is the whole run's, and the run is split.
+    """
+    if shard.label and scale == BY_RUN:
+        raise UsageError(
+            f"a scale for the whole run is not known to shard {shard.index} of {shard.count}",
+            where="--scale",
+            fix="Give a range: --scale fixed:LO,HI",
+        )
+
+
+def tell_part(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
+    """Say how much of the list is this process's, if it is one of several."""
+    if not shard.label:
+        return
+    batches = -(-images // batch)
+    reporter.say(f"{mine} of {images} images, in whole batches of {batch}")
+    even = max(1, images // shard.count)
+    if batches < shard.count and even < batch:
+        reporter.warn(
+            f"{images} images are {batches} {'batch' if batches == 1 else 'batches'} of {batch}, too few for "
+            f"{shard.count} shards; --batch-size {even} gives each of them work"
+        )
+
+
+def tell(found: Found, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
+    """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
+    if found.damaged:
+        lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
+        reporter.warn(f"{lines} of the journal cannot be read; the images they told of are done again")
+    if found.replaced:
+        changed = "; ".join(found.differing)
+        count = f"{found.replaced} done with other settings ({changed})"
+        reporter.warn(f"{visible(str(output))} holds {count}: removed and done again")
+    if found.changed:
+        names = ", ".join(visible(name, 100) for name in found.changed[:MAX_NAMES])
+        more = f" and {len(found.changed) - MAX_NAMES} more" if len(found.changed) > MAX_NAMES else ""
+        reporter.warn(f"not the bytes that were explained before, so that new pictures take their place: {names}{more}")
+    if found.unlisted:
+        images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
+        reporter.warn(
+            f"{visible(str(output))} also holds the pictures of {images} not on this list; they stay, and the manifest "
+            "leaves them out"
+        )
+    if found.done and found.other_batches:
+        sizes = " and ".join(map(str, found.other_batches))
+        reporter.warn(
+            f"some images were explained in batches of {sizes}, the others are in batches of {batch}: the last bits of "
+            f"their numbers may differ from those of one run; --batch-size {found.other_batches[0]} keeps them"
+        )
+    if found.done:
+        reporter.say(f"{found.done} of {inputs} pictures are done already; --force does them again")
+
+
+def nothing_to_do(
+    command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, *, shard: Shard = ALONE
+) -> Outcome | None:
+    """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
+
+    The earlier run's journal has what is written again: the manifest is the same, byte for byte.
+
+    Raises:
+        OutputError: another process works on the folder, or the disk refuses.
+    """
+    started, root = datetime.now(UTC), settings.output
+    if not os.path.lexists(root / shard.journal):
+        return None
+    seal = seal_of(command, settings)
+    own = next((run for run in earlier_runs(root) if run.shard == shard), None)
+    if own is None or seal is None or own.header.get("seal") != seal:
+        return None
+    if settings.batch_size not in ("auto", own.batch):
+        return None
+    header = _header(own)
+    if header is None:
+        return None
+    sink = Sink(root, shard.label)
+    sink.open()
+    with Ledger(sink, shard) as ledger:
+        places = places_of(sources)
+        mine = [places[at] for at in shard.positions(len(places), own.batch)]
+        names = [source.name for source in sources]
+        found = ledger.look(header, names, mine, whole=settings.scale == BY_RUN)
+        if ledger.remaining or found.damaged:
+            return None
+        ledger.make_ready()
+        tell(found, len(mine), root, reporter, own.batch)
+        return concluded(
+            ledger,
+            sink,
+            shard,
+            None,
+            started=started,
+            done_before=found.done,
+            clock=Clock(),
+            device=header.run.device,
+            batch=own.batch,
+            smallest_batch=None,
+        )
+
+
+def _header(run: Earlier) -> Header | None:
+    """What the journal says is being made; None if that is not what this version writes."""
+    about = run.header
+    try:
+        return Header(
+            identity=run.identity,
+            tool=Tool.model_validate_json(json.dumps(about["tool"])),
+            run=Run.model_validate_json(json.dumps(about["run"])),
+            model=ModelRecord.model_validate_json(json.dumps(about["model"])),
+            batch=run.batch,
+            asked=run.asked,
+            seal=str(about["seal"]),
+        )
+    except ValidationError:
+        return None

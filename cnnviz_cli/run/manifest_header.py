@@ -1,0 +1,140 @@
+"""The parts of the manifest that are about the run, not about an image."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from cnnviz_cli import __version__
+from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
+from cnnviz_cli.files.images.region_masks import Masks
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.resume import Header
+from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.run.identity import effective
+from cnnviz_cli.run.session import Prepared
+from cnnviz_cli.tasks.spec import default_task
+
+
+def tool_record() -> Tool:
+    """Versions of what made the pictures."""
+    return Tool(
+        cnnviz=__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        torchvision=version("torchvision"),
+        pillow=version("pillow"),
+    )
+
+
+def header_of(prepared: Prepared) -> Header:
+    """What the run is about, and under what a later one may take its records over."""
+    tool, masks = tool_record(), prepared.question.masks
+    about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
+    # Of one mask for all the identity has the digest.
+    return replace(about, holds=partial(_same_mask, masks)) if masks and masks.sha256 is None else about
+
+
+def _same_mask(masks: Masks, source: Source, record: bytes) -> bool:
+    """Whether a picture's mask has the bytes it had when the record was made."""
+    known = json.loads(record).get("mask_sha256")
+    return known is not None and masks.digest_of(source) == known
+
+
+def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
+    """Everything that changes pictures.
+
+    Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
+    last bits only.
+    """
+    truths = prepared.question.truths
+    return {
+        "command": prepared.command,
+        **effective(prepared.settings),
+        "digest of the weights": prepared.model.weights_sha256,
+        "digest of the labels": prepared.question.labels.sha256,
+        "digest of the truths": truths.sha256 if truths else None,
+        "digest of what the objective names": prepared.question.digest,
+        "preprocessing": prepared.model.preprocessing.as_json(),
+        "version of cnnviz": tool.cnnviz,
+        "version of torch": tool.torch,
+        "version of torchvision": tool.torchvision,
+        "version of pillow": tool.pillow,
+    }
+
+
+def settings_digest(prepared: Prepared) -> str:
+    """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
+    text = json.dumps(
+        {"command": prepared.command, **effective(prepared.settings)}, sort_keys=True, separators=(",", ":")
+    )
+    return sha256(text.encode()).hexdigest()
+
+
+def run_record(prepared: Prepared) -> Run:
+    """What was asked for, as if all went well."""
+    settings, truths = prepared.settings, prepared.question.truths
+    return Run(
+        command=prepared.command,
+        status="ok",
+        config=settings.as_json(),
+        config_sha256=settings.config_sha256,
+        device=prepared.device.type,
+        precision=settings.precision,
+        plan=prepared.cost,
+        truth_sha256=truths.sha256 if truths else None,
+        objective_sha256=prepared.question.digest,
+    )
+
+
+def model_record(prepared: Prepared) -> ModelRecord:
+    """What was explained."""
+    model, runs = prepared.model, prepared.model.layers.runs
+    return ModelRecord(
+        name=model.name,
+        weights=model.weights,
+        weights_sha256=model.weights_sha256,
+        num_classes=len(model.labels),
+        labels_sha256=prepared.question.labels.sha256 or None,
+        preprocessing=model.preprocessing.as_json(),
+        output=output_record(model.layers.returned, prepared.settings.task),
+        network=NetworkRecord(**model.facts.as_json(), runs={name: len(found) for name, found in runs.items()}),
+    )
+
+
+def output_record(returned: Returned, task: str) -> OutputRecord | None:
+    """What the network returns; None where nothing of it is known."""
+    if returned.kind is None:
+        return None
+    numbers = returned.kind != "boxes"
+    values = returned.values if default_task(returned.kind, task).probabilities else "values"
+    low, high = returned.bounds or (math.nan, math.nan)
+    return OutputRecord(
+        kind=returned.kind,
+        values=values if numbers else None,
+        exclusive=returned.exclusive if numbers and values in ("probabilities", "log-probabilities") else None,
+        why=returned.why,
+        range=(_short(low), _short(high)) if math.isfinite(low) and math.isfinite(high) else None,
+        head=returned.head,
+        heads=[HeadRecord(name=one.name, shape=list(one.shape)) for one in returned.heads],
+    )
+
+
+def _short(number: float) -> float:
+    """To three digits, which no processor's rounding moves."""
+    return float(f"{number:.3g}")
+
+
+def device_name(device: torch.device) -> str:
+    """The device as its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

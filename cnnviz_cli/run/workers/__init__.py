@@ -1,0 +1,1 @@
+"""Processes that load and draw images while the network computes."""
