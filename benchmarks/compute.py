@@ -11,12 +11,12 @@ from torchvision import models
 
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.measure import Line, line, medians
-from cnnviz_cli.core.method import Frame, Recipe, find
+from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.objectives import StrongestChannel
-from cnnviz_cli.engine.device import place
+from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import scope_of
 
 BATCH = 8
@@ -30,7 +30,7 @@ def theirs(name: str) -> nn.Module:
 
 def ours_net(name: str) -> nn.Module:
     """As our loader hands it on."""
-    return place(theirs(name).requires_grad_(False), torch.device("cpu"))
+    return move_to_device(theirs(name).requires_grad_(False), torch.device("cpu"))
 
 
 def top1(logits: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def ours(net: nn.Module, batch: Tensor, recipes: list[Recipe], precision: str = 
 
 def recipe_of(net: nn.Module, name: str, **options: object) -> Recipe:
     """The recipe of a method for a network of 224x224 input."""
-    method = find(name)
-    frame = Frame((224, 224), (-2.0,) * 3, (2.0,) * 3)
-    return method.build(method.options(**options), scope_of(net, probe(net, (3, 224, 224), "bench"), frame))
+    method = find_method(name)
+    frame = InputSpec((224, 224), (-2.0,) * 3, (2.0,) * 3)
+    return method.build(method.options(**options), scope_of(net, probe_layers(net, (3, 224, 224), "bench"), frame))
 
 
 def _plain_backwards(net: nn.Module, batch: Tensor, times: int) -> Callable[[], object]:
@@ -78,7 +78,7 @@ def gradcam(name: str, rounds: int) -> list[Line]:
     from pytorch_grad_cam import GradCAM
 
     default, images = theirs(name), torch.randn(BATCH, 3, 224, 224)
-    layers = probe(default, (3, 224, 224), name)
+    layers = probe_layers(default, (3, 224, 224), name)
     recipe = recipe_of(default, "gradcam")
     layer = default.get_submodule(layers.resolve(["last-conv"])[0])
     one = images[:1]
@@ -132,7 +132,7 @@ def four_families(name: str, rounds: int) -> list[Line]:
     from pytorch_grad_cam import GradCAM
 
     default, images = theirs(name), torch.randn(BATCH, 3, 224, 224)
-    layers = probe(default, (3, 224, 224), name)
+    layers = probe_layers(default, (3, 224, 224), name)
     shown = ("low-mid-high",)
     recipes = [
         recipe_of(default, "feature-maps", layer=shown),
@@ -173,7 +173,7 @@ def four_families(name: str, rounds: int) -> list[Line]:
 def deconvnet(name: str, rounds: int, maps: int = 4) -> list[Line]:
     """The deconvnet's own passes against plain backwards from the same layers."""
     net = ours_net(name)
-    layers = probe(net, (3, 224, 224), name)
+    layers = probe_layers(net, (3, 224, 224), name)
     chosen = layers.resolve(["low-mid-high"])
     batch = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     recipe = recipe_of(net, "deconvnet", maps=maps)

@@ -8,8 +8,8 @@ from torch import Tensor
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.console import Quiet
-from cnnviz_cli.core.method import Scope, find
-from cnnviz_cli.engine.device import place
+from cnnviz_cli.core.method import MethodContext, find_method
+from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_photo
@@ -29,13 +29,13 @@ def spearman(left: Tensor, right: Tensor) -> float:
 def notes(precision: str = "bf16") -> list[str]:
     """A line for each method: the lowest and the median correlation over the sample images."""
     model = load_model("efficientnet_lite0", reporter=Quiet())
-    net = place(model.net, torch.device("cpu"))
+    net = move_to_device(model.net, torch.device("cpu"))
     batch = torch.stack([model.preprocessing.prepare(read_photo(path).image)[0] for path in SAMPLES])
     batch = batch.contiguous(memory_format=torch.channels_last)
     lines = []
     for name in ("gradcam", "gradient"):
-        method = find(name)
-        recipe = method.build(method.options(), Scope(model.layers, 0, None))
+        method = find_method(name)
+        recipe = method.build(method.options(), MethodContext(model.layers, 0, None))
         plan = Plan.of(recipe.needs)
         full = observe(net, batch, plan, lambda logits: logits.argmax(1, keepdim=True))
         low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, precision=precision)

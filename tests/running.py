@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import Frame, Recipe, find
+from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import scope_of
 
 Runner = Callable[..., Sequence[Panel]]
@@ -24,9 +24,9 @@ Runner = Callable[..., Sequence[Panel]]
 
 def recipe_of(name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, **options: Any) -> Recipe:
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
-    layers = probe(net, (3, size, size), "tiny")
-    method = find(name)
-    scope = scope_of(net, layers, Frame((size, size), (-1.0,) * 3, (1.0,) * 3))
+    layers = probe_layers(net, (3, size, size), "tiny")
+    method = find_method(name)
+    scope = scope_of(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
     return method.build(method.options(**options), replace(scope, rank=rank))
 
 

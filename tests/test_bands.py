@@ -14,7 +14,7 @@ from torch import nn
 
 from cnnviz_cli import ImageError, UsageError, explain
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.core.file_reading import Reading
+from cnnviz_cli.core.file_reading import ReadOptions
 from cnnviz_cli.files.images.decode import Photo, read_photo
 
 tifffile = pytest.importorskip("tifffile")
@@ -52,7 +52,7 @@ def written(folder: Path, form: str, values: np.ndarray) -> Path:
 
 
 def read(path: Path, channels: int = 5, bands: tuple[int, ...] = (), **how: Any) -> Photo:
-    return read_photo(path, Reading(channels=channels, bands=bands, **how))
+    return read_photo(path, ReadOptions(channels=channels, bands=bands, **how))
 
 
 @pytest.mark.parametrize("form", ["contig", "separate", "deflated", "pages"])

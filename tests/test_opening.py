@@ -14,7 +14,7 @@ import pytest
 import cnnviz_cli
 from cnnviz_cli.cli.preflight import _check_file
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import NoFileError, OversizeError, open_regular, read_regular, same_file_path
+from cnnviz_cli.core.file_reading import NotRegularFileError, OversizeError, open_regular, read_regular, same_file_path
 
 PACKAGE = Path(cnnviz_cli.__file__).parent
 ROOT = PACKAGE.parent
@@ -125,7 +125,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"it is a .*, not a file") as caught:
             open_regular(path)
         assert kind.split()[-1] in str(caught.value.strerror)
-        assert isinstance(caught.value, IsADirectoryError if "folder" in kind else NoFileError)
+        assert isinstance(caught.value, IsADirectoryError if "folder" in kind else NotRegularFileError)
     (tmp_path / "x").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("x")
     assert read_regular(tmp_path / "link", 5) == b"12345"
@@ -151,7 +151,7 @@ def test_a_file_swapped_for_a_pipe_after_the_look_is_noticed(tmp_path: Path, mon
         return genuine(name, *arguments, **named)
 
     monkeypatch.setattr(os, "open", swapped)
-    with pytest.raises(NoFileError, match="it is a pipe, not a file"):
+    with pytest.raises(NotRegularFileError, match="it is a pipe, not a file"):
         open_regular(path)
 
 

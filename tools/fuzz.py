@@ -135,7 +135,7 @@ def decode_what_is_asked(paths: BinaryIO, answers: BinaryIO) -> None:
         began = time.process_time()
         kind, why = "ok", ""
         try:
-            preprocessing.see(read_photo(Path(os.fsdecode(path))).image)
+            preprocessing.crop_image(read_photo(Path(os.fsdecode(path))).image)
         except ImageError as error:
             kind, why = "failed", error.what
         except Exception as error:

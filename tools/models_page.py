@@ -14,12 +14,12 @@ from pathlib import Path
 import zoo
 
 import cnnviz_cli.methods  # registers them
-from cnnviz_cli.core.method import Frame, methods
+from cnnviz_cli.core.method import InputSpec, methods
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
-from cnnviz_cli.models.load.zoo import blank
-from cnnviz_cli.models.spec.catalog import Task, labels_of, model_facts, model_names
+from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.models.load.zoo import build_blank
+from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
 from cnnviz_cli.run.method_costs import prices_of
 
 OTHERS: tuple[Task, ...] = ("segmentation", "detection")
@@ -76,10 +76,10 @@ def static(name: str) -> list[str]:
 
 def beyond(name: str) -> list[str]:
     """Of a network that is no classifier: what it returns, how many classes it knows, its input and default layer."""
-    net, preset = blank(name)
+    net, preset = build_blank(name)
     preset = preset_for(net.eval(), preset, name)
-    layers = probe(net, (3, *preset.size), name)
-    labels = labels_of(model_facts(name).default.labels)
+    layers = probe_layers(net, (3, *preset.size), name)
+    labels = load_labels(model_facts(name).default.labels)
     size = str(preset.side) if preset.side else " x ".join(map(str, preset.size))
     return [f"`{name}`", str(layers.returned.kind), str(len(labels)), size, *_default(layers)]
 
@@ -95,7 +95,7 @@ def _default(layers: ModelLayers) -> list[str]:
 def refusals(name: str) -> dict[str, str]:
     """By method that does not apply, the reason."""
     found = zoo.small(name)
-    frame = Frame((found.side, found.side), (-2.0,) * 3, (2.0,) * 3)
+    frame = InputSpec((found.side, found.side), (-2.0,) * 3, (2.0,) * 3)
     prices = prices_of(found.net, found.layers, frame, list(methods()))
     return {name: price.refusal for name, price in prices.items() if price.cost is None}
 

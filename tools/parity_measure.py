@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import find
+from cnnviz_cli.core.method import find_method
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.files.images.decode import read_photo
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
@@ -169,9 +169,9 @@ def targets(name: str) -> Tensor:
 def _ours(
     method: str, options: tuple[tuple[str, Any], ...], layer: str, net: str, count: int, dtype: torch.dtype
 ) -> Tensor:
-    found, loaded, (inputs, digests) = find(method), model(net), pictures(net)
+    found, loaded, (inputs, digests) = find_method(method), model(net), pictures(net)
     given = dict(options) | ({"layer": (layer,)} if layer else {})
-    scope = scope_of(network(net, dtype), loaded.layers, loaded.preprocessing.frame)
+    scope = scope_of(network(net, dtype), loaded.layers, loaded.preprocessing.input_spec)
     recipe = found.build(found.options(**given), scope)
     seen = observe(
         network(net, dtype),
@@ -186,7 +186,7 @@ def _ours(
 
 def ours(row: Row, layer: str, dtype: torch.dtype) -> Tensor:
     """(n, ...) our maps of the pictures, read at `layer` if the method reads one."""
-    chosen = layer if "layer" in find(row.method).options.__dataclass_fields__ else ""
+    chosen = layer if "layer" in find_method(row.method).options.__dataclass_fields__ else ""
     return _ours(row.method, tuple(sorted(row.options.items())), chosen, row.net, row.pictures, dtype)
 
 
@@ -194,7 +194,7 @@ def case(net: str, picture: int, layer: str = "", dtype: torch.dtype = torch.flo
     """What a peer is given for the picture of that number."""
     inputs, digests = pictures(net)
     own = deepcopy(network(net, dtype)).requires_grad_()  # as users have it: peers hook what requires a gradient
-    black = torch.tensor(model(net).preprocessing.frame.black, dtype=dtype).view(1, 3, 1, 1)
+    black = torch.tensor(model(net).preprocessing.input_spec.black, dtype=dtype).view(1, 3, 1, 1)
     one = inputs[picture : picture + 1].to(dtype)
     return Case(own, one, int(targets(net)[picture]), layer, black, seed_of(0, digests[picture]))
 

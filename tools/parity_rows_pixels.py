@@ -37,7 +37,7 @@ def switches(kind: Any, segments: str, cells: int, draws: int) -> Any:
     """The choices of segments that our surrogate methods make for a picture."""
 
     def of(_case: Case) -> Any:
-        frame = model(BUNDLED).preprocessing.frame
+        frame = model(BUNDLED).preprocessing.input_spec
         how: Any = segments
         return kind(Segmenting.within(frame, how, cells), Baseline.within(frame, "mean"), draws)
 

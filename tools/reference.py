@@ -12,11 +12,11 @@ from typer.main import get_command
 from cnnviz_cli.cli import config, explain
 from cnnviz_cli.cli.app import app
 from cnnviz_cli.cli.typer_base import default_text
-from cnnviz_cli.config.names import Path_, field_at, paths, variable
+from cnnviz_cli.config.names import SettingPath, field_at, setting_paths, environment_variable
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods
-from cnnviz_cli.models.inspect.layers import WORDS, ModelLayers
+from cnnviz_cli.models.inspect.layers import LAYER_WORDS, ModelLayers
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 EXIT_CODES = {
@@ -70,7 +70,7 @@ def _settings() -> Iterator[str]:
     kind = settings_type("config")
     flags = {parameter.name: parameter for parameter in _drawing("all")}
     panels: dict[str, list[list[str]]] = {}
-    for (name,) in (path for path in paths(kind) if len(path) == 1):
+    for (name,) in (path for path in setting_paths(kind) if len(path) == 1):
         row = [_flags(flags[name]), *_facts((name,)), _help((name,))]
         panels.setdefault(flag_of(kind, name).panel, []).append(row)
     yield "## Settings of every drawing command\n"
@@ -112,7 +112,7 @@ def _families() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     yield "## Other arguments and flags of the drawing commands\n"
-    known = {"__".join(path) for path in paths(settings_type("all"))}
+    known = {"__".join(path) for path in setting_paths(settings_type("all"))}
     yield _parameters(parameter for parameter in _drawing("all") if parameter.name not in known)
     yield "## The other commands\n"
     root: Any = get_command(app)
@@ -157,7 +157,7 @@ def _words() -> Iterator[str]:
     yield "A layer's name as `cnnviz layers MODEL` prints it, a glob over names (`'layer4*'`), or a word:\n"
     found = re.findall(r"^- ``([a-z-]+)``: (.*?)(?=^- ``|\Z|^$)", _doc(), re.MULTILINE | re.DOTALL)
     meanings = {word: " ".join(text.split()).replace("``", "`") for word, text in found}
-    yield table(["word", "meaning"], [[f"`{word}`", meanings[word]] for word in WORDS])
+    yield table(["word", "meaning"], [[f"`{word}`", meanings[word]] for word in LAYER_WORDS])
     yield "Separate several with commas, or repeat `--layer`. They are drawn from low to high, each once.\n"
     yield "## Palettes\n"
     names = ", ".join(f"`{name}`" for name in PALETTES)
@@ -176,17 +176,17 @@ def _drawing(command: str) -> list[Any]:
     return [parameter for parameter in explain.build(command, "").params if not getattr(parameter, "hidden", False)]
 
 
-def _facts(path: Path_) -> list[str]:
+def _facts(path: SettingPath) -> list[str]:
     """Key, variable and default of a setting."""
     kind = settings_type("config")
     default = field_at(kind, path).default
     shown = "" if default is None else f"`{default_text(default)}`"
-    if len(path) == 1 and flag_of(kind, path[0]).typed:
+    if len(path) == 1 and flag_of(kind, path[0]).flag_only:
         return ["none", "none", shown]
-    return [f"`{'.'.join(path)}`", f"`{variable(path)}`", shown]
+    return [f"`{'.'.join(path)}`", f"`{environment_variable(path)}`", shown]
 
 
-def _help(path: Path_) -> str:
+def _help(path: SettingPath) -> str:
     text = field_at(settings_type("config"), path).description
     assert text, f"{path} has no help"
     return text

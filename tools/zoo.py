@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.spec.catalog import BUNDLED, model_facts
 
@@ -52,7 +52,7 @@ def small(name: str) -> Small:
     with _no_parameters():
         net = _built(name, side).eval()
     _fill(net, seed=sum(name.encode()))
-    return Small(net, side, probe(net, (3, side, side), name))
+    return Small(net, side, probe_layers(net, (3, side, side), name))
 
 
 def batch(count: int, side: int, seed: int = 0) -> Tensor:
@@ -75,7 +75,7 @@ def outline(name: str) -> tuple[int, ModelLayers]:
 def _layers(name: str, side: int) -> ModelLayers:
     with _no_parameters():
         net = _built(name, side).eval()
-    return probe(net.to("meta"), (3, side, side), name)
+    return probe_layers(net.to("meta"), (3, side, side), name)
 
 
 def _last(name: str, side: int) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.config.values import check_palettes, unknown_palette
+from cnnviz_cli.config.values import check_palettes, unknown_palette_error
 from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.figure_settings import BY_RUN
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find, methods
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find_method, methods
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
@@ -76,13 +76,13 @@ def settings_of(
             raise UsageError("there is no option 'layer'", where="layer", fix="It is called layers here.")
         for path in _paths(name, chosen.values()):
             given[path] = tuple(value) if isinstance(value, list) else value
-    settings = load(COMMAND, given, None, {})
+    settings = load_settings(COMMAND, given, None, {})
     try:
         check_palettes(settings.palette, PALETTES)
     except UsageError as error:
         raise UsageError(error.what, where="palette", fix=error.fix) from error
     if settings.signed_palette not in SIGNED_PALETTES:
-        unknown = unknown_palette(settings.signed_palette, SIGNED_PALETTES)
+        unknown = unknown_palette_error(settings.signed_palette, SIGNED_PALETTES)
         raise UsageError(unknown.what, where="signed_palette", fix=unknown.fix)
     for name, words in (("targets", settings.target), ("contrast", (settings.contrast,))):
         if any(str(word).casefold() == TRUE for word in words):
@@ -114,7 +114,7 @@ def _chosen(names: str | Sequence[str]) -> dict[str, Method]:
 
 def _found(name: str) -> Method:
     try:
-        return find(name)
+        return find_method(name)
     except UsageError as error:
         error.where = "methods"
         if name in FAMILIES:

@@ -19,16 +19,16 @@ from cnnviz_cli.api.network import device_of, loaded, named, preset_of, unchange
 from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Scene
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
-from cnnviz_cli.core.figure_settings import Scale, fixed
-from cnnviz_cli.core.memory_format import laid_out
+from cnnviz_cli.core.figure_settings import Scale, parse_scale
+from cnnviz_cli.core.memory_format import to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.report import Reporter, Silent
+from cnnviz_cli.core.report import Reporter, SilentReporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.files.images.region_masks import seen_of
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.models.input.input_overrides import shaped
+from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.explain import explain_batch
@@ -88,9 +88,9 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
     Raises:
         MemoryShortError: memory does not suffice for all of them at once.
     """
-    with memory_errors_named(len(inputs)):
+    with explain_memory_errors(len(inputs)):
         pixels = torch.stack([one.pixels for one in inputs])
-        batch = laid_out(pixels.to(prepared.device), prepared.model.facts.memory_format)
+        batch = to_memory_format(pixels.to(prepared.device), prepared.model.facts.memory_format)
         given = _masks(prepared, inputs)
         seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, given=given)
         size = (batch.shape[2], batch.shape[3])
@@ -125,7 +125,7 @@ def _image(
     settings = prepared.settings
     style = style_of(settings)
     scene = Scene(one.photo, one.view, one.seen, style, prepared.model.name, one.name)
-    scale, wording = fixed(settings.scale), prepared.wording
+    scale, wording = parse_scale(settings.scale), prepared.wording
     explanations = []
     for task, panels in results:
         for panel in panels:
@@ -160,7 +160,7 @@ def _explanation(
     )
 
 
-class Listener(Silent):
+class Listener(SilentReporter):
     """Keeps warnings until the work is done."""
 
     def __init__(self) -> None:
@@ -248,8 +248,8 @@ def explain(
             seed=seed,
         )
         with unchanged():
-            chosen = devices.pick(settings.device)
-            devices.repeatable()
+            chosen = devices.select_device(settings.device)
+            devices.use_deterministic_kernels()
             # A network of the caller's may count on the caller's default device; one that is built here does not.
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
                 network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
@@ -296,7 +296,7 @@ def _network(
     else:
         found = model_of(settings, heard)
         if preset is not None:
-            shown, layers = shaped(found.net, preset, wanted, found.name, expected)
+            shown, layers = apply_overrides(found.net, preset, wanted, found.name, expected)
             found = replace(found, preprocessing=shown, layers=layers)
     if labels is None:
         return found, settings

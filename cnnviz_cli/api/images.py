@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.file_reading import WHOLE, Reading, ValueRange
+from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions, ValueRange
 from cnnviz_cli.core.geometry import Placing, View, squashing
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.bands import compose, of_image
@@ -90,7 +90,7 @@ def listed(images: Any) -> list[Any] | Tensor:
     return list(images)
 
 
-def read(picture: Picture, number: int, preprocessing: Preprocessing, how: Reading = WHOLE) -> Input:
+def read(picture: Picture, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL) -> Input:
     """One picture; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
@@ -112,7 +112,7 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing, how: Readi
         rest = b"" if planes is None else planes.tobytes()
         digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
     pixels, view, seen = preprocessing.prepare(photo, planes)
-    return Input(name, digest, pixels, photo, view, seen, preprocessing.placing(photo.size))
+    return Input(name, digest, pixels, photo, view, seen, preprocessing.resize_crop(photo.size))
 
 
 def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
@@ -129,7 +129,7 @@ def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
     """The picture that gives these values when it is normalised, if there is one."""
     mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     values = pixels.numpy() * std + mean
-    if preprocessing.banded:
+    if preprocessing.reads_bands:
         return _composite(values)
     if not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is no colour either
         return None
@@ -176,7 +176,7 @@ def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
     return Image.fromarray(scaled).convert("RGB")
 
 
-def _banded(picture: Any, number: int, how: Reading) -> Decoded:
+def _banded(picture: Any, number: int, how: ReadOptions) -> Decoded:
     """The bands of a picture in memory."""
     if isinstance(picture, Image.Image):
         return _named(number, lambda: of_image(picture, None, how))

@@ -17,11 +17,11 @@ from cnnviz_cli.core.memory_format import MemoryFormat
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import preset_for
-from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.outputs import Expected
-from cnnviz_cli.models.load.built_model import put_in_eval, refuse_unfinished, usual
-from cnnviz_cli.models.load.loaded_model import LoadedModel, facts_of, labels_for
+from cnnviz_cli.models.inspect.outputs import ExpectedOutput
+from cnnviz_cli.models.load.built_model import set_eval_mode, check_materialized, imagenet_preprocessing
+from cnnviz_cli.models.load.loaded_model import LoadedModel, find_network_facts, check_labels
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 
 IMAGENET = "imagenet"
@@ -38,7 +38,7 @@ def twin_of(net: nn.Module) -> nn.Module:
         ModelError: it cannot be copied.
     """
     original = _unwrapped(net)
-    refuse_unfinished(original, "model")
+    check_materialized(original, "model")
     known: dict[int, Any] = {}
     try:
         # Inside inference mode new tensors would be of the kind that no gradient can pass.
@@ -69,8 +69,8 @@ def twin_of(net: nn.Module) -> nn.Module:
 def loaded(
     net: nn.Module,
     preset: Preprocessing | None,
-    wanted: Wanted,
-    expected: Expected,
+    wanted: InputOverrides,
+    expected: ExpectedOutput,
     device: torch.device,
     memory_format: MemoryFormat | None = None,
 ) -> LoadedModel:
@@ -87,12 +87,12 @@ def loaded(
         ModelError: it cannot be copied.
     """
     twin, name = twin_of(net), type(_unwrapped(net)).__name__
-    kept_training = put_in_eval(twin)
+    kept_training = set_eval_mode(twin)
     twin.to(device)
-    preprocessing, layers = shaped(twin, preset or preset_for(twin, usual(), name), wanted, name, expected)
-    returns = layers.returned.known(name)
-    labels = labels_for(None, layers.returned, name)
-    facts = facts_of(twin, preprocessing, layers, kept_training, memory_format)
+    preprocessing, layers = apply_overrides(twin, preset or preset_for(twin, imagenet_preprocessing(), name), wanted, name, expected)
+    returns = layers.returned.require_kind(name)
+    labels = check_labels(None, layers.returned, name)
+    facts = find_network_facts(twin, preprocessing, layers, kept_training, memory_format)
     return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns, facts=facts)
 
 
@@ -109,7 +109,7 @@ def preset_of(preprocessing: Any) -> Preprocessing | None:
     if isinstance(preprocessing, ObjectDetection):
         return None  # it says nothing: the network does it all
     try:
-        return Preprocessing.of(preprocessing)
+        return Preprocessing.from_transforms(preprocessing)
     except (AttributeError, TypeError, ValueError) as error:
         what = f"preprocessing cannot be read from a {type(preprocessing).__name__}"
         fix = "Pass weights.transforms() of torchvision, a cnnviz_cli.Preprocessing, or mean=, std= and input_size="

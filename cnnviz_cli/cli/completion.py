@@ -41,11 +41,11 @@ def classes(ctx: typer.Context, incomplete: str) -> list[str]:
     """``topK`` and the names of the classes of the network that the line names."""
     from cnnviz_cli.core.errors import CnnvizError
     from cnnviz_cli.models.spec.catalog import BUNDLED
-    from cnnviz_cli.models.spec.weights import gives_boxes, known_labels
+    from cnnviz_cli.models.spec.weights import is_detector, known_labels
 
     model = ctx.params.get("model") or BUNDLED
     try:
-        labels = known_labels(model, ctx.params.get("weights") or "DEFAULT") if not gives_boxes(model) else ()
+        labels = known_labels(model, ctx.params.get("weights") or "DEFAULT") if not is_detector(model) else ()
     except CnnvizError:
         labels = ()
     words = ("top1", "top3", "top5", *labels)
@@ -55,10 +55,10 @@ def classes(ctx: typer.Context, incomplete: str) -> list[str]:
 def weights(ctx: typer.Context, incomplete: str) -> list[str]:
     """Words for weights, and the published ones of the model that the line names."""
     from cnnviz_cli.core.errors import CnnvizError
-    from cnnviz_cli.models.spec.catalog import BUNDLED, weights_of
+    from cnnviz_cli.models.spec.catalog import BUNDLED, weights_names
 
     try:
-        published = weights_of(ctx.params.get("model") or BUNDLED)
+        published = weights_names(ctx.params.get("model") or BUNDLED)
     except CnnvizError:
         published = ()
     return [word for word in ("DEFAULT", *published, "none", "random:0") if word.startswith(incomplete)]

@@ -16,11 +16,11 @@ from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.preflight import check
 from cnnviz_cli.cli.typer_base import AsJson, Command, Group
-from cnnviz_cli.config.errors import combined, mistakes
-from cnnviz_cli.config.load import Loaded, load_with_origins
-from cnnviz_cli.config.names import Path_, paths
+from cnnviz_cli.config.errors import combine_errors, split_errors
+from cnnviz_cli.config.load import LoadedSettings, load_with_origins
+from cnnviz_cli.config.names import SettingPath, setting_paths
 from cnnviz_cli.config.settings import flag_of
-from cnnviz_cli.config.values import resolve
+from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 
@@ -63,12 +63,12 @@ def check_files(
         try:
             check(load_with_origins("all", {}, file, {}))
         except UsageError as error:
-            problems.extend(mistakes(error))
+            problems.extend(split_errors(error))
         else:
             if not as_json:
                 print(f"{visible(str(file))}: ok")
     if problems:
-        raise combined(problems)
+        raise combine_errors(problems)
     if as_json:
         print_json({"files": [{"file": str(file), "state": "ok"} for file in files]})
 
@@ -76,19 +76,19 @@ def check_files(
 _SHOW = "The settings that a file, the environment and flags come to, as YAML, each with the place it came from."
 
 
-def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
+def _show(flags: dict[SettingPath, Any], given: Mapping[str, Any]) -> None:
     loaded = load_with_origins("all", flags, given["config"], os.environ)
     check(loaded)
     section = ""
     values = loaded.settings.model_dump(mode="json")
     kind = type(loaded.settings)
     if given["as_json"]:
-        typed = [path[0] for path in paths(kind) if len(path) == 1 and flag_of(kind, path[0]).typed]
+        typed = [path[0] for path in setting_paths(kind) if len(path) == 1 and flag_of(kind, path[0]).flag_only]
         origins = {".".join(path): _origin(loaded, path) for path in loaded.origins if path[0] not in typed}
         print_json({"settings": {k: v for k, v in values.items() if k not in typed}, "origins": origins})
         return
-    for path in paths(kind):
-        if len(path) == 1 and flag_of(kind, path[0]).typed:
+    for path in setting_paths(kind):
+        if len(path) == 1 and flag_of(kind, path[0]).flag_only:
             continue  # what this prints is read back, and that is read from no file
         if len(path) == 2 and path[0] != section:
             section = path[0]
@@ -98,7 +98,7 @@ def _show(flags: dict[Path_, Any], given: Mapping[str, Any]) -> None:
         print(f"{line:<40}  # {_origin(loaded, path)}")
 
 
-def _origin(loaded: Loaded, path: Path_) -> str:
+def _origin(loaded: LoadedSettings, path: SettingPath) -> str:
     if path not in loaded.origins:
         return "default"
     kind, place = loaded.origins[path]
@@ -110,6 +110,6 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_yaml(item) for item in value)}]"
     if isinstance(value, str):
-        plain = _PLAIN.fullmatch(value) and resolve(value) == value and value.lower() not in _MISREAD
+        plain = _PLAIN.fullmatch(value) and parse_scalar(value) == value and value.lower() not in _MISREAD
         return value if plain else json.dumps(value)
     return json.dumps(value)

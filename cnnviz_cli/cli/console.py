@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.json_output import warned
-from cnnviz_cli.core.report import Silent
+from cnnviz_cli.core.report import SilentReporter
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def reporter(*, quiet: bool) -> Reporter:
     return Live() if sys.stderr.isatty() else Plain()
 
 
-class Quiet(Silent):
+class Quiet(SilentReporter):
     """Warnings and failures only."""
 
     def warn(self, text: str) -> None:

@@ -15,7 +15,7 @@ from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.printing import aligned
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
 from cnnviz_cli.config.fields import NetworkFields, OutputFields
-from cnnviz_cli.config.names import Path_
+from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode
 
 _ASKED = {"device", "threads", "memory_format", "output"}
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", cls=Command, help=_HELP)(with_settings("all", _doctor, _OTHERS, only=_SETTINGS))
 
 
-def _doctor(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
+def _doctor(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
     from cnnviz_cli.cli.preflight import check
     from cnnviz_cli.config.load import load_with_origins
 

@@ -14,9 +14,9 @@ from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.process import uncollected
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
-from cnnviz_cli.config.names import Path_
+from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode, UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find_method
 
 if TYPE_CHECKING:
     from cnnviz_cli.cli.sharding import Division
@@ -124,26 +124,26 @@ def build(command: str, summary: str) -> Any:
 
 def _family_of(name: str) -> str:
     try:
-        return find(name).family
+        return find_method(name).family
     except UsageError as error:
         error.where = "--method"
         raise
 
 
-def _with_methods(flags: Mapping[Path_, Any], given: Sequence[str]) -> dict[Path_, Any]:
+def _with_methods(flags: Mapping[SettingPath, Any], given: Sequence[str]) -> dict[SettingPath, Any]:
     """The flags, with each method named in `given` among those of its family, and all of them among those of each.
 
     Raises:
         UsageError: there is no such method.
     """
-    chosen: dict[Path_, Any] = {}
+    chosen: dict[SettingPath, Any] = {}
     for name in (part.strip() for word in given for part in word.split(",")):
         for family in FAMILIES if name == ALL else [_family_of(name)]:
             chosen.setdefault((family, SELECTOR), []).append(name)
     return {**flags, **{path: [*(flags.get(path) or []), *names] for path, names in chosen.items()}}
 
 
-def _run(command: str, flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> int:
+def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
     # Not at the top, since --help needs none of it and is to appear at once.
     from cnnviz_cli.cli.console import reporter
     from cnnviz_cli.cli.preflight import check

@@ -14,11 +14,11 @@ from pydantic.fields import FieldInfo
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.typer_base import default_text
 from cnnviz_cli.config.fields import Flag
-from cnnviz_cli.config.names import FORMER, Path_, field_at, flag, paths, variable
+from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, field_at, flag_name, setting_paths, environment_variable
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.method import SELECTOR, methods
 
-Body = Callable[[dict[Path_, Any], Mapping[str, Any]], int | None]
+Body = Callable[[dict[SettingPath, Any], Mapping[str, Any]], int | None]
 """What a command does, given the settings on its command line, by path, and its other parameters, by name."""
 
 
@@ -34,9 +34,9 @@ def with_settings(
     flagged = [path for path in _flagged(kind, command) if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
     options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
-    former = {"__".join(old): old for old, new in FORMER.items() if new in flagged}
+    former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
     options += [
-        parameter(name, Annotated[list[str] | None, typer.Option(flag(old, command), hidden=True)], None)
+        parameter(name, Annotated[list[str] | None, typer.Option(flag_name(old, command), hidden=True)], None)
         for name, old in former.items()
     ]
 
@@ -44,7 +44,7 @@ def with_settings(
         settings = {path: given[name] for name, path in by_name.items() if given[name] is not None}
         for name, old in former.items():
             if given[name]:
-                path = FORMER[old]
+                path = FORMER_NAMES[old]
                 settings[path] = [*(settings.get(path) or []), *given[name]]
         return body(
             settings, {name: value for name, value in given.items() if name not in by_name and name not in former}
@@ -61,14 +61,14 @@ def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _flagged(kind: type[Settings], command: str) -> list[Path_]:
+def _flagged(kind: type[Settings], command: str) -> list[SettingPath]:
     """The settings a command has flags for: the common ones, and those of the families it runs."""
-    return [path for path in paths(kind) if len(path) == 1 or path[0] in families_of(command)]
+    return [path for path in setting_paths(kind) if len(path) == 1 or path[0] in families_of(command)]
 
 
-def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect.Parameter:
+def _parameter(name: str, path: SettingPath, info: FieldInfo, command: str) -> inspect.Parameter:
     side = _side(info)
-    names = [flag(path, command), *([side.short] if side.short else [])]
+    names = [flag_name(path, command), *([side.short] if side.short else [])]
     annotation: Any = str | None
     if info.annotation is bool:
         names[0] = f"{names[0]}/--no-{names[0][2:]}"
@@ -86,13 +86,13 @@ def _parameter(name: str, path: Path_, info: FieldInfo, command: str) -> inspect
     return parameter(name, Annotated[annotation, option], None)
 
 
-def help_text(path: Path_, info: FieldInfo, command: str) -> str:
+def help_text(path: SettingPath, info: FieldInfo, command: str) -> str:
     """A setting's help, with its default and its variable."""
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
-    if _side(info).typed:
+    if _side(info).flag_only:
         notes.append("command line only")
     elif not _prefixed(path, command):
-        notes.append(variable(path))
+        notes.append(environment_variable(path))
     return f"{info.description} ({'; '.join(notes)})"
 
 
@@ -100,17 +100,17 @@ def _side(info: FieldInfo) -> Flag:
     return next(item for item in info.metadata if isinstance(item, Flag))
 
 
-def _panel(path: Path_, side: Flag, command: str) -> str:
+def _panel(path: SettingPath, side: Flag, command: str) -> str:
     """The group: of a family's own command the methods that read the option, of other commands the family.
 
     Where flags and variables are long, they would leave no room, and the title names the variables.
     """
     if _prefixed(path, command):
-        return f"{side.panel} ({variable((path[0], '...'))})"
+        return f"{side.panel} ({environment_variable((path[0], '...'))})"
     return readers(path) if len(path) == 2 and path[1] != SELECTOR else side.panel
 
 
-def readers(path: Path_) -> str:
+def readers(path: SettingPath) -> str:
     """Whose option a family's setting is, as a title: "Options of lime, kernel-shap"."""
     family, option = path
     known = [method.name for method in methods(family)]
@@ -125,11 +125,11 @@ def readers(path: Path_) -> str:
     return f"Options of {', '.join(reading)}"
 
 
-def _prefixed(path: Path_, command: str) -> bool:
+def _prefixed(path: SettingPath, command: str) -> bool:
     return len(path) == 2 and path[0] != command
 
 
-def metavar(path: Path_, info: FieldInfo) -> str:
+def metavar(path: SettingPath, info: FieldInfo) -> str:
     """What stands for a setting's value in help: its choices with bars, a letter for a number; nothing for a switch."""
     side = _side(info)
     if info.annotation is bool or side.metavar:
@@ -150,7 +150,7 @@ def choices_of(info: FieldInfo) -> list[str]:
     return []
 
 
-def _completion(path: Path_, info: FieldInfo) -> Callable[..., list[str]] | None:
+def _completion(path: SettingPath, info: FieldInfo) -> Callable[..., list[str]] | None:
     choices = choices_of(info)
     if len(path) == 2 and path[1] == SELECTOR:
         return completion.several(choices)

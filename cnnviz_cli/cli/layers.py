@@ -17,12 +17,12 @@ from cnnviz_cli.cli.printing import aligned
 from cnnviz_cli.cli.process import uncollected
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug, wrapped
 from cnnviz_cli.config.fields import NetworkFields
-from cnnviz_cli.config.names import Path_
-from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.config.names import SettingPath
+from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
-    from cnnviz_cli.config.load import Loaded
+    from cnnviz_cli.config.load import LoadedSettings
     from cnnviz_cli.models.inspect.layers import ModelLayers
 
 _HELP = """The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.
@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
     app.command("layers", cls=Command, help=_HELP)(with_settings("all", _layers, _OTHERS, only=_SETTINGS))
 
 
-def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
+def _layers(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> None:
     from cnnviz_cli.cli.preflight import check
     from cnnviz_cli.config.load import load_with_origins
 
@@ -101,27 +101,27 @@ def _layers(flags: Mapping[Path_, Any], given: Mapping[str, Any]) -> None:
     print("\n" + "\n".join(wrapped(note, width) for note in notes))
 
 
-def _loaded(loaded: Loaded, *, quiet: bool) -> ModelLayers:
+def _loaded(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
     listener = reporter(quiet=quiet)
     listener.say(f"{visible(settings.model)}: loading")
     with uncollected():
-        from cnnviz_cli.models.load.loaded_model import layers_of  # imports torch, which takes seconds
+        from cnnviz_cli.models.load.loaded_model import load_layers  # imports torch, which takes seconds
         from cnnviz_cli.run.session import model_of, wanted_of
 
     if any((name,) in loaded.origins for name in ("weights", "weights_key")):
         return model_of(settings, listener).layers
-    return layers_of(
+    return load_layers(
         settings.model,
         arch=settings.arch,
         allow_code=settings.allow_code,
-        wanted=wanted_of(settings),
+        overrides=wanted_of(settings),
         reporter=listener,
     )
 
 
 def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:
-    found, marks, default = {info.name: info for info in layers}, layers.marks(), layers.default
+    found, marks, default = {info.name: info for info in layers}, layers.words_by_layer(), layers.default
     for name in shown:
         info = found.get(name)
         field = info.field if info else None
@@ -133,13 +133,13 @@ def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]
             "stride": list(field.stride) if field else None,
             "runs": len(layers.runs.get(name, (None,))) if info else None,
             "words": list(marks.get(name, ())),
-            "no_maps": layers.others.get(name),
-            "default": default.why if default is not None and run_of(default.layer)[0] == name else None,
+            "no_maps": layers.not_layers.get(name),
+            "default": default.why if default is not None and split_run(default.layer)[0] == name else None,
         }
 
 
 def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
-    found, marks = {info.name: info for info in layers}, layers.marks()
+    found, marks = {info.name: info for info in layers}, layers.words_by_layer()
     runs = {name: str(len(found)) for name, found in layers.runs.items() if len(found) > 1}
     often = bool(runs)
     rows = [["layer", "kind", "C x h x w", "sees", "every", *["runs"][:often], "words"]]

@@ -19,7 +19,7 @@ from cnnviz_cli.cli.process import uncollected
 from cnnviz_cli.cli.typer_base import AllowCode, AsJson, Command, Debug, definitions, wrapped
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, Frame, Head, Method, Scope, find, methods
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, LinearHead, Method, MethodContext, find_method, methods
 from cnnviz_cli.core.text import did_you_mean, visible
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class _Shape:
     shape: tuple[int, ...]
 
 
-def _plainest() -> Scope:
+def _plainest() -> MethodContext:
     """One convolution, an average of its maps, one linear layer: no method needs more."""
     layers = _OneLayer(LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None))
-    head = Head("conv", cast("Any", _Shape((10, 8))))
-    return Scope(layers, 0, None, Frame((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
+    head = LinearHead("conv", cast("Any", _Shape((10, 8))))
+    return MethodContext(layers, 0, None, InputSpec((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
 
 
 _NARROWEST = 24
@@ -138,7 +138,7 @@ def methods_(
         for one in sorted(methods(group.name), key=lambda one: (one.name != group.default, one.name))
     ]
     if name is not None:
-        found = [find(name, family)]
+        found = [find_method(name, family)]
     prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
     if as_json:
         described = [_described(one, prices.get(one.name)) for one in found]
@@ -187,16 +187,16 @@ def _described(method: Method, price: Price | None) -> dict[str, Any]:
 def _option(method: Method, name: str) -> dict[str, Any]:
     # Not at the top: the settings bring pydantic, which a table does without.
     from cnnviz_cli.cli.flags import choices_of
-    from cnnviz_cli.config.names import field_at, flag, variable
+    from cnnviz_cli.config.names import field_at, flag_name, environment_variable
     from cnnviz_cli.config.settings import settings_type
 
     path = (method.family, name)
     info = field_at(settings_type("config"), path)
     return {
         "name": name,
-        "flag": flag(path, method.family),
-        "flag_of_all": flag(path, "all"),
-        "variable": variable(path),
+        "flag": flag_name(path, method.family),
+        "flag_of_all": flag_name(path, "all"),
+        "variable": environment_variable(path),
         "default": info.default,
         "choices": choices_of(info) or None,
         "help": info.description,
@@ -259,7 +259,7 @@ def _numbers(price: Price) -> list[str]:
 
 def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     from cnnviz_cli.cli.flags import help_text, metavar
-    from cnnviz_cli.config.names import field_at, flag
+    from cnnviz_cli.config.names import field_at, flag_name
     from cnnviz_cli.config.settings import settings_type
 
     width, family = _width(), FAMILIES[method.family]
@@ -281,7 +281,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
         path = (method.family, item.name)
         info = field_at(kind, path)
         rows.append(
-            (f"{flag(path, method.family)} {metavar(path, info)}".rstrip(), help_text(path, info, method.family))
+            (f"{flag_name(path, method.family)} {metavar(path, info)}".rstrip(), help_text(path, info, method.family))
         )
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4

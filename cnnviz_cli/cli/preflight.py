@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from cnnviz_cli.config.errors import combined
-from cnnviz_cli.config.load import Loaded
+from cnnviz_cli.config.errors import combine_errors
+from cnnviz_cli.config.load import LoadedSettings
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -22,7 +22,7 @@ from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, kno
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
-def check(loaded: Loaded) -> None:
+def check(loaded: LoadedSettings) -> None:
     """Refuse a model, weights, a palette or a class that does not exist.
 
     Raises:
@@ -45,12 +45,12 @@ def check(loaded: Loaded) -> None:
             else:
                 missing = error
     if problems:
-        raise combined(problems)
+        raise combine_errors(problems)
     if missing:
         raise missing
 
 
-def _checks(loaded: Loaded) -> Iterator[tuple[str, Callable[[], None]]]:
+def _checks(loaded: LoadedSettings) -> Iterator[tuple[str, Callable[[], None]]]:
     settings = loaded.settings
     sound: list[str] = []
     yield "model", partial(_check_network, settings, sound)
@@ -133,13 +133,13 @@ def _check_format(name: str) -> None:
 
 
 def _check_palette(setting: str, name: str) -> None:
-    from cnnviz_cli.config.values import check_palettes, unknown_palette
+    from cnnviz_cli.config.values import check_palettes, unknown_palette_error
     from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
     if setting == "palette":
         check_palettes(name, PALETTES)
     elif name not in SIGNED_PALETTES:
-        raise unknown_palette(name, SIGNED_PALETTES)
+        raise unknown_palette_error(name, SIGNED_PALETTES)
 
 
 def _read_labels(path: Path, found: list[Labels]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.core.text import percent, visible
+from cnnviz_cli.core.text import format_percent, visible
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
@@ -74,7 +74,7 @@ def of_accuracy(accuracy: Accuracy) -> list[str]:
         ("top-5", accuracy.top5),
         ("true class at 50 % or more", accuracy.present),
     ]
-    said = ", ".join(f"{name} {count} ({percent(count / known)})" for name, count in rights if count is not None)
+    said = ", ".join(f"{name} {count} ({format_percent(count / known)})" for name, count in rights if count is not None)
     lines = [f"right, of {counted(known, 'image')} with a known truth: {said}"]
     pairs = [f"{one.truth} taken for {one.predicted} ({one.count})" for one in accuracy.confusions]
     return lines + ([f"confused: {', '.join(pairs)}"] if pairs else [])

@@ -15,7 +15,7 @@ from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.figure_settings import BY_RUN
-from cnnviz_cli.core.process import checkpoints
+from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.inputs.urls import is_url
@@ -54,7 +54,7 @@ def execute(
         )
     sink = Sink(settings.output, shard.label)
     sink.open()
-    with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
+    with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
         with _pool(command, settings, sources, shard, sink, reporter, clock) as pool:
             with clock.timed("load"):
                 pool.start()

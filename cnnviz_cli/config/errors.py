@@ -14,14 +14,14 @@ from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method_message
 from cnnviz_cli.core.text import did_you_mean, visible
 
-_BEFORE, _AFTER = 60, 40
+_EXCERPT_BEFORE, _EXCERPT_AFTER = 60, 40
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePlace:
     """Where a key or a value was written.
 
     Attributes:
@@ -43,31 +43,31 @@ class CombinedUsageError(UsageError):
         self.problems = tuple(problems)
 
 
-def combined(problems: Sequence[UsageError]) -> UsageError:
+def combine_errors(problems: Sequence[UsageError]) -> UsageError:
     """One error for one mistake or more."""
     return problems[0] if len(problems) == 1 else CombinedUsageError(problems)
 
 
-def mistakes(error: UsageError) -> tuple[UsageError, ...]:
-    """What `combined` put together."""
+def split_errors(error: UsageError) -> tuple[UsageError, ...]:
+    """What `combine_errors` put together."""
     return error.problems if isinstance(error, CombinedUsageError) else (error,)
 
 
-def excerpt(line: str, number: int, column: int) -> str:
+def caret_excerpt(line: str, number: int, column: int) -> str:
     """A line of a file with a caret under `column` (from 1); a long line is cut around it."""
-    start = max(0, column - 1 - _BEFORE)
-    stop = column - 1 + _AFTER
+    start = max(0, column - 1 - _EXCERPT_BEFORE)
+    stop = column - 1 + _EXCERPT_AFTER
     before = ("…" if start else "") + visible(line[start : column - 1])
     after = visible(line[column - 1 : stop]) + ("…" if stop < len(line) else "")
     margin = f"{number:>4} | "
     return f"{margin}{before}{after}\n{' ' * (len(margin) - 2)}| {' ' * cell_len(before)}^"
 
 
-Loc = tuple[str | int, ...]
+Location = tuple[str | int, ...]
 
 
 @dataclass(slots=True)
-class Layer:
+class SettingsSource:
     """The values of one source, and the places where it holds them.
 
     Attributes:
@@ -78,11 +78,11 @@ class Layer:
     """
 
     data: dict[str, Any]
-    keys: dict[Loc, Place]
-    values: dict[Loc, Place]
+    keys: dict[Location, SourcePlace]
+    values: dict[Location, SourcePlace]
     kind: str = "file"
 
-    def put(self, path: tuple[str, ...], value: Any, place: Place) -> None:
+    def set_value(self, path: tuple[str, ...], value: Any, place: SourcePlace) -> None:
         """Set one value."""
         inner = self.data
         for part in path[:-1]:
@@ -90,45 +90,45 @@ class Layer:
         inner[path[-1]] = value
         self.keys[path] = self.values[path] = place
 
-    def place(self, loc: Loc, *, key: bool = False) -> Place:
+    def place(self, loc: Location, *, key: bool = False) -> SourcePlace:
         """The place of a key or a value, or of the nearest thing around it."""
         table = self.keys if key else self.values
         for length in range(len(loc), 0, -1):
             if loc[:length] in table:
                 return table[loc[:length]]
-        return Place("")
+        return SourcePlace("")
 
 
-def explain(error: ValidationError, layer: Layer, kind: type[Settings]) -> list[UsageError]:
+def explain_errors(error: ValidationError, layer: SettingsSource, kind: type[Settings]) -> list[UsageError]:
     """Each mistake as an error of ours, in the order of their places."""
     # A list whose items were all refused is reported as too short as well.
     real = [d for d in error.errors(include_url=False) if d["type"] != "too_short" or not d["input"]]
-    found = [_one(details, layer, kind) for details in real]
+    found = [_explain_one(details, layer, kind) for details in real]
     return [problem for _, problem in sorted(found, key=lambda pair: pair[0].order)]
 
 
-def _one(details: ErrorDetails, layer: Layer, kind: type[Settings]) -> tuple[Place, UsageError]:
+def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settings]) -> tuple[SourcePlace, UsageError]:
     loc, given = details["loc"], details["input"]
     if details["type"] == "extra_forbidden":
         place = layer.place(loc, key=True)
         what, fix = _unknown_key(loc, kind)
-    elif details["type"] == "literal_error" and _selects_methods(loc):
+    elif details["type"] == "literal_error" and _is_selector(loc):
         place = layer.place(loc)
-        what, fix = unknown_method(str(given), str(loc[0]))
+        what, fix = unknown_method_message(str(given), str(loc[0]))
     else:
         place = layer.place(loc)
-        allowed, choices = _allowed(details, loc, kind)
+        allowed, choices = _allowed_values(details, loc, kind)
         name = ".".join(str(part) for part in loc if isinstance(part, str))
         # What may be a list or one text is shown as it was written.
-        shown = _shown_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _shown(given)
+        shown = _display_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _display(given)
         what = f"'{name}' {allowed}, not {shown}"
-        fix = str(details.get("ctx", {}).get("fix", "")) or _hint(details["type"], given, choices)
+        fix = str(details.get("ctx", {}).get("fix", "")) or _suggest_fix(details["type"], given, choices)
         if not fix and choices and (example := getattr(_flag(loc, kind), "example", "")):
             fix = f"For instance {example}."
     return place, UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix)
 
 
-def _unknown_key(loc: Loc, kind: type[Settings]) -> tuple[str, str]:
+def _unknown_key(loc: Location, kind: type[Settings]) -> tuple[str, str]:
     word = str(loc[-1])
     typed = {name: section_type(info) for name, info in kind.model_fields.items()}
     sections = {name: section for name, section in typed.items() if section is not None}
@@ -148,7 +148,7 @@ def _unknown_key(loc: Loc, kind: type[Settings]) -> tuple[str, str]:
     return what, did_you_mean(word.replace("-", "_"), known) or f"The keys are {', '.join(known)}."
 
 
-def _selects_methods(loc: Loc) -> bool:
+def _is_selector(loc: Location) -> bool:
     return loc[0] in FAMILIES and loc[1] == SELECTOR
 
 
@@ -169,7 +169,7 @@ _BOUNDS: Mapping[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def _allowed(details: ErrorDetails, loc: Loc, kind: type[Settings]) -> tuple[str, list[str]]:
+def _allowed_values(details: ErrorDetails, loc: Location, kind: type[Settings]) -> tuple[str, list[str]]:
     """The rule that was broken, and the choices where there are some."""
     code = details["type"]
     if code in _TYPES:
@@ -178,16 +178,16 @@ def _allowed(details: ErrorDetails, loc: Loc, kind: type[Settings]) -> tuple[str
         return _BOUNDS[code](details.get("ctx", {})), []
     if code in ("literal_error", "string_pattern_mismatch"):
         choices = _choices(loc, kind)
-        return f"must be {_either(choices)}", choices
+        return f"must be {_join_choices(choices)}", choices
     return visible(details["msg"]), []
 
 
-def _flag(loc: Loc, kind: type[Settings]) -> Flag | None:
+def _flag(loc: Location, kind: type[Settings]) -> Flag | None:
     metadata = field_at(kind, tuple(str(part) for part in loc)).metadata
     return next((item for item in metadata if isinstance(item, Flag)), None)
 
 
-def _choices(loc: Loc, kind: type[Settings]) -> list[str]:
+def _choices(loc: Location, kind: type[Settings]) -> list[str]:
     flag = _flag(loc, kind)
     if flag and "|" in flag.metavar:
         return flag.metavar.split("|")
@@ -196,11 +196,11 @@ def _choices(loc: Loc, kind: type[Settings]) -> list[str]:
     return [str(choice) for choice in (get_args(first) or get_args(annotation))]
 
 
-def _either(choices: list[str]) -> str:
+def _join_choices(choices: list[str]) -> str:
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
-def _hint(code: str, given: Any, choices: list[str]) -> str:
+def _suggest_fix(code: str, given: Any, choices: list[str]) -> str:
     if choices:
         if given == "gpu":
             return "Did you mean 'cuda'?"
@@ -212,7 +212,7 @@ def _hint(code: str, given: Any, choices: list[str]) -> str:
     return ""
 
 
-def _shown(value: Any) -> str:
+def _display(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -224,9 +224,9 @@ def _shown(value: Any) -> str:
     return f"'{visible(value, 60)}'" if isinstance(value, str) else visible(str(value), 60)
 
 
-def _shown_list(values: list[Any] | tuple[Any, ...]) -> str:
+def _display_list(values: list[Any] | tuple[Any, ...]) -> str:
     """What a setting of several values was given; a flag's one value is a list of one."""
     if len(values) == 1:
-        return _shown(values[0])
+        return _display(values[0])
     plain = all(isinstance(value, str | int | float) for value in values)
     return f"'{visible(','.join(map(str, values)), 60)}'" if plain else "a list"

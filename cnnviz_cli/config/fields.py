@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cnnviz_cli.config import values
-from cnnviz_cli.config.values import a_range, a_width
-from cnnviz_cli.core.figure_settings import PATTERN, WIDTH
+from cnnviz_cli.config.values import check_scale, check_width
+from cnnviz_cli.core.figure_settings import SCALE_PATTERN, WIDTH_PATTERN
 from cnnviz_cli.core.file_reading import MAX_BYTES, MAX_PIXELS, MEBIBYTE, MEGAPIXEL
 from cnnviz_cli.tasks.spec import objective_usage
 
 # defer_build: help needs the fields but not the validators, and start-up counts.
-CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+CLOSED_CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Flag:
     metavar: str = ""
     short: str = ""
     recorded: bool = True
-    typed: bool = False
+    flag_only: bool = False
     example: str = ""
 
 
 class NetworkFields(BaseModel):
     """Which network is explained, and where its weights come from."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     model: Annotated[str, Flag("Model", "NAME", "-m")] = Field(
         "efficientnet_lite0",
@@ -57,7 +57,7 @@ class NetworkFields(BaseModel):
     weights_key: Annotated[str | None, Flag("Model", "KEY")] = Field(
         None, description="Which state dict of a checkpoint that holds several, such as state_dict_ema."
     )
-    allow_code: Annotated[bool, Flag("Model", recorded=False, typed=True)] = Field(
+    allow_code: Annotated[bool, Flag("Model", recorded=False, flag_only=True)] = Field(
         False, description="Let a network that is code run: module:factory, TorchScript, torch.export."
     )
     weights_mirror: Annotated[str | None, Flag("Model", "URL", recorded=False)] = Field(
@@ -73,7 +73,7 @@ class NetworkFields(BaseModel):
     )
     input_size: Annotated[
         tuple[int, ...],
-        BeforeValidator(values.size, json_schema_input_type=tuple[int, ...] | int | str),
+        BeforeValidator(values.parse_size, json_schema_input_type=tuple[int, ...] | int | str),
         Flag("Network input", "N|HxW"),
     ] = Field((), description="Height and width of the input, in pixels; with full the least. Unset: the weights' own.")
     resize_to: Annotated[int | None, Flag("Network input", "N")] = Field(
@@ -91,7 +91,7 @@ class NetworkFields(BaseModel):
     ] = Field(None, description="Filter for resizing; unset takes the one that the weights were trained with.")
     value_range: Annotated[
         str,
-        BeforeValidator(values.value_range, json_schema_input_type=tuple[float, float] | str),
+        BeforeValidator(values.parse_value_range, json_schema_input_type=tuple[float, float] | str),
         Flag("Network input", "auto|container|LO,HI"),
     ] = Field(
         "auto",
@@ -100,7 +100,7 @@ class NetworkFields(BaseModel):
     )
     bands: Annotated[
         tuple[int, ...],
-        BeforeValidator(values.bands, json_schema_input_type=tuple[int, ...] | int | str),
+        BeforeValidator(values.parse_bands, json_schema_input_type=tuple[int, ...] | int | str),
         Flag("Network input", "N[,N...]"),
     ] = Field(
         (),
@@ -109,19 +109,19 @@ class NetworkFields(BaseModel):
     )
     show_bands: Annotated[
         tuple[int, ...],
-        BeforeValidator(values.shown_bands, json_schema_input_type=tuple[int, ...] | int | str),
+        BeforeValidator(values.parse_shown_bands, json_schema_input_type=tuple[int, ...] | int | str),
         Flag("Network input", "R,G,B|N"),
     ] = Field(
         (), description="Which bands figures show as red, green and blue, or in grey. Unset: the network's first."
     )
     mean: Annotated[
         tuple[float, ...],
-        BeforeValidator(values.mean, json_schema_input_type=tuple[float, ...] | float | str),
+        BeforeValidator(values.parse_mean, json_schema_input_type=tuple[float, ...] | float | str),
         Flag("Network input", "X[,X...]"),
     ] = Field((), description="Subtracted from each channel, which goes from 0 to 1. Unset: the weights' own.")
     std: Annotated[
         tuple[float, ...],
-        BeforeValidator(values.std, json_schema_input_type=tuple[float, ...] | float | str),
+        BeforeValidator(values.parse_std, json_schema_input_type=tuple[float, ...] | float | str),
         Flag("Network input", "X[,X...]"),
     ] = Field((), description="Divides each channel after that. Unset: the weights' own.")
 
@@ -134,7 +134,7 @@ def _text(value: Any) -> Any:
 class OutputFields(BaseModel):
     """What the numbers are that a network returns."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     returns: Annotated[Literal["auto", "logits", "probabilities", "log-probabilities"], Flag("Network output")] = Field(
         "auto", description="What the scores are; auto tries the network on a few inputs and says what it found."
@@ -155,17 +155,17 @@ class OutputFields(BaseModel):
 class QuestionFields(BaseModel):
     """Which class is explained, and against what."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     target: Annotated[
-        values.one_or_more(Annotated[str | int, BeforeValidator(values.target)]),  # type: ignore[valid-type]
+        values.one_or_more(Annotated[str | int, BeforeValidator(values.parse_target)]),  # type: ignore[valid-type]
         Flag("What to explain", "TARGET", "-t"),
     ] = Field(
         ("top1",),
         description="Class to explain: topK (the K likeliest), predicted, true (see --truth), an index, a name or a "
         "part of one. Repeatable, or with commas.",
     )
-    contrast: Annotated[str | int | None, BeforeValidator(values.class_or_none), Flag("What to explain", "CLASS")] = (
+    contrast: Annotated[str | int | None, BeforeValidator(values.parse_class), Flag("What to explain", "CLASS")] = (
         Field(
             None,
             description="Explain what tells the target from this class, which may be predicted or true: the difference "
@@ -187,7 +187,7 @@ class QuestionFields(BaseModel):
     )
     region: Annotated[
         Path | None,
-        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
         Flag("What to explain", "FILE|DIR"),
     ] = Field(
         None,
@@ -206,7 +206,7 @@ class QuestionFields(BaseModel):
     )
     labels: Annotated[
         Path | None,
-        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
         Flag("What to explain", "FILE"),
     ] = Field(None, description="Names of the classes: .txt (one a line), .json, or .csv (index,name).")
     truth: Annotated[str | None, Flag("What to explain", "FILE|folder")] = Field(
@@ -219,10 +219,10 @@ class QuestionFields(BaseModel):
 class PlaceFields(BaseModel):
     """Where pictures are found, and where they go."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     output: Annotated[
-        Path, BeforeValidator(values.path, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
+        Path, BeforeValidator(values.parse_folder, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
     ] = Field(
         Path("cnnviz-out"),
         description="Folder to write to; made if missing. Without it, a folder in cnnviz-out for each question.",
@@ -232,7 +232,7 @@ class PlaceFields(BaseModel):
     )
     files_from: Annotated[
         Path | None,
-        BeforeValidator(values.path_or_none, json_schema_input_type=str | None),
+        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
         Flag("Input", "FILE", recorded=False),
     ] = Field(None, description="List of further pictures, one a line or with NUL between; - is standard input.")
     include: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
@@ -259,7 +259,7 @@ class PlaceFields(BaseModel):
 class DrawingFields(BaseModel):
     """What the pictures look like."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
         "auto",
@@ -283,9 +283,9 @@ class DrawingFields(BaseModel):
         "around. Auto is bilinear for a constant overlay, else bicubic.",
     )
     scale: Annotated[
-        str, AfterValidator(a_range), Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5")
+        str, AfterValidator(check_scale), Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5")
     ] = Field(
-        "image", pattern=PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
+        "image", pattern=SCALE_PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
     )
     format: Annotated[Literal["png", "webp", "jpeg", "svg", "pdf"], Flag("Output")] = Field(
         "png",
@@ -294,11 +294,11 @@ class DrawingFields(BaseModel):
     )
     width: Annotated[
         str,
-        AfterValidator(a_width),
+        AfterValidator(check_width),
         Flag("Output", "auto|source|PIXELS|LENGTH", example="1200 for pixels, 8.5cm, 85mm or 3.3in in print"),
     ] = Field(
         "auto",
-        pattern=WIDTH,
+        pattern=WIDTH_PATTERN,
         description="Of each figure: at most about 1600 pixels, the image's own, so many pixels, or in print (8.5cm).",
     )
     dpi: Annotated[int, Flag("Output", "N")] = Field(
@@ -315,7 +315,7 @@ _DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
 class ComputingFields(BaseModel):
     """Where and how it is computed."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
 
     seed: Annotated[int, Flag("Computation", "N")] = Field(
         0, ge=0, description="Where random draws start, together with each image's bytes."
@@ -337,13 +337,13 @@ class ComputingFields(BaseModel):
         )
     )
     batch_size: Annotated[
-        int | Literal["auto"], BeforeValidator(values.auto_or_count(1)), Flag("Computation", "auto|N", "-b")
+        int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1)), Flag("Computation", "auto|N", "-b")
     ] = Field("auto", description="Images that pass the network together; auto is 8, on an accelerator 32.")
     threads: Annotated[int | None, Flag("Computation", "N")] = Field(
         None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
     )
     workers: Annotated[
-        int | Literal["auto"], BeforeValidator(values.auto_or_count(0)), Flag("Computation", "auto|N", recorded=False)
+        int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0)), Flag("Computation", "auto|N", recorded=False)
     ] = Field("auto", description="Processes that read and draw meanwhile; auto is one a core, 16 at most; 0 is none.")
     engine: Annotated[Literal["local", "ray"], Flag("Computation", recorded=False)] = Field(
         "local", description="Who computes: this machine, or the nodes of a Ray cluster (RAY_ADDRESS)."
@@ -351,7 +351,7 @@ class ComputingFields(BaseModel):
 
 
 __all__ = [
-    "CLOSED",
+    "CLOSED_CONFIG",
     "ComputingFields",
     "DrawingFields",
     "Flag",

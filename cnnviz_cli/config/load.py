@@ -10,33 +10,33 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from cnnviz_cli.config.errors import Layer, Place, combined, explain, mistakes
-from cnnviz_cli.config.names import FORMER, PREFIX, Path_, field_at, flag, variable, variables
+from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
+from cnnviz_cli.config.names import FORMER_NAMES, VARIABLE_PREFIX, SettingPath, field_at, flag_name, environment_variable, environment_variables
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
-from cnnviz_cli.config.values import resolve
+from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import SELECTOR
 from cnnviz_cli.core.text import did_you_mean, visible
 
-CONFIG = "CNNVIZ_CONFIG"
-DEBUG = "CNNVIZ_DEBUG"
-ITSELF = (CONFIG, DEBUG)
+CONFIG_VARIABLE = "CNNVIZ_CONFIG"
+DEBUG_VARIABLE = "CNNVIZ_DEBUG"
+OWN_VARIABLES = (CONFIG_VARIABLE, DEBUG_VARIABLE)
 """Variables that are not settings: which file to read, and whether to print the traceback of a bug."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """Settings, and for each one where its value came from.
 
     Attributes:
-        origins: by path: ``flag``, ``environment`` or ``file``, and the place; a default has none.
+        origins: by path: ``flag_name``, ``environment`` or ``file``, and the place; a default has none.
     """
 
     settings: Settings
-    origins: Mapping[Path_, tuple[str, Place]] = field(default_factory=dict)
+    origins: Mapping[SettingPath, tuple[str, SourcePlace]] = field(default_factory=dict)
 
 
-def load(command: str, flags: Mapping[Path_, Any], config_file: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(command: str, flags: Mapping[SettingPath, Any], config_file: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of one run.
 
     Args:
@@ -53,57 +53,57 @@ def load(command: str, flags: Mapping[Path_, Any], config_file: Path | None, env
 
 
 def load_with_origins(
-    command: str, flags: Mapping[Path_, Any], config_file: Path | None, environ: Mapping[str, str]
-) -> Loaded:
-    """`load`, with the origin of each value."""
+    command: str, flags: Mapping[SettingPath, Any], config_file: Path | None, environ: Mapping[str, str]
+) -> LoadedSettings:
+    """`load_settings`, with the origin of each value."""
     kind = settings_type(command)
-    if config_file is None and environ.get(CONFIG):
-        config_file = Path(environ[CONFIG])
+    if config_file is None and environ.get(CONFIG_VARIABLE):
+        config_file = Path(environ[CONFIG_VARIABLE])
     problems: list[UsageError] = []
     layers = (
         _from_file(config_file, problems),
         _from_environment(kind, environ, problems),
         _from_flags(kind, command, flags, problems),
     )
-    problems += [_to_be_typed(path, layer) for layer in layers[:2] for path in layer.keys if _is_typed(kind, path)]
+    problems += [_flag_only_error(path, layer) for layer in layers[:2] for path in layer.keys if _is_flag_only(kind, path)]
     merged: dict[str, Any] = {}
-    origins: dict[Path_, tuple[str, Place]] = {}
+    origins: dict[SettingPath, tuple[str, SourcePlace]] = {}
     for layer in layers:
         try:
             kind.model_validate(layer.data)
         except ValidationError as error:
-            problems.extend(explain(error, layer, kind))
+            problems.extend(explain_errors(error, layer, kind))
         _merge(merged, layer.data)
-        origins.update({path: (layer.kind, layer.place(path)) for path in _leaves(layer.data)})
+        origins.update({path: (layer.kind, layer.place(path)) for path in _leaf_paths(layer.data)})
     if problems:
-        raise combined(problems)
+        raise combine_errors(problems)
     settings = kind.model_validate(merged)
-    _refuse_idle_flags(settings, flags, command)
-    return Loaded(settings, origins)
+    _check_idle_flags(settings, flags, command)
+    return LoadedSettings(settings, origins)
 
 
-def _is_typed(kind: type[Settings], path: tuple[str | int, ...]) -> bool:
-    return len(path) == 1 and path[0] in Settings.model_fields and flag_of(kind, str(path[0])).typed
+def _is_flag_only(kind: type[Settings], path: tuple[str | int, ...]) -> bool:
+    return len(path) == 1 and path[0] in Settings.model_fields and flag_of(kind, str(path[0])).flag_only
 
 
-def _to_be_typed(path: tuple[str | int, ...], layer: Layer) -> UsageError:
-    place, name = layer.place(path, key=True), flag((str(path[0]),), "")
+def _flag_only_error(path: tuple[str | int, ...], layer: SettingsSource) -> UsageError:
+    place, name = layer.place(path, key=True), flag_name((str(path[0]),), "")
     what = f"'{path[0]}' is for the command line alone, so that no file and no variable can give it"
     return UsageError(what, where=place.where, excerpt=place.excerpt, fix=f"If you mean it, add {name} to the command.")
 
 
-def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:
+def _from_file(config_file: Path | None, problems: list[UsageError]) -> SettingsSource:
     if config_file is None:
-        return Layer({}, {}, {})
+        return SettingsSource({}, {}, {})
     from cnnviz_cli.config import yamlfile  # PyYAML only where there is YAML: start-up counts
 
     try:
-        document = yamlfile.read(config_file)
+        document = yamlfile.read_file(config_file)
     except UsageError as error:
-        problems.extend(mistakes(error))
-        return Layer({}, {}, {})
-    layer = Layer(document.data, document.keys, document.values)
-    for old, new in FORMER.items():
+        problems.extend(split_errors(error))
+        return SettingsSource({}, {}, {})
+    layer = SettingsSource(document.data, document.keys, document.values)
+    for old, new in FORMER_NAMES.items():
         section = layer.data.get(old[0])
         if not isinstance(section, dict) or old[1] not in section:
             continue
@@ -120,44 +120,44 @@ def _from_file(config_file: Path | None, problems: list[UsageError]) -> Layer:
     return layer
 
 
-def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems: list[UsageError]) -> Layer:
+def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems: list[UsageError]) -> SettingsSource:
     """What the variables say. An empty one counts as unset."""
-    known, former = variables(kind), {variable(old) for old in FORMER}
-    layer = Layer({}, {}, {}, kind="environment")
+    known, former = environment_variables(kind), {environment_variable(old) for old in FORMER_NAMES}
+    layer = SettingsSource({}, {}, {}, kind="environment")
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in ITSELF or not environ[name]:
+        if not name.startswith(VARIABLE_PREFIX) or name in OWN_VARIABLES or not environ[name]:
             continue
-        if name in former and environ.get(variable(known[name])):
+        if name in former and environ.get(environment_variable(known[name])):
             continue  # the variable's name of today wins
         if name not in known:
-            fix = did_you_mean(name, (*known, *ITSELF)) or "See: cnnviz config show"
+            fix = did_you_mean(name, (*known, *OWN_VARIABLES)) or "See: cnnviz config show"
             problems.append(UsageError("there is no such variable", where=visible(name), fix=fix))
             continue
         try:
             value = _read_text(environ[name], field_at(kind, known[name]).annotation, name)
         except UsageError as error:
-            problems.extend(mistakes(error))
+            problems.extend(split_errors(error))
             continue
-        layer.put(known[name], value, Place(name))
+        layer.set_value(known[name], value, SourcePlace(name))
     return layer
 
 
-def _from_flags(kind: type[Settings], command: str, flags: Mapping[Path_, Any], problems: list[UsageError]) -> Layer:
-    layer = Layer({}, {}, {}, kind="flag")
+def _from_flags(kind: type[Settings], command: str, flags: Mapping[SettingPath, Any], problems: list[UsageError]) -> SettingsSource:
+    layer = SettingsSource({}, {}, {}, kind="flag")
     for path, given in flags.items():
-        name = flag(path, command)
+        name = flag_name(path, command)
         annotation = field_at(kind, path).annotation
         try:
             if isinstance(given, str):
                 value = _read_text(given, annotation, name)
             elif isinstance(given, list):
-                value = [_scalar(item, get_args(annotation)[0]) for item in given]
+                value = [_read_scalar(item, get_args(annotation)[0]) for item in given]
             else:
                 value = given
         except UsageError as error:
-            problems.extend(mistakes(error))
+            problems.extend(split_errors(error))
             continue
-        layer.put(path, value, Place(name))
+        layer.set_value(path, value, SourcePlace(name))
     return layer
 
 
@@ -168,28 +168,28 @@ def _read_text(text: str, annotation: Any, name: str) -> Any:
             from cnnviz_cli.config import yamlfile
 
             return yamlfile.parse(text, name)
-        return [_scalar(text, get_args(annotation)[0])]
-    return _scalar(text, annotation)
+        return [_read_scalar(text, get_args(annotation)[0])]
+    return _read_scalar(text, annotation)
 
 
-def _scalar(text: Any, annotation: Any) -> Any:
+def _read_scalar(text: Any, annotation: Any) -> Any:
     """Text stays text where the setting is text, so that ``012`` and ``no`` need no quotes here."""
-    if not isinstance(text, str) or str in _members(annotation):
+    if not isinstance(text, str) or str in _plain_types(annotation):
         return text
-    if bool in _members(annotation) and text in ("0", "1"):
+    if bool in _plain_types(annotation) and text in ("0", "1"):
         return text == "1"
-    return resolve(text.strip())
+    return parse_scalar(text.strip())
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def _plain_types(annotation: Any) -> tuple[Any, ...]:
     """The plain types that `annotation` allows; a path and choices among texts are text."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return tuple(kind for part in get_args(annotation) for kind in _members(part))
+        return tuple(kind for part in get_args(annotation) for kind in _plain_types(part))
     if origin is Literal:
         return tuple(type(choice) for choice in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
-        return _members(annotation.__origin__)
+        return _plain_types(annotation.__origin__)
     return (str,) if annotation is Path else (annotation,)
 
 
@@ -201,24 +201,24 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _leaves(data: Mapping[str, Any], path: Path_ = ()) -> list[Path_]:
-    found: list[Path_] = []
+def _leaf_paths(data: Mapping[str, Any], path: SettingPath = ()) -> list[SettingPath]:
+    found: list[SettingPath] = []
     for key, value in data.items():
-        found += _leaves(value, (*path, key)) if isinstance(value, Mapping) else [(*path, key)]
+        found += _leaf_paths(value, (*path, key)) if isinstance(value, Mapping) else [(*path, key)]
     return found
 
 
-def _refuse_idle_flags(settings: Settings, flags: Mapping[Path_, Any], command: str) -> None:
+def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], command: str) -> None:
     """A flag that no chosen method reads would be ignored: say so instead. A shared file or variable may."""
     problems = []
     for path in flags:
         family = path[0]
         if len(path) == 1 or path[1] == SELECTOR or family not in families_of(command):
             continue
-        chosen = settings.chosen(family)
+        chosen = settings.selected_methods(family)
         if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):
             names = ", ".join(method.name for method, _ in chosen)
             what = f"no chosen method reads this option ({names})"
-            problems.append(UsageError(what, where=flag(path, command), fix="See: cnnviz methods"))
+            problems.append(UsageError(what, where=flag_name(path, command), fix="See: cnnviz methods"))
     if problems:
-        raise combined(problems)
+        raise combine_errors(problems)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import (
-    CLOSED,
+    CLOSED_CONFIG,
     ComputingFields,
     DrawingFields,
     Flag,
@@ -24,7 +24,7 @@ from cnnviz_cli.config.fields import (
     PlaceFields,
     QuestionFields,
 )
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find, methods
+from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
 
 if TYPE_CHECKING:
@@ -34,38 +34,38 @@ if TYPE_CHECKING:
 class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, OutputFields, NetworkFields):
     """The settings of one run. The concrete class, with a section for each family, comes from `settings_type`."""
 
-    model_config = CLOSED
+    model_config = CLOSED_CONFIG
     command: ClassVar[str]
 
     def section(self, family: str) -> BaseModel:
         """The settings of one family."""
         return cast("BaseModel", getattr(self, family))
 
-    def names(self, family: str) -> tuple[str, ...]:
+    def method_names(self, family: str) -> tuple[str, ...]:
         """The family's methods that were asked for, each once, `ALL` written out."""
         every = [m.name for m in methods(family)]
-        return tuple(dict.fromkeys(n for word in self._asked(family) for n in (every if word == ALL else [word])))
+        return tuple(dict.fromkeys(n for word in self._selector(family) for n in (every if word == ALL else [word])))
 
-    def by_name(self, method: Method) -> bool:
+    def is_named(self, method: Method) -> bool:
         """Whether a method was asked for by its name, not only as one of all."""
-        return method.name in self._asked(method.family)
+        return method.name in self._selector(method.family)
 
-    def chooses(self, family: str) -> bool:
+    def has_selection(self, family: str) -> bool:
         """Whether somebody chose the family's methods; else they are its default."""
         return SELECTOR in self.section(family).model_fields_set
 
-    def chosen(self, family: str) -> list[tuple[Method, Any]]:
+    def selected_methods(self, family: str) -> list[tuple[Method, Any]]:
         """The family's methods that were asked for, each with an instance of its options class."""
         section = self.section(family)
-        picked = [find(name, family) for name in self.names(family)]
+        picked = [find_method(name, family) for name in self.method_names(family)]
         return [(m, m.options(**{f.name: getattr(section, f.name) for f in fields(m.options)})) for m in picked]
 
-    def choosing(self, names: Mapping[str, Sequence[str]]) -> Self:
+    def with_methods(self, names: Mapping[str, Sequence[str]]) -> Self:
         """The same settings with other methods of some families."""
         sections = {f: self.section(f).model_copy(update={SELECTOR: tuple(n)}) for f, n in names.items()}
         return self.model_copy(update=sections)
 
-    def _asked(self, family: str) -> tuple[str, ...]:
+    def _selector(self, family: str) -> tuple[str, ...]:
         return cast("tuple[str, ...]", getattr(self.section(family), SELECTOR))
 
     def as_json(self) -> Json:
@@ -77,9 +77,9 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         whole = self.model_dump(mode="json")
         recorded = {name: whole[name] for name in Settings.model_fields if flag_of(type(self), name).recorded}
         for family in families_of(self.command):
-            read = {item.name for method, _ in self.chosen(family) for item in fields(method.options)}
+            read = {item.name for method, _ in self.selected_methods(family) for item in fields(method.options)}
             options = {name: value for name, value in whole[family].items() if name in read}
-            recorded[family] = options | {SELECTOR: list(self.names(family))}
+            recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         for name in ("model", "weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         kind, _, other = recorded["objective"].partition(":")
@@ -143,18 +143,18 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
         hints = get_type_hints(registered.options) if new else {}
         for item in new:
             default = item.metadata.get("in_all", item.default) if in_all else item.default
-            annotation = _bounded(hints[item.name], item.metadata["at_least"], empty=default == ())
+            annotation = _with_lower_bound(hints[item.name], item.metadata["at_least"], empty=default == ())
             members[item.name] = (
                 Annotated[annotation, Flag(panel)],
                 Field(default, description=item.metadata["help"]),
             )
-    return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED, __module__=__name__, **members)
+    return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED_CONFIG, __module__=__name__, **members)
 
 
-def _bounded(annotation: Any, at_least: int | None, *, empty: bool) -> Any:
+def _with_lower_bound(annotation: Any, at_least: int | None, *, empty: bool) -> Any:
     """`annotation` with its lower bound; of a repeatable option the bound holds for each value."""
     if get_origin(annotation) is tuple:
-        return values.one_or_more(_bounded(get_args(annotation)[0], at_least, empty=False), empty=empty)
+        return values.one_or_more(_with_lower_bound(get_args(annotation)[0], at_least, empty=False), empty=empty)
     return annotation if at_least is None else Annotated[annotation, Field(ge=at_least)]
 
 
@@ -168,7 +168,7 @@ def config_schema() -> dict[str, Any]:
     kind = settings_type("config")
     schema = kind.model_json_schema()
     for name in Settings.model_fields:
-        if flag_of(kind, name).typed:
+        if flag_of(kind, name).flag_only:
             del schema["properties"][name]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

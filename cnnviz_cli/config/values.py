@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.figure_settings import fixed, size_of
+from cnnviz_cli.core.figure_settings import parse_scale, parse_figure_size
 from cnnviz_cli.core.method import FAMILIES
 from cnnviz_cli.core.text import did_you_mean, visible
 
@@ -23,7 +23,7 @@ _FLOAT = re.compile(r"[-+]?((\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?
 _SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
 
-def resolve(text: str) -> str | int | float | bool | None:
+def parse_scalar(text: str) -> str | int | float | bool | None:
     """The value of a plain scalar: null, a boolean, a number, or else text."""
     if _NULL.fullmatch(text):
         return None
@@ -41,10 +41,10 @@ def resolve(text: str) -> str | int | float | bool | None:
 def one_or_more(item: Any, *, empty: bool = False) -> Any:
     """The type of a repeatable setting: a tuple of `item`, for which a single value may stand."""
     several = tuple[item, ...] if empty else Annotated[tuple[item, ...], Field(min_length=1)]
-    return Annotated[several, BeforeValidator(_listed, json_schema_input_type=several | item)]
+    return Annotated[several, BeforeValidator(_to_tuple, json_schema_input_type=several | item)]
 
 
-def _listed(value: Any) -> Any:
+def _to_tuple(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     return (value,) if isinstance(value, str | int | float) else value
@@ -57,7 +57,7 @@ def split_at_commas(value: Any) -> Any:
     return tuple(name.strip() if isinstance(name, str) else name for part in parts for name in part)
 
 
-def target(value: Any) -> str | int:
+def parse_target(value: Any) -> str | int:
     """A class index, or text that names one or more classes; digits alone are an index wherever they come from."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
         value = int(value)
@@ -72,7 +72,7 @@ def target(value: Any) -> str | int:
     return value.strip()
 
 
-def auto_or_count(at_least: int) -> Callable[[Any], Any]:
+def parse_auto_or_count(at_least: int) -> Callable[[Any], Any]:
     """A validator of ``auto`` or a whole number of at least so much."""
 
     def checked(value: Any) -> Any:
@@ -86,28 +86,28 @@ def auto_or_count(at_least: int) -> Callable[[Any], Any]:
     return checked
 
 
-def class_or_none(value: Any) -> Any:
+def parse_class(value: Any) -> Any:
     """A class index or a class name; None for no class."""
-    return value if value is None else target(value)
+    return value if value is None else parse_target(value)
 
 
 def patterns() -> Any:
     """The type of a repeatable setting of patterns of file names, none of them empty."""
-    return one_or_more(Annotated[str, BeforeValidator(_pattern)], empty=True)
+    return one_or_more(Annotated[str, BeforeValidator(_check_pattern)], empty=True)
 
 
-def _pattern(value: Any) -> Any:
+def _check_pattern(value: Any) -> Any:
     if isinstance(value, str) and not value.strip("/"):
         raise PydanticCustomError("pattern", "must be a pattern of file names")
     return value
 
 
-def path_or_none(value: Any) -> Any:
+def parse_file(value: Any) -> Any:
     """A file; the empty text is none."""
     return Path(value) if isinstance(value, str) and value else value or None
 
 
-def path(value: Any) -> Any:
+def parse_folder(value: Any) -> Any:
     """A folder; the empty text is none."""
     if isinstance(value, str):
         if not value:
@@ -116,14 +116,14 @@ def path(value: Any) -> Any:
     return value
 
 
-BYTE = 255
+BYTE_MAX = 255
 """What values of eight bits count to."""
 
-_SPAN = re.compile(r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
+_BAND_RANGE = re.compile(r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
 _SIZE = re.compile(r"([0-9]{1,5})(?:\s*[xX]\s*([0-9]{1,5}))?")
 
 
-def size(value: Any) -> tuple[int, ...]:
+def parse_size(value: Any) -> tuple[int, ...]:
     """``224``, ``160x320`` or ``[160, 320]`` as height and width; an empty list as no size."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if len(items) == 1 and isinstance(items[0], str):
@@ -133,109 +133,109 @@ def size(value: Any) -> tuple[int, ...]:
         items *= 2
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in items)
     if len(items) not in (0, 2) or not whole or not all(0 < side < 100_000 for side in items):
-        raise _refused("must be a side or HEIGHTxWIDTH, in pixels from 1 to 99999", "For instance 224, or 160x320.")
+        raise _shape_error("must be a side or HEIGHTxWIDTH, in pixels from 1 to 99999", "For instance 224, or 160x320.")
     return tuple(items)
 
 
-def value_range(value: Any) -> str:
+def parse_value_range(value: Any) -> str:
     """``auto``, ``container``, or the values that become 0 and 1: ``0,4095`` or ``[0, 4095]``."""
     if value in ("auto", "container"):
         return str(value)
-    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+    found = [parse_scalar(item) if isinstance(item, str) else item for item in split_at_commas(value)]
     whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
     if len(found) != 2 or not whole:
-        raise _refused("must be auto, container or LO,HI", "For instance 0,4095, or -160,240 for a window of CT.")
+        raise _shape_error("must be auto, container or LO,HI", "For instance 0,4095, or -160,240 for a window of CT.")
     low, high = (float(item) for item in found if isinstance(item, int | float))
     if not low < high:
-        raise _refused("must have a lower value before a higher one", f"Did you mean {high:.12g},{low:.12g}?")
+        raise _shape_error("must have a lower value before a higher one", f"Did you mean {high:.12g},{low:.12g}?")
     return f"{low:.12g},{high:.12g}"
 
 
-def bands(value: Any) -> tuple[int, ...]:
+def parse_bands(value: Any) -> tuple[int, ...]:
     """One band's number, from 1, or several: a list, or text with commas and ranges, ``1-5,8``."""
     found: list[Any] = []
     for item in split_at_commas(value):
-        span = _SPAN.fullmatch(item.strip()) if isinstance(item, str) else None
-        found += range(int(span[1]), int(span[2]) + 1) if span else [resolve(item) if isinstance(item, str) else item]
+        span = _BAND_RANGE.fullmatch(item.strip()) if isinstance(item, str) else None
+        found += range(int(span[1]), int(span[2]) + 1) if span else [parse_scalar(item) if isinstance(item, str) else item]
     whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found)
     if not whole or bool(found) != bool(value):
-        raise _refused("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
+        raise _shape_error("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
     return tuple(item for item in found if isinstance(item, int))
 
 
-def shown_bands(value: Any) -> tuple[int, ...]:
+def parse_shown_bands(value: Any) -> tuple[int, ...]:
     """Three bands' numbers, or one."""
-    found = bands(value)
+    found = parse_bands(value)
     if len(found) not in (0, 1, 3):
-        raise _refused("must be three bands, or one", "For instance 3,2,1, or 4.")
+        raise _shape_error("must be three bands, or one", "For instance 3,2,1, or 4.")
     return found
 
 
-def mean(value: Any) -> tuple[float, ...]:
+def parse_mean(value: Any) -> tuple[float, ...]:
     """One number from 0 to 1, or several: a list, or text with commas."""
-    found = _numbers(value)
+    found = _parse_numbers(value)
     if not all(0 <= number <= 1 for number in found):
-        raise _refused("must be from 0 to 1, like the values of an image", _divided(found))
+        raise _shape_error("must be from 0 to 1, like the values of an image", _suggest_division(found))
     return found
 
 
-def std(value: Any) -> tuple[float, ...]:
+def parse_std(value: Any) -> tuple[float, ...]:
     """One number above 0 and up to 1, or several: a list, or text with commas."""
-    found = _numbers(value)
+    found = _parse_numbers(value)
     if not all(0 < number <= 1 for number in found):
         what = "must be above 0 and at most 1, like the values of an image"
         zero = "A channel that is not to be divided has the standard deviation 1." if 0 in found else ""
-        raise _refused(what, zero or _divided(found))
+        raise _shape_error(what, zero or _suggest_division(found))
     return found
 
 
-def _divided(numbers: Sequence[float]) -> str:
+def _suggest_division(numbers: Sequence[float]) -> str:
     """The numbers that were meant, where they may count to 255; else of what values they are."""
-    if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE:
-        return f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE:.6g}' for number in numbers)}"
+    if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE_MAX:
+        return f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE_MAX:.6g}' for number in numbers)}"
     return "The values of an image go from 0 to 1 before they are normalized, whatever its file counts to."
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    found = [resolve(item) if isinstance(item, str) else item for item in split_at_commas(value)]
+def _parse_numbers(value: Any) -> tuple[float, ...]:
+    found = [parse_scalar(item) if isinstance(item, str) else item for item in split_at_commas(value)]
     if not all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found):
-        raise _refused("must be one number or a list of numbers", "For instance 0.5, or 0.485,0.456,0.406.")
+        raise _shape_error("must be one number or a list of numbers", "For instance 0.5, or 0.485,0.456,0.406.")
     return tuple(float(item) for item in found if isinstance(item, int | float))
 
 
-def _refused(what: str, fix: str) -> PydanticCustomError:
+def _shape_error(what: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("shape", "{what}", {"what": what, "fix": fix})
 
 
-def a_range(value: str) -> str:
+def check_scale(value: str) -> str:
     """The text of a scale whose numbers, if it has any, are a range."""
     try:
-        fixed(value)
+        parse_scale(value)
     except ValueError as error:
         # In braces pydantic would look for values to fill in; the numbers come from the user.
         raise PydanticCustomError("scale", "{what}", {"what": str(error)}) from error
     return value
 
 
-def a_width(value: str) -> str:
+def check_width(value: str) -> str:
     """The text of a width that a figure can have, at the resolution that is usual in print."""
     try:
-        size_of(value)
+        parse_figure_size(value)
     except ValueError as error:
         raise PydanticCustomError("width", "{what}", {"what": str(error)}) from error
     return value
 
 
-AUTO = "auto"
+AUTO_PALETTE = "auto"
 """Each family's own."""
 
 
 def palette_of(setting: str, family: str) -> str:
     """The palette of a family's maps by a setting that `check_palettes` takes: the last word that is about it."""
     chosen = FAMILIES[family].palette
-    for about, name in _parts(setting):
+    for about, name in _parse_palettes(setting):
         if about in ("", family):
-            chosen = FAMILIES[family].palette if name == AUTO else name
+            chosen = FAMILIES[family].palette if name == AUTO_PALETTE else name
     return chosen
 
 
@@ -249,21 +249,21 @@ def check_palettes(setting: str, known: Sequence[str]) -> None:
     Raises:
         UsageError: one of them is not known.
     """
-    for family, name in _parts(setting):
+    for family, name in _parse_palettes(setting):
         if family and family not in FAMILIES:
             fix = f"{did_you_mean(family, FAMILIES)}\nThere are {', '.join(FAMILIES)}.".strip()
             raise UsageError(f"there is no such family: '{visible(family, 60)}'", fix=fix)
-        if name not in (AUTO, *known):
-            raise unknown_palette(name, (AUTO, *known))
+        if name not in (AUTO_PALETTE, *known):
+            raise unknown_palette_error(name, (AUTO_PALETTE, *known))
 
 
-def unknown_palette(name: str, known: Sequence[str]) -> UsageError:
+def unknown_palette_error(name: str, known: Sequence[str]) -> UsageError:
     """What to say of a palette that is not there."""
     fix = f"{did_you_mean(name, known)}\nThere are {', '.join(known)}.".strip()
     return UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
 
 
-def _parts(setting: str) -> list[tuple[str, str]]:
+def _parse_palettes(setting: str) -> list[tuple[str, str]]:
     """(family, palette) of each part; the family is empty where the part is about all."""
     pairs = (part.strip().rpartition("=") for part in setting.split(","))
     return [(family.strip(), name.strip()) for family, _, name in pairs]

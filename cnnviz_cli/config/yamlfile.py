@@ -27,19 +27,19 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from cnnviz_cli.config.errors import Place, combined, excerpt
-from cnnviz_cli.config.values import resolve
+from cnnviz_cli.config.errors import SourcePlace, combine_errors, caret_excerpt
+from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, read_regular
 from cnnviz_cli.core.text import did_you_mean, visible
 
-LIMIT = 256 * 1024
+MAX_BYTES = 256 * 1024
 """Bytes; a configuration of cnnviz has a few hundred."""
-DEPTH = 8
+MAX_DEPTH = 8
 
-Path_ = tuple[str | int, ...]
+NodePath = tuple[str | int, ...]
 
-_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+_LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 
 @dataclass(slots=True)
@@ -53,11 +53,11 @@ class Document:
     """
 
     data: dict[str, Any] = field(default_factory=dict)
-    keys: dict[Path_, Place] = field(default_factory=dict)
-    values: dict[Path_, Place] = field(default_factory=dict)
+    keys: dict[NodePath, SourcePlace] = field(default_factory=dict)
+    values: dict[NodePath, SourcePlace] = field(default_factory=dict)
 
 
-def read(path: Path) -> Document:
+def read_file(path: Path) -> Document:
     """The file's mapping.
 
     Raises:
@@ -65,7 +65,7 @@ def read(path: Path) -> Document:
     """
     name = visible(str(path))
     try:
-        raw = read_regular(path, LIMIT)
+        raw = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         siblings = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         raise UsageError(
@@ -74,7 +74,7 @@ def read(path: Path) -> Document:
     except IsADirectoryError:
         raise UsageError("this is a folder, not a configuration file", where=name) from None
     except OversizeError:
-        raise UsageError(f"the configuration file is larger than {LIMIT // 1024} KiB", where=name) from None
+        raise UsageError(f"the configuration file is larger than {MAX_BYTES // 1024} KiB", where=name) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"the configuration file cannot be read: {visible(reason)}", where=name) from None
@@ -82,7 +82,7 @@ def read(path: Path) -> Document:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = raw[: error.start].decode("utf-8-sig")
-        lines = _BREAK.split(before)
+        lines = _LINE_BREAK.split(before)
         where = f"{name}:{len(lines)}:{len(lines[-1]) + 1}"
         raise UsageError("the configuration file is not UTF-8", where=where, fix="Save it as UTF-8.") from None
     document = Document()
@@ -97,7 +97,7 @@ def parse(text: str, name: str) -> Any:
     """The value written in `text`, for instance ``[top3, tiger cat]``; `name` stands in the place of errors.
 
     Raises:
-        UsageError: as `read`.
+        UsageError: as `read_file`.
     """
     return _Builder(text, name, Document(), mapping=False).build()
 
@@ -107,7 +107,7 @@ class _Builder:
 
     def __init__(self, text: str, name: str, document: Document, *, mapping: bool = True) -> None:
         self._text = text
-        self._lines = _BREAK.split(text)
+        self._lines = _LINE_BREAK.split(text)
         self._name = name
         self._document = document
         self._mapping = mapping
@@ -120,7 +120,7 @@ class _Builder:
             value = self._stream()
         except yaml.reader.ReaderError as error:
             index = error.position if isinstance(error.position, int) else 0
-            lines = _BREAK.split(self._text[:index])
+            lines = _LINE_BREAK.split(self._text[:index])
             self._stop(len(lines) - 1, len(lines[-1]), f"the character {self._text[index]!a} is not allowed in YAML")
         except yaml.MarkedYAMLError as error:
             line, column = _position(error.problem_mark or error.context_mark)
@@ -130,7 +130,7 @@ class _Builder:
                 context = f"{context[:-1]} from {start[0] + 1}:{start[1] + 1})"
             self._stop(line, column, visible(f"this is not YAML: {error.problem}{context}"))
         if self._problems:
-            raise combined(self._problems)
+            raise combine_errors(self._problems)
         return value
 
     def _stream(self) -> Any:
@@ -147,7 +147,7 @@ class _Builder:
                 value = self._value(event, ())
         return value
 
-    def _value(self, event: Event, path: Path_) -> Any:
+    def _value(self, event: Event, path: NodePath) -> Any:
         self._document.values[path] = self._place(event)
         if isinstance(event, AliasEvent):
             self._refuse(event, f"aliases are not allowed (*{event.anchor})", "Write the value out.")
@@ -159,17 +159,17 @@ class _Builder:
             self._refuse(event, f"tags are not allowed ({tag})", "Put text in quotes; numbers need nothing.")
         if isinstance(event, ScalarEvent):
             return self._scalar(event)
-        if len(path) >= DEPTH:
-            self._stop_at(event, f"nested deeper than {DEPTH} levels")
+        if len(path) >= MAX_DEPTH:
+            self._stop_at(event, f"nested deeper than {MAX_DEPTH} levels")
         return self._sequence(path) if isinstance(event, SequenceStartEvent) else self._members(path)
 
-    def _sequence(self, path: Path_) -> list[Any]:
+    def _sequence(self, path: NodePath) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(self._events), SequenceEndEvent):
             items.append(self._value(event, (*path, len(items))))
         return items
 
-    def _members(self, path: Path_) -> dict[str, Any]:
+    def _members(self, path: NodePath) -> dict[str, Any]:
         members: dict[str, Any] = {}
         while not isinstance(event := next(self._events), MappingEndEvent):
             key = self._key(event, path, members)
@@ -181,7 +181,7 @@ class _Builder:
                 members[key] = value
         return members
 
-    def _key(self, event: Event, path: Path_, members: dict[str, Any]) -> str | None:
+    def _key(self, event: Event, path: NodePath, members: dict[str, Any]) -> str | None:
         """The key, or None where it was refused; its value is still to be read."""
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.style is None:
             self._refuse(event, "merge keys are not allowed (<<)", "Write the keys out.")
@@ -204,14 +204,14 @@ class _Builder:
             if character == "\0" or "\ud800" <= character <= "\udfff":
                 self._refuse(event, f"the character {character!a} is not allowed here")
                 return ""
-        return resolve(event.value) if event.style is None else event.value
+        return parse_scalar(event.value) if event.style is None else event.value
 
-    def _place(self, event: Event) -> Place:
+    def _place(self, event: Event) -> SourcePlace:
         return self._at(*_position(event.start_mark))
 
-    def _at(self, line: int, column: int) -> Place:
-        shown = excerpt(self._lines[line], line + 1, column + 1) if line < len(self._lines) else ""
-        return Place(f"{self._name}:{line + 1}:{column + 1}", shown, (line, column))
+    def _at(self, line: int, column: int) -> SourcePlace:
+        shown = caret_excerpt(self._lines[line], line + 1, column + 1) if line < len(self._lines) else ""
+        return SourcePlace(f"{self._name}:{line + 1}:{column + 1}", shown, (line, column))
 
     def _refuse(self, event: Event, what: str, fix: str = "") -> None:
         place = self._place(event)
@@ -224,7 +224,7 @@ class _Builder:
         """Reading on makes no sense: raise this together with what was found before."""
         place = self._at(line, column)
         self._problems.append(UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix))
-        raise combined(self._problems)
+        raise combine_errors(self._problems)
 
 
 def _position(mark: Any) -> tuple[int, int]:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from cnnviz_cli.core.records import Accuracy, Confusion
 
-CONFUSIONS = 10
+MAX_CONFUSIONS = 10
 """How many pairs of classes are counted in a summary, the most frequent first."""
 
-MISTAKES = 1000
+MAX_MISTAKES = 1000
 """How many mistakes are kept by name."""
 
-_LIKELIEST = 5
-_PRESENT = 0.5
+_TOP_K = 5
+_PRESENT_FROM = 0.5
 
 
 class Mistake(NamedTuple):
@@ -33,7 +33,7 @@ class Mistake(NamedTuple):
     probability_of_truth: float
 
 
-class Tally:
+class AccuracyCounter:
     """Add the records of a run one by one, then ask for `accuracy`.
 
     Where classes exclude each other an image counts by its likeliest classes. Where each class has a probability by
@@ -43,7 +43,7 @@ class Tally:
 
     def __init__(self, classes: int, *, multilabel: bool = False) -> None:
         self._multilabel = multilabel
-        self._top5: int | None = 0 if classes > _LIKELIEST and not multilabel else None
+        self._top5: int | None = 0 if classes > _TOP_K and not multilabel else None
         self._known = self._right = 0
         self._pairs: Counter[tuple[int, int]] = Counter()
         self._labels: dict[int, str] = {}
@@ -58,16 +58,16 @@ class Tally:
         if any(one.get("probability") is None or one.get("box") or one.get("share") for one in (truth, best)):
             return
         self._known += 1
-        right = truth["probability"] >= _PRESENT if self._multilabel else best["index"] == truth["index"]
+        right = truth["probability"] >= _PRESENT_FROM if self._multilabel else best["index"] == truth["index"]
         self._right += right
         if self._top5 is not None:
-            self._top5 += any(one["index"] == truth["index"] for one in predictions[:_LIKELIEST])
+            self._top5 += any(one["index"] == truth["index"] for one in predictions[:_TOP_K])
         if right:
             return
         for one in (truth, best):
             self._labels[one["index"]] = one["label"]
         self._pairs[truth["index"], best["index"]] += 1
-        if len(self.mistakes) < MISTAKES:
+        if len(self.mistakes) < MAX_MISTAKES:
             self.mistakes.append(
                 Mistake(record["source"], truth["label"], best["label"], best["probability"], truth["probability"])
             )
@@ -91,6 +91,6 @@ class Tally:
                     predicted_index=said,
                     count=count,
                 )
-                for (true, said), count in pairs[:CONFUSIONS]
+                for (true, said), count in pairs[:MAX_CONFUSIONS]
             ],
         )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @value
-class Rectangle:
+class BoxAnnotation:
     """A box.
 
     Attributes:
@@ -23,14 +23,14 @@ class Rectangle:
 
 
 @value
-class Area:
+class RegionAnnotation:
     """A region.
 
     Attributes:
         inside: (h, w) which of the cells that the network's input is divided into belong to it.
     """
 
-    inside: NDArray[np.bool_] | Any
+    mask: NDArray[np.bool_] | Any
 
 
-Mark = Rectangle | Area
+Annotation = BoxAnnotation | RegionAnnotation

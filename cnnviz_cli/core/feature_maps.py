@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SIDES: ContextVar[tuple[int, int]] = ContextVar("the sides of the network's input", default=(1, 1))
+_INPUT_SIDES: ContextVar[tuple[int, int]] = ContextVar("the sides of the network's input", default=(1, 1))
 
-LEADING = 16
+MAX_LEADING_TOKENS = 16
 """The most tokens that may stand before those of a grid; networks have up to 1 + 8 of them."""
 
 
 @contextmanager
-def oblong(height: int, width: int) -> Iterator[None]:
+def input_proportions(height: int, width: int) -> Iterator[None]:
     """Within, modules' outputs are those for an input of these sides, whose proportions maps have, too.
 
     What is told from the shape alone has to know them: of an input that is not square, (B, 64, 64, 72) is a square map
     of 72 channels or an oblong one of 64.
     """
-    token = _SIDES.set((height, width))
+    token = _INPUT_SIDES.set((height, width))
     try:
         yield
     finally:
-        _SIDES.reset(token)
+        _INPUT_SIDES.reset(token)
 
 
 def as_maps(output: Tensor) -> Tensor | None:
@@ -39,7 +39,7 @@ def as_maps(output: Tensor) -> Tensor | None:
 
     - (B, C, h, w), the usual one, unchanged.
     - (B, s, s, C) with C other than s, as Swin keeps its blocks: the channels come forward. A square map with as
-      many channels as rows is the same either way and counts as the usual layout. Of an `oblong` input it is
+      many channels as rows is the same either way and counts as the usual layout. Of an `input_proportions` input it is
       (B, h, w, C) with h and w closer to the input's proportions than w and C.
     - (B, N, C) with N = k + h * w, as ViT keeps its tokens: see `token_grid`. The k leading tokens (of the class, of
       distillation, registers) are left out, the rest are laid out row by row.
@@ -59,9 +59,9 @@ def as_maps(output: Tensor) -> Tensor | None:
 def token_grid(count: int) -> tuple[int, int, int] | None:
     """How many of `count` tokens lead, and height and width of the grid that the others are; None if they are none.
 
-    The grid has the input's proportions (see `oblong`), and is the largest that leaves no more than `LEADING` tokens.
+    The grid has the input's proportions (see `input_proportions`), and is the largest that leaves no more than `MAX_LEADING_TOKENS` tokens.
     """
-    return _token_grid(count, *_SIDES.get())
+    return _token_grid(count, *_INPUT_SIDES.get())
 
 
 @lru_cache(maxsize=1024)
@@ -77,7 +77,7 @@ def _token_grid(count: int, height: int, width: int) -> tuple[int, int, int] | N
         }
     fitting = [(count - rows * columns, rows, columns) for rows, columns in grids if 0 < rows * columns <= count]
     best = min(fitting, default=None)
-    return best if best is not None and best[0] <= LEADING else None
+    return best if best is not None and best[0] <= MAX_LEADING_TOKENS else None
 
 
 def from_maps(maps: Tensor, like: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def from_maps(maps: Tensor, like: Tensor) -> Tensor:
 def _rows_first(shape: Sequence[int]) -> bool:
     """Whether (B, a, b, c) are rows, columns and channels, in this order."""
     first, second, third = shape[1:]
-    height, width = _SIDES.get()
+    height, width = _INPUT_SIDES.get()
     if height == width:
         return first == second != third
     if not (first and second and third) or second == third == 1:

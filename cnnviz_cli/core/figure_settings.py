@@ -8,10 +8,10 @@ from typing import Final
 
 from cnnviz_cli.core.value import value
 
-ROOM = 1600
+LAYOUT_WIDTH = 1600
 """Units for which a figure is laid out where nothing narrower was asked for."""
 
-LEAST_ROOM = 480
+MIN_LAYOUT_WIDTH = 480
 """No figure is laid out for less: its text would not fit. A narrower one is drawn smaller."""
 
 UNITS_PER_INCH = 144
@@ -20,17 +20,17 @@ UNITS_PER_INCH = 144
 PRINT_DPI = 300
 """Pixels an inch where a width is given in centimetres and nothing else is said."""
 
-WIDTH = r"^(auto|source|[1-9][0-9]{1,4}|[0-9]{1,3}(\.[0-9]{1,3})?(cm|mm|in))$"
+WIDTH_PATTERN = r"^(auto|source|[1-9][0-9]{1,4}|[0-9]{1,3}(\.[0-9]{1,3})?(cm|mm|in))$"
 """What a width may be: two words, pixels, or a length in print."""
 
-WIDTHS = (64, 20_000)
+WIDTH_LIMITS = (64, 20_000)
 """The narrowest and the widest figure in pixels."""
 
 _INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4}
 
 
 @value
-class Size:
+class FigureSize:
     """How large figures are.
 
     Attributes:
@@ -42,39 +42,39 @@ class Size:
     """
 
     pixels: int | None = None
-    room: int = ROOM
+    layout_width: int = LAYOUT_WIDTH
     source: bool = True
     dpi: int = 0
     density: float = 1.0
 
 
-NATURAL = Size()
+NATURAL_SIZE = FigureSize()
 """Photographs at their own size, sheets as wide as they need."""
 
 
-def size_of(width: str, dpi: int = 0) -> Size:
+def parse_figure_size(width: str, dpi: int = 0) -> FigureSize:
     """The size that two settings ask for.
 
     Args:
-        width: matches `WIDTH`.
+        width: matches `WIDTH_PATTERN`.
         dpi: 0 for none.
 
     Raises:
         ValueError: the width is narrower or wider than a figure can be.
     """
     if width in ("auto", "source"):
-        return Size(source=width == "source", dpi=dpi)
+        return FigureSize(source=width == "source", dpi=dpi)
     unit = width[-2:]
     if unit in _INCHES:
         dpi = dpi or PRINT_DPI
         pixels = round(float(width[:-2]) * _INCHES[unit] * dpi)
     else:
         pixels = int(width)
-    if not WIDTHS[0] <= pixels <= WIDTHS[1]:
+    if not WIDTH_LIMITS[0] <= pixels <= WIDTH_LIMITS[1]:
         print_size = f" at {dpi} dpi" if unit in _INCHES else ""
-        raise ValueError(f"{width} is {pixels:,} pixels{print_size}; a figure has {WIDTHS[0]} to {WIDTHS[1]:,}")
+        raise ValueError(f"{width} is {pixels:,} pixels{print_size}; a figure has {WIDTH_LIMITS[0]} to {WIDTH_LIMITS[1]:,}")
     room = round(pixels / dpi * UNITS_PER_INCH) if dpi else pixels
-    return Size(pixels, min(max(room, LEAST_ROOM), ROOM), source=False, dpi=dpi)
+    return FigureSize(pixels, min(max(room, MIN_LAYOUT_WIDTH), LAYOUT_WIDTH), source=False, dpi=dpi)
 
 
 BY_IMAGE: Final = "image"
@@ -84,8 +84,8 @@ BY_RUN: Final = "run"
 """One range for all maps of a run that a method read from a layer."""
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-PATTERN = rf"^(?:{BY_IMAGE}|{BY_RUN}|fixed:{_NUMBER},{_NUMBER})$"
-"""What a scale may look like; whether its numbers are a range, `fixed` says."""
+SCALE_PATTERN = rf"^(?:{BY_IMAGE}|{BY_RUN}|fixed:{_NUMBER},{_NUMBER})$"
+"""What a scale may look like; whether its numbers are a range, `parse_scale` says."""
 
 
 @value
@@ -100,10 +100,10 @@ class Scale:
 
     low: float
     high: float
-    whose: str
+    label: str
 
 
-def fixed(text: str) -> Scale | None:
+def parse_scale(text: str) -> Scale | None:
     """The range in ``fixed:LO,HI``; None for the other ways to scale.
 
     Raises:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded_rng(seed: int) -> Iterator[None]:
     """Start the global generators at `seed` (from 0 on), and leave them afterwards as they were."""
     import numpy as np
     import torch
@@ -20,7 +20,7 @@ def seeded(seed: int) -> Iterator[None]:
     used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(range(torch.cuda.device_count()) if used else ()):
-        _start(seed)
+        _seed_all(seed)
         try:
             yield
         finally:
@@ -40,13 +40,13 @@ def random_state() -> tuple[Any, ...]:
 
 
 @contextmanager
-def reseeding(net: nn.Module, seed: int) -> Iterator[None]:
+def reseed_forwards(net: nn.Module, seed: int) -> Iterator[None]:
     """Within, every forward of `net` starts at `seed`, so that altered inputs meet the same draws as the image did."""
 
     def start(_net: nn.Module, _inputs: Any) -> None:
-        _start(seed)
+        _seed_all(seed)
 
-    with seeded(seed):
+    with seeded_rng(seed):
         hook = net.register_forward_pre_hook(start)
         try:
             yield
@@ -54,7 +54,7 @@ def reseeding(net: nn.Module, seed: int) -> Iterator[None]:
             hook.remove()
 
 
-def _start(seed: int) -> None:
+def _seed_all(seed: int) -> None:
     import numpy as np
     import torch
 

@@ -58,7 +58,7 @@ class LayerInfo:
         return self.shape[1] * self.shape[2] > 1
 
 
-def run_of(layer: str) -> tuple[str, int | None]:
+def split_run(layer: str) -> tuple[str, int | None]:
     """A layer's module path, and which of its runs is meant: 2 of ``trunk.7@2``; None where that is not said.
 
     A module that runs several times in one forward has maps for each run.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MemoryFormat = Literal["channels_last", "contiguous"]
 
 
-def laid_out(tensor: Tensor, memory_format: MemoryFormat) -> Tensor:
+def to_memory_format(tensor: Tensor, memory_format: MemoryFormat) -> Tensor:
     """`tensor` in that layout, itself if it is; a tensor of other than four dimensions is contiguous in either."""
     import torch
 
@@ -21,9 +21,9 @@ def laid_out(tensor: Tensor, memory_format: MemoryFormat) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def laid_out_like(tensor: Tensor, other: Tensor) -> Tensor:
+def match_memory_format(tensor: Tensor, other: Tensor) -> Tensor:
     """`tensor` in the layout of `other`."""
-    return laid_out(tensor, memory_format_of(other))
+    return to_memory_format(tensor, memory_format_of(other))
 
 
 def memory_format_of(tensor: Tensor) -> MemoryFormat:
@@ -35,7 +35,7 @@ def memory_format_of(tensor: Tensor) -> MemoryFormat:
     return "contiguous"
 
 
-def lay_out_weights(net: nn.Module, memory_format: MemoryFormat) -> None:
+def convert_weights(net: nn.Module, memory_format: MemoryFormat) -> None:
     """Bring the parameters and buffers of four dimensions into that layout, in place.
 
     Others stay as they are: torch has channels_last for four dimensions alone, and `net.to` refuses a network that has
@@ -46,4 +46,4 @@ def lay_out_weights(net: nn.Module, memory_format: MemoryFormat) -> None:
     with torch.no_grad():
         for tensor in (*net.parameters(), *net.buffers()):
             if tensor.dim() == 4 and tensor.is_floating_point():
-                tensor.data = laid_out(tensor.data, memory_format)
+                tensor.data = to_memory_format(tensor.data, memory_format)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @value
-class Head:
+class LinearHead:
     """A classifier that averages the maps of a layer and weighs the averages: global average pooling, then linear.
 
     Attributes:
@@ -34,7 +34,7 @@ class Head:
 
 
 @value
-class Frame:
+class InputSpec:
     """What is known of the network's input.
 
     Attributes:
@@ -48,12 +48,12 @@ class Frame:
     white: tuple[float, ...]
 
 
-def _none() -> None:
+def _no_head() -> None:
     """No classifier is known."""
 
 
 @value
-class Scope:
+class MethodContext:
     """What a method is asked to explain.
 
     Attributes:
@@ -76,16 +76,16 @@ class Scope:
     layers: Layers
     rank: int
     kernels: tuple[str, Tensor] | None
-    frame: Frame
-    find_head: Callable[[], Head | None] = _none
-    against: int | None = None
-    counter: bool = False
+    input_spec: InputSpec
+    find_head: Callable[[], LinearHead | None] = _no_head
+    contrast_rank: int | None = None
+    counterfactual: bool = False
     probable: bool = False
     sigmoid: bool = False
     classes: bool = True
 
     @property
-    def head(self) -> Head | None:
+    def head(self) -> LinearHead | None:
         """The network's classifier, looked for when it is asked for."""
         return self.find_head()
 
@@ -105,11 +105,11 @@ class Scope:
     def target(self) -> Objective:
         """What to explain: the class score, or its difference to another class's, or minus that."""
         chosen: Objective = self.probability if self.probable else TargetLogit(self.rank)
-        if self.against is not None:
-            chosen = Contrast(self.rank, self.against, self.score)
-        return Negated(chosen) if self.counter else chosen
+        if self.contrast_rank is not None:
+            chosen = Contrast(self.rank, self.contrast_rank, self.score)
+        return Negated(chosen) if self.counterfactual else chosen
 
-    def classes_only(self, why: str) -> None:
+    def require_classes(self, why: str) -> None:
         """Refuse what is no classifier's class, for a method that compares one with others.
 
         Raises:
@@ -120,7 +120,7 @@ class Scope:
                 f"{why}, and what is explained here is no class of a classifier", fix="Use another method: gradcam"
             )
 
-    def logits_only(self, why: str) -> None:
+    def require_logits(self, why: str) -> None:
         """Refuse to explain probabilities, for a method that has no meaning but for the scores before them.
 
         Raises:
@@ -139,13 +139,13 @@ __all__ = [
     "FAMILIES",
     "SELECTOR",
     "Family",
-    "Frame",
-    "Head",
+    "InputSpec",
+    "LinearHead",
     "InputView",
     "Method",
     "Recipe",
-    "Scope",
-    "find",
+    "MethodContext",
+    "find_method",
     "method",
     "methods",
     "option",
@@ -254,7 +254,7 @@ class Method:
     name: str
     family: str
     options: type[Any]
-    build: Callable[[Any, Scope], Recipe]
+    build: Callable[[Any, MethodContext], Recipe]
     summary: str
     paper: str
     title: str
@@ -278,7 +278,7 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     return field(default=default, metadata=metadata)
 
 
-def _types(options: type[Any]) -> dict[str, Any]:
+def _option_types(options: type[Any]) -> dict[str, Any]:
     """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
     if options not in _TYPES:
         _TYPES[options] = get_type_hints(options)
@@ -286,12 +286,12 @@ def _types(options: type[Any]) -> dict[str, Any]:
 
 
 _TYPES: dict[type[Any], dict[str, Any]] = {}
-"""What `_types` has found."""
+"""What `_option_types` has found."""
 
 
 def method(
     name: str, *, family: str, options: type[Any], paper: str, title: str = ""
-) -> Callable[[Callable[[Any, Scope], Recipe]], Callable[[Any, Scope], Recipe]]:
+) -> Callable[[Callable[[Any, MethodContext], Recipe]], Callable[[Any, MethodContext], Recipe]]:
     """Register a method under a name.
 
     Args:
@@ -306,7 +306,7 @@ def method(
             same name in the family differs from it in default, type or help (one flag serves the whole family).
     """
 
-    def register(build: Callable[[Any, Scope], Recipe]) -> Callable[[Any, Scope], Recipe]:
+    def register(build: Callable[[Any, MethodContext], Recipe]) -> Callable[[Any, MethodContext], Recipe]:
         if name == ALL or "," in name:
             raise ValueError(f"no method can be called {name!r}: commas list names, and {ALL} is every one")
         if name in _METHODS:
@@ -318,10 +318,10 @@ def method(
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
                 twin = other.options.__dataclass_fields__.get(item.name)
-                if twin and (twin.default, twin.metadata, _types(other.options)[item.name]) != (
+                if twin and (twin.default, twin.metadata, _option_types(other.options)[item.name]) != (
                     item.default,
                     item.metadata,
-                    _types(options)[item.name],
+                    _option_types(options)[item.name],
                 ):
                     raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
         # Under -OO there are no docstrings; what it shows is then said by its title alone.
@@ -339,7 +339,7 @@ def methods(family: str | None = None) -> Iterator[Method]:
     return (m for m in tuple(_METHODS.values()) if family in (None, m.family))
 
 
-def find(name: str, family: str | None = None) -> Method:
+def find_method(name: str, family: str | None = None) -> Method:
     """The method of that name.
 
     Raises:
@@ -348,11 +348,11 @@ def find(name: str, family: str | None = None) -> Method:
     for candidate in methods(family):
         if candidate.name == name:
             return candidate
-    what, fix = unknown_method(name, family)
+    what, fix = unknown_method_message(name, family)
     raise UsageError(what, fix=fix)
 
 
-def unknown_method(name: str, family: str | None = None) -> tuple[str, str]:
+def unknown_method_message(name: str, family: str | None = None) -> tuple[str, str]:
     """What to say of a method that `family`, or any of them, does not have, and how to mend it."""
     other = next((m for m in methods() if m.name == name), None)
     if other is not None:

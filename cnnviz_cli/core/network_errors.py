@@ -19,16 +19,16 @@ from cnnviz_cli.core.errors import CnnvizError, ModelError
 from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.text import visible
 
-_OURS = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1])
 _ENTRIES = ("torch/nn/modules/module.py", "torch/autograd/", "torch/fx/graph_module.py", "torch/jit/", "torch/_ops.py")
 """Where calls of ours enter a network, or its backward, by the ends and parts of their files' names."""
 
-_STANDARD = str(Path(traceback.__file__).parent)
+_STDLIB = str(Path(traceback.__file__).parent)
 _LIBRARIES = ("torch", "torchvision", "functorch")
 _NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
 """What allocators say that raise plain RuntimeErrors; the text is all there is to go by."""
 
-_PASSING: set[CodeType] = set()
+_PASS_THROUGH: set[CodeType] = set()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,9 +37,9 @@ class NetworkError(ModelError):
     """The network's own code raised an error, or torch did while carrying it out."""
 
 
-def passes_on(function: F) -> F:
+def pass_through(function: F) -> F:
     """Mark a function of ours that stands between a network and torch and only hands its calls on."""
-    _PASSING.add(function.__code__)
+    _PASS_THROUGH.add(function.__code__)
     return function
 
 
@@ -69,25 +69,25 @@ def network_errors(*, always: bool = False) -> Iterator[None]:
 
 def network_error(error: BaseException, *, always: bool = False) -> NetworkError | None:
     """The failure as one of the network's; None if it is ours, or a matter of memory."""
-    if no_memory(error):
+    if is_out_of_memory(error):
         return None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [place for place, frame in enumerate(frames) if _is_ours(frame)]
     inside = frames[ours[-1] + 1 :] if ours else [frame for frame in frames if _is_entry(frame)]
     if not always and not (inside and _is_entry(inside[0])):
         return None
-    what, excerpt = described(error)
+    what, excerpt = describe_error(error)
     return NetworkError(f"the network's own code failed: {what}", where="--model", excerpt=excerpt)
 
 
-def no_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator has raised it."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
 
 
-def described(error: BaseException) -> tuple[str, str]:
+def describe_error(error: BaseException) -> tuple[str, str]:
     """An error of somebody's code in one line, and the innermost line of that code, for people."""
     said = visible(str(error).strip().partition("\n")[0], 200)
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
@@ -96,26 +96,26 @@ def described(error: BaseException) -> tuple[str, str]:
         place, line = f"{error.filename}:{error.lineno}", error.text or ""
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        for inner in [frame for frame in frames if not _of_library(frame.filename)][-1:]:
+        for inner in [frame for frame in frames if not _is_library(frame.filename)][-1:]:
             place, line = f"{inner.filename}:{inner.lineno}, in {inner.name}", inner.line or ""
     excerpt = f"  {visible(place, 300)}" if place else ""
     return what, excerpt + (f"\n    {visible(line.strip(), 200)}" if line.strip() else "")
 
 
-def code_line() -> str:
+def current_user_line() -> str:
     """The innermost line of somebody's own code that is running, as excerpts show it; empty where there is none."""
-    called_by_us = dropwhile(lambda frame: _within(frame.filename, _OURS), reversed(traceback.extract_stack()))
+    called_by_us = dropwhile(lambda frame: _within(frame.filename, _PACKAGE), reversed(traceback.extract_stack()))
     for frame in called_by_us:
-        if _within(frame.filename, _OURS):
+        if _within(frame.filename, _PACKAGE):
             break  # what called the network
-        if not _of_library(frame.filename):
+        if not _is_library(frame.filename):
             excerpt = f"  {visible(f'{frame.filename}:{frame.lineno}, in {frame.name}', 300)}"
             return excerpt + (f"\n    {visible(frame.line.strip(), 200)}" if frame.line else "")
     return ""
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return _within(frame.f_code.co_filename, _OURS) and frame.f_code not in _PASSING
+    return _within(frame.f_code.co_filename, _PACKAGE) and frame.f_code not in _PASS_THROUGH
 
 
 def _is_entry(frame: FrameType) -> bool:
@@ -127,8 +127,8 @@ def _within(name: str, folder: str) -> bool:
     return name.startswith(folder)
 
 
-def _of_library(name: str) -> bool:
+def _is_library(name: str) -> bool:
     """Whether a file is Python's, torch's or ours."""
-    if name.startswith("<") or _within(name, _OURS) or any(part in _LIBRARIES for part in Path(name).parts):
+    if name.startswith("<") or _within(name, _PACKAGE) or any(part in _LIBRARIES for part in Path(name).parts):
         return True
-    return _within(name, _STANDARD) and "site-packages" not in name
+    return _within(name, _STDLIB) and "site-packages" not in name

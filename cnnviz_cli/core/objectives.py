@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.scores import Score, named, rounded_by, scored
+from cnnviz_cli.core.scores import Score, score_name, rounding_magnitudes, class_scores
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ class TargetProbability:
 
     def value(self, forward: Forward) -> Tensor:
         chosen = forward.targets[:, self.rank : self.rank + 1]
-        return scored(forward.logits, self._score).gather(1, chosen).squeeze(1)
+        return class_scores(forward.logits, self._score).gather(1, chosen).squeeze(1)
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) what the probability is rounded by, see `rounded_by`."""
+        """(B,) what the probability is rounded by, see `rounding_magnitudes`."""
         chosen = forward.targets[:, self.rank : self.rank + 1]
-        return rounded_by(forward.logits, self._score).gather(1, chosen).squeeze(1)
+        return rounding_magnitudes(forward.logits, self._score).gather(1, chosen).squeeze(1)
 
     @property
     def _score(self) -> Score:
@@ -121,24 +121,24 @@ class Contrast:
     """
 
     rank: int
-    against: int
+    contrast_rank: int
     score: Score = "logit"
 
     def layers(self) -> tuple[str, ...]:
         return ()
 
     def value(self, forward: Forward) -> Tensor:
-        pair = forward.targets[:, [self.rank, self.against]]
-        target, other = scored(forward.logits, self.score).gather(1, pair).unbind(1)
+        pair = forward.targets[:, [self.rank, self.contrast_rank]]
+        target, other = class_scores(forward.logits, self.score).gather(1, pair).unbind(1)
         return target - other
 
     def terms(self, forward: Forward) -> Tensor:
         """(B,) the sum of the two magnitudes: by them the difference is rounded."""
-        pair = forward.targets[:, [self.rank, self.against]]
-        return rounded_by(forward.logits, self.score).gather(1, pair).sum(1)
+        pair = forward.targets[:, [self.rank, self.contrast_rank]]
+        return rounding_magnitudes(forward.logits, self.score).gather(1, pair).sum(1)
 
     def label(self) -> str:
-        return f"the {named(self.score)} of target {self.rank + 1} less that of the contrast"
+        return f"the {score_name(self.score)} of target {self.rank + 1} less that of the contrast"
 
     @property
     def follows_target(self) -> bool:
@@ -164,18 +164,18 @@ class FinerContrast:
     rank: int = 0
     alpha: float = 1.0
     similar: int = 3
-    against: int | None = None
+    contrast_rank: int | None = None
     score: Score = "logit"
 
     def layers(self) -> tuple[str, ...]:
         return ()
 
     def value(self, forward: Forward) -> Tensor:
-        scores = scored(forward.logits, self.score)
+        scores = class_scores(forward.logits, self.score)
         chosen = forward.targets[:, self.rank : self.rank + 1]
         score = scores.gather(1, chosen).squeeze(1)
-        if self.against is not None:
-            return score - self.alpha * scores.gather(1, forward.targets[:, self.against, None]).squeeze(1)
+        if self.contrast_rank is not None:
+            return score - self.alpha * scores.gather(1, forward.targets[:, self.contrast_rank, None]).squeeze(1)
         if scores.shape[1] < 2:
             raise UsageError("the network knows one class only, so there is no other to tell it from")
         distance = (scores.detach() - score.detach()[:, None]).abs().scatter(1, chosen, float("inf"))
@@ -186,13 +186,13 @@ class FinerContrast:
     def terms(self, forward: Forward) -> Tensor:
         """(B,) no less than the magnitude of the target's score and of what is taken off: by them it is rounded."""
         chosen = forward.targets[:, self.rank : self.rank + 1]
-        score = scored(forward.logits, self.score).gather(1, chosen).squeeze(1)
-        terms = rounded_by(forward.logits, self.score).gather(1, chosen).squeeze(1)
+        score = class_scores(forward.logits, self.score).gather(1, chosen).squeeze(1)
+        terms = rounding_magnitudes(forward.logits, self.score).gather(1, chosen).squeeze(1)
         return terms + (self.value(forward) - score).abs()
 
     def label(self) -> str:
-        classes = f"the {self.similar} most similar classes" if self.against is None else "the contrast"
-        return f"the {named(self.score)} of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
+        classes = f"the {self.similar} most similar classes" if self.contrast_rank is None else "the contrast"
+        return f"the {score_name(self.score)} of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
 
     @property
     def follows_target(self) -> bool:

@@ -9,44 +9,44 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DEPTH = 4
-_MOST = 64
+_MAX_DEPTH = 4
+_MAX_TENSORS = 64
 
 
-def entries(output: Any) -> list[tuple[str, Tensor]]:
+def named_tensors(output: Any) -> list[tuple[str, Tensor]]:
     """Every tensor in a tuple, a list, a mapping, a named tuple, a dataclass, or any nesting of them, with its name.
 
     Names are keys, fields or places, joined by dots: ``logits``, ``0``, ``heads.age``. A tensor alone has the name "".
     At most 64, at most 4 levels deep.
     """
     found: list[tuple[str, Tensor]] = []
-    for name, value in _walk(output, "", _DEPTH):
+    for name, value in _walk(output, "", _MAX_DEPTH):
         found.append((name, value))
-        if len(found) == _MOST:
+        if len(found) == _MAX_TENSORS:
             break
     return found
 
 
-def pick(output: Any, head: str) -> Any:
-    """The part of an output that has this name, see `entries`.
+def select_part(output: Any, head: str) -> Any:
+    """The part of an output that has this name, see `named_tensors`.
 
     Raises:
         KeyError: there is no such part.
     """
     if not head:
         return output
-    for name, value in parts(output):
+    for name, value in top_level_parts(output):
         if name == head:
             return value
         if head.startswith(f"{name}."):
-            return pick(value, head[len(name) + 1 :])
+            return select_part(value, head[len(name) + 1 :])
     found = getattr(output, head, None)
     if _is_tensor(found):
         return found
     raise KeyError(head)
 
 
-def parts(output: Any) -> list[tuple[str, Any]]:
+def top_level_parts(output: Any) -> list[tuple[str, Any]]:
     """What an output is packed from, one level deep; nothing of a tensor, a number or a text."""
     if isinstance(output, Mapping):
         return [(str(key), value) for key, value in output.items()]
@@ -64,7 +64,7 @@ def _walk(value: Any, name: str, depth: int) -> Iterator[tuple[str, Tensor]]:
     if _is_tensor(value):
         yield name, value
     elif depth:
-        for key, part in parts(value):
+        for key, part in top_level_parts(value):
             yield from _walk(part, f"{name}.{key}" if name else key, depth - 1)
 
 

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 
-_NEEDED = ("numpy", "torch", "torchvision", "PIL", "pydantic")
+_REQUIRED_PACKAGES = ("numpy", "torch", "torchvision", "PIL", "pydantic")
 """Packages without whose parts others fail in words that do not name them."""
 
-_LIMITED = ("failed to map segment", "cannot allocate memory", "can't start new thread")
+_MEMORY_LIMIT_WORDS = ("failed to map segment", "cannot allocate memory", "can't start new thread")
 """What loaders and threads say where a process may have no more memory."""
 
 
 def environment_error(error: BaseException) -> CnnvizError | None:
     """What the environment has to do with an error nobody foresaw; None if nothing."""
-    hidden = _hidden(error)  # before anything is imported that may be what is hidden
+    hidden = _find_shadowed(error)  # before anything is imported that may be what is hidden
     from cnnviz_cli.core.text import visible
 
     if hidden:
@@ -29,10 +29,10 @@ def environment_error(error: BaseException) -> CnnvizError | None:
         return UsageError(what, where="PYTHONPATH", fix=fix)
     if isinstance(error, FileNotFoundError) and not _has_folder():
         return UsageError("the current folder was removed", fix="Go to a folder that is there: cd")
-    from cnnviz_cli.core.network_errors import no_memory
+    from cnnviz_cli.core.network_errors import is_out_of_memory
 
     said = str(error).casefold()
-    if no_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _LIMITED):
+    if is_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _MEMORY_LIMIT_WORDS):
         shown = visible(str(error) or type(error).__name__, 200)
         what = f"the process may not have as much memory as it needs: {shown}"
         return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")
@@ -48,7 +48,7 @@ def _has_folder() -> bool:
     return True
 
 
-def _hidden(error: BaseException) -> tuple[str, str, str] | None:
+def _find_shadowed(error: BaseException) -> tuple[str, str, str] | None:
     """A module that stands in the place of an installed package or of one of Python's own, where it is, and of which.
 
     Told by the names in the folders alone: what lists packages needs half of the standard library, which may be hidden.
@@ -56,11 +56,11 @@ def _hidden(error: BaseException) -> tuple[str, str, str] | None:
     own = os.path.dirname(os.__file__)  # noqa: PTH120  (no Path needed, here and below)
     homes = {place: f"that of {place}" for place in sys.path if os.path.basename(place) in _INSTALLED}  # noqa: PTH119
     homes |= {own: "Python's own", os.path.join(own, "lib-dynload"): "Python's own"}  # noqa: PTH118
-    said = _said(error)
+    said = _error_chain(error)
     names = {home: {entry.partition(".")[0] for entry in _entries(home)} for home in homes}
     for name, module in list(sys.modules.items()):
         place = getattr(module, "__file__", None)
-        if name not in _NEEDED and f"'{name}'" not in said and f"'{name}." not in said:
+        if name not in _REQUIRED_PACKAGES and f"'{name}'" not in said and f"'{name}." not in said:
             continue  # a module of the user's own may be called like one of a package, and be no harm
         if "." in name or not isinstance(place, str):
             continue
@@ -73,7 +73,7 @@ def _hidden(error: BaseException) -> tuple[str, str, str] | None:
     return None
 
 
-def _said(error: BaseException | None) -> str:
+def _error_chain(error: BaseException | None) -> str:
     """What an error says, and those that it came from."""
     said: list[str] = []
     while error is not None and len(said) < 10:
@@ -105,7 +105,7 @@ _savers: list[Callable[[], object]] = []
 
 
 @contextmanager
-def checkpoints(save: Callable[[], object]) -> Iterator[None]:
+def save_on_interrupt(save: Callable[[], object]) -> Iterator[None]:
     """Inside the block, `save` is what an interruption calls. It may come from another thread, and must not block."""
     _savers.append(save)
     try:

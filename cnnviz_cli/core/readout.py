@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.outputs import pick
-from cnnviz_cli.core.scores import Values, logits_of
+from cnnviz_cli.core.outputs import select_part
+from cnnviz_cli.core.scores import ValueKind, to_logits
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class Classes:
     Attributes:
         head: the name of the part of the output that holds them, see `core.outputs`; None takes ``logits``, or the
             first of several values.
-        returns: what they are. Of probabilities the logarithm is read, or the logit, see `logits_of`.
+        returns: what they are. Of probabilities the logarithm is read, or the logit, see `to_logits`.
         exclusive: whether probabilities of an image add up to 1.
     """
 
     head: str | None = None
-    returns: Values = "logits"
+    returns: ValueKind = "logits"
     exclusive: bool = True
 
     def hold(self, _output: Any, _given: Tensor | None, /) -> None:
@@ -77,7 +77,7 @@ class Classes:
             raise UsageError(
                 "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
             )
-        return logits_of(scores, self.returns, exclusive=self.exclusive)
+        return to_logits(scores, self.returns, exclusive=self.exclusive)
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
         return scores
@@ -101,7 +101,7 @@ def part_of(output: Any, head: str | None) -> Any:
     if head is None:
         return unwrapped(output)
     try:
-        return pick(output, head)
+        return select_part(output, head)
     except KeyError:
         raise UsageError(f"the network returned no '{head}' this time", where="--head") from None
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cnnviz_cli.core.panels import State
-from cnnviz_cli.core.text import percent
+from cnnviz_cli.core.text import format_percent
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -67,12 +67,12 @@ class Prediction(Record):
     def figure(self) -> str:
         """The number, for people."""
         if self.share is not None:
-            return f"{percent(self.share)} of the picture"
+            return f"{format_percent(self.share)} of the picture"
         if self.similarity is not None:
             return f"{self.similarity:.3f}"
         if self.value is not None:
             return f"{self.value:.4g} {self.unit or ''}".strip()
-        return "" if self.probability is None else percent(self.probability)
+        return "" if self.probability is None else format_percent(self.probability)
 
     @property
     def brief(self) -> str:

@@ -45,7 +45,7 @@ class Reporter(Protocol):
         ...
 
 
-class Silent:
+class SilentReporter:
     """A reporter that tells nobody; what others say of a run, they say by overriding it."""
 
     def say(self, text: str) -> None:

@@ -9,29 +9,29 @@ from cnnviz_cli.core.geometry import Box
 if TYPE_CHECKING:
     from torch import Tensor
 
-FLAT = 64
+FLAT_ULPS = 64
 """A map whose values differ by no more than so many units in the last place is flat: what is left is rounding."""
 
 
-def unit_range(maps: Tensor) -> Tensor:
+def min_max_normalize(maps: Tensor) -> Tensor:
     """(..., h, w) maps, each stretched from its own minimum and maximum to [0, 1]; a flat map becomes zero."""
     import torch
 
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     spread = high - low
-    rounding = FLAT * torch.finfo(maps.dtype).eps * high.abs().maximum(low.abs())
+    rounding = FLAT_ULPS * torch.finfo(maps.dtype).eps * high.abs().maximum(low.abs())
     seen = spread > rounding
     return torch.where(seen, (maps - low) / torch.where(seen, spread, 1), 0)
 
 
-def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, C, h, w) maps brought to `size` (H, W) bilinearly; pixels are areas (align_corners=False)."""
     from torch.nn.functional import interpolate
 
     return interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def over_whole(maps: Tensor, window: Box | None) -> Tensor:
+def pad_to_input(maps: Tensor, window: Box | None) -> Tensor:
     """(n, C, h, w) maps that lie over a part of the input as maps of all of it: zero where the part is not.
 
     Args:
@@ -50,7 +50,7 @@ def over_whole(maps: Tensor, window: Box | None) -> Tensor:
     return whole
 
 
-def tensor_of(values: Any) -> Tensor:
+def as_tensor(values: Any) -> Tensor:
     """A tensor as it is, where it is; anything else as one on the CPU, whatever the caller's default device."""
     import torch
 

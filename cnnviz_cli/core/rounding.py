@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SLACK = 32
 """Units in the last place that rounding may add up to in a network."""
 
-HALF = {"bf16": 2.0**-7, "fp16": 2.0**-10}
+HALF_ULP = {"bf16": 2.0**-7, "fp16": 2.0**-10}
 """A unit in the last place of 1 by the short formats in which a network may run."""
 
 HALF_SLACK = 2
@@ -32,16 +32,16 @@ def resolution(values: Tensor, precision: str = "fp32") -> float:
     """
     import torch
 
-    return max(SLACK * float(torch.finfo(values.dtype).eps), HALF_SLACK * HALF.get(precision, 0.0))
+    return max(SLACK * float(torch.finfo(values.dtype).eps), HALF_SLACK * HALF_ULP.get(precision, 0.0))
 
 
-def asks_for_change(need: Need) -> bool:
+def measures_change(need: Need) -> bool:
     """Whether a need asks how the score of a target changes; biases move it too, but are no part of the image."""
     of = need.objective
     return need.change != "none" and of is not None and of.follows_target and not of.layers()
 
 
-def unmoved(
+def find_unchanged(
     need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor, precision: str = "fp32"
 ) -> Tensor | None:
     """Of each image whether an answer shows no change of the score beyond its rounding; None where that is not known.
@@ -50,7 +50,7 @@ def unmoved(
     than that could the score change between nothing and what is there.
 
     Args:
-        need: one that `asks_for_change`.
+        need: one that `measures_change`.
         answers: the batch's; of a gradient at a layer the layer's maps are looked up.
         inputs: (B, C, H, W) the network's input.
         terms: (B,) `core.objectives.magnitude_of` the objective.
@@ -73,16 +73,16 @@ def unmoved(
             return None
         power = getattr(need, "moment", 1)
         slopes = answer if power == 1 else answer.abs().pow(1 / power)
-        length = _length(by)
+        length = _norms(by)
         if at == INPUT:
             length = length.clamp(min=by[0].numel() ** 0.5)
-        reach = _length(slopes) * length  # no less than the sum of the slopes, which of weighted ones are shares
+        reach = _norms(slopes) * length  # no less than the sum of the slopes, which of weighted ones are shares
     else:
         return None
     return reach <= unit * terms.to(reach)
 
 
-def cancelled(values: Tensor, terms: Tensor) -> Tensor:
+def find_cancelled(values: Tensor, terms: Tensor) -> Tensor:
     """(B,) whether all of a map is what rounding left of sums whose terms took each other away.
 
     Args:
@@ -93,7 +93,7 @@ def cancelled(values: Tensor, terms: Tensor) -> Tensor:
     return (values.abs().flatten(1).amax(1) <= resolution(values) * largest) & (largest > 0)
 
 
-def _length(values: Tensor) -> Tensor:
+def _norms(values: Tensor) -> Tensor:
     """(B,) Euclidean lengths; squares of tiny numbers do not vanish."""
     flat = values.flatten(1)
     top = flat.abs().amax(1, keepdim=True)

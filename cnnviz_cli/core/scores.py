@@ -11,12 +11,12 @@ Score = Literal["logit", "softmax", "sigmoid"]
 """What the network returns; or its probability, by a softmax over all classes, or by the sigmoid of each by itself."""
 
 
-def scored(logits: Tensor, score: Score) -> Tensor:
+def class_scores(logits: Tensor, score: Score) -> Tensor:
     """(B, K) the score of each class, for (B, K) logits."""
     return logits if score == "logit" else logits.softmax(1) if score == "softmax" else logits.sigmoid()
 
 
-def rounded_by(logits: Tensor, score: Score) -> Tensor:
+def rounding_magnitudes(logits: Tensor, score: Score) -> Tensor:
     """(B, K) how large the terms are that the rounding of each class's score is relative to, for (B, K) logits.
 
     Of a logit that is its magnitude. A probability p is rounded as p is, and moved by the rounding of each logit z: of
@@ -24,7 +24,7 @@ def rounded_by(logits: Tensor, score: Score) -> Tensor:
     """
     if score == "logit":
         return logits.abs()
-    found, sizes = scored(logits, score), logits.abs()
+    found, sizes = class_scores(logits, score), logits.abs()
     moved = (1 - found) * sizes
     if score == "softmax":
         shares = found * sizes
@@ -32,11 +32,11 @@ def rounded_by(logits: Tensor, score: Score) -> Tensor:
     return found * moved.clamp(min=1)
 
 
-Values = Literal["logits", "probabilities", "log-probabilities"]
+ValueKind = Literal["logits", "probabilities", "log-probabilities"]
 """What numbers a network returns for its classes."""
 
 
-def logits_of(values: Tensor, kind: Values, *, exclusive: bool) -> Tensor:
+def to_logits(values: Tensor, kind: ValueKind, *, exclusive: bool) -> Tensor:
     """(B, K, ...) values for which softmax, or a sigmoid of each, gives the probabilities that a network returned.
 
     Of classes that exclude each other that is log p, and of others the logit, log p - log(1 - p). A probability of 0
@@ -64,12 +64,12 @@ def logits_of(values: Tensor, kind: Values, *, exclusive: bool) -> Tensor:
     return logs if exclusive else logs - (1 - exact).clamp(min=limits.eps / 2).log()
 
 
-def named(score: Score) -> str:
+def score_name(score: Score) -> str:
     """The word for it."""
     return "score" if score == "logit" else "probability"
 
 
-def two_sided(scores: Tensor) -> Tensor:
+def to_two_classes(scores: Tensor) -> Tensor:
     """(B, K) scores as they are; of a network with one score z, a question of yes or no, (B, 2): -z for no, z for yes.
 
     Sigmoids of the two add up to 1, and the higher of them says what the network takes the image for.
@@ -79,7 +79,7 @@ def two_sided(scores: Tensor) -> Tensor:
     return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
 
 
-def second_first(scores: Tensor) -> Tensor:
+def rank_second_first(scores: Tensor) -> Tensor:
     """(B, 2) by what the two sides are ranked where the second comes first whatever its score."""
     import torch
 

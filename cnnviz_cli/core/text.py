@@ -28,7 +28,7 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def percent(probability: float) -> str:
+def format_percent(probability: float) -> str:
     """0.394 as ``39.4 %``."""
     if 0 < probability < 0.0005:
         return "< 0.1 %"

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cnnviz_cli.engine.graph import CannotTraceError, repeats, traced
+from cnnviz_cli.engine.graph import TraceError, scores_match, trace_graph
 from cnnviz_cli.engine.passes import Read, autocast_context
 
 
 @dataclass(frozen=True)
-class _Made:
+class _FoldResult:
     """What became of a network.
 
     Attributes:
@@ -27,10 +27,10 @@ class _Made:
     folded: nn.Module | None
 
 
-_MADE: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()
+_FOLD_CACHE: WeakKeyDictionary[nn.Module, _FoldResult] = WeakKeyDictionary()
 
 
-def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
+def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
     """`net` without its batch normalisations, or `net` itself where that cannot be had.
 
     In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
@@ -44,20 +44,20 @@ def folded(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: 
         read: from what a network returns for that image to its scores.
     """
     state = _state(net)
-    made = _MADE.get(net)
+    made = _FOLD_CACHE.get(net)
     if made is None or made.state != state:
-        made = _MADE[net] = _Made(state, fold(net))
+        made = _FOLD_CACHE[net] = _FoldResult(state, fold_batchnorm(net))
     copy = made.folded
-    return copy if copy is not None and _agrees(copy, image, scores, precision, read) else net
+    return copy if copy is not None and _scores_agree(copy, image, scores, precision, read) else net
 
 
-def fold(net: nn.Module) -> nn.Module | None:
+def fold_batchnorm(net: nn.Module) -> nn.Module | None:
     """A copy of `net` that shares all modules but the folded ones; None if nothing can be folded."""
     if not any(type(module) is nn.BatchNorm2d for module in net.modules()):
         return None
     try:
-        graph, _ = traced(net)
-    except CannotTraceError:
+        graph, _ = trace_graph(net)
+    except TraceError:
         return None
     modules = dict(net.named_modules())
     pairs = [(node.args[0], node) for node in graph.nodes if _is_pair(node, modules)]
@@ -95,7 +95,7 @@ def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((value.data_ptr(), value._version) for value in (*net.parameters(), *net.buffers()))
 
 
-def _agrees(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> bool:
+def _scores_agree(copy: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> bool:
     with torch.no_grad(), autocast_context(image.device, precision):
         again = read(copy(image.clone()))
-    return repeats(again, scores, precision)
+    return scores_match(again, scores, precision)

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnnviz_cli.core.evidence import BiasGradients, Gradient
 from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.resize import enlarged, unit_range
+from cnnviz_cli.core.resize import upsample, min_max_normalize
 from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import answer, run_pass
@@ -44,7 +44,7 @@ def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
             def arrive(gradient: Tensor | None) -> None:
                 if gradient is None:
                     return  # behind it is an operation without a derivative
-                found[place] = _laid_out(gradient, bias, (batch.shape[2], batch.shape[3])).to(batch.dtype)
+                found[place] = _spread_over_input(gradient, bias, (batch.shape[2], batch.shape[3])).to(batch.dtype)
 
             # On the tensor, not the module: it hears the gradient of the value before any later in-place operation.
             output.register_hook(arrive)  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
         return listen
 
     with ExitStack() as hooks:
-        apart = _of_boxes(context.net)
+        apart = _roi_modules(context.net)
         for module in context.net.modules():
             bias = bias_of(module)
             if bias is not None and module not in apart:
@@ -94,7 +94,7 @@ def bias_of(module: nn.Module) -> Tensor | None:
     return None if bias is None else bias.detach()
 
 
-def _of_boxes(net: nn.Module) -> set[nn.Module]:
+def _roi_modules(net: nn.Module) -> set[nn.Module]:
     """What lies in a part of `net` that cuts boxes out of maps: its rows are boxes, as many as there may be images."""
     from torchvision.ops import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
@@ -103,10 +103,10 @@ def _of_boxes(net: nn.Module) -> set[nn.Module]:
     return {module for owner in owners if owner is not net for module in owner.modules()}
 
 
-def _laid_out(gradient: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
+def _spread_over_input(gradient: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H, W) |bias * gradient|, each channel stretched to [0, 1], added up and brought to the input's size."""
     maps = as_maps(gradient.detach())
     assert maps is not None  # it has the shape of the output, which is read as maps
     # Added up at the layer's own size: enlarging is linear, and 2,048 enlarged maps would not fit into memory.
-    shares = unit_range((answer(maps) * answer(bias).view(1, -1, 1, 1)).abs()).sum(1, keepdim=True)
-    return enlarged(shares, size)[:, 0]
+    shares = min_max_normalize((answer(maps) * answer(bias).view(1, -1, 1, 1)).abs()).sum(1, keepdim=True)
+    return upsample(shares, size)[:, 0]

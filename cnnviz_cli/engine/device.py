@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import DeviceError, MemoryShortError
-from cnnviz_cli.core.memory_format import MemoryFormat, lay_out_weights
-from cnnviz_cli.core.network_errors import no_memory
+from cnnviz_cli.core.memory_format import MemoryFormat, convert_weights
+from cnnviz_cli.core.network_errors import is_out_of_memory
 
 
-def pick(name: str, local_rank: int | None = None) -> torch.device:
+def select_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto prefers CUDA, then MPS.
 
     Args:
@@ -27,7 +27,7 @@ def pick(name: str, local_rank: int | None = None) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return _own_cuda(local_rank)
+            return _local_cuda(local_rank)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda":
@@ -40,22 +40,22 @@ def pick(name: str, local_rank: int | None = None) -> torch.device:
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("torch sees no MPS device here", where="--device", fix="Use --device cpu or auto.")
-    return _own_cuda(local_rank) if name == "cuda" else device
+    return _local_cuda(local_rank) if name == "cuda" else device
 
 
-def _own_cuda(local_rank: int | None) -> torch.device:
+def _local_cuda(local_rank: int | None) -> torch.device:
     return torch.device("cuda" if local_rank is None else f"cuda:{local_rank % torch.cuda.device_count()}")
 
 
-def place(net: nn.Module, device: torch.device, memory_format: MemoryFormat = "channels_last") -> nn.Module:
+def move_to_device(net: nn.Module, device: torch.device, memory_format: MemoryFormat = "channels_last") -> nn.Module:
     """The network on its device, its weights in a layout: channels_last takes a 2-core CPU half the time."""
     net.to(device=device)
-    lay_out_weights(net, memory_format)
+    convert_weights(net, memory_format)
     return net
 
 
 @contextmanager
-def memory_errors_named(batch_size: int) -> Iterator[None]:
+def explain_memory_errors(batch_size: int) -> Iterator[None]:
     """Turn torch's out-of-memory errors into one that says what to do.
 
     Raises:
@@ -64,18 +64,18 @@ def memory_errors_named(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if no_memory(error):
-            raise _too_large(batch_size) from error
+        if is_out_of_memory(error):
+            raise _out_of_memory_error(batch_size) from error
         raise
 
 
-def _too_large(batch_size: int) -> MemoryShortError:
+def _out_of_memory_error(batch_size: int) -> MemoryShortError:
     images = "one image" if batch_size == 1 else f"batches of {batch_size}"
     fix = "Use a smaller model, fewer layers or targets, or --device cpu."
     return MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was told to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -83,7 +83,7 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def repeatable() -> None:
+def use_deterministic_kernels() -> None:
     """Ask for kernels that give the same bits every time, and for full float32 on a GPU.
 
     cuDNN's autotuner picks by speed and so by chance; TF32 keeps 10 bits of mantissa.
@@ -94,7 +94,7 @@ def repeatable() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-SHARE = 4
+MEMORY_SHARE = 4
 """Streams of variants take one part in so many of the memory that is free."""
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -106,7 +106,7 @@ def free_memory(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    free = _available()
+    free = _available_memory()
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         if limit != "max":
@@ -116,7 +116,7 @@ def free_memory(device: torch.device) -> int:
     return max(free, 0)
 
 
-def _available() -> int:
+def _available_memory() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -126,7 +126,7 @@ def _available() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def footprint(modules: nn.Module, run: Callable[[Tensor], Any], item: Tensor, *, recorded: bool) -> int:
+def estimate_bytes(modules: nn.Module, run: Callable[[Tensor], Any], item: Tensor, *, recorded: bool) -> int:
     """Bytes that one variant takes on its way through the network, roughly.
 
     Args:

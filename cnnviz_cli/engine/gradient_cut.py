@@ -16,18 +16,18 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import INPUT
-from cnnviz_cli.core.network_errors import code_line
+from cnnviz_cli.core.network_errors import current_user_line
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.operations import tensors_in
 
-_NONE = "NotImplemented"
+_NO_DERIVATIVE = "NotImplemented"
 """In the name of what torch records of an operation that has no derivative."""
 
 _DETACH = ("detach", "detach_", "data")
 
 
 @dataclass(frozen=True)
-class Cut:
+class GradientCut:
     """An operation that got what has a gradient and gave what has none.
 
     Attributes:
@@ -41,14 +41,14 @@ class Cut:
     excerpt: str
 
 
-def explained(error: EvidenceError, net: nn.Module, image: Tensor) -> EvidenceError:
+def explain_missing_gradient(error: EvidenceError, net: nn.Module, image: Tensor) -> EvidenceError:
     """An error about a missing gradient, with the place where the network cuts it off, if there is one.
 
     Args:
         image: (1, C, H, W) normalised input.
     """
     assert error.at is not None
-    cut = find_cut(net, image, error.at)
+    cut = find_gradient_cut(net, image, error.at)
     if cut is None:
         return error
     place = "the input" if error.at == INPUT else f"layer '{error.at}'"
@@ -57,14 +57,14 @@ def explained(error: EvidenceError, net: nn.Module, image: Tensor) -> EvidenceEr
     return EvidenceError(what, where=error.where, excerpt=cut.excerpt, at=error.at)
 
 
-def find_cut(net: nn.Module, image: Tensor, at: str) -> Cut | None:
+def find_gradient_cut(net: nn.Module, image: Tensor, at: str) -> GradientCut | None:
     """The last operation of a forward that cuts the gradient from the output to `at`.
 
     Returns:
         None where the output has a gradient, or what is at `at` is not used, or the network does not run.
     """
     leaf = image.detach().clone().requires_grad_(at == INPUT)
-    watch = _Watch()
+    watch = _GradientWatch()
     if at == INPUT:
         watch.starts.append(leaf)
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def find_cut(net: nn.Module, image: Tensor, at: str) -> Cut | None:
     return None if arrived else watch.last
 
 
-class _Watch(TorchFunctionMode):
+class _GradientWatch(TorchFunctionMode):
     """Writes down what takes a gradient away.
 
     Attributes:
@@ -96,24 +96,24 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last: Cut | None = None
+        self.last: GradientCut | None = None
         self.starts: list[Tensor] = []
-        self._running: list[tuple[str, bool, Cut | None]] = []
+        self._running: list[tuple[str, bool, GradientCut | None]] = []
 
     def begins(self, name: str) -> Any:
         def begin(_module: nn.Module, inputs: Any, named: Any) -> None:
-            self._running.append((name, _records((*inputs, *named.values())), self.last))
+            self._running.append((name, _any_recorded((*inputs, *named.values())), self.last))
 
         return begin
 
     def ends(self, *, start: bool) -> Any:
         def end(module: nn.Module, _inputs: Any, output: Any) -> Any:
             name, recorded, before = self._running.pop()
-            if not _lacks(output):
+            if not _lacks_gradient(output):
                 self.last = before  # what happened inside had no consequence
             elif recorded and self.last is before:
                 # In code that does not go through torch's functions, such as an autograd function of its own.
-                self.last = Cut(name, f"({type(module).__name__}) returns what has none", "")
+                self.last = GradientCut(name, f"({type(module).__name__}) returns what has none", "")
             if start and isinstance(output, Tensor):
                 torch.set_grad_enabled(True)
                 self.starts.append(output.detach().requires_grad_())
@@ -124,15 +124,15 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (*args, *(kwargs or {}).values())
-        recorded = _records(given)
+        recorded = _any_recorded(given)
         result = func(*args, **(kwargs or {}))
-        if recorded and _lacks(result):
+        if recorded and _lacks_gradient(result):
             name = self._running[-1][0] if self._running else ""
-            self.last = Cut(name, _how(func), code_line())
+            self.last = GradientCut(name, _describe_cause(func), current_user_line())
         return result
 
 
-def _how(func: Any) -> str:
+def _describe_cause(func: Any) -> str:
     if torch.is_inference_mode_enabled():
         return "runs under torch.inference_mode()"
     # The forward of an autograd function is never recorded, which is no `no_grad` of the network's.
@@ -146,11 +146,11 @@ def _how(func: Any) -> str:
     return f"calls {visible(name, 60)}, which has no gradient"
 
 
-def _records(values: Iterable[Any]) -> bool:
+def _any_recorded(values: Iterable[Any]) -> bool:
     return any(map(_has_gradient, tensors_in(values)))
 
 
-def _lacks(output: Any) -> bool:
+def _lacks_gradient(output: Any) -> bool:
     """Whether an output is numbers, none of which has a gradient."""
     found = [one for one in tensors_in(output) if one.is_floating_point() or one.is_quantized]
     return bool(found) and not any(map(_has_gradient, found))
@@ -158,4 +158,4 @@ def _lacks(output: Any) -> bool:
 
 def _has_gradient(tensor: Tensor) -> bool:
     made = tensor.grad_fn
-    return tensor.requires_grad and (made is None or _NONE not in made.name())
+    return tensor.requires_grad and (made is None or _NO_DERIVATIVE not in made.name())

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.text import visible
 
 
-class CannotTraceError(Exception):
+class TraceError(Exception):
     """Why a network's code cannot be traced."""
 
 
-def traced(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
+def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """The graph of `net`, and for each node the path of the module it stems from.
 
     Raises:
@@ -34,11 +34,11 @@ def traced(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
             warnings.simplefilter("ignore")
             graph = tracer.trace(net)
     except Exception as error:  # whatever a network does in Python may fail on a tracer's stand-ins
-        raise CannotTraceError(f"its code cannot be traced ({visible(str(error).splitlines()[0][:80])})") from error
+        raise TraceError(f"its code cannot be traced ({visible(str(error).splitlines()[0][:80])})") from error
     return graph, tracer.node_to_qualname
 
 
-def repeats(again: Tensor, scores: Tensor, precision: str) -> bool:
+def scores_match(again: Tensor, scores: Tensor, precision: str) -> bool:
     """Whether the scores of a remade network are those of the network itself, up to rounding.
 
     Args:
@@ -49,12 +49,12 @@ def repeats(again: Tensor, scores: Tensor, precision: str) -> bool:
     return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
 
 
-class CannotSplitError(Exception):
+class SplitError(Exception):
     """Why a network cannot be cut at a layer."""
 
 
 @dataclass(frozen=True)
-class Halves:
+class SplitNetwork:
     """A network in two parts.
 
     Attributes:
@@ -68,7 +68,7 @@ class Halves:
     crossing: int
 
 
-def split(net: nn.Module, layer: str) -> Halves:
+def split_at_layer(net: nn.Module, layer: str) -> SplitNetwork:
     """Cut the traced graph of `net` behind a run of `layer`, the last unless its name says which.
 
     The parts share the network's modules.
@@ -77,15 +77,15 @@ def split(net: nn.Module, layer: str) -> Halves:
         CannotSplitError: the network cannot be traced, or the layer cannot be found in the trace.
     """
     try:
-        graph, names = traced(net)
-    except CannotTraceError as error:
-        raise CannotSplitError(str(error)) from error
+        graph, names = trace_graph(net)
+    except TraceError as error:
+        raise SplitError(str(error)) from error
     cut = _output_of(layer, graph, names)
-    after = _reached_from(cut)
+    after = _nodes_after(cut)
     order = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     result = next(node for node in graph.nodes if node.op == "output")
     if result not in after:
-        raise CannotSplitError("its scores do not depend on the layer")
+        raise SplitError("its scores do not depend on the layer")
     users = [node for node in order if node in after] + [result]
     crossing = list(
         dict.fromkeys(
@@ -110,7 +110,7 @@ def split(net: nn.Module, layer: str) -> Halves:
             known[node] = tail.node_copy(node, lambda old: known[old])
     tail.output(fx.map_arg(result.args[0], lambda old: known[old]))
     tail.eliminate_dead_code(is_impure_node=lambda node: node.op != "get_attr")
-    return Halves(_module(net, head), _module(net, tail), len(crossing))
+    return SplitNetwork(_module(net, head), _module(net, tail), len(crossing))
 
 
 def _module(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
@@ -122,11 +122,11 @@ def _module(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 def _output_of(layer: str, graph: fx.Graph, names: Any) -> fx.Node:
     """The node that a module's last run returns: the last whose path lies in the module."""
-    path, run = run_of(layer)
+    path, run = split_run(layer)
     if run is not None:
         runs = [node for node in graph.nodes if node.op == "call_module" and node.target == path]
         if len(runs) < run:  # its parts are in the trace, not itself, and they cannot be counted
-            raise CannotSplitError("the layer's runs cannot be told apart in its trace")
+            raise SplitError("the layer's runs cannot be told apart in its trace")
         cut: fx.Node = runs[run - 1]
         return cut
     found: fx.Node | None = None
@@ -138,11 +138,11 @@ def _output_of(layer: str, graph: fx.Graph, names: Any) -> fx.Node:
             if stem.startswith(f"{layer}."):
                 found = node
     if found is None:
-        raise CannotSplitError("the layer does not appear in its trace")
+        raise SplitError("the layer does not appear in its trace")
     return found
 
 
-def _reached_from(cut: fx.Node) -> set[fx.Node]:
+def _nodes_after(cut: fx.Node) -> set[fx.Node]:
     after: set[fx.Node] = set()
     waiting = list(cut.users)
     while waiting:
@@ -153,7 +153,7 @@ def _reached_from(cut: fx.Node) -> set[fx.Node]:
     return after
 
 
-def widened(value: Any, count: int, twice: Any) -> Any:
+def expand_batch(value: Any, count: int, twice: Any) -> Any:
     """A value that crosses the cut, of one image, for `count` variants of it.
 
     Args:
@@ -169,5 +169,5 @@ def widened(value: Any, count: int, twice: Any) -> Any:
         return value
     if isinstance(value, int):
         return value * count if twice == 2 * value != 0 else value
-    parts: Sequence[Any] = [widened(part, count, other) for part, other in zip(value, twice, strict=True)]
+    parts: Sequence[Any] = [expand_batch(part, count, other) for part, other in zip(value, twice, strict=True)]
     return torch.Size(parts) if isinstance(value, torch.Size) else type(value)(parts)

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import Evidence, Gradient, Input, Need, PathIntegral, Targets
-from cnnviz_cli.core.feature_maps import oblong
+from cnnviz_cli.core.feature_maps import input_proportions
 from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.memory_format import laid_out_like
+from cnnviz_cli.core.memory_format import match_memory_format
 from cnnviz_cli.core.objectives import Objective, magnitude_of
 from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.rounding import asks_for_change, unmoved
+from cnnviz_cli.core.rounding import measures_change, find_unchanged
 from cnnviz_cli.engine.answers import answer_to, answers
-from cnnviz_cli.engine.gradient_cut import explained
-from cnnviz_cli.engine.operations import check_seen
+from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
+from cnnviz_cli.engine.operations import check_visible
 from cnnviz_cli.engine.pass_context import PassContext, Tick, no_tick
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Plan
@@ -47,7 +47,7 @@ class Observation:
     evidence: Evidence
     order: Tensor
     held: Tensor | None = None
-    unmoved: Mapping[Need, Tensor] = field(default_factory=dict)
+    unchanged: Mapping[Need, Tensor] = field(default_factory=dict)
 
 
 def observe(
@@ -94,13 +94,13 @@ def observe(
         raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
     bends = plan.modifies_relu or any(stream.passes.modifies_relu for stream in plan.streams)
     if bends:
-        check_seen(net, "rectifiers")
+        check_visible(net, "rectifiers")
     for looks_at in dict.fromkeys(need.looks_at for need in plan.separate if need.looks_at):
-        check_seen(net, looks_at)
+        check_visible(net, looks_at)
     missing = [need.name for need in plan.given if need.name not in given]
     if missing:
         raise ValueError(f"evidence that the caller has to bring is missing: {', '.join(missing)}")
-    with oblong(*batch.shape[-2:]), without_checkpoints(), _cuts_named(net, batch[:1]):
+    with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
         made = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
         answers: dict[Need, Tensor] = dict(made.answers)
         known: dict[Need, Tensor] = {Input(): answer(batch), Targets(): made.targets}
@@ -124,40 +124,40 @@ def observe(
         for need in plan.separate:
             answers[need] = answer_to(need)(context, need)
         assert made.order is not None  # by it the classes were chosen just now
-        still = _unmoved(made, answers, batch, precision)
+        still = _find_unchanged_needs(made, answers, batch, precision)
         return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
 
 
 @contextmanager
-def _cuts_named(net: nn.Module, image: Tensor) -> Iterator[None]:
+def _explain_gradient_cuts(net: nn.Module, image: Tensor) -> Iterator[None]:
     """Errors about a missing gradient say where the network cuts it off, whatever asked for it."""
     try:
         yield
     except EvidenceError as error:
         if error.at is None:
             raise
-        raise explained(error, net, image) from None
+        raise explain_missing_gradient(error, net, image) from None
 
 
-def _unmoved(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str) -> dict[Need, Tensor]:
+def _find_unchanged_needs(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str) -> dict[Need, Tensor]:
     """Of the needs that ask how a score changes, for which images it does not."""
     terms: dict[Objective, Tensor] = {}
     found: dict[Need, Tensor] = {}
     with torch.no_grad():
         for need in answers:
-            if asks_for_change(need):
+            if measures_change(need):
                 of = need.objective
                 assert of is not None  # every need that asks for a change has one
                 if of not in terms:
                     terms[of] = magnitude_of(of, made)
-                still = unmoved(need, answers, batch, terms[of], precision)
+                still = find_unchanged(need, answers, batch, terms[of], precision)
                 if still is not None:
                     found[need] = still
     return found
 
 
 @answers(PathIntegral)
-def run_walk(context: PassContext, need: PathIntegral) -> Tensor:
+def integrate_path(context: PassContext, need: PathIntegral) -> Tensor:
     """(B, 3, H, W) what the path has attributed at its end; the whole batch walks together."""
     gradient = Gradient(of=need.of)
     plan = Plan.of([gradient])
@@ -169,7 +169,7 @@ def run_walk(context: PassContext, need: PathIntegral) -> Tensor:
             context.net,
             context.net,
             # A path may keep its place elsewhere, and more exactly than the network needs it.
-            laid_out_like(point.to(context.batch.device, context.batch.dtype), context.batch),
+            match_memory_format(point.to(context.batch.device, context.batch.dtype), context.batch),
             plan,
             context.targets,
             context.precision,

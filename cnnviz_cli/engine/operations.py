@@ -106,8 +106,8 @@ class Call:
 
     def with_signals(self, change: Callable[[Tensor], Any]) -> Call:
         """The same call, each signal exchanged for another tensor."""
-        args = tuple(_changed(value, change) for value in self.args)
-        return Call(self.func, args, {name: _changed(v, change) for name, v in self.kwargs.items()}, self.name, ())
+        args = tuple(_map_signals(value, change) for value in self.args)
+        return Call(self.func, args, {name: _map_signals(v, change) for name, v in self.kwargs.items()}, self.name, ())
 
     def refuse(self, what: str) -> NoReturn:
         """Raise a UsageError: `what` cannot pass this operation."""
@@ -133,10 +133,10 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(tuple(value.values()))
 
 
-def _changed(value: Any, change: Callable[[Tensor], Any]) -> Any:
+def _map_signals(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return change(value) if is_signal(value) else value
-    return type(value)(_changed(item, change) for item in value) if type(value) in (tuple, list) else value
+    return type(value)(_map_signals(item, change) for item in value) if type(value) in (tuple, list) else value
 
 
 def without_signals(call: Call) -> Any:
@@ -167,11 +167,11 @@ class Step:
     in_place: bool = False
 
     def __call__(self, *signals: Tensor) -> Tensor:
-        result: Tensor = _Stepped.apply(self, *signals)
+        result: Tensor = _StepFunction.apply(self, *signals)
         return result
 
 
-class _Stepped(Function):
+class _StepFunction(Function):
     @staticmethod
     def forward(ctx: Any, step: Step, *signals: Tensor) -> Tensor:
         kept = step.keep(*signals)
@@ -188,12 +188,12 @@ class _Stepped(Function):
         return None, *ctx.share(arriving[0], *ctx.saved_tensors)
 
 
-def copies(*signals: Tensor) -> tuple[Tensor, ...]:
+def keep_copies(*signals: Tensor) -> tuple[Tensor, ...]:
     """What to keep of signals that the network may rewrite later, since the operation itself would not keep them."""
     return tuple(signal.clone() for signal in signals)
 
 
-def check_seen(net: nn.Module, what: str = "operations") -> None:
+def check_visible(net: nn.Module, what: str = "operations") -> None:
     """Refuse a network inside which nothing can be seen.
 
     Args:
@@ -237,7 +237,7 @@ def check_recorded(scores: Tensor) -> None:
             continue
         seen.add(node)
         waiting.extend(before for before, _ in node.next_functions if before is not None)
-        if isinstance(node, BackwardCFunction) and node.name() != f"{_Stepped.__name__}Backward":
+        if isinstance(node, BackwardCFunction) and node.name() != f"{_StepFunction.__name__}Backward":
             raise UsageError(
                 f"this network has an autograd function of its own ({node.name()}), for which there is no rule",
                 fix="Use a method that follows the gradient or alters the input instead, see: cnnviz methods",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.evidence import Evidence
 from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) variants of one image."""
@@ -57,5 +57,5 @@ class PassContext:
         return None if self.held is None else self.held[image : image + 1].expand(count, *self.held.shape[1:])
 
     def read(self, image: int) -> Callable[[Any], Tensor]:
-        """From what the network returns for one image to its (1, K) scores, see `two_sided`."""
-        return lambda output: two_sided(self.readout.scores(output, self.held_of(image, 1)))
+        """From what the network returns for one image to its (1, K) scores, see `to_two_classes`."""
+        return lambda output: to_two_classes(self.readout.scores(output, self.held_of(image, 1)))

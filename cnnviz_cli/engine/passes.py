@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import INPUT, Curvature, Gradient, Need
 from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine.plan import Backward, Plan
 from cnnviz_cli.engine.rectifiers import RectifierMode
 
@@ -103,7 +103,7 @@ def run_pass(
         stack.enter_context(autocast_context(source.device, precision))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
         held = readout.hold(output, masks) if held is None else held
-        logits = two_sided(readout.scores(output, held))
+        logits = to_two_classes(readout.scores(output, held))
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
@@ -218,10 +218,10 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
             if output.is_quantized:
                 what = f"layer '{layer}' returns quantised numbers, of which nothing can be drawn or differentiated"
                 raise EvidenceError(what, fix="Explain the network as it was before it was quantised.")
-            if layer in plan.attached and output.is_inference():
+            if layer in plan.graph_layers and output.is_inference():
                 what = f"layer '{layer}' runs under torch.inference_mode(), where nothing is recorded"
                 raise EvidenceError(what, fix="Take inference_mode() out of the network's forward.", at=layer)
-            if layer not in plan.attached:
+            if layer not in plan.graph_layers:
                 # Values alone: a copy is ours, and the network goes on with exactly what it had.
                 kept[layer] = output.detach().clone()
                 return output
@@ -238,7 +238,7 @@ def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[N
 
     with ExitStack() as hooks:
         for layer in plan.layers:
-            path, run = run_of(layer)
+            path, run = split_run(layer)
             hooks.callback(net.get_submodule(path).register_forward_hook(keeper(layer, run)).remove)
         yield
         for layer, version in versions.items():

@@ -137,7 +137,7 @@ class Plan:
         return frozenset(at for backward in self.backwards for at in backward.at if at != INPUT)
 
     @property
-    def attached(self) -> frozenset[str]:
+    def graph_layers(self) -> frozenset[str]:
         """Layers whose output must be kept as part of the graph: to differentiate by it, or an objective of it."""
         return self.gradient_layers.union(*(backward.of.layers() for backward in self.backwards))
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cnnviz_cli.core.evidence import ReluRule
-from cnnviz_cli.core.network_errors import passes_on
+from cnnviz_cli.core.network_errors import pass_through
 
 Call = Callable[[Tensor], Tensor]
 Slope = Callable[[Tensor, Tensor, "_Use"], Tensor]
@@ -95,7 +95,7 @@ class RectifierMode(TorchFunctionMode):
         self.rule: ReluRule = "exact"
         self.seen = 0
 
-    @passes_on
+    @pass_through
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -119,7 +119,7 @@ class RectifierMode(TorchFunctionMode):
         return _Rectifier.apply(source, use)
 
 
-@passes_on
+@pass_through
 def _applied(func: Callable[..., Any], rest: tuple[Any, ...], named: Mapping[str, Any], value: Tensor) -> Any:
     return func(value, *rest, **named)
 

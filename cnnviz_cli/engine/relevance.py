@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.evidence import Composite, Relevance
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules
 from cnnviz_cli.engine.answers import answers
@@ -23,19 +23,19 @@ from cnnviz_cli.engine.passes import Pass, answer
 from cnnviz_cli.engine.relevance_rules import Linear, Rule
 
 
-def averaged(call: Call) -> Tensor:
+def average_positions(call: Call) -> Tensor:
     """A sum or mean over positions: in proportion."""
     (source,), again = call.taking("input")
     if len(call.signals) > 1:
         call.refuse("relevance")
-    return Step(again, partial(_proportional, again), ops.copies)(source)
+    return Step(again, partial(_proportional, again), ops.keep_copies)(source)
 
 
 def _proportional(op: Callable[[Tensor], Tensor], relevance: Tensor, source: Tensor) -> tuple[Tensor]:
     return (rules.proportional(op, source, relevance),)
 
 
-def handed_on(call: Call) -> Tensor:
+def pass_on(call: Call) -> Tensor:
     """A function of one signal alone, perhaps with a constant that takes nothing: all to the signal."""
     if len(call.signals) > 1:
         call.refuse("relevance")
@@ -51,16 +51,16 @@ def handed_on(call: Call) -> Tensor:
     return Step(lambda x: both(one, x), lambda relevance: (relevance.sum_to_size(place),))(other)
 
 
-def summed(call: Call) -> Tensor:
+def add_signals(call: Call) -> Tensor:
     """The sum or difference of two signals: in proportion to what each brings."""
     if len(call.signals) == 1:
-        return handed_on(call)
+        return pass_on(call)
     (one, other), again = call.taking("input", "other")
     factor = call.kwargs.get("alpha", 1) * (-1 if call.name in ops.DIFFERENCES else 1)
     shapes = (one.shape, other.shape)
 
     def parts(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        total = rules.stabilised(one + factor * other)
+        total = rules.stabilize(one + factor * other)
         return one / total, factor * other / total
 
     def share(relevance: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -69,7 +69,7 @@ def summed(call: Call) -> Tensor:
     return Step(again, share, parts, call.in_place)(one, other)
 
 
-def gated(call: Call, gates: Sequence[bool]) -> Tensor:
+def gate_product(call: Call, gates: Sequence[bool]) -> Tensor:
     """The product of a signal and a gate: all to the signal.
 
     Args:
@@ -89,22 +89,22 @@ def gated(call: Call, gates: Sequence[bool]) -> Tensor:
     return Step(again, share, in_place=call.in_place)(one, other)
 
 
-def collected(call: Call) -> Tensor:
+def add_to_bins(call: Call) -> Tensor:
     """Values added up in bins: to each in proportion. What was in the bins takes nothing."""
     (bins, dim, index, source), again = call.taking("input", "dim", "index", "src")
     if len(call.signals) > 1 or not isinstance(source, Tensor) or not ops.is_signal(source) or call.in_place:
         call.refuse("relevance")
     share = partial(_proportional, partial(again, bins.new_zeros(bins.shape), dim, index))
-    return Step(partial(again, bins, dim, index), share, ops.copies)(source)
+    return Step(partial(again, bins, dim, index), share, ops.keep_copies)(source)
 
 
 STEPS: Mapping[str, Callable[[Call], Any]] = {
     # Their gradient brings back what arrives, and that of a maximum gives it all to the winner.
     **dict.fromkeys(ops.MOVES | ops.MAXIMA, Call.plain),
-    **dict.fromkeys(ops.AVERAGES, averaged),
-    **dict.fromkeys(ops.ACTIVATIONS | ops.QUOTIENTS | {"maximum", "fmax", "rsub", "neg"}, handed_on),
-    **dict.fromkeys(ops.SUMS | ops.DIFFERENCES, summed),
-    "scatter_add": collected,
+    **dict.fromkeys(ops.AVERAGES, average_positions),
+    **dict.fromkeys(ops.ACTIVATIONS | ops.QUOTIENTS | {"maximum", "fmax", "rsub", "neg"}, pass_on),
+    **dict.fromkeys(ops.SUMS | ops.DIFFERENCES, add_signals),
+    "scatter_add": add_to_bins,
 }
 """By name of the operation."""
 
@@ -122,7 +122,7 @@ def run_relevance(context: PassContext, need: Relevance) -> Tensor:
     Raises:
         UsageError: the network has an operation without a rule, or operations that cannot be seen.
     """
-    ops.check_seen(context.net)
+    ops.check_visible(context.net)
     leaf = context.batch.clone().requires_grad_()
     with torch.enable_grad():
         source = leaf.clone()
@@ -131,7 +131,7 @@ def run_relevance(context: PassContext, need: Relevance) -> Tensor:
             scores = context.readout.scores(output, context.held)
         ops.check_recorded(scores)
         logits = scores.detach().requires_grad_()
-        value = need.of.value(Pass(two_sided(logits), context.targets, {}, {})).sum()
+        value = need.of.value(Pass(to_two_classes(logits), context.targets, {}, {})).sum()
         (slope,) = torch.autograd.grad(value, logits)
     (found,) = torch.autograd.grad(scores, leaf, slope * logits.detach())
     return answer(found)
@@ -167,7 +167,7 @@ class RelevanceMode(TorchFunctionMode):
         call = Call.of(func, args, kwargs)
         if not call.signals or not torch.is_grad_enabled():
             return ops.without_signals(call)
-        result = self._carried_out(call)
+        result = self._run(call)
         self._mark(call, [tensor for tensor in ops.tensors_in(result) if ops.is_signal(tensor)])
         return result
 
@@ -192,7 +192,7 @@ class RelevanceMode(TorchFunctionMode):
             if gate:
                 self._gates[tensor] = True
 
-    def _carried_out(self, call: Call) -> Any:
+    def _run(self, call: Call) -> Any:
         if call.name in STEPS:
             return STEPS[call.name](call)
         if call.name in _LAYERS:
@@ -202,7 +202,7 @@ class RelevanceMode(TorchFunctionMode):
             call.refuse("relevance")
         return result
 
-    def _layer(self, call: Call) -> Tensor:
+    def _linear(self, call: Call) -> Tensor:
         (source, weight, bias), op = call.taking("input", "weight", "bias")
         if len(call.signals) > 1 or not ops.is_signal(source):
             call.refuse("relevance")
@@ -226,7 +226,7 @@ class RelevanceMode(TorchFunctionMode):
             return self._step(Linear(lambda x, w, _b: op(x, w), other.detach(), None), one, lambda x: op(x, other))
         return self._step(Linear(lambda x, w, _b: op(w, x), one.detach(), None), other, lambda x: op(one, x))
 
-    def _normalised(self, call: Call) -> Tensor:
+    def _batch_norm(self, call: Call) -> Tensor:
         mean, variance = call.get(1, "running_mean"), call.get(2, "running_var")
         usable = call.func is functional.batch_norm and mean is not None and variance is not None
         if not usable or call.get(5, "training", False) or len(call.signals) > 1:
@@ -243,14 +243,14 @@ class RelevanceMode(TorchFunctionMode):
             if linear.folds and (origin._version, source._version) == (version, unchanged):
                 with torch.no_grad():
                     value = again(source)
-                return self._step(linear.scaled(scale, shift), origin, lambda _x: value)
+                return self._step(linear.with_scale(scale, shift), origin, lambda _x: value)
         shape = (1, -1, *[1] * (source.dim() - 2))
 
         def op(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return x * w.view(shape) + (0 if b is None else b.view(shape))
 
         linear = Linear(op, scale, shift, takes=self.biases)
-        return Step(again, partial(_share, rules.epsilon, linear), _itself)(source)
+        return Step(again, partial(_share, rules.epsilon, linear), _identity)(source)
 
     def _step(self, linear: Linear, source: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
         """A linear operation under the composite's rule for it."""
@@ -259,18 +259,18 @@ class RelevanceMode(TorchFunctionMode):
         if self.composite != "epsilon":
             gamma = self.composite == "epsilon-gamma-box"
             if first is not None:
-                rule = partial(rules.box, ends=first) if gamma else rules.flat
+                rule = partial(rules.z_box, ends=first) if gamma else rules.flat
             elif linear.convolves:
-                rule = rules.gamma if gamma else rules.plus
-        return Step(call, partial(_share, rule, linear), _itself)(source)
+                rule = rules.gamma if gamma else rules.z_plus
+        return Step(call, partial(_share, rule, linear), _identity)(source)
 
-    def _gated(self, call: Call) -> Tensor:
+    def _gate(self, call: Call) -> Tensor:
         if len(call.signals) == 1:
-            return handed_on(call)
-        return gated(call, [signal in self._gates for signal in call.signals])
+            return pass_on(call)
+        return gate_product(call, [signal in self._gates for signal in call.signals])
 
 
-def _itself(source: Tensor) -> tuple[Tensor, ...]:
+def _identity(source: Tensor) -> tuple[Tensor, ...]:
     return (source,)
 
 
@@ -279,8 +279,8 @@ def _share(rule: Rule, linear: Linear, relevance: Tensor, source: Tensor) -> tup
 
 
 _LAYERS: Mapping[str, Callable[[RelevanceMode, Call], Tensor]] = {
-    **dict.fromkeys(ops.CONVOLUTIONS | {"linear"}, RelevanceMode._layer),
+    **dict.fromkeys(ops.CONVOLUTIONS | {"linear"}, RelevanceMode._linear),
     **dict.fromkeys(ops.MATRIX_PRODUCTS, RelevanceMode._product),
-    **dict.fromkeys(ops.PRODUCTS, RelevanceMode._gated),
-    "batch_norm": RelevanceMode._normalised,
+    **dict.fromkeys(ops.PRODUCTS, RelevanceMode._gate),
+    "batch_norm": RelevanceMode._batch_norm,
 }

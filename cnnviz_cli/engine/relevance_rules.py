@@ -48,7 +48,7 @@ class Linear:
         """The bias, where it takes part in the terms."""
         return self.bias if self.takes else None
 
-    def scaled(self, scale: Tensor, shift: Tensor) -> Linear:
+    def with_scale(self, scale: Tensor, shift: Tensor) -> Linear:
         """The same followed by a scale and a shift of each output channel, as one linear operation."""
         weight = self.weight * scale.view(-1, *[1] * (self.weight.dim() - 1))
         bias = shift if self.bias is None else self.bias * scale + shift
@@ -61,19 +61,19 @@ Rule = Callable[[Linear, Tensor, Tensor], Tensor]
 _Term = tuple[Tensor, Tensor, "Tensor | None"]
 
 
-def stabilised(values: Tensor) -> Tensor:
+def stabilize(values: Tensor) -> Tensor:
     """Moved away from zero by epsilon, zero itself upwards."""
     return values + torch.where(values < 0, -EPSILON, EPSILON).to(values)
 
 
 def epsilon(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """In proportion to each input's part in the output."""
-    return _shared(linear, relevance, [(x, linear.weight, linear.share)])
+    return _distribute(linear, relevance, [(x, linear.weight, linear.share)])
 
 
-def plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
+def z_plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """In proportion to what raised the output, leaving out what autocast_context it."""
-    return _shared(linear, relevance, _raising(linear, x))
+    return _distribute(linear, relevance, _z_plus_terms(linear, x))
 
 
 def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
@@ -88,16 +88,16 @@ def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
             continue
         bias = None if b is None else b + GAMMA * same(b)
         terms: list[_Term] = [(_upper(x), w + GAMMA * same(w), bias), (_lower(x), w + GAMMA * other(w), None)]
-        given = given + _shared(linear, arriving, terms)
+        given = given + _distribute(linear, arriving, terms)
     return given
 
 
 def flat(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     """The same to every input that takes part."""
-    return _shared(linear, relevance, [(torch.ones_like(x), torch.ones_like(linear.weight), None)])
+    return _distribute(linear, relevance, [(torch.ones_like(x), torch.ones_like(linear.weight), None)])
 
 
-def box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+def z_box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
     """In proportion to how far each input could have lowered the output, between the lowest and highest possible.
 
     Args:
@@ -110,7 +110,7 @@ def box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor
         (low, -_upper(w), None if b is None else -_upper(b)),
         (high, -_lower(w), None if b is None else -_lower(b)),
     ]
-    return _shared(linear, relevance, terms)
+    return _distribute(linear, relevance, terms)
 
 
 def proportional(op: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def proportional(op: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -
     return epsilon(Linear(lambda value, _w, _b: op(value), x.new_empty(0), None), x, relevance)
 
 
-def _raising(linear: Linear, x: Tensor) -> list[_Term]:
+def _z_plus_terms(linear: Linear, x: Tensor) -> list[_Term]:
     w, b = linear.weight, linear.share
     return [(_upper(x), _upper(w), None if b is None else _upper(b)), (_lower(x), _lower(w), None)]
 
@@ -131,13 +131,13 @@ def _lower(values: Tensor) -> Tensor:
     return values.clamp(max=0)
 
 
-def _shared(linear: Linear, relevance: Tensor, terms: list[_Term]) -> Tensor:
+def _distribute(linear: Linear, relevance: Tensor, terms: list[_Term]) -> Tensor:
     # A term of zeros adds nothing: after a rectifier, that of the negative inputs.
     terms = [term for term in terms if term[2] is not None or term[0].any()] or terms[:1]
     with torch.enable_grad():
         parts = [part.detach().requires_grad_() for part, _, _ in terms]
         outputs = [linear.op(part, w, b) for part, (_, w, b) in zip(parts, terms, strict=True)]
         total = sum(outputs[1:], outputs[0])
-    slopes = torch.autograd.grad(total, parts, relevance / stabilised(total.detach()))
+    slopes = torch.autograd.grad(total, parts, relevance / stabilize(total.detach()))
     given = [part.detach() * slope for part, slope in zip(parts, slopes, strict=True)]
     return sum(given[1:], given[0])

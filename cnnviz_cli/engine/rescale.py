@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from cnnviz_cli.core.evidence import Multipliers
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.operations import Call, Step
@@ -32,11 +32,11 @@ from cnnviz_cli.engine.passes import Pass, answer
 TINY = 1e-10
 """Differences below it are none: there the derivative holds."""
 
-_CURVES = ops.ACTIVATIONS | frozenset(
+_ACTIVATION_OPS = ops.ACTIVATIONS | frozenset(
     ["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal", "abs", "sin", "cos", "erf"]
 )
 
-_STRAIGHT = ops.MOVES | ops.AVERAGES | ops.SUMS | ops.DIFFERENCES | {"neg", "rsub"}
+_LINEAR_OPS = ops.MOVES | ops.AVERAGES | ops.SUMS | ops.DIFFERENCES | {"neg", "rsub"}
 """Linear in all its signals together, so that the derivative is the rule."""
 
 
@@ -47,7 +47,7 @@ def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
     Raises:
         UsageError: the network has an operation without a rule, or operations that cannot be seen.
     """
-    ops.check_seen(context.net)
+    ops.check_visible(context.net)
     batch = context.batch
     evidence = context.evidence.only(need.sources)
     made = [need.reference.make(evidence, image, 0, 1) for image in range(len(batch))]
@@ -60,7 +60,7 @@ def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
             held = None if context.held is None else torch.cat([context.held, context.held])
             scores = context.readout.scores(output, held)
         ops.check_recorded(scores)
-        value = need.of.value(Pass(two_sided(scores[: len(batch)]), context.targets, {}, {})).sum()
+        value = need.of.value(Pass(to_two_classes(scores[: len(batch)]), context.targets, {}, {})).sum()
     (found,) = torch.autograd.grad(value, leaf)
     return answer(found[: len(batch)])
 
@@ -79,22 +79,22 @@ class RescaleMode(TorchFunctionMode):
         if not call.signals or not torch.is_grad_enabled():
             return ops.without_signals(call)
         name, count = call.name, len(call.signals)
-        if name in _STRAIGHT or (count == 1 and _straight_in_one(call)):
+        if name in _LINEAR_OPS or (count == 1 and _is_linear_in_signal(call)):
             return call.plain()
         if count == 1 and ops.is_signal(call.get(0, "input")):
-            if name in _CURVES or name in ("pow", "maximum", "minimum", "fmax", "fmin"):
-                return _curve(call)
+            if name in _ACTIVATION_OPS or name in ("pow", "maximum", "minimum", "fmax", "fmin"):
+                return _apply_activation(call)
             if name in ops.MAXIMA:
-                return _largest(call)
+                return _apply_maximum(call)
         if count == 2 and name in ops.PRODUCTS | ops.MATRIX_PRODUCTS:
-            return _product(call)
+            return _apply_product(call)
         result = None if name == "setitem" else call.plain()
         if name == "setitem" or any(ops.is_signal(tensor) for tensor in ops.tensors_in(result)):
             call.refuse("a difference to a reference")
         return result
 
 
-def _straight_in_one(call: Call) -> bool:
+def _is_linear_in_signal(call: Call) -> bool:
     """Whether a call is linear in the one signal it has, the rest being constants."""
     if call.name in ops.CONVOLUTIONS | ops.PRODUCTS | ops.MATRIX_PRODUCTS | {"linear", "scatter_add"}:
         return True
@@ -103,10 +103,10 @@ def _straight_in_one(call: Call) -> bool:
     return call.name in ops.QUOTIENTS and ops.is_signal(call.get(0, "input"))
 
 
-def _curve(call: Call) -> Tensor:
+def _apply_activation(call: Call) -> Tensor:
     """A function of each value by itself."""
     (source,), again = call.taking("input")
-    return Step(again, partial(_secant, again), ops.copies, call.in_place)(source)
+    return Step(again, partial(_secant, again), ops.keep_copies, call.in_place)(source)
 
 
 def _secant(curve: Callable[[Tensor], Tensor], arriving: Tensor, source: Tensor) -> tuple[Tensor]:
@@ -121,10 +121,10 @@ def _secant(curve: Callable[[Tensor], Tensor], arriving: Tensor, source: Tensor)
     return (_first_half(torch.where(moved, slope, exact[: len(inside)])),)
 
 
-def _largest(call: Call) -> Any:
+def _apply_maximum(call: Call) -> Any:
     """A maximum over windows, or over dimensions."""
     (source,), again = call.taking("input")
-    return Step(again, partial(_winners, again), ops.copies)(source)
+    return Step(again, partial(_winners, again), ops.keep_copies)(source)
 
 
 def _winners(largest: Callable[[Tensor], Tensor], arriving: Tensor, source: Tensor) -> tuple[Tensor]:
@@ -144,11 +144,11 @@ def _winners(largest: Callable[[Tensor], Tensor], arriving: Tensor, source: Tens
     return (_first_half(torch.where(moved, share, exact[:half])),)
 
 
-def _product(call: Call) -> Tensor:
+def _apply_product(call: Call) -> Tensor:
     (one, other), again = call.taking("input", "other")
     if len(one) != len(other) or one.dim() != other.dim():
         call.refuse("a difference to a reference")
-    return Step(again, partial(_halves, again, call.in_place), ops.copies, call.in_place)(one, other)
+    return Step(again, partial(_halves, again, call.in_place), ops.keep_copies, call.in_place)(one, other)
 
 
 def _halves(

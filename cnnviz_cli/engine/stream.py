@@ -10,14 +10,14 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
-from cnnviz_cli.core.memory_format import laid_out_like
+from cnnviz_cli.core.memory_format import match_memory_format
 from cnnviz_cli.core.variants import WeightedVariants
-from cnnviz_cli.engine.batchnorm_folding import folded
-from cnnviz_cli.engine.device import SHARE, chunk_size, footprint, free_memory, memory_errors_named
+from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
+from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, free_memory, explain_memory_errors
 from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
 from cnnviz_cli.engine.plan import Stream
-from cnnviz_cli.engine.tail import tail_of, whole_tail
+from cnnviz_cli.engine.tail import make_tail, make_whole_tail
 
 MOST_INPUTS = 32
 """Variants of the input in a chunk at the most: more is not faster, and takes memory."""
@@ -52,11 +52,11 @@ class _Image:
         self.modules = context.net
         picture, logits = context.batch[image : image + 1], context.logits[image : image + 1]
         if stream.variants.at != INPUT and context.alone:
-            self.net = whole_tail(context.net, stream.variants.at, picture, context.precision)
+            self.net = make_whole_tail(context.net, stream.variants.at, picture, context.precision)
         elif stream.variants.at != INPUT:
-            self.net = tail_of(context.net, stream.variants.at, picture, logits, context.precision, context.read(image))
+            self.net = make_tail(context.net, stream.variants.at, picture, logits, context.precision, context.read(image))
         elif not self.plan.layers and not context.alone:
-            self.net = self.modules = folded(context.net, picture, logits, context.precision, context.read(image))
+            self.net = self.modules = fold_if_equivalent(context.net, picture, logits, context.precision, context.read(image))
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
@@ -86,7 +86,7 @@ class _Image:
     def _chunk(self, start: int, stop: int) -> tuple[Pass | None, dict[GradientOver, Tensor]]:
         """One chunk; None if it does not fit and can be halved."""
         try:
-            with memory_errors_named(1):
+            with explain_memory_errors(1):
                 made = run_pass(
                     self.net,
                     self.modules,
@@ -108,7 +108,7 @@ class _Image:
         made = self.stream.variants.make(self.evidence, self.image, start, stop)
         batch = self.context.batch
         made = made.to(batch.device, batch.dtype)
-        return laid_out_like(made, batch) if self.stream.variants.at == INPUT else made
+        return match_memory_format(made, batch) if self.stream.variants.at == INPUT else made
 
     def _sum(self, need: GradientOver, made: Pass, start: int, stop: int) -> Tensor:
         powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
@@ -125,10 +125,10 @@ class _Image:
         device = self.context.batch.device
         budget = self.context.memory
         if budget is None:
-            budget = free_memory(device) // SHARE
+            budget = free_memory(device) // MEMORY_SHARE
         recorded = bool(self.plan.backwards)
         one = self._made(0, 1)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         with autocast_context(device, self.context.precision):
-            item = footprint(self.modules, self.net, one, recorded=recorded)
+            item = estimate_bytes(self.modules, self.net, one, recorded=recorded)
         return chunk_size(budget, item, most)

@@ -12,7 +12,7 @@ from cnnviz_cli.core.classes import TRUE, Rank, drawn
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class TargetSelector:
     """The targets of a run, ready to be chosen for a batch.
 
     Attributes:
@@ -26,7 +26,7 @@ class Targets:
     truths: tuple[int | None, ...] | None = None
 
     @property
-    def against(self) -> int | None:
+    def contrast_rank(self) -> int | None:
         """The rank among the chosen classes of the one that the others are told apart from."""
         return None if self.contrast is None else len(self.ranks)
 
@@ -36,7 +36,7 @@ class Targets:
         return len(self._columns)
 
     @property
-    def asks_truth(self) -> bool:
+    def uses_truth(self) -> bool:
         """Whether what is true of an image has a say."""
         return TRUE in self._columns
 
@@ -45,7 +45,7 @@ class Targets:
         """Whether nothing can be explained of an image of which nobody knows what is true."""
         return self.contrast == TRUE or set(self.ranks) == {TRUE}
 
-    def knowing(self, truths: Sequence[int | None]) -> Targets:
+    def with_truths(self, truths: Sequence[int | None]) -> TargetSelector:
         """The same targets for a batch of which this is true."""
         return replace(self, truths=tuple(truths))
 
@@ -62,7 +62,7 @@ class Targets:
         for column, rank in enumerate(self._columns):
             if rank != TRUE:
                 chosen[:, column] = order[:, rank] if rank >= 0 else -1 - rank
-        if self.asks_truth:
+        if self.uses_truth:
             spare = next((column for column, rank in enumerate(self.ranks) if rank != TRUE), None)
             true = self._true(order, order[:, 0] if spare is None else chosen[:, spare])
             for column, rank in enumerate(self._columns):
@@ -70,9 +70,9 @@ class Targets:
                     chosen[:, column] = true
         return chosen
 
-    def drawn(self, chosen: Sequence[int]) -> list[int]:
+    def drawn_ranks(self, chosen: Sequence[int]) -> list[int]:
         """The ranks that are drawn of an image for which these classes were chosen, see `core.classes.drawn`."""
-        contrast = None if self.against is None else chosen[self.against]
+        contrast = None if self.contrast_rank is None else chosen[self.contrast_rank]
         return [rank for rank in range(len(self.ranks)) if drawn(chosen, contrast, rank)]
 
     def names(self, labels: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     Heatmap,
     Part,
     Recipe,
-    Scope,
+    MethodContext,
     Scores,
     finish,
     method,
@@ -28,7 +28,7 @@ NEAR_ZERO = 1e-3
     options=CamOptions,
     paper="Desai & Ramaswamy, Ablation-CAM, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360",
 )
-def ablationcam(options: CamOptions, scope: Scope) -> Recipe:
+def ablationcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where the maps lie without which the class score falls.
 
     relu(sum_c w_c A_c) with w_c = (y - y_c) / |y|, where y is the score and y_c that with channel c of the layer set

@@ -27,7 +27,7 @@ from cnnviz_cli.core.evidence import (
     Targets,
 )
 from cnnviz_cli.core.layers import LayerInfo, Layers
-from cnnviz_cli.core.method import AUGMENTATIONS, Frame, Head, InputView, Recipe, Scope, method, option
+from cnnviz_cli.core.method import AUGMENTATIONS, InputSpec, LinearHead, InputView, Recipe, MethodContext, method, option
 from cnnviz_cli.core.objectives import (
     Contrast,
     FinerContrast,
@@ -49,9 +49,9 @@ from cnnviz_cli.core.panels import (
     Projections,
     SignedMap,
 )
-from cnnviz_cli.core.resize import enlarged, tensor_of, unit_range
+from cnnviz_cli.core.resize import upsample, as_tensor, min_max_normalize
 from cnnviz_cli.core.rounding import resolution
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.core.value import value
 from cnnviz_cli.core.variants import GradientPath, Variants, WeightedVariants
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
@@ -87,11 +87,11 @@ __all__ = [
     "FeatureMapGrid",
     "Filters",
     "FinerContrast",
-    "Frame",
+    "InputSpec",
     "Gradient",
     "GradientOver",
     "GradientPath",
-    "Head",
+    "LinearHead",
     "Heatmap",
     "Input",
     "InputProjection",
@@ -112,7 +112,7 @@ __all__ = [
     "Reduce",
     "Relevance",
     "ReluRule",
-    "Scope",
+    "MethodContext",
     "Scores",
     "Seeds",
     "SignedMap",
@@ -125,7 +125,7 @@ __all__ = [
     "Variants",
     "WeightedVariants",
     "cam_recipe",
-    "enlarged",
+    "upsample",
     "finish",
     "gradient_recipe",
     "method",
@@ -133,9 +133,9 @@ __all__ = [
     "reduced",
     "resolution",
     "strongest_channels",
-    "tensor_of",
-    "two_sided",
-    "unit_range",
+    "as_tensor",
+    "to_two_classes",
+    "min_max_normalize",
     "value",
     "views_of",
 ]  # fmt: skip

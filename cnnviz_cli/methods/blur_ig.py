@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -34,7 +34,7 @@ class Options:
     options=Options,
     paper="Xu et al., Attribution in Scale and Space, 2020, https://arxiv.org/abs/2004.03383",
 )
-def blur_ig(options: Options, scope: Scope) -> Recipe:
+def blur_ig(options: Options, scope: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, as the image sharpens out of a blur.
 
     - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.

@@ -11,13 +11,13 @@ from cnnviz_cli.methods.api import (
     Heatmap,
     Part,
     Recipe,
-    Scope,
+    MethodContext,
     Smooth,
     Targets,
     UsageError,
     finish,
     method,
-    two_sided,
+    to_two_classes,
     value,
     views_of,
 )
@@ -40,7 +40,7 @@ class Options:
     options=Options,
     paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, https://arxiv.org/abs/1512.04150",
 )
-def cam(options: Options, scope: Scope) -> Recipe:
+def cam(options: Options, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, by the classifier's own weights.
 
     relu(sum_c W_tc A_c) with W the linear layer that weighs the averages of the maps A for class t; for a contrast
@@ -54,17 +54,17 @@ def cam(options: Options, scope: Scope) -> Recipe:
             "activation map of its own",
             fix="Use gradcam, which equals cam on networks that do, or hirescam",
         )
-    scope.classes_only("it weighs maps by the weights of the class")
-    scope.logits_only("it weighs maps by the weights of the score before softmax")
+    scope.require_classes("it weighs maps by the weights of the class")
+    scope.require_logits("it weighs maps by the weights of the score before softmax")
     maps = Activation(head.layer)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         values = evidence[maps]
-        targets, rows = evidence[Targets()], two_sided(head.weight.to(values).T).T
+        targets, rows = evidence[Targets()], to_two_classes(head.weight.to(values).T).T
         weights = rows[targets[:, scope.rank]]
-        if scope.against is not None:
-            weights = weights - rows[targets[:, scope.against]]
-        weighted: Tensor = (-weights if scope.counter else weights)[:, :, None, None] * values
+        if scope.contrast_rank is not None:
+            weights = weights - rows[targets[:, scope.contrast_rank]]
+        weighted: Tensor = (-weights if scope.counterfactual else weights)[:, :, None, None] * values
         return finish([Part(head.layer, weighted)], options.smooth, target=scope.rank, layers=scope.layers)
 
     return Recipe((maps, Targets()), explain, views_of(options))

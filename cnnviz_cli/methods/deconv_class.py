@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, Recipe, Scope, method, option, value
+from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, Recipe, MethodContext, method, option, value
 from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 
@@ -18,7 +18,7 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Springenberg et al., 2015, https://arxiv.org/abs/1412.6806",
 )
-def deconv_class(options: Options, scope: Scope) -> Recipe:
+def deconv_class(options: Options, scope: MethodContext) -> Recipe:
     """The image structure that a class score projects back to, by a deconvnet's rule.
 
     The gradient of the logit with the incoming signal clamped at every rectifier. By the rule rectify the rectifier's

@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import (
     ProjectionRow,
     Projections,
     Recipe,
-    Scope,
+    MethodContext,
     StrongestChannel,
     method,
     option,
@@ -40,7 +40,7 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",
 )
-def deconvnet(options: Options, scope: Scope) -> Recipe:
+def deconvnet(options: Options, scope: MethodContext) -> Recipe:
     """What the strongest feature maps of each layer respond to, beside the patch of the picture that caused it.
 
     One backward for each layer and rank serves the whole batch, each image with its own feature map of that rank.

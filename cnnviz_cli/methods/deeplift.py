@@ -13,7 +13,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     value,
@@ -36,14 +36,14 @@ class Options:
     paper="Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017, "
     "https://arxiv.org/abs/1704.02685",
 )
-def deeplift(options: Options, scope: Scope) -> Recipe:
+def deeplift(options: Options, scope: MethodContext) -> Recipe:
     """How much each pixel adds to the class score, compared with a picture that says nothing.
 
     m (x - b), the multiplier m being difference out / difference in at each nonlinearity, see engine.rescale. The
     shares add up to y(x) - y(b) exactly; the manifest's completeness_error says what rounding leaves.
     """
-    scope.logits_only("it shares out the score before softmax")
-    baseline = Baseline.within(scope.frame, options.baseline)
+    scope.require_logits("it shares out the score before softmax")
+    baseline = Baseline.within(scope.input_spec, options.baseline)
     multipliers = Multipliers(baseline, scope.target)
     ends = scores_at(Ends(baseline), scope.target)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, Scope, cam_recipe, method
+from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, MethodContext, cam_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Muhammad & Yeasin, Eigen-CAM, IJCNN 2020, https://arxiv.org/abs/2008.00299",
 )
-def eigencam(options: CamOptions, scope: Scope) -> Recipe:
+def eigencam(options: CamOptions, scope: MethodContext) -> Recipe:
     """What in the image the layer as a whole is about, whatever the class.
 
     relu(X v) with X the (h w, C) matrix of the maps less their means and v its first right singular vector, with the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam; Muhammad & Yeasin, 2020, https://arxiv.org/abs/2008.00299",
 )
-def eigengradcam(options: CamOptions, scope: Scope) -> Recipe:
+def eigengradcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """What in the image the evidence for the class has most in common across feature maps.
 
     Eigen-CAM of g A in place of A, with g = dy/dA, and the sign by which the component correlates with sum_c g_c A_c:

@@ -11,7 +11,7 @@ from cnnviz_cli.methods.api import (
     Filters,
     Panel,
     Recipe,
-    Scope,
+    MethodContext,
     method,
     option,
     value,
@@ -39,7 +39,7 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Yosinski et al., 2015, https://arxiv.org/abs/1506.06579",
 )
-def feature_maps(options: Options, scope: Scope) -> Recipe:
+def feature_maps(options: Options, scope: MethodContext) -> Recipe:
     """What each convolution layer answers to this picture, channel by channel."""
     reads = [Activation(name) for name in scope.layers.resolve(options.layer)]
     kernels = scope.kernels if options.filters else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, Scope, cam_recipe, method
+from cnnviz_cli.methods.api import Activation, CamOptions, Recipe, MethodContext, cam_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ SIGMAS = 2
     options=CamOptions,
     paper="Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020, https://hal.science/hal-02963298",
 )
-def fem(options: CamOptions, scope: Scope) -> Recipe:
+def fem(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where the layer answers unusually strongly, whatever the class.
 
     relu(sum_c w_c A_c) with w_c the share of positions at which A_c exceeds its mean by more than 2 standard deviations

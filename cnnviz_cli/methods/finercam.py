@@ -13,7 +13,7 @@ from cnnviz_cli.methods.api import (
     Negated,
     Objective,
     Recipe,
-    Scope,
+    MethodContext,
     cam_recipe,
     method,
     option,
@@ -39,16 +39,16 @@ class Options(CamOptions):
     options=Options,
     paper="Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309",
 )
-def finercam(options: Options, scope: Scope) -> Recipe:
+def finercam(options: Options, scope: MethodContext) -> Recipe:
     """Where in the image the class differs from those that look most like it.
 
     Grad-CAM of y_t - strength sum_d q_d y_d over the `similar` classes d with scores nearest to that of target t, with
     q their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
     and `similar` has no say.
     """
-    scope.classes_only("it tells the class from those most like it")
-    objective: Objective = FinerContrast(scope.rank, options.strength, options.similar, scope.against, scope.score)
-    if scope.counter:
+    scope.require_classes("it tells the class from those most like it")
+    objective: Objective = FinerContrast(scope.rank, options.strength, options.similar, scope.contrast_rank, scope.score)
+    if scope.counterfactual:
         objective = Negated(objective)
 
     def needs(layer: str) -> tuple[Need, ...]:

@@ -13,11 +13,11 @@ from cnnviz_cli.methods.api import (
     Input,
     Part,
     Recipe,
-    Scope,
+    MethodContext,
     Smooth,
     finish,
     method,
-    unit_range,
+    min_max_normalize,
     value,
     views_of,
 )
@@ -36,7 +36,7 @@ class Options:
     paper="Srinivas & Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019, "
     "https://arxiv.org/abs/1905.00780",
 )
-def fullgrad(options: Options, scope: Scope) -> Recipe:
+def fullgrad(options: Options, scope: MethodContext) -> Recipe:
     """Which parts of the image the score hangs on, by way of the input and of every bias in the network.
 
     sum_k u(|x_k g_k|) + sum_l sum_c u(|b_c dy/db_c|), with u the stretch of a channel to [0, 1], each then enlarged to
@@ -50,7 +50,7 @@ def fullgrad(options: Options, scope: Scope) -> Recipe:
     def explain(evidence: Evidence) -> list[Heatmap]:
         import torch
 
-        pixels = unit_range((evidence[Input()] * evidence[slope]).abs())
+        pixels = min_max_normalize((evidence[Input()] * evidence[slope]).abs())
         part = Part("", torch.cat((pixels, evidence[biases]), 1))
         found = finish([part], options.smooth, target=scope.rank)
         # Of no single layer; and nothing was rectified away, so zeros say nothing about the class.

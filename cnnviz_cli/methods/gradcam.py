@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",
 )
-def gradcam(options: CamOptions, scope: Scope) -> Recipe:
+def gradcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits.
 
     relu(sum_c w_c A_c) with w_c the mean of dy/dA_c over positions: equation 1 and 2 of the paper.

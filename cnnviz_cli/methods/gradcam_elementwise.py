@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
 )
-def gradcam_elementwise(options: CamOptions, scope: Scope) -> Recipe:
+def gradcam_elementwise(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image any feature map speaks for the class, none of them cancelling another.
 
     sum_c relu(g_c A_c) with g = dy/dA: what speaks against the class is dropped before the sum, not after it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 from cnnviz_cli.methods.common.cams import EPSILON
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Chattopadhyay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063",
 )
-def gradcam_plus_plus(options: CamOptions, scope: Scope) -> Recipe:
+def gradcam_plus_plus(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, several instances of it more evenly than by one mean.
 
     relu(sum_c w_c A_c) with w_c = sum_hw alpha_c relu(g_c), g = dy/dA, and alpha_c = g_c^2 / (2 g_c^2 + S_c g_c^3 +

@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -29,7 +29,7 @@ class Options:
     options=Options,
     paper="Simonyan et al., Deep Inside Convolutional Networks, 2014, https://arxiv.org/abs/1312.6034",
 )
-def gradient(options: Options, scope: Scope) -> Recipe:
+def gradient(options: Options, scope: MethodContext) -> Recipe:
     """Which pixels change the class score most when they change a little.
 
     max_c |dy/dx|, of the same shape as the input but with one channel.

@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -37,13 +37,13 @@ class Options:
     paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, "
     "https://arxiv.org/abs/1705.07874; Erion et al., Expected Gradients, 2021, https://arxiv.org/abs/1906.10670",
 )
-def gradient_shap(options: Options, scope: Scope) -> Recipe:
+def gradient_shap(options: Options, scope: MethodContext) -> Recipe:
     """What each pixel adds to the class score or takes from it, estimated at random places between noise and image.
 
     1/n sum_i (x + e_i - b_i) g(b_i + u_i (x + e_i - b_i)): noise e_i, place u_i and, for the baseline noise, b_i too
     are drawn anew for each i.
     """
-    line = ScatteredLine(Noisy(options.samples, options.noise), Baseline.within(scope.frame, options.baseline))
+    line = ScatteredLine(Noisy(options.samples, options.noise), Baseline.within(scope.input_spec, options.baseline))
     shares = GradientOver(line, of=scope.target, weighted=True)
 
     def explain(evidence: Evidence) -> list[Panel]:

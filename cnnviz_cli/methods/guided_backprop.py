@@ -10,7 +10,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -31,7 +31,7 @@ class Options:
     options=Options,
     paper="Springenberg et al., Striving for Simplicity, 2015, https://arxiv.org/abs/1412.6806",
 )
-def guided_backprop(options: Options, scope: Scope) -> Recipe:
+def guided_backprop(options: Options, scope: MethodContext) -> Recipe:
     """The strokes and colours in the image that feed the class score through positive signals alone.
 
     The gradient with the incoming signal clamped at zero at every rectifier, times its derivative. By --reduce auto it

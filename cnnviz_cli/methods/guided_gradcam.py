@@ -13,11 +13,11 @@ from cnnviz_cli.methods.api import (
     InputProjection,
     Part,
     Recipe,
-    Scope,
-    enlarged,
+    MethodContext,
+    upsample,
     finish,
     method,
-    tensor_of,
+    as_tensor,
     views_of,
 )
 
@@ -34,7 +34,7 @@ REMARK = "guided backpropagation times Grad-CAM (Selvaraju et al.)"
     options=CamOptions,
     paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",
 )
-def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
+def guided_gradcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """The fine structure that raises the class score, where Grad-CAM says that the evidence lies.
 
     G enlarge(L): G is the gradient of the score by the input, its incoming signal clamped at every rectifier and
@@ -55,7 +55,7 @@ def guided_gradcam(options: CamOptions, scope: Scope) -> Recipe:
 
 
 def _seen(picture: Tensor, heat: Heatmap) -> InputProjection:
-    values = picture * enlarged(tensor_of(heat.values), (picture.shape[2], picture.shape[3]))
+    values = picture * upsample(as_tensor(heat.values), (picture.shape[2], picture.shape[3]))
     return InputProjection(
         values,
         REMARK,

@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import (
     PathIntegral,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -39,13 +39,13 @@ class Options:
     options=Options,
     paper="Kapishnikov et al., Guided Integrated Gradients, 2021, https://arxiv.org/abs/2106.09788",
 )
-def guided_ig(options: Options, scope: Scope) -> Recipe:
+def guided_ig(options: Options, scope: MethodContext) -> Recipe:
     """Integrated gradients along a way that goes round where the score is erratic, so that less noise is left.
 
     sum over steps of (x_k+1 - x_k) g(x_k). Each step moves the quarter of all values with the least slope, and more
     if they do not suffice; none strays from the straight line by more than 0.02 of its way.
     """
-    path = GuidedPath(options.steps, Baseline.within(scope.frame, options.baseline), FRACTION, LEASH)
+    path = GuidedPath(options.steps, Baseline.within(scope.input_spec, options.baseline), FRACTION, LEASH)
     shares = PathIntegral(path, of=scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Draelos & Carin, HiResCAM, 2020, https://arxiv.org/abs/2011.08891",
 )
-def hirescam(options: CamOptions, scope: Scope) -> Recipe:
+def hirescam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the model found what it added to the class score, without averaging the gradient.
 
     relu(sum_c g_c A_c) with g = dy/dA: equation 4 of the paper. Equal to gradcam where the maps are averaged and

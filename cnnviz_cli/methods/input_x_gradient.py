@@ -10,7 +10,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -30,7 +30,7 @@ class Options:
     options=Options,
     paper="Shrikumar et al., Not Just a Black Box, 2016, https://arxiv.org/abs/1605.01713",
 )
-def input_x_gradient(options: Options, scope: Scope) -> Recipe:
+def input_x_gradient(options: Options, scope: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, if the network were linear.
 
     x dy/dx, where x is the normalised input: a colour of value 0 there has no share, whatever the slope.

@@ -13,7 +13,7 @@ from cnnviz_cli.methods.api import (
     Panel,
     Recipe,
     Reduce,
-    Scope,
+    MethodContext,
     Scores,
     method,
     option,
@@ -37,13 +37,13 @@ class Options:
     options=Options,
     paper="Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017, https://arxiv.org/abs/1703.01365",
 )
-def integrated_gradients(options: Options, scope: Scope) -> Recipe:
+def integrated_gradients(options: Options, scope: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, on the way from a baseline to the image.
 
     (x - b) times the integral of g(b + t (x - b)) over t from 0 to 1, by a Gauss-Legendre rule. The shares add up to
     y(x) - y(b); the manifest's completeness_error says by how much they miss it.
     """
-    baseline = Baseline.within(scope.frame, options.baseline)
+    baseline = Baseline.within(scope.input_spec, options.baseline)
     line = Line(options.steps, baseline)
     slope, scores = GradientOver(line, of=scope.target, weighted=True), Scores(line, of=scope.target)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, method, option, value
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, method, option, value
 from cnnviz_cli.methods.common.masking import IntegratedMasks, mask_recipe
 
 
@@ -18,7 +18,7 @@ class Options(CamOptions):
     options=Options,
     paper="Naidu et al., IS-CAM: Integrated Score-CAM, 2020, https://arxiv.org/abs/2010.03023",
 )
-def iscam(options: Options, scope: Scope) -> Recipe:
+def iscam(options: Options, scope: MethodContext) -> Recipe:
     """Where the maps lie through which the class scores high, on average while they come up out of the dark.
 
     relu(sum_c w_c A_c) with w = softmax_c mean_i s(x M_c i / N), i from 1 to N: the masks M_c of Score-CAM, each in

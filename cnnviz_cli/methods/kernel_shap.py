@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     BaselineChoice,
     Evidence,
     Recipe,
-    Scope,
+    MethodContext,
     Scores,
     SignedMap,
     method,
@@ -40,7 +40,7 @@ class Options:
     options=Options,
     paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, https://arxiv.org/abs/1705.07874",
 )
-def kernel_shap(options: Options, scope: Scope) -> Recipe:
+def kernel_shap(options: Options, scope: MethodContext) -> Recipe:
     """What each segment of the image adds to the class score, shared out fairly among all of them.
 
     Shapley values by least squares over coalitions of segments, weighted by (M - 1) / (C(M, k) k (M - k)) for k of M.
@@ -49,8 +49,8 @@ def kernel_shap(options: Options, scope: Scope) -> Recipe:
     variance the sums explain (`fit`).
     """
     switches = ShapleySwitches(
-        Segmenting.within(scope.frame, options.segments, options.cells),
-        Baseline.within(scope.frame, options.cover),
+        Segmenting.within(scope.input_spec, options.segments, options.cells),
+        Baseline.within(scope.input_spec, options.cover),
         options.draws,
     )
     scores = Scores(switches, of=scope.target)

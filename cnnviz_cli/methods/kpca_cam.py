@@ -11,7 +11,7 @@ from cnnviz_cli.methods.api import (
     Heatmap,
     Part,
     Recipe,
-    Scope,
+    MethodContext,
     UsageError,
     finish,
     method,
@@ -33,7 +33,7 @@ POSITIONS = 4096
     options=CamOptions,
     paper="Karmani et al., KPCA-CAM, 2024, https://arxiv.org/abs/2410.00267",
 )
-def kpca_cam(options: CamOptions, scope: Scope) -> Recipe:
+def kpca_cam(options: CamOptions, scope: MethodContext) -> Recipe:
     """What in the image the layer as a whole is about, curved relations between its maps included, whatever the class.
 
     The first kernel principal component of the positions, each the vector of its C centred activations, by the sigmoid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     options=CamOptions,
     paper="Jiang et al., LayerCAM, IEEE TIP 2021, https://ieeexplore.ieee.org/document/9462463",
 )
-def layercam(options: CamOptions, scope: Scope) -> Recipe:
+def layercam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, position by position, sharp in shallow layers too.
 
     relu(sum_c relu(g_c) A_c) with g = dy/dA: equations 6 to 8 of the paper, without the tanh that it scales

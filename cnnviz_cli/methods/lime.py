@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     BaselineChoice,
     Evidence,
     Recipe,
-    Scope,
+    MethodContext,
     Scores,
     SignedMap,
     method,
@@ -43,7 +43,7 @@ class Options:
     options=Options,
     paper="Ribeiro et al., Why Should I Trust You?, 2016, https://arxiv.org/abs/1602.04938",
 )
-def lime(options: Options, scope: Scope) -> Recipe:
+def lime(options: Options, scope: MethodContext) -> Recipe:
     """Which segments of the image raise the class score and which lower it, by a sparse linear model.
 
     A lasso is fitted to the scores of inputs with random segments covered, each input weighted by exp(-d^2 / 2) with d
@@ -51,8 +51,8 @@ def lime(options: Options, scope: Scope) -> Recipe:
     manifest: the number of `segments`, and which share of the scores' variance the model explains (`fit`).
     """
     switches = EvenSwitches(
-        Segmenting.within(scope.frame, options.segments, options.cells),
-        Baseline.within(scope.frame, options.cover),
+        Segmenting.within(scope.input_spec, options.segments, options.cells),
+        Baseline.within(scope.input_spec, options.cover),
         options.draws,
     )
     scores = Scores(switches, of=scope.target)

@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import (
     Recipe,
     Reduce,
     Relevance,
-    Scope,
+    MethodContext,
     method,
     option,
     reduced,
@@ -41,7 +41,7 @@ class Options:
     options=Options,
     paper="Bach et al., On Pixel-Wise Explanations, PLoS ONE 2015, https://doi.org/10.1371/journal.pone.0130140",
 )
-def lrp(options: Options, scope: Scope) -> Recipe:
+def lrp(options: Options, scope: MethodContext) -> Recipe:
     """How the class score is made up of the pixels, handed down layer by layer.
 
     R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j)) and its kin (engine.relevance_rules). The statistic `conserved`
@@ -51,8 +51,8 @@ def lrp(options: Options, scope: Scope) -> Recipe:
     convolutions: by the rules that weigh both signs relevance then explodes, which is said. epsilon-plus-flat adds up
     one sign, so that it cannot.
     """
-    scope.logits_only("it hands the score before softmax down, of which the pixels are to be parts")
-    low, high = (scope.frame.black, scope.frame.white) if options.composite == "epsilon-gamma-box" else ((), ())
+    scope.require_logits("it hands the score before softmax down, of which the pixels are to be parts")
+    low, high = (scope.input_spec.black, scope.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
     relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
     score = scores_at(Ends(None), scope.target)
 

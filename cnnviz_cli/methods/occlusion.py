@@ -7,7 +7,7 @@ from cnnviz_cli.methods.api import (
     BaselineChoice,
     Evidence,
     Recipe,
-    Scope,
+    MethodContext,
     Scores,
     SignedMap,
     UsageError,
@@ -34,7 +34,7 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",
 )
-def occlusion(options: Options, scope: Scope) -> Recipe:
+def occlusion(options: Options, scope: MethodContext) -> Recipe:
     """How much of the class score is lost where a window hides the image.
 
     At each pixel the mean, over the windows that cover it, of y(x) - y(x with the window covered): the paper's section
@@ -43,7 +43,7 @@ def occlusion(options: Options, scope: Scope) -> Recipe:
     Raises:
         UsageError: the stride is larger than the window, so that no window covers some pixels.
     """
-    height, width = scope.frame.size
+    height, width = scope.input_spec.size
     side = options.window or max(round(min(height, width) / 7), 1)
     stride = options.stride or max(side // 2, 1)
     if stride > side:
@@ -52,7 +52,7 @@ def occlusion(options: Options, scope: Scope) -> Recipe:
             fix=f"Use --stride {side} or less, or a larger --window.",
         )
     windows = Windows(
-        scope.frame.size, (min(side, height), min(side, width)), stride, Baseline.within(scope.frame, options.cover)
+        scope.input_spec.size, (min(side, height), min(side, width)), stride, Baseline.within(scope.input_spec, options.cover)
     )
     scores = Scores(windows, of=scope.target)
 

@@ -9,7 +9,7 @@ from cnnviz_cli.methods.api import (
     Heatmap,
     Part,
     Recipe,
-    Scope,
+    MethodContext,
     Seeds,
     finish,
     method,
@@ -28,7 +28,7 @@ DRAWS = 1 << 41
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
 )
-def randomcam(options: CamOptions, scope: Scope) -> Recipe:
+def randomcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """What comes out when the feature maps are weighted at random: no explanation, but what one has to beat.
 
     relu(sum_c w_c A_c) with w_c uniform in [-1, 1), drawn for each image and layer from the run's seed and the image's

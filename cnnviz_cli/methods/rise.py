@@ -8,7 +8,7 @@ from cnnviz_cli.methods.api import (
     Input,
     Objective,
     Recipe,
-    Scope,
+    MethodContext,
     Scores,
     Seeds,
     method,
@@ -34,7 +34,7 @@ class Options:
     options=Options,
     paper="Petsiuk et al., RISE: Randomized Input Sampling for Explanation, 2018, https://arxiv.org/abs/1806.07421",
 )
-def rise(options: Options, scope: Scope) -> Recipe:
+def rise(options: Options, scope: MethodContext) -> Recipe:
     """Which parts of the image the class is seen by, judged by random masks.
 
     At each pixel sum_i s_i m_i / sum_i m_i over the masks m_i: the mean score where the pixel is seen. The score s_i of
@@ -43,7 +43,7 @@ def rise(options: Options, scope: Scope) -> Recipe:
     colours begin at zero, and recorded as `lowest`.
     """
     masks = RandomMasks(options.masks, options.grid)
-    plain = scope.against is None and not scope.counter
+    plain = scope.contrast_rank is None and not scope.counterfactual
     objective: Objective = scope.probability if plain else scope.target
     scores = Scores(masks, of=objective)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, method
 from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
 
 
@@ -13,7 +13,7 @@ from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
     options=CamOptions,
     paper="Wang et al., Score-CAM, CVPR Workshops 2020, https://arxiv.org/abs/1910.01279",
 )
-def scorecam(options: CamOptions, scope: Scope) -> Recipe:
+def scorecam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where the maps lie through which the network, shown nothing else, still gives the class a high score.
 
     relu(sum_c w_c A_c) with w = softmax_c s(x M_c), where M_c is A_c enlarged to the input x and stretched to [0, 1]

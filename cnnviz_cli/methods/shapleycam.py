@@ -11,7 +11,7 @@ from cnnviz_cli.methods.api import (
     Gradient,
     Need,
     Recipe,
-    Scope,
+    MethodContext,
     UsageError,
     cam_recipe,
     method,
@@ -31,7 +31,7 @@ ONCE_ONLY = ("Hardsigmoid",)
     options=CamOptions,
     paper="Cai et al., CAMs as Shapley Value-based Explainers, 2025, https://arxiv.org/abs/2501.06261",
 )
-def shapleycam(options: CamOptions, scope: Scope) -> Recipe:
+def shapleycam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, each map weighted by its share in a second-order game.
 
     relu(sum_c w_c A_c) with w_c = mean_hw(g - H A / 2)_c, g and H the gradient and the Hessian of y by A. The score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Panel, Recipe, Scope, method, reduced
+from cnnviz_cli.methods.api import Evidence, Panel, Recipe, MethodContext, method, reduced
 from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
 
 
@@ -13,7 +13,7 @@ from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
     options=NoisyOptions,
     paper="Smilkov et al., SmoothGrad: removing noise by adding noise, 2017, https://arxiv.org/abs/1706.03825",
 )
-def smoothgrad(options: NoisyOptions, scope: Scope) -> Recipe:
+def smoothgrad(options: NoisyOptions, scope: MethodContext) -> Recipe:
     """The gradient with its flicker averaged away, over copies of the image with a little noise.
 
     1/n sum_i g(x + e_i), with sign; then reduced over colours.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Panel, Recipe, Scope, method, reduced
+from cnnviz_cli.methods.api import Evidence, Panel, Recipe, MethodContext, method, reduced
 from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
 
 
@@ -13,7 +13,7 @@ from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
     options=NoisyOptions,
     paper="Hooker et al., A Benchmark for Interpretability Methods, 2019, https://arxiv.org/abs/1806.10758",
 )
-def smoothgrad_squared(options: NoisyOptions, scope: Scope) -> Recipe:
+def smoothgrad_squared(options: NoisyOptions, scope: MethodContext) -> Recipe:
     """Which pixels the score hangs on strongly in either direction, over noisy copies of the image.
 
     1/n sum_i g(x + e_i)^2; slopes of changing sign do not cancel, as they do in the plain mean.

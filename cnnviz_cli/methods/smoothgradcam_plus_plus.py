@@ -10,7 +10,7 @@ from cnnviz_cli.methods.api import (
     GradientOver,
     Need,
     Recipe,
-    Scope,
+    MethodContext,
     cam_recipe,
     method,
     option,
@@ -38,7 +38,7 @@ class Options(CamOptions):
     options=Options,
     paper="Omeiza et al., Smooth Grad-CAM++, 2019, https://arxiv.org/abs/1908.01224",
 )
-def smoothgradcam_plus_plus(options: Options, scope: Scope) -> Recipe:
+def smoothgradcam_plus_plus(options: Options, scope: MethodContext) -> Recipe:
     """Where the evidence for the class still sits when noise is laid over the image.
 
     relu(sum_c w_c A_c) with w_c = sum_hw alpha_c relu(D1_c) and alpha_c = D2_c / (2 D2_c + S_c D3_c + 1e-6), 0 where

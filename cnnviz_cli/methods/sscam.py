@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, method, option, value
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, method, option, value
 from cnnviz_cli.methods.common.masking import NoisyMasks, mask_recipe
 
 
@@ -19,7 +19,7 @@ class Options(CamOptions):
     options=Options,
     paper="Wang et al., SS-CAM: Smoothed Score-CAM, 2020, https://arxiv.org/abs/2006.14255",
 )
-def sscam(options: Options, scope: Scope) -> Recipe:
+def sscam(options: Options, scope: MethodContext) -> Recipe:
     """Where the maps lie through which the class scores high, on average over noise on what they let through.
 
     relu(sum_c w_c A_c) with w = softmax_c mean_i s(x (M_c + e_ci)): the masks M_c of Score-CAM, each `noisy_masks`

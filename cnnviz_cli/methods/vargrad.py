@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Panel, Recipe, Scope, method, reduced, resolution
+from cnnviz_cli.methods.api import Evidence, Panel, Recipe, MethodContext, method, reduced, resolution
 from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
 
 
@@ -14,7 +14,7 @@ from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
     paper="Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values, "
     "2018, https://arxiv.org/abs/1810.03307",
 )
-def vargrad(options: NoisyOptions, scope: Scope) -> Recipe:
+def vargrad(options: NoisyOptions, scope: MethodContext) -> Recipe:
     """Where the gradient changes most when a little noise is added to the image.
 
     1/n sum_i g_i^2 - (1/n sum_i g_i)^2 with g_i = g(x + e_i).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, Scope, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ LEAST = 1e-7
     options=CamOptions,
     paper="Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312",
 )
-def xgradcam(options: CamOptions, scope: Scope) -> Recipe:
+def xgradcam(options: CamOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, each map weighted by what it contributes to the score.
 
     relu(sum_c w_c A_c) with w_c = sum_hw(g_c A_c) / sum_hw(A_c), g = dy/dA: equation 8 of the paper. A denominator

@@ -11,7 +11,7 @@ from cnnviz_cli.methods.api import (
     Heatmap,
     Input,
     Recipe,
-    Scope,
+    MethodContext,
     SignedMap,
     method,
     option,
@@ -56,7 +56,7 @@ class _White(Baseline):
     options=Options,
     paper="Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, https://arxiv.org/abs/1906.02825",
 )
-def xrai(options: Options, scope: Scope) -> Recipe:
+def xrai(options: Options, scope: MethodContext) -> Recipe:
     """Which regions of the image matter most for the class, in their order.
 
     Integrated gradients from black and from white are averaged, and of each pixel's colours the highest counts. Of
@@ -64,7 +64,7 @@ def xrai(options: Options, scope: Scope) -> Recipe:
     first, again and again; that mean is the gain of those pixels. A pixel's rank is the share of the image whose gain
     is at most its own: the best tenth of the image lies above 0.9.
     """
-    frame = scope.frame
+    frame = scope.input_spec
     ends = (Baseline.within(frame, "black"), _White("black", frame.white, frame.white))
     slopes = [GradientOver(Line(options.steps, end), of=scope.target, weighted=True) for end in ends]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from cnnviz_cli.core.annotations import Area, Mark, Rectangle
-from cnnviz_cli.core.figure_settings import Size
+from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotation
+from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.color_tables import Bytes
@@ -92,7 +92,7 @@ def staged(photo: Image.Image, view: View) -> Canvas:
     return Canvas(photo, view, factor, max(14, round(measure / 64)))
 
 
-def canvas_at(photo: Image.Image, view: View, size: Size, across: int, down: int) -> Canvas:
+def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, down: int) -> Canvas:
     """The photograph for a figure of `across` x `down` images of its size.
 
     Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
@@ -109,8 +109,8 @@ def canvas_at(photo: Image.Image, view: View, size: Size, across: int, down: int
         measure = factor * min(longest, 3 * min(across * width, down * height))
         unit = max(14, round(measure / 72))
     else:
-        unit = unit_of(size.room)
-        room = size.room - 2 * unit
+        unit = unit_of(size.layout_width)
+        room = size.layout_width - 2 * unit
         factor = (room - gap_of(unit) * (across - 1)) / across / width
         factor = min(factor, 2 * room / (down * height))
     units = (max(1, int(width * factor + 0.01)), max(1, round(height * factor)))
@@ -303,21 +303,21 @@ LIGHT, DARK = "#ffffff", "#16191d"
 """A light line within a dark one shows on any ground."""
 
 
-def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Mark | None) -> Image.Image:
+def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Annotation | None) -> Image.Image:
     """The sheet, which is as large as the photograph, with a line around what the mark says; it is drawn on."""
-    if isinstance(mark, Rectangle):
+    if isinstance(mark, BoxAnnotation):
         _rectangle(sheet, canvas, mark)
-    elif isinstance(mark, Area):
+    elif isinstance(mark, RegionAnnotation):
         _outline(sheet, canvas, mark)
     return sheet
 
 
-def in_photo(mark: Rectangle, canvas: Canvas) -> Box:
+def in_photo(mark: BoxAnnotation, canvas: Canvas) -> Box:
     """The box in pixels of the photograph as it is drawn."""
     return canvas.view.shares_to_photo(mark.box)
 
 
-def _rectangle(sheet: Image.Image, canvas: Canvas, mark: Rectangle) -> None:
+def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
     line, pen = _line(canvas), ImageDraw.Draw(sheet)
     left, top, right, bottom = in_photo(mark, canvas)
     if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
@@ -332,9 +332,9 @@ def _rectangle(sheet: Image.Image, canvas: Canvas, mark: Rectangle) -> None:
     pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline=LIGHT, width=line)
 
 
-def _outline(sheet: Image.Image, canvas: Canvas, mark: Area) -> None:
+def _outline(sheet: Image.Image, canvas: Canvas, mark: RegionAnnotation) -> None:
     line = _line(canvas)
-    inside = place(np.asarray(mark.inside, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+    inside = place(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
     region = Image.fromarray(inside).convert("L")
     light = _grown(region, line)
     dark = _grown(light, line)

@@ -211,7 +211,7 @@ def _one(entries: Sequence[Entry], kind: type[SingleMap], style: Style, width: i
     if given:
         counts = [beyond(panel, one) for panel, one in given]
         below, above = sum(low for low, _ in counts), sum(high for _, high in counts)
-        whose = " and ".join(sorted({one.whose for _, one in given}))
+        whose = " and ".join(sorted({one.label for _, one in given}))
         remarks = [
             f"raw values, {whose} scale for each method and layer" if scale is None else f"raw values, {whose} scale"
         ]
@@ -264,7 +264,7 @@ def compose_comparison(
         f"photograph of {photo.width} x {photo.height} pixels",
         f"network input {view.size[0]} x {view.size[1]}",
     ]
-    most = columns_in(style.size.room)
+    most = columns_in(style.size.layout_width)
     laid = pages(entries, most)
     for number, page in enumerate(laid, 1):
         part = [f"sheet {number} of {len(laid)}"] if len(laid) > 1 else []
@@ -279,7 +279,7 @@ def tile_of(columns: int, style: Style) -> int:
     """The width of a column in units."""
     if style.size.source:
         return TILE
-    return min(TILE, (style.size.room - 2 * MARGIN + GAP) // columns - GAP)
+    return min(TILE, (style.size.layout_width - 2 * MARGIN + GAP) // columns - GAP)
 
 
 def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:

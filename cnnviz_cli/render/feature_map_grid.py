@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.figure_settings import ROOM
+from cnnviz_cli.core.figure_settings import LAYOUT_WIDTH
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
 from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
 from cnnviz_cli.render.color_tables import Bytes, table
@@ -50,7 +50,7 @@ def enlarged(size: int) -> int:
     return max(1, TILE // size)
 
 
-def columns_for(count: int, cell: int, room: int = ROOM - MARGINS) -> int:
+def columns_for(count: int, cell: int, room: int = LAYOUT_WIDTH - MARGINS) -> int:
     """How many tiles stand in a row: a grid a little wider than high, with a full last row where one is near."""
     most = max(1, room // cell)
     if count <= 3:
@@ -85,7 +85,7 @@ def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: St
     if flat:
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
-    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.room)
+    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.layout_width)
     return framed(sheet, MARGIN)
 
 
@@ -116,7 +116,7 @@ def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
-    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.room)
+    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.layout_width)
 
 
 def remark(values: NDArray[Any], strength: float) -> str:
@@ -148,7 +148,7 @@ def _sheet(
     if width > room - 2 * MARGIN:  # a single map that is wider than the figure
         width, height = room - 2 * MARGIN, max(1, round(height * (room - 2 * MARGIN) / width))
     across, down = width + GAP, height + SMALL + 6 + GAP
-    free = room - MARGINS if room == ROOM else room - MARGINS - (across + GAP if first else 0)
+    free = room - MARGINS if room == LAYOUT_WIDTH else room - MARGINS - (across + GAP if first else 0)
     columns = columns_for(len(tiles), across, max(across, free)) if tiles else 0
     rows = ceil(len(tiles) / columns) if tiles else 0
     # The first tiles stand under each other, or next to each other where the sheet is a single row.

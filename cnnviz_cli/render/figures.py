@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.annotations import Mark
+from cnnviz_cli.core.annotations import Annotation
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
@@ -87,7 +87,7 @@ def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, s
     if beside_it:
         original = canvas.placed(draw_annotation(marked(canvas), canvas, caption.mark))
         picture = (stack if flat else beside)([original, picture], gap_of(unit))
-    width = max(picture.width, 20 * unit) if style.size.pixels is None else style.size.room - 2 * unit
+    width = max(picture.width, 20 * unit) if style.size.pixels is None else style.size.layout_width - 2 * unit
     head = set_lines(caption_lines(caption, panel, width, unit, style), width)
     bar, words = scale_of(panel, style, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
@@ -115,7 +115,7 @@ def shown_at(photo: Image.Image, factor: float) -> list[str]:
 
 
 def pictured(
-    panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Mark | None = None
+    panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Annotation | None = None
 ) -> Image.Image:
     """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
     return draw_annotation(_evidence(panel, canvas, style, scale), canvas, mark)
@@ -195,7 +195,7 @@ def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[Bytes, list[st
     below, above = beyond(panel, scale)
     low, middle, high = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     labels = [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
-    words = f"raw values, {scale.whose} scale; {outside(below + above)}"
+    words = f"raw values, {scale.label} scale; {outside(below + above)}"
     return colours_of(panel, style, scale), labels, words + laid_over(panel, style)
 
 

@@ -330,7 +330,7 @@ def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Block:
 
 
 def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
-    given = {named.scale.whose for panel, named in panels if named.scale and panel.takes_scale}
+    given = {named.scale.label for panel, named in panels if named.scale and panel.takes_scale}
     words = [
         f"colour bars: raw values, {' and '.join(sorted(given))} scale; “or more” and “or less” mark values beyond it"
         if given

@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.figure_settings import NATURAL, Size
+from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize
 from cnnviz_cli.core.panels import ProjectionRow, Projections
 from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, stack
 from cnnviz_cli.render.canvas import chequer
@@ -45,7 +45,7 @@ CONVENTION = (
 TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
 
 
-def projections(panel: Projections, seen: Image.Image, caption: Caption, size: Size = NATURAL) -> Block:
+def projections(panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen, size) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
@@ -136,9 +136,9 @@ def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, floa
     return Image.fromarray(grey)
 
 
-def _block(row: ProjectionRow, seen: Image.Image, size: Size) -> Block:
+def _block(row: ProjectionRow, seen: Image.Image, size: FigureSize) -> Block:
     count = len(np.asarray(row.channels))
-    most = min(MOST, max(1, (size.room - 2 * TYPE + TYPE) // (2 * TILE + 2 + TYPE)))
+    most = min(MOST, max(1, (size.layout_width - 2 * TYPE + TYPE) // (2 * TILE + 2 + TYPE)))
     lines = -(-count // most)
     across = -(-count // lines)
     pairs = [pair(row, number, seen, TILE, size.density) for number in range(count)]

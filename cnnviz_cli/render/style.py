@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from cnnviz_cli.core.annotations import Mark
-from cnnviz_cli.core.figure_settings import NATURAL, Scale, Size
+from cnnviz_cli.core.annotations import Annotation
+from cnnviz_cli.core.figure_settings import NATURAL_SIZE, Scale, FigureSize
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
 """For evidence that starts at zero. All but turbo and jet are perceptually uniform."""
@@ -59,7 +59,7 @@ class Style:
     alpha: float | None = None
     overlay: Overlay = "auto"
     interpolation: Interpolation = "auto"
-    size: Size = NATURAL
+    size: FigureSize = NATURAL_SIZE
 
     def opacity(self, overlay: Overlay) -> float:
         """The strongest opacity of an overlay, 0 to 1."""
@@ -104,7 +104,7 @@ class Caption:
     note: str = ""
     scale: Scale | None = None
     contrast: str = ""
-    mark: Mark | None = None
+    mark: Annotation | None = None
     values: str = ""
     palette: str = ""
     counter: bool = False

@@ -12,15 +12,15 @@ from torch import nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import Need
-from cnnviz_cli.core.global_rng import reseeding
-from cnnviz_cli.core.memory_format import laid_out
-from cnnviz_cli.core.method import FAMILIES, Frame, Method, Recipe, Scope, methods
+from cnnviz_cli.core.global_rng import reseed_forwards
+from cnnviz_cli.core.memory_format import to_memory_format
+from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, Recipe, MethodContext, methods
 from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts
+from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def steady(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
     for module in net.modules():
         if module.training:  # a forward of its own may have switched it back
             module.training = False
-    with nullcontext() if facts.randomness == "none" else reseeding(net, seed):
+    with nullcontext() if facts.randomness == "none" else reseed_forwards(net, seed):
         yield
 
 
@@ -48,11 +48,11 @@ class CapabilityCheck:
 
     net: nn.Module
     device: torch.device
-    frame: Frame
-    targets: Targets
+    frame: InputSpec
+    targets: TargetSelector
     precision: str
     readout: Readout = CLASSES
-    facts: NetworkFacts = KNOWN
+    facts: NetworkFacts = STANDARD_FACTS
 
     def refused(self, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
         """By name the recipes that cannot be carried out, and why.
@@ -72,20 +72,20 @@ class CapabilityCheck:
 
     def _refusal(self, needs: Iterable[Need]) -> UsageError | None:
         black = torch.tensor(self.frame.black, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
-        picture = laid_out(black.expand(-1, -1, *self.frame.size).clone(), self.facts.memory_format)
+        picture = to_memory_format(black.expand(-1, -1, *self.frame.size).clone(), self.facts.memory_format)
         plan = Plan.of(needs)
         given = {need.name: need.zeros(lambda _place: picture.shape[1:]) for need in plan.given}
         try:
-            with memory_errors_named(1), steady(self.net, self.facts, 0):
+            with explain_memory_errors(1), steady(self.net, self.facts, 0):
                 observe(
                     self.net,
                     picture,
                     plan,
-                    self.targets.knowing([0]),
+                    self.targets.with_truths([0]),
                     readout=self.readout,
                     given=given,
                     precision=self.precision,
-                    alone=self.facts.alone,
+                    alone=self.facts.one_at_a_time,
                 )
         except UsageError as error:
             return error
@@ -138,7 +138,7 @@ class Applicable:
 
 def applicable(
     asked: Sequence[Asked],
-    scope: Scope,
+    scope: MethodContext,
     check: CapabilityCheck,
 ) -> Applicable:
     """Build every method, and try on one black picture what the engine may refuse.
@@ -175,7 +175,7 @@ def applicable(
     return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
 
 
-def recipes_of(one: Asked, scope: Scope, targets: int) -> tuple[Recipe, ...]:
+def recipes_of(one: Asked, scope: MethodContext, targets: int) -> tuple[Recipe, ...]:
     """A recipe for each target, or one if the method depends on none; raises UsageError where it does not apply."""
     first = one.method.build(one.options, scope)
     if not first.follows_target:
@@ -204,7 +204,7 @@ def _named(error: UsageError, one: Asked, fix: str = "") -> UsageError:
     return error
 
 
-def _alternatives(refused: Method, scope: Scope) -> str:
+def _alternatives(refused: Method, scope: MethodContext) -> str:
     """Other methods of the family that the network will take; empty if there are none."""
     known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
     found = [one.name for one in known if one is not refused and _takes(one, scope)][:3]
@@ -214,12 +214,12 @@ def _alternatives(refused: Method, scope: Scope) -> str:
     return f"Use {listed} instead, see: cnnviz methods"
 
 
-def _takes(method: Method, scope: Scope) -> bool:
+def _takes(method: Method, scope: MethodContext) -> bool:
     found = _default(method, scope)
     return found is not None and plain(found)
 
 
-def _default(method: Method, scope: Scope) -> Recipe | None:
+def _default(method: Method, scope: MethodContext) -> Recipe | None:
     """What a method does by default; None where it does not apply."""
     try:
         return method.build(method.options(), scope)
@@ -227,7 +227,7 @@ def _default(method: Method, scope: Scope) -> Recipe | None:
         return None
 
 
-def _others(refused: Method, scope: Scope, check: CapabilityCheck) -> str:
+def _others(refused: Method, scope: MethodContext, check: CapabilityCheck) -> str:
     """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
     known = sorted(
         methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)

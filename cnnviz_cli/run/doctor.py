@@ -21,19 +21,19 @@ from PIL import features
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
-from cnnviz_cli.core.memory_format import laid_out
+from cnnviz_cli.core.memory_format import to_memory_format
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.batchnorm_folding import fold
-from cnnviz_cli.engine.device import free_memory, memory_errors_named, pick, place, synchronise
+from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm
+from cnnviz_cli.engine.device import free_memory, explain_memory_errors, select_device, move_to_device, synchronize
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.models.inspect.facts import NetworkFacts
-from cnnviz_cli.models.inspect.heads import find_head, noise_for
+from cnnviz_cli.models.inspect.heads import find_head, noise_input
 from cnnviz_cli.models.inspect.outputs import HeadShape
-from cnnviz_cli.models.load.loaded_model import LoadedModel, facts_of
+from cnnviz_cli.models.load.loaded_model import LoadedModel, find_network_facts
 from cnnviz_cli.run.session import model_of
 from cnnviz_cli.tasks.spec import default_task
 
@@ -165,7 +165,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     chosen: list[torch.device] = []
 
     def picked() -> Check:
-        chosen.append(pick(settings.device))
+        chosen.append(select_device(settings.device))
         return Check("device", f"{chosen[0]} (--device {settings.device})")
 
     yield guarded("device", picked)
@@ -185,10 +185,10 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     height, width = preprocessing.size
 
     def timed() -> Check:
-        with memory_errors_named(1):
-            placed = place(net, chosen[0], facts.memory_format)
+        with explain_memory_errors(1):
+            placed = move_to_device(net, chosen[0], facts.memory_format)
             image = torch.zeros(1, preprocessing.channels, height, width, dtype=torch.float32, device=chosen[0])
-            image = laid_out(image, facts.memory_format)
+            image = to_memory_format(image, facts.memory_format)
             seconds = [_seconds(placed, image) for _ in range(_ROUNDS + 1)][1:]
         return Check(
             "forward", f"{median(seconds) * 1000:.1f} ms for one image of {height} x {width}, median of {_ROUNDS}"
@@ -201,7 +201,7 @@ def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
     start = time.perf_counter()
     with torch.no_grad():
         net(image)
-    synchronise(image.device)
+    synchronize(image.device)
     return time.perf_counter() - start
 
 
@@ -266,7 +266,7 @@ def _input_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
     named = {1: "grey", 3: "RGB", 4: "RGB and alpha"}.get(channels, f"{channels} channels")
     size = f"{named}, {height} x {width}, resize {preprocessing.mode}"
     if preprocessing.mode == "crop":
-        size += f" of {' x '.join(map(str, preprocessing.covered))}"
+        size += f" of {' x '.join(map(str, preprocessing.resized_size))}"
     yield Check("input", size, fix="--input-size HxW, --resize MODE, --resize-to N, --interpolation FILTER")
     chosen = ", ".join(map(str, settings.bands))
     bands = f"{chosen} go into the {channels} channels" if chosen else _UNNAMED.get(channels, "all that an image has")
@@ -280,7 +280,7 @@ def _input_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
 
 def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
     returned, task = model.layers.returned, default_task(model.returns, settings.task)
-    words = [f"{returned.seen}: {model.returns}"]
+    words = [f"{returned.description}: {model.returns}"]
     if returned.bounds is not None:
         words.append(f"from {returned.bounds[0]:.3g} to {returned.bounds[1]:.3g} in the trial")
     yield Check(
@@ -327,7 +327,7 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
 
         def trial() -> Check:
             with network_errors():
-                tried.append(facts_of(model.net, model.preprocessing, model.layers, facts.kept_training))
+                tried.append(find_network_facts(model.net, model.preprocessing, model.layers, facts.kept_training))
             return Check("trial", "run on noise")
 
         check = guarded("trial", trial)
@@ -370,7 +370,7 @@ def _head(model: LoadedModel) -> Check:
 
 def _rectifiers(model: LoadedModel) -> Check:
     preprocessing, mode = model.preprocessing, RectifierMode()
-    noise = noise_for(model.net, (preprocessing.channels, *preprocessing.size)).requires_grad_()
+    noise = noise_input(model.net, (preprocessing.channels, *preprocessing.size)).requires_grad_()
     with network_errors(), torch.enable_grad(), mode:
         model.net(noise.clone())
     found = f"{mode.seen} that a gradient passes" if mode.seen else "none that a gradient passes"
@@ -378,7 +378,7 @@ def _rectifiers(model: LoadedModel) -> Check:
 
 
 def _folding(model: LoadedModel) -> Check:
-    folds = fold(model.net) is not None
+    folds = fold_batchnorm(model.net) is not None
     return Check(
         "batch norms", "are folded into convolutions for altered inputs" if folds else "none that can be folded"
     )

@@ -69,7 +69,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
-    most = columns_in(style_of(settings).size.room)
+    most = columns_in(style_of(settings).size.layout_width)
     sheets = {family: len(pages(entries, most)) for family, entries in shown.items()}
     names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
     if settings.save_arrays:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import Terminated
-from cnnviz_cli.core.process import checkpoints
+from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
@@ -57,7 +57,7 @@ def execute(
     # The folder first: that it cannot be written should not be learnt after a minute of loading.
     sink = Sink(settings.output, shard.label)
     sink.open()
-    with Ledger(sink, shard, force=force) as ledger, checkpoints(ledger.checkpoint):
+    with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
         # Processes that read and draw start up while the model is loaded.
         hands = Hands(count_of(settings.workers, len(sources)))
         try:

@@ -9,13 +9,13 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.memory_format import laid_out_like
+from cnnviz_cli.core.memory_format import match_memory_format
 from cnnviz_cli.core.method import InputView, Recipe
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.resize import tensor_of
-from cnnviz_cli.core.rounding import asks_for_change
+from cnnviz_cli.core.resize import as_tensor
+from cnnviz_cli.core.rounding import measures_change
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.capability_check import steady
@@ -65,10 +65,10 @@ def explain_batch(
                 given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu")},
                 memory=memory,
                 tick=reporter.tick,
-                alone=facts.alone,
+                alone=facts.one_at_a_time,
             )
 
-    choose = prepared.targets.knowing(truths) if truths else prepared.targets
+    choose = prepared.targets.with_truths(truths) if truths else prepared.targets
     seen = observed(batch, prepared.plan, choose)
     viewed: dict[InputView, Observation] = {}
     for view, plan in prepared.views.items():
@@ -91,10 +91,10 @@ def explain_batch(
 
 def _judged(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
     """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
-    asked = [need for need in recipe.needs if asks_for_change(need)]
-    if not asked or any(need not in one.unmoved for one in seen for need in asked):
+    asked = [need for need in recipe.needs if measures_change(need)]
+    if not asked or any(need not in one.unchanged for one in seen for need in asked):
         return panels
-    still = torch.stack([one.unmoved[need] for one in seen for need in asked]).all(0)
+    still = torch.stack([one.unchanged[need] for one in seen for need in asked]).all(0)
     return [
         panel if panel.target is None else replace(panel, doubts={**panel.doubts, "flat": _either(panel, still)})
         for panel in panels
@@ -103,7 +103,7 @@ def _judged(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]
 
 def _either(panel: Panel, still: Tensor) -> Tensor:
     known = panel.doubts.get("flat")
-    return still if known is None else still | tensor_of(known)
+    return still if known is None else still | as_tensor(known)
 
 
 def seed_of(seed: int, digest: str) -> int:
@@ -113,13 +113,13 @@ def seed_of(seed: int, digest: str) -> int:
 
 def _through(view: InputView, batch: Tensor) -> Tensor:
     changed = batch.flip(3) if view.flipped else batch
-    return laid_out_like(changed * view.gain, batch)
+    return match_memory_format(changed * view.gain, batch)
 
 
 def _back(view: InputView, panel: Panel) -> Viewed:
     if not isinstance(panel, Viewed):
         raise TypeError(f"{type(panel).__name__} cannot be averaged over views")
-    values = tensor_of(panel.values)
+    values = as_tensor(panel.values)
     return replace(panel, values=values.flip(3)) if view.flipped else panel
 
 
@@ -134,16 +134,16 @@ def _mean(panels: Sequence[Viewed]) -> Viewed:
     """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
     statistics = {
-        name: torch.stack([tensor_of(panel.statistics[name]) for panel in panels]).double().mean(0)
+        name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).double().mean(0)
         for name in first.statistics
     }
     numbers = {
-        name: combine(torch.stack([tensor_of(getattr(panel, name)) for panel in panels]), 0)
+        name: combine(torch.stack([as_tensor(getattr(panel, name)) for panel in panels]), 0)
         for name, combine in _COMBINED.items()
         if getattr(first, name, None) is not None
     }
     doubts: dict[State, Tensor] = {
-        state: combine(torch.stack([tensor_of(panel.doubts[state]) for panel in panels]), 0)
+        state: combine(torch.stack([as_tensor(panel.doubts[state]) for panel in panels]), 0)
         for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in first.doubts)
     }
     return replace(first, statistics=statistics, doubts=doubts, **numbers)  # type: ignore[arg-type]  # tensors by name

@@ -14,8 +14,8 @@ from typing import Any
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.files.tables.ground_truth import FOLDER
-from cnnviz_cli.models.spec.network import Zoo, parse_model
-from cnnviz_cli.models.spec.weights import File, weights_for
+from cnnviz_cli.models.spec.network import ZooModel, parse_model
+from cnnviz_cli.models.spec.weights import WeightsFile, weights_for
 from cnnviz_cli.tasks.spec import parse_objective
 
 WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
@@ -54,12 +54,12 @@ def seal_of(command: str, settings: Settings) -> str | None:
 
 def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
     named = parse_model(settings.model, settings.arch)
-    if not isinstance(named.network, Zoo) or settings.region is not None:
+    if not isinstance(named.network, ZooModel) or settings.region is not None:
         return None
     weights = weights_for(named, settings.weights)
     found: list[tuple[str, int, int]] = []
     files = [
-        weights.path if isinstance(weights, File) else None,
+        weights.path if isinstance(weights, WeightsFile) else None,
         settings.labels,
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.figure_settings import Scale, size_of
-from cnnviz_cli.core.file_reading import FACTORS, MEBIBYTE, MEGAPIXEL, Reading, value_range_of
+from cnnviz_cli.core.figure_settings import Scale, parse_figure_size
+from cnnviz_cli.core.file_reading import REDUCTION_FACTORS, MEBIBYTE, MEGAPIXEL, ReadOptions, parse_value_range
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
@@ -75,7 +75,7 @@ def style_of(settings: Settings) -> Style:
         alpha=settings.alpha,
         overlay=settings.overlay,
         interpolation=settings.map_interpolation,
-        size=replace(size_of(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1),
+        size=replace(parse_figure_size(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1),
     )
 
 
@@ -105,7 +105,7 @@ class Drawing:
     format: str
     save_arrays: bool
     preprocessing: Preprocessing
-    reading: Reading
+    reading: ReadOptions
     masks: Masks | None = None
     settings_sha256: str = ""
 
@@ -115,7 +115,7 @@ class Glance:
     """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
 
     Attributes:
-        pixels: (H, W, 3) as `Preprocessing.see` has cut them, or (H, W, C) as `see_bands` has.
+        pixels: (H, W, 3) as `Preprocessing.see` has cut them, or (H, W, C) as `crop_bands` has.
         size: width and height of the photograph in its file.
         mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
     """
@@ -174,28 +174,28 @@ class Answer:
     scales: Sequence[Sequence[Scale | None]] = ()
 
 
-def reading_of(settings: Settings, preprocessing: Preprocessing) -> Reading:
+def reading_of(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:
     """What is refused for its size, and how much of a photograph is decoded: twice what the network needs, or all."""
-    sides = preprocessing.covered if preprocessing.mode == "crop" else preprocessing.size
+    sides = preprocessing.resized_size if preprocessing.mode == "crop" else preprocessing.size
     needed = preprocessing.most if preprocessing.mode == "full" else max(sides)
-    return Reading(
+    return ReadOptions(
         max_pixels=round(settings.max_pixels * MEGAPIXEL),
         max_bytes=round(settings.max_bytes * MEBIBYTE),
         least_side=2 * needed if settings.fast_decode else None,
-        value_range=value_range_of(settings.value_range),
-        channels=preprocessing.channels if preprocessing.banded else 0,
+        value_range=parse_value_range(settings.value_range),
+        channels=preprocessing.channels if preprocessing.reads_bands else 0,
         bands=preprocessing.bands,
         shown_bands=settings.show_bands,
     )
 
 
-def fast_note(how: Reading) -> str:
+def fast_note(how: ReadOptions) -> str:
     """What is to be said of fast decoding, once for all pictures; empty where every pixel is decoded."""
     if how.least_side is None:
         return ""
-    shares = ", ".join(f"1/{factor}" for factor in sorted(FACTORS))
+    shares = ", ".join(f"1/{factor}" for factor in sorted(REDUCTION_FACTORS))
     return (
-        f"photographs whose shorter side is {how.least_side * min(FACTORS):,} pixels or more are decoded and drawn at "
+        f"photographs whose shorter side is {how.least_side * min(REDUCTION_FACTORS):,} pixels or more are decoded and drawn at "
         f"{shares} of their size"
     )
 
@@ -210,15 +210,15 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
     try:
-        crop, view = drawing.preprocessing.see(photo.image)
-        bands = None if photo.planes is None else drawing.preprocessing.see_bands(photo.planes)
+        crop, view = drawing.preprocessing.crop_image(photo.image)
+        bands = None if photo.planes is None else drawing.preprocessing.crop_bands(photo.planes)
     except MemoryError:
         return failed(source, "there is not enough memory to resize it", sha256=photo.sha256)
     if drawing.masks is None:
         return Seen(source, folder, photo, view, crop, bands=bands)
     try:
         drawn = drawing.masks.of(source, photo.size, drawing.reading)
-        mask = seen_of(drawn, drawing.preprocessing.placing(photo.image.size))
+        mask = seen_of(drawn, drawing.preprocessing.resize_crop(photo.image.size))
     except ImageError as error:
         return failed(source, error.what, sha256=photo.sha256)
     return Seen(source, folder, photo, view, crop, mask, drawn.sha256, bands)

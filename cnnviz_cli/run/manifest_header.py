@@ -18,7 +18,7 @@ from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, Outp
 from cnnviz_cli.files.images.region_masks import Masks
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import Header
-from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.run.identity import effective
 from cnnviz_cli.run.session import Prepared
 from cnnviz_cli.tasks.spec import default_task
@@ -110,7 +110,7 @@ def model_record(prepared: Prepared) -> ModelRecord:
     )
 
 
-def output_record(returned: Returned, task: str) -> OutputRecord | None:
+def output_record(returned: NetworkOutput, task: str) -> OutputRecord | None:
     """What the network returns; None where nothing of it is known."""
     if returned.kind is None:
         return None

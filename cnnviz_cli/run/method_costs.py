@@ -9,15 +9,15 @@ from torch import nn
 
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import Frame, Method
+from cnnviz_cli.core.method import InputSpec, Method
 from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts
+from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
 from cnnviz_cli.models.load.loaded_model import load_model
-from cnnviz_cli.models.spec.weights import any_weights
+from cnnviz_cli.models.spec.weights import offline_weights
 from cnnviz_cli.run.capability_check import Asked, CapabilityCheck, applicable
 from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.run.session import cost_of, lines_of, planned, scope_of
@@ -51,28 +51,28 @@ def find_costs(
         UsageError: there is no such model, or it is code that nobody allowed.
         ModelError: it cannot be had.
     """
-    loaded = load_model(model, any_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
+    loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
     # What is asked of it where nobody says anything.
-    question, _ = question_for(settings_type(COMMAND).model_validate({}), loaded, devices.pick("cpu"))
-    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.frame, methods, question, loaded.facts)
+    question, _ = question_for(settings_type(COMMAND).model_validate({}), loaded, devices.select_device("cpu"))
+    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.input_spec, methods, question, loaded.facts)
 
 
 def prices_of(
     net: nn.Module,
     layers: Layers,
-    frame: Frame,
+    frame: InputSpec,
     methods: Sequence[Method],
     question: Question | None = None,
-    facts: NetworkFacts = KNOWN,
+    facts: NetworkFacts = STANDARD_FACTS,
 ) -> dict[str, Price]:
     """The same for a network with these layers and this input; by default one class of a classifier is explained."""
-    device = devices.pick("cpu")
+    device = devices.select_device("cpu")
     scope = scope_of(net, layers, frame)
     if question is not None:
         scope = question.put_to(scope)
-    targets, readout = (question.targets, question.describer.readout) if question else (Targets((0,)), CLASSES)
+    targets, readout = (question.targets, question.describer.readout) if question else (TargetSelector((0,)), CLASSES)
     asked = [Asked(method, method.options(), by_name=False) for method in methods]
-    placed = devices.place(net, device, facts.memory_format)
+    placed = devices.move_to_device(net, device, facts.memory_format)
     found = applicable(asked, scope, CapabilityCheck(placed, device, frame, targets, "fp32", readout, facts))
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:

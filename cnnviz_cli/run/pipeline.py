@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
-from cnnviz_cli.core.figure_settings import BY_RUN, Scale, fixed
-from cnnviz_cli.core.memory_format import laid_out
+from cnnviz_cli.core.figure_settings import BY_RUN, Scale, parse_scale
+from cnnviz_cli.core.memory_format import to_memory_format
 from cnnviz_cli.core.network_errors import NetworkError
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.device import memory_errors_named
+from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.render import color_limits, state_of
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.image_data import Answer, Glance, Place, Work, failed
@@ -49,7 +49,7 @@ class Scales:
     def __init__(self, setting: str) -> None:
         """Of a setting that `core.figure_settings.fixed` takes."""
         self.by_run = setting == BY_RUN
-        self._fixed = fixed(setting)
+        self._fixed = parse_scale(setting)
         self._widest: dict[_Key, Scale] = {}
 
     def widen(self, work: Work, panel: Panel) -> None:
@@ -58,7 +58,7 @@ class Scales:
         if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
             return
         known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
-        self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.whose)
+        self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.label)
 
     def of(self, work: Work, panel: Panel) -> Scale | None:
         """The range to draw a panel in; None for its own."""
@@ -256,9 +256,9 @@ class Pipeline:
     def _explained(self, known: Sequence[_Known]) -> Iterator[Answer | str]:
         prepared = self._prepared
         glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
-        with self._clock.timed("compute"), memory_errors_named(len(glances)):
-            batch = prepared.model.preprocessing.normalised([glance.pixels for glance in glances])
-            batch = laid_out(batch.to(prepared.device), prepared.model.facts.memory_format)
+        with self._clock.timed("compute"), explain_memory_errors(len(glances)):
+            batch = prepared.model.preprocessing.normalize([glance.pixels for glance in glances])
+            batch = to_memory_format(batch.to(prepared.device), prepared.model.facts.memory_format)
             digests = [glance.sha256 for glance in glances]
             masks = [glance.mask for glance in glances if glance.mask is not None]
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None

@@ -16,7 +16,7 @@ import numpy as np
 from cnnviz_cli import __version__
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
 from cnnviz_cli.core.text import visible
@@ -73,7 +73,7 @@ class Naming:
         # A sheet of maps is about a layer and nothing else, so it always says which.
         if panel.layer and (panel.of_layer or len({p.layer for p in panels}) > 1):
             # Of several layers as one there is no number.
-            path, run = run_of(panel.layer)
+            path, run = split_run(panel.layer)
             # No other layer can be called so, since its name is a module path without a dash.
             parts += filter(None, (self._wording.depths.get(path), path if run is None else f"{path}-run{run}"))
         if panel.target is not None and self._several_targets:

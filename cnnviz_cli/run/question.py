@@ -15,16 +15,16 @@ from torch import Tensor
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import Scope
+from cnnviz_cli.core.method import MethodContext
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.passes import autocast_context
-from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.files.images.decode import read_other
 from cnnviz_cli.files.images.region_masks import Masks, masks_at
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.labels import WHERE, read_labels
-from cnnviz_cli.models.load.built_model import set_least_score
+from cnnviz_cli.models.load.built_model import set_score_threshold
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.ground_truth import Truths
 from cnnviz_cli.run.image_data import reading_of
@@ -57,7 +57,7 @@ class Question:
 
     task: TaskSpec
     labels: Labels
-    targets: Targets
+    targets: TargetSelector
     describer: Describer
     sigmoid: bool = False
     probable: bool = False
@@ -66,11 +66,11 @@ class Question:
     digest: str | None = None
     masks: Masks | None = None
 
-    def put_to(self, scope: Scope) -> Scope:
+    def put_to(self, scope: MethodContext) -> MethodContext:
         """The scope with this question in it."""
         return replace(
             scope,
-            against=self.targets.against,
+            against=self.targets.contrast_rank,
             counter=self.counter,
             probable=self.probable,
             sigmoid=self.sigmoid,
@@ -110,13 +110,13 @@ class Question:
             return self.describer.describe(index, float(numbers[index]), held, size)
 
         targets, ranks = self.targets, len(self.targets.ranks)
-        drawn = [rank for rank in targets.drawn(chosen) if order[chosen[rank]] > -np.inf]
+        drawn = [rank for rank in targets.drawn_ranks(chosen) if order[chosen[rank]] > -np.inf]
         if wanted and not drawn and (why := self.describer.missing(chosen[:ranks])):
             return why
         return ImageDescription(
             predictions=[described(index).prediction for index in self.describer.foremost(numbers, order)],
             targets=[described(chosen[rank]) if rank in drawn else None for rank in range(ranks)],
-            contrast=None if targets.against is None else described(chosen[targets.against]).prediction,
+            contrast=None if targets.contrast_rank is None else described(chosen[targets.contrast_rank]).prediction,
             truth=None if truth is None else described(truth).prediction,
         )
 
@@ -145,7 +145,7 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
     question = Question(
         task=task,
         labels=labels,
-        targets=Targets(asked.ranks, asked.contrast),
+        targets=TargetSelector(asked.ranks, asked.contrast),
         describer=asked.describer,
         sigmoid=asked.sigmoid,
         probable=settings.score == "probability",
@@ -194,11 +194,11 @@ class _Context:
         return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
-        from cnnviz_cli.models.inspect.embedding import embedding_of
+        from cnnviz_cli.models.inspect.embedding import embedding_network
 
         model = self.model
         shape = (model.preprocessing.channels, *model.preprocessing.size)
-        net, _ = embedding_of(model.net, shape, what=what, classifier=model.classifier, head=self.output.head)
+        net, _ = embedding_network(model.net, shape, what=what, classifier=model.classifier, head=self.output.head)
         self.model = replace(model, net=net)
         return net.to(self._device)
 
@@ -207,4 +207,4 @@ class _Context:
         return context
 
     def set_min_score(self, value: float) -> bool:
-        return set_least_score(self.model.net, value) > 0
+        return set_score_threshold(self.model.net, value) > 0

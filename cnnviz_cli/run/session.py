@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.config.values import palette_of
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.layers import LayerInfo, Layers, run_of
-from cnnviz_cli.core.method import Frame, InputView, Method, Recipe, Scope
+from cnnviz_cli.core.layers import LayerInfo, Layers, split_run
+from cnnviz_cli.core.method import InputSpec, InputView, Method, Recipe, MethodContext
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.heads import find_head
-from cnnviz_cli.models.inspect.outputs import Expected
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.outputs import ExpectedOutput
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.capability_check import Asked, CapabilityCheck, applicable, recipes_of
 from cnnviz_cli.run.image_data import Wording, Work
@@ -169,11 +169,11 @@ class Prepared:
     model: LoadedModel
     net: nn.Module
     device: torch.device
-    targets: Targets
+    targets: TargetSelector
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
-    scope: Scope
+    scope: MethodContext
     asked: tuple[Asked, ...]
     question: Question
     _others: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False, compare=False)
@@ -187,7 +187,7 @@ class Prepared:
         Raises:
             ImageError: a method does not apply at that size.
         """
-        if size == self.scope.frame.size:
+        if size == self.scope.input_spec.size:
             return self
         if size not in self._others:
             try:
@@ -197,8 +197,8 @@ class Prepared:
         return self._others[size]
 
     def _made_for(self, size: tuple[int, int]) -> Prepared:
-        frame = replace(self.scope.frame, size=size)
-        there = probe(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
+        frame = replace(self.scope.input_spec, size=size)
+        there = probe_layers(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
         scope = replace(self.scope, frame=frame, layers=LayersAtSize(self.scope.layers, there))
         tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
         plan, views = planned(task.recipe for task in tasks)
@@ -227,7 +227,7 @@ class Prepared:
         }
         with suppress(UsageError):
             for name in layers.resolve((LAST,)):
-                path = run_of(name)[0]
+                path = split_run(name)[0]
                 convolves = any(f"{one}.".startswith(f"{path}.") for one in self.model.layers.convolutions)
                 what = "last convolution" if convolves else "last layer with maps"
                 called[name] = f"{what} ({called.get(name, name)})"
@@ -246,7 +246,7 @@ class Prepared:
     @property
     def batch_size(self) -> int:
         """How many pictures pass the network together, if memory allows."""
-        asked = 1 if self.model.facts.alone else self.settings.batch_size
+        asked = 1 if self.model.facts.one_at_a_time else self.settings.batch_size
         return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
 
     @property
@@ -268,7 +268,7 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
         arch=settings.arch,
         key=settings.weights_key,
         allow_code=settings.allow_code,
-        wanted=wanted_of(settings),
+        overrides=wanted_of(settings),
         expected=expected_of(settings),
         memory_format=None if settings.memory_format == "auto" else settings.memory_format,
         offline=settings.offline,
@@ -277,10 +277,10 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
     )
 
 
-def wanted_of(settings: Settings) -> Wanted:
+def wanted_of(settings: Settings) -> InputOverrides:
     """What the settings want of the network's input."""
     height, width = settings.input_size or (0, 0)
-    return Wanted(
+    return InputOverrides(
         mode=settings.resize,
         size=(height, width) if settings.input_size else None,
         mean=settings.mean,
@@ -292,9 +292,9 @@ def wanted_of(settings: Settings) -> Wanted:
     )
 
 
-def expected_of(settings: Settings) -> Expected:
+def expected_of(settings: Settings) -> ExpectedOutput:
     """What the settings say of the network's output."""
-    return Expected(settings.head, settings.returns)
+    return ExpectedOutput(settings.head, settings.returns)
 
 
 @network_errors()
@@ -310,8 +310,8 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
         UsageError: labels or truths that do not fit, a layer or a class that the model does not have, an input that it
             does not take, a method that was named and does not apply, or no method at all does.
     """
-    device = devices.pick(settings.device, local_rank)
-    devices.repeatable()
+    device = devices.select_device(settings.device, local_rank)
+    devices.use_deterministic_kernels()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return prepared_for(command, families_of(command), settings, model_of(settings, reporter), device, reporter)
@@ -335,28 +335,28 @@ def prepared_for(
     facts = model.facts
     for line in facts.warnings():
         reporter.warn(f"{visible(model.name, 100)}: {line}")
-    for line in facts.remarks():
+    for line in facts.notes():
         reporter.say(f"{visible(model.name, 100)}: {line}")
-    net = devices.place(model.net, device, facts.memory_format)
-    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.frame, model.layers.returned.head))
+    net = devices.move_to_device(model.net, device, facts.memory_format)
+    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head))
     asked = [
-        Asked(method, options, settings.by_name(method) and (len(families) == 1 or settings.chooses(family)))
+        Asked(method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family)))
         for family in families
-        for method, options in settings.chosen(family)
+        for method, options in settings.selected_methods(family)
     ]
-    check = CapabilityCheck(net, device, scope.frame, targets, settings.precision, question.describer.readout, facts)
+    check = CapabilityCheck(net, device, scope.input_spec, targets, settings.precision, question.describer.readout, facts)
     found = applicable(asked, scope, check)
     if not found.built:
         raise next(iter(found.refused.values()))
     for name, error in found.refused.items():
         reporter.warn(f"{name} is left out: {error.what}")
     names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
-    settings = settings.choosing(names)
+    settings = settings.with_methods(names)
     left = {method.name: recipes for method, recipes in found.built}
     kept = tuple(one for one in asked if one.method.name in left)
     tasks = _tasks((one, left[one.method.name]) for one in kept)
     plan, views = planned(task.recipe for task in tasks)
-    lines, warnings = model.layers.remarks(
+    lines, warnings = model.layers.notes(
         list(dict.fromkeys(name for one in (plan, *views.values()) for name in one.all_layers))
     )
     for line in lines:
@@ -379,7 +379,7 @@ def _try_another_size(prepared: Prepared, reporter: Reporter) -> None:
     """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
     preprocessing = prepared.model.preprocessing
     try:
-        prepared.at(preprocessing.another_size)
+        prepared.at(preprocessing.trial_size)
     except ImageError as error:
         what = f"{prepared.model.name} is read at one size only: {error.what}"
         raise UsageError(what, where="--resize full", fix="Show it all of the photograph: --resize pad") from error
@@ -391,11 +391,11 @@ def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:
     return tuple(Task(one.method, recipe) for one, recipes in built for recipe in recipes)
 
 
-def scope_of(net: nn.Module, layers: Layers, frame: Frame, part: str | None = None) -> Scope:
+def scope_of(net: nn.Module, layers: Layers, frame: InputSpec, part: str | None = None) -> MethodContext:
     """What methods are told of a network, for its first target; `part` names what of its output is explained."""
     channels = len(frame.black)
     head = cache(partial(find_head, net, layers, (channels, *frame.size), part))
-    return Scope(layers, 0, first_kernels(net, channels), frame, head)
+    return MethodContext(layers, 0, first_kernels(net, channels), frame, head)
 
 
 def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:

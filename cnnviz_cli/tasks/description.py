@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from cnnviz_cli.core.annotations import Mark
+    from cnnviz_cli.core.annotations import Annotation
     from cnnviz_cli.core.records import Prediction
 
     Numbers = NDArray[Any]
@@ -34,7 +34,7 @@ class TargetDescription:
 
     prediction: Prediction
     name: str
-    mark: Mark | None = None
+    mark: Annotation | None = None
     where: str = ""
     against: str = ""
 

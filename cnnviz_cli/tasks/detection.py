@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.annotations import Rectangle
+from cnnviz_cli.core.annotations import BoxAnnotation
 from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
@@ -167,7 +167,7 @@ class BoxDescriber(Describer):
         height, width = size
         box = (left / width, top / height, right / width, bottom / height)
         prediction = Prediction(index=kind, label=label, probability=rounded(number), box=box, rank=index + 1)
-        return TargetDescription(prediction, f"box-{index + 1}-{label}", Rectangle(box))
+        return TargetDescription(prediction, f"box-{index + 1}-{label}", BoxAnnotation(box))
 
     def missing(self, indices: Sequence[int], /) -> str:
         lower = " that is likely enough (of torchvision's detectors --min-score says how likely)"

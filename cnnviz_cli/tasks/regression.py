@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import TRUE, Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.readout import rows_of
-from cnnviz_cli.core.scores import second_first
+from cnnviz_cli.core.scores import rank_second_first
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.classification import Classification, chosen
 from cnnviz_cli.tasks.description import Describer, TargetDescription, highest
@@ -48,7 +48,7 @@ class OutputValues:
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
         if not self.single:
             return scores
-        return second_first(scores)
+        return rank_second_first(scores)
 
 
 @value

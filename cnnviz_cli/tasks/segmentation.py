@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.annotations import Area
+from cnnviz_cli.core.annotations import RegionAnnotation
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.readout import maps_in
-from cnnviz_cli.core.scores import Values, logits_of
+from cnnviz_cli.core.scores import ValueKind, to_logits
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
@@ -45,7 +45,7 @@ class Regions:
 
     background: int | None = None
     head: str | None = None
-    returns: Values = "logits"
+    returns: ValueKind = "logits"
     exclusive: bool = True
 
     def hold(self, output: Any, given: Tensor | None, /) -> Tensor:
@@ -123,7 +123,7 @@ class Regions:
                 "the network does not return a map of scores for each class, so there are no regions to explain",
                 fix="A classifier's scores are explained by themselves, without an objective",
             )
-        return logits_of(found, self.returns, exclusive=self.exclusive)
+        return to_logits(found, self.returns, exclusive=self.exclusive)
 
 
 def taken(held: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class RegionDescriber(Describer):
         (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
         prediction = Prediction(index=index, label=label, probability=None, share=rounded(number))
         where = "within its mask" if masked else ""
-        return TargetDescription(prediction, f"{index}-{label}", Area(inside.numpy()), where)
+        return TargetDescription(prediction, f"{index}-{label}", RegionAnnotation(inside.numpy()), where)
 
     def missing(self, indices: Sequence[int], /) -> str:
         names = " or ".join(f"'{self.labels[index]}'" for index in dict.fromkeys(indices))

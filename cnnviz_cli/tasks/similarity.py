@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.readout import embedding
-from cnnviz_cli.core.resize import FLAT
-from cnnviz_cli.core.scores import second_first
+from cnnviz_cli.core.resize import FLAT_ULPS
+from cnnviz_cli.core.scores import rank_second_first
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.tasks.description import Numbers
 
 SHORT = 4
-"""As `FLAT`, of half precision, in which networks are off by units of the last place instead of tens of them."""
+"""As `FLAT_ULPS`, of half precision, in which networks are off by units of the last place instead of tens of them."""
 
 
 @value
@@ -82,8 +82,8 @@ class Similarity:
         # Under autocast networks that end in a normalisation return float32 that is no better than what it was made of.
         lowered = torch.is_autocast_enabled(found.device.type)
         own = torch.finfo(torch.get_autocast_dtype(found.device.type) if lowered else found.dtype)
-        units = SHORT if own.bits < 32 else FLAT
-        rounding = max(units * own.eps, FLAT * torch.finfo(self.reference.dtype).eps)
+        units = SHORT if own.bits < 32 else FLAT_ULPS
+        rounding = max(units * own.eps, FLAT_ULPS * torch.finfo(self.reference.dtype).eps)
         exact = found if found.dtype == torch.float64 else found.float()
         try:
             return _cosines(exact, self.reference.to(exact), rounding)
@@ -95,7 +95,7 @@ class Similarity:
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
         """(B, 2): similar first, whatever the cosine, and not similar after it."""
-        return second_first(scores)
+        return rank_second_first(scores)
 
 
 def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 
 from .conftest import Command, Result
@@ -101,7 +101,7 @@ def explain(cnnviz: Command, photo: Path, monkeypatch: pytest.MonkeyPatch) -> Ex
 
     def run(kind: type[nn.Module], command: str, *flags: str) -> Result:
         net = tiny.build(kind).float()
-        layers = probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
+        layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
         model = LoadedModel(net, "tiny", "none", "", tuple("abcde"), size, layers)
         monkeypatch.setattr(preparation, "load_model", lambda *_a, **_k: model)

@@ -111,13 +111,13 @@ def test_torchrun_is_told_nothing_of_pictures_that_failed(
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [str(device.pick(name, 2)) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+    assert [str(device.select_device(name, 2)) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
         "cuda:2",
         "cuda:2",
         "cuda:1",
         "cpu",
     ]
-    assert (str(device.pick("auto", 5)), str(device.pick("auto"))) == ("cuda:1", "cuda")
+    assert (str(device.select_device("auto", 5)), str(device.select_device("auto"))) == ("cuda:1", "cuda")
 
 
 def test_merge_says_what_there_is_and_what_is_missing(cnnviz: Command, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cnnviz_cli import __version__
-from cnnviz_cli.config.names import field_at, flag, paths, variable
+from cnnviz_cli.config.names import field_at, flag_name, setting_paths, environment_variable
 from cnnviz_cli.config.settings import families_of, flag_of, settings_type
 from cnnviz_cli.core.method import FAMILIES
 
@@ -20,16 +20,16 @@ def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: st
     shown = cnnviz(command, "--help")
     assert shown.code == 0
     flat = " ".join(shown.out.split())
-    for path in paths(settings_type(command)):
+    for path in setting_paths(settings_type(command)):
         if len(path) == 1 or path[0] in families_of(command):
-            name = flag(path, command)
+            name = flag_name(path, command)
             negatable = field_at(settings_type(command), path).annotation is bool
             assert f" {name.replace('--', '--[no-]') if negatable else name} " in flat
             family = path[0] if command == "all" and len(path) == 2 else ""
-            if len(path) == 1 and flag_of(settings_type(command), path[0]).typed:
-                assert variable(path) not in flat
+            if len(path) == 1 and flag_of(settings_type(command), path[0]).flag_only:
+                assert environment_variable(path) not in flat
             else:
-                assert (f"{variable((family, '...'))}" if family else variable(path)) in flat
+                assert (f"{environment_variable((family, '...'))}" if family else environment_variable(path)) in flat
     for words in (
         "--quiet",
         "--json",

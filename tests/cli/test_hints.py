@@ -10,7 +10,7 @@ import pytest
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.cli.flags import readers
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import methods
 
@@ -54,18 +54,18 @@ def test_a_hostile_word_is_shown_and_quoted_safely(cnnviz: Cnnviz) -> None:
 def test_the_former_name_of_deconvs_methods_is_still_read(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("deconv: {variant: [class, deconvnet]}\n", encoding="utf-8")
-    assert load("deconv", {}, config, {}).names("deconv") == ("class", "deconvnet")
-    assert load("deconv", {}, None, {"CNNVIZ_DECONV__VARIANT": "class"}).names("deconv") == ("class",)
+    assert load_settings("deconv", {}, config, {}).method_names("deconv") == ("class", "deconvnet")
+    assert load_settings("deconv", {}, None, {"CNNVIZ_DECONV__VARIANT": "class"}).method_names("deconv") == ("class",)
     both = {"CNNVIZ_DECONV__VARIANT": "class", "CNNVIZ_DECONV__METHOD": "deconvnet"}
-    assert load("deconv", {}, None, both).names("deconv") == ("deconvnet",)
-    assert load("deconv", {}, config, {}).as_json()["deconv"]["method"] == ["class", "deconvnet"]
+    assert load_settings("deconv", {}, None, both).method_names("deconv") == ("deconvnet",)
+    assert load_settings("deconv", {}, config, {}).as_json()["deconv"]["method"] == ["class", "deconvnet"]
     config.write_text("deconv:\n  variant: clas\n", encoding="utf-8")
     with pytest.raises(UsageError) as caught:
-        load("deconv", {}, config, {})
+        load_settings("deconv", {}, config, {})
     assert caught.value.where.endswith("c.yaml:2:12")
     config.write_text("deconv:\n  method: class\n  variant: class\n", encoding="utf-8")
     with pytest.raises(UsageError, match="'variant' is called 'method' now") as caught:
-        load("deconv", {}, config, {})
+        load_settings("deconv", {}, config, {})
     assert caught.value.where.endswith("c.yaml:3:3")
 
 

@@ -16,12 +16,12 @@ import cnnviz_cli
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Gradient, Scores
 from cnnviz_cli.core.objectives import TargetLogit
-from cnnviz_cli.core.resize import over_whole
+from cnnviz_cli.core.resize import pad_to_input
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
-from cnnviz_cli.models.load.built_model import put_in_eval
+from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.models.load.built_model import set_eval_mode
 
 from .conftest import Command
 
@@ -30,8 +30,8 @@ LAYER = "trunk.7"
 
 
 def layers_of(net: nn.Module) -> ModelLayers:
-    put_in_eval(net)
-    return probe(net, (3, SIZE, SIZE), "net")
+    set_eval_mode(net)
+    return probe_layers(net, (3, SIZE, SIZE), "net")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_each_run_has_a_place_of_its_own(name: str, windows: list[tuple[float, .
     assert layers.resolve([LAYER]) == (f"{LAYER}@1", f"{LAYER}@2")
     assert layers.resolve([f"{LAYER}@2"]) == (f"{LAYER}@2",)
     assert [layers[f"{LAYER}@{run}"].window for run in (1, 2)] == windows
-    assert layers.remarks([f"{LAYER}@1", f"{LAYER}@2"])[1] == []
+    assert layers.notes([f"{LAYER}@1", f"{LAYER}@2"])[1] == []
     with pytest.raises(UsageError, match="no layer"):
         layers.resolve([f"{LAYER}@3"])
 
@@ -73,7 +73,7 @@ def test_runs_that_cannot_be_told_apart_are_said(name: str, layer: str, runs: in
     layers = layers_of(getattr(nets, name)())
     assert layers.resolve([layer]) == (f"{layer}@{runs}",)
     assert layers.resolve([f"{layer}@1"]) == (f"{layer}@1",)
-    lines, (warning,) = layers.remarks([f"{layer}@{runs}"])
+    lines, (warning,) = layers.notes([f"{layer}@{runs}"])
     assert not lines
     assert f"runs {runs} times" in warning
     assert f"{layer}@{runs}" in warning
@@ -82,7 +82,7 @@ def test_runs_that_cannot_be_told_apart_are_said(name: str, layer: str, runs: in
 def test_the_engine_reads_and_changes_the_run_that_is_named() -> None:
     """Maps, gradients and scores without a map, by hand in float64."""
     net = nets.stacked().double()
-    put_in_eval(net)
+    set_eval_mode(net)
     image = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     halves = [image[..., : SIZE // 2], image[..., SIZE // 2 :]]
     for run in (1, 2):
@@ -111,10 +111,10 @@ def test_the_engine_reads_and_changes_the_run_that_is_named() -> None:
 
 def test_maps_of_a_part_are_zero_elsewhere() -> None:
     maps = torch.arange(1.0, 5.0).view(1, 1, 2, 2)
-    assert over_whole(maps, None) is maps
-    right = over_whole(maps, (0.5, 0.0, 1.0, 1.0))
+    assert pad_to_input(maps, None) is maps
+    right = pad_to_input(maps, (0.5, 0.0, 1.0, 1.0))
     assert right.tolist() == [[[[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 3.0, 4.0]]]]
-    middle = over_whole(maps, (0.25, 0.5, 0.75, 1.0))
+    middle = pad_to_input(maps, (0.25, 0.5, 0.75, 1.0))
     assert middle.tolist() == [[[[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 2, 0], [0, 3, 4, 0]]]]
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from sealing import sealed
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 
 from .conftest import Command
 
@@ -94,8 +94,8 @@ def test_config_show_is_yaml_that_comes_to_the_same_with_every_origin(
         assert origin in shown
     Path("shown.yaml").write_text(shown, encoding="utf-8")
     monkeypatch.delenv("CNNVIZ_TARGET")
-    expected = load("all", {("precision",): "bf16", ("target",): ["281", "tiger cat"]}, Path("c.yaml"), {})
-    assert load("all", {}, Path("shown.yaml"), {}) == expected
+    expected = load_settings("all", {("precision",): "bf16", ("target",): ["281", "tiger cat"]}, Path("c.yaml"), {})
+    assert load_settings("all", {}, Path("shown.yaml"), {}) == expected
     assert yaml.safe_load(shown)["gradcam"]["layer"] == ["012", "x y"]
 
 

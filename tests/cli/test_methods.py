@@ -18,13 +18,13 @@ from cnnviz_cli.cli import completion
 from cnnviz_cli.cli import methods as method_facts
 from cnnviz_cli.cli.explain import build
 from cnnviz_cli.cli.printing import print_dry_run
-from cnnviz_cli.config.load import load
-from cnnviz_cli.config.names import flag, paths
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.config.names import flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, families_of, settings_type
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Gradient, Need, Scores
-from cnnviz_cli.core.method import ALL, FAMILIES, Recipe, Scope, method, methods, option
+from cnnviz_cli.core.method import ALL, FAMILIES, Recipe, MethodContext, method, methods, option
 from cnnviz_cli.core.records import Cost
 
 from .conftest import Command, FakeRun
@@ -55,7 +55,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     @method("picky", family="gradcam", options=Nothing, paper="Nobody & Noone, Never, JOT 1999, https://example.org/9")
-    def picky(_options: Nothing, _scope: Scope) -> Recipe:
+    def picky(_options: Nothing, _scope: MethodContext) -> Recipe:
         """Nothing at all, on no network whatever."""
         raise UsageError("this network is not to its liking")
 
@@ -65,7 +65,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
         rounds: tuple[int, ...] = option((3, 5), "How often.", at_least=1)
 
     @method("x+y", family="gradcam", options=Options, paper="Anon, 2000; Other, 2001")
-    def plus(_options: Options, scope: Scope) -> Recipe:
+    def plus(_options: Options, scope: MethodContext) -> Recipe:
         """What one sees.
 
         map = x + y, which is a formula in a paragraph that goes on for longer than one line of a narrow terminal has
@@ -211,7 +211,7 @@ def test_every_method_in_full(cnnviz: Command, name: str) -> None:
 @pytest.mark.usefixtures("made_up")
 def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnviz_cli.models.input.preprocessing import Preprocessing
-    from cnnviz_cli.models.inspect.probe import probe
+    from cnnviz_cli.models.inspect.probe import probe_layers
     from cnnviz_cli.models.load.loaded_model import LoadedModel
 
     def loaded(name: str, weights: str, **_how: Any) -> LoadedModel:
@@ -219,7 +219,7 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
         assert (name, weights) == ("squeezenet1_1", "random:0")
         net = tiny.build(tiny.Plain).float()
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
-        return LoadedModel(net, name, weights, "", tuple("abcde"), size, probe(net, (3, tiny.SIZE, tiny.SIZE), name))
+        return LoadedModel(net, name, weights, "", tuple("abcde"), size, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), name))
 
     monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.method_costs"), "load_model", loaded)
     few = {name: registry._METHODS[name] for name in ("gradcam", "picky", "x+y")}
@@ -321,15 +321,15 @@ def test_an_unknown_method_in_a_list(cnnviz: Command, fake_run: FakeRun, given: 
 
 @pytest.mark.usefixtures("made_up")
 def test_the_record_has_the_methods_by_name_and_the_options_that_they_read() -> None:
-    record = load("gradcam", {("gradcam", "method"): ["x+y"]}, None, {}).as_json()["gradcam"]
+    record = load_settings("gradcam", {("gradcam", "method"): ["x+y"]}, None, {}).as_json()["gradcam"]
     assert record == {"method": ["x+y"], "zeal": "low", "rounds": [3, 5]}
-    of_all = load("gradcam", {("gradcam", "method"): ["all"]}, None, {})
-    spelt_out = load("gradcam", {("gradcam", "method"): list(of_all.names("gradcam"))}, None, {})
+    of_all = load_settings("gradcam", {("gradcam", "method"): ["all"]}, None, {})
+    spelt_out = load_settings("gradcam", {("gradcam", "method"): list(of_all.method_names("gradcam"))}, None, {})
     assert of_all.as_json()["gradcam"]["method"] == [m.name for m in methods("gradcam")]
     assert of_all.config_sha256 == spelt_out.config_sha256
     # What no chosen method reads decides nothing.
-    unread = load("gradcam", {("gradcam", "method"): ["gradcam"]}, None, {"CNNVIZ_GRADCAM__ZEAL": "high"})
-    assert unread.config_sha256 == load("gradcam", {}, None, {}).config_sha256
+    unread = load_settings("gradcam", {("gradcam", "method"): ["gradcam"]}, None, {"CNNVIZ_GRADCAM__ZEAL": "high"})
+    assert unread.config_sha256 == load_settings("gradcam", {}, None, {}).config_sha256
 
 
 @pytest.mark.usefixtures("made_up")
@@ -341,7 +341,7 @@ def test_configuration_files_know_all_and_the_options_of_every_method(cnnviz: Co
     shown = cnnviz("config", "show", "-c", "good.yaml").out
     assert re.search(r"^  method: \[all\] +# file good\.yaml:1:", shown, re.MULTILINE)
     Path("shown.yaml").write_text(shown, encoding="utf-8")
-    assert load("all", {}, Path("shown.yaml"), {}) == load("all", {}, Path("good.yaml"), {})
+    assert load_settings("all", {}, Path("shown.yaml"), {}) == load_settings("all", {}, Path("good.yaml"), {})
     Path("bad.yaml").write_text("gradcam:\n  zael: high\n  zeal: hgih\n  rounds: [1, 0]\n", encoding="utf-8")
     result = cnnviz("config", "check", "bad.yaml")
     assert result.code == 2
@@ -363,8 +363,8 @@ def test_help_names_no_method_but_the_default(cnnviz: Command, monkeypatch: pyte
 
 @pytest.mark.parametrize("command", [*FAMILIES, "all"])
 def test_no_option_of_a_method_takes_the_flag_of_a_setting(command: str) -> None:
-    chosen = [p for p in paths(settings_type("all")) if len(p) == 1 or p[0] in families_of(command)]
-    flags = [flag(path, command) for path in chosen]
+    chosen = [p for p in setting_paths(settings_type("all")) if len(p) == 1 or p[0] in families_of(command)]
+    flags = [flag_name(path, command) for path in chosen]
     assert len(set(flags)) == len(flags)
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.core.memory_format import laid_out, lay_out_weights, memory_format_of
+from cnnviz_cli.core.memory_format import to_memory_format, convert_weights, memory_format_of
 from cnnviz_cli.core.network_errors import NetworkError, network_errors
-from cnnviz_cli.models.inspect.facts import NetworkFacts, try_network
-from cnnviz_cli.models.load.built_model import put_in_eval
+from cnnviz_cli.models.inspect.facts import NetworkFacts, run_trials
+from cnnviz_cli.models.load.built_model import set_eval_mode
 
 SIZE = 32
 
@@ -32,8 +32,8 @@ def image(tmp_path: Path) -> Path:
 
 
 def facts_of(net: nn.Module) -> NetworkFacts:
-    kept = put_in_eval(net)
-    return try_network(net, (3, SIZE, SIZE), kept_training=kept)
+    kept = set_eval_mode(net)
+    return run_trials(net, (3, SIZE, SIZE), kept_training=kept)
 
 
 def network_in(folder: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_a_network_runs_in_the_layout_that_its_code_needs(name: str, layout: str
 def test_draws_and_batches_are_noticed(name: str, randomness: str, batching: str) -> None:
     found = facts_of(getattr(nets, name)())
     assert (found.randomness, found.batching) == (randomness, batching)
-    assert found.alone == ((randomness, batching) != ("none", "independent"))
+    assert found.one_at_a_time == ((randomness, batching) != ("none", "independent"))
 
 
 def test_the_trial_leaves_the_random_generators_as_they_were() -> None:
@@ -89,11 +89,11 @@ def test_the_trial_leaves_the_random_generators_as_they_were() -> None:
 
 
 def test_modules_that_stay_in_training_mode_are_switched_one_by_one() -> None:
-    assert put_in_eval(nets.classifier()) == ()
+    assert set_eval_mode(nets.classifier()) == ()
     net = nets.stays_training()
-    assert put_in_eval(net)[0] == "StaysTraining"
+    assert set_eval_mode(net)[0] == "StaysTraining"
     assert not any(module.training for module in net.modules())
-    assert put_in_eval(nets.forgets_itself()) == ()
+    assert set_eval_mode(nets.forgets_itself()) == ()
 
 
 METHODS = ["gradcam", "ablationcam", "scorecam", "gradient", "smoothgrad", "lrp", "deeplift", "occlusion", "guided-ig"]
@@ -227,11 +227,11 @@ def test_errors_of_ours_stay_ours() -> None:
 
 def test_layouts_are_kept_and_copied() -> None:
     image = torch.rand(2, 3, 4, 5)
-    last = laid_out(image, "channels_last")
+    last = to_memory_format(image, "channels_last")
     assert memory_format_of(image) == "contiguous"
     assert memory_format_of(last) == "channels_last"
-    assert laid_out(last, "channels_last") is last
-    assert torch.equal(laid_out(last, "contiguous"), image)
+    assert to_memory_format(last, "channels_last") is last
+    assert torch.equal(to_memory_format(last, "contiguous"), image)
     pile = nn.Conv3d(1, 4, 3)
-    lay_out_weights(pile, "channels_last")
+    convert_weights(pile, "channels_last")
     assert pile.weight.is_contiguous()

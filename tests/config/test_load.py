@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cnnviz_cli.config.errors import mistakes
-from cnnviz_cli.config.load import load, load_with_origins
+from cnnviz_cli.config.errors import split_errors
+from cnnviz_cli.config.load import load_settings, load_with_origins
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 
@@ -17,8 +17,8 @@ def told(
     command: str = "gradcam", flags: dict[Any, Any] | None = None, file: Path | None = None, **environ: str
 ) -> list[tuple[str, str, str]]:
     with pytest.raises(UsageError) as caught:
-        load(command, flags or {}, file, environ)
-    return [(m.where, m.what, m.fix) for m in mistakes(caught.value)]
+        load_settings(command, flags or {}, file, environ)
+    return [(m.where, m.what, m.fix) for m in split_errors(caught.value)]
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -31,9 +31,9 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(tmp_path: Pa
     file = written(tmp_path, "alpha: 0.1\npalette: viridis\nbatch_size: 2\ngradcam: {layer: a}\n")
     environ = {"CNNVIZ_ALPHA": "0.2", "CNNVIZ_PALETTE": "magma", "CNNVIZ_GRADCAM__LAYER": "[b, c]"}
     flags = {("alpha",): "0.3", ("gradcam", "layer"): ["d"]}
-    assert load("gradcam", {}, None, {}).alpha == Settings.model_fields["alpha"].default
-    assert load("gradcam", {}, file, {}).alpha == 0.1
-    assert load("gradcam", {}, file, environ).alpha == 0.2
+    assert load_settings("gradcam", {}, None, {}).alpha == Settings.model_fields["alpha"].default
+    assert load_settings("gradcam", {}, file, {}).alpha == 0.1
+    assert load_settings("gradcam", {}, file, environ).alpha == 0.2
     loaded = load_with_origins("gradcam", flags, file, environ)
     settings = loaded.settings
     assert (settings.alpha, settings.palette, settings.batch_size, settings.precision) == (0.3, "magma", 2, "fp32")
@@ -49,31 +49,31 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(tmp_path: Pa
 
 def test_sections_are_merged_key_by_key(tmp_path: Path) -> None:
     file = written(tmp_path, "deconv: {maps: 2, start: peak}\n")
-    section = load("deconv", {("deconv", "maps"): "3"}, file, {"CNNVIZ_DECONV__LAYER": "conv"}).section("deconv")
+    section = load_settings("deconv", {("deconv", "maps"): "3"}, file, {"CNNVIZ_DECONV__LAYER": "conv"}).section("deconv")
     expected = {"method": ("deconvnet",), "layer": ("conv",), "maps": 3, "start": "peak"}
     assert section.model_dump(include=set(expected)) == expected
 
 
 def test_methods_may_be_named_with_commas(tmp_path: Path) -> None:
     for given in ("class,deconvnet", "class, deconvnet , class", ["class", "deconvnet"], ["class,deconvnet"]):
-        settings = load("deconv", {("deconv", "method"): given}, None, {})
-        assert [method.name for method, _ in settings.chosen("deconv")] == ["class", "deconvnet"]
+        settings = load_settings("deconv", {("deconv", "method"): given}, None, {})
+        assert [method.name for method, _ in settings.selected_methods("deconv")] == ["class", "deconvnet"]
     file = written(tmp_path, "deconv: {method: 'class,deconvnet'}\n")
-    assert len(load("deconv", {}, file, {}).chosen("deconv")) == 2
+    assert len(load_settings("deconv", {}, file, {}).selected_methods("deconv")) == 2
     with pytest.raises(UsageError, match="clas"):
-        load("deconv", {("deconv", "method"): "clas,deconvnet"}, None, {})
+        load_settings("deconv", {("deconv", "method"): "clas,deconvnet"}, None, {})
 
 
 def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
     file = written(tmp_path, "alpha: 0.1\n")
-    assert load("all", {}, None, {"CNNVIZ_CONFIG": str(file)}).alpha == 0.1
-    assert load("all", {}, file, {"CNNVIZ_CONFIG": "/nowhere.yaml"}).alpha == 0.1
-    assert load("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size == "auto"
+    assert load_settings("all", {}, None, {"CNNVIZ_CONFIG": str(file)}).alpha == 0.1
+    assert load_settings("all", {}, file, {"CNNVIZ_CONFIG": "/nowhere.yaml"}).alpha == 0.1
+    assert load_settings("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size == "auto"
 
 
 def test_text_stays_text_in_flags_and_variables() -> None:
     environ = {"CNNVIZ_WEIGHTS": "012", "CNNVIZ_GRADCAM__LAYER": "7", "CNNVIZ_OFFLINE": "1", "CNNVIZ_THREADS": "null"}
-    settings = load("gradcam", {("target",): ["281", "no", "top3"]}, None, environ)
+    settings = load_settings("gradcam", {("target",): ["281", "no", "top3"]}, None, environ)
     assert settings.weights == "012"
     assert settings.section("gradcam").model_dump()["layer"] == ("7",)
     assert settings.offline is True
@@ -83,11 +83,11 @@ def test_text_stays_text_in_flags_and_variables() -> None:
 
 def test_a_target_is_the_same_wherever_it_is_written(tmp_path: Path) -> None:
     file = written(tmp_path, "target: [281, '282', tiger cat]\n")
-    by_file = load("all", {}, file, {})
-    by_variable = load("all", {}, None, {"CNNVIZ_TARGET": "[281, 282, tiger cat]"})
-    by_flag = load("all", {("target",): ["281", "282", "tiger cat"]}, None, {})
+    by_file = load_settings("all", {}, file, {})
+    by_variable = load_settings("all", {}, None, {"CNNVIZ_TARGET": "[281, 282, tiger cat]"})
+    by_flag = load_settings("all", {("target",): ["281", "282", "tiger cat"]}, None, {})
     assert by_file == by_variable == by_flag
-    assert load("all", {}, written(tmp_path, "target: 281\n"), {}).target == (281,)
+    assert load_settings("all", {}, written(tmp_path, "target: 281\n"), {}).target == (281,)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_an_unknown_variable_is_refused() -> None:
     assert (where, what) == ("CNNVIZ_MODLE", "there is no such variable")
     assert fix.startswith("Did you mean 'CNNVIZ_MODEL'")
     assert told(CNNVIZ_GRADCAM_LAYER="x")[0][2].startswith("Did you mean 'CNNVIZ_GRADCAM__LAYER'")
-    assert load("all", {}, None, {"cnnviz_model": "x", "OTHER": "y"}).model == "efficientnet_lite0"
+    assert load_settings("all", {}, None, {"cnnviz_model": "x", "OTHER": "y"}).model == "efficientnet_lite0"
 
 
 def test_mistakes_in_variables_and_flags_name_them() -> None:
@@ -187,4 +187,4 @@ def test_a_flag_that_no_chosen_method_reads_is_refused_but_a_shared_file_may_hol
     assert told("deconv", chosen | {("deconv", "maps"): "3"}) == [
         ("--maps", "no chosen method reads this option (class)", "See: cnnviz methods")
     ]
-    assert load("deconv", chosen, written(tmp_path, "deconv: {maps: 3}\n"), {}).section("deconv")
+    assert load_settings("deconv", chosen, written(tmp_path, "deconv: {maps: 3}\n"), {}).section("deconv")

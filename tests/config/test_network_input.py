@@ -8,22 +8,22 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.settings import config_schema
 from cnnviz_cli.core.errors import UsageError
 
 
 def from_yaml(folder: Path, text: str) -> Any:
     (folder / "c.yaml").write_text(text)
-    return load("gradcam", {}, folder / "c.yaml", {})
+    return load_settings("gradcam", {}, folder / "c.yaml", {})
 
 
 @pytest.mark.parametrize(
     ("written", "size"), [("300", (300, 300)), ("160x320", (160, 320)), ("160 X 320", (160, 320)), ("1x1", (1, 1))]
 )
 def test_a_size_by_flag_variable_and_file(written: str, size: tuple[int, int], tmp_path: Path) -> None:
-    assert load("gradcam", {("input_size",): [written]}, None, {}).input_size == size
-    assert load("gradcam", {}, None, {"CNNVIZ_INPUT_SIZE": written}).input_size == size
+    assert load_settings("gradcam", {("input_size",): [written]}, None, {}).input_size == size
+    assert load_settings("gradcam", {}, None, {"CNNVIZ_INPUT_SIZE": written}).input_size == size
     assert from_yaml(tmp_path, f"input_size: {written}\n").input_size == size
     assert from_yaml(tmp_path, f"input_size: [{size[0]}, {size[1]}]\n").input_size == size
 
@@ -33,7 +33,7 @@ def test_a_size_by_flag_variable_and_file(written: str, size: tuple[int, int], t
 )
 def test_what_is_no_size_is_refused(written: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'input_size' must be a side or HEIGHTxWIDTH, in pixels"):
-        load("gradcam", {("input_size",): [written]}, None, {})
+        load_settings("gradcam", {("input_size",): [written]}, None, {})
     with pytest.raises(UsageError, match="'input_size' must be a side or HEIGHTxWIDTH, in pixels"):
         from_yaml(tmp_path, f"input_size: {written}\n")
 
@@ -41,10 +41,10 @@ def test_what_is_no_size_is_refused(written: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", [".5,.4,.3", "0.5, 0.4, 0.3"])
 def test_numbers_by_flag_variable_and_file(written: str, tmp_path: Path) -> None:
     numbers = (0.5, 0.4, 0.3)
-    assert load("gradcam", {("mean",): [written]}, None, {}).mean == numbers
-    assert load("gradcam", {("std",): [".5", ".4", ".3"]}, None, {}).std == numbers
-    assert load("gradcam", {}, None, {"CNNVIZ_STD": written}).std == numbers
-    assert load("gradcam", {}, None, {"CNNVIZ_MEAN": f"[{written}]"}).mean == numbers
+    assert load_settings("gradcam", {("mean",): [written]}, None, {}).mean == numbers
+    assert load_settings("gradcam", {("std",): [".5", ".4", ".3"]}, None, {}).std == numbers
+    assert load_settings("gradcam", {}, None, {"CNNVIZ_STD": written}).std == numbers
+    assert load_settings("gradcam", {}, None, {"CNNVIZ_MEAN": f"[{written}]"}).mean == numbers
     assert from_yaml(tmp_path, f"mean: [{written}]\n").mean == numbers
     assert from_yaml(tmp_path, f"std: '{written}'\n").std == numbers
     assert from_yaml(tmp_path, "std: 1\n").std == (1.0,)
@@ -68,7 +68,7 @@ def test_numbers_by_flag_variable_and_file(written: str, tmp_path: Path) -> None
 )
 def test_what_is_no_number_is_refused(name: str, written: str, allowed: str) -> None:
     with pytest.raises(UsageError, match=allowed):
-        load("gradcam", {}, None, {f"CNNVIZ_{name.upper()}": written})
+        load_settings("gradcam", {}, None, {f"CNNVIZ_{name.upper()}": written})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_is_no_number_is_refused(name: str, written: str, allowed: str) -> 
 )
 def test_a_refusal_says_what_to_write_instead(name: str, written: str, fix: str) -> None:
     with pytest.raises(UsageError) as caught:
-        load("gradcam", {(name,): [written]}, None, {})
+        load_settings("gradcam", {(name,): [written]}, None, {})
     assert caught.value.where == f"--{name.replace('_', '-')}"
     assert caught.value.fix.startswith(fix)
 
@@ -95,15 +95,15 @@ def test_a_refusal_says_what_to_write_instead(name: str, written: str, fix: str)
     [("3,2,1", (3, 2, 1)), ("4", (4,)), ("1-5,8", (1, 2, 3, 4, 5, 8)), ("2-2", (2,)), ("1, 1", (1, 1))],
 )
 def test_bands_are_numbers_and_ranges(written: str, wanted: tuple[int, ...]) -> None:
-    assert load("gradcam", {("bands",): [written]}, None, {}).bands == wanted
+    assert load_settings("gradcam", {("bands",): [written]}, None, {}).bands == wanted
 
 
 @pytest.mark.parametrize("written", ["0", "-1", "5-1", "1.5", "a", "1,,2", "10000"])
 def test_what_are_no_bands_is_refused(written: str) -> None:
     with pytest.raises(UsageError, match="'bands' must be the numbers of bands, counted from 1"):
-        load("gradcam", {("bands",): [written]}, None, {})
+        load_settings("gradcam", {("bands",): [written]}, None, {})
     with pytest.raises(UsageError, match="'show_bands' must be"):
-        load("gradcam", {("show_bands",): ["1,2"]}, None, {})
+        load_settings("gradcam", {("show_bands",): ["1,2"]}, None, {})
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_what_are_no_bands_is_refused(written: str) -> None:
     [("auto", "auto"), ("container", "container"), ("0,4095", "0,4095"), ("-160, 240", "-160,240"), ("0,.5", "0,0.5")],
 )
 def test_a_range_of_values_by_flag_variable_and_file(written: str, wanted: str, tmp_path: Path) -> None:
-    assert load("gradcam", {("value_range",): written}, None, {}).value_range == wanted
-    assert load("gradcam", {}, None, {"CNNVIZ_VALUE_RANGE": written}).value_range == wanted
+    assert load_settings("gradcam", {("value_range",): written}, None, {}).value_range == wanted
+    assert load_settings("gradcam", {}, None, {"CNNVIZ_VALUE_RANGE": written}).value_range == wanted
     text = written if "," not in written else f"[{written}]"
     assert from_yaml(tmp_path, f"value_range: {text}\n").value_range == wanted
 
@@ -120,7 +120,7 @@ def test_a_range_of_values_by_flag_variable_and_file(written: str, wanted: str, 
 @pytest.mark.parametrize("written", ["4095", "1,1", "5,2", "a,b", "0,nan", "1,2,3", "full"])
 def test_what_is_no_range_of_values_is_refused(written: str) -> None:
     with pytest.raises(UsageError, match="'value_range' must") as caught:
-        load("gradcam", {("value_range",): written}, None, {})
+        load_settings("gradcam", {("value_range",): written}, None, {})
     assert caught.value.fix
 
 

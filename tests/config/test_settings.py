@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from cnnviz_cli.config.fields import Flag
-from cnnviz_cli.config.load import load
-from cnnviz_cli.config.names import field_at, flag, paths, variable
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.config.names import field_at, flag_name, setting_paths, environment_variable
 from cnnviz_cli.config.settings import config_schema, settings_type
 from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
 
@@ -23,21 +23,21 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_setting_has_help_a_panel_a_flag_and_a_variable() -> None:
     kind = settings_type("all")
-    assert len({flag(path, "all") for path in paths(kind)}) == len(paths(kind))
-    for path in paths(kind):
+    assert len({flag_name(path, "all") for path in setting_paths(kind)}) == len(setting_paths(kind))
+    for path in setting_paths(kind):
         field = field_at(kind, path)
         assert field.description, path
         assert any(isinstance(item, Flag) and item.panel for item in field.metadata), path
-    assert (variable(("gradcam", "layer")), flag(("gradcam", "layer"), "all")) == (
+    assert (environment_variable(("gradcam", "layer")), flag_name(("gradcam", "layer"), "all")) == (
         "CNNVIZ_GRADCAM__LAYER",
         "--gradcam-layer",
     )
-    assert flag(("gradcam", "layer"), "gradcam") == "--layer"
-    assert flag(("batch_size",), "all") == "--batch-size"
+    assert flag_name(("gradcam", "layer"), "gradcam") == "--layer"
+    assert flag_name(("batch_size",), "all") == "--batch-size"
 
 
 def test_every_option_of_every_method_is_a_setting_with_its_default() -> None:
-    single, together = load("x", {}, None, {}), load("all", {}, None, {})
+    single, together = load_settings("x", {}, None, {}), load_settings("all", {}, None, {})
     for registered in methods():
         for item in fields(registered.options):
             assert getattr(single.section(registered.family), item.name) == item.default
@@ -47,7 +47,7 @@ def test_every_option_of_every_method_is_a_setting_with_its_default() -> None:
 
 def test_chosen_methods_come_with_their_options_each_once() -> None:
     flags = {("deconv", "method"): ["class", "deconvnet", "class"], ("deconv", "maps"): "2"}
-    (first, nothing), (second, options) = load("deconv", flags, None, {}).chosen("deconv")
+    (first, nothing), (second, options) = load_settings("deconv", flags, None, {}).selected_methods("deconv")
     assert (first.name, second.name) == ("class", "deconvnet")
     assert nothing == first.options()
     assert options == second.options(maps=2)
@@ -68,16 +68,16 @@ def test_a_new_method_is_a_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         return Recipe((), lambda _evidence: [])
 
     environ = {"CNNVIZ_SALIENCY__SIZES": "[3, 4]", "CNNVIZ_SALIENCY__LAPS": "2"}
-    ((found, options),) = load("saliency", {("saliency", "method"): ["made-up"]}, None, environ).chosen("saliency")
+    ((found, options),) = load_settings("saliency", {("saliency", "method"): ["made-up"]}, None, environ).selected_methods("saliency")
     assert found.name == "made-up"
     assert options == Options(laps=2, sizes=(3, 4))
     for name, value in (("LAPS", "1"), ("SIZES", "[1, 0]"), ("MODE", "c")):
         with pytest.raises(Exception, match="must be"):
-            load("saliency", {}, None, {f"CNNVIZ_SALIENCY__{name}": value})
+            load_settings("saliency", {}, None, {f"CNNVIZ_SALIENCY__{name}": value})
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = load("all", {}, None, {})
+    settings = load_settings("all", {}, None, {})
     with pytest.raises(ValueError, match="frozen"):
         settings.alpha = 0.1  # type: ignore[misc]
 
@@ -90,21 +90,21 @@ def test_the_record_names_no_place_and_only_what_is_run() -> None:
         ("offline",): True,
         ("recursive",): True,
     }
-    record = load("gradcam", flags, None, {}).as_json()
+    record = load_settings("gradcam", flags, None, {}).as_json()
     assert record["weights"] == "net.pth"
     assert list(record) == sorted(record)
     assert not {"output", "weights_mirror", "offline", "recursive"} & set(record)
     assert set(FAMILIES) & set(record) == {"gradcam"}
-    assert set(FAMILIES) <= set(load("all", {}, None, {}).as_json())
-    assert record == load("gradcam", {("weights",): "net.pth"}, None, {}).as_json()
+    assert set(FAMILIES) <= set(load_settings("all", {}, None, {}).as_json())
+    assert record == load_settings("gradcam", {("weights",): "net.pth"}, None, {}).as_json()
 
 
 def test_the_digest_is_that_of_the_record() -> None:
-    settings = load("gradcam", {}, None, {})
+    settings = load_settings("gradcam", {}, None, {})
     text = json.dumps(settings.as_json(), sort_keys=True, separators=(",", ":"))
     assert settings.config_sha256 == hashlib.sha256(text.encode()).hexdigest()
-    assert settings.config_sha256 == load("gradcam", {("output",): "elsewhere"}, None, {}).config_sha256
-    assert settings.config_sha256 != load("gradcam", {("alpha",): "0.5"}, None, {}).config_sha256
+    assert settings.config_sha256 == load_settings("gradcam", {("output",): "elsewhere"}, None, {}).config_sha256
+    assert settings.config_sha256 != load_settings("gradcam", {("alpha",): "0.5"}, None, {}).config_sha256
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -112,7 +112,7 @@ def test_the_shipped_configurations_are_valid_and_name_layers_that_exist(path: P
     from cnnviz_cli.models.spec.catalog import check_model
     from cnnviz_cli.models.spec.weights import check_weights
 
-    settings = load("all", {}, path, {})
+    settings = load_settings("all", {}, path, {})
     check_model(settings.model)
     check_weights(settings.model, settings.weights)
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), config_schema())

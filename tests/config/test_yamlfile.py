@@ -10,17 +10,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnviz_cli.config.errors import excerpt, mistakes
-from cnnviz_cli.config.values import resolve
-from cnnviz_cli.config.yamlfile import LIMIT, parse, read
+from cnnviz_cli.config.errors import caret_excerpt, split_errors
+from cnnviz_cli.config.values import parse_scalar
+from cnnviz_cli.config.yamlfile import MAX_BYTES, parse, read_file
 from cnnviz_cli.core.errors import UsageError
 
 
 def refused(path: Path, content: str | bytes) -> list[UsageError]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UsageError) as caught:
-        read(path)
-    return list(mistakes(caught.value))
+        read_file(path)
+    return list(split_errors(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def refused(path: Path, content: str | bytes) -> list[UsageError]:
     ],
 )
 def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
-    found = resolve(text)
+    found = parse_scalar(text)
     assert found == value
     assert type(found) is type(value)
 
@@ -101,11 +101,11 @@ def test_all_refusals_are_told_and_a_second_key_does_not_win(tmp_path: Path) -> 
 def test_the_excerpt_points_at_the_mistake(tmp_path: Path) -> None:
     (problem,) = refused(tmp_path / "c.yaml", "# a comment\nmodel: vgg16\nmodel: 猫\n")
     assert problem.excerpt == "   3 | model: 猫\n     | ^"
-    assert excerpt("a: 猫b", 7, 5) == "   7 | a: 猫b\n     |      ^"  # a wide character takes two columns
+    assert caret_excerpt("a: 猫b", 7, 5) == "   7 | a: 猫b\n     |      ^"  # a wide character takes two columns
 
 
 def test_an_excerpt_is_short_and_cannot_move_the_cursor() -> None:
-    shown = excerpt("x" * 500 + "\x1b[2J", 1, 501)
+    shown = caret_excerpt("x" * 500 + "\x1b[2J", 1, 501)
     line, caret = shown.splitlines()
     assert "\x1b" not in shown
     assert line[7] == "…"
@@ -123,18 +123,18 @@ def test_an_empty_file_is_told_as_such(tmp_path: Path, content: str) -> None:
 def test_missing_folder_and_oversized_files(tmp_path: Path) -> None:
     (tmp_path / "vgg16.yaml").touch()
     with pytest.raises(UsageError, match="no such configuration file") as caught:
-        read(tmp_path / "vgg61.yaml")
+        read_file(tmp_path / "vgg61.yaml")
     assert caught.value.fix == "Did you mean 'vgg16.yaml'?"
     with pytest.raises(UsageError, match="this is a folder"):
-        read(tmp_path)
-    (problem,) = refused(tmp_path / "big.yaml", b"a: " + b"x" * LIMIT)
+        read_file(tmp_path)
+    (problem,) = refused(tmp_path / "big.yaml", b"a: " + b"x" * MAX_BYTES)
     assert "larger than 256 KiB" in problem.what
 
 
 def test_a_byte_order_mark_and_foreign_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: [x, 'no', no]\r\n")
-    document = read(path)
+    document = read_file(path)
     assert document.data == {"a": 1, "b": ["x", "no", "no"]}
     assert document.values[("b", 1)].where == f"{path}:2:8"
 

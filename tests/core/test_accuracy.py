@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnviz_cli.core.accuracy import CONFUSIONS, MISTAKES, Mistake, Tally
+from cnnviz_cli.core.accuracy import MAX_CONFUSIONS, MAX_MISTAKES, Mistake, AccuracyCounter
 from cnnviz_cli.core.records import Confusion
 
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
@@ -19,8 +19,8 @@ def record(source: str, truth: int | None, *likeliest: int, p: float = 0.5, p_tr
     return {"source": source, "status": "ok", "predictions": predictions, "truth": true}
 
 
-def told(*records: dict[str, Any], classes: int = 7, multilabel: bool = False) -> Tally:
-    tally = Tally(classes, multilabel=multilabel)
+def told(*records: dict[str, Any], classes: int = 7, multilabel: bool = False) -> AccuracyCounter:
+    tally = AccuracyCounter(classes, multilabel=multilabel)
     for one in records:
         tally.add(one)
     return tally
@@ -92,8 +92,8 @@ def test_what_has_no_probability_is_neither_right_nor_wrong() -> None:
 
 
 def test_what_is_kept_is_bounded_and_what_is_counted_is_not() -> None:
-    tally = told(*(record(str(at), at % 6, 6) for at in range(MISTAKES + 12)))
+    tally = told(*(record(str(at), at % 6, 6) for at in range(MAX_MISTAKES + 12)))
     found = tally.accuracy
     assert found is not None
-    assert (found.known, len(tally.mistakes), len(found.confusions)) == (MISTAKES + 12, MISTAKES, 6)
-    assert CONFUSIONS >= 6
+    assert (found.known, len(tally.mistakes), len(found.confusions)) == (MAX_MISTAKES + 12, MAX_MISTAKES, 6)
+    assert MAX_CONFUSIONS >= 6

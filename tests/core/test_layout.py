@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnnviz_cli.core.feature_maps import as_maps, from_maps, oblong
+from cnnviz_cli.core.feature_maps import as_maps, from_maps, input_proportions
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_proportions_of_the_input_tell(
     sides: tuple[int, int], shape: tuple[int, ...], maps: tuple[int, ...]
 ) -> None:
     output = torch.arange(float(torch.Size(shape).numel())).reshape(shape)
-    with oblong(*sides):
+    with input_proportions(*sides):
         found = as_maps(output)
         assert found is not None
         assert tuple(found.shape) == maps
@@ -38,9 +38,9 @@ def test_the_proportions_of_the_input_tell(
 
 
 def test_outside_everything_is_as_for_a_square() -> None:
-    with oblong(256, 288), oblong(100, 50):
+    with input_proportions(256, 288), input_proportions(100, 50):
         pass
     assert as_maps(torch.zeros(1, 64, 64, 72)).shape == (1, 72, 64, 64)  # type: ignore[union-attr]
-    with pytest.raises(ZeroDivisionError), oblong(256, 288):
+    with pytest.raises(ZeroDivisionError), input_proportions(256, 288):
         raise ZeroDivisionError
     assert as_maps(torch.zeros(1, 64, 64, 72)).shape == (1, 72, 64, 64)  # type: ignore[union-attr]

@@ -29,8 +29,8 @@ from cnnviz_cli.core.objectives import (
     TargetProbability,
     magnitude_of,
 )
-from cnnviz_cli.core.rounding import SLACK, asks_for_change, cancelled, resolution, unmoved
-from cnnviz_cli.core.scores import rounded_by
+from cnnviz_cli.core.rounding import SLACK, measures_change, find_cancelled, resolution, find_unchanged
+from cnnviz_cli.core.scores import rounding_magnitudes
 from cnnviz_cli.methods.common.cams import Part, finish
 from cnnviz_cli.methods.common.paths import Noisy
 from cnnviz_cli.methods.common.saliency import reduced
@@ -43,7 +43,7 @@ ONES = torch.ones(1, 3, 2, 2)
 
 def still(need: object, answer: torch.Tensor, terms: float, maps: torch.Tensor | None = None) -> bool | None:
     answers = {need: answer} | ({Activation("a"): maps} if maps is not None else {})
-    found = unmoved(need, answers, ONES.to(answer), torch.tensor([terms]))  # type: ignore[arg-type]
+    found = find_unchanged(need, answers, ONES.to(answer), torch.tensor([terms]))  # type: ignore[arg-type]
     return None if found is None else bool(found)
 
 
@@ -89,15 +89,15 @@ def test_moments_and_weighed_slopes() -> None:
     # Weights may be differences of inputs: then the answer is a share of the score itself.
     tiny_input = {GradientOver(NOISY, weighted=True): 3 * EPS * ONES}
     (need,) = tiny_input
-    assert not bool(unmoved(need, tiny_input, 1e-3 * ONES, torch.ones(1)))
+    assert not bool(find_unchanged(need, tiny_input, 1e-3 * ONES, torch.ones(1)))
 
 
 def test_who_is_asked() -> None:
-    assert asks_for_change(Scores(NOISY))
-    assert asks_for_change(Gradient(of=Negated(Contrast(0, 1))))
-    assert not asks_for_change(Activation("a"))
-    assert not asks_for_change(Gradient(of=StrongestChannel("a")))
-    assert not asks_for_change(BiasGradients())
+    assert measures_change(Scores(NOISY))
+    assert measures_change(Gradient(of=Negated(Contrast(0, 1))))
+    assert not measures_change(Activation("a"))
+    assert not measures_change(Gradient(of=StrongestChannel("a")))
+    assert not measures_change(BiasGradients())
     assert Gradient().at == INPUT
 
 
@@ -108,7 +108,7 @@ def test_terms_of_objectives() -> None:
     assert magnitude_of(Negated(Contrast(0, 1)), forward).tolist() == [8]  # type: ignore[arg-type]
     assert magnitude_of(Negated(TargetLogit(0)), forward).tolist() == [3]  # type: ignore[arg-type]
     # 3 - 2 (-5) = 13: terms of 3 and 10.
-    assert magnitude_of(FinerContrast(0, 2.0, against=1), forward).tolist() == [13]  # type: ignore[arg-type]
+    assert magnitude_of(FinerContrast(0, 2.0, contrast_rank=1), forward).tolist() == [13]  # type: ignore[arg-type]
 
 
 def test_what_probabilities_are_rounded_by() -> None:
@@ -117,18 +117,18 @@ def test_what_probabilities_are_rounded_by() -> None:
     logits = torch.tensor([[-100.0, -100.0 + math.log(3)]])
     size = 200 - math.log(3)
     expected = torch.tensor([[3 / 16 * size, 3 / 16 * size]])
-    torch.testing.assert_close(rounded_by(logits, "softmax"), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(rounding_magnitudes(logits, "softmax"), expected, rtol=1e-4, atol=0)
     # Of small logits a probability is rounded as itself; a sigmoid's is moved by its own logit alone.
-    torch.testing.assert_close(rounded_by(torch.tensor([[0.1, 0.1]]), "softmax"), torch.tensor([[0.5, 0.5]]))
+    torch.testing.assert_close(rounding_magnitudes(torch.tensor([[0.1, 0.1]]), "softmax"), torch.tensor([[0.5, 0.5]]))
     half = torch.tensor([[0.0, math.log(3), -10.0]])
     p = 1 / (1 + math.exp(10))
-    torch.testing.assert_close(rounded_by(half, "sigmoid"), torch.tensor([[0.5, 0.75, p * (1 - p) * 10]]))
-    assert rounded_by(torch.tensor([[-3.0, 2.0]]), "logit").tolist() == [[3, 2]]
+    torch.testing.assert_close(rounding_magnitudes(half, "sigmoid"), torch.tensor([[0.5, 0.75, p * (1 - p) * 10]]))
+    assert rounding_magnitudes(torch.tensor([[-3.0, 2.0]]), "logit").tolist() == [[3, 2]]
     forward = SimpleNamespace(logits=logits, targets=torch.tensor([[0, 1]]))
     for objective, terms in (
         (TargetProbability(1), 3 / 16 * size),
         (Contrast(0, 1, "softmax"), 3 / 8 * size),
-        (FinerContrast(0, 2.0, against=1, score="softmax"), 3 / 16 * size + 1.5),
+        (FinerContrast(0, 2.0, contrast_rank=1, score="softmax"), 3 / 16 * size + 1.5),
     ):
         assert magnitude_of(objective, forward).item() == pytest.approx(terms, rel=1e-4)  # type: ignore[arg-type]
 
@@ -138,27 +138,27 @@ def test_short_formats_are_measured_by_two_of_their_own_units() -> None:
     assert resolution(torch.zeros(1), "fp16") == 2.0**-9
     scores = {Scores(NOISY): torch.tensor([[1.0, 1.015], [1.0, 1.017]])}
     (need,) = scores
-    assert unmoved(need, scores, ONES, torch.ones(2), "bf16").tolist() == [True, False]  # type: ignore[union-attr]
+    assert find_unchanged(need, scores, ONES, torch.ones(2), "bf16").tolist() == [True, False]  # type: ignore[union-attr]
 
 
 def test_slopes_by_an_input_near_zero_count_for_a_change_of_one() -> None:
     for inputs in (0 * ONES, 0.01 * ONES):
         for slope, flat in ((2 * EPS, True), (3 * EPS, False)):
-            assert unmoved(Gradient(), {Gradient(): slope * ONES}, inputs, torch.ones(1)).tolist() == [flat]  # type: ignore[union-attr]
+            assert find_unchanged(Gradient(), {Gradient(): slope * ONES}, inputs, torch.ones(1)).tolist() == [flat]  # type: ignore[union-attr]
 
 
 def test_sums_whose_terms_take_each_other_away() -> None:
     maps = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).repeat(1, 1, 2, 2)
     maps[0, 0, 0, 0] += 4 * EPS
-    assert cancelled(maps.sum(1, keepdim=True), maps).tolist() == [True]
-    assert cancelled(1e-9 * maps.sum(1, keepdim=True), 1e-9 * maps).tolist() == [True]
+    assert find_cancelled(maps.sum(1, keepdim=True), maps).tolist() == [True]
+    assert find_cancelled(1e-9 * maps.sum(1, keepdim=True), 1e-9 * maps).tolist() == [True]
     maps[0, 0, 0, 0] += 1e-4
-    assert cancelled(maps.sum(1, keepdim=True), maps).tolist() == [False]
+    assert find_cancelled(maps.sum(1, keepdim=True), maps).tolist() == [False]
     # Of 64 terms of 1 each a sum is rounded as their magnitudes' sum is: by 32 x 64 units.
     many = torch.tensor([1.0, -1.0]).repeat(32).view(1, 64, 1, 1)
     for units, noise in ((2000, True), (2100, False)):
-        assert cancelled(torch.full((1, 1, 1, 1), units * EPS), many).tolist() == [noise]
-    assert cancelled(0 * maps.sum(1, keepdim=True), 0 * maps).tolist() == [False]  # zero without rounding
+        assert find_cancelled(torch.full((1, 1, 1, 1), units * EPS), many).tolist() == [noise]
+    assert find_cancelled(0 * maps.sum(1, keepdim=True), 0 * maps).tolist() == [False]  # zero without rounding
     (panel,) = finish([Part("a", torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2) * (1 + EPS))], target=0)
     assert panel.doubts["flat"].tolist() == [True]
     colours = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1).repeat(1, 1, 4, 4)

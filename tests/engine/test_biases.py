@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
 from cnnviz_cli.core.evidence import BiasGradients
-from cnnviz_cli.core.resize import unit_range
+from cnnviz_cli.core.resize import min_max_normalize
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.biases import bias_of
 
@@ -181,5 +181,5 @@ def test_low_precision_answers_in_float32() -> None:
 def test_what_is_only_rounding_is_flat() -> None:
     maps = torch.tensor([[[1.0, 1.0 + 2e-7], [1.0, 1.0]], [[1.0, 1.001], [1.0, 1.0]], [[0, 0], [0, 0.0]]])
     expected = torch.tensor([[[0.0, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 0], [0, 0]]])
-    assert torch.equal(unit_range(maps), expected)
-    assert torch.equal(unit_range(-maps)[1], 1 - expected[1])
+    assert torch.equal(min_max_normalize(maps), expected)
+    assert torch.equal(min_max_normalize(-maps)[1], 1 - expected[1])

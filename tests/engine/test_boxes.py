@@ -21,11 +21,11 @@ from torchvision.ops import RoIAlign
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, BiasGradients, Gradient, Scores
-from cnnviz_cli.core.method import Frame, Scope, find, methods
+from cnnviz_cli.core.method import InputSpec, MethodContext, find_method, methods
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import scope_of
 from cnnviz_cli.tasks.detection import Boxes
 
@@ -38,9 +38,9 @@ each_family = pytest.mark.parametrize("family", detectors.FAMILIES)
 
 
 @lru_cache(maxsize=8)
-def scope_for(net: nn.Module) -> Scope:
+def scope_for(net: nn.Module) -> MethodContext:
     """What methods are told of a detector."""
-    scope = scope_of(net, probe(net, (3, SIZE, SIZE), "tiny"), Frame((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+    scope = scope_of(net, probe_layers(net, (3, SIZE, SIZE), "tiny"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
     return replace(scope, classes=False)
 
 
@@ -54,7 +54,7 @@ def explained(
     **options: Any,
 ) -> Sequence[Panel]:
     """The panels of one method; `how` goes to the engine."""
-    method = find(name)
+    method = find_method(name)
     recipe = method.build(method.options(**options), replace(scope_for(net), rank=rank))
     seen = observe(net, batch, Plan.of(recipe.needs), choose, given=seeds_of(batch), readout=Boxes(), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
@@ -344,7 +344,7 @@ REFUSED = {
 
 
 def quick(name: str) -> dict[str, Any]:
-    names = {item.name for item in fields(find(name).options)}
+    names = {item.name for item in fields(find_method(name).options)}
     return {option: amount for option, amount in QUICK.items() if option in names}
 
 
@@ -412,7 +412,7 @@ def test_low_precision_reads_the_same_boxes(family: str) -> None:
 def test_of_boxes_no_probabilities_are_made() -> None:
     # Each score is a probability already, and they are no alternatives to each other.
     scope = scope_for(shared("grid"))
-    recipe = find("rise").build(find("rise").options(), scope)
+    recipe = find_method("rise").build(find_method("rise").options(), scope)
     assert [need.of for need in recipe.needs if isinstance(need, Scores)] == [TargetLogit()]
 
 

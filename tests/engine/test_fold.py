@@ -14,9 +14,9 @@ from torchvision import models
 
 from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, GradientOver, Scores
 from cnnviz_cli.core.objectives import TargetLogit
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import fold, folded
+from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm, fold_if_equivalent
 
 
 class Normed(nn.Module):
@@ -73,7 +73,7 @@ def test_by_hand() -> None:
     conv, norm = net[0], net[1]
     conv.weight.data.fill_(3), conv.bias.data.fill_(1)
     norm.running_mean.fill_(2), norm.running_var.fill_(4), norm.weight.data.fill_(5), norm.bias.data.fill_(7)
-    made = fold(net)
+    made = fold_batchnorm(net)
     assert made is not None
     (one,) = (module for module in made.modules() if isinstance(module, nn.Conv2d))
     # 5 (3 x + 1 - 2) / 2 + 7 = 7.5 x + 4.5
@@ -84,7 +84,7 @@ def test_by_hand() -> None:
 def test_only_what_nobody_else_sees_is_folded() -> None:
     net, batch = normed(), tiny.pictures(2)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    made = fold(net)
+    made = fold_batchnorm(net)
     assert made is not None
     assert norms(made) == 1
     assert norms(net) == 4
@@ -110,7 +110,7 @@ def test_what_is_not_a_fixed_factor_stays() -> None:
     for change in (hooked, subclass, training, unknown):
         net = normed()
         change(net)
-        made = fold(net)
+        made = fold_batchnorm(net)
         assert made is not None
         assert norms(made) == 2, change
 
@@ -121,9 +121,9 @@ def test_a_network_without_pairs_or_that_cannot_be_traced_runs_as_it_is() -> Non
             return super().forward(-x if float(x.abs().sum()) < 0 else x)
 
     for net in (tiny.build(tiny.Plain), tiny.build(Branching)):
-        assert fold(net) is None
+        assert fold_batchnorm(net) is None
         batch = tiny.pictures(1)
-        assert folded(net, batch, net(batch), "fp32", two_sided) is net
+        assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is net
 
 
 def test_a_copy_that_gives_other_scores_is_not_used() -> None:
@@ -133,18 +133,18 @@ def test_a_copy_that_gives_other_scores_is_not_used() -> None:
 
     net, batch = lively(tiny.build(Moody)), tiny.pictures(1)
     net.kind = True
-    assert folded(net, batch, net(batch), "fp32", two_sided) is not net
+    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is not net
     net.kind = False
-    assert folded(net, batch, net(batch), "fp32", two_sided) is net
+    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is net
 
 
 def test_weights_that_were_rewritten_are_folded_again() -> None:
     net, batch = normed(), tiny.pictures(1)
-    one = folded(net, batch, net(batch), "fp32", two_sided)
-    assert folded(net, batch, net(batch), "fp32", two_sided) is one
+    one = fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes)
+    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is one
     with torch.no_grad():
         net.conv1.weight *= 1 + 1e-6
-    two = folded(net, batch, net(batch), "fp32", two_sided)
+    two = fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes)
     assert two is not one
     torch.testing.assert_close(slope(two, batch), slope(net, batch), rtol=1e-9, atol=1e-12)
 
@@ -164,7 +164,7 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
     used = []
 
     def spy(*given: Any) -> nn.Module:
-        used.append(folded(*given))
+        used.append(fold_if_equivalent(*given))
         return used[-1]
 
     monkeypatch.setattr(stream, "folded", spy)
@@ -199,7 +199,7 @@ def test_on_torchvisions_classifiers(name: str, left: int) -> None:
         settings = {"init_weights": False} if name == "googlenet" else {}
         net = lively(models.get_model(name, weights=None, **settings).eval().requires_grad_(False).double())
     batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    made = fold(net)
+    made = fold_batchnorm(net)
     assert made is not None
     assert norms(made) == left
     for mine, theirs in zip(slope(made, batch), slope(net, batch), strict=True):

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.evidence import INPUT, Gradient
 from cnnviz_cli.core.objectives import TargetLogit
-from cnnviz_cli.engine.gradient_cut import find_cut
+from cnnviz_cli.engine.gradient_cut import find_gradient_cut
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.engine.targets import TargetSelector
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -62,7 +62,7 @@ def net(how: str) -> Net:
 
 def gradient(how: str, at: str) -> Tensor:
     need = Gradient(at, TargetLogit(0))
-    return observe(net(how), IMAGE, Plan.of([need]), Targets((0,))).evidence[need]
+    return observe(net(how), IMAGE, Plan.of([need]), TargetSelector((0,))).evidence[need]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_what_lies_below_a_layer_does_not_matter_to_its_gradient(how: str) -> No
 
 
 def test_a_gradient_that_arrives_has_no_cut_whatever_else_is_detached() -> None:
-    assert find_cut(net("plain"), IMAGE[:1], INPUT) is None
-    assert find_cut(net("plain"), IMAGE[:1], "conv") is None
+    assert find_gradient_cut(net("plain"), IMAGE[:1], INPUT) is None
+    assert find_gradient_cut(net("plain"), IMAGE[:1], "conv") is None
 
 
 def test_a_layer_off_the_way_is_told_as_such() -> None:
@@ -103,7 +103,7 @@ def test_a_layer_off_the_way_is_told_as_such() -> None:
 
     aside = Aside("").eval().requires_grad_(requires_grad=False)
     with pytest.raises(EvidenceError, match="does not depend on what layer 'conv' returns"):
-        observe(aside, IMAGE, Plan.of([Gradient("conv", TargetLogit(0))]), Targets((0,)))
+        observe(aside, IMAGE, Plan.of([Gradient("conv", TargetLogit(0))]), TargetSelector((0,)))
 
 
 def test_crops_stacked_into_the_batch_are_told_as_such() -> None:
@@ -116,7 +116,7 @@ def test_crops_stacked_into_the_batch_are_told_as_such() -> None:
     for images in (1, 2):
         said = f"layer 'conv' gives {3 * images} outputs for {images} images?: it runs on 3 parts of each image"
         with pytest.raises(EvidenceError, match=said) as caught:
-            observe(crops, IMAGE[:images], Plan.of([Gradient("conv", TargetLogit(0))]), Targets((0,)))
+            observe(crops, IMAGE[:images], Plan.of([Gradient("conv", TargetLogit(0))]), TargetSelector((0,)))
         assert "--batch-size" not in caught.value.fix
 
 
@@ -127,6 +127,6 @@ def test_code_of_its_own_is_told_by_its_module() -> None:
 
     torch.manual_seed(0)
     whole = nn.Sequential(nn.Conv2d(3, 2, 8), Rounding(), nn.Flatten()).eval().requires_grad_(requires_grad=False)
-    found = find_cut(whole, IMAGE[:1], "0")
+    found = find_gradient_cut(whole, IMAGE[:1], "0")
     assert found is not None
     assert (found.module, found.how) == ("1", "calls an autograd function that gives no gradient")

@@ -58,7 +58,7 @@ def test_a_method_with_a_new_need_runs_end_to_end() -> None:
         expected = 3 * (net(batch) - net(batch.flip(3)))[torch.arange(2), seen.targets[:, 0]]
     torch.testing.assert_close(panel.peak, expected)
     assert made.follows_target
-    assert seen.unmoved[Mirrored(share=3.0)].tolist() == [False, False]
+    assert seen.unchanged[Mirrored(share=3.0)].tolist() == [False, False]
 
 
 def test_a_new_need_is_planned_tried_and_stood_in_for() -> None:

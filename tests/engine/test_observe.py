@@ -17,7 +17,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, Input, Need, UndeclaredError
 from cnnviz_cli.core.objectives import StrongestChannel, TargetLogit, TargetProbability, strongest_channels
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 
 class CaptumOneConv(nn.Module):
@@ -318,7 +318,7 @@ class FirstInPlace(tiny.Plain):
 def test_looking_does_not_change_the_answer(kind: type[nn.Module]) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     pixels, plain = batch.clone(), net(batch.clone())
-    names = [info.name for info in probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")]
+    names = [info.name for info in probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")]
     assert "conv2" in names
     plans = [[Activation(name) for name in names], [Gradient()], [Gradient(through="rectify")], [Gradient("conv2")]]
     for needs in plans:

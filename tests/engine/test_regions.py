@@ -31,8 +31,8 @@ from cnnviz_cli.core.evidence import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.readout import Readout
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import folded
-from cnnviz_cli.engine.tail import why_whole
+from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
+from cnnviz_cli.engine.tail import whole_network_reason
 from cnnviz_cli.tasks.segmentation import Regions, region
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
@@ -504,7 +504,7 @@ def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.Monk
     used: list[bool] = []
 
     def watched(whole: nn.Module, *args: Any) -> nn.Module:
-        made = folded(whole, *args)
+        made = fold_if_equivalent(whole, *args)
         used.append(made is not whole)
         return made
 
@@ -543,7 +543,7 @@ def test_variants_of_a_layer_run_through_its_tail_and_are_read_in_the_same_regio
     need = Scores(Doubled(layer))
     seen = observe(net, batch, Plan.of([need]), tiny.first_class, readout=Regions(), masks=given)
     # Only an output that torch.fx cannot trace makes the whole network run.
-    assert (why_whole(net, layer) is None) == (name != "Answers")
+    assert (whole_network_reason(net, layer) is None) == (name != "Answers")
     held, scores = read_of(net, batch, given)
     torch.testing.assert_close(seen.logits, scores, **SLOW)
     for image, target in enumerate(seen.targets[:, 0].tolist()):

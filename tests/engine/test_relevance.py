@@ -67,8 +67,8 @@ def assert_about(found: Tensor, expected: list[float]) -> None:
     ("rule", "x", "w", "expected"),
     [
         (rules.epsilon, [1, 2], [3, -1], [3, -2]),  # z = 3 - 2
-        (rules.plus, [1, 2], [3, -1], [1, 0]),  # z = 3
-        (rules.plus, [1, -2], [3, -1], [3 / 5, 2 / 5]),  # -2 times -1 raises it too
+        (rules.z_plus, [1, 2], [3, -1], [1, 0]),  # z = 3
+        (rules.z_plus, [1, -2], [3, -1], [3 / 5, 2 / 5]),  # -2 times -1 raises it too
         (rules.flat, [1, 2], [3, -1], [0.5, 0.5]),
         (rules.gamma, [1, 2], [3, -1], [3.75 / 1.75, -2 / 1.75]),  # 3 (1 + 1/4) - 2
         (rules.gamma, [1, 2], [1, -2], [-1 / 4, 5 / 4]),  # z = -3 < 0: 1 - 4 (1 + 1/4)
@@ -84,7 +84,7 @@ def test_the_box_rule_of_one_neuron() -> None:
     # (1 - -1) 3 + (2 - 3) (-1) = 6 + 1
     layer = Linear(functional.linear, torch.tensor([[3.0, -1.0]]), None)
     low, high = torch.full((1, 2), -1.0), torch.full((1, 2), 3.0)
-    assert_about(rules.box(layer, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1), (low, high))[0], [6 / 7, 1 / 7])
+    assert_about(rules.z_box(layer, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1), (low, high))[0], [6 / 7, 1 / 7])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_box_follows_the_input_through_its_preprocessing(in_place: bool) -> 
     found = of_form(form, [1, 2, 0], "epsilon-gamma-box", low=(-1.0,) * 3, high=(3.0,) * 3)
     moved = torch.tensor([[-1.0, -3.0, 1.0]]).double()
     layer, ends = Linear(functional.linear, weight, None), torch.ones_like(moved)
-    expected = rules.box(layer, moved, functional.linear(moved, weight), (ends * -5, ends * 3))
+    expected = rules.z_box(layer, moved, functional.linear(moved, weight), (ends * -5, ends * 3))
     assert_same(found, expected.flatten())
 
 
@@ -354,8 +354,8 @@ def test_biases_that_take_nothing_leave_all_to_the_pixels(
     ("rule", "weights", "bias", "expected"),
     [
         (rules.epsilon, [3, -1], 4, [3, -2]),  # of 1 and 2, z = 3 - 2 whatever the bias
-        (rules.plus, [3, -1], 4, [1, 0]),
-        (rules.plus, [-3, -1], 9, [0, 0]),  # raised by its bias alone
+        (rules.z_plus, [3, -1], 4, [1, 0]),
+        (rules.z_plus, [-3, -1], 9, [0, 0]),  # raised by its bias alone
         # The output 1 - 4 + 5 is positive, so that gamma favours what raises it: 1.25 - 4, though the sum is negative.
         (rules.gamma, [1, -2], 5, [-1.25 / 2.75, 4 / 2.75]),
         (rules.gamma, [1, -2], 0, [-1 / 4, 5 / 4]),

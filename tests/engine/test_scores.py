@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Gradient
-from cnnviz_cli.core.method import Frame, Scope, find, methods
+from cnnviz_cli.core.method import InputSpec, MethodContext, find_method, methods
 from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objective, TargetLogit, TargetProbability
-from cnnviz_cli.core.scores import probabilities, two_sided
+from cnnviz_cli.core.scores import probabilities, to_two_classes
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import scope_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
@@ -88,10 +88,10 @@ def test_probabilities_for_the_record() -> None:
 
 
 def test_one_score_is_a_no_and_a_yes() -> None:
-    sides = two_sided(torch.tensor([[2.0], [-1.0]]))
+    sides = to_two_classes(torch.tensor([[2.0], [-1.0]]))
     assert sides.tolist() == [[-2.0, 2.0], [1.0, -1.0]]
     torch.testing.assert_close(probabilities(sides, sigmoid=True).sum(1), torch.ones(2).double())
-    assert two_sided(sides) is sides
+    assert to_two_classes(sides) is sides
 
 
 # --- in networks --------------------------------------------------------------------------------------------
@@ -122,13 +122,13 @@ def pair() -> tuple[nn.Module, nn.Module]:
     return one, two
 
 
-def scope_for(net: nn.Module, **changes: Any) -> Scope:
-    layers = probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
-    return replace(scope_of(net, layers, Frame((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)), **changes)
+def scope_for(net: nn.Module, **changes: Any) -> MethodContext:
+    layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
+    return replace(scope_of(net, layers, InputSpec((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)), **changes)
 
 
 def panels(name: str, net: nn.Module, batch: Tensor, targets: list[list[int]], **changes: Any) -> Any:
-    method = find(name)
+    method = find_method(name)
     options = {option: amount for option, amount in QUICK.items() if option in method.options.__dataclass_fields__}
     recipe = method.build(method.options(**options), scope_for(net, **changes))
     chosen = torch.tensor(targets)

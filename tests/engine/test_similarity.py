@@ -20,15 +20,15 @@ from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Activation, Gradient
-from cnnviz_cli.core.method import Frame, Recipe, find
+from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import folded
+from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
 from cnnviz_cli.engine.passes import autocast_context
-from cnnviz_cli.engine.tail import why_whole
-from cnnviz_cli.engine.targets import Targets
-from cnnviz_cli.models.inspect.embedding import embedding_of
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.engine.tail import whole_network_reason
+from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.models.inspect.embedding import embedding_network
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.session import scope_of
 from cnnviz_cli.tasks.similarity import Similarity, reference_of
@@ -47,8 +47,8 @@ def other(net: nn.Module, size: int = SIZE) -> Similarity:
 
 
 def recipe_of(name: str, net: nn.Module, size: int = SIZE, counter: bool = False, **options: Any) -> Recipe:
-    scope = scope_of(net, probe(net, (3, size, size), "tiny"), Frame((size, size), (-1.0,) * 3, (1.0,) * 3))
-    method = find(name)
+    scope = scope_of(net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
+    method = find_method(name)
     return method.build(method.options(**options), replace(scope, classes=False, counter=counter))
 
 
@@ -71,7 +71,7 @@ def explained(
 
 
 def first(order: Tensor) -> Tensor:
-    return Targets((0,))(order)
+    return TargetSelector((0,))(order)
 
 
 def cosine(vectors: Tensor, readout: Similarity) -> Tensor:
@@ -187,7 +187,7 @@ def test_methods_re_derived_slowly(kind: type[nn.Module]) -> None:
 def test_where_averages_are_compared_what_is_for_it_and_against_it_are_the_same() -> None:
     # The cosine does not ask how long z is, so its slopes weighed by z add up to nothing; and with z the averages of
     # the maps, that is Grad-CAM's sum over all positions before it is rectified.
-    net, _ = embedding_of(tiny.build(tiny.Plain), (3, SIZE, SIZE), "features")
+    net, _ = embedding_network(tiny.build(tiny.Plain), (3, SIZE, SIZE), "features")
     batch = tiny.pictures(3)
     needs = [Activation("relu2"), Gradient("relu2")]
     seen = observe(net, batch, Plan.of(needs), first, readout=other(net))
@@ -220,7 +220,7 @@ def test_gradcam_equals_pytorch_grad_cams_similarity_to_a_concept() -> None:
     peer = pytest.importorskip("pytorch_grad_cam")
     net = resnet()
     extractor = Extractor(net)
-    ours, word = embedding_of(net, (3, 48, 48), classifier=True)
+    ours, word = embedding_network(net, (3, 48, 48), classifier=True)
     assert word == "input of 'fc', 512 numbers"
     batch = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(2)).double()
     batch, concept = batch[:2], batch[2:]
@@ -278,7 +278,7 @@ def test_of_a_picture_and_itself_maps_of_slopes_are_flat_and_said_to_be(double: 
     # The reference is float32 at any rate.
     size = SIZE if double else 48
     whole = tiny.build(tiny.Residual) if double else resnet().float()
-    net, _ = embedding_of(whole, (3, size, size), "features")
+    net, _ = embedding_network(whole, (3, size, size), "features")
     batch = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(3)).to(next(net.parameters()))
     # Its reference is of it alone and of another memory layout, so that sums are of another order.
     readout = Similarity(reference_of(net, batch[1:2]))
@@ -296,7 +296,7 @@ def test_of_a_picture_and_itself_maps_of_slopes_are_flat_and_said_to_be(double: 
 
 @pytest.mark.parametrize("kind", ["short", "normalised"])
 def test_also_below_fp32_where_both_are_computed_alike(kind: str) -> None:
-    net, _ = embedding_of(resnet().float(), (3, 48, 48), classifier=True)
+    net, _ = embedding_network(resnet().float(), (3, 48, 48), classifier=True)
     if kind == "normalised":  # autocast has layer normalisation return float32
         net = nn.Sequential(net, nn.LayerNorm(512)).eval()
     # Random weights take noise for noise of the same kind: the other is its negative, and brighter.
@@ -321,12 +321,12 @@ def test_of_a_picture_and_itself_what_is_hidden_is_missed() -> None:
 
 
 def test_the_network_is_folded_and_its_tail_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, _ = embedding_of(tiny.build(tiny.Residual), (3, SIZE, SIZE), "features")
+    net, _ = embedding_network(tiny.build(tiny.Residual), (3, SIZE, SIZE), "features")
     batch, readout = tiny.pictures(1), other(net)
     made = []
 
     def noted(*args: Any) -> nn.Module:
-        made.append((args[0], folded(*args)))
+        made.append((args[0], fold_if_equivalent(*args)))
         return made[-1][1]
 
     monkeypatch.setattr(stream, "folded", noted)
@@ -335,7 +335,7 @@ def test_the_network_is_folded_and_its_tail_runs_by_itself(monkeypatch: pytest.M
     assert all(copy is not whole for whole, copy in made)
     (panel,) = explained("ablationcam", net, batch, readout, layer=("conv2",))
     assert panel.values.any()
-    assert why_whole(net, "conv2") is None
+    assert whole_network_reason(net, "conv2") is None
 
 
 def test_below_fp32_cosines_are_float32() -> None:

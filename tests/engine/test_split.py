@@ -11,9 +11,9 @@ from torchvision import models
 from cnnviz_cli.core.evidence import Activation, Evidence, Need, Scores
 from cnnviz_cli.core.feature_maps import as_maps, from_maps
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.graph import CannotSplitError, split
-from cnnviz_cli.engine.tail import why_whole
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.engine.graph import SplitError, split_at_layer
+from cnnviz_cli.engine.tail import whole_network_reason
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 
 class Doubled:
@@ -84,7 +84,7 @@ class Branches(tiny.Plain):
 
 
 TINY = [*tiny.NETS, Untraceable, Branches]
-PLACES = [(kind, info.name) for kind in TINY for info in probe(tiny.build(kind), (3, 12, 12), "tiny") if info.spatial]
+PLACES = [(kind, info.name) for kind in TINY for info in probe_layers(tiny.build(kind), (3, 12, 12), "tiny") if info.spatial]
 
 
 @pytest.mark.parametrize(("kind", "layer"), PLACES, ids=[f"{kind.__name__}-{layer}" for kind, layer in PLACES])
@@ -102,19 +102,19 @@ def test_only_what_comes_after_the_layer_runs(kind: type[nn.Module], monkeypatch
     counts = tiny.count_passes(monkeypatch, net)
     scored(net, batch, "conv2")
     if kind is Untraceable:
-        assert why_whole(net, "conv2")
+        assert whole_network_reason(net, "conv2")
         # The batch's own, one to keep the layer's output, one to learn the size of a variant, one for the chunk.
         assert counts["forwards"] == 4
     else:
-        assert why_whole(net, "conv2") is None
+        assert whole_network_reason(net, "conv2") is None
         assert counts["forwards"] == 1
 
 
 def test_what_cannot_be_cut_says_why() -> None:
-    with pytest.raises(CannotSplitError, match="cannot be traced"):
-        split(tiny.build(Untraceable), "conv2")
-    with pytest.raises(CannotSplitError, match="does not appear"):
-        split(tiny.build(tiny.Plain), "missing")
+    with pytest.raises(SplitError, match="cannot be traced"):
+        split_at_layer(tiny.build(Untraceable), "conv2")
+    with pytest.raises(SplitError, match="does not appear"):
+        split_at_layer(tiny.build(tiny.Plain), "missing")
 
 
 # The smallest network of every family of torchvision's classifiers, and the side of an input that it takes.
@@ -137,14 +137,14 @@ def test_on_torchvisions_classifiers(name: str) -> None:
         settings = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
         net = models.get_model(name, weights=None, **settings).eval().requires_grad_(False)
     side = FAMILIES[name]
-    layers = probe(net, (3, side, side), name)
+    layers = probe_layers(net, (3, side, side), name)
     batch = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     spatial = [info.name for info in layers if info.spatial]
     for layer in dict.fromkeys(
         [layers.resolve(["last-conv"])[0], spatial[len(spatial) // 2], spatial[len(spatial) // 4]]
     ):
         whole, same, doubled = scored(net, batch, layer)
-        assert why_whole(net, layer) is None, (layer, why_whole(net, layer))
+        assert whole_network_reason(net, layer) is None, (layer, whole_network_reason(net, layer))
         scale = float(whole.abs().max())
         torch.testing.assert_close(same, whole, rtol=1e-4, atol=1e-5 * scale)
         torch.testing.assert_close(doubled, doubled_by_a_hook(net, batch, layer), rtol=1e-4, atol=1e-5 * scale)

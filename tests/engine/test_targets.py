@@ -7,7 +7,7 @@ import torch
 
 from cnnviz_cli.core.classes import NONE, contrast_of, ranks_of, truth_index
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.engine.targets import TargetSelector
 
 LABELS = ["tench", "crane", "tiger cat", "Crane", "tiger"]
 SCORES = torch.tensor([[0.1, 5.0, 3.0, 3.0, -1.0], [9.0, 0.0, 0.0, 0.0, 10.0]])
@@ -18,8 +18,8 @@ def parse(
     labels: Sequence[str],
     contrast: str | int | None = None,
     also: Mapping[str, int] = NONE,
-) -> Targets:
-    return Targets(ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also))
+) -> TargetSelector:
+    return TargetSelector(ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also))
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_further_names_count_where_no_class_is_called_so() -> None:
 
 def test_the_true_class_is_each_images_own() -> None:
     targets = parse(["predicted,true"], LABELS)
-    assert (targets.asks_truth, targets.needs_truth) == (True, False)
-    assert targets.knowing([3, 4])(SCORES).tolist() == [[1, 3], [4, 4]]
+    assert (targets.uses_truth, targets.needs_truth) == (True, False)
+    assert targets.with_truths([3, 4])(SCORES).tolist() == [[1, 3], [4, 4]]
 
 
 def test_in_the_place_of_an_unknown_truth_stands_a_class_that_is_explained_anyway() -> None:
-    targets = parse(["true,tench,top1"], LABELS).knowing([None, 2])
+    targets = parse(["true,tench,top1"], LABELS).with_truths([None, 2])
     chosen = targets(SCORES).tolist()
     assert chosen == [[0, 0, 1], [2, 0, 4]]
-    assert [targets.drawn(row) for row in chosen] == [[0, 2], [0, 1, 2]]
+    assert [targets.drawn_ranks(row) for row in chosen] == [[0, 2], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_what_cannot_be_explained_without_a_truth(
     specs: list[str | int], contrast: str | None, asks: bool, needs: bool
 ) -> None:
     targets = parse(specs, LABELS, contrast=contrast)
-    assert (targets.asks_truth, targets.needs_truth) == (asks, needs)
+    assert (targets.uses_truth, targets.needs_truth) == (asks, needs)
 
 
 def test_a_truth_that_was_not_said_is_a_bug_and_never_a_guess() -> None:
     targets = parse(["top1,true"], LABELS)
-    for unsaid in (targets, targets.knowing([1])):
+    for unsaid in (targets, targets.with_truths([1])):
         with pytest.raises(ValueError, match="not said"):
             unsaid(SCORES)
 
@@ -157,16 +157,16 @@ def test_a_label_of_several_classes_is_refused() -> None:
     [("true", [3, 0]), ("predicted", [1, 4]), ("top1", [1, 4]), ("ench", [0, 0]), (2, [2, 2]), ("tiger", [4, 4])],
 )
 def test_the_class_of_a_contrast_comes_last(contrast: str | int, column: list[int]) -> None:
-    targets = parse(["top2"], LABELS, contrast=contrast).knowing([3, 0])
-    assert (targets.against, targets.width) == (2, 3)
+    targets = parse(["top2"], LABELS, contrast=contrast).with_truths([3, 0])
+    assert (targets.contrast_rank, targets.width) == (2, 3)
     assert targets(SCORES).tolist() == [[1, 2, column[0]], [4, 0, column[1]]]
 
 
 def test_no_class_is_told_apart_from_itself() -> None:
-    targets = parse(["top2", "tench"], LABELS, contrast="true").knowing([2, 3])
+    targets = parse(["top2", "tench"], LABELS, contrast="true").with_truths([2, 3])
     chosen = targets(SCORES).tolist()
     assert chosen == [[1, 2, 0, 2], [4, 0, 0, 3]]
-    assert [targets.drawn(row) for row in chosen] == [[0, 2], [0, 1]]
+    assert [targets.drawn_ranks(row) for row in chosen] == [[0, 2], [0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError
-from cnnviz_cli.core.file_reading import WHOLE, Reading
+from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions
 from cnnviz_cli.files.images.decode import read_bytes, read_photo
 from cnnviz_cli.files.inputs import tar_archive
 from cnnviz_cli.files.inputs.image_source import Source
@@ -65,7 +65,7 @@ def names(path: Path) -> list[str]:
     return [source.name for source in found(path)]
 
 
-def failure(source: Source, how: Reading = WHOLE) -> ImageError:
+def failure(source: Source, how: ReadOptions = READ_ALL) -> ImageError:
     with pytest.raises(ImageError) as caught:
         read_photo(source, how)
     assert str(source.path.parent) not in caught.value.what, "the manifest must not depend on the place"
@@ -284,7 +284,7 @@ def test_every_packing_is_undone_and_its_checksum_asked(tmp_path: Path, method: 
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    how = Reading(max_bytes=1 << 20)
+    how = ReadOptions(max_bytes=1 << 20)
     bomb = archive(tmp_path / "bomb.zip", [("a.png", bytes(32 << 20))])
     assert failure(found(bomb)[0], how).what == "the file is larger than 1 MiB (--max-bytes)"
     # One that claims to be small is unpacked up to the size it claims.

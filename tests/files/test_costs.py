@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import BYTES_A_PIXEL, Reading
+from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
 from cnnviz_cli.files.images.decode import bytes_of, read_photo
 
 SIDE = 2500
@@ -86,11 +86,11 @@ def test_a_row_is_not_free(tmp_path: Path) -> None:
     with pytest.raises(
         ImageError, match=r"of this kind take 1\.1 GB, as much as 185 megapixels, more than 50"
     ) as caught:
-        read_photo(huge, Reading(max_pixels=50_000_000))
+        read_photo(huge, ReadOptions(max_pixels=50_000_000))
     assert caught.value.fix.startswith("Resize it first")
 
 
 def test_an_rgb_image_of_as_many_pixels_as_are_allowed_fits(tmp_path: Path) -> None:
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
-    assert BYTES_A_PIXEL == 6
-    assert read_photo(tmp_path / "x.png", Reading(max_pixels=64_000_000)).size == (8000, 8000)
+    assert BYTES_PER_PIXEL == 6
+    assert read_photo(tmp_path / "x.png", ReadOptions(max_pixels=64_000_000)).size == (8000, 8000)

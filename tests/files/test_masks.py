@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.file_reading import Reading
+from cnnviz_cli.core.file_reading import ReadOptions
 from cnnviz_cli.core.geometry import Placing
 from cnnviz_cli.files.images.decode import read_photo
 from cnnviz_cli.files.images.region_masks import Mask, masks_at, seen_of
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.models.input.preprocessing import Mode, Preprocessing
+from cnnviz_cli.models.input.preprocessing import ResizeMode, Preprocessing
 
 ROW = [[False, True, True]]
 
@@ -39,9 +39,9 @@ def drawn(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (12, 8)) ->
     return image
 
 
-def inside(path: Path, size: tuple[int, int] = (3, 1), how: Reading | None = None) -> list[list[bool]]:
+def inside(path: Path, size: tuple[int, int] = (3, 1), how: ReadOptions | None = None) -> list[list[bool]]:
     masks = masks_at(path)
-    return masks.of(named("x.jpg"), size, how or Reading()).inside.tolist()
+    return masks.of(named("x.jpg"), size, how or ReadOptions()).inside.tolist()
 
 
 def mask_of(image: Image.Image) -> Mask:
@@ -130,7 +130,7 @@ def test_one_file_is_every_photographs_and_is_read_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "read_bytes", None)
     # Of its own size, or of the same proportions, however the photograph is to be decoded.
     first = masks.of(named("a.jpg"), (12, 8))
-    assert first is masks.of(named("b/c.png"), (1200, 800), Reading(least_side=2))
+    assert first is masks.of(named("b/c.png"), (1200, 800), ReadOptions(least_side=2))
     assert first.inside.sum() == 4
     assert first.sha256 == masks.sha256
 
@@ -197,7 +197,7 @@ def test_hostile_files_are_named_failures(tmp_path: Path, name: str) -> None:
 
 def test_limits_hold_for_masks_too(tmp_path: Path) -> None:
     saved(drawn(), tmp_path / "x.png")
-    for how, flag in ((Reading(max_pixels=95), "--max-pixels"), (Reading(max_bytes=20), "--max-bytes")):
+    for how, flag in ((ReadOptions(max_pixels=95), "--max-pixels"), (ReadOptions(max_bytes=20), "--max-bytes")):
         with pytest.raises(ImageError, match=f"its mask: .*{flag}"):
             masks_at(tmp_path).of(named("x.jpg"), (12, 8), how)
         with pytest.raises(UsageError, match=flag):
@@ -211,10 +211,10 @@ def test_limits_hold_for_masks_too(tmp_path: Path) -> None:
 # --- where it lies -----------------------------------------------------------------------------------------
 
 BLACK = (0.0, 0.0, 0.0)
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 
 
-def preprocessing(mode: Mode, **others: Any) -> Preprocessing:
+def preprocessing(mode: ResizeMode, **others: Any) -> Preprocessing:
     """An input of 40 rows and 60 columns, in which a photograph is shown by the nearest of its pixels."""
     return Preprocessing((40, 60), (40, 60), BLACK, (1.0,) * 3, "nearest", mode, **others)
 
@@ -234,15 +234,15 @@ def preprocessing(mode: Mode, **others: Any) -> Preprocessing:
     ],
 )
 def test_a_marked_pixel_is_where_each_mode_shows_it(
-    mode: Mode, size: tuple[int, int], marked: tuple[int, int, int, int], expected: tuple[int, int, int, int]
+    mode: ResizeMode, size: tuple[int, int], marked: tuple[int, int, int, int], expected: tuple[int, int, int, int]
 ) -> None:
     image, how = drawn(marked, size=size), preprocessing(mode)
-    seen = seen_of(mask_of(image), how.placing(size))
+    seen = seen_of(mask_of(image), how.resize_crop(size))
     rows, columns = np.nonzero(seen)
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == expected
     assert seen.dtype == np.uint8
     assert seen.sum() == (expected[2] - expected[0]) * (expected[3] - expected[1])
-    shown, view = how.see(image.convert("RGB"))
+    shown, view = how.crop_image(image.convert("RGB"))
     assert seen.tolist() == (np.asarray(shown)[..., 0] > 0).tolist()
     assert seen.shape == view.size[::-1]
 
@@ -254,13 +254,13 @@ def untied(start: int, count: int, resized: int, there: int) -> list[bool]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(60, 40), (140, 81), (81, 140), (17, 33), (7, 300), (637, 479), (1, 1)])
-def test_every_mode_shows_the_mask_as_it_shows_the_photograph(mode: Mode, size: tuple[int, int]) -> None:
+def test_every_mode_shows_the_mask_as_it_shows_the_photograph(mode: ResizeMode, size: tuple[int, int]) -> None:
     dots = np.random.default_rng(5).random(size[::-1]) < 0.5
     dots[size[1] // 2, size[0] // 2] = True
     image = Image.fromarray(dots.astype(np.uint8) * 255)
     for how in (preprocessing(mode), preprocessing(mode, side=64) if mode == "full" else preprocessing(mode, most=90)):
-        shown, _ = how.see(image.convert("RGB"))
-        placing = how.placing(size)
+        shown, _ = how.crop_image(image.convert("RGB"))
+        placing = how.resize_crop(size)
         seen = seen_of(mask_of(image), placing)
         told = np.ix_(
             *[untied(*side) for side in zip(placing.corner, placing.size, placing.resized, size, strict=True)][::-1]
@@ -271,7 +271,7 @@ def test_every_mode_shows_the_mask_as_it_shows_the_photograph(mode: Mode, size: 
 
 def test_a_mask_of_another_size_lies_in_the_same_place() -> None:
     # The photograph is 140 x 80; its mask has half, or twice, as many pixels a side.
-    placing = preprocessing("crop").placing((140, 80))
+    placing = preprocessing("crop").resize_crop((140, 80))
     plain = seen_of(mask_of(drawn((40, 20, 80, 60), size=(140, 80))), placing)
     assert seen_of(mask_of(drawn((20, 10, 40, 30), size=(70, 40))), placing).tolist() == plain.tolist()
     assert seen_of(mask_of(drawn((80, 40, 160, 120), size=(280, 160))), placing).tolist() == plain.tolist()
@@ -280,7 +280,7 @@ def test_a_mask_of_another_size_lies_in_the_same_place() -> None:
 
 def test_a_sliver_is_never_resized_whole() -> None:
     # It were 60 x 3,000,000 pixels; of its middle 40 rows are shown.
-    placing = preprocessing("crop").placing((1, 50_000))
+    placing = preprocessing("crop").resize_crop((1, 50_000))
     mask = np.zeros((50_000, 1), bool)
     mask[25_000:] = True
     seen = seen_of(Mask(mask, ""), placing)
@@ -290,7 +290,7 @@ def test_a_sliver_is_never_resized_whole() -> None:
 
 
 def test_a_mask_of_which_nothing_is_seen_is_refused() -> None:
-    placing = preprocessing("crop").placing((140, 80))
+    placing = preprocessing("crop").resize_crop((140, 80))
     with pytest.raises(ImageError, match="its mask is empty") as caught:
         seen_of(mask_of(drawn(size=(140, 80))), placing)
     assert "not black" in caught.value.fix

@@ -16,7 +16,7 @@ from hostile import chunk, png_of
 from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import MAX_BYTES, WHOLE, Reading
+from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions
 from cnnviz_cli.files.images.decode import FEW_SCANS, Photo, _count, frames_note, read_photo
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -33,7 +33,7 @@ def pixels(photo: Photo) -> np.ndarray:
     return np.asarray(photo.image)
 
 
-def failure(path: Path, how: Reading = WHOLE) -> ImageError:
+def failure(path: Path, how: ReadOptions = READ_ALL) -> ImageError:
     with pytest.raises(ImageError) as caught:
         read_photo(path, how)
     error = caught.value
@@ -224,7 +224,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     assert failure(path).what == refusal
     path.write_bytes(png_of(12_000, 10_000, 8, 2, b""))  # Pillow warns here, and would go on
     refusal = "the picture is too large: 12000 x 10000 pixels are more than 0.5 megapixels (--max-pixels)"
-    assert failure(path, Reading(max_pixels=500_000)).what == refusal
+    assert failure(path, ReadOptions(max_pixels=500_000)).what == refusal
     assert "too large" not in failure(path).what
     assert limit == Image.MAX_IMAGE_PIXELS
 
@@ -234,11 +234,11 @@ def test_more_than_pillow_allows_by_itself_is_read_where_it_is_asked_for(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     path = saved(hostile.photograph(11, 10), tmp_path / "x.png")
-    assert "more than 0.0001 megapixels" in failure(path, Reading(max_pixels=100)).what
-    assert read_photo(path, Reading(max_pixels=110)).image.size == (11, 10)
+    assert "more than 0.0001 megapixels" in failure(path, ReadOptions(max_pixels=100)).what
+    assert read_photo(path, ReadOptions(max_pixels=110)).image.size == (11, 10)
     assert Image.MAX_IMAGE_PIXELS == 50
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert read_photo(path, Reading(max_pixels=110)).image.size == (11, 10)
+    assert read_photo(path, ReadOptions(max_pixels=110)).image.size == (11, 10)
     assert Image.MAX_IMAGE_PIXELS is None
 
 
@@ -349,8 +349,8 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
         sparse.truncate(MAX_BYTES + 1)
     assert failure(tmp_path / "huge.jpg").what == "the file is larger than 512 MiB (--max-bytes)"
     sample, limit = SAMPLES / "chelsea.png", (SAMPLES / "chelsea.png").stat().st_size
-    assert read_photo(sample, Reading(max_bytes=limit)).image.size == (451, 300)
-    assert "(--max-bytes)" in failure(sample, Reading(max_bytes=limit - 1)).what
+    assert read_photo(sample, ReadOptions(max_bytes=limit)).image.size == (451, 300)
+    assert "(--max-bytes)" in failure(sample, ReadOptions(max_bytes=limit - 1)).what
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert "cannot be read" in failure(tmp_path / "loop.jpg").what
 
@@ -441,7 +441,7 @@ def test_the_two_class_sample_is_made_of_the_other_two() -> None:
     ],
 )
 def test_fast_decoding_keeps_what_the_network_needs(size: tuple[int, int], least: int | None, factor: int) -> None:
-    assert Reading(least_side=least).factor(size) == factor
+    assert ReadOptions(least_side=least).reduction_factor(size) == factor
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp", "gif", "ppm"])
@@ -449,7 +449,7 @@ def test_fast_decoding_keeps_what_the_network_needs(size: tuple[int, int], least
 def test_a_photograph_decoded_fast_is_the_same_in_small(tmp_path: Path, suffix: str, factor: int) -> None:
     smooth = Image.open(SAMPLES / "chelsea.png").convert("RGB").resize((322, 201), Image.Resampling.LANCZOS)
     path = saved(smooth, tmp_path / f"x.{suffix}", **({"quality": 95} if suffix in ("jpg", "webp") else {}))
-    whole, fast = read_photo(path), read_photo(path, Reading(least_side=201 // factor))
+    whole, fast = read_photo(path), read_photo(path, ReadOptions(least_side=201 // factor))
     assert fast.image.size == (-(-322 // factor), -(-201 // factor))
     assert fast.size == whole.size == whole.image.size == (322, 201)
     assert fast.notes == whole.notes
@@ -465,7 +465,7 @@ def test_a_photograph_decoded_fast_stands_upright(tmp_path: Path, orientation: i
     stored = Image.new("RGB", (96, 64))
     stored.paste((255, 0, 0), (0, 0, 32, 32))
     for suffix in ("jpg", "png", "tiff"):
-        photo = read_photo(saved(stored, tmp_path / f"x.{suffix}", exif=exif, quality=95), Reading(least_side=16))
+        photo = read_photo(saved(stored, tmp_path / f"x.{suffix}", exif=exif, quality=95), ReadOptions(least_side=16))
         turned = orientation == 6
         assert photo.size == ((64, 96) if turned else (96, 64))
         assert photo.image.size == ((16, 24) if turned else (24, 16))
@@ -483,12 +483,12 @@ def test_every_kind_of_jpeg_is_decoded_fast(tmp_path: Path, form: str) -> None:
     else:
         photo = photo.convert("L" if form == "grey" else form if form == "CMYK" else "RGB")
         photo.save(path, "JPEG", progressive=form == "progressive")
-    fast = read_photo(path, Reading(least_side=50))
+    fast = read_photo(path, ReadOptions(least_side=50))
     assert (fast.image.mode, fast.image.size, fast.size) == ("RGB", (80, 50), (320, 200))
 
 
 def test_a_small_photograph_is_decoded_whole() -> None:
     path = SAMPLES / "rocket.jpg"
-    whole, fast = read_photo(path), read_photo(path, Reading(least_side=448))
+    whole, fast = read_photo(path), read_photo(path, ReadOptions(least_side=448))
     assert fast.notes == whole.notes == ()
     assert (pixels(fast) == pixels(whole)).all()

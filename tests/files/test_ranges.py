@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import Reading, ValueRange
+from cnnviz_cli.core.file_reading import ReadOptions, ValueRange
 from cnnviz_cli.files.images.decode import MAX_RUNS, Photo, read_photo
 
 WHITE = [255, 255, 255]
@@ -35,7 +35,7 @@ def tiff(path: Path, values: np.ndarray, **tags: int | float) -> Path:
 
 
 def read(path: Path, value_range: ValueRange = "auto") -> Photo:
-    return read_photo(path, Reading(value_range=value_range))
+    return read_photo(path, ReadOptions(value_range=value_range))
 
 
 def grey(photo: Photo) -> list[int]:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import Frame, Recipe, Scope, find
+from cnnviz_cli.core.method import InputSpec, Recipe, MethodContext, find_method
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.readout import CLASSES
-from cnnviz_cli.core.resize import unit_range
+from cnnviz_cli.core.resize import min_max_normalize
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.common.cams import Fuse, Part, finish
@@ -29,7 +29,7 @@ from cnnviz_cli.methods.common.pca import kernel_principal, principal
 from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.randomcam import DRAWS
 from cnnviz_cli.models.inspect.facts import NetworkFacts
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import scope_of
@@ -81,20 +81,20 @@ class Hand(nn.Module):
 MAPS = torch.tensor([[[[1.0, 2], [3, 4]], [[2, 0], [0, 1]], [[9, 9], [9, 9]]]]).double()
 
 
-def scope_for(net: nn.Module, size: int = tiny.SIZE, **changes: Any) -> Scope:
-    layers = probe(net, (3, size, size), "tiny")
-    return replace(scope_of(net, layers, Frame((size, size), (-1.0,) * 3, (1.0,) * 3)), **changes)
+def scope_for(net: nn.Module, size: int = tiny.SIZE, **changes: Any) -> MethodContext:
+    layers = probe_layers(net, (3, size, size), "tiny")
+    return replace(scope_of(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3)), **changes)
 
 
 def seen(
     name: str, net: nn.Module, batch: Tensor, targets: list[int], seeds: list[int] | None = None, **options: Any
 ) -> list[Heatmap]:
-    """The panels; `against` is a class, which as in a run is the last of those chosen for each image."""
+    """The panels; `contrast_rank` is a class, which as in a run is the last of those chosen for each image."""
     against = options.pop("against", None)
     scope = {key: options.pop(key) for key in ("counter", "probable", "sigmoid") if key in options}
     if against is not None:
         scope["against"] = 1
-    chosen = find(name)
+    chosen = find_method(name)
     recipe = chosen.build(chosen.options(**options), scope_for(net, batch.shape[3], **scope))
     return answered(recipe, net, batch, targets, seeds, against)
 
@@ -199,7 +199,7 @@ def test_the_similar_classes_worked_by_hand() -> None:
     mean = sum(w * v for w, v in zip(weights, (4, 1, 3, -9), strict=True)) / sum(weights)
     torch.testing.assert_close(everyone[0], torch.tensor(3 - mean, dtype=torch.float64), **SLOW)
     told = SimpleNamespace(logits=logits, targets=torch.tensor([[0, 3], [1, 3]]))
-    against = FinerContrast(0, 0.5, 2, against=1).value(told)
+    against = FinerContrast(0, 0.5, 2, contrast_rank=1).value(told)
     torch.testing.assert_close(against, torch.tensor([1.5, 0.5]).double(), **SLOW)
     assert FinerContrast().label() == "the score of target 1 less 1 times that of the 3 most similar classes"
     assert FinerContrast(1, 0.5, 3, 7).label() == "the score of target 2 less 0.5 times that of the contrast"
@@ -452,7 +452,7 @@ def test_every_smoothing_changes_something(name: str) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     layer: dict[str, Any] = {} if name == "cam" else {"layer": ("conv2",)}
     plain, eigen = (seen(name, net, batch, [3], smooth=smooth, **layer)[0] for smooth in ("none", "eigen"))
-    assert (unit_range(eigen.values) - unit_range(plain.values)).abs().max() > 1e-3
+    assert (min_max_normalize(eigen.values) - min_max_normalize(plain.values)).abs().max() > 1e-3
     assert "explained_share" in eigen.statistics
     assert not recipe_of(name, net, smooth="eigen").views
     assert len(recipe_of(name, net, smooth="aug").views) == 6
@@ -539,7 +539,7 @@ def test_layers_are_fused_at_the_largest_ones_size(how: str, run: Runner) -> Non
         assert float(fused.peak[image]) == max(float(panel.peak[image]) for panel in singles)
     (alone,) = run("hirescam", net, batch, layer=("conv2",), fuse=how)
     assert alone.layer == "conv2"
-    torch.testing.assert_close(alone.values, unit_range(singles[2].values), **SLOW)
+    torch.testing.assert_close(alone.values, min_max_normalize(singles[2].values), **SLOW)
 
 
 def test_statistics_of_fused_layers_are_averaged(run: Runner) -> None:
@@ -556,16 +556,16 @@ def test_statistics_of_fused_layers_are_averaged(run: Runner) -> None:
 
 def test_flat_maps_are_not_divided_by_zero() -> None:
     flat, ramp = torch.full((2, 1, 2, 2), 3.0), torch.arange(8.0).view(2, 1, 2, 2)
-    assert unit_range(flat).abs().max() == 0
+    assert min_max_normalize(flat).abs().max() == 0
     (fused,) = finish([Part("a", flat), Part("b", ramp)], fuse="max", target=0)
-    torch.testing.assert_close(fused.values, unit_range(ramp))
+    torch.testing.assert_close(fused.values, min_max_normalize(ramp))
 
 
 def test_what_is_only_rounding_does_not_stand_out_when_layers_are_fused() -> None:
     rounding, ramp = torch.full((1, 1, 2, 2), 3.0), torch.arange(4.0).view(1, 1, 2, 2)
     rounding[0, 0, 0, 0] += 2e-6
     (fused,) = finish([Part("a", rounding), Part("b", ramp)], fuse="max", target=0)
-    torch.testing.assert_close(fused.values, unit_range(ramp))
+    torch.testing.assert_close(fused.values, min_max_normalize(ramp))
 
 
 @pytest.mark.parametrize("fuse", ["none", "mean", "max"])

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import Frame, Scope, find
+from cnnviz_cli.core.method import InputSpec, MethodContext, find_method
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import scope_of
 
 pytorch_grad_cam = pytest.importorskip("pytorch_grad_cam")
@@ -49,12 +49,12 @@ def zoo(name: str) -> tuple[nn.Module, Tensor, list[int]]:
 
 
 @cache
-def scope_for(net: nn.Module) -> Scope:
-    return scope_of(net, probe(net, (3, SIZE, SIZE), "zoo"), Frame((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+def scope_for(net: nn.Module) -> MethodContext:
+    return scope_of(net, probe_layers(net, (3, SIZE, SIZE), "zoo"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
 
 
 def ours(name: str, net: nn.Module, batch: Tensor, targets: list[int], **options: Any) -> Heatmap:
-    method = find(name)
+    method = find_method(name)
     recipe = method.build(method.options(**options), scope_for(net))
     chosen = torch.tensor(targets)[:, None]
     seen = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen)

@@ -15,16 +15,16 @@ import torch
 from running import Runner, numbers, recipe_of, seeds_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.layers import run_of
-from cnnviz_cli.core.method import Frame, find
+from cnnviz_cli.core.layers import split_run
+from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.panels import Heatmap, InputProjection
 from cnnviz_cli.core.readout import CLASSES
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.tail import tail_of, why_whole
+from cnnviz_cli.engine.tail import make_tail, whole_network_reason
 from cnnviz_cli.methods.common.rng import normal
-from cnnviz_cli.models.inspect.facts import KNOWN
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.render import state_of
 from cnnviz_cli.run.explain import explain_batch
@@ -217,7 +217,7 @@ def test_ablation_before_a_pooled_linear_head_worked_by_hand(run: Runner) -> Non
 def test_ablation_one_channel_at_a_time(kind: type[nn.Module], layer: str, run: Runner) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     (panel,) = run("ablationcam", net, batch, choose=always(2), layer=(layer,))
-    path, run_named = run_of(layer)  # Residual's runs twice
+    path, run_named = split_run(layer)  # Residual's runs twice
     module, kept = net.get_submodule(path), []
     last = (run_named or 1) - 1
     for image in range(2):
@@ -303,9 +303,9 @@ def test_the_counterfactual_of_an_ablation_is_what_the_ablation_rectifies_away()
     # By the paper's y, which turns its sign too, it would be the same map again.
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     scope = scope_of(
-        net, probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), Frame((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)
+        net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)
     )
-    method = find("ablationcam")
+    method = find_method("ablationcam")
     maps = {}
     for counter in (False, True):
         recipe = method.build(method.options(layer=("conv2",)), replace(scope, counter=counter))
@@ -457,8 +457,8 @@ def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
         torch.manual_seed(0)
         net = EfficientNetLite0(5).eval().requires_grad_(False)
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    tail_of(net, "head", picture, net(picture), "fp32", two_sided)
-    assert why_whole(net, "head") is None
+    make_tail(net, "head", picture, net(picture), "fp32", to_two_classes)
+    assert whole_network_reason(net, "head") is None
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -485,7 +485,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     names = ("guided-gradcam", "ablationcam")
     recipes = [recipe_of(name, net, smooth="aug") for name in names]
     prepared: Any = SimpleNamespace(
-        model=SimpleNamespace(facts=KNOWN),
+        model=SimpleNamespace(facts=STANDARD_FACTS),
         settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
         question=SimpleNamespace(describer=SimpleNamespace(readout=CLASSES)),
         net=net,

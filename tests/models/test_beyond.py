@@ -17,9 +17,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.models.load import zoo
-from cnnviz_cli.models.load.built_model import Built
-from cnnviz_cli.models.spec.catalog import labels_of, model_names
-from cnnviz_cli.models.spec.weights import File, Published, Random
+from cnnviz_cli.models.load.built_model import BuiltModel
+from cnnviz_cli.models.spec.catalog import load_labels, model_names
+from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
 
 QUICK = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large")
 BEYOND = [*model_names("segmentation"), *model_names("detection")]
@@ -36,18 +36,18 @@ def freed() -> Iterator[None]:
     gc.collect()
 
 
-def built(name: str, spec: Any) -> Built:
+def built(name: str, spec: Any) -> BuiltModel:
     return zoo.build(name, spec, key=None, offline=True, mirror=None, reporter=None)  # type: ignore[arg-type]
 
 
 def published(
     name: str, entry: str, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Built:
+) -> BuiltModel:
     """Ours, where the download would have given that state."""
     file = tmp_path / "published.pth"
     torch.save(state, file)
     monkeypatch.setattr(zoo, "fetch", lambda _url, **_settings: (file, "0" * 64))
-    return built(name, Published(entry))
+    return built(name, PublishedWeights(entry))
 
 
 def reference(name: str, entry: str) -> nn.Module:
@@ -115,8 +115,8 @@ def test_nothing_is_downloaded_for_the_backbone(name: str, monkeypatch: pytest.M
     with pytest.raises(TypeError, match="state_dict"):
         models.get_model("resnet18", weights="DEFAULT")
     assert asked.pop()
-    zoo.blank(name)
-    assert built(name, Random(0)).weights == "random:0"
+    zoo.build_blank(name)
+    assert built(name, RandomWeights(0)).weights == "random:0"
     assert not asked
 
 
@@ -129,14 +129,14 @@ def test_nothing_is_downloaded_for_the_backbone(name: str, monkeypatch: pytest.M
     ],
 )
 def test_a_blank_network_is_that_of_the_default_weights(name: str, frozen: float | None) -> None:
-    found = {norm[2] for norm in norms(zoo.blank(name)[0]) if norm[1] == "FrozenBatchNorm2d"}
+    found = {norm[2] for norm in norms(zoo.build_blank(name)[0]) if norm[1] == "FrozenBatchNorm2d"}
     assert found == ({frozen} if frozen is not None else set())
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
-    first, again, other = (built("lraspp_mobilenet_v3_large", Random(seed)) for seed in (1, 1, 2))
+    first, again, other = (built("lraspp_mobilenet_v3_large", RandomWeights(seed)) for seed in (1, 1, 2))
     assert first.weights_sha256 == again.weights_sha256 != other.weights_sha256
-    assert first.labels == labels_of("voc")
+    assert first.labels == load_labels("voc")
 
 
 def theirs(name: str, classes: int) -> nn.Module:
@@ -151,7 +151,7 @@ def test_a_file_of_another_number_of_classes(name: str, tmp_path: Path) -> None:
     """It was trained from the beginning, so its norms are no frozen ones."""
     net = theirs(name, 5)
     torch.save(net.state_dict(), tmp_path / "mine.pth")
-    made = zoo.build(name, File(tmp_path / "mine.pth"), key=None, offline=True, mirror=None, reporter=Heard())
+    made = zoo.build(name, WeightsFile(tmp_path / "mine.pth"), key=None, offline=True, mirror=None, reporter=Heard())
     assert made.labels in (None, ("0", "1", "2", "3", "4"))
     picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_a_fine_tuned_head_keeps_the_frozen_norms(tmp_path: Path) -> None:
     net: Any = reference(name, "COCO_V1")
     net.roi_heads.box_predictor = FastRCNNPredictor(net.roi_heads.box_predictor.cls_score.in_features, 3)
     torch.save(net.state_dict(), tmp_path / "mine.pth")
-    made = zoo.build(name, File(tmp_path / "mine.pth"), key=None, offline=True, mirror=None, reporter=Heard())
+    made = zoo.build(name, WeightsFile(tmp_path / "mine.pth"), key=None, offline=True, mirror=None, reporter=Heard())
     assert made.labels == ("0", "1", "2")
     assert norms(made.net) == norms(net)
     picture = torch.rand(1, 3, 64, 96)
@@ -194,5 +194,5 @@ def test_heads_that_do_not_agree_on_the_classes_are_refused(tmp_path: Path) -> N
     state |= {f"roi_heads.box_predictor.{key}": torch.zeros(shape) for key, shape in AGNOSTIC.items()}
     torch.save(state, tmp_path / "mine.pth")
     with pytest.raises(ModelError, match="4 of another shape") as caught:
-        built(name, File(tmp_path / "mine.pth"))
+        built(name, WeightsFile(tmp_path / "mine.pth"))
     assert "another number of classes, by a head that cannot be rebuilt from its shape" in caught.value.fix

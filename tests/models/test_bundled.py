@@ -11,12 +11,12 @@ from torchvision.ops.misc import Conv2dNormActivation as Theirs
 from torchvision.transforms._presets import ImageClassification
 
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.built_model import usual
+from cnnviz_cli.models.load.built_model import imagenet_preprocessing
 from cnnviz_cli.models.load.efficientnet_lite0 import Conv2dNormActivation
 
 
 def test_the_usual_is_torchvisions_default() -> None:
-    assert usual() == Preprocessing.of(ImageClassification(crop_size=224))
+    assert imagenet_preprocessing() == Preprocessing.from_transforms(ImageClassification(crop_size=224))
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.models.input.builtin_transform import Inside
+from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.spec import catalog
-from cnnviz_cli.models.spec.weights import File, Published, Random, check_weights, parse_weights
+from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights, check_weights, parse_weights
 
 
 def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:
@@ -53,19 +53,19 @@ def test_the_facts_are_torchvisions(name: str) -> None:
     published = torchvision.models.get_model_weights(name)
     facts = catalog.model_facts(name)
     labelled = [entry for entry in published if entry.meta["categories"]]
-    assert catalog.weights_of(name) == tuple(entry.name for entry in labelled)
+    assert catalog.weights_names(name) == tuple(entry.name for entry in labelled)
     assert facts.default.name == published.DEFAULT.name
     for entry, fact in zip(labelled, facts.weights, strict=True):
         assert entry.meta["num_params"] == fact.parameters
         data, metric = METRICS[facts.task]
         assert (fact.metric, fact.value) == (metric, entry.meta["_metrics"][data][metric])
         assert entry.meta["_file_size"] == fact.megabytes
-        assert catalog.labels_of(fact.labels) == tuple(entry.meta["categories"])
+        assert catalog.load_labels(fact.labels) == tuple(entry.meta["categories"])
         transforms = entry.transforms()
         if facts.task != "detection":
             side = transforms.crop_size if facts.task == "classification" else transforms.resize_size
             assert (side, fact.frozen) == ([fact.input_size], None)
-        assert facts.of(entry.name) == fact
+        assert facts.weights_named(entry.name) == fact
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_the_facts_are_torchvisions(name: str) -> None:
 def test_what_the_table_says_of_detectors_is_built(name: str) -> None:
     for fact in catalog.model_facts(name).weights:
         net = make_tables.as_published(torchvision.models.get_model_weights(name)[fact.name])
-        inside = Inside.of(net)
+        inside = BuiltinTransform.find(net)
         assert inside is not None
-        assert fact.input_size == (inside.fixed[0] if inside.fixed else inside.least)
+        assert fact.input_size == (inside.fixed_size[0] if inside.fixed_size else inside.min_size)
         frozen = {norm.eps for norm in net.modules() if isinstance(norm, torchvision.ops.FrozenBatchNorm2d)}
         assert frozen == ({fact.frozen} if fact.frozen is not None else set())
 
@@ -90,25 +90,25 @@ def test_only_vgg16s_weights_without_a_classifier_are_left_out() -> None:
         (name, entry.name)
         for name in torchvision.models.list_models(module=torchvision.models)
         for entry in torchvision.models.get_model_weights(name)
-        if entry.name not in catalog.weights_of(name)
+        if entry.name not in catalog.weights_names(name)
     }
     assert left_out == {("vgg16", "IMAGENET1K_FEATURES")}
 
 
 def test_every_published_file_can_be_checked() -> None:
     for name in catalog.model_names()[1:]:
-        for entry in catalog.weights_of(name):
+        for entry in catalog.weights_names(name):
             file = torchvision.models.get_model_weights(name)[entry].url.rpartition("/")[2]
             assert re.fullmatch(r"[\w.-]+-[0-9a-f]{8,}\.pth", file)
 
 
 def test_the_lists_of_labels() -> None:
     assert len(catalog.imagenet_labels()) == 1000
-    assert len(catalog.labels_of("voc")) == 21
-    assert len(catalog.labels_of("coco")) == 91
-    assert catalog.labels_of("person") == ("no person", "person")
-    assert catalog.labels_of("voc")[15] == catalog.labels_of("coco")[1] == "person"
-    assert catalog.find_classes("dog", catalog.labels_of("voc")) == [(12, "dog")]
+    assert len(catalog.load_labels("voc")) == 21
+    assert len(catalog.load_labels("coco")) == 91
+    assert catalog.load_labels("person") == ("no person", "person")
+    assert catalog.load_labels("voc")[15] == catalog.load_labels("coco")[1] == "person"
+    assert catalog.find_classes("dog", catalog.load_labels("voc")) == [(12, "dog")]
 
 
 def test_an_unknown_model_names_the_nearest() -> None:
@@ -144,12 +144,12 @@ def test_a_substring_finds_every_class_that_holds_it() -> None:
 @pytest.mark.parametrize(
     ("model", "spec", "meaning"),
     [
-        ("resnet50", "DEFAULT", Published("IMAGENET1K_V2")),
-        ("resnet50", "imagenet1k_v1", Published("IMAGENET1K_V1")),
-        ("efficientnet_lite0", "DEFAULT", Published("BUNDLED")),
-        ("efficientnet_lite0", "bundled", Published("BUNDLED")),
-        ("vgg16", "none", Random(0)),
-        ("vgg16", "random:9223372036854775807", Random(2**63 - 1)),
+        ("resnet50", "DEFAULT", PublishedWeights("IMAGENET1K_V2")),
+        ("resnet50", "imagenet1k_v1", PublishedWeights("IMAGENET1K_V1")),
+        ("efficientnet_lite0", "DEFAULT", PublishedWeights("BUNDLED")),
+        ("efficientnet_lite0", "bundled", PublishedWeights("BUNDLED")),
+        ("vgg16", "none", RandomWeights(0)),
+        ("vgg16", "random:9223372036854775807", RandomWeights(2**63 - 1)),
     ],
 )
 def test_what_weights_mean(model: str, spec: str, meaning: object) -> None:
@@ -160,7 +160,7 @@ def test_a_file_of_weights_is_known_by_its_ending(tmp_path: Path) -> None:
     for name in ("a.pth", "b.PT", "c.safetensors", "d.ckpt", "e.bin", "f.pth.tar"):
         path = tmp_path / name
         path.touch()
-        assert parse_weights("vgg16", str(path)) == File(path)
+        assert parse_weights("vgg16", str(path)) == WeightsFile(path)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.models.load.checkpoint import read_state
+from cnnviz_cli.models.load.checkpoint import read_state_dict
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.catalog import imagenet_labels
@@ -167,7 +167,7 @@ def test_averages_come_first_and_a_key_chooses(
 def test_a_key_may_have_dots_or_be_unknown(tmp_path: Path, reporter: Any) -> None:
     path = tmp_path / "mine.pth"
     saved(path, {"ema": {"module": tensors()}, "model": several()["student"]})
-    assert read_state(path, "ema").nest == read_state(path, "ema.module").nest == "ema.module"
+    assert read_state_dict(path, "ema").key == read_state_dict(path, "ema.module").key == "ema.module"
     with pytest.raises(UsageError, match="no state dict 'emma'") as caught:
         load_model(NET, str(path), key="emma", reporter=reporter)
     assert caught.value.where == "--weights-key"

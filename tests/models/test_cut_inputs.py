@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 TINY = cnnviz_cli.Preprocessing(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -30,13 +30,13 @@ class Corner(nn.Module):
 
 
 def test_a_layer_that_sees_a_quarter_has_that_window() -> None:
-    layers = probe(Corner().eval(), (3, 16, 16), "Corner")
+    layers = probe_layers(Corner().eval(), (3, 16, 16), "Corner")
     assert layers["maps"].window == (0.0, 0.5, 0.5, 1.0)
 
 
 def test_after_padding_shares_are_not_known() -> None:
     """A slice that takes padding off again is no part of the input."""
-    layers = probe(Corner(pad=4).eval(), (3, 16, 16), "Corner")
+    layers = probe_layers(Corner(pad=4).eval(), (3, 16, 16), "Corner")
     assert layers["maps"].window is None
 
 

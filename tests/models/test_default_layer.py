@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cnnviz_cli.core.feature_maps import as_maps
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 SIDE = 16
 
@@ -362,7 +362,7 @@ def built(name: str) -> nn.Module:
 
 
 def layers_of(net: nn.Module) -> ModelLayers:
-    return probe(net, (3, SIDE, SIDE), "net")
+    return probe_layers(net, (3, SIDE, SIDE), "net")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -451,5 +451,5 @@ def test_tokens_that_are_not_those_of_a_map_are_no_layers() -> None:
 
     layers = layers_of(Behind().eval())
     assert layers.resolve(["last-conv"]) == ("patch",)
-    assert "blocks" in layers.others
+    assert "blocks" in layers.not_layers
     assert not any(info.name.startswith("blocks") for info in layers)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.engine.batchnorm_folding import fold
-from cnnviz_cli.engine.graph import traced
-from cnnviz_cli.models.inspect.embedding import What, embedding_of
-from cnnviz_cli.models.inspect.heads import noise_for
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm
+from cnnviz_cli.engine.graph import trace_graph
+from cnnviz_cli.models.inspect.embedding import EmbeddingSource, embedding_network
+from cnnviz_cli.models.inspect.heads import noise_input
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 # Of each family its smallest, or the one that is asked about most; the size of input, the layer, and how many numbers
 # it reads, as its paper or its code has it.
@@ -72,13 +72,13 @@ def test_of_a_classifier_what_its_last_layer_reads(family: nn.Module, name: str)
     size, layer, count = FAMILIES[name]
     shape = (3, size, size)
     before = dict(family.named_modules())
-    net, word = embedding_of(family, shape, classifier=True)
+    net, word = embedding_network(family, shape, classifier=True)
     averaged = ", averaged" if name == "squeezenet1_1" else ""
     assert word == f"input of '{layer}'{averaged}, {count:,} numbers"
 
     read: list[Tensor] = []
     hook = family.get_submodule(layer).register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].clone()))
-    picture = noise_for(family, shape) + 1
+    picture = noise_input(family, shape) + 1
     with torch.no_grad():
         embedded, _ = net(picture), family(picture)
     hook.remove()
@@ -98,25 +98,25 @@ def test_of_a_classifier_what_its_last_layer_reads(family: nn.Module, name: str)
 
 @pytest.mark.parametrize("family", ["resnet50", "convnext_tiny", "squeezenet1_1"], indirect=True)
 def test_layers_are_the_same_and_it_is_traced_and_folded(family: nn.Module) -> None:
-    net, _ = embedding_of(family, (3, 64, 64), classifier=True)
-    before, after = probe(family, (3, 64, 64), "one"), probe(net, (3, 64, 64), "other")
+    net, _ = embedding_network(family, (3, 64, 64), classifier=True)
+    before, after = probe_layers(family, (3, 64, 64), "one"), probe_layers(net, (3, 64, 64), "other")
     assert {info.name for info in before} == {info.name for info in after}
     if not isinstance(family, models.SqueezeNet):  # whose last convolution is what makes the scores
         assert after.resolve(("last-conv",)) == before.resolve(("last-conv",))
-    assert traced(net)[0].nodes
-    folded = fold(net)
+    assert trace_graph(net)[0].nodes
+    folded = fold_batchnorm(net)
     assert (folded is not None) == isinstance(family, models.ResNet)
     if folded is not None:
-        picture = noise_for(family, (3, 64, 64))
+        picture = noise_input(family, (3, 64, 64))
         torch.testing.assert_close(folded(picture), net(picture), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("what", ["auto", "output"])
-def test_somebodys_own_network_is_taken_as_it_is(what: What) -> None:
+def test_somebodys_own_network_is_taken_as_it_is(what: EmbeddingSource) -> None:
     net = tiny.build(tiny.Plain)
-    assert embedding_of(net, (3, 12, 12), what) == (net, "output, 5 numbers")
-    assert embedding_of(net, (3, 12, 12), "output", classifier=True)[0] is net
-    featured, word = embedding_of(net, (3, 12, 12), "features")
+    assert embedding_network(net, (3, 12, 12), what) == (net, "output, 5 numbers")
+    assert embedding_network(net, (3, 12, 12), "output", classifier=True)[0] is net
+    featured, word = embedding_network(net, (3, 12, 12), "features")
     assert word == "input of 'fc', 6 numbers"
     assert featured(tiny.pictures(2)).shape == (2, 6)
 
@@ -145,9 +145,9 @@ class Scores(nn.Module):
 )
 def test_where_there_is_no_last_layer_the_output_is_compared(use: Callable[[Any, Tensor], Tensor]) -> None:
     net = Scores(use).eval()
-    assert embedding_of(net, (3, 8, 8), classifier=True) == (net, "output, 5 numbers")
+    assert embedding_network(net, (3, 8, 8), classifier=True) == (net, "output, 5 numbers")
     with pytest.raises(UsageError, match="no features") as refused:
-        embedding_of(net, (3, 8, 8), "features")
+        embedding_network(net, (3, 8, 8), "features")
     assert refused.value.fix
 
 
@@ -155,22 +155,22 @@ def test_a_program_is_compared_by_what_it_returns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have other programs
         net = torch.jit.trace(tiny.build(tiny.Plain).float(), tiny.pictures(1).float())
-    assert embedding_of(net, (3, 12, 12)) == (net, "output, 5 numbers")
+    assert embedding_network(net, (3, 12, 12)) == (net, "output, 5 numbers")
     with pytest.raises(UsageError, match="no features"):
-        embedding_of(net, (3, 12, 12), "features")
+        embedding_network(net, (3, 12, 12), "features")
 
 
 def test_a_layer_alone_and_maps_have_nothing_to_leave_out() -> None:
     with pytest.raises(UsageError, match="embeddings"):
-        embedding_of(nn.Conv2d(3, 4, 3).eval(), (3, 8, 8))
+        embedding_network(nn.Conv2d(3, 4, 3).eval(), (3, 8, 8))
     with pytest.raises(UsageError, match="no features"):
-        embedding_of(nn.Conv2d(3, 4, 1).eval(), (3, 1, 1), "features")
+        embedding_network(nn.Conv2d(3, 4, 1).eval(), (3, 1, 1), "features")
 
 
 def test_hooks_on_the_copy_are_not_on_the_network() -> None:
     net = tiny.build(tiny.Plain)
     before = copy.deepcopy(tiny.state_of(net))
-    embedded, _ = embedding_of(net, (3, 12, 12), "features")
+    embedded, _ = embedding_network(net, (3, 12, 12), "features")
     embedded.register_forward_hook(lambda *_: None)
     assert tiny.state_of(net) == before
     assert not any(module.training for module in embedded.modules())

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.core.memory_format import lay_out_weights
+from cnnviz_cli.core.memory_format import convert_weights
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.network import installed_only
 
@@ -149,7 +149,7 @@ def test_a_file_takes_the_place_of_its_weights(tmp_path: Path, reporter: Any, na
     path = tmp_path / "mine.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in mine.state_dict().items()}}, path)
     loaded = load(name, str(path), reporter=reporter)
-    lay_out_weights(mine, loaded.facts.memory_format)  # sums are of another order in another layout
+    convert_weights(mine, loaded.facts.memory_format)  # sums are of another order in another layout
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded.net(x), mine(x))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.models.load.state_dict import fit
+from cnnviz_cli.models.load.state_dict import fit_state_dict
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -37,14 +37,14 @@ def saved(classes: int, head: str, prefix: str = "") -> tuple[Net, dict[str, Ten
 @pytest.mark.parametrize("classes", [5, 2])
 def test_a_head_of_another_name_is_taken_by_its_shape(head: str, prefix: str, classes: int) -> None:
     net, state = saved(classes, head, prefix)
-    found = fit(Net(), state, "a.pth")
+    found = fit_state_dict(Net(), state, "a.pth")
     assert (found.head, found.classes) == (head, None if classes == 5 else classes)
     torch.testing.assert_close(found.net.eval()(IMAGE), net(IMAGE), rtol=0, atol=0)
 
 
 def _refused(state: Mapping[str, Tensor]) -> None:
     with pytest.raises(ModelError, match="do not fit the network"):
-        fit(Net(), dict(state), "a.pth")
+        fit_state_dict(Net(), dict(state), "a.pth")
 
 
 def test_what_may_be_another_layer_is_not_taken() -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError
-from cnnviz_cli.models.load.checkpoint import check_pickles, read_state
+from cnnviz_cli.models.load.checkpoint import check_pickles, read_state_dict
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_a_hostile_checkpoint_is_one_sentence(tmp_path: Path, make: Callable[[],
     finally:
         sys.setrecursionlimit(limit)
     with pytest.raises(ModelError) as caught:
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
     assert said in caught.value.what
     assert caught.value.code is ExitCode.MODEL == 4
     assert "\n" not in caught.value.what
@@ -97,9 +97,9 @@ def test_a_state_dict_beside_a_loop_is_found(tmp_path: Path) -> None:
     made = holding_itself(["a", "b"])
     made["state_dict"] = {"fc.weight": weight}
     torch.save(made, tmp_path / "x.pth")
-    found = read_state(tmp_path / "x.pth")
-    assert found.nest == "state_dict"
-    assert torch.equal(found.state["fc.weight"], weight)
+    found = read_state_dict(tmp_path / "x.pth")
+    assert found.key == "state_dict"
+    assert torch.equal(found.state_dict["fc.weight"], weight)
 
 
 def test_an_archive_that_unpacks_beyond_measure_is_refused(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_archive_that_unpacks_beyond_measure_is_refused(tmp_path: Path) -> No
     data[at + 24 : at + 28] = (2**32 - 2).to_bytes(4, "little")
     (tmp_path / "x.pth").write_bytes(data)
     with pytest.raises(ModelError, match=r"it would unpack to 4 GiB"):
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_a_wrong_header_of_safetensors_is_named(tmp_path: Path, header: bytes) -
     for length in (len(header), 2**63, 0):
         (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(8))
         with pytest.raises(ModelError):
-            read_state(tmp_path / "x.safetensors")
+            read_state_dict(tmp_path / "x.safetensors")
 
 
 def test_a_pickle_of_a_loop_by_other_means_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(pickle.dumps(holding_itself(["a"]), protocol=2))
     with pytest.raises(ModelError):
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
 
 
 def keyed_by_tuples(levels: int) -> bytes:
@@ -172,12 +172,12 @@ def test_a_key_that_would_take_a_day_to_hash_is_refused(tmp_path: Path, form: Ca
     """Where the check fails this test hangs, as the program would."""
     (tmp_path / "few.pth").write_bytes(form(keyed_by_tuples(3)))
     with pytest.raises(ModelError, match="holds no state dict"):
-        read_state(tmp_path / "few.pth")
+        read_state_dict(tmp_path / "few.pth")
     data = form(keyed_by_tuples(60))
     assert len(data) < 2500
     (tmp_path / "many.pth").write_bytes(data)
     with pytest.raises(ModelError, match="that would take for ever to load"):
-        read_state(tmp_path / "many.pth")
+        read_state_dict(tmp_path / "many.pth")
 
 
 EMPTY_ARCHIVE = b"PK\5\6" + bytes(18)
@@ -205,7 +205,7 @@ def test_the_pickle_that_torch_reads_is_the_one_that_is_followed(tmp_path: Path,
     disguise, said = DISGUISES[name]
     (tmp_path / "x.pth").write_bytes(disguise(keyed_by_tuples(60)))
     with pytest.raises(ModelError, match=said):
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
 
 
 def text_of(text: str) -> bytes:
@@ -234,14 +234,14 @@ def test_a_call_that_takes_for_ever_or_all_memory_is_refused(tmp_path: Path, nam
     for form in (in_an_archive, in_an_old_file):
         (tmp_path / "x.pth").write_bytes(form(data))
         with pytest.raises(ModelError, match="or calls, that would take for ever to load"):
-            read_state(tmp_path / "x.pth")
+            read_state_dict(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("new", [True, False])
 def test_bytes_in_a_checkpoint_are_let_through(tmp_path: Path, new: bool) -> None:
     state = {"fc.weight": torch.ones(2), "note": b"\xff" * 1000, "log": bytearray(b"\xfe" * 1000), "none": bytearray()}
     torch.save({"state_dict": state, **state}, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
-    assert read_state(tmp_path / "x.pth").state["fc.weight"].tolist() == [1, 1]
+    assert read_state_dict(tmp_path / "x.pth").state_dict["fc.weight"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -254,7 +254,7 @@ def test_following_a_pickle_changes_nothing(tmp_path: Path, new: bool) -> None:
     with (tmp_path / "x.pth").open("rb") as file:
         check_pickles(file)
         assert file.tell() == 0
-    assert read_state(tmp_path / "x.pth").state.keys() == net.state_dict().keys()
+    assert read_state_dict(tmp_path / "x.pth").state_dict.keys() == net.state_dict().keys()
 
 
 def test_none_of_them_hangs(tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import whole
-from cnnviz_cli.models.input.builtin_transform import Inside, preset_for
-from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.models.input.builtin_transform import BuiltinTransform, preset_for
+from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load import zoo
 from cnnviz_cli.models.load.loaded_model import load_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-FASTER = Inside("transform", 800, 1333, 32, None, tuple(MEAN), tuple(STD))
-SSD = Inside("transform", 300, 300, 1, (300, 300), tuple(MEAN), tuple(STD))
+FASTER = BuiltinTransform("transform", 800, 1333, 32, None, tuple(MEAN), tuple(STD))
+SSD = BuiltinTransform("transform", 300, 300, 1, (300, 300), tuple(MEAN), tuple(STD))
 
 
 class Detects(nn.Module):
@@ -60,24 +60,24 @@ sides = st.integers(1, 400)
 )
 def test_it_knows_what_the_transform_does(height: int, width: int, settings: Any) -> None:
     net = Detects(*settings)
-    inside = Inside.of(net)
+    inside = BuiltinTransform.find(net)
     assert inside is not None
     assert inside.name == "prepares"
-    resized = inside.resized((height, width))
+    resized = inside.resized_size((height, width))
     if min(resized) < 1:
         return  # which the transform refuses
     inputs, _ = net.prepares([torch.zeros(3, height, width)])
     assert inputs.image_sizes == [resized]
-    assert inside._padded(resized) == tuple(inputs.tensors.shape[-2:])
-    assert inside.leaves((height, width)) == (resized == (height, width) == tuple(inputs.tensors.shape[-2:]))
-    if inside.leaves((height, width)):
-        assert inside.keeps((height, width))
+    assert inside._padded_size(resized) == tuple(inputs.tensors.shape[-2:])
+    assert inside.leaves_unchanged((height, width)) == (resized == (height, width) == tuple(inputs.tensors.shape[-2:]))
+    if inside.leaves_unchanged((height, width)):
+        assert inside.keeps_proportions((height, width))
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (100, 100), (33, 31), (1000, 400), (400, 1000), (1600, 900)])
 def test_what_torchvisions_see_is_pixel_for_pixel_the_input(name: str, size: tuple[int, int]) -> None:
-    net: Any = zoo.blank(name)[0].eval()
+    net: Any = zoo.build_blank(name)[0].eval()
     preset = preset_for(net, Preprocessing(1, 1, (), ()), name)
     given, view, _ = preset.prepare(photo(size))
     inputs, _ = net.transform(given[None])
@@ -117,7 +117,7 @@ def test_a_marked_patch_is_where_the_view_says(net: Detects, size: tuple[int, in
     ],
 )
 def test_presets_of_torchvisions(name: str, expected: tuple[Any, ...]) -> None:
-    preset = preset_for(zoo.blank(name)[0], Preprocessing(1, 1, (), ()), name)
+    preset = preset_for(zoo.build_blank(name)[0], Preprocessing(1, 1, (), ()), name)
     assert (preset.mode, preset.crop, preset.most, preset.side, preset.fill) == expected
     assert (preset.mean, preset.std) == ((0.0,) * 3, (1.0,) * 3)
 
@@ -148,18 +148,18 @@ def test_a_network_that_pads_whatever_it_is_given_is_refused() -> None:
         (SSD, (300, 400), r"300 x 400 and brings it to 300 x 300.*--input-size 300x300"),
     ],
 )
-def test_inputs_that_would_lie_otherwise_inside_are_refused(inside: Inside, size: Any, said: str | None) -> None:
+def test_inputs_that_would_lie_otherwise_inside_are_refused(inside: BuiltinTransform, size: Any, said: str | None) -> None:
     if said is None:
-        inside.refuse(size, "net")
+        inside.check_size(size, "net")
         return
     with pytest.raises(UsageError) as caught:
-        inside.refuse(size, "net")
+        inside.check_size(size, "net")
     assert caught.value.where == "--input-size"
     what, fix = said.split(".*")
     assert what in caught.value.what
     assert caught.value.fix.endswith(fix)
     near = tuple(map(int, fix.removeprefix("--input-size ").split("x")))
-    assert inside.leaves((near[0], near[1]))
+    assert inside.leaves_unchanged((near[0], near[1]))
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(512, 1024), (320, 640), (300, 300), (600, 700)]))
@@ -202,7 +202,7 @@ def test_segmenters_see_the_whole_photograph(reporter: Any) -> None:
     given, view, _ = preset.prepare(photo((640, 480)))
     assert given.shape == (3, 512, 672)
     assert view.whole
-    assert preset.another_size == (512, 576)
+    assert preset.trial_size == (512, 576)
     # Up to the rounding of its size it is what torchvision makes of the photograph.
     theirs = models.get_model_weights("lraspp_mobilenet_v3_large").DEFAULT.transforms()(photo((640, 480)))
     assert theirs.shape == (3, 520, 693)
@@ -211,23 +211,23 @@ def test_segmenters_see_the_whole_photograph(reporter: Any) -> None:
 
 def test_what_is_wanted_of_a_preset_for_whole_photographs() -> None:
     preset = Preprocessing(512, 512, tuple(MEAN), tuple(STD), "bilinear", "full", 1024, 512)
-    assert Wanted().over(preset) == preset
-    assert Wanted(most=2048).over(preset) == replace(preset, most=2048)
-    sized = Wanted(size=(256, 320)).over(preset)
-    assert (sized.mode, sized.side, sized.size, sized.covered) == ("pad", None, (256, 320), (256, 320))
-    own = Wanted("full").over(preset)
+    assert InputOverrides().apply_to(preset) == preset
+    assert InputOverrides(most=2048).apply_to(preset) == replace(preset, most=2048)
+    sized = InputOverrides(size=(256, 320)).apply_to(preset)
+    assert (sized.mode, sized.side, sized.size, sized.resized_size) == ("pad", None, (256, 320), (256, 320))
+    own = InputOverrides("full").apply_to(preset)
     assert (own.mode, own.side, own.size) == ("full", None, (512, 512))
-    crop = Wanted("crop").over(preset)
+    crop = InputOverrides("crop").apply_to(preset)
     assert (crop.mode, crop.side, crop.size) == ("crop", None, (512, 512))
     with pytest.raises(UsageError, match="less than the smallest"):
-        Wanted(most=300).over(preset)
+        InputOverrides(most=300).apply_to(preset)
 
 
 def test_what_is_wanted_of_a_detector(reporter: Any) -> None:
     name = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
     def loaded(**wanted: Any) -> Preprocessing:
-        return load_model(name, "random:0", wanted=Wanted(**wanted), reporter=reporter).preprocessing
+        return load_model(name, "random:0", overrides=InputOverrides(**wanted), reporter=reporter).preprocessing
 
     assert loaded(mode="full") == loaded()
     assert loaded().as_json()["fill"] == MEAN
@@ -244,5 +244,5 @@ def test_what_is_wanted_of_a_detector(reporter: Any) -> None:
             loaded(**wanted)
         assert caught.value.where == where
     with pytest.raises(UsageError) as caught:
-        load_model("ssdlite320_mobilenet_v3_large", "random:0", wanted=Wanted("full"), reporter=reporter)
+        load_model("ssdlite320_mobilenet_v3_large", "random:0", overrides=InputOverrides("full"), reporter=reporter)
     assert caught.value.where == "--resize full"

@@ -11,9 +11,9 @@ from torchvision.ops.misc import Permute
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.layers import run_of
+from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.spec.catalog import model_names
 
 
@@ -41,7 +41,7 @@ class Traps(nn.Module):
 
 @pytest.fixture
 def traps() -> ModelLayers:
-    return probe(Traps().eval(), (3, 16, 16), "traps")
+    return probe_layers(Traps().eval(), (3, 16, 16), "traps")
 
 
 def test_layers_stand_in_the_order_in_which_they_finish(traps: ModelLayers) -> None:
@@ -109,35 +109,35 @@ def test_every_module_is_in_the_tree_and_those_that_are_no_layers_say_why(traps:
     net = Traps()
     assert list(traps.kinds.items()) == [(name, type(module).__name__) for name, module in net.named_modules() if name]
     layers = {info.name for info in traps}
-    assert list(traps.others) == [name for name in traps.kinds if name not in layers] == ["pool", "body", "idle", "fc"]
+    assert list(traps.not_layers) == [name for name in traps.kinds if name not in layers] == ["pool", "body", "idle", "fc"]
 
 
 def test_marks_are_the_words_that_mean_a_layer(traps: ModelLayers) -> None:
-    assert traps.marks() == {
+    assert traps.words_by_layer() == {
         "conv1": ("stages", "low"),
         "relu": ("last-conv", "stages", "mid", "high"),
     }
-    for name, words in traps.marks().items():
-        assert all(name in {run_of(meant)[0] for meant in traps.resolve([word])} for word in words)
+    for name, words in traps.words_by_layer().items():
+        assert all(name in {split_run(meant)[0] for meant in traps.resolve([word])} for word in words)
 
 
 def test_maps_of_one_position_are_layers_where_there_are_no_others() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
-    layers = probe(net, (3, 8, 8), "flat")
+    layers = probe_layers(net, (3, 8, 8), "flat")
     assert layers.resolve(["conv"]) == ("0",)
     assert layers.resolve(["1"]) == layers.resolve(["last-conv"]) == layers.resolve(["high"]) == ("1",)
     pooled = nn.Sequential(nn.Conv2d(3, 4, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     with pytest.raises(UsageError, match="'1' of pooled has maps of a single position"):
-        probe(pooled, (3, 8, 8), "pooled").resolve(["1"])
+        probe_layers(pooled, (3, 8, 8), "pooled").resolve(["1"])
 
 
 def test_probing_leaves_no_trace() -> None:
     net = Traps().eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
-    probe(net, (3, 16, 16), "traps")
+    probe_layers(net, (3, 16, 16), "traps")
     with pytest.raises(RuntimeError):
-        probe(net, (3, 5, 5), "traps")  # too small for `squeeze`
+        probe_layers(net, (3, 5, 5), "traps")  # too small for `squeeze`
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks or module.training for module in net.modules())
@@ -197,13 +197,13 @@ def test_maps_that_their_shape_does_not_tell_are_not_offered() -> None:
     # (1, 8, 4, 2), rows first: two maps of 8 x 4, which by shape alone are as well eight maps of 4 x 2.
     turns = Permute([0, 2, 3, 1]), Permute([0, 3, 1, 2])
     net = nn.Sequential(nn.Conv2d(3, 2, 1), *turns, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    layers = probe(net.eval(), (3, 8, 4), "oblong")
+    layers = probe_layers(net.eval(), (3, 8, 4), "oblong")
     assert [(info.name, info.shape) for info in layers] == [("0", (2, 8, 4)), ("2", (2, 8, 4)), ("3", (2, 1, 1))]
     with pytest.raises(UsageError, match=r"it returns a tensor of shape \(1, 8, 4, 2\)"):
         layers.resolve(["1"])
     # Eight maps of 8 x 6 have the proportions of the input; six of 8 x 8 would not.
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    layers = probe(net.eval(), (3, 8, 6), "oblong")
+    layers = probe_layers(net.eval(), (3, 8, 6), "oblong")
     assert [(info.name, info.shape) for info in layers] == [("0", (8, 8, 6)), ("1", (8, 1, 1))]
 
 
@@ -226,7 +226,7 @@ def test_after_vits_last_attention_patches_no_longer_reach_the_score() -> None:
     net = models.VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3).eval()
     with torch.no_grad():
         net.heads.head.weight.normal_()  # torchvision starts the head at zero
-    layers = probe(net, (3, 8, 8), "vit")
+    layers = probe_layers(net, (3, 8, 8), "vit")
     assert layers.resolve(["last-conv"]) == ("encoder.layers.encoder_layer_1.ln_1",)
 
     kept: dict[str, Tensor] = {}

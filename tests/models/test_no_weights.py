@@ -14,10 +14,10 @@ from torch.nn.parameter import is_lazy
 import cnnviz_cli
 from cnnviz_cli.cli.console import reporter
 from cnnviz_cli.core.errors import CnnvizError
-from cnnviz_cli.models.input.input_overrides import Wanted
-from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.input.input_overrides import InputOverrides
+from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.load.loaded_model import load_model
-from cnnviz_cli.models.load.state_dict import fit
+from cnnviz_cli.models.load.state_dict import fit_state_dict
 
 
 class AllLazy(nn.Module):
@@ -48,12 +48,12 @@ def test_a_network_that_learnt_nothing_is_explained(name: str) -> None:
 
 
 def test_without_a_parameter_the_first_buffer_decides() -> None:
-    assert zeros_for(nets.NoParameters().double(), (3, 4, 5)).dtype == torch.float64
-    assert zeros_for(nets.NoParameters(buffers=False), (3, 4, 5)).dtype == torch.float32
+    assert zero_input(nets.NoParameters().double(), (3, 4, 5)).dtype == torch.float64
+    assert zero_input(nets.NoParameters(buffers=False), (3, 4, 5)).dtype == torch.float32
     counted = nn.BatchNorm2d(3, affine=False)  # its counter of batches is an integer
     counted.register_buffer("running_mean", None)
     counted.register_buffer("running_var", None)
-    assert zeros_for(counted, (3, 4, 5)).dtype == torch.float32
+    assert zero_input(counted, (3, 4, 5)).dtype == torch.float32
 
 
 def test_a_file_gives_lazy_modules_their_shapes() -> None:
@@ -63,7 +63,7 @@ def test_a_file_gives_lazy_modules_their_shapes() -> None:
     trained.eval()
     net = AllLazy()
     assert any(map(is_lazy, net.parameters()))
-    fitted = fit(net, trained.state_dict(), "w.pth").net.eval()
+    fitted = fit_state_dict(net, trained.state_dict(), "w.pth").net.eval()
     assert not any(map(is_lazy, fitted.parameters()))
     torch.testing.assert_close(fitted(image), trained(image), rtol=0, atol=0)
     assert [type(one) for one in fitted.children()] == [
@@ -80,7 +80,7 @@ def test_from_the_command_line_as_from_the_file(tmp_path: Path) -> None:
         "nets:lazy",
         str(tmp_path / "w.pth"),
         allow_code=True,
-        wanted=Wanted(size=(32, 32)),
+        overrides=InputOverrides(size=(32, 32)),
         reporter=reporter(quiet=True),
     )
     for name, tensor in trained.state_dict().items():

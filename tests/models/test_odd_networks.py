@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.models.inspect.facts import try_network
-from cnnviz_cli.models.inspect.heads import noise_for, zeros_for
-from cnnviz_cli.models.inspect.outputs import read_values
-from cnnviz_cli.models.inspect.probe import probe
-from cnnviz_cli.models.load.built_model import refuse_valueless
+from cnnviz_cli.models.inspect.facts import run_trials
+from cnnviz_cli.models.inspect.heads import noise_input, zero_input
+from cnnviz_cli.models.inspect.outputs import find_values
+from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.models.load.built_model import check_not_meta
 
 SHAPE = (3, 16, 16)
 TINY = cnnviz_cli.Preprocessing(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -82,21 +82,21 @@ class Answer:
 
 def test_transformer_layers_are_not_random() -> None:
     """Without autograd torch's encoder layers take another path, which rounds otherwise."""
-    facts = try_network(Tokens().eval(), SHAPE)
+    facts = run_trials(Tokens().eval(), SHAPE)
     assert facts.randomness == "none"
     assert facts.batching == "independent"
 
 
 def test_a_dataclass_answers_for_each_image_of_a_batch() -> None:
     net = Body(lambda scores: Answer(scores, scores * 2)).eval()
-    assert try_network(net, SHAPE).batching == "independent"
+    assert run_trials(net, SHAPE).batching == "independent"
 
 
 def test_an_input_is_like_the_first_fractions() -> None:
-    assert zeros_for(Counting(), SHAPE).dtype == torch.float32
-    assert zeros_for(Edges().double(), SHAPE).dtype == torch.float64
-    assert zeros_for(nn.Flatten(), SHAPE).dtype == torch.float32
-    assert noise_for(Body().half(), SHAPE).dtype == torch.float16
+    assert zero_input(Counting(), SHAPE).dtype == torch.float32
+    assert zero_input(Edges().double(), SHAPE).dtype == torch.float64
+    assert zero_input(nn.Flatten(), SHAPE).dtype == torch.float32
+    assert noise_input(Body().half(), SHAPE).dtype == torch.float16
 
 
 def test_a_network_without_parameters_is_explained() -> None:
@@ -128,7 +128,7 @@ def test_a_tanh_gives_no_probabilities(move: Callable[[Tensor], Tensor]) -> None
     with torch.no_grad():
         net.fc.weight.abs_()
         net.fc.bias.zero_()
-    found = read_values(net, SHAPE, probe(net, SHAPE, "Body").returned)
+    found = find_values(net, SHAPE, probe_layers(net, SHAPE, "Body").returned)
     assert found.bounds is not None
     assert found.bounds[0] < 0.1
     assert found.bounds[1] > 0.9
@@ -138,21 +138,21 @@ def test_a_tanh_gives_no_probabilities(move: Callable[[Tensor], Tensor]) -> None
 
 def test_a_tanh_that_is_moved_into_shares_may() -> None:
     net = Body(lambda scores: ((100 * scores).tanh() + 1) / 2).eval()
-    found = read_values(net, SHAPE, probe(net, SHAPE, "Body").returned)
+    found = find_values(net, SHAPE, probe_layers(net, SHAPE, "Body").returned)
     assert found.values == "probabilities"
 
 
 def test_without_maps_it_is_said_why() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).eval()
-    layers = probe(net, SHAPE, "Flat")
+    layers = probe_layers(net, SHAPE, "Flat")
     with pytest.raises(cnnviz_cli.UsageError, match="there is no layer to read; of '0': it returns"):
         layers.resolve(["last-conv"])
     with warnings.catch_warnings(action="ignore"):  # of TorchScript's end
         traced = torch.jit.trace(Body().eval(), torch.zeros(1, *SHAPE))
     with pytest.raises(cnnviz_cli.UsageError, match="it is TorchScript, inside which nothing can be read"):
-        probe(traced, SHAPE, "traced").resolve(["stages"])
+        probe_layers(traced, SHAPE, "traced").resolve(["stages"])
     with pytest.raises(cnnviz_cli.UsageError, match="Tokens has no convolution with maps"):
-        probe(nn.Sequential(Pooled()).eval(), SHAPE, "Tokens").resolve(["conv"])
+        probe_layers(nn.Sequential(Pooled()).eval(), SHAPE, "Tokens").resolve(["conv"])
 
 
 class Pooled(nn.Module):
@@ -175,8 +175,8 @@ def test_runs_of_which_one_is_shown_are_said_so() -> None:
             scores: Tensor = self.fc(sum(self.maps(view).mean((2, 3)) for view in views))
             return scores
 
-    layers = probe(Thrice().eval(), SHAPE, "Thrice")
-    (line,), warned = layers.remarks(layers.resolve(["last-conv"]))
+    layers = probe_layers(Thrice().eval(), SHAPE, "Thrice")
+    (line,), warned = layers.notes(layers.resolve(["last-conv"]))
     assert (
         line
         == "layer 'maps' of Thrice runs 3 times for each image: shown is the last, maps@3 (--layer maps shows each)"
@@ -197,7 +197,7 @@ def test_weights_without_values_are_told_before_they_are_moved() -> None:
     with torch.device("meta"):
         net = nn.Conv2d(3, 3, 3)
     with pytest.raises(cnnviz_cli.ModelError, match="'weight' has a shape and no values"):
-        refuse_valueless(net)
+        check_not_meta(net)
 
 
 def test_an_operation_that_bears_the_name_of_torchs_is_passed_by() -> None:
@@ -211,7 +211,7 @@ def test_an_operation_that_bears_the_name_of_torchs_is_passed_by() -> None:
             scores: Tensor = self.fc(maps.mean((2, 3)))
             return scores
 
-    assert probe(Own().eval(), SHAPE, "Own").resolve(["last-conv"]) == ("maps",)
+    assert probe_layers(Own().eval(), SHAPE, "Own").resolve(["last-conv"]) == ("maps",)
 
 
 class _Named:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.models.inspect.outputs import Returned, read_values
+from cnnviz_cli.models.inspect.outputs import NetworkOutput, find_values
 
 Ending = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ class Ends(nn.Module):
 
 def told(ending: Ending) -> str:
     net = Ends(ending).eval().requires_grad_(False)
-    return read_values(net, (3, 8, 8), Returned.of(net(torch.zeros(1, 3, 8, 8)))).values
+    return find_values(net, (3, 8, 8), NetworkOutput.from_output(net(torch.zeros(1, 3, 8, 8)))).values
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision import models
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.models.input.preprocessing import Interpolation, Mode, Preprocessing, Side
-from cnnviz_cli.models.spec.catalog import model_names, weights_of
+from cnnviz_cli.models.input.preprocessing import Interpolation, ResizeMode, Preprocessing, Side
+from cnnviz_cli.models.spec.catalog import model_names, weights_names
 
 SIZES = [(451, 300), (300, 451), (224, 224), (256, 256), (17, 31), (1, 1), (3, 130), (999, 333), (257, 1000), (600, 38)]
 WEIGHTS = [
@@ -38,7 +38,7 @@ def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize(("model", "entry"), WEIGHTS)
 def test_it_is_torchvisions_preprocessing_to_the_bit(model: str, entry: str, size: tuple[int, int]) -> None:
     transforms = models.get_model_weights(model)[entry].transforms()
-    ours, view, seen = Preprocessing.of(transforms).prepare(photo(size))
+    ours, view, seen = Preprocessing.from_transforms(transforms).prepare(photo(size))
     assert torch.equal(ours, transforms(photo(size)))
     assert ours.dtype == torch.float32
     assert seen.mode == "RGB"
@@ -47,9 +47,9 @@ def test_it_is_torchvisions_preprocessing_to_the_bit(model: str, entry: str, siz
 
 def test_every_published_preset_is_understood() -> None:
     for name in model_names("classification")[1:]:
-        for entry in weights_of(name):
+        for entry in weights_names(name):
             transforms = models.get_model_weights(name)[entry].transforms()
-            ours = Preprocessing.of(transforms)
+            ours = Preprocessing.from_transforms(transforms)
             assert [ours.resize] == transforms.resize_size
             assert [ours.crop] == transforms.crop_size
             assert ours.interpolation == transforms.interpolation.value
@@ -101,7 +101,7 @@ def test_an_extreme_photograph_is_never_resized_whole(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (31, 31), (30, 300)])
 def test_a_crop_larger_than_the_photograph_is_padded_like_torchvisions(size: tuple[int, int]) -> None:
     preset = models.ResNet18_Weights.DEFAULT.transforms(crop_size=49, resize_size=32)
-    ours, view, seen = Preprocessing.of(preset).prepare(photo(size))
+    ours, view, seen = Preprocessing.from_transforms(preset).prepare(photo(size))
     assert torch.equal(ours, preset(photo(size)))
     assert min(view.box[:2]) < 0
     assert not np.asarray(seen)[:8, :8].any()
@@ -115,14 +115,14 @@ def test_its_record_says_all_of_it() -> None:
     assert replace(crop, mode="full", most=640).as_json() == {"mode": "full", "max_side": 640, **said}
 
 
-def shown(mode: Mode, size: tuple[int, int], crop: Side = (40, 60), **others: Any) -> tuple[View, np.ndarray]:
+def shown(mode: ResizeMode, size: tuple[int, int], crop: Side = (40, 60), **others: Any) -> tuple[View, np.ndarray]:
     """How a photograph of noise is seen in some mode, by an input of 40 rows and 60 columns."""
-    seen, view = Preprocessing(crop, crop, MEAN, STD, mode=mode, **others).see(photo(size))
+    seen, view = Preprocessing(crop, crop, MEAN, STD, mode=mode, **others).crop_image(photo(size))
     return view, np.asarray(seen)
 
 
 MEAN, STD = (0.2, 0.4, 0.6), (0.5,) * 3
-MODES: tuple[Mode, ...] = ("crop", "squash", "pad", "full")
+MODES: tuple[ResizeMode, ...] = ("crop", "squash", "pad", "full")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ MODES: tuple[Mode, ...] = ("crop", "squash", "pad", "full")
         ("full", (16, 20), View((16, 20), (60, 64), (0, 6 / 3.75, 16, 70 / 3.75))),
     ],
 )
-def test_where_each_mode_looks_is_worked_out_by_hand(mode: Mode, size: tuple[int, int], expected: View) -> None:
+def test_where_each_mode_looks_is_worked_out_by_hand(mode: ResizeMode, size: tuple[int, int], expected: View) -> None:
     view, seen = shown(mode, size)
     assert seen.shape == (*view.size[::-1], 3)
     assert (view.photo, view.size) == (expected.photo, expected.size)
@@ -160,7 +160,7 @@ def test_full_reduces_what_is_longer_than_the_longest_side() -> None:
 
 
 @pytest.mark.parametrize("mode", ["pad", "full"])
-def test_a_border_has_the_mean_colour_which_is_zero_to_the_network(mode: Mode) -> None:
+def test_a_border_has_the_mean_colour_which_is_zero_to_the_network(mode: ResizeMode) -> None:
     preprocessing = Preprocessing(40, 40, (0.2, 0.4, 0.6), (0.5,) * 3, mode=mode, most=400)
     inputs, view, seen = preprocessing.prepare(photo((800, 20)))
     colours = np.asarray(seen)
@@ -175,9 +175,9 @@ def test_a_border_has_the_mean_colour_which_is_zero_to_the_network(mode: Mode) -
 @pytest.mark.parametrize("mode", MODES)
 @given(width=st.integers(1, 300), height=st.integers(1, 300), crop=st.tuples(st.integers(8, 70), st.integers(8, 70)))
 @settings(max_examples=40)
-def test_every_mode_takes_every_size(mode: Mode, width: int, height: int, crop: tuple[int, int]) -> None:
+def test_every_mode_takes_every_size(mode: ResizeMode, width: int, height: int, crop: tuple[int, int]) -> None:
     preprocessing = Preprocessing(crop, crop, MEAN, STD, mode=mode, most=200)
-    seen, view = preprocessing.see(Image.new("RGB", (width, height), "white"))
+    seen, view = preprocessing.crop_image(Image.new("RGB", (width, height), "white"))
     assert seen.size == view.size
     assert view.photo == (width, height)
     if mode != "full":
@@ -197,7 +197,7 @@ def test_every_mode_takes_every_size(mode: Mode, width: int, height: int, crop: 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_proportions_stay_but_under_squash(mode: Mode) -> None:
+def test_proportions_stay_but_under_squash(mode: ResizeMode) -> None:
     view, _ = shown(mode, (301, 217))
     across = (view.box[2] - view.box[0]) / view.size[0]
     down = (view.box[3] - view.box[1]) / view.size[1]
@@ -206,7 +206,7 @@ def test_proportions_stay_but_under_squash(mode: Mode) -> None:
 
 def test_an_input_that_is_not_square_covers_its_cover() -> None:
     # 300 rows become 50, and so 500 columns 83, of which 40 x 60 are shown from (5, 12) on (11.5 to even).
-    _, view = Preprocessing((50, 70), (40, 60), MEAN, STD).see(photo((500, 300)))
+    _, view = Preprocessing((50, 70), (40, 60), MEAN, STD).crop_image(photo((500, 300)))
     assert view.size == (60, 40)
     assert view.box == pytest.approx((12 * 500 / 83, 5 * 6, 72 * 500 / 83, 45 * 6))
 
@@ -225,15 +225,15 @@ def test_grey_is_the_luminance_and_an_alpha_is_one_everywhere() -> None:
 
 
 def test_black_and_white_follow_the_channels() -> None:
-    frame = Preprocessing(20, (30, 40), (0.25,), (0.5,)).frame
+    frame = Preprocessing(20, (30, 40), (0.25,), (0.5,)).input_spec
     assert (frame.size, frame.black, frame.white) == ((30, 40), (-0.5,), (1.5,))
     # Neither black nor white can be seen through.
-    four = Preprocessing(20, 20, (0.5, 0.5, 0.5, 0.0), (0.5, 0.5, 0.5, 1.0)).frame
+    four = Preprocessing(20, 20, (0.5, 0.5, 0.5, 0.0), (0.5, 0.5, 0.5, 1.0)).input_spec
     assert (four.black, four.white) == ((-1, -1, -1, 1), (1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("interpolation", get_args(Interpolation))
 def test_every_filter_is_pillows(interpolation: Interpolation) -> None:
-    seen, _ = Preprocessing(40, 40, MEAN, STD, interpolation, "squash").see(photo((99, 70)))
+    seen, _ = Preprocessing(40, 40, MEAN, STD, interpolation, "squash").crop_image(photo((99, 70)))
     expected = photo((99, 70)).resize((40, 40), Image.Resampling[interpolation.upper()])
     assert seen.tobytes() == expected.tobytes()

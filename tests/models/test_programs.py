@@ -14,8 +14,8 @@ import cnnviz_cli.methods  # noqa: F401  (registers them)
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.models.load.programs import Whole
-from cnnviz_cli.models.spec.network import Kind, kind_of
+from cnnviz_cli.models.load.programs import ProgramNetwork
+from cnnviz_cli.models.spec.network import FileKind, file_kind
 from cnnviz_cli.run.method_costs import find_costs
 
 pytestmark = [
@@ -132,13 +132,13 @@ def test_methods_on_the_input_apply_and_the_others_say_why_not(
 
 def test_what_a_file_holds_is_read_from_its_table_of_contents(programs: dict[str, Path], tmp_path: Path) -> None:
     for way, path in programs.items():
-        assert kind_of(path) is (Kind.EXPORTED if "exported" in way else Kind.TORCHSCRIPT)
+        assert file_kind(path) is (FileKind.EXPORTED if "exported" in way else FileKind.TORCHSCRIPT)
     weights = tmp_path / "weights.pt"
     for old in (False, True):
         torch.save({"a": torch.ones(2)}, weights, _use_new_zipfile_serialization=not old)
-        assert kind_of(weights) is Kind.WEIGHTS
+        assert file_kind(weights) is FileKind.WEIGHTS
     weights.write_bytes(b"PK\x03\x04 cut off")
-    assert kind_of(weights) is Kind.WEIGHTS
+    assert file_kind(weights) is FileKind.WEIGHTS
 
 
 @pytest.mark.parametrize("way", ["scripted", "exported"])
@@ -210,7 +210,7 @@ def test_a_whole_passes_on_lists_and_keeps_the_order() -> None:
             return x.mean((2, 3)), x
 
     x = torch.rand(5, 3, 2, 2)
-    assert torch.equal(Whole(Pairs(), 2, "").eval()(x), x.mean((2, 3)))
+    assert torch.equal(ProgramNetwork(Pairs(), 2, "").eval()(x), x.mean((2, 3)))
 
 
 def test_the_tree_of_a_program_says_why_it_has_no_layers(

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.layers import ReceptiveField
-from cnnviz_cli.models.inspect.probe import probe
-from cnnviz_cli.models.inspect.receptive import Tracker
+from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.models.inspect.receptive import ReceptiveFieldTracker
 
 Function = Callable[[Tensor], Tensor]
 SIDES = (41, 37)
@@ -24,9 +24,9 @@ SIDES = (41, 37)
 
 def field_of(function: Function, sides: tuple[int, int] = SIDES) -> ReceptiveField | None:
     x = torch.rand(1, 2, *sides, dtype=torch.float64)
-    with torch.no_grad(), (tracker := Tracker(x)):
+    with torch.no_grad(), (tracker := ReceptiveFieldTracker(x)):
         y = function(x)
-    return tracker.of(y).field
+    return tracker.track_of(y).field
 
 
 def support(function: Function, row: int, column: int, sides: tuple[int, int] = SIDES) -> tuple[int, int, int, int]:
@@ -298,7 +298,7 @@ def test_the_fields_of_a_family_are_the_support_of_its_gradients(model: str, mon
     monkeypatch.setattr(functional, "max_pool2d", averaging)
     side = 112
     net = positive(model)
-    layers = probe(net, (3, side, side), model)
+    layers = probe_layers(net, (3, side, side), model)
     within = [layers[name] for name in layers.resolve(["stages"]) if sees_less_than(layers[name].field, side)]
     assert len(within) >= 2
     kept: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import InterpolationMode
 
 from cnnviz_cli import UsageError
-from cnnviz_cli.models.input.input_overrides import Wanted
+from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,7 +37,7 @@ def test_they_are_torchvisions(size: tuple[int, int], cover: int, crop: tuple[in
             transforms.Normalize(MEAN, STD),
         ]
     )
-    ours = Wanted(size=crop, cover=cover, interpolation=how).over(PRESET)
+    ours = InputOverrides(size=crop, cover=cover, interpolation=how).apply_to(PRESET)
     image = photo(*size)
     tensor, view, seen = ours.prepare(image)
     assert torch.equal(tensor, theirs(image))
@@ -45,13 +45,13 @@ def test_they_are_torchvisions(size: tuple[int, int], cover: int, crop: tuple[in
 
 
 def test_without_an_input_size_the_preset_s_is_cut() -> None:
-    wanted = Wanted(cover=224).over(PRESET)
-    assert (wanted.covered, wanted.size) == ((224, 224), (224, 224))
+    wanted = InputOverrides(cover=224).apply_to(PRESET)
+    assert (wanted.resized_size, wanted.size) == ((224, 224), (224, 224))
     assert wanted.as_json()["resize"] == [224, 224]
 
 
 @pytest.mark.parametrize("mode", ["pad", "squash", "full"])
 def test_where_nothing_is_cut_it_is_refused(mode: Any) -> None:
     with pytest.raises(UsageError, match=f"--resize {mode} shows all of the image") as caught:
-        Wanted(mode=mode, cover=64).over(PRESET)
+        InputOverrides(mode=mode, cover=64).apply_to(PRESET)
     assert (caught.value.where, caught.value.fix) == ("--resize-to", "Add --resize crop, or leave it out.")

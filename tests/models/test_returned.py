@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.models.load.loaded_model import load_model
 
 SCORES, MAPS = torch.zeros(1, 7), torch.zeros(1, 5, 4, 6)
@@ -45,8 +45,8 @@ class Mapped(OrderedDict):  # type: ignore[type-arg]
     ],
 )
 def test_three_kinds_are_known(output: Any, kind: str, classes: int) -> None:
-    found = Returned.of(output)
-    assert (found.known("net"), found.classes) == (kind, classes)
+    found = NetworkOutput.from_output(output)
+    assert (found.require_kind("net"), found.classes) == (kind, classes)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_three_kinds_are_known(output: Any, kind: str, classes: int) -> None:
 )
 def test_anything_else_is_refused_with_what_is_known(output: Any, seen: str) -> None:
     with pytest.raises(UsageError, match=f"net returns {seen}, so it is no classifier") as caught:
-        Returned.of(output).known("net")
+        NetworkOutput.from_output(output).require_kind("net")
     for kind in ("(batch, classes) scores", "'out'", "boxes, scores and labels"):
         assert kind in caught.value.fix
 

@@ -32,7 +32,7 @@ def test_the_input_has_its_size_and_the_middle_of_the_image(
     mode: Any, size: tuple[int, int], interpolation: Any
 ) -> None:
     how = Preprocessing(256, 224, MEAN, STD, mode=mode, interpolation=interpolation)
-    seen, view = how.see(sliver(*size))
+    seen, view = how.crop_image(sliver(*size))
     assert seen.size == view.size
     assert max(seen.size) <= 1024
     if size == (1, 1) or mode != "squash":
@@ -46,7 +46,7 @@ def test_the_input_has_its_size_and_the_middle_of_the_image(
 def test_a_long_side_is_averaged_as_it_would_be_resized() -> None:
     levels = np.random.default_rng(5).integers(0, 256, (1, 700_000, 3), dtype=np.uint8)
     how = Preprocessing(64, 64, MEAN, STD, mode="squash")
-    seen = np.asarray(how.see(Image.fromarray(levels))[0]).astype(float)[32]
+    seen = np.asarray(how.crop_image(Image.fromarray(levels))[0]).astype(float)[32]
     exact = np.asarray(Image.fromarray(levels).resize((64, 1), Image.Resampling.BILINEAR)).astype(float)[0]
     assert np.abs(seen - exact).max() <= 1
 
@@ -66,9 +66,9 @@ def test_no_resized_photograph_is_larger_than_what_is_shown() -> None:
     """Cut from an image that would have 4096 x 262,144 pixels."""
     how = Preprocessing(4096, 512, MEAN, STD)
     photo = sliver(1000, 64_000)
-    assert how.placing(photo.size).resized == (4096, 262_144)
+    assert how.resize_crop(photo.size).resized == (4096, 262_144)
     made = []
     with patch.object(Image.Image, "resize", autospec=True, side_effect=resizing(made)):
-        seen, _ = how.see(photo)
+        seen, _ = how.crop_image(photo)
     assert made == [(512, 512)]
     assert seen.size == (512, 512)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cnnviz_cli.models.load.built_model import set_least_score
+from cnnviz_cli.models.load.built_model import set_score_threshold
 from cnnviz_cli.models.spec.catalog import model_names
 
 QUICK = ("fasterrcnn_mobilenet_v3_large_320_fpn", "fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large")
@@ -29,7 +29,7 @@ def test_every_detector_of_torchvision_has_one(name: str) -> None:
     picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
     def found(least: float) -> torch.Tensor:
-        assert set_least_score(net, least) == 1
+        assert set_score_threshold(net, least) == 1
         with torch.no_grad():
             return net(picture)[0]["scores"]
 
@@ -45,8 +45,8 @@ def test_every_detector_of_torchvision_has_one(name: str) -> None:
 
 def test_a_network_of_somebody_elses() -> None:
     net: Any = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
-    assert set_least_score(net, 0.5) == 0
+    assert set_score_threshold(net, 0.5) == 0
     net[1].score_thresh = 0
     net[0].score_thresh = True
-    assert set_least_score(net, 0.5) == 1
+    assert set_score_threshold(net, 0.5) == 1
     assert (net[1].score_thresh, net[0].score_thresh) == (0.5, True)

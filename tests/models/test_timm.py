@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.core.memory_format import lay_out_weights
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.core.memory_format import convert_weights
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import load_model
-from cnnviz_cli.models.load.timm import preset_of
+from cnnviz_cli.models.load.timm import preset_from_config
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 from cnnviz_cli.models.spec.network import parse_model
 
@@ -113,7 +113,7 @@ def test_random_weights_and_the_preprocessing_of_the_data_config(reporter: Any) 
     assert loaded.weights_sha256 == again.weights_sha256 != other.weights_sha256
     assert loaded.labels == imagenet_labels()
     found = loaded.preprocessing
-    assert (found.size, found.covered, found.mode, found.interpolation) == ((96, 96), (106, 106), "crop", "bicubic")
+    assert (found.size, found.resized_size, found.mode, found.interpolation) == ((96, 96), (106, 106), "crop", "bicubic")
     assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     assert loaded.layers.resolve(["last-conv"]) == ("conv",)
 
@@ -155,7 +155,7 @@ def test_a_file_of_weights_with_its_own_classes(tmp_path: Path, reporter: Any) -
     ):
         assert (loaded.name, loaded.weights, loaded.labels) == ("timm:tiny_net", "mine.pth", tuple("01234"))
         x = torch.rand(2, 3, 32, 32)
-        lay_out_weights(mine, loaded.facts.memory_format)  # sums are of another order in another layout
+        convert_weights(mine, loaded.facts.memory_format)  # sums are of another order in another layout
         with torch.no_grad():
             assert torch.equal(loaded.net(x), mine(x))
     assert load_model("timm:tiny_net.in22k", "none", reporter=reporter).labels == tuple(map(str, range(21)))
@@ -208,14 +208,14 @@ CONFIG = {
     ],
 )
 def test_a_data_config_as_preprocessing(changes: dict[str, Any], mode: str, covered: tuple[int, int]) -> None:
-    found = preset_of({**CONFIG, **changes}, "x")
-    assert (found.mode, found.size, found.covered) == (mode, (240, 320), covered)
+    found = preset_from_config({**CONFIG, **changes}, "x")
+    assert (found.mode, found.size, found.resized_size) == (mode, (240, 320), covered)
     assert found.interpolation == ("bicubic" if "interpolation" in changes else "bilinear")
 
 
 def test_a_way_of_cutting_that_we_do_not_have_is_refused() -> None:
     with pytest.raises(ModelError, match="cut by 'spiral'"):
-        preset_of({**CONFIG, "crop_mode": "spiral"}, "x")
+        preset_from_config({**CONFIG, "crop_mode": "spiral"}, "x")
 
 
 # timm itself.
@@ -272,7 +272,7 @@ def test_default_layers_of_timms_networks(name: str) -> None:
 
     with torch.device("meta"):
         net = timm.create_model(name).eval()
-    layers = probe(net, tuple(timm.data.resolve_model_data_config(net)["input_size"]), name)
+    layers = probe_layers(net, tuple(timm.data.resolve_model_data_config(net)["input_size"]), name)
     assert layers.resolve(["last-conv"]) == (DEFAULTS[name],)
 
 
@@ -305,4 +305,4 @@ def test_every_data_config_of_timms_can_be_followed() -> None:
     from timm.models import get_pretrained_cfg
 
     for name in timm.list_pretrained():
-        preset_of(timm.data.resolve_data_config(pretrained_cfg=get_pretrained_cfg(name).to_dict()), name)
+        preset_from_config(timm.data.resolve_data_config(pretrained_cfg=get_pretrained_cfg(name).to_dict()), name)

@@ -15,7 +15,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load import zoo
 from cnnviz_cli.models.spec.catalog import model_names
 
@@ -48,13 +48,13 @@ SLOW = ("ssd300_vgg16", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "ke
 
 def layers_of(name: str, side: int = 64) -> ModelLayers:
     """With a small picture, which detectors are told to see as it is."""
-    net: Any = zoo.blank(name)[0].eval()
+    net: Any = zoo.build_blank(name)[0].eval()
     transform = getattr(net, "transform", None)
     if transform is not None and transform.fixed_size:
         side = transform.fixed_size[0]
     elif transform is not None:
         transform.min_size, transform.max_size = (side,), 2 * side
-    return probe(net, (3, side, side), name)
+    return probe_layers(net, (3, side, side), name)
 
 
 def test_the_table_is_complete() -> None:
@@ -100,9 +100,9 @@ def test_receptive_fields(name: str, layer: str, size: int, stride: int) -> None
 
 
 def test_receptive_fields_are_not_known_where_the_network_resizes() -> None:
-    net: Any = zoo.blank("fasterrcnn_resnet50_fpn")[0].eval()
+    net: Any = zoo.build_blank("fasterrcnn_resnet50_fpn")[0].eval()
     net.transform.min_size, net.transform.max_size = (128,), 256
-    layers = probe(net, (3, 64, 64), "resized")
+    layers = probe_layers(net, (3, 64, 64), "resized")
     assert layers.resolve(["last-conv"]) == ("backbone.fpn.inner_blocks.3",)
     assert layers["backbone.body.layer1"].field is None
     assert layers["backbone.body.layer1"].shape == (256, 32, 32)
@@ -110,9 +110,9 @@ def test_receptive_fields_are_not_known_where_the_network_resizes() -> None:
 
 def test_what_runs_for_each_box_is_no_layer() -> None:
     layers = layers_of("fasterrcnn_resnet50_fpn_v2")
-    heads = [name for name in layers.kinds if name.startswith("roi_heads.box_head.") and name in layers.others]
+    heads = [name for name in layers.kinds if name.startswith("roi_heads.box_head.") and name in layers.not_layers]
     assert "roi_heads.box_head.0.0" in heads
-    assert "for each box" in layers.others["roi_heads.box_head.0.0"]
+    assert "for each box" in layers.not_layers["roi_heads.box_head.0.0"]
     assert not any(info.name.startswith("roi_heads.") for info in layers)
 
 
@@ -167,9 +167,9 @@ class Embedding(nn.Module):
     ],
 )
 def test_without_a_trunk_it_is_the_last_before_the_scores(net: nn.Module, last: str | None) -> None:
-    layers = probe(net.eval(), (3, 16, 16), "net")
+    layers = probe_layers(net.eval(), (3, 16, 16), "net")
     assert layers.returned.kind == ("scores" if isinstance(net, Embedding) else "maps")
-    assert [info.name for info in layers._found("last-conv")] == ([last] if last else [])
+    assert [info.name for info in layers._match("last-conv")] == ([last] if last else [])
 
 
 def test_a_trunk_within_a_trunk_and_one_that_is_not_used() -> None:
@@ -186,7 +186,7 @@ def test_a_trunk_within_a_trunk_and_one_that_is_not_used() -> None:
             self.other(maps["low"])
             return {"out": self.classifier(maps["low"])}
 
-    layers = probe(Two().eval(), (3, 64, 64), "two")
+    layers = probe_layers(Two().eval(), (3, 64, 64), "two")
     # The third stage is computed, but no score depends on it.
     assert layers.resolve(["last-conv"]) == ("backbone.layer1",)
 
@@ -203,9 +203,9 @@ def test_a_detector_whose_backbone_returns_one_map() -> None:
         min_size=64,
         max_size=128,
     )
-    layers = probe(net.eval(), (3, 64, 96), "example")
+    layers = probe_layers(net.eval(), (3, 64, 96), "example")
     assert layers.resolve(["last-conv"]) == ("backbone",)
     assert layers["backbone"].shape == (1280, 2, 3)
     # Of the whole picture's pixels as of a classifier's: nothing was lost on the way in.
-    alone = probe(nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (3, 64, 96), "alone")
+    alone = probe_layers(nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (3, 64, 96), "alone")
     assert layers["backbone"].field == alone["0"].field is not None

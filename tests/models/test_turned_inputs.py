@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 
 class Turning(nn.Module):
@@ -31,8 +31,8 @@ def bent(x: Tensor) -> Tensor:
 
 
 def warnings_of(net: nn.Module, layer: str) -> list[str]:
-    layers = probe(net.eval(), (3, 16, 16), "net")
-    return layers.remarks([layer])[1]
+    layers = probe_layers(net.eval(), (3, 16, 16), "net")
+    return layers.notes([layer])[1]
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.evidence import Activation, Gradient, Need
-from cnnviz_cli.core.method import FAMILIES, Frame, Recipe, find
+from cnnviz_cli.core.method import FAMILIES, InputSpec, Recipe, find_method
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.device import place
-from cnnviz_cli.engine.targets import Targets
+from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
 from cnnviz_cli.render import state_of
 from cnnviz_cli.run.session import scope_of
@@ -70,7 +70,7 @@ def test_one_of_each_family_is_quick() -> None:
 @pytest.mark.parametrize("name", params(ZOO))
 def test_every_default_method(name: str) -> None:
     found = zoo.small(name)
-    net, layers, side = place(found.net, torch.device("cpu")), found.layers, found.side
+    net, layers, side = move_to_device(found.net, torch.device("cpu")), found.layers, found.side
     recipes = recipes_of(net, layers, side)
     pictures = zoo.batch(2, side)
     before = state_of_net(net)
@@ -96,14 +96,14 @@ def test_every_default_method(name: str) -> None:
 
 
 def recipes_of(net: nn.Module, layers: ModelLayers, side: int) -> dict[str, Recipe]:
-    scope = scope_of(net, layers, Frame((side, side), (-2.0,) * 3, (2.0,) * 3))
-    chosen = {family.name: find(family.default) for family in FAMILIES.values()}
+    scope = scope_of(net, layers, InputSpec((side, side), (-2.0,) * 3, (2.0,) * 3))
+    chosen = {family.name: find_method(family.default) for family in FAMILIES.values()}
     return {family: method.build(method.options(), scope) for family, method in chosen.items()}
 
 
 def explained(net: nn.Module, recipes: Mapping[str, Recipe], pictures: Tensor) -> Panels:
     needs = [need for recipe in recipes.values() for need in recipe.needs]
-    seen = observe(net, pictures, Plan.of(needs), Targets((0,)))
+    seen = observe(net, pictures, Plan.of(needs), TargetSelector((0,)))
     return {family: recipe.explain(seen.evidence.only(recipe.needs)) for family, recipe in recipes.items()}
 
 
@@ -211,7 +211,7 @@ def check_default_layer(net: nn.Module, layers: ModelLayers, pictures: Tensor) -
     maps_of, slopes_of = Activation(last), Gradient(last)
     raw: list[Tensor] = []
     with net.get_submodule(last).register_forward_hook(lambda _module, _inputs, output: raw.append(output.clone())):
-        seen = observe(net, pictures, Plan.of((maps_of, slopes_of)), Targets((0,))).evidence
+        seen = observe(net, pictures, Plan.of((maps_of, slopes_of)), TargetSelector((0,))).evidence
     maps, slopes = seen[maps_of], seen[slopes_of]
     assert bool((slopes.abs().amax(1) > 0).all())
     channels, height, width = layers[last].shape
@@ -233,7 +233,7 @@ def at(output: Tensor, channels: int, side: int, row: int, column: int) -> Tenso
 def check_rectifiers(net: nn.Module, pictures: Tensor) -> None:
     """They are seen, be they modules or functions, ReLU, SiLU, Hardswish or GELU: each rule gives other gradients."""
     needs: tuple[Need, ...] = (Gradient(), Gradient(through="rectify"), Gradient(through="guide"))
-    seen = observe(net, pictures, Plan.of(needs), Targets((0,))).evidence
+    seen = observe(net, pictures, Plan.of(needs), TargetSelector((0,))).evidence
     exact, rectified, guided = (seen[need] for need in needs)
     for one, other in ((exact, rectified), (exact, guided), (rectified, guided)):
         assert bool(torch.isfinite(other).all())
@@ -250,7 +250,7 @@ def test_auxiliary_heads_are_left_alone(name: str) -> None:
         expected = found.net(pictures)
         for parameter in (parameter for head in heads for parameter in head.parameters()):
             parameter.fill_(torch.nan)
-    seen = observe(found.net, pictures, Plan.of((Gradient(),)), Targets((0,)))
+    seen = observe(found.net, pictures, Plan.of((Gradient(),)), TargetSelector((0,)))
     torch.testing.assert_close(seen.logits, expected)
     assert bool(torch.isfinite(seen.evidence[Gradient()]).all())
     assert not any(info.name.lower().startswith("aux") for info in found.layers)
@@ -264,9 +264,9 @@ def test_gradients_reach_the_picture_through_transform_input(name: str) -> None:
     colours = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64)
     means, stds = colours[:, :, None, None]
     pictures = zoo.batch(1, found.side).double()
-    plain = observe(net, pictures * (stds / 0.5) + (means - 0.5) / 0.5, Plan.of((slope,)), Targets((0,)))
+    plain = observe(net, pictures * (stds / 0.5) + (means - 0.5) / 0.5, Plan.of((slope,)), TargetSelector((0,)))
     net.transform_input = True  # type: ignore[assignment]
-    shifted = observe(net, pictures, Plan.of((slope,)), Targets((0,)))
+    shifted = observe(net, pictures, Plan.of((slope,)), TargetSelector((0,)))
     torch.testing.assert_close(shifted.logits, plain.logits, rtol=1e-9, atol=1e-12)
     alike(shifted.evidence[slope], plain.evidence[slope] * (stds / 0.5))
 
@@ -277,7 +277,7 @@ def test_a_head_that_starts_at_zero_is_named_flat() -> None:
         torch.manual_seed(0)
         net = models.VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3)
     net.eval().requires_grad_(False)
-    layers = probe(net, (3, 8, 8), "vit")
+    layers = probe_layers(net, (3, 8, 8), "vit")
     panels = explained(net, recipes_of(net, layers, 8), zoo.batch(1, 8))
     assert state_of(panels["gradcam"][0].pick(0)) == "flat"
     assert state_of(panels["saliency"][0].pick(0)) == "flat"

@@ -12,7 +12,7 @@ from render.drawn import centre_crop, plain, row, whole
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Projections, SignedMap, SingleMap
-from cnnviz_cli.core.text import percent
+from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render import Caption, Style, comparison, pages
 from cnnviz_cli.render.canvas import Canvas
 from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, portions, seen
@@ -39,7 +39,7 @@ def entries(methods: int, targets: int, labels: list[str] | None = None, layer: 
         (
             heat(target, 100 * method + target),
             Caption(
-                f"way {method}", layer, labels[target] if labels else f"class {target}", percent(0.5 / (target + 1))
+                f"way {method}", layer, labels[target] if labels else f"class {target}", format_percent(0.5 / (target + 1))
             ),
         )
         for method in range(methods)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.core.panels import ADVICE, Heatmap
-from cnnviz_cli.core.text import percent
+from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render import Caption, Style, figures, typeset
 from cnnviz_cli.render.figures import caption_lines, scale_of
 from cnnviz_cli.render.legends import short, ticks
@@ -166,7 +166,7 @@ def test_ticks(values: list[float], texts: list[str]) -> None:
 
 def test_short_and_percent() -> None:
     assert short(1279.6) == "1280"
-    assert [percent(p) for p in (0.3928, 0, 0.0001, 0.0005, 0.99999, 1)] == [
+    assert [format_percent(p) for p in (0.3928, 0, 0.0001, 0.0005, 0.99999, 1)] == [
         "39.3 %",
         "0.0 %",
         "< 0.1 %",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from render.drawn import centre_crop, plain, whole
 
-from cnnviz_cli.core.annotations import Area, Mark, Rectangle
+from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotation
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style, comparison, draw, overview
@@ -21,7 +21,7 @@ def canvas(width: int, height: int, view: View | None = None, unit: int = 14) ->
     return Canvas(plain(width, height, GROUND), view or whole(width, height), 1, unit)
 
 
-def drawn_on(on: Canvas, mark: Mark | None, ground: tuple[int, int, int] = GROUND) -> str:
+def drawn_on(on: Canvas, mark: Annotation | None, ground: tuple[int, int, int] = GROUND) -> str:
     """The sheet as text: ``.`` ground, ``o`` light, ``#`` dark."""
     sheet = draw_annotation(Image.new("RGB", on.photo.size, ground), on, mark)
     return "\n".join("".join(_letter(sheet.getpixel((x, y)), ground) for x in range(sheet.width))
@@ -43,7 +43,7 @@ def inside(text: str) -> NDArray[np.bool_]:
 
 
 def test_a_box_has_a_light_line_between_two_dark_ones() -> None:
-    found = drawn_on(canvas(12, 9), Rectangle((4 / 12, 3 / 9, 9 / 12, 6 / 9)))
+    found = drawn_on(canvas(12, 9), BoxAnnotation((4 / 12, 3 / 9, 9 / 12, 6 / 9)))
     # The box itself is columns 4 to 8 and rows 3 to 5: its line lies around it, and an inner one on its own edge.
     assert found == picture("""
         ............
@@ -59,7 +59,7 @@ def test_a_box_has_a_light_line_between_two_dark_ones() -> None:
 
 
 def test_a_region_has_the_same_lines() -> None:
-    found = drawn_on(canvas(12, 9), Area(inside("""
+    found = drawn_on(canvas(12, 9), RegionAnnotation(inside("""
         ............
         ............
         ............
@@ -70,11 +70,11 @@ def test_a_region_has_the_same_lines() -> None:
         ............
         ............
     """)))  # fmt: skip
-    assert found == drawn_on(canvas(12, 9), Rectangle((4 / 12, 3 / 9, 9 / 12, 6 / 9)))
+    assert found == drawn_on(canvas(12, 9), BoxAnnotation((4 / 12, 3 / 9, 9 / 12, 6 / 9)))
 
 
 def test_at_the_photographs_border_a_box_keeps_its_line_and_a_region_has_none() -> None:
-    found = drawn_on(canvas(10, 8), Rectangle((0, 0, 1, 1)))
+    found = drawn_on(canvas(10, 8), BoxAnnotation((0, 0, 1, 1)))
     assert found == picture("""
         ##########
         #oooooooo#
@@ -87,12 +87,12 @@ def test_at_the_photographs_border_a_box_keeps_its_line_and_a_region_has_none() 
     """)
     left = np.zeros((8, 10), bool)
     left[:, :4] = True
-    assert set(drawn_on(canvas(10, 8), Area(left)).splitlines()) == {"...#o#...."}
+    assert set(drawn_on(canvas(10, 8), RegionAnnotation(left)).splitlines()) == {"...#o#...."}
 
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_a_region_of_everything_or_nothing_has_no_line(everything: bool) -> None:
-    assert set(drawn_on(canvas(20, 10), Area(np.full((5, 5), everything)))) == {".", "\n"}
+    assert set(drawn_on(canvas(20, 10), RegionAnnotation(np.full((5, 5), everything)))) == {".", "\n"}
 
 
 def test_nothing_is_drawn_of_what_has_no_place() -> None:
@@ -103,12 +103,12 @@ def test_nothing_is_drawn_of_what_has_no_place() -> None:
     "box", [(-0.4, 0.2, -0.1, 0.6), (0.2, -0.5, 0.6, 0.0), (1.0, 0.2, 1.4, 0.6), (0.2, 1.1, 0.6, 1.4)]
 )
 def test_a_box_beside_the_photograph_is_not_drawn(box: tuple[float, float, float, float]) -> None:
-    assert set(drawn_on(canvas(30, 30), Rectangle(box))) == {".", "\n"}
+    assert set(drawn_on(canvas(30, 30), BoxAnnotation(box))) == {".", "\n"}
 
 
 @pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.5), (0.001, 0.001, 0.002, 0.002), (0.999, 0.999, 1.0, 1.0)])
 def test_a_box_without_room_is_still_to_be_seen(box: tuple[float, float, float, float]) -> None:
-    found = drawn_on(canvas(30, 30), Rectangle(box))
+    found = drawn_on(canvas(30, 30), BoxAnnotation(box))
     assert found.count("o") >= 6
     assert found.count("#") >= found.count("o")
 
@@ -116,7 +116,7 @@ def test_a_box_without_room_is_still_to_be_seen(box: tuple[float, float, float, 
 @pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0)])
 def test_on_white_and_on_black_the_line_shows(ground: tuple[int, int, int]) -> None:
     on = canvas(40, 40)
-    sheet = draw_annotation(Image.new("RGB", (40, 40), ground), on, Rectangle((0.25, 0.25, 0.75, 0.75)))
+    sheet = draw_annotation(Image.new("RGB", (40, 40), ground), on, BoxAnnotation((0.25, 0.25, 0.75, 0.75)))
     row = np.asarray(sheet.convert("L"))[20].astype(int)
     assert np.abs(np.diff(row)).max() > 200  # somewhere light and dark meet
     assert {tuple(pixel) for pixel in np.asarray(sheet).reshape(-1, 3).tolist()} == {
@@ -125,16 +125,16 @@ def test_on_white_and_on_black_the_line_shows(ground: tuple[int, int, int]) -> N
 
 
 def test_lines_grow_with_the_type() -> None:
-    found = drawn_on(canvas(60, 60, unit=36), Rectangle((0.4, 0.4, 0.6, 0.6)))
+    found = drawn_on(canvas(60, 60, unit=36), BoxAnnotation((0.4, 0.4, 0.6, 0.6)))
     assert found.splitlines()[30] == "." * 18 + "###ooo###" + "." * 6 + "###ooo###" + "." * 18
 
 
 def test_where_the_input_is_a_part_of_the_photograph_a_box_lies_in_that_part() -> None:
     view = centre_crop(64, 48)
     on = canvas(64, 48, view)
-    left, top, right, bottom = in_photo(Rectangle((0.0, 0.0, 1.0, 1.0)), on)
+    left, top, right, bottom = in_photo(BoxAnnotation((0.0, 0.0, 1.0, 1.0)), on)
     assert (left, top, right, bottom) == view.box == (11, 3, 53, 45)
-    rows = drawn_on(on, Rectangle((0.5, 0.5, 1.0, 1.0))).splitlines()
+    rows = drawn_on(on, BoxAnnotation((0.5, 0.5, 1.0, 1.0))).splitlines()
     # The lower right quarter of the part: columns 32 to 52, rows 24 to 44.
     assert rows[35] == "." * 30 + "#o#" + "." * 19 + "#o#" + "." * 9
     assert [row[40] for row in rows] == list("." * 22 + "#o#" + "." * 19 + "#o#" + ".")
@@ -142,7 +142,7 @@ def test_where_the_input_is_a_part_of_the_photograph_a_box_lies_in_that_part() -
 
 def test_where_the_input_is_a_part_of_the_photograph_a_region_lies_in_that_part() -> None:
     on = canvas(64, 48, centre_crop(64, 48))
-    rows = drawn_on(on, Area(np.arange(14)[None] >= np.full((14, 1), 7))).splitlines()
+    rows = drawn_on(on, RegionAnnotation(np.arange(14)[None] >= np.full((14, 1), 7))).splitlines()
     # The right half of the part; at its edge the region goes on for all that is known, and has no line.
     assert rows[20] == "." * 30 + "#o#" + "." * 31
     assert {row for number, row in enumerate(rows) if 3 <= number < 45} == {rows[20]}
@@ -152,19 +152,19 @@ def test_where_the_input_is_a_part_of_the_photograph_a_region_lies_in_that_part(
 def test_where_the_input_is_more_than_the_photograph_both_lie_in_the_photograph() -> None:
     view = View((40, 20), (40, 40), (0.0, -10.0, 40.0, 30.0))
     on = canvas(40, 20, view)
-    rows = drawn_on(on, Rectangle((0.25, 0.1, 0.75, 0.6))).splitlines()  # from 6 above the photograph to its row 13
+    rows = drawn_on(on, BoxAnnotation((0.25, 0.1, 0.75, 0.6))).splitlines()  # from 6 above the photograph to its row 13
     assert rows[10] == "." * 8 + "#o#" + "." * 18 + "#o#" + "." * 8
     assert [row[20] for row in rows] == list("#o#" + "." * 10 + "#o#" + "." * 4)
     lower = np.zeros((4, 4), bool)
     lower[2:] = True
-    rows = drawn_on(on, Area(lower)).splitlines()
+    rows = drawn_on(on, RegionAnnotation(lower)).splitlines()
     assert [row[20] for row in rows] == list("." * 8 + "#o#" + "." * 9)
 
 
 def test_a_tiny_photograph_is_marked_as_large_as_it_is_shown() -> None:
     on = staged(plain(8, 6), whole(8, 6))
     assert (on.factor, on.photo.size) == (36, (288, 216))
-    sheet = draw_annotation(on.photo.copy(), on, Rectangle((2 / 8, 2 / 6, 4 / 8, 4 / 6)))
+    sheet = draw_annotation(on.photo.copy(), on, BoxAnnotation((2 / 8, 2 / 6, 4 / 8, 4 / 6)))
     changed = np.argwhere(np.asarray(sheet) != np.asarray(on.photo))
     assert changed[:, :2].min(0).tolist() == [70, 70]
     assert changed[:, :2].max(0).tolist() == [145, 145]
@@ -176,7 +176,7 @@ def test_what_is_given_is_not_changed() -> None:
     on = canvas(40, 30)
     region = np.zeros((3, 4), bool)
     region[1, 1] = True
-    area, before = Area(region), region.copy()
+    area, before = RegionAnnotation(region), region.copy()
     photo = on.photo.copy()
     panel = Heatmap(np.ones((1, 3, 4), np.float32), layer="conv", target=0)
     draw(panel, on.photo, on.view, on.photo, Caption(title="gradcam", target="cat", mark=area), Style())
@@ -186,7 +186,7 @@ def test_what_is_given_is_not_changed() -> None:
 
 def test_in_sheets_each_map_has_the_mark_of_its_own_target() -> None:
     photo, view = plain(400, 300), whole(400, 300)
-    rectangle = Rectangle((0.25, 0.25, 0.5, 0.75))
+    rectangle = BoxAnnotation((0.25, 0.25, 0.5, 0.75))
     for panel in (
         Heatmap(np.zeros((1, 3, 4), np.float32), layer="conv", target=0),
         PixelMap(np.zeros((1, 30, 40), np.float32), target=0),
@@ -223,4 +223,4 @@ def _boxes(changed: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
 
 def test_a_mark_in_a_fitted_picture_lies_where_it_lies_in_the_photograph() -> None:
     on = fitted(plain(400, 300), whole(400, 300), 200, 200, 14)
-    assert in_photo(Rectangle((0.25, 0.5, 0.5, 1.0)), on) == (50, 75, 100, 150)
+    assert in_photo(BoxAnnotation((0.25, 0.5, 0.5, 1.0)), on) == (50, 75, 100, 150)

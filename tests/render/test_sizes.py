@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row, whole
 
-from cnnviz_cli.core.annotations import Rectangle
-from cnnviz_cli.core.figure_settings import NATURAL, Size, size_of
+from cnnviz_cli.core.annotations import BoxAnnotation
+from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, parse_figure_size
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.render import Caption, Style, encode
 from cnnviz_cli.render.block import Raster, Text
@@ -36,32 +36,32 @@ CAPTION = Caption("way", "layer", "a class with a long name, or two", "39.0 %", 
 @pytest.mark.parametrize(
     ("width", "dpi", "size"),
     [
-        ("auto", 0, Size(source=False)),
-        ("source", 0, NATURAL),
-        ("1200", 0, Size(1200, 1200, source=False)),
-        ("4000", 0, Size(4000, 1600, source=False)),
-        ("200", 0, Size(200, 480, source=False)),
-        ("990", 300, Size(990, 480, source=False, dpi=300)),  # 3.3 inches, 475 units
-        ("3.3in", 300, Size(990, 480, source=False, dpi=300)),
-        ("8.5cm", 0, Size(1004, 482, source=False, dpi=300)),  # 85 / 25.4 = 3.346 inches
-        ("170mm", 600, Size(4016, 964, source=False, dpi=600)),
+        ("auto", 0, FigureSize(source=False)),
+        ("source", 0, NATURAL_SIZE),
+        ("1200", 0, FigureSize(1200, 1200, source=False)),
+        ("4000", 0, FigureSize(4000, 1600, source=False)),
+        ("200", 0, FigureSize(200, 480, source=False)),
+        ("990", 300, FigureSize(990, 480, source=False, dpi=300)),  # 3.3 inches, 475 units
+        ("3.3in", 300, FigureSize(990, 480, source=False, dpi=300)),
+        ("8.5cm", 0, FigureSize(1004, 482, source=False, dpi=300)),  # 85 / 25.4 = 3.346 inches
+        ("170mm", 600, FigureSize(4016, 964, source=False, dpi=600)),
     ],
 )
-def test_widths_by_hand(width: str, dpi: int, size: Size) -> None:
-    assert size_of(width, dpi) == size
+def test_widths_by_hand(width: str, dpi: int, size: FigureSize) -> None:
+    assert parse_figure_size(width, dpi) == size
 
 
 @pytest.mark.parametrize("width", ["12", "99999", "0.1mm", "999cm"])
 def test_widths_that_no_figure_has_are_refused(width: str) -> None:
     with pytest.raises(ValueError, match="a figure has 64 to 20,000"):
-        size_of(width)
+        parse_figure_size(width)
 
 
 @pytest.mark.parametrize("kind", PANELS)
 @pytest.mark.parametrize("width", ["auto", "300", "777", "1600", "2500", "3.3in"])
 @pytest.mark.parametrize("shape", [(60, 40), (451, 300), (200, 900)])
 def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape: tuple[int, int]) -> None:
-    style = Style(size=size_of(width))
+    style = Style(size=parse_figure_size(width))
     photo = plain(*shape)
     block, scale = sized(lambda chosen: compose(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style)
     picture = rasterize(block, scale)
@@ -87,17 +87,17 @@ def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape:
     ],
 )
 def test_automatic_sizes_by_hand(shape: tuple[int, int], across: int, drawn: tuple[int, int]) -> None:
-    canvas = canvas_at(plain(*shape), whole(*shape), size_of("auto"), across, 1)
+    canvas = canvas_at(plain(*shape), whole(*shape), parse_figure_size("auto"), across, 1)
     assert canvas.photo.size == drawn
     assert SHORTEST <= max(canvas.photo.width * across, canvas.photo.height) <= LONGEST
 
 
 def test_small_photographs_show_their_pixels_and_larger_ones_are_smooth() -> None:
     tiny = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    shown = np.asarray(canvas_at(tiny, whole(60, 40), size_of("auto"), 1, 1).photo)
+    shown = np.asarray(canvas_at(tiny, whole(60, 40), parse_figure_size("auto"), 1, 1).photo)
     assert (shown == np.asarray(tiny).repeat(8, 0).repeat(8, 1)).all()
     small = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
-    shown = np.asarray(canvas_at(small, whole(300, 200), size_of("auto"), 1, 1).photo, int)
+    shown = np.asarray(canvas_at(small, whole(300, 200), parse_figure_size("auto"), 1, 1).photo, int)
     assert (shown[::2] != shown[1::2]).any()
 
 
@@ -106,7 +106,7 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
     photo, view = plain(1500, 1000, (0, 0, 0)), centre_crop(1500, 1000)
     values = np.zeros((1, 8, 8), np.float32)
     values[0, 2, 5] = 1  # one cell: its centre is 5.5 / 8 of the way across the input and 2.5 / 8 down
-    style = Style(palette="grey", overlay="none", interpolation="nearest", size=size_of(width))
+    style = Style(palette="grey", overlay="none", interpolation="nearest", size=parse_figure_size(width))
     block, scale = sized(lambda chosen: compose(Heatmap(values), photo, view, SEEN, CAPTION, chosen), style)
     pixels = np.asarray(rasterize(block, scale), int)
     left, top, item = [part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100][-1]
@@ -129,8 +129,8 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
 @pytest.mark.parametrize("width", ["auto", "500", "2000"])
 def test_a_box_lies_where_it_lies_in_the_photograph_at_every_width(width: str) -> None:
     photo, view = plain(1500, 1000), whole(1500, 1000)
-    caption = replace(CAPTION, mark=Rectangle((0.2, 0.3, 0.6, 0.9)))
-    style = Style(size=size_of(width))
+    caption = replace(CAPTION, mark=BoxAnnotation((0.2, 0.3, 0.6, 0.9)))
+    style = Style(size=parse_figure_size(width))
     flat = Heatmap(np.zeros((1, 2, 2), np.float32))
     block, scale = sized(lambda chosen: compose(flat, photo, view, SEEN, caption, chosen), style)
     pixels = np.asarray(rasterize(block, scale))
@@ -159,7 +159,7 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
         for layer in range(3)
         for rank in range(7)
     ]
-    style = Style(size=size_of(width))
+    style = Style(size=parse_figure_size(width))
     sheets = list(
         sized_each(
             lambda chosen: compose_comparison(photo, view, entries, Caption("compared", source="x"), chosen), style

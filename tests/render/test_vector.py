@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row
 
-from cnnviz_cli.core.figure_settings import size_of
+from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Block, Raster, Text
@@ -88,7 +88,7 @@ def test_every_text_and_every_image_of_a_figure_is_in_its_svg(kind: str) -> None
 
 
 def test_an_svg_has_a_size_in_print() -> None:
-    style = Style(size=size_of("8.5cm"))
+    style = Style(size=parse_figure_size("8.5cm"))
     block = block_of("heatmap", style)
     tree = ElementTree.fromstring(svg(block, 1004 / block.width, dpi=300))
     assert tree.attrib["width"] == "3.347in"
@@ -110,7 +110,7 @@ def test_a_gradient_gives_every_colour_of_its_palette(name: str) -> None:
 
 def test_images_are_finer_in_vector_files_as_far_as_the_photograph_has_pixels() -> None:
     panel, photo = PANELS["heatmap"], plain(3000, 2000)
-    style = denser(Style(size=size_of("auto")), 2)
+    style = denser(Style(size=parse_figure_size("auto")), 2)
     one = compose(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, style)
     (large,) = [item for _, _, item in placed(one) if isinstance(item, Raster) and item.width > 100]
     assert large.image.width == round(large.width * 3000 / 1556)

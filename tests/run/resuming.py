@@ -11,11 +11,11 @@ import tiny
 import torch
 from PIL import Image
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.files.inputs.search import Source, find
 from cnnviz_cli.files.output.shards import ALONE, Shard
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome, execute
 
@@ -29,7 +29,7 @@ def tiny_model(*_arguments: Any, **_named: Any) -> LoadedModel:
         net = tiny.Plain().eval().requires_grad_(False)
     size = tiny.SIZE
     preprocessing = Preprocessing(size, size, (0.5,) * 3, (0.5,) * 3)
-    layers = probe(net, (3, size, size), "tiny")
+    layers = probe_layers(net, (3, size, size), "tiny")
     return LoadedModel(net, "tiny", "random:0", "0" * 64, tuple("abcde"), preprocessing, layers)
 
 
@@ -94,7 +94,7 @@ def run(
     """One run of the tiny network, in batches of three."""
     flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0"}
     flags |= {(name,): value for name, value in settings.items()}
-    loaded = load("gradcam", flags, None, {})
+    loaded = load_settings("gradcam", flags, None, {})
     return execute("gradcam", loaded, sources, heard or Listener(), shard=shard, force=force)
 
 

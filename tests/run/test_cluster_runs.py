@@ -10,7 +10,7 @@ from cluster.standin import Ray
 from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.cluster import connection, execute
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.shards import ALONE, Shard
@@ -31,7 +31,7 @@ def far(
     out: Path, sources: list[Source], heard: Listener | None = None, *, shard: Shard = ALONE, **settings: Any
 ) -> Any:
     flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0", ("threads",): "1"}
-    loaded = load("gradcam", {**flags, **{(name,): value for name, value in settings.items()}}, None, {})
+    loaded = load_settings("gradcam", {**flags, **{(name,): value for name, value in settings.items()}}, None, {})
     return execute("gradcam", loaded, sources, heard or Listener(), shard=shard)
 
 

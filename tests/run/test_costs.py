@@ -11,10 +11,10 @@ import tiny
 from run.test_execute import Heard
 from torch import nn
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.method import AUGMENTATIONS
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import Prepared, lines_of, prepare
@@ -33,13 +33,13 @@ def net() -> nn.Module:
 @pytest.fixture
 def prepared(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     """`prepared(command, settings by path)` on the tiny network."""
-    layers = probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
+    layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
     size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
     model = LoadedModel(net, "tiny", "none", "", tuple("abcde"), size, layers)
     monkeypatch.setattr(preparation, "load_model", lambda *_a, **_k: model)
 
     def run(command: str, flags: dict[tuple[str, ...], Any]) -> Prepared:
-        return prepare(command, load(command, flags, None, {}), Heard())
+        return prepare(command, load_settings(command, flags, None, {}), Heard())
 
     return run
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from run.resuming import Listener
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.files.inputs.search import find
 from cnnviz_cli.run import execute
 from cnnviz_cli.run.explain import seed_of
@@ -52,7 +52,7 @@ def drawn(tmp_path: Path) -> Runs:
         flags |= {("saliency", key): value for key, value in settings.items() if key != "seed"}
         flags |= {(key,): value for key, value in settings.items() if key == "seed"}
         sources = find([folder], recursive=False)
-        execute("saliency", load("saliency", flags, None, {}), sources, Listener())
+        execute("saliency", load_settings("saliency", flags, None, {}), sources, Listener())
         maps = {}
         for source in sources:
             with np.load(tmp_path / name / source.name / "arrays.npz") as arrays:

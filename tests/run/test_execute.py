@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import ExitCode, MemoryShortError, OutputError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Manifest
 from cnnviz_cli.files.inputs.search import Source, find
@@ -62,7 +62,7 @@ class Heard:
 
 def run(out: Path, heard: Heard, command: str = "gradcam", *, force: bool = False, **settings: Any) -> Outcome:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
-    loaded = load(command, flags, None, {})
+    loaded = load_settings(command, flags, None, {})
     return execution.execute(command, loaded, find([SAMPLES], recursive=False), heard, force=force)
 
 
@@ -253,7 +253,7 @@ def test_statistics_are_those_of_the_layer(tmp_path: Path) -> None:
     heard = Heard()
     flags = {("output",): str(out), ("workers",): "0", ("features", "layer"): ["stages.0"]}
     execution.execute(
-        "features", load("features", flags, None, {}), find([SAMPLES / "camera.png"], recursive=False), heard
+        "features", load_settings("features", flags, None, {}), find([SAMPLES / "camera.png"], recursive=False), heard
     )
     (output,) = heard.records[0].outputs
     assert set(output.statistics) == {"dead_share", "max", "mean"}
@@ -266,7 +266,7 @@ def test_numbers_that_overflow_are_named_and_not_recorded(tmp_path: Path) -> Non
     flags = {("output",): str(out), ("workers",): "0", ("saliency", "method"): ["lrp"]}
     flags |= {("saliency", "biases"): "nothing", ("saliency", "composite"): "epsilon"}
     sources = find([SAMPLES / "chelsea.png"], recursive=False)
-    assert execution.execute("saliency", load("saliency", flags, None, {}), sources, heard).status == "ok"
+    assert execution.execute("saliency", load_settings("saliency", flags, None, {}), sources, heard).status == "ok"
     (output,) = heard.records[0].outputs
     assert (output.state, output.range, output.statistics) == ("nonfinite", None, {})
     assert "overflowed" in heard.warned[0]

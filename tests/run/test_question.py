@@ -19,7 +19,7 @@ from PIL import Image
 from run.resuming import Listener, photographs, run, tiny_model
 from torch import nn
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.search import Source, find
 from cnnviz_cli.files.output.manifest import manifest_schema
@@ -269,7 +269,7 @@ def test_a_misclassified_cat_in_an_image_folder(tmp_path: Path) -> None:
         (tmp_path / "in" / folder).mkdir(parents=True)
         shutil.copy(SAMPLES / name, tmp_path / "in" / folder)
     flags = {("output",): str(tmp_path / "out"), ("truth",): "folder", ("contrast",): "true", ("save_arrays",): True}
-    outcome = execute("gradcam", load("gradcam", flags, None, {}), find([tmp_path / "in"], recursive=True), Listener())
+    outcome = execute("gradcam", load_settings("gradcam", flags, None, {}), find([tmp_path / "in"], recursive=True), Listener())
     assert outcome.status == "ok"
     found = images(tmp_path / "out")
     truths = {name: (image["truth"]["index"], image["truth"]["label"]) for name, image in found.items()}

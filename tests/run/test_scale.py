@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of, reading
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
-from cnnviz_cli.core.figure_settings import Scale, fixed
+from cnnviz_cli.core.figure_settings import Scale, parse_scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, SignedMap
 from cnnviz_cli.core.records import Output
 from cnnviz_cli.files.inputs.search import Source, find
@@ -35,7 +35,7 @@ spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 def run(out: Path, heard: Heard | None = None, places: list[Path] | None = None, **settings: Any) -> None:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
     found = find(places or [SAMPLES], recursive=False)
-    execution.execute("gradcam", load("gradcam", flags, None, {}), found, heard or Heard())
+    execution.execute("gradcam", load_settings("gradcam", flags, None, {}), found, heard or Heard())
 
 
 def maps(out: Path) -> list[Output]:
@@ -281,7 +281,7 @@ def test_maps_that_cannot_be_read_do_not_widen_the_scale() -> None:
     ],
 )
 def test_a_fixed_scale_is_read(text: str, ends: tuple[float, float]) -> None:
-    found = fixed(load("gradcam", {("scale",): text}, None, {}).scale)
+    found = parse_scale(load_settings("gradcam", {("scale",): text}, None, {}).scale)
     assert found is not None
     assert (found.low, found.high) == ends
     assert Scales(text).of(gradcam(), Heatmap(RAMP)) == found
@@ -305,9 +305,9 @@ def test_a_fixed_scale_is_read(text: str, ends: tuple[float, float]) -> None:
 )
 def test_no_other_scale_is_taken(text: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        load("gradcam", {("scale",): text}, None, {})
+        load_settings("gradcam", {("scale",): text}, None, {})
     with pytest.raises(ValueError, match=what):
-        fixed(text)
+        parse_scale(text)
 
 
 def test_a_sheet_never_takes_a_pictures_name() -> None:
@@ -330,17 +330,17 @@ def test_each_image_has_its_sheet_first_and_a_dry_run_foretells_it(own: Path) ->
         with Image.open(own / sheet.path) as picture:
             assert picture.size == (sheet.width, sheet.height)
         assert len(others) == 2
-    settings = load("gradcam", {("target",): "top2"}, None, {})
+    settings = load_settings("gradcam", {("target",): "top2"}, None, {})
     sketch = describe_run("gradcam", settings, find([SAMPLES], recursive=False), Heard())
     assert "camera.png/gradcam.compare.png" in sketch.outputs
-    alone = describe_run("gradcam", load("gradcam", {}, None, {}), find([SAMPLES], recursive=False), Heard())
+    alone = describe_run("gradcam", load_settings("gradcam", {}, None, {}), find([SAMPLES], recursive=False), Heard())
     assert alone.outputs == ["camera.png/gradcam.png"]
 
 
 def test_all_has_the_overview_first_and_a_sheet_for_each_family(tmp_path: Path) -> None:
     flags = {("output",): str(tmp_path / "out"), ("workers",): "0", ("target",): "top2", ("scale",): "run"}
     places = find([SAMPLES / "coffee.png"], recursive=False)
-    execution.execute("all", load("all", flags, None, {}), places, Heard())
+    execution.execute("all", load_settings("all", flags, None, {}), places, Heard())
     (image,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["images"]
     assert [output["path"].split("/")[1] for output in image["outputs"] if output["method"] is None] == [
         "overview.png",

@@ -15,10 +15,10 @@ from PIL import Image
 from run.resuming import Listener, listed, run
 from torch import Tensor, nn
 
-from cnnviz_cli.config.load import load
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.render.canvas import marked, staged
@@ -95,12 +95,12 @@ class Noisy(nn.Module):
 def loader(kind: Callable[..., nn.Module], *args: Any) -> Callable[..., LoadedModel]:
     """What `load_model` is replaced by."""
 
-    def loaded(*_args: Any, wanted: Wanted, **_named: Any) -> LoadedModel:
+    def loaded(*_args: Any, wanted: InputOverrides, **_named: Any) -> LoadedModel:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             net = kind(*args).eval().requires_grad_(False)
         preset = Preprocessing(SIDE, SIDE, (0.5,) * 3, (0.5,) * 3)
-        preprocessing, layers = shaped(net, preset, wanted, "tiny")
+        preprocessing, layers = apply_overrides(net, preset, wanted, "tiny")
         return LoadedModel(net, "tiny", "random:0", "0" * 64, tuple("abcde"), preprocessing, layers)
 
     return loaded
@@ -116,7 +116,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Preparing:
     def made(command: str, kind: Callable[..., nn.Module], *args: Any, **given: Any) -> Prepared:
         monkeypatch.setattr(preparation, "load_model", loader(kind, *args))
         flags = {("device",): "cpu", **{tuple(name.split("__")): value for name, value in given.items()}}
-        return prepare(command, load(command, flags, None, {}), Listener())
+        return prepare(command, load_settings(command, flags, None, {}), Listener())
 
     return made
 
@@ -166,7 +166,7 @@ def test_maps_of_oblong_inputs_are_not_misread(
 def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
     """A white box in a black photograph of that size is where the map over it is drawn."""
     preprocessing = asked.model.preprocessing
-    box = a_box_in(preprocessing.see(Image.new("RGB", size))[1])
+    box = a_box_in(preprocessing.crop_image(Image.new("RGB", size))[1])
     photo = black(size, box)
     inputs, view, _ = preprocessing.prepare(photo)
     _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
@@ -186,7 +186,7 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
 def test_only_what_was_not_seen_is_hatched(mode: str, prepared: Preparing) -> None:
     preprocessing = prepared("gradcam", Bright, resize=mode, input_size=["224"]).model.preprocessing
     photo = Image.new("RGB", (451, 301), (200, 30, 30))
-    stage = staged(photo, preprocessing.see(photo)[1])
+    stage = staged(photo, preprocessing.crop_image(photo)[1])
     left, top, right, bottom = {
         "crop": (75, 0, 376, 301),  # the middle 301 columns
         "squash": (0, 0, 451, 301),
@@ -203,7 +203,7 @@ def test_only_what_was_not_seen_is_hatched(mode: str, prepared: Preparing) -> No
 def test_patches_lie_over_what_caused_them(mode: str, prepared: Preparing) -> None:
     asked = prepared("deconv", lambda: Bright(kernel=3), resize=mode, deconv__layer=["conv"], deconv__maps="1")
     size = (330, 160)
-    box = a_box_in(asked.model.preprocessing.see(Image.new("RGB", size))[1])
+    box = a_box_in(asked.model.preprocessing.crop_image(Image.new("RGB", size))[1])
     inputs, view, _ = asked.model.preprocessing.prepare(black(size, box))
     _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
     (row,) = panel.pick(0).rows
@@ -289,7 +289,7 @@ def test_every_method_takes_a_network_of_other_channels(
     flags |= {(family, "method"): ["all"] for family in ("saliency", "gradcam", "features")}
     flags |= {("deconv", "method"): ["all"], ("output",): str(tmp_path / "out"), ("device",): "cpu"}
     flags[("save_arrays",)] = True
-    settings = load("all", flags, None, {})
+    settings = load_settings("all", flags, None, {})
     heard = Listener()
     outcome = execute("all", settings, listed(folder), heard)
     assert outcome.status == "ok"
@@ -306,7 +306,7 @@ def test_a_method_that_does_not_apply_at_a_size_fails_the_photograph(prepared: P
     assert asked.at((SIDE, SIDE)) is asked
     assert asked.at((64, 96)) is asked.at((64, 96))
     assert asked.at((64, 96)).scope.layers["conv"].shape == (1, 32, 48)
-    assert asked.at((64, 96)).scope.frame.size == (64, 96)
+    assert asked.at((64, 96)).scope.input_spec.size == (64, 96)
     with pytest.raises(ImageError, match="at 512 x 512 pixels: layer 'conv' has 256 x 256 positions"):
         asked.at((512, 512))
 
@@ -323,10 +323,10 @@ def test_full_says_up_to_which_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "load_model", loader(Bright))
     heard = Listener()
     flags = {("device",): "cpu", ("resize",): "full", ("max_side",): "320"}
-    prepare("gradcam", load("gradcam", flags, None, {}), heard)
+    prepare("gradcam", load_settings("gradcam", flags, None, {}), heard)
     assert heard.said == ["photographs are taken at their own size, up to 320 pixels a side (--max-side)"]
     heard = Listener()
-    prepare("gradcam", load("gradcam", {("device",): "cpu"}, None, {}), heard)
+    prepare("gradcam", load_settings("gradcam", {("device",): "cpu"}, None, {}), heard)
     assert heard.said == []
 
 

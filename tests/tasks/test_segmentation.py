@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.scores import two_sided
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.tasks.segmentation import Regions, region, shares, taken, within
 
 INF = float("inf")
@@ -110,7 +110,7 @@ def test_one_map_alone_is_a_question_of_yes_or_no() -> None:
     assert held.tolist() == [[[1, 0], [0, 1]]]  # 0 is no
     scores = readout.scores(maps, held)
     assert scores.tolist() == [[3 - 0, 2 + 0.5]]
-    assert two_sided(scores) is scores
+    assert to_two_classes(scores) is scores
     (gradient,) = torch.autograd.grad(scores[:, 0].sum(), maps)
     assert gradient.tolist() == [[[[0, -1], [-1, 0]]]]
     masked = readout.hold(maps, torch.tensor([[[True, True], [False, False]]]))

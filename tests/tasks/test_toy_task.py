@@ -18,7 +18,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.readout import maps_in
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.scores import second_first
+from cnnviz_cli.core.scores import rank_second_first
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks import spec
 from cnnviz_cli.tasks.description import Describer, TargetDescription
@@ -42,7 +42,7 @@ class MeanOutput:
         return means
 
     def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
-        return second_first(scores)
+        return rank_second_first(scores)
 
 
 @value

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import BYTES_A_PIXEL, Reading
+from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
 from cnnviz_cli.files.images.decode_errors import too_many_pixels
 from cnnviz_cli.files.images.pixel_values import (
     Decoded,
@@ -54,7 +54,7 @@ class Choice:
     named: bool
 
 
-def choice_of(how: Reading) -> Choice:
+def choice_of(how: ReadOptions) -> Choice:
     """What is wanted of each image."""
     network = how.bands or tuple(range(1, how.channels + 1))
     shown = how.shown_bands or (network[:3] if len(network) >= 3 else network[:1])
@@ -85,7 +85,7 @@ def is_many(data: bytes) -> bool:
         return int(page.samplesperpixel) not in _PLAIN
 
 
-def read_many(data: bytes, how: Reading) -> Decoded:
+def read_many(data: bytes, how: ReadOptions) -> Decoded:
     """The bands of such a TIFF.
 
     Raises:
@@ -114,7 +114,7 @@ def read_many(data: bytes, how: Reading) -> Decoded:
     return compose(values, (ends[0], ends[1]) if len(ends) == 2 and ends[0] < ends[1] else None, how)
 
 
-def of_image(image: Image.Image, low_bytes: LowBytes | None, how: Reading) -> Decoded:
+def of_image(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> Decoded:
     """The bands of an image that Pillow has loaded: its channels, or the pages of a TIFF that has one a page.
 
     Raises:
@@ -144,7 +144,7 @@ def of_image(image: Image.Image, low_bytes: LowBytes | None, how: Reading) -> De
 def compose(
     values: NDArray[Any],
     stated: tuple[float, float] | None,
-    how: Reading,
+    how: ReadOptions,
     places: dict[int, int] | None = None,
 ) -> Decoded:
     """The network's bands, and an RGB image of those that are shown.
@@ -172,7 +172,7 @@ def compose(
     return Decoded(_picture(picture), (words, shown.note(samples.kind)), shown, planes)
 
 
-def _drawn(values: NDArray[Any], shown: Shown, how: Reading) -> Shown:
+def _drawn(values: NDArray[Any], shown: Shown, how: ReadOptions) -> Shown:
     """The range of values in figures: the network's if it is given, else what most of the bands that are shown use."""
     if isinstance(how.value_range, tuple):
         return shown
@@ -180,7 +180,7 @@ def _drawn(values: NDArray[Any], shown: Shown, how: Reading) -> Shown:
     return Shown(low, high, shown.found, "figures") if high > low else shown
 
 
-def _values(image: Image.Image, low_bytes: LowBytes | None, how: Reading) -> tuple[NDArray[Any], Any]:
+def _values(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> tuple[NDArray[Any], Any]:
     """(H, W) or (H, W, C) of a loaded image, and the range that its file states."""
     samples = samples_of(image, how.value_range, low_bytes)
     if samples is not None:
@@ -205,12 +205,12 @@ def _check(choice: Choice, count: int) -> None:
         raise ImageError(f"{has}, and band {highest} is asked for (--bands counts from 1)")
 
 
-def _refuse_large(width: int, height: int, samples: int, size: int, stored: int, how: Reading) -> None:
+def _refuse_large(width: int, height: int, samples: int, size: int, stored: int, how: ReadOptions) -> None:
     """Raise ImageError before more memory is taken than an image may."""
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
     taken = stored + width * height * (samples * size + (4 + size) * len(choice_of(how).network) + 16)
-    if width * height > how.max_pixels or taken > max(BYTES_A_PIXEL * how.max_pixels, 2**28):
+    if width * height > how.max_pixels or taken > max(BYTES_PER_PIXEL * how.max_pixels, 2**28):
         much = f"{width} x {height} pixels of {samples} bands take {taken / 1e9:.1f} GB, as much as"
-        what = too_many_pixels(f"{much} {taken / BYTES_A_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
+        what = too_many_pixels(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
         raise ImageError(what, fix="Cut it into tiles first.")

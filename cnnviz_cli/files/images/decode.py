@@ -18,13 +18,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import (
-    BYTES_A_PIXEL,
+    BYTES_PER_PIXEL,
     MAX_BYTES,
     MEBIBYTE,
-    WHOLE,
-    NoFileError,
+    READ_ALL,
+    NotRegularFileError,
     OversizeError,
-    Reading,
+    ReadOptions,
     read_regular,
 )
 from cnnviz_cli.core.text import visible
@@ -76,13 +76,13 @@ def bytes_of(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned
 
 
 def refuse_costly(image: Image.Image, data: bytes, stored: tuple[int, int], max_pixels: int, *, turned: bool) -> None:
-    """Raise ImageError for an image that takes more memory than `BYTES_A_PIXEL` for each of `max_pixels`."""
+    """Raise ImageError for an image that takes more memory than `BYTES_PER_PIXEL` for each of `max_pixels`."""
     taken = bytes_of(image, data, stored, turned=turned)
-    if taken > max(BYTES_A_PIXEL * max_pixels, _ALWAYS):
+    if taken > max(BYTES_PER_PIXEL * max_pixels, _ALWAYS):
         width, height = image.size
         much = f"{width} x {height} pixels of this kind take {taken / 1e9:.1f} GB, as much as"
         raise ImageError(
-            too_many_pixels(f"{much} {taken / BYTES_A_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
+            too_many_pixels(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
             fix="Resize it first; the network sees a few hundred pixels across.",
         )
 
@@ -231,7 +231,7 @@ class Photo:
     planes: NDArray[Any] | None = None
 
 
-def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
+def read_photo(source: Path | Source, how: ReadOptions = READ_ALL) -> Photo:
     """Read and decode one picture. May be called from several threads.
 
     Args:
@@ -247,7 +247,7 @@ def read_photo(source: Path | Source, how: Reading = WHOLE) -> Photo:
     return read_as(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
 
 
-def read_as(convert: Convert, source: Path | Source, how: Reading = WHOLE) -> Photo:
+def read_as(convert: Convert, source: Path | Source, how: ReadOptions = READ_ALL) -> Photo:
     """`read_photo` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
 
     Raises:
@@ -308,13 +308,13 @@ def _of_file(path: Path, max_bytes: int) -> bytes:
         return read_regular(path, max_bytes)
     except IsADirectoryError:
         raise ImageError("this is a folder, not a picture") from None
-    except NoFileError:
+    except NotRegularFileError:
         raise ImageError("this is a pipe or a device, not a file") from None
     except OversizeError:
         raise too_large(max_bytes) from None
 
 
-def _decode(data: bytes, how: Reading, convert: Convert) -> tuple[Decoded, tuple[int, int]]:
+def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[Decoded, tuple[int, int]]:
     """The upright picture with what is to be said of it, and its size in the file."""
     if how.channels and is_many(data):
         many = read_many(data, how)
@@ -322,7 +322,7 @@ def _decode(data: bytes, how: Reading, convert: Convert) -> tuple[Decoded, tuple
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
         stored = width, height = image.size
-        factor = how.factor(stored)
+        factor = how.reduction_factor(stored)
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
         refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
@@ -397,7 +397,7 @@ def _readable() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def read_other(path: Path, how: Reading = WHOLE) -> Photo:
+def read_other(path: Path, how: ReadOptions = READ_ALL) -> Photo:
     """The picture at `path`, decoded whole.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.file_reading import MAX_BYTES, WHOLE, Reading, open_regular
+from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_regular
 from cnnviz_cli.core.geometry import Placing
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.decode import read_as
@@ -55,7 +55,7 @@ class Masks:
     path: str
     sha256: str | None
 
-    def of(self, source: Source, size: tuple[int, int], how: Reading = WHOLE) -> Mask:
+    def of(self, source: Source, size: tuple[int, int], how: ReadOptions = READ_ALL) -> Mask:
         """The mask of one photograph.
 
         In a folder it is the picture whose path is the photograph's but for the suffix: below the folder as the
@@ -106,7 +106,7 @@ class Masks:
         raise ImageError(what, where=visible(self.path), fix="Give it one, or leave it out: --exclude")
 
 
-def masks_at(path: Path, how: Reading = WHOLE) -> Masks:
+def masks_at(path: Path, how: ReadOptions = READ_ALL) -> Masks:
     """The masks that a user named: a file, which is read once to see that it can be, or a folder.
 
     Raises:
@@ -180,7 +180,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, how: Reading) -> Mask:
+def _read(path: Path, how: ReadOptions) -> Mask:
     read = read_as(_marked, path, how)
     return Mask(np.asarray(read.image) > 0, read.sha256)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
-from cnnviz_cli.core.file_reading import NoFileError, open_regular, size_text
+from cnnviz_cli.core.file_reading import NotRegularFileError, open_regular, format_size
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs import archives, folder_walk
 from cnnviz_cli.files.inputs.dedupe import Found, apart, as_text, once, real
@@ -94,7 +94,7 @@ def _read(listing: Path, where: str) -> Iterator[str]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
-        fix = nearest(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NoFileError) else ""
+        fix = nearest(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NotRegularFileError) else ""
         raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
 
 
@@ -114,7 +114,7 @@ def _paths(file: BinaryIO, where: str) -> Iterator[str]:
         more = file.read(_CHUNK)
         total += len(more)
         if total > LARGEST:
-            raise UsageError(f"this list is larger than {size_text(LARGEST)}", where=where, fix="Divide it.")
+            raise UsageError(f"this list is larger than {format_size(LARGEST)}", where=where, fix="Divide it.")
         *whole, rest = (rest + more).split(separator)
         if len(rest) > _CHUNK:
             raise UsageError("this is no list of paths: a line of it does not end", where=where)

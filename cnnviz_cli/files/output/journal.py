@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 from cnnviz_cli.core.errors import OutputError
-from cnnviz_cli.core.file_reading import MOST_JOURNAL, open_regular
+from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import ImageRecord, Json, Summary
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
@@ -167,7 +167,7 @@ def read(path: Path) -> Iterator[Json | Entry | None]:
 
     A last line without its end is left out: it is being written, or never will be.
     """
-    with open_regular(path, MOST_JOURNAL) as file:
+    with open_regular(path, MAX_JOURNAL_BYTES) as file:
         for line, offset in lines_of(file):
             yield parsed(line, offset)
 
@@ -224,7 +224,7 @@ def record_of(line: bytes) -> bytes:
 
 def whole_length(path: Path) -> int:
     """The length of a file up to the end of its last whole line."""
-    with open_regular(path, MOST_JOURNAL) as file:
+    with open_regular(path, MAX_JOURNAL_BYTES) as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - 65536)

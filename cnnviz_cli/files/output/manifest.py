@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, BinaryIO
 
-from cnnviz_cli.core.accuracy import Tally
+from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.sink import Sink, passing
@@ -75,7 +75,7 @@ def write_manifest(
     model: ModelRecord,
     summary: Summary,
     name: str = MANIFEST,
-) -> Tally | None:
+) -> AccuracyCounter | None:
     """Write ``manifest.json``, one image in memory at a time; returns how often the network is right, if that is known.
 
     Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one.
@@ -93,7 +93,7 @@ def write_manifest(
         "tool": tool.model_dump(mode="json"),
     }
     known = run.config.get("truth") is not None
-    tally = Tally(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
+    tally = AccuracyCounter(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
     passing("manifest: before")
     with sink.replacing(name) as file:
         file.write(b'{\n "images": [')
@@ -114,7 +114,7 @@ def write_manifest(
     return tally
 
 
-def with_accuracy(summary: Summary, tally: Tally | None) -> Summary:
+def with_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:
     """The summary, with what the tally comes to."""
     return summary if tally is None else summary.model_copy(update={"accuracy": tally.accuracy})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.errors import OutputError, UsageError
-from cnnviz_cli.core.file_reading import MOST_JOURNAL, open_regular
+from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import is_locked
@@ -209,7 +209,7 @@ def _shown(value: Any) -> str:
 
 def _last_header(path: Path) -> Json | None:
     found: Json | None = None
-    with open_regular(path, MOST_JOURNAL) as file:
+    with open_regular(path, MAX_JOURNAL_BYTES) as file:
         for line, _ in lines_of(file):
             if line.startswith(JOURNAL_STARTS):
                 header = header_from(line)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import GIBIBYTE, MOST_JOURNAL, open_regular, oversize
+from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regular, oversize_error
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.search import SUFFIXES
@@ -114,7 +114,7 @@ def verify(root: Path) -> list[Problem]:
     listed: set[str] = set()
     problems: list[Problem] = []
     try:
-        with open_regular(path, MOST_JOURNAL) as file:
+        with open_regular(path, MAX_JOURNAL_BYTES) as file:
             images, rest, digest = _manifest(file)
             problems += _unsealed(rest, digest)
             for image in images:
@@ -175,7 +175,7 @@ def _reason(error: ValueError) -> str:
 
 def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     if file.seek(0, os.SEEK_END) > _MOST_WHOLE:
-        raise oversize(_MOST_WHOLE)
+        raise oversize_error(_MOST_WHOLE)
     file.seek(0)
     data = file.read(_MOST_WHOLE)
     manifest = Manifest.model_validate_json(data)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import OversizeError, read_regular, size_text
+from cnnviz_cli.core.file_reading import OversizeError, read_regular, format_size
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.folder_walk import nearest
 
@@ -52,7 +52,7 @@ def read_text(path: Path, where: str) -> Text:
     try:
         data = read_regular(path, LARGEST)
     except OversizeError:
-        raise UsageError(f"'{shown}' is larger than {size_text(LARGEST)}", where=where) from None
+        raise UsageError(f"'{shown}' is larger than {format_size(LARGEST)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()

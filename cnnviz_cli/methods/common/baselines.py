@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
-from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.rng import uniform
 
@@ -41,7 +41,7 @@ class Baseline:
     white: tuple[float, ...]
 
     @classmethod
-    def within(cls, frame: Frame, kind: BaselineChoice) -> Baseline:
+    def within(cls, frame: InputSpec, kind: BaselineChoice) -> Baseline:
         """The baseline of that kind for a network's input."""
         return cls(kind, frame.black, frame.white)
 

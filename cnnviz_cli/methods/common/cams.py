@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, Scope, option
+from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, MethodContext, option
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
-from cnnviz_cli.core.resize import enlarged, over_whole, tensor_of, unit_range
-from cnnviz_cli.core.rounding import cancelled
+from cnnviz_cli.core.resize import upsample, pad_to_input, as_tensor, min_max_normalize
+from cnnviz_cli.core.rounding import find_cancelled
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.pca import principal
 
@@ -71,7 +71,7 @@ class Part:
 
 def cam_recipe(
     options: CamOptions,
-    scope: Scope,
+    scope: MethodContext,
     needs: Callable[[str], tuple[Need, ...]],
     weight: Callable[..., Tensor],
     *,
@@ -109,7 +109,7 @@ def cam_recipe(
 
 
 def gradient_recipe(
-    options: CamOptions, scope: Scope, weight: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
+    options: CamOptions, scope: MethodContext, weight: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
 ) -> Recipe:
     """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weight(maps, gradient)."""
     return cam_recipe(
@@ -172,12 +172,12 @@ def _panel(
         maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
     signed = maps.sum(1, keepdim=True)
     if not (eigen or component):
-        doubts["flat"] = cancelled(signed, maps)
+        doubts["flat"] = find_cancelled(signed, maps)
         if positive:
             doubts["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
     rectified = not (target is None or eigen or component)
     return Heatmap(
-        over_whole(signed.relu(), window),
+        pad_to_input(signed.relu(), window),
         signed.amax((1, 2, 3)) if rectified else None,
         signed.amin((1, 2, 3)) if rectified else None,
         layer=part.layer,
@@ -190,11 +190,11 @@ def _panel(
 def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     import torch
 
-    maps = [tensor_of(panel.values) for panel in panels]
+    maps = [as_tensor(panel.values) for panel in panels]
     size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
-    scaled = torch.stack([enlarged(unit_range(values), (size[0], size[1])) for values in maps])
-    peaks = [tensor_of(panel.peak) for panel in panels if panel.peak is not None]
-    lowest = [tensor_of(panel.lowest) for panel in panels if panel.lowest is not None]
+    scaled = torch.stack([upsample(min_max_normalize(values), (size[0], size[1])) for values in maps])
+    peaks = [as_tensor(panel.peak) for panel in panels if panel.peak is not None]
+    lowest = [as_tensor(panel.lowest) for panel in panels if panel.lowest is not None]
     return Heatmap(
         scaled.mean(0) if how == "mean" else scaled.amax(0),
         torch.stack(peaks).amax(0) if peaks else None,
@@ -204,11 +204,11 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
         joined=how,
         target=panels[0].target,
         statistics={
-            name: torch.stack([tensor_of(panel.statistics[name]) for panel in panels]).mean(0)
+            name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
             for name in panels[0].statistics
         },
         doubts={
-            state: combine(torch.stack([tensor_of(panel.doubts[state]) for panel in panels]), 0)
+            state: combine(torch.stack([as_tensor(panel.doubts[state]) for panel in panels]), 0)
             for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in panels[0].doubts)
         },
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
 from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.memory_format import laid_out_like
-from cnnviz_cli.core.method import Recipe, Scope
-from cnnviz_cli.core.resize import enlarged, over_whole, unit_range
+from cnnviz_cli.core.memory_format import match_memory_format
+from cnnviz_cli.core.method import Recipe, MethodContext
+from cnnviz_cli.core.resize import upsample, pad_to_input, min_max_normalize
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.cams import CamOptions, cam_recipe
 from cnnviz_cli.methods.common.rng import normal
@@ -55,7 +55,7 @@ class ChannelMasks:
         picture = evidence[Input()][image]
         first, last = start // self.each, (stop - 1) // self.each
         maps = evidence[Activation(self.layer)][image, first : last + 1].to(picture.dtype).unsqueeze(1)
-        masks = unit_range(enlarged(over_whole(maps, self.window), (picture.shape[1], picture.shape[2])))
+        masks = min_max_normalize(upsample(pad_to_input(maps, self.window), (picture.shape[1], picture.shape[2])))
         if self.each > 1:
             # Each channel's mask is made once a chunk, however many of its variants are in it.
             masks = masks.repeat_interleave(self.each, 0)[start - first * self.each :][: stop - start]
@@ -143,7 +143,7 @@ class WithoutChannel:
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         maps = evidence[Activation(self.layer)][image : image + 1]
         # In the memory layout of the maps, as what comes after them expects: any other would have to be copied.
-        made = laid_out_like(maps.expand(stop - start, -1, -1, -1).clone(), maps)
+        made = match_memory_format(maps.expand(stop - start, -1, -1, -1).clone(), maps)
         removed = list(range(start, min(stop, self.channels)))
         made[list(range(len(removed))), removed] = 0
         return made
@@ -152,7 +152,7 @@ class WithoutChannel:
         return f"the maps of {self.layer} without one of them"
 
 
-def mask_recipe(options: CamOptions, scope: Scope, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
+def mask_recipe(options: CamOptions, scope: MethodContext, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
     """relu(sum_c w_c A_c) with w the softmax over channels of the target's mean score on each channel's masked inputs.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnviz_cli.core.evidence import GradientOver
-from cnnviz_cli.core.method import Scope, option
+from cnnviz_cli.core.method import MethodContext, option
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
 from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce
@@ -16,6 +16,6 @@ class NoisyOptions:
     noise: float = option(NOISE, NOISE_HELP, at_least=0)
 
 
-def moment(options: NoisyOptions, scope: Scope, power: int) -> GradientOver:
+def moment(options: NoisyOptions, scope: MethodContext, power: int) -> GradientOver:
     """(B, 3, H, W) the mean of g ** power over the noisy inputs; equal settings share one stream."""
     return GradientOver(Noisy(options.samples, options.noise), of=scope.target, moment=power)

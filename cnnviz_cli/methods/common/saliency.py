@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.panels import Panel, PixelMap, SignedMap, State
-from cnnviz_cli.core.rounding import cancelled
+from cnnviz_cli.core.rounding import find_cancelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def reduced(
         how = "signed" if signed else "max"
     if how == "signed":
         total = values.sum(1, keepdim=True)
-        doubts = {**doubts, "flat": cancelled(total, values)}
+        doubts = {**doubts, "flat": find_cancelled(total, values)}
         return SignedMap(total, slope=not signed, target=target, statistics=statistics, doubts=doubts)
     size = values.abs()
     if how == "max":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Segmenting:
     white: tuple[float, ...]
 
     @classmethod
-    def within(cls, frame: Frame, kind: SegmentsChoice, cells: int) -> Segmenting:
+    def within(cls, frame: InputSpec, kind: SegmentsChoice, cells: int) -> Segmenting:
         """Segments of a network's input."""
         return cls(kind, cells, frame.black, frame.white)
 

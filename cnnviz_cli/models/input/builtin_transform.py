@@ -24,11 +24,11 @@ _ATTRIBUTES = ("min_size", "max_size", "image_mean", "image_std", "size_divisibl
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class BuiltinTransform:
     """What a network does with its input before anything else.
 
-    The shorter side is brought to `least`, unless the longer then were more than `most`: then that is brought to it.
-    At the right and below zeros are added up to multiples of `step`.
+    The shorter side is brought to `min_size`, unless the longer then were more than `max_size`: then that is brought to it.
+    At the right and below zeros are added up to multiples of `size_divisible`.
 
     Attributes:
         name: of the module that does it.
@@ -38,15 +38,15 @@ class Inside:
     """
 
     name: str
-    least: int
-    most: int
-    step: int
-    fixed: Size | None
+    min_size: int
+    max_size: int
+    size_divisible: int
+    fixed_size: Size | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, net: nn.Module) -> Inside | None:
+    def find(cls, net: nn.Module) -> BuiltinTransform | None:
         """What the network's own transform does; None if it has none. Known by its attributes, which say it all."""
         for name, module in net.named_modules():
             found: Any = module
@@ -64,31 +64,31 @@ class Inside:
                 )
         return None
 
-    def resized(self, size: Size) -> Size:
+    def resized_size(self, size: Size) -> Size:
         """The size that an input gets, before padding."""
-        if self.fixed is not None:
-            return self.fixed
-        scale = min(self.least / min(size), self.most / max(size))
+        if self.fixed_size is not None:
+            return self.fixed_size
+        scale = min(self.min_size / min(size), self.max_size / max(size))
         return math.floor(size[0] * scale), math.floor(size[1] * scale)
 
-    def leaves(self, size: Size) -> bool:
+    def leaves_unchanged(self, size: Size) -> bool:
         """Whether an input stays pixel for pixel what it was."""
-        return self.resized(size) == size == self._padded(size)
+        return self.resized_size(size) == size == self._padded_size(size)
 
-    def keeps(self, size: Size) -> bool:
+    def keeps_proportions(self, size: Size) -> bool:
         """Whether an input keeps its proportions and gets no padding."""
-        resized = self.resized(size)
-        return resized == self._padded(resized) and resized[0] * size[1] == resized[1] * size[0]
+        resized = self.resized_size(size)
+        return resized == self._padded_size(resized) and resized[0] * size[1] == resized[1] * size[0]
 
-    def nearest(self, size: Size) -> Size | None:
+    def nearest_unchanged(self, size: Size) -> Size | None:
         """A size of about these proportions that stays as it is; None if there is none."""
-        if self.fixed is not None:
-            return self.fixed if self.leaves(self.fixed) else None
-        lengths = range(self.least, self.most + 1)
-        sizes = [one for length in lengths for one in ((self.least, length), (length, self.least)) if self.leaves(one)]
+        if self.fixed_size is not None:
+            return self.fixed_size if self.leaves_unchanged(self.fixed_size) else None
+        lengths = range(self.min_size, self.max_size + 1)
+        sizes = [one for length in lengths for one in ((self.min_size, length), (length, self.min_size)) if self.leaves_unchanged(one)]
         return min(sizes, key=lambda one: abs(math.log(one[0] * size[1] / (one[1] * size[0]))), default=None)
 
-    def preset(self, model: str) -> Preprocessing:
+    def preprocessing(self, model: str) -> Preprocessing:
         """The preprocessing after which the network has nothing left to do but to normalise.
 
         Args:
@@ -97,49 +97,49 @@ class Inside:
         Raises:
             UsageError: there is none, since the network pads whatever it is given.
         """
-        size = self.nearest((1, 1))
+        size = self.nearest_unchanged((1, 1))
         if size is None:
             what = (
-                f"{visible(model, 100)} pads every picture: it resizes to {self.least} and at most {self.most} pixels,"
+                f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} pixels,"
             )
-            what += f" which are no multiples of {self.step}, so that its maps do not lie over the picture"
-            raise UsageError(what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.step}.")
+            what += f" which are no multiples of {self.size_divisible}, so that its maps do not lie over the picture"
+            raise UsageError(what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.size_divisible}.")
         zeros, ones = (0.0,) * len(self.mean), (1.0,) * len(self.mean)
-        if self.fixed is not None:
+        if self.fixed_size is not None:
             return Preprocessing(size, size, zeros, ones, mode="squash", fill=self.mean)
-        side, step = min(size), math.lcm(self.step, STEP)
+        side, step = min(size), math.lcm(self.size_divisible, STEP)
         return Preprocessing(
             side,
             side,
             zeros,
             ones,
             mode="full",
-            most=max(self.most // step * step, side),
+            most=max(self.max_size // step * step, side),
             side=side,
             step=step,
             fill=self.mean,
         )
 
-    def refuse(self, size: Size, model: str) -> None:
+    def check_size(self, size: Size, model: str) -> None:
         """Raise UsageError if an input of a size is padded, or brought to other proportions."""
-        if self.keeps(size):
+        if self.keeps_proportions(size):
             return
-        resized, near = self.resized(size), self.nearest(size)
-        padded = self._padded(resized)
-        does = f"pads it to {_by(padded)}" if padded != resized else f"brings it to {_by(resized)}"
-        what = f"{visible(model, 100)} resizes an input of {_by(size)} and {does}, so that its maps do not lie over it"
+        resized, near = self.resized_size(size), self.nearest_unchanged(size)
+        padded = self._padded_size(resized)
+        does = f"pads it to {_format_size(padded)}" if padded != resized else f"brings it to {_format_size(resized)}"
+        what = f"{visible(model, 100)} resizes an input of {_format_size(size)} and {does}, so that its maps do not lie over it"
         fix = f"Nearest to it that stays as it is: --input-size {near[0]}x{near[1]}" if near else ""
         raise UsageError(what, where="--input-size", fix=fix)
 
-    def _padded(self, size: Size) -> Size:
-        return -(-size[0] // self.step) * self.step, -(-size[1] // self.step) * self.step
+    def _padded_size(self, size: Size) -> Size:
+        return -(-size[0] // self.size_divisible) * self.size_divisible, -(-size[1] // self.size_divisible) * self.size_divisible
 
 
 def preset_for(net: nn.Module, preset: Preprocessing, model: str) -> Preprocessing:
     """The preset, or what a network that prepares its input itself leaves to do; raises what `Inside.preset` does."""
-    inside = Inside.of(net)
-    return preset if inside is None else inside.preset(model)
+    inside = BuiltinTransform.find(net)
+    return preset if inside is None else inside.preprocessing(model)
 
 
-def _by(size: Size) -> str:
+def _format_size(size: Size) -> str:
     return f"{size[0]} x {size[1]}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
-from cnnviz_cli.core.network_errors import described
+from cnnviz_cli.core.network_errors import describe_error
 from cnnviz_cli.core.text import visible
 
 Size = tuple[int, int]
@@ -20,7 +20,7 @@ _CHANNELS = (
     re.compile(r"running_mean should contain \d+ elements not (\d+)"),  # batch norm
 )
 
-_OF_SIZE = (
+_SIZE_MESSAGES = (
     "cannot be multiplied",
     "Sizes of tensors must match",
     "greater than actual input size",
@@ -60,18 +60,18 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
         model: its name.
     """
     # With another number of channels it may have got further; what it said there is the reason.
-    further = [error for error in errors.values() if not channels_asked(str(error))]
+    further = [error for error in errors.values() if not expected_channels(str(error))]
     error = further[0] if further else next(iter(errors.values()))
-    what, excerpt = described(error)
+    what, excerpt = describe_error(error)
     name, text = visible(model, 100), str(error)
-    for reason in (_several_inputs, _mapping, _tokens, _volume, _sequence, _bands):
+    for reason in (_several_inputs, _mapping_hint, _tokens_hint, _volume_hint, _sequence_hint, _channels_hint):
         found = reason(net, text)
         if found is not None:
             said, fix = found
-            excerpt = _defined(net) if reason is _several_inputs else excerpt
+            excerpt = _forward_source(net) if reason is _several_inputs else excerpt
             return UsageError(f"{name} {said}: {what}", where="--model", excerpt=excerpt, fix=fix)
     shown = f"{size[0]} x {size[1]}"
-    if any(words in text for words in _OF_SIZE):
+    if any(words in text for words in _SIZE_MESSAGES):
         said = visible(text.strip().splitlines()[0], 200)
         what = f"{name} takes no input of {shown}: {said}"
         if size == usual:
@@ -85,14 +85,14 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
 
 
 def _several_inputs(net: nn.Module, text: str) -> tuple[str, str] | None:
-    names = _required(net.forward)
+    names = _required_arguments(net.forward)
     if len(names) < 2 or "missing" not in text:
         return None
     listed = f"{', '.join(visible(name, 40) for name in names[:-1])} and {visible(names[-1], 40)}"
     return f"takes {len(names)} inputs, {listed}, and an image is one", _WRAP.format(does="fills in the others itself")
 
 
-def _required(forward: Callable[..., object]) -> list[str]:
+def _required_arguments(forward: Callable[..., object]) -> list[str]:
     """What has to be given to a forward."""
     try:
         parameters = inspect.signature(forward).parameters.values()
@@ -105,13 +105,13 @@ def _required(forward: Callable[..., object]) -> list[str]:
     ]
 
 
-def _defined(net: nn.Module) -> str:
+def _forward_source(net: nn.Module) -> str:
     """Where a network's forward is written, as an excerpt."""
     code = getattr(type(net).forward, "__code__", None)
     return f"  {visible(code.co_filename, 300)}:{code.co_firstlineno}, in {code.co_name}" if code else ""
 
 
-def _mapping(_net: nn.Module, text: str) -> tuple[str, str] | None:
+def _mapping_hint(_net: nn.Module, text: str) -> tuple[str, str] | None:
     missing = _MISSING.search(text)
     if not missing and not any(words in text for words in _MAPPING):
         return None
@@ -119,14 +119,14 @@ def _mapping(_net: nn.Module, text: str) -> tuple[str, str] | None:
     return f"{wants}, and an image is a tensor", _WRAP.format(does="packs it as its forward expects")
 
 
-def _tokens(_net: nn.Module, text: str) -> tuple[str, str] | None:
+def _tokens_hint(_net: nn.Module, text: str) -> tuple[str, str] | None:
     if not any(words in text for words in _TOKENS):
         return None
     return "reads whole numbers, such as words of a text, and an image has none", _WRAP.format(does="adds the others")
 
 
-def _volume(net: nn.Module, text: str) -> tuple[str, str] | None:
-    axes = "Dimension out of range" in text or "expected 5, got 4" in text or channels_asked(text) is not None
+def _volume_hint(net: nn.Module, text: str) -> tuple[str, str] | None:
+    axes = "Dimension out of range" in text or "expected 5, got 4" in text or expected_channels(text) is not None
     deep = any(isinstance(module, nn.Conv3d | nn.BatchNorm3d) for module in net.modules())
     if not (any(words in text for words in _VOLUME) or (deep and axes)):
         return None
@@ -134,7 +134,7 @@ def _volume(net: nn.Module, text: str) -> tuple[str, str] | None:
     return said, _WRAP.format(does="makes a volume of it, for instance image.unsqueeze(2)")
 
 
-def _sequence(_net: nn.Module, text: str) -> tuple[str, str] | None:
+def _sequence_hint(_net: nn.Module, text: str) -> tuple[str, str] | None:
     if not any(words in text for words in _SEQUENCE):
         return None
     return "reads sequences, (batch, channels, length), and an image has rows and columns", _WRAP.format(
@@ -142,19 +142,19 @@ def _sequence(_net: nn.Module, text: str) -> tuple[str, str] | None:
     )
 
 
-def _bands(_net: nn.Module, text: str) -> tuple[str, str] | None:
-    channels = channels_asked(text)
+def _channels_hint(_net: nn.Module, text: str) -> tuple[str, str] | None:
+    channels = expected_channels(text)
     if channels is None:
         return None
     said = f"reads {channels} channel{'s' if channels != 1 else ''}"
-    return said, f"Give images that have as many and say which they are: --bands {_range(channels)}"
+    return said, f"Give images that have as many and say which they are: --bands {_channel_range(channels)}"
 
 
-def _range(channels: int) -> str:
+def _channel_range(channels: int) -> str:
     return ",".join(map(str, range(1, channels + 1))) if channels < 6 else f"1-{channels}"
 
 
-def channels_asked(text: str) -> int | None:
+def expected_channels(text: str) -> int | None:
     """How many channels a layer has asked for, by its message; None if that is about something else."""
     for pattern in _CHANNELS:
         found = pattern.search(text)

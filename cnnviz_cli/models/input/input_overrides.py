@@ -9,23 +9,23 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.input.builtin_transform import Inside
-from cnnviz_cli.models.input.forward_errors import channels_asked, forward_error
-from cnnviz_cli.models.input.preprocessing import MOST, Interpolation, Mode, Preprocessing
-from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
+from cnnviz_cli.models.input.forward_errors import expected_channels, forward_error
+from cnnviz_cli.models.input.preprocessing import MAX_SIDE, Interpolation, ResizeMode, Preprocessing
+from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.outputs import NOTHING, Expected, Returned, read_values
-from cnnviz_cli.models.inspect.probe import probe
+from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, find_values
+from cnnviz_cli.models.inspect.probe import probe_layers
 
 CHANNELS = (3, 1, 4)
 """What a network's input may consist of, the likeliest first: RGB, grey, RGB and alpha."""
 
-_LUMINANCE = (0.299, 0.587, 0.114)
+_LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 """How ITU-R 601 weighs red, green and blue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class InputOverrides:
     """What somebody wants of the input; None or empty leaves it as the weights were trained with.
 
     Attributes:
@@ -37,7 +37,7 @@ class Wanted:
         bands: which bands of an image go into the channels, counted from 1.
     """
 
-    mode: Mode | None = None
+    mode: ResizeMode | None = None
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -46,7 +46,7 @@ class Wanted:
     cover: int | None = None
     bands: tuple[int, ...] = ()
 
-    def over(self, preset: Preprocessing) -> Preprocessing:
+    def apply_to(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
 
         A size of its own keeps the share of the photograph that the preset's crop cuts off; all of the photograph is
@@ -63,27 +63,27 @@ class Wanted:
             side=preset.side if self.mode is None and self.size is None else None,
         )
         if self.size is not None:
-            wanted = replace(wanted, crop=self.size, resize=_in_proportion(preset, self.size))
+            wanted = replace(wanted, crop=self.size, resize=_scale_resize(preset, self.size))
         if self.cover is not None:
             if wanted.mode != "crop":
                 what = f"--resize {wanted.mode} shows all of the image, so nothing is cut after resizing"
                 raise UsageError(what, where="--resize-to", fix="Add --resize crop, or leave it out.")
             wanted = replace(wanted, resize=self.cover)
         if self.most is None:
-            return wanted if wanted.side else replace(wanted, most=max(MOST, *wanted.size))
+            return wanted if wanted.side else replace(wanted, most=max(MAX_SIDE, *wanted.size))
         if wanted.mode != "full":
             raise UsageError(
                 f"--resize {wanted.mode} has no longest side", where="--max-side", fix="Add --resize full."
             )
         if self.most < max(wanted.size):
             raise UsageError(
-                f"{self.most} pixels are less than the smallest input, {_by(wanted.size)}",
+                f"{self.most} pixels are less than the smallest input, {_format_size(wanted.size)}",
                 where="--max-side",
                 fix=f"Use --max-side {max(wanted.size)} or more, or a smaller --input-size.",
             )
         return replace(wanted, most=self.most)
 
-    def coloured(self, preset: Preprocessing, channels: int) -> Preprocessing:
+    def with_channels(self, preset: Preprocessing, channels: int) -> Preprocessing:
         """A preset for RGB as one for that many channels, with the numbers that are wanted.
 
         Grey gets the mean of the colours by their luminance; an alpha is left as it is, from 0 to 1.
@@ -99,18 +99,18 @@ class Wanted:
         if channels != len(means) and channels not in CHANNELS:
             means, stds = (0.0,) * channels, (1.0,) * channels  # nothing is usual for bands
         elif channels != len(means):
-            means = _grey(means) if channels == 1 else (*means, 0.0)
-            stds = _grey(stds) if channels == 1 else (*stds, 1.0)
+            means = _luminance(means) if channels == 1 else (*means, 0.0)
+            stds = _luminance(stds) if channels == 1 else (*stds, 1.0)
         return replace(
             preset,
-            mean=_for_each(self.mean, channels, "--mean") or means,
-            std=_for_each(self.std, channels, "--std") or stds,
+            mean=_per_channel(self.mean, channels, "--mean") or means,
+            std=_per_channel(self.std, channels, "--std") or stds,
             bands=self.bands,
         )
 
 
-def shaped(
-    net: nn.Module, preset: Preprocessing, wanted: Wanted, model: str, expected: Expected = NOTHING
+def apply_overrides(
+    net: nn.Module, preset: Preprocessing, overrides: InputOverrides, model: str, expected: ExpectedOutput = NOTHING_EXPECTED
 ) -> tuple[Preprocessing, ModelLayers]:
     """The preprocessing that is wanted, and the network's layers with it.
 
@@ -126,55 +126,55 @@ def shaped(
         UsageError: the network does not take such an input, or of one size only although any is wanted; or it has no
             such head.
     """
-    inside = Inside.of(net)
+    inside = BuiltinTransform.find(net)
     if inside is not None:
-        wanted = _within(inside, wanted, model)
-    preprocessing = wanted.over(preset)
+        overrides = _check_builtin(inside, overrides, model)
+    preprocessing = overrides.apply_to(preset)
     if inside is not None:
-        inside.refuse(preprocessing.size, model)
-    layers, channels = _probed(net, preprocessing, preset, model, expected.head, wanted)
-    preprocessing = wanted.coloured(preprocessing, channels)
+        inside.check_size(preprocessing.size, model)
+    layers, channels = _probe_channels(net, preprocessing, preset, model, expected.head, overrides)
+    preprocessing = overrides.with_channels(preprocessing, channels)
     if preprocessing.mode == "full" and preprocessing.side is None:
-        _try_another_size(net, preprocessing, layers.returned, model)
-    returned = read_values(net, (channels, *preprocessing.size), layers.returned, expected.returns)
+        _check_other_size(net, preprocessing, layers.returned, model)
+    returned = find_values(net, (channels, *preprocessing.size), layers.returned, expected.returns)
     return preprocessing, replace(layers, returned=returned)
 
 
-def _within(inside: Inside, wanted: Wanted, model: str) -> Wanted:
+def _check_builtin(inside: BuiltinTransform, wanted: InputOverrides, model: str) -> InputOverrides:
     """What is wanted of a network that resizes its input itself: `full` is what it does anyhow, within its limits."""
     name = visible(model, 100)
-    if wanted.mode == "full" and inside.fixed is not None:
-        what = f"{name} brings every input to {_by(inside.fixed)}"
+    if wanted.mode == "full" and inside.fixed_size is not None:
+        what = f"{name} brings every input to {_format_size(inside.fixed_size)}"
         raise UsageError(what, where="--resize full", fix="Use --resize squash, pad or crop.")
     if wanted.mode == "full" and wanted.size is not None:
-        what = f"{name} brings the shorter side of every input to {inside.least} pixels"
+        what = f"{name} brings the shorter side of every input to {inside.min_size} pixels"
         raise UsageError(what, where="--input-size", fix="Leave it out, or --resize full.")
-    if wanted.most is not None and wanted.most > inside.most:
-        what = f"{name} takes no more than {inside.most} pixels a side"
-        raise UsageError(what, where="--max-side", fix=f"Use --max-side {inside.most} or less.")
+    if wanted.most is not None and wanted.most > inside.max_size:
+        what = f"{name} takes no more than {inside.max_size} pixels a side"
+        raise UsageError(what, where="--max-side", fix=f"Use --max-side {inside.max_size} or less.")
     return replace(wanted, mode=None) if wanted.mode == "full" else wanted
 
 
-def _probed(
-    net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None, asked: Wanted
+def _probe_channels(
+    net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None, asked: InputOverrides
 ) -> tuple[ModelLayers, int]:
     """The network's layers with an input of the size that is wanted, and the number of its channels."""
     errors: dict[int, Exception] = {}
-    left = _to_try(net, asked)
+    left = _channel_counts(net, asked)
     while left:
         channels = left.pop(0)
         try:
-            return probe(net, (channels, *wanted.size), model, head), channels
+            return probe_layers(net, (channels, *wanted.size), model, head), channels
         except UsageError:  # it has returned something, but no such head
             raise
         except Exception as error:  # whatever a network's forward raises
             errors[channels] = error
-            wants = channels_asked(str(error))
+            wants = expected_channels(str(error))
             left += [wants] if wants and wants not in (*errors, *left) else []
     raise forward_error(net, errors, wanted.size, preset.size, model) from next(iter(errors.values()))
 
 
-def _to_try(net: nn.Module, asked: Wanted) -> list[int]:
+def _channel_counts(net: nn.Module, asked: InputOverrides) -> list[int]:
     """Numbers of channels, the likeliest first: as many as bands or values are given, then what any photograph has.
 
     What the first convolution reads is tried last, and then what an error asks for.
@@ -184,17 +184,17 @@ def _to_try(net: nn.Module, asked: Wanted) -> list[int]:
     return list(dict.fromkeys([*given, *CHANNELS, *read]))
 
 
-def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Returned, model: str) -> None:
+def _check_other_size(net: nn.Module, preprocessing: Preprocessing, usual: NetworkOutput, model: str) -> None:
     """Raise UsageError if the network returns something else at a larger size that is not square."""
-    size = preprocessing.another_size
+    size = preprocessing.trial_size
     try:
-        larger = _returned(net, (preprocessing.channels, *size), usual.head or None)
+        larger = _run_once(net, (preprocessing.channels, *size), usual.head or None)
     except Exception as error:  # whatever a network's forward raises
-        reason = _said(error)
+        reason = _error_line(error)
     else:
         if (usual.kind, usual.classes) == (larger.kind, larger.classes):
             return
-        reason = f"it returns {larger.seen} at {_by(size)}"
+        reason = f"it returns {larger.description} at {_format_size(size)}"
     raise UsageError(
         f"{model} takes inputs of one size only: {reason}",
         where="--resize full",
@@ -202,18 +202,18 @@ def _try_another_size(net: nn.Module, preprocessing: Preprocessing, usual: Retur
     )
 
 
-def _returned(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> Returned:
+def _run_once(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> NetworkOutput:
     with torch.no_grad():
-        return Returned.of(net(zeros_for(net, shape)), head)
+        return NetworkOutput.from_output(net(zero_input(net, shape)), head)
 
 
-def _in_proportion(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
-    old, cover = preset.size, preset.covered
+def _scale_resize(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
+    old, cover = preset.size, preset.resized_size
     height, width = (round(side * cover[axis] / old[axis]) for axis, side in enumerate(size))
     return (height, width)
 
 
-def _for_each(values: tuple[float, ...], channels: int, where: str) -> tuple[float, ...]:
+def _per_channel(values: tuple[float, ...], channels: int, where: str) -> tuple[float, ...]:
     """One value for each channel; nothing for nothing."""
     if len(values) in (0, channels):
         return values
@@ -224,15 +224,15 @@ def _for_each(values: tuple[float, ...], channels: int, where: str) -> tuple[flo
     raise UsageError(f"{len(values)} values are given, the network reads {count}", where=where, fix=fix)
 
 
-def _grey(values: tuple[float, ...]) -> tuple[float, ...]:
-    return (sum(share * value for share, value in zip(_LUMINANCE, values, strict=True)),)
+def _luminance(values: tuple[float, ...]) -> tuple[float, ...]:
+    return (sum(share * value for share, value in zip(_LUMINANCE_WEIGHTS, values, strict=True)),)
 
 
-def _by(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _said(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     """The first line of an error's message, or its kind."""
     lines = str(error).strip().splitlines()
     return visible(lines[0], 200) if lines else type(error).__name__

@@ -10,30 +10,30 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing, whole
-from cnnviz_cli.core.method import Frame
+from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.records import Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-Mode = Literal["crop", "squash", "pad", "full"]
+ResizeMode = Literal["crop", "squash", "pad", "full"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Side = int | tuple[int, int]
 """Height and width in pixels, or one number for both."""
 
-MOST = 1024
+MAX_SIDE = 1024
 """The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
 
-_COLOURS = (1, 3, 4)
+_COLOR_CHANNELS = (1, 3, 4)
 """Channels that any photograph has: grey, RGB, RGB and an alpha."""
 
-_WITH_ALPHA = 4
+_RGBA_CHANNELS = 4
 
 # Above this ratio of the sides, or with more pixels, a resized photograph is mostly outside the crop and may not fit in
 # memory.
-_EXTREME = 64
-_MOST_RESIZED = 2**26
+_MAX_ASPECT = 64
+_MAX_RESIZED_PIXELS = 2**26
 
 # Pillow keeps some 50 bytes for each pixel of a side that is reduced; longer ones are averaged to this first.
 _LONG_SIDE = 2**18
@@ -70,15 +70,15 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: Interpolation = "bilinear"
-    mode: Mode = "crop"
-    most: int = MOST
+    mode: ResizeMode = "crop"
+    most: int = MAX_SIDE
     side: int | None = None
     step: int = STEP
     fill: tuple[float, ...] | None = None
     bands: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, transforms: Any) -> Preprocessing:
+    def from_transforms(cls, transforms: Any) -> Preprocessing:
         """The same as torchvision's preset `transforms`.
 
         ``ImageClassification`` is followed to the bit. ``SemanticSegmentation`` resizes the shorter side and keeps the
@@ -101,7 +101,7 @@ class Preprocessing:
         return _sides(self.crop)
 
     @property
-    def another_size(self) -> tuple[int, int]:
+    def trial_size(self) -> tuple[int, int]:
         """Height and width of a larger input, not square, that ``full`` may give: what is tried before it does."""
         height, width = self.size
         if self.side is not None:
@@ -109,7 +109,7 @@ class Preprocessing:
         return (height // STEP + 1) * STEP, (width // STEP + 2) * STEP
 
     @property
-    def covered(self) -> tuple[int, int]:
+    def resized_size(self) -> tuple[int, int]:
         """Height and width that the resized photograph covers under ``crop``."""
         return _sides(self.resize)
 
@@ -119,22 +119,22 @@ class Preprocessing:
         return len(self.mean)
 
     @property
-    def banded(self) -> bool:
+    def reads_bands(self) -> bool:
         """Whether the channels are bands of an image, and not its red, green and blue or its grey."""
-        return bool(self.bands) or self.channels not in _COLOURS
+        return bool(self.bands) or self.channels not in _COLOR_CHANNELS
 
     @property
-    def frame(self) -> Frame:
+    def input_spec(self) -> InputSpec:
         """What methods are told of the network's input."""
         white = (1.0,) * self.channels
         black = (0.0,) * self.channels
-        if self.channels == _WITH_ALPHA and not self.banded:
+        if self.channels == _RGBA_CHANNELS and not self.reads_bands:
             black = (0.0, 0.0, 0.0, 1.0)  # black is not to be seen through
         ends = [
             tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=True))
             for colour in (black, white)
         ]
-        return Frame(self.size, ends[0], ends[1])
+        return InputSpec(self.size, ends[0], ends[1])
 
     def as_json(self) -> Json:
         """For the manifest: all that decides what the network sees of a photograph."""
@@ -146,7 +146,7 @@ class Preprocessing:
             "interpolation": self.interpolation,
         }
         if self.mode == "crop":
-            record["resize"] = list(self.covered)
+            record["resize"] = list(self.resized_size)
         if self.mode == "full":
             record["max_side"] = self.most
         if self.mode == "full" and self.side is not None:
@@ -158,21 +158,21 @@ class Preprocessing:
         return record
 
     def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one photograph: `see`, and (C, H, W) of `normalised` before it.
+        """The network's input of one photograph: `crop_image`, and (C, H, W) of `normalize` before it.
 
         Args:
             planes: (H, W, C) its bands, where the network reads those.
         """
-        seen, view = self.see(photo)
-        pixels = np.asarray(seen) if planes is None else self.see_bands(planes)
-        return self.normalised([pixels])[0], view, seen
+        seen, view = self.crop_image(photo)
+        pixels = np.asarray(seen) if planes is None else self.crop_bands(planes)
+        return self.normalize([pixels])[0], view, seen
 
-    def normalised(self, pictures: Sequence[NDArray[Any]]) -> Tensor:
-        """(B, C, H, W) float32, what the network takes, of B pictures of one size from `see` or `see_bands`."""
+    def normalize(self, pictures: Sequence[NDArray[Any]]) -> Tensor:
+        """(B, C, H, W) float32, what the network takes, of B pictures of one size from `crop_image` or `crop_bands`."""
         import torch
 
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        if self.banded:
+        if self.reads_bands:
             pass
         elif self.channels == 1:
             pixels = pixels[:, :1]  # all three are the luminance
@@ -185,7 +185,7 @@ class Preprocessing:
         shares = pixels.clone() if pixels.is_floating_point() else pixels.float() / 255
         return shares.sub_(mean).div_(std)
 
-    def see(self, photo: Image.Image) -> tuple[Image.Image, View]:
+    def crop_image(self, photo: Image.Image) -> tuple[Image.Image, View]:
         """What the network sees of a photograph.
 
         Args:
@@ -196,36 +196,36 @@ class Preprocessing:
             is smaller than the input the rest is black under ``crop``, as in torchvision, else of the mean colour, and
             the view reaches outside the photograph.
         """
-        placing = self.placing(photo.size)
+        placing = self.resize_crop(photo.size)
         view = placing.view_of(photo.size)
-        colours = photo.convert("L") if self.channels == 1 and not self.banded else photo
-        part = self._shown(colours, placing)
+        colours = photo.convert("L") if self.channels == 1 and not self.reads_bands else photo
+        part = self._resize_and_crop(colours, placing)
         if part.size == view.size:
             return part.convert("RGB"), view
-        seen = Image.new("RGB", view.size, self._fill)
+        seen = Image.new("RGB", view.size, self._fill_color)
         (left, top), within = placing.corner, placing.within
         seen.paste(part, (within[0] - left, within[1] - top))
         return seen, view
 
-    def see_bands(self, planes: NDArray[Any]) -> NDArray[Any]:
+    def crop_bands(self, planes: NDArray[Any]) -> NDArray[Any]:
         """(H, W, C) what the network sees of the bands (h, w, C) of a photograph, of the same type.
 
         Each band is resized by itself; what lies outside the photograph has the value of its mean, or 0 under ``crop``.
         """
-        placing = self.placing((planes.shape[1], planes.shape[0]))
+        placing = self.resize_crop((planes.shape[1], planes.shape[0]))
         (left, top), within, (width, height) = placing.corner, placing.within, placing.size
         across, down = within[0] - left, within[1] - top
         outside = np.array((0.0,) * self.channels if self.mode == "crop" else self.mean, np.float64)
         seen = np.empty((height, width, planes.shape[2]), planes.dtype)
         seen[:] = np.rint(255 * outside) if planes.dtype == np.uint8 else outside
         for band in range(planes.shape[2]):
-            part = np.asarray(self._shown(Image.fromarray(np.ascontiguousarray(planes[:, :, band])), placing))
+            part = np.asarray(self._resize_and_crop(Image.fromarray(np.ascontiguousarray(planes[:, :, band])), placing))
             seen[down : down + part.shape[0], across : across + part.shape[1], band] = part
         return seen
 
-    def placing(self, photo: tuple[int, int]) -> Placing:
+    def resize_crop(self, photo: tuple[int, int]) -> Placing:
         """How a photograph of that width and height is resized, and what of it is shown."""
-        size, least = _across_first(self.crop), _across_first(self.resize)
+        size, least = _width_first(self.crop), _width_first(self.resize)
         match self.mode:
             case "crop":
                 return covering(photo, least, size)
@@ -239,20 +239,20 @@ class Preprocessing:
                 return roaming(photo, size, self.most)
 
     @property
-    def _fill(self) -> tuple[int, int, int]:
+    def _fill_color(self) -> tuple[int, int, int]:
         if self.mode == "crop" and self.fill is None:
             return (0, 0, 0)
-        mean = (0.5,) if self.banded else self.fill or self.mean
+        mean = (0.5,) if self.reads_bands else self.fill or self.mean
         colours = mean[:3] if len(mean) >= 3 else mean * 3
         red, green, blue = (round(255 * value) for value in colours)
         return (red, green, blue)
 
-    def _shown(self, photo: Image.Image, placing: Placing) -> Image.Image:
+    def _resize_and_crop(self, photo: Image.Image, placing: Placing) -> Image.Image:
         """The part of the resized photograph that is within the window."""
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
-        photo = _shortened(photo, size)
-        if max(size) <= _EXTREME * min(size) and size[0] * size[1] <= _MOST_RESIZED:
+        photo = _reduce_long_sides(photo, size)
+        if max(size) <= _MAX_ASPECT * min(size) and size[0] * size[1] <= _MAX_RESIZED_PIXELS:
             resized = photo if photo.size == size else photo.resize(size, filter_)
             return resized if within == (0, 0, *size) else resized.crop(within)
         # The same pixels but for rounding: Pillow holds the box in single precision.
@@ -261,7 +261,7 @@ class Preprocessing:
         return photo.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
 
 
-def _shortened(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _reduce_long_sides(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The photograph with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
     factors = [
         max(1, side // _LONG_SIDE) if side >= 8 * wanted * (side // _LONG_SIDE) else 1
@@ -274,6 +274,6 @@ def _sides(side: Side) -> tuple[int, int]:
     return side if isinstance(side, tuple) else (side, side)
 
 
-def _across_first(side: Side) -> tuple[int, int]:
+def _width_first(side: Side) -> tuple[int, int]:
     height, width = _sides(side)
     return (width, height)

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, oblong
+from cnnviz_cli.core.feature_maps import as_maps, input_proportions
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.readout import part_of
-from cnnviz_cli.models.inspect.heads import noise_for
-from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.models.inspect.heads import noise_input
+from cnnviz_cli.models.inspect.outputs import NetworkOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ScoreReach:
     """What one forward has shown of a classifier's layers.
 
     Attributes:
@@ -48,7 +48,7 @@ class Reach:
         return [info for info in several if info.name not in self.projections] or several
 
 
-def default_layers(reach: Reach) -> tuple[frozenset[str], str]:
+def default_layers(reach: ScoreReach) -> tuple[frozenset[str], str]:
     """The names of the layers that words mean, and what makes the deepest of them the default layer."""
     candidates = reach.candidates
     if not candidates:
@@ -68,10 +68,10 @@ def default_layers(reach: Reach) -> tuple[frozenset[str], str]:
     return names, f"the deepest layer with maps on whose positions the scores depend; after it {after}"
 
 
-_TRIED = (1, 4, 16)
+_TRIAL_COUNTS = (1, 4, 16)
 
 
-def reached(net: nn.Module, shape: tuple[int, int, int], reach: Reach, head: str | None = None) -> Reach:
+def drop_unreached(net: nn.Module, shape: tuple[int, int, int], reach: ScoreReach, head: str | None = None) -> ScoreReach:
     """The same, with those candidates taken out whose positions get no gradient from any score.
 
     For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
@@ -86,11 +86,11 @@ def reached(net: nn.Module, shape: tuple[int, int, int], reach: Reach, head: str
     candidates = [info.name for info in reach.candidates]
     dead: set[str] = set()
     end = len(candidates)
-    for count in (*_TRIED, end):
+    for count in (*_TRIAL_COUNTS, end):
         tried = candidates[max(end - count, 0) : end]
         if not tried:
             break
-        alive = _alive(net, shape, tried, head)
+        alive = _layers_with_gradient(net, shape, tried, head)
         if alive is None:
             return reach
         dead.update(name for name in tried if name not in alive)
@@ -100,7 +100,7 @@ def reached(net: nn.Module, shape: tuple[int, int, int], reach: Reach, head: str
     return reach
 
 
-def _alive(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], head: str | None) -> set[str] | None:
+def _layers_with_gradient(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], head: str | None) -> set[str] | None:
     """Those of the layers whose positions get a gradient other than zero; None if the network gives none."""
     kept: dict[str, Tensor] = {}
 
@@ -116,8 +116,8 @@ def _alive(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], he
 
     hooks = [net.get_submodule(name).register_forward_hook(keeper(name)) for name in names]
     try:
-        with torch.set_grad_enabled(False), oblong(*shape[1:]):
-            scores: Any = part_of(net(noise_for(net, shape)), head)
+        with torch.set_grad_enabled(False), input_proportions(*shape[1:]):
+            scores: Any = part_of(net(noise_input(net, shape)), head)
             if not getattr(scores, "requires_grad", False):
                 return None
             same = torch.Generator(device="cpu").manual_seed(0)
@@ -138,7 +138,7 @@ def _alive(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], he
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ForwardTrace:
     """What one forward has shown of a network.
 
     Attributes:
@@ -163,7 +163,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Trunk:
+class Backbone:
     """The part of a network that words are about.
 
     Attributes:
@@ -177,7 +177,7 @@ class Trunk:
     part: frozenset[str] | None = None
 
 
-def trunk_of(seen: Seen, returned: Returned) -> Trunk | None:
+def find_backbone(seen: ForwardTrace, returned: NetworkOutput) -> Backbone | None:
     """The trunk of a network that returns maps or boxes; None if words are about all of its layers.
 
     It is the outermost module that returns a mapping of maps. The default layer is the last in it that does more than
@@ -188,40 +188,40 @@ def trunk_of(seen: Seen, returned: Returned) -> Trunk | None:
     spatial = [info for info in seen.infos if info.spatial and info.name in seen.active]
     if returned.kind == "maps":
         reached = [info for info in spatial if seen.scores & seen.bits[info.name]]
-        name = _outermost(seen)
-        inner = [info for info in reached if name is not None and _within(info.name, name)]
+        name = _outermost_mapping(seen)
+        inner = [info for info in reached if name is not None and _is_within(info.name, name)]
         last = (inner or _before_scores(seen, reached, returned.classes))[-1:]
         part = name if inner else None
     elif returned.kind == "boxes":
-        name = _outermost(seen) or next((info.name for info in reversed(spatial) if "." not in info.name), None)
+        name = _outermost_mapping(seen) or next((info.name for info in reversed(spatial) if "." not in info.name), None)
         if name is None:
             return None
         maps = seen.mappings.get(name) or [seen.outputs[name]]
         common = reduce(and_, maps)
-        last = [info for info in spatial if _within(info.name, name) and common & seen.bits[info.name]][-1:]
+        last = [info for info in spatial if _is_within(info.name, name) and common & seen.bits[info.name]][-1:]
         part = name
     else:
         return None
     if not last:
         return None
-    inside = [info for info in seen.infos if part is None or _within(info.name, part)]
+    inside = [info for info in seen.infos if part is None or _is_within(info.name, part)]
     every = "every map that it returns depends" if returned.kind == "boxes" else "the scores depend"
-    return Trunk(
+    return Backbone(
         frozenset(info.name for info in inside if info.order <= last[0].order),
         f"the last layer of '{part}' on which {every}" if part else "the last layer before the maps of scores",
         frozenset(info.name for info in inside) if returned.kind == "boxes" else None,
     )
 
 
-def _outermost(seen: Seen) -> str | None:
+def _outermost_mapping(seen: ForwardTrace) -> str | None:
     """The first to finish of the modules that return a mapping of maps and lie in no other that does."""
     outer = [
-        name for name in seen.mappings if not any(_within(name, other) for other in seen.mappings if other != name)
+        name for name in seen.mappings if not any(_is_within(name, other) for other in seen.mappings if other != name)
     ]
     return min(outer, key=lambda name: seen.order[name], default=None)
 
 
-def _before_scores(seen: Seen, reached: Sequence[LayerInfo], classes: int) -> Sequence[LayerInfo]:
+def _before_scores(seen: ForwardTrace, reached: Sequence[LayerInfo], classes: int) -> Sequence[LayerInfo]:
     """The layers before the last convolution, if that has a channel for each class: what it gives are the scores."""
     last = max((info for info in reached if info.name in seen.convolutions), key=lambda info: info.order, default=None)
     if last is None or last.shape[0] != classes:
@@ -229,5 +229,5 @@ def _before_scores(seen: Seen, reached: Sequence[LayerInfo], classes: int) -> Se
     return [info for info in reached if info.order < last.order] or reached
 
 
-def _within(name: str, module: str) -> bool:
+def _is_within(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cnnviz_cli.models.inspect.receptive_rules import Track
 
 
-class Run(NamedTuple):
+class PositionRun(NamedTuple):
     """Positions that follow one another and depend on the same.
 
     Attributes:
@@ -46,7 +46,7 @@ class Spread:
     """
 
     axis: int | None
-    runs: tuple[Run, ...]
+    runs: tuple[PositionRun, ...]
     raw: int = 0
     weighed: bool = False
     paired: bool = False
@@ -57,22 +57,22 @@ class Spread:
         return reduce(or_, (run.bits for run in self.runs), 0)
 
     @property
-    def even(self) -> bool:
+    def is_even(self) -> bool:
         """Whether every position depends on the same."""
         return len({run.bits for run in self.runs}) == 1
 
-    def marked(self, bits: int) -> Spread:
+    def mark(self, bits: int) -> Spread:
         """The same, and every position depends on `bits`."""
         raw = self.raw | bits if self.weighed else self.raw
         return replace(self, runs=tuple(run._replace(bits=run.bits | bits) for run in self.runs), raw=raw)
 
 
-def source(bits: int = 0) -> Spread:
+def source_spread(bits: int = 0) -> Spread:
     """A tensor of which every position depends on the same."""
-    return Spread(None, (Run(0, bits),))
+    return Spread(None, (PositionRun(0, bits),))
 
 
-class Known(NamedTuple):
+class KnownTensor(NamedTuple):
     """A tensor as it was before the operation."""
 
     spread: Spread
@@ -94,7 +94,7 @@ class Operation:
     name: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    known: Mapping[int, Known]
+    known: Mapping[int, KnownTensor]
     outputs: Sequence[tuple[int, ...]]
     index: int = 0
     losses: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Operation:
         """An argument by name or position."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
-    def of(self, value: Any) -> Known | None:
+    def known_of(self, value: Any) -> KnownTensor | None:
         """What was known of an argument."""
         return self.known.get(id(value))
 
@@ -112,7 +112,7 @@ class Operation:
         return self.outputs[self.index]
 
     @property
-    def first(self) -> Known:
+    def first_known(self) -> KnownTensor:
         return next(iter(self.known.values()))
 
     @property

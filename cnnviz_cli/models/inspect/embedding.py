@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.readout import embedding
-from cnnviz_cli.models.inspect.heads import linear_calls, noise_for
+from cnnviz_cli.models.inspect.heads import linear_calls, noise_input
 
-What = Literal["auto", "features", "output"]
+EmbeddingSource = Literal["auto", "features", "output"]
 """What is compared: what the last layer reads, or what the network returns; auto takes of a classifier the former."""
 
 
-def embedding_of(
+def embedding_network(
     net: nn.Module,
     shape: tuple[int, int, int],
-    what: What = "auto",
+    what: EmbeddingSource = "auto",
     *,
     classifier: bool = False,
     head: str | None = None,
@@ -41,9 +41,9 @@ def embedding_of(
         UsageError: it returns no (batch, numbers), or features are asked for and there is no such layer.
     """
     with torch.no_grad():
-        output = embedding(net(noise_for(net, shape)), head)
+        output = embedding(net(noise_input(net, shape)), head)
     wanted = what == "features" or (what == "auto" and classifier)
-    found = _without_last(net, shape, head) if wanted else None
+    found = _cut_classifier(net, shape, head) if wanted else None
     if found is not None:
         return found
     if what == "features":
@@ -55,8 +55,8 @@ def embedding_of(
     return net, f"output, {output.shape[1]:,} numbers"
 
 
-def _without_last(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> tuple[nn.Module, str] | None:
-    noise = noise_for(net, shape)
+def _cut_classifier(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> tuple[nn.Module, str] | None:
+    noise = noise_input(net, shape)
     convolutions: list[tuple[str, nn.Conv2d]] = []
     hooks = [
         module.register_forward_hook(lambda one, _inputs, _output, name=name: convolutions.append((name, one)))
@@ -69,34 +69,34 @@ def _without_last(net: nn.Module, shape: tuple[int, int, int], head: str | None)
     finally:
         for hook in hooks:
             hook.remove()
-    if calls and calls[-1].gives(scores):
+    if calls and calls[-1].returns_scores(scores):
         last = calls[-1]
-        found = _left(net, last.name, noise, head)
-        if found is None or not torch.equal(found[1], last.given):
+        found = _replace_by_identity(net, last.name, noise, head)
+        if found is None or not torch.equal(found[1], last.features):
             return None
         return found[0], f"input of '{last.name}', {found[1].shape[1]:,} numbers"
-    if not convolutions or not _is_last(convolutions[-1][1], scores):
+    if not convolutions or not _may_be_classifier(convolutions[-1][1], scores):
         return None
     name, convolution = convolutions[-1]
-    found = _left(net, name, noise, head)
+    found = _replace_by_identity(net, name, noise, head)
     if found is None or found[1].shape[1] != convolution.in_channels:
         return None
     return found[0], f"input of '{name}', averaged, {found[1].shape[1]:,} numbers"
 
 
-def _is_last(convolution: nn.Conv2d, scores: Tensor) -> bool:
+def _may_be_classifier(convolution: nn.Conv2d, scores: Tensor) -> bool:
     """Whether it may make a map of scores for each class, each position by itself."""
     return convolution.out_channels == scores.shape[1] and set(convolution.kernel_size) == {1}
 
 
-def _left(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[nn.Module, Tensor] | None:
+def _replace_by_identity(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[nn.Module, Tensor] | None:
     """A copy of `net` whose module `name` hands on what it gets, and what it then returns; None if it needs it."""
     if not name:
         return None  # there is nothing else in it
-    twin = holder = _shallow(net)
+    twin = holder = _shallow_copy(net)
     *path, leaf = name.split(".")
     for step in path:
-        child = _shallow(holder.get_submodule(step))
+        child = _shallow_copy(holder.get_submodule(step))
         holder._modules[step] = child
         holder = child
     holder._modules[leaf] = nn.Identity().eval()
@@ -107,7 +107,7 @@ def _left(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[n
         return None
 
 
-def _shallow(module: nn.Module) -> nn.Module:
+def _shallow_copy(module: nn.Module) -> nn.Module:
     """A copy with containers of its own, and everything in them the same."""
     twin = copy.copy(module)
     own: dict[str, Any] = vars(twin)

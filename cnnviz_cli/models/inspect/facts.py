@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.global_rng import random_state, seeded
+from cnnviz_cli.core.global_rng import random_state, seeded_rng
 from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.memory_format import MemoryFormat, laid_out, laid_out_like, lay_out_weights
-from cnnviz_cli.core.network_errors import described, network_errors, no_memory
-from cnnviz_cli.core.outputs import entries
-from cnnviz_cli.models.inspect.heads import noise_for
+from cnnviz_cli.core.memory_format import MemoryFormat, to_memory_format, match_memory_format, convert_weights
+from cnnviz_cli.core.network_errors import describe_error, network_errors, is_out_of_memory
+from cnnviz_cli.core.outputs import named_tensors
+from cnnviz_cli.models.inspect.heads import noise_input
 
 Randomness = Literal["none", "seeded", "free"]
 """Whether two forwards on one input differ: never; unless torch's, numpy's and Python's generators start at the same
@@ -48,7 +48,7 @@ class NetworkFacts:
     tried: bool = False
 
     @property
-    def alone(self) -> bool:
+    def one_at_a_time(self) -> bool:
         """Whether images have to pass it one by one, for an image's output to be its own."""
         return self.randomness != "none" or self.batching != "independent"
 
@@ -84,7 +84,7 @@ class NetworkFacts:
             )
         return lines
 
-    def remarks(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What is of interest under ``-v``, a line each."""
         lines = []
         if self.why_contiguous:
@@ -94,14 +94,14 @@ class NetworkFacts:
         return lines
 
 
-KNOWN = NetworkFacts()
+STANDARD_FACTS = NetworkFacts()
 """Of a network that needs no trial."""
 
 
 _TOLERANCE = 1e-3
 """Of the largest value of an output: far above what another order of summation does on any processor."""
 
-_TURNED = 0.5
+_GRADIENT_TOLERANCE = 0.5
 """The length by which a gradient may differ, as a share of it: kinks of rectifiers move some of it, wrong code all."""
 
 
@@ -125,18 +125,18 @@ class _Run:
 
     def equals(self, other: _Run) -> bool:
         """Whether the outputs are the same to the bit; NaN equals NaN."""
-        return _paired(self, other) and all(map(_same, self.outputs, other.outputs))
+        return _same_shapes(self, other) and all(map(_equal, self.outputs, other.outputs))
 
     def agrees(self, other: _Run) -> bool:
         """Whether the outputs, and the gradients if there are, are the same up to rounding."""
-        if not _paired(self, other) or not all(map(_near, self.outputs, other.outputs)):
+        if not _same_shapes(self, other) or not all(map(_close, self.outputs, other.outputs)):
             return False
         if self.gradient is None or other.gradient is None:
             return True
-        return float((self.gradient - other.gradient).norm()) <= _TURNED * float(other.gradient.norm())
+        return float((self.gradient - other.gradient).norm()) <= _GRADIENT_TOLERANCE * float(other.gradient.norm())
 
 
-def try_network(
+def run_trials(
     net: nn.Module,
     shape: tuple[int, int, int],
     *,
@@ -158,50 +158,50 @@ def try_network(
         NetworkError: the network fails on noise.
     """
     if memory_format is not None:
-        lay_out_weights(net, memory_format)
-    image = laid_out(noise_for(net, shape), memory_format or "contiguous")
+        convert_weights(net, memory_format)
+    image = to_memory_format(noise_input(net, shape), memory_format or "contiguous")
     with network_errors():
-        first = _run(net, image, gradients=gradients)
+        first = _run_once(net, image, gradients=gradients)
         randomness: Randomness = "none"
         # In the same mode, since without gradients torch's transformer layers take another path, and round otherwise.
-        if first.drew and not first.equals(_run(net, image, seed=1, recorded=gradients)):
-            randomness = "seeded" if first.equals(_run(net, image, recorded=gradients)) else "free"
-        elif not first.equals(_run(net, image, recorded=gradients)):
+        if first.drew and not first.equals(_run_once(net, image, seed=1, recorded=gradients)):
+            randomness = "seeded" if first.equals(_run_once(net, image, recorded=gradients)) else "free"
+        elif not first.equals(_run_once(net, image, recorded=gradients)):
             randomness = "free"
     chosen, why = memory_format, ""
     if chosen is None:
-        chosen, why = _layout(net, image, first, gradients=gradients, comparable=randomness == "none")
-    batching = _batching(net, laid_out(image, chosen), first, comparable=randomness == "none")
+        chosen, why = _find_layout(net, image, first, gradients=gradients, comparable=randomness == "none")
+    batching = _find_batching(net, to_memory_format(image, chosen), first, comparable=randomness == "none")
     return NetworkFacts(chosen, why, randomness, batching, kept_training, first.no_gradient, tried=True)
 
 
-def _layout(
+def _find_layout(
     net: nn.Module, image: Tensor, first: _Run, *, gradients: bool, comparable: bool
 ) -> tuple[MemoryFormat, str]:
     """channels_last where the network does the same in it, else its own layout and why."""
     if not comparable:
         return "contiguous", ""  # draws fall in the order of memory, and could not be compared
-    lay_out_weights(net, "channels_last")
+    convert_weights(net, "channels_last")
     try:
-        again = _run(net, laid_out(image, "channels_last"), gradients=gradients)
+        again = _run_once(net, to_memory_format(image, "channels_last"), gradients=gradients)
         if again.no_gradient == first.no_gradient and again.agrees(first):
             return "channels_last", ""
         why = again.no_gradient if again.no_gradient != first.no_gradient else "its output differs there"
     except Exception as error:  # whatever a network's code raises
-        if no_memory(error):
+        if is_out_of_memory(error):
             raise
-        why = described(error)[0]
-    lay_out_weights(net, "contiguous")
+        why = describe_error(error)[0]
+    convert_weights(net, "contiguous")
     return "contiguous", why
 
 
-def _batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -> Batching:
+def _find_batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -> Batching:
     """What another image in the batch does."""
     pair = torch.cat([image, -image.flip(-1)])
     try:
-        both = _run(net, laid_out_like(pair, image))
+        both = _run_once(net, match_memory_format(pair, image))
     except Exception as error:  # whatever a network's code raises
-        if no_memory(error):
+        if is_out_of_memory(error):
             raise
         return "single"
     if both.images != 2:
@@ -209,28 +209,28 @@ def _batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -
     return "independent" if not comparable or both.agrees(first) else "coupled"
 
 
-def _run(
+def _run_once(
     net: nn.Module, batch: Tensor, *, seed: int = 0, gradients: bool = False, recorded: bool | None = None
 ) -> _Run:
     """One forward; `recorded` is whether autograd records it, by default where gradients are asked for."""
     recorded = gradients if recorded is None else recorded
     leaf = batch.clone().requires_grad_(recorded)
-    with seeded(seed), torch.set_grad_enabled(recorded), without_checkpoints():
+    with seeded_rng(seed), torch.set_grad_enabled(recorded), without_checkpoints():
         before = random_state()
         returned = net(leaf.clone())
         drew = random_state() != before
         images, outputs = _first_image(returned, len(batch))
-        gradient, why = _gradient(outputs, leaf) if gradients else (None, "")
+        gradient, why = _input_gradient(outputs, leaf) if gradients else (None, "")
     return _Run(tuple(output.detach() for output in outputs), images, drew, gradient, why)
 
 
-def _gradient(outputs: tuple[Tensor, ...], leaf: Tensor) -> tuple[Tensor | None, str]:
+def _input_gradient(outputs: tuple[Tensor, ...], leaf: Tensor) -> tuple[Tensor | None, str]:
     try:
         (found,) = torch.autograd.grad([output.sum() for output in outputs], leaf)
     except Exception as error:  # nothing of the kind is recorded, or a backward of the network's own fails
-        if no_memory(error):
+        if is_out_of_memory(error):
             raise
-        return None, described(error)[0]
+        return None, describe_error(error)[0]
     return found, ""
 
 
@@ -245,26 +245,26 @@ def _first_image(returned: Any, count: int) -> tuple[int, tuple[Tensor, ...]]:
         and len(returned) == count
         and all(isinstance(one, Mapping) for one in returned)
     ):
-        return count, tuple(_floating(returned[0]))
-    found = list(_floating(returned))
+        return count, tuple(_floating_tensors(returned[0]))
+    found = list(_floating_tensors(returned))
     rows = [tensor for tensor in found if tensor.dim() and len(tensor) == count]
     if not found or not rows:
         return 0, tuple(found)
     return count, tuple(tensor[:1] for tensor in rows)
 
 
-def _floating(value: Any) -> Iterator[Tensor]:
-    return (tensor for _, tensor in entries(value) if tensor.is_floating_point())
+def _floating_tensors(value: Any) -> Iterator[Tensor]:
+    return (tensor for _, tensor in named_tensors(value) if tensor.is_floating_point())
 
 
-def _paired(one: _Run, other: _Run) -> bool:
+def _same_shapes(one: _Run, other: _Run) -> bool:
     return [output.shape for output in one.outputs] == [output.shape for output in other.outputs]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
+def _close(one: Tensor, other: Tensor) -> bool:
     size = float(other.nan_to_num().abs().max()) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * size, equal_nan=True)

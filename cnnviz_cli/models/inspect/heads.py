@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, oblong
+from cnnviz_cli.core.feature_maps import as_maps, input_proportions
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import Head
+from cnnviz_cli.core.method import LinearHead
 from cnnviz_cli.core.readout import part_of
 
 
-def zeros_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+def zero_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     """(1, C, H, W) zeros as the network takes them.
 
     Its first parameter decides; of a network that learnt nothing its first buffer of floating point. One without either
@@ -31,7 +31,7 @@ def zeros_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Called:
+class LinearCall:
     """A linear layer that ran.
 
     Attributes:
@@ -41,23 +41,23 @@ class Called:
 
     name: str
     module: nn.Linear
-    given: Tensor
-    returned: Tensor
+    features: Tensor
+    output: Tensor
 
-    def gives(self, scores: Tensor) -> bool:
+    def returns_scores(self, scores: Tensor) -> bool:
         """Whether what it returned are the scores themselves."""
-        return self.returned.shape == scores.shape and torch.equal(self.returned, scores)
+        return self.output.shape == scores.shape and torch.equal(self.output, scores)
 
 
 @contextmanager
-def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
+def linear_calls(net: nn.Module) -> Iterator[list[LinearCall]]:
     """The linear layers that run while the context is open, in order."""
-    calls: list[Called] = []
+    calls: list[LinearCall] = []
 
     def keeper(name: str) -> Any:
         def keep(module: nn.Linear, inputs: Any, output: Any) -> None:
             if inputs and isinstance(output, Tensor):
-                calls.append(Called(name, module, inputs[0].clone(), output.clone()))
+                calls.append(LinearCall(name, module, inputs[0].clone(), output.clone()))
 
         return keep
 
@@ -70,13 +70,13 @@ def linear_calls(net: nn.Module) -> Iterator[list[Called]]:
             hook.remove()
 
 
-def noise_for(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+def noise_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     """(1, C, H, W) noise as the network takes it, the same every time."""
     same = torch.Generator(device="cpu").manual_seed(0)
-    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(zeros_for(net, shape))
+    return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(zero_input(net, shape))
 
 
-def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> Head | None:
+def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> LinearHead | None:
     """The head of a network that ends in global average pooling and one linear layer, nothing between; else None.
 
     Found by running it on noise, not by names: what the last linear layer gets must be the average of some layer's
@@ -99,32 +99,32 @@ def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part:
     hooks = [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
     try:
         with linear_calls(net) as calls, torch.no_grad():
-            scores = part_of(net(noise_for(net, shape)), part)
+            scores = part_of(net(noise_input(net, shape)), part)
     finally:
         for hook in hooks:
             hook.remove()
-    last = next((call for call in reversed(calls) if isinstance(scores, Tensor) and _makes(call, scores)), None)
+    last = next((call for call in reversed(calls) if isinstance(scores, Tensor) and _gives_scores(call, scores)), None)
     if last is None:
         return None
-    given = last.given
+    given = last.features
     runs = Counter(name for name, _ in outputs)
     number = dict(runs)
     for name, output in reversed(outputs):
         run = number[name]
         number[name] -= 1
-        with oblong(*shape[1:]):
+        with input_proportions(*shape[1:]):
             maps = as_maps(output)
         if maps is not None and maps.shape[1] == given.shape[-1]:
             averages = maps.mean((2, 3))
             if given.shape == averages.shape and torch.allclose(averages, given, rtol=1e-4, atol=1e-6):
-                return Head(f"{name}@{run}" if runs[name] > 1 else name, last.module.weight.detach())
+                return LinearHead(f"{name}@{run}" if runs[name] > 1 else name, last.module.weight.detach())
     return None
 
 
-def _makes(call: Called, scores: Tensor) -> bool:
+def _gives_scores(call: LinearCall, scores: Tensor) -> bool:
     """Whether a linear layer's output are the scores, or the logits of probabilities that are returned."""
-    if call.gives(scores):
+    if call.returns_scores(scores):
         return True
-    made = call.returned
+    made = call.output
     ends = (made.softmax(-1), made.log_softmax(-1), made.sigmoid())
     return any(end.shape == scores.shape and torch.allclose(end, scores, rtol=1e-4, atol=1e-9) for end in ends)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.layers import LayerInfo, run_of
+from cnnviz_cli.core.layers import LayerInfo, split_run
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.inspect.outputs import Returned
+from cnnviz_cli.models.inspect.outputs import NetworkOutput
 
-MOST_RUNS = 8
+MAX_RUNS = 8
 """A layer that runs more often is shown by its last run alone."""
 
-WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
+LAYER_WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
 
 @dataclass(frozen=True, slots=True)
-class Default:
+class DefaultLayer:
     """The layer that methods read if none is named.
 
     Attributes:
@@ -54,20 +54,20 @@ class ModelLayers:
     infos: tuple[LayerInfo, ...]
     convolutions: frozenset[str]
     kinds: Mapping[str, str]
-    others: Mapping[str, str]
+    not_layers: Mapping[str, str]
     max_pooled: bool
-    returned: Returned
-    among: frozenset[str]
+    returned: NetworkOutput
+    candidates: frozenset[str]
     why: str
     whole: str = ""
     runs: Mapping[str, tuple[LayerInfo | None, ...]] = field(default_factory=dict)
-    turns: Mapping[str, str] = field(default_factory=dict)
+    rotations: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self.infos)
 
     def __getitem__(self, name: str) -> LayerInfo:
-        path, run = run_of(name)
+        path, run = split_run(name)
         for info in self.infos:
             if info.name == path:
                 return info if run is None else self._run(info, run)
@@ -80,29 +80,29 @@ class ModelLayers:
             raise KeyError(f"{info.name}@{run}")
         return runs[run - 1] or replace(info, name=f"{info.name}@{run}")
 
-    def told_apart(self, layer: str) -> bool:
+    def runs_are_distinct(self, layer: str) -> bool:
         """Whether each run of a layer that runs several times has a map of its own where the layer is named."""
         runs = self.runs.get(layer, ())
-        return len(runs) <= MOST_RUNS and None not in runs
+        return len(runs) <= MAX_RUNS and None not in runs
 
     def _run_names(self, layer: str) -> tuple[str, ...]:
         """Of a layer that runs several times a name for each run; else its own."""
         count = len(self.runs.get(layer, ()))
         return tuple(f"{layer}@{run}" for run in range(1, count + 1)) or (layer,)
 
-    def _meant_runs(self, name: str, word: str) -> tuple[str, ...]:
+    def _select_runs(self, name: str, word: str) -> tuple[str, ...]:
         """The runs of a layer that a selector means.
 
         A path means all of them. A word is about the end of a resolution, or of the network: it means the last run, and
         with it those over other parts of the input. Where runs cannot be told apart it is the last either way.
         """
-        path, run = run_of(name)
+        path, run = split_run(name)
         names = self._run_names(path)
         if len(names) == 1 or run is not None:
             return names if len(names) == 1 else (name,)
-        if not self.told_apart(path):
+        if not self.runs_are_distinct(path):
             return names[-1:]
-        if word not in WORDS:
+        if word not in LAYER_WORDS:
             return names
         shapes = [self[one] for one in names]
         last = shapes[-1]
@@ -112,23 +112,23 @@ class ModelLayers:
             one for one, info in zip(names, shapes, strict=True) if info is last or (apart and info.shape == last.shape)
         )
 
-    def remarks(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
+    def notes(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
         """What is to be said of layers that run several times, or on a turned image: plain lines, and warnings."""
         lines = []
         warnings = [
-            f"{self.model} turns or bends the image before layer '{layer}' ({self.turns[layer]}): the layer's maps lie "
+            f"{self.model} turns or bends the image before layer '{layer}' ({self.rotations[layer]}): the layer's maps lie "
             "over the image as if it had not"
             for layer in layers
-            if layer in self.turns
+            if layer in self.rotations
         ]
-        for path in dict.fromkeys(run_of(layer)[0] for layer in layers if run_of(layer)[1] is not None):
-            named = [layer for layer in layers if run_of(layer)[0] == path]
+        for path in dict.fromkeys(split_run(layer)[0] for layer in layers if split_run(layer)[1] is not None):
+            named = [layer for layer in layers if split_run(layer)[0] == path]
             count = len(self.runs.get(path, (None,)))
             what = f"layer '{path}' of {self.model} runs {count} times for each image"
-            if self.told_apart(path) and len(named) == 1 < count:
+            if self.runs_are_distinct(path) and len(named) == 1 < count:
                 which = "the last" if named == [f"{path}@{count}"] else "one of them"
                 lines.append(f"{what}: shown is {which}, {named[0]} (--layer {path} shows each)")
-            elif self.told_apart(path):
+            elif self.runs_are_distinct(path):
                 lines.append(f"{what}: {', '.join(named)}, each with a map of its own")
             else:
                 chosen = "is the last" if named == [f"{path}@{count}"] else "are the chosen"
@@ -162,42 +162,42 @@ class ModelLayers:
         """
         words = [word.strip() for selector in selectors for word in selector.split(",")]
         names = {
-            name for word in words if word for info in self._meant(word) for name in self._meant_runs(info.name, word)
+            name for word in words if word for info in self._select(word) for name in self._select_runs(info.name, word)
         }
         if not names:
-            raise UsageError("No layer is named", where="--layer", fix=self._all())
+            raise UsageError("No layer is named", where="--layer", fix=self._list_hint())
         return tuple(name for info in self.infos for name in self._run_names(info.name) if name in names)
 
     @property
-    def default(self) -> Default | None:
+    def default(self) -> DefaultLayer | None:
         """The layer that ``last-conv`` means, and why; None if no layer has maps."""
-        found = self._found("last-conv")
-        return Default(self._meant_runs(found[0].name, "last-conv")[-1], self.why) if found else None
+        found = self._match("last-conv")
+        return DefaultLayer(self._select_runs(found[0].name, "last-conv")[-1], self.why) if found else None
 
-    def marks(self) -> Mapping[str, tuple[str, ...]]:
+    def words_by_layer(self) -> Mapping[str, tuple[str, ...]]:
         """By layer the words that mean it among few: the resolutions' ends, where defaults look."""
         marks: dict[str, tuple[str, ...]] = {}
         for word in ("last-conv", "stages", "low", "mid", "high"):
-            for info in self._found(word):
+            for info in self._match(word):
                 marks[info.name] = (*marks.get(info.name, ()), word)
         return marks
 
-    def _offered(self) -> list[LayerInfo]:
+    def _selectable(self) -> list[LayerInfo]:
         return [info for info in self.infos if info.spatial] or list(self.infos)
 
-    def _meant(self, word: str) -> list[LayerInfo]:
-        found = self._found(word)
+    def _select(self, word: str) -> list[LayerInfo]:
+        found = self._match(word)
         if not found:
-            raise self._unmatched(word)
+            raise self._no_match_error(word)
         return found
 
-    def _found(self, word: str) -> list[LayerInfo]:
-        offered = self._offered()
-        if word not in WORDS:
-            return self._selected(offered, word)
+    def _match(self, word: str) -> list[LayerInfo]:
+        offered = self._selectable()
+        if word not in LAYER_WORDS:
+            return self._match_path(offered, word)
         if word == "conv":
             return [info for info in offered if info.name in self.convolutions]
-        offered = [info for info in offered if info.name in self.among]
+        offered = [info for info in offered if info.name in self.candidates]
         if word == "last-conv":
             return offered[-1:]
         stages = self._stages(offered)
@@ -206,9 +206,9 @@ class ModelLayers:
         ends = {"low": stages[0], "mid": stages[len(stages) // 2], "high": stages[-1]}
         return list(ends.values()) if word == "low-mid-high" else [ends[word]]
 
-    def _selected(self, offered: Sequence[LayerInfo], word: str) -> list[LayerInfo]:
+    def _match_path(self, offered: Sequence[LayerInfo], word: str) -> list[LayerInfo]:
         """What a path, a run of one, or a glob over paths means."""
-        path, run = run_of(word)
+        path, run = split_run(word)
         if run is None:
             return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
         there = path in {info.name for info in offered} and 1 <= run <= len(self.runs.get(path, (None,)))
@@ -220,46 +220,46 @@ class ModelLayers:
         for info in spatial:
             size = info.shape[1:]
             # Around a layer that ends its stage, nothing goes on to another resolution.
-            depth = sum(sizes.get(name, size) != size for name in _around(info.name))
+            depth = sum(sizes.get(name, size) != size for name in _ancestors(info.name))
             if size not in best or depth <= best[size][0]:
                 best[size] = (depth, info)
         return sorted((info for _, info in best.values()), key=lambda info: info.order)
 
-    def _unmatched(self, word: str) -> UsageError:
+    def _no_match_error(self, word: str) -> UsageError:
         if self.whole:
             fix = "Use a method that reads the input alone (see: cnnviz methods), or the network as Python code."
             return UsageError(self.whole, where="--layer", fix=fix)
-        if word in WORDS:
-            return self._without_maps(word)
+        if word in LAYER_WORDS:
+            return self._no_maps_error(word)
         shown = visible(word, 80)
-        known = [*WORDS, *(info.name for info in self._offered())]
+        known = [*LAYER_WORDS, *(info.name for info in self._selectable())]
         hint = did_you_mean(word, known)
         flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]
         if flat:
             what = f"'{shown}' of {self.model} has maps of a single position (1x1): there is nothing to see in them"
-            larger = [info.name for info in self._offered() if info.order < flat[0].order]
+            larger = [info.name for info in self._selectable() if info.order < flat[0].order]
             hint = f"The last larger maps before it are those of '{larger[-1]}'." if larger else hint
-        elif word in self.others:
-            what = f"'{shown}' of {self.model} has no maps: {self.others[word]}"
+        elif word in self.not_layers:
+            what = f"'{shown}' of {self.model} has no maps: {self.not_layers[word]}"
         else:
             what = f"{self.model} has no layer '{shown}'"
-        fix = "\n".join(filter(None, (hint, self._all())))
+        fix = "\n".join(filter(None, (hint, self._list_hint())))
         return UsageError(what, where="--layer", fix=fix)
 
-    def _without_maps(self, word: str) -> UsageError:
+    def _no_maps_error(self, word: str) -> UsageError:
         """A word means nothing, since no layer has maps, or none that is a convolution."""
         if self.infos:
             what = f"{self.model} has no convolution with maps" if word == "conv" else f"{self.model} has no '{word}'"
-            return UsageError(what, where="--layer", fix=f"Try --layer last-conv. {self._all()}")
+            return UsageError(what, where="--layer", fix=f"Try --layer last-conv. {self._list_hint()}")
         what = f"no module of {self.model} has maps, so there is no layer to read"
-        for name, reason in list(self.others.items())[:1]:
+        for name, reason in list(self.not_layers.items())[:1]:
             what += f"; of '{visible(name, 60)}': {reason}"
         return UsageError(what, where="--layer", fix="Use a method that reads the input alone, see: cnnviz methods")
 
-    def _all(self) -> str:
+    def _list_hint(self) -> str:
         return f"'cnnviz layers {self.model}' lists them all."
 
 
-def _around(name: str) -> list[str]:
+def _ancestors(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]

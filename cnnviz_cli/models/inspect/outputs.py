@@ -11,30 +11,30 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.outputs import entries, parts, pick
-from cnnviz_cli.core.scores import Values
+from cnnviz_cli.core.outputs import named_tensors, top_level_parts, select_part
+from cnnviz_cli.core.scores import ValueKind
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.receptive import tensors_in
 
-Returns = Literal["scores", "maps", "boxes"]
+OutputKind = Literal["scores", "maps", "boxes"]
 """(B, K) or (B, K, 1, 1) class scores, of one class also (B,); (B, K, H, W) maps of class scores; or for each picture a
 mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,). Scores and maps may be a part of the output."""
 
-_OF_A_BOX = ("boxes", "scores", "labels")
+_BOX_KEYS = ("boxes", "scores", "labels")
 
-_BESIDE = ("loss", "hidden", "attention", "feature", "embed", "past_key", "pooler", "aux")
+_AUXILIARY_NAMES = ("loss", "hidden", "attention", "feature", "embed", "past_key", "pooler", "aux")
 """In the names of what networks return beside their scores."""
 
-_SHOWN = 8
+_MAX_HEADS_LISTED = 8
 
 
-Told = Literal["auto", "logits", "probabilities", "log-probabilities"]
+StatedValues = Literal["auto", "logits", "probabilities", "log-probabilities"]
 """What is said that a network returns; auto is found out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedOutput:
     """What is known of a network's output beforehand.
 
     Attributes:
@@ -43,10 +43,10 @@ class Expected:
     """
 
     head: str | None = None
-    returns: Told = "auto"
+    returns: StatedValues = "auto"
 
 
-NOTHING = Expected()
+NOTHING_EXPECTED = ExpectedOutput()
 """Nothing is known."""
 
 
@@ -63,7 +63,7 @@ class HeadShape:
     shape: tuple[int, ...]
 
     @property
-    def kind(self) -> Returns:
+    def kind(self) -> OutputKind:
         return "maps" if len(self.shape) == 4 and self.shape[2:] != (1, 1) else "scores"
 
     @property
@@ -71,14 +71,14 @@ class HeadShape:
         return self.shape[1] if len(self.shape) > 1 else 1
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it holds."""
         values = f"{self.classes:,} value{'s' if self.classes > 1 else ''}"
         return f"{values} at {self.shape[2]} x {self.shape[3]} positions" if self.kind == "maps" else values
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class NetworkOutput:
     """What a network returned for one picture.
 
     Attributes:
@@ -93,41 +93,41 @@ class Returned:
         why: how `values` was told, in words.
     """
 
-    kind: Returns | None
+    kind: OutputKind | None
     classes: int
-    seen: str
+    description: str
     head: str = ""
     heads: tuple[HeadShape, ...] = ()
-    values: Values = "logits"
+    values: ValueKind = "logits"
     exclusive: bool = True
     bounds: tuple[float, float] | None = None
     why: str = ""
 
     @classmethod
-    def of(cls, output: Any, head: str | None = None) -> Returned:
+    def from_output(cls, output: Any, head: str | None = None) -> NetworkOutput:
         """What an output for one image is.
 
         Args:
             head: which part of it is to be explained: its name, its last word, or its place from 0. None decides where
-                there is one that it must be, see `_chosen`.
+                there is one that it must be, see `_default_head`.
 
         Raises:
             UsageError: there is no such part, or it holds nothing that can be explained.
         """
-        seen = _described(output)
+        seen = _describe(output)
         if isinstance(output, list | tuple) and output and all(map(_has_boxes, output)):
             if head is not None:
                 raise UsageError("a detector's boxes are no heads", where="--head", fix="Leave it out.")
             return cls("boxes", 0, seen)
-        heads = tuple(HeadShape(name, tuple(part.shape)) for name, part in _named(output) if _may_hold(name, part))
-        found = _chosen(heads) if head is None else _asked(output, heads, head)
+        heads = tuple(HeadShape(name, tuple(part.shape)) for name, part in _named_tensors(output) if _may_hold_scores(name, part))
+        found = _default_head(heads) if head is None else _requested_head(output, heads, head)
         if found is None:
             return cls(None, 0, seen, heads=heads)
         # torchvision's segmentation networks return maps, also where these have one position.
-        kind: Returns = "maps" if found.name == "out" and len(found.shape) == 4 else found.kind
+        kind: OutputKind = "maps" if found.name == "out" and len(found.shape) == 4 else found.kind
         return cls(kind, found.classes, seen, found.name, heads)
 
-    def known(self, model: str) -> Returns:
+    def require_kind(self, model: str) -> OutputKind:
         """Its kind.
 
         Args:
@@ -139,10 +139,10 @@ class Returned:
         if self.kind is not None:
             return self.kind
         if self.heads:
-            what = f"{visible(model, 100)} returns {self.seen}, in which {len(self.heads)} parts may be what is meant"
+            what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be what is meant"
             fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
-            raise UsageError(what, where="--model", excerpt=_listed(self.heads), fix=fix)
-        what = f"{visible(model, 100)} returns {self.seen}, so it is no classifier, nor anything else that is known"
+            raise UsageError(what, where="--model", excerpt=_list_heads(self.heads), fix=fix)
+        what = f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else that is known"
         fix = (
             "Explained are (batch, classes) scores; (batch, classes, height, width) maps of scores; either alone or in "
             "a tuple, a list or a mapping, for instance as 'out' or 'logits'; and for each picture a mapping with "
@@ -152,18 +152,18 @@ class Returned:
 
 
 def _has_boxes(one: Any) -> bool:
-    return isinstance(one, Mapping) and all(isinstance(one.get(name), Tensor) for name in _OF_A_BOX)
+    return isinstance(one, Mapping) and all(isinstance(one.get(name), Tensor) for name in _BOX_KEYS)
 
 
-def _named(output: Any) -> list[tuple[str, Tensor]]:
-    found = entries(output)
+def _named_tensors(output: Any) -> list[tuple[str, Tensor]]:
+    found = named_tensors(output)
     logits = None if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor) and all(name != "logits" for name, _ in found):
         found.append(("logits", logits))
     return found
 
 
-def _may_hold(name: str, part: Tensor) -> bool:
+def _may_hold_scores(name: str, part: Tensor) -> bool:
     """Whether a part has numbers, and a row or maps for one image."""
     if not part.is_floating_point():
         return False
@@ -172,7 +172,7 @@ def _may_hold(name: str, part: Tensor) -> bool:
     return part.dim() in (1, 2, 4) and part.shape[0] == 1 and part.numel() > 0
 
 
-def _chosen(heads: Sequence[HeadShape]) -> HeadShape | None:
+def _default_head(heads: Sequence[HeadShape]) -> HeadShape | None:
     """The one head that it must be; None where there are several, or none.
 
     That is the only one, or the one called ``logits``; or maps called ``out`` by a mapping. What is called a loss, an
@@ -183,14 +183,14 @@ def _chosen(heads: Sequence[HeadShape]) -> HeadShape | None:
         same = [head for head in heads if head.name == name or head.name.endswith(f".{name}")]
         if len(same) == 1 and (name == "logits" or len(same[0].shape) == 4):
             return same[0]
-    left = [head for head in heads if not any(word in head.name.casefold() for word in _BESIDE)] or list(heads)
+    left = [head for head in heads if not any(word in head.name.casefold() for word in _AUXILIARY_NAMES)] or list(heads)
     scores = [head for head in left if head.kind == "scores"]
     found = scores or left
     return found[0] if len(found) == 1 else None
 
 
-def _asked(output: Any, heads: Sequence[HeadShape], head: str) -> HeadShape:
-    top = [name for name, _ in parts(output)]
+def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadShape:
+    top = [name for name, _ in top_level_parts(output)]
     place = int(head) if head.isascii() and head.isdigit() and len(head) < 4 else -1
     name = top[place] if head not in top and 0 <= place < len(top) else head
     fitting = [one for one in heads if one.name == name]
@@ -202,20 +202,20 @@ def _asked(output: Any, heads: Sequence[HeadShape], head: str) -> HeadShape:
     if names == [""]:
         raise UsageError("the network returns one tensor, which has no heads", where="--head", fix="Leave it out.")
     if fitting:
-        raise UsageError(f"'{shown}' names several heads", where="--head", excerpt=_listed(fitting), fix="Name one.")
-    there = {name for name, _ in _named(output)}
+        raise UsageError(f"'{shown}' names several heads", where="--head", excerpt=_list_heads(fitting), fix="Name one.")
+    there = {name for name, _ in _named_tensors(output)}
     what = f"'{shown}' holds no scores that can be explained" if name in there else f"there is no head '{shown}'"
     fix = did_you_mean(head, names) or (f"For instance: --head {visible(names[0], 60)}" if names else "Leave it out.")
-    raise UsageError(what, where="--head", excerpt=_listed(heads), fix=fix)
+    raise UsageError(what, where="--head", excerpt=_list_heads(heads), fix=fix)
 
 
-def _listed(heads: Sequence[HeadShape]) -> str:
-    lines = [f"  {visible(head.name, 60)}: {head.words}, {tuple(head.shape)}" for head in heads[:_SHOWN]]
-    more = [f"  and {len(heads) - _SHOWN} more"] if len(heads) > _SHOWN else []
+def _list_heads(heads: Sequence[HeadShape]) -> str:
+    lines = [f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads[:_MAX_HEADS_LISTED]]
+    more = [f"  and {len(heads) - _MAX_HEADS_LISTED} more"] if len(heads) > _MAX_HEADS_LISTED else []
     return "\n".join([*lines, *more])
 
 
-def _described(output: Any) -> str:
+def _describe(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor of shape {tuple(output.shape)}"
     if isinstance(output, Mapping):
@@ -227,13 +227,13 @@ def _described(output: Any) -> str:
     return f"a {type(output).__name__}"
 
 
-TRIALS = 4
+TRIAL_COUNT = 4
 """Inputs beside the one of zeros."""
 
-_SUM = 1e-3
+_SUM_TOLERANCE = 1e-3
 """By how much a sum of probabilities may differ from 1: what half precision makes of a thousand classes."""
 
-_EDGE = 1e-6
+_RANGE_TOLERANCE = 1e-6
 """By how much rounding may take a number out of its range."""
 
 _SPAN = (0.1, 0.9)
@@ -242,7 +242,7 @@ _SPAN = (0.1, 0.9)
 _SOFTMAX, _SIGMOID, _LOG_SOFTMAX, _LOG_SIGMOID = "softmax", "sigmoid", "log-softmax", "log-sigmoid"
 _HARD, _CLAMP, _TANH = "hard sigmoid", "clamp to [0, 1]", "tanh"
 
-_MAKE = {
+_PRODUCERS = {
     "aten::_softmax": _SOFTMAX,
     "aten::_log_softmax": _LOG_SOFTMAX,
     "aten::sigmoid": _SIGMOID,
@@ -254,7 +254,7 @@ _MAKE = {
     "aten::tanh_": _TANH,
 }
 
-_KEEP = (
+_SHAPE_OPS = (
     "view _unsafe_view reshape squeeze unsqueeze permute transpose t select slice expand clone _to_copy detach alias "
     "cat stack split split_with_sizes unbind chunk index index_select gather contiguous flatten mean amax amin max min "
     "mul rsub sub add div exp clamp upsample_bilinear2d upsample_nearest2d upsample_bicubic2d avg_pool2d lift_fresh "
@@ -266,14 +266,14 @@ _KEEP = (
 _ARITHMETIC = frozenset(f"aten::{name}" for name in ["mul", "rsub", "sub", "add", "div", "clamp"])
 """What may move the numbers of a tanh from [-1, 1] into [0, 1]."""
 
-_KEPT = frozenset(f"aten::{name}" for name in _KEEP.split())
+_KEPT = frozenset(f"aten::{name}" for name in _SHAPE_OPS.split())
 
 
-def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned, told: Told = "auto") -> Returned:
+def find_values(net: nn.Module, shape: tuple[int, int, int], returned: NetworkOutput, told: StatedValues = "auto") -> NetworkOutput:
     """`returned` with what the numbers of its head are.
 
     One forward of zeros says that they are logits if any is outside of what probabilities and their logarithms can be,
-    as nearly always; only otherwise the network is run on `TRIALS` further inputs, from small to very large numbers,
+    as nearly always; only otherwise the network is run on `TRIAL_COUNT` further inputs, from small to very large numbers,
     and watched for the operation that its output comes from. The numbers are
 
     - log-probabilities, if none is positive and the exponentials of each row add up to 1;
@@ -290,39 +290,39 @@ def read_values(net: nn.Module, shape: tuple[int, int, int], returned: Returned,
     """
     if returned.kind not in ("scores", "maps") or told == "logits":
         return replace(returned, why="--returns says so") if told == "logits" else returned
-    first = _rows(net, zeros_for(net, shape), returned.head)
+    first = _score_rows(net, zero_input(net, shape), returned.head)
     if first.is_meta:  # a network without weights, of which only the layers are listed
         return returned
-    if told == "auto" and not (_are_shares([first]) or _are_logarithms([first])):
+    if told == "auto" and not (_are_probabilities([first]) or _are_log_probabilities([first])):
         return replace(returned, bounds=_bounds([first]))
-    origins = _Origins()
+    origins = _OriginTracker()
     with torch.random.fork_rng(devices=[]):
-        trials = [_rows(net, one, returned.head, origins) for one in _inputs(net, shape)]
+        trials = [_score_rows(net, one, returned.head, origins) for one in _trial_inputs(net, shape)]
     # A number so large that it overflows says nothing.
     rows = [first, *(row for row in trials if row.isfinite().all())]
     bounds = _bounds(rows)
     if told != "auto":
-        exclusive = _add_up([row.exp() for row in rows] if told == "log-probabilities" else rows)
+        exclusive = _sum_to_one([row.exp() for row in rows] if told == "log-probabilities" else rows)
         return replace(returned, values=told, exclusive=exclusive, bounds=bounds, why="--returns says so")
-    values, exclusive, why = _told_by(rows, origins.found)
+    values, exclusive, why = _classify_values(rows, origins.found)
     return replace(returned, values=values, exclusive=exclusive, bounds=bounds, why=why)
 
 
-def _told_by(rows: Sequence[Tensor], origins: Iterable[str]) -> tuple[Values, bool, str]:
+def _classify_values(rows: Sequence[Tensor], origins: Iterable[str]) -> tuple[ValueKind, bool, str]:
     made = set(origins)
     several = rows[0].shape[1] > 1
-    if several and _are_logarithms(rows) and _add_up([row.exp() for row in rows]):
+    if several and _are_log_probabilities(rows) and _sum_to_one([row.exp() for row in rows]):
         return "log-probabilities", True, "their exponentials add up to 1 in every trial"
-    if several and _are_shares(rows) and _add_up(rows):
+    if several and _are_probabilities(rows) and _sum_to_one(rows):
         return "probabilities", True, "they lie in [0, 1] and add up to 1 in every trial"
-    if _are_logarithms(rows) and made == {_LOG_SIGMOID}:
+    if _are_log_probabilities(rows) and made == {_LOG_SIGMOID}:
         return "log-probabilities", False, "they come out of a log-sigmoid"
-    return _told_apart(rows, made)
+    return _classify_independent(rows, made)
 
 
-def _told_apart(rows: Sequence[Tensor], made: Set[str]) -> tuple[Values, bool, str]:
+def _classify_independent(rows: Sequence[Tensor], made: Set[str]) -> tuple[ValueKind, bool, str]:
     """Whether numbers that do not add up to 1 are probabilities, each by itself."""
-    if not _are_shares(rows):
+    if not _are_probabilities(rows):
         return "logits", True, ""
     if made and made <= {_SIGMOID, _SOFTMAX, _HARD, _CLAMP}:
         return (
@@ -338,35 +338,35 @@ def _told_apart(rows: Sequence[Tensor], made: Set[str]) -> tuple[Values, bool, s
     return "logits", True, "they lie in [0, 1] in every trial, but not all of it, and come out of no sigmoid"
 
 
-def _are_shares(rows: Sequence[Tensor]) -> bool:
-    return all(bool(((row >= -_EDGE) & (row <= 1 + _EDGE)).all()) for row in rows)
+def _are_probabilities(rows: Sequence[Tensor]) -> bool:
+    return all(bool(((row >= -_RANGE_TOLERANCE) & (row <= 1 + _RANGE_TOLERANCE)).all()) for row in rows)
 
 
-def _are_logarithms(rows: Sequence[Tensor]) -> bool:
-    return all(bool((row <= _EDGE).all()) for row in rows)
+def _are_log_probabilities(rows: Sequence[Tensor]) -> bool:
+    return all(bool((row <= _RANGE_TOLERANCE).all()) for row in rows)
 
 
-def _add_up(rows: Sequence[Tensor]) -> bool:
-    return all(bool(((row.sum(1) - 1).abs() <= _SUM).all()) for row in rows)
+def _sum_to_one(rows: Sequence[Tensor]) -> bool:
+    return all(bool(((row.sum(1) - 1).abs() <= _SUM_TOLERANCE).all()) for row in rows)
 
 
 def _bounds(rows: Sequence[Tensor]) -> tuple[float, float]:
     return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
 
 
-def _rows(net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _Origins | None = None) -> Tensor:
+def _score_rows(net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _OriginTracker | None = None) -> Tensor:
     """(N, K) float64: the numbers of each image, or of each position of its maps."""
     with torch.no_grad():
-        found = pick(net(image), head) if origins is None else origins.watch(net, image, head)
+        found = select_part(net(image), head) if origins is None else origins.watch(net, image, head)
     numbers: Tensor = found.double()
     if numbers.dim() < 2:
         return numbers.reshape(-1, 1)
     return numbers.flatten(2).transpose(1, 2).flatten(0, 1) if numbers.dim() == 4 else numbers
 
 
-def _inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
-    """`TRIALS` inputs, the same every time: noise, coarse noise, and both of them much too large."""
-    like, draws = zeros_for(net, shape), torch.Generator(device="cpu").manual_seed(0)
+def _trial_inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
+    """`TRIAL_COUNT` inputs, the same every time: noise, coarse noise, and both of them much too large."""
+    like, draws = zero_input(net, shape), torch.Generator(device="cpu").manual_seed(0)
     for scale, step in ((1.0, 1), (1.0, 8), (1e3, 8), (1e6, 1)):
         sides = [-(-side // step) for side in shape[1:]]
         noise = torch.randn(1, shape[0], *sides, generator=draws, dtype=torch.float32, device="cpu")
@@ -374,7 +374,7 @@ def _inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tensor]:
         yield (scale * noise[:, :, : shape[1], : shape[2]]).to(like)
 
 
-class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows tensors from the operation that brought their numbers into [0, 1], or made logarithms of them.
 
     Attributes:
@@ -390,11 +390,11 @@ class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The head of what the network returns for an image; what it came from is written down."""
         try:
             with self:
-                found = pick(net(image), head)
+                found = select_part(net(image), head)
             self.found.append(self._of(found))
         except Exception:  # not every kind of tensor can be followed
             self.found.append("")
-            found = pick(net(image), head)
+            found = select_part(net(image), head)
         self._known.clear()
         return found
 
@@ -405,7 +405,7 @@ class _Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
-        origin = _MAKE.get(name, "")
+        origin = _PRODUCERS.get(name, "")
         if not origin and (name in ("aten::clamp", "aten::clamp_", "aten::hardtanh", "aten::hardtanh_")):
             origin = _CLAMP if tuple(args[1:3]) == (0, 1) else ""
         if not origin and name in _KEPT:

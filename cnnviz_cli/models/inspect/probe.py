@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, oblong, token_grid
+from cnnviz_cli.core.feature_maps import as_maps, input_proportions, token_grid
 from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.readout import maps_in, part_of
-from cnnviz_cli.models.input.builtin_transform import Inside
-from cnnviz_cli.models.inspect.default_layers import Reach, Seen, default_layers, reached, trunk_of
-from cnnviz_cli.models.inspect.dependence_rules import RESHAPING
-from cnnviz_cli.models.inspect.heads import zeros_for
+from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
+from cnnviz_cli.models.inspect.default_layers import ScoreReach, ForwardTrace, default_layers, drop_unreached, find_backbone
+from cnnviz_cli.models.inspect.dependence_rules import RESHAPE_OPS
+from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.outputs import Returned
-from cnnviz_cli.models.inspect.receptive import CUT_OUT, Tracker, Windows, whole
+from cnnviz_cli.models.inspect.outputs import NetworkOutput
+from cnnviz_cli.models.inspect.receptive import ROI_BIT, ReceptiveFieldTracker, WindowTracker, is_whole
 
 
-def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
+def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
     """The layers of a network that have maps.
 
     One forward of zeros, batch 1, without gradients. The network must be in eval mode, and is left as it was.
@@ -36,9 +36,9 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
     Raises:
         UsageError: there is no such part.
     """
-    picture = zeros_for(net, shape)
+    picture = zero_input(net, shape)
     modules = {name: module for name, module in net.named_modules() if name}
-    watch = _Watch(Tracker(picture), Windows(picture), modules, Inside.of(net), shape[1:])
+    watch = _ProbeHooks(ReceptiveFieldTracker(picture), WindowTracker(picture), modules, BuiltinTransform.find(net), shape[1:])
     hooks = []
     try:
         for name, module in modules.items():
@@ -47,12 +47,12 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
                 continue
             hooks.append(module.register_forward_pre_hook(partial(watch.started, name)))
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
-        with torch.no_grad(), without_checkpoints(), watch.windows, watch.tracker, oblong(*shape[1:]):
+        with torch.no_grad(), without_checkpoints(), watch.windows, watch.tracker, input_proportions(*shape[1:]):
             output = net(picture)
-        returned = Returned.of(output, head)
+        returned = NetworkOutput.from_output(output, head)
         chosen = returned.head if returned.kind is not None else None
         read = maps_in if returned.kind == "maps" else part_of
-        scores = watch.tracker.marks(read(output, chosen))
+        scores = watch.tracker.bits_of(read(output, chosen))
     finally:
         for hook in hooks:
             hook.remove()
@@ -60,49 +60,49 @@ def probe(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | N
     infos = sorted(map(watch.in_its_window, watch.layers.values()), key=lambda info: info.order)
     convolutions = {name for name, module in modules.items() if isinstance(module, nn.Conv2d)}
     named = frozenset(convolutions & watch.layers.keys())
-    trunk = trunk_of(watch.seen(infos, scores, named), returned)
+    trunk = find_backbone(watch.seen(infos, scores, named), returned)
     reach = watch.reach(infos, scores)
     if watch.tracker.losses and trunk is None and picture.device.type != "meta":
-        reach = reached(net, shape, reach, chosen)
+        reach = drop_unreached(net, shape, reach, chosen)
     among, why = default_layers(reach) if trunk is None else (trunk.layers, trunk.why)
     return ModelLayers(
         model=model,
         infos=tuple(infos),
         convolutions=named if trunk is None or trunk.part is None else named & trunk.part,
-        among=among,
+        candidates=among,
         why=why,
         kinds={name: type(module).__name__ for name, module in modules.items()},
-        others={
+        not_layers={
             name: watch.reasons.get(name, "it does not run by itself") for name in modules if name not in watch.layers
         },
         max_pooled=watch.tracker.max_pooled,
-        turns={name: turn for name, turn in watch.turns.items() if turn and len(watch.runs[name]) == 1},
+        rotations={name: turn for name, turn in watch.turns.items() if turn and len(watch.runs[name]) == 1},
         returned=returned,
         whole=getattr(net, "whole", ""),
         runs={name: tuple(runs) for name, runs in watch.runs.items() if len(runs) > 1 and name in watch.layers},
     )
 
 
-_PASSIVE = ("pool", "dropout", "pad", "interpolate", "upsample", "pixel_shuffle", "channel_shuffle")
-_REARRANGING = frozenset(
-    (*RESHAPING, "permute", "transpose", "movedim", "getitem", "contiguous", "clone", "size", "to")
+_PASSIVE_WORDS = ("pool", "dropout", "pad", "interpolate", "upsample", "pixel_shuffle", "channel_shuffle")
+_REARRANGING_OPS = frozenset(
+    (*RESHAPE_OPS, "permute", "transpose", "movedim", "getitem", "contiguous", "clone", "size", "to")
 )
 
 
-def _passive(operation: str) -> bool:
+def _is_passive(operation: str) -> bool:
     """Whether it only thins out, repeats or rearranges what there is."""
-    return operation in _REARRANGING or any(word in operation for word in _PASSIVE)
+    return operation in _REARRANGING_OPS or any(word in operation for word in _PASSIVE_WORDS)
 
 
-class _Watch:
+class _ProbeHooks:
     """What the hooks saw. Of a module that runs several times, the last run stays."""
 
     def __init__(
         self,
-        tracker: Tracker,
-        windows: Windows,
+        tracker: ReceptiveFieldTracker,
+        windows: WindowTracker,
         modules: Mapping[str, nn.Module],
-        inside: Inside | None,
+        inside: BuiltinTransform | None,
         size: tuple[int, int],
     ) -> None:
         self.tracker = tracker
@@ -112,28 +112,28 @@ class _Watch:
         self.order: dict[str, int] = {}
         self.layers: dict[str, LayerInfo] = {}
         self.reasons: dict[str, str] = {}
-        self._bits = {name: 2 * CUT_OUT << place for place, name in enumerate(modules)}
+        self._bits = {name: 2 * ROI_BIT << place for place, name in enumerate(modules)}
         self._outputs: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._leading: dict[str, int] = {}
         self._active: set[str] = set()
         self._started: dict[str, list[int]] = {}
-        self._next = 2 * CUT_OUT << len(modules)
+        self._next = 2 * ROI_BIT << len(modules)
         self._mappings: dict[str, list[int]] = {}
         self._inside, self._size = inside, size
         self._count = 0
         self._sizes: set[tuple[int, ...]] = set()
         self._raw: dict[str, int] = {}
 
-    def seen(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> Seen:
+    def seen(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> ForwardTrace:
         """All of it that tells where a trunk is."""
         active = frozenset(self._active)
-        return Seen(infos, self.order, self._bits, self._mappings, self._outputs, scores, convolutions, active)
+        return ForwardTrace(infos, self.order, self._bits, self._mappings, self._outputs, scores, convolutions, active)
 
-    def reach(self, infos: Sequence[LayerInfo], scores: int) -> Reach:
+    def reach(self, infos: Sequence[LayerInfo], scores: int) -> ScoreReach:
         """What the scores depend on."""
         projections = self.tracker.projections
-        return Reach(
+        return ScoreReach(
             infos,
             frozenset(name for name, bit in self._positions.items() if bit & scores),
             frozenset(self._active),
@@ -158,29 +158,29 @@ class _Watch:
         self.reasons.pop(name, None)
         self._positions.pop(name, None)
         since = self._started[name].pop() if self._started.get(name) else 0
-        if not all(map(_passive, self.tracker.operations[since:])) or any(True for _ in module.parameters()):
+        if not all(map(_is_passive, self.tracker.operations[since:])) or any(True for _ in module.parameters()):
             self._active.add(name)
         self.tracker.bridge(inputs, output)
-        self._raw[name] = self.tracker.spread(output).raw
+        self._raw[name] = self.tracker.spread_of(output).raw
         self.tracker.mark(output, self._bits[name])
         if self._inside is not None and name == self._inside.name:
             # It copies pictures into one tensor, row by row or resized: where that is a copy, it is our input.
-            self.tracker.adopt(output[0].tensors, exact=self._inside.leaves(self._size))
+            self.tracker.adopt(output[0].tensors, exact=self._inside.leaves_unchanged(self._size))
         if isinstance(output, Mapping) and output and all(map(_are_maps, output.values())):
-            self._mappings[name] = [self.tracker.marks(maps) for maps in output.values()]
+            self._mappings[name] = [self.tracker.bits_of(maps) for maps in output.values()]
         shape = self._shape(output)
         if isinstance(shape, str):
             self.reasons[name] = shape
         else:
-            field = self.tracker.of(output).field
+            field = self.tracker.track_of(output).field
             self.layers[name] = LayerInfo(name, type(module).__name__, shape, self.order[name], field)
-            self._outputs[name] = self.tracker.marks(output)
+            self._outputs[name] = self.tracker.bits_of(output)
             if len(output) > 1:
                 self._active.discard(name)  # it runs for each part of the picture
-            self.turns[name] = ", ".join(sorted(self.windows.turns(output)))
-            window = self.windows.of(output)
+            self.turns[name] = ", ".join(sorted(self.windows.turns_of(output)))
+            window = self.windows.window_of(output)
             if window is not None:
-                run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if whole(window) else window)
+                run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if is_whole(window) else window)
                 runs[-1] = run
             self._leading[name] = output.shape[1] - shape[1] * shape[2] if output.dim() == 3 else 0
             self._positions[name] = self._next  # of this run: an earlier one may go another way
@@ -193,11 +193,11 @@ class _Watch:
             return f"it returns a {type(output).__name__}"
         if output.is_quantized:
             return "it returns quantised numbers, which are not read"
-        if self.tracker.marks(output) & CUT_OUT:
+        if self.tracker.bits_of(output) & ROI_BIT:
             return "it runs for each box, not for each picture"
         seen = f"it returns a tensor of shape {tuple(output.shape)}"
         maps = as_maps(output)
-        if maps is None or self.tracker.spread(output).paired:
+        if maps is None or self.tracker.spread_of(output).paired:
             return seen
         channels, *size = maps.shape[1:]
         if not self._in_place(output, (size[0], size[1])):
@@ -210,7 +210,7 @@ class _Watch:
 
         What the engine would read otherwise than it came about must not be offered.
         """
-        axes = self.tracker.of(output).axes
+        axes = self.tracker.track_of(output).axes
         if axes is not None and output.dim() == 4:
             return (output.shape[axes[0]], output.shape[axes[1]]) == size
         if len(output) > 1:
@@ -226,7 +226,7 @@ class _Watch:
 
     def _grid(self, output: Tensor) -> tuple[int, int, int] | None:
         """Of a list of tokens how many lead, and height and width of the grid behind them, as they came about."""
-        spread = self.tracker.spread(output)
+        spread = self.tracker.spread_of(output)
         grids = [place for place, run in enumerate(spread.runs) if run.grid is not None]
         if output.dim() != 3 or spread.axis != -2 or len(grids) != 1:
             return None

@@ -20,21 +20,21 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import ReceptiveField
-from cnnviz_cli.core.network_errors import passes_on
-from cnnviz_cli.models.inspect.dependence import Known, Operation, Run, Spread, source
-from cnnviz_cli.models.inspect.dependence_rules import MADE_LIKE, SHAPED_LIKE, after, cut, projections, spread_out
+from cnnviz_cli.core.network_errors import pass_through
+from cnnviz_cli.models.inspect.dependence import KnownTensor, Operation, PositionRun, Spread, source_spread
+from cnnviz_cli.models.inspect.dependence_rules import MADE_LIKE, SHAPED_LIKE, propagate_spread, slice_runs, attention_projections, grid_axes
 from cnnviz_cli.models.inspect.receptive_rules import RULES, Call, Track, pointwise
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
-_LOST = Track(None, None)
+_UNKNOWN_TRACK = Track(None, None)
 
-CUT_OUT = 1
+ROI_BIT = 1
 """The bit of tensors that hold something for each box instead of for each picture."""
 
-_CUTTING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
+_ROI_OPS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
 
 
-class Tracker(TorchFunctionMode):
+class ReceptiveFieldTracker(TorchFunctionMode):
     """Follows one input through whatever runs inside ``with``.
 
     Args:
@@ -68,7 +68,7 @@ class Tracker(TorchFunctionMode):
             exact: whether it is the source, pixel for pixel; what a pixel sees is not known otherwise.
         """
         self._tracks[tensor] = Track(_PIXEL if exact else None, (-2, -1))
-        self._spreads[tensor] = source()
+        self._spreads[tensor] = source_spread()
 
     def bridge(self, inputs: Any, output: Any) -> None:
         """Take what a module returned and nothing followed there (a program, a function of somebody's own with its own
@@ -83,7 +83,7 @@ class Tracker(TorchFunctionMode):
         if not all(spread.even for spread in given):
             self.losses.append("a module")
         for tensor in lost:
-            self._spreads[tensor] = source(bits)
+            self._spreads[tensor] = source_spread(bits)
 
     def mark(self, output: Any, bits: int) -> None:
         """Everything that comes from tensors in `output` from now on has `bits`."""
@@ -107,26 +107,26 @@ class Tracker(TorchFunctionMode):
             )
             return
         count = output.shape[1]
-        runs = spread.runs if spread.axis == -2 else (Run(count, spread.bits),)
-        before, positions = cut(runs, 0, skipped), cut(runs, skipped, count)
+        runs = spread.runs if spread.axis == -2 else (PositionRun(count, spread.bits),)
+        before, positions = slice_runs(runs, 0, skipped), slice_runs(runs, skipped, count)
         marked = tuple(run._replace(bits=run.bits | bits) for run in positions)
         if len(marked) == 1:
             marked = (marked[0]._replace(grid=grid),)
         self._spreads[output] = replace(spread, axis=-2, runs=(*before, *marked))
 
-    def marks(self, tensor: Any) -> int:
+    def bits_of(self, tensor: Any) -> int:
         """The bits of `tensor`."""
-        return self.spread(tensor).bits
+        return self.spread_of(tensor).bits
 
-    def spread(self, tensor: Any) -> Spread:
+    def spread_of(self, tensor: Any) -> Spread:
         """What `tensor` depends on, position by position; nothing, if it does not come from the source."""
-        return self._spreads.get(tensor) or source() if isinstance(tensor, Tensor) else source()
+        return self._spreads.get(tensor) or source_spread() if isinstance(tensor, Tensor) else source_spread()
 
-    def of(self, tensor: Tensor) -> Track:
+    def track_of(self, tensor: Tensor) -> Track:
         """What is known of `tensor`; nothing, if it does not come from the source."""
-        return self._tracks.get(tensor, _LOST)  # type: ignore[no-any-return]
+        return self._tracks.get(tensor, _UNKNOWN_TRACK)  # type: ignore[no-any-return]
 
-    @passes_on
+    @pass_through
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -135,7 +135,7 @@ class Tracker(TorchFunctionMode):
         # Looked up first: an operation in place overwrites its input's track.
         counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
         known = {
-            id(x): Known(self._spreads[x], self._tracks.get(x, _LOST), tuple(x.shape))
+            id(x): KnownTensor(self._spreads[x], self._tracks.get(x, _UNKNOWN_TRACK), tuple(x.shape))
             for x in tensors_in(counting)
             if x in self._spreads
         }
@@ -146,10 +146,10 @@ class Tracker(TorchFunctionMode):
         return result
 
     def _follow(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[int, Known], result: Any
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[int, KnownTensor], result: Any
     ) -> None:
         if name == "setitem":
-            self._tracks[args[0]] = _LOST
+            self._tracks[args[0]] = _UNKNOWN_TRACK
         outputs = list(tensors_in(args[0] if name == "setitem" else result))
         if outputs:
             self.operations.append(name)
@@ -158,15 +158,15 @@ class Tracker(TorchFunctionMode):
         for index, output in enumerate(outputs):
             operation = Operation(name, tuple(args), kwargs, known, shapes, index, self.losses)
             try:
-                self.projections |= projections(operation)
-                spread = after(operation)
-                track = _after(name, args, kwargs, tracks, output.shape)
+                self.projections |= attention_projections(operation)
+                spread = propagate_spread(operation)
+                track = _propagate_track(name, args, kwargs, tracks, output.shape)
             except Exception:  # an operation of somebody's that bears the name of one of torch's, with other arguments
                 self.losses.append(name)
-                spread, track = source(operation.bits), _LOST
-            if name in _CUTTING:
-                spread = spread.marked(CUT_OUT)
-            axes = spread_out(operation, spread) if track.axes is None else None
+                spread, track = source_spread(operation.bits), _UNKNOWN_TRACK
+            if name in _ROI_OPS:
+                spread = spread.mark(ROI_BIT)
+            axes = grid_axes(operation, spread) if track.axes is None else None
             self._tracks[output] = Track(None, axes) if axes else track
             self._spreads[output] = spread
             self.listed = self.listed or any(run.grid is not None for run in spread.runs)
@@ -191,25 +191,25 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def _after(
+def _propagate_track(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Any]], output: Any
 ) -> Track:
     rule = RULES.get(name)
     # Only what is pointwise may have several inputs: a kernel that depends on the source looks at all of it.
     if rule is None or (len(known) > 1 and rule is not pointwise):
-        return _LOST
+        return _UNKNOWN_TRACK
     return rule(Call(tuple(args[1:]), kwargs, known, output))
 
 
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+WHOLE_INPUT: Box = (0.0, 0.0, 1.0, 1.0)
 
-_MOVES = frozenset(("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take"))
+_MOVING_OPS = frozenset(("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take"))
 """Operations after which rows and columns are no longer where they were."""
 
-_TURNS = frozenset(("flip", "rot90", "grid_sample"))
+_TURNING_OPS = frozenset(("flip", "rot90", "grid_sample"))
 """Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is."""
 
-_RESHAPES = frozenset(
+_RESHAPE_OPS = frozenset(
     [
         "view",
         "reshape",
@@ -232,16 +232,16 @@ _RESHAPES = frozenset(
 )
 """Operations after which rows and columns may be other dimensions than the last two, or others in number."""
 
-_CUTS = frozenset(("chunk", "split", "tensor_split", "narrow"))
-_JOINS = frozenset(("cat", "concat", "concatenate"))
+_SPLIT_OPS = frozenset(("chunk", "split", "tensor_split", "narrow"))
+_CONCAT_OPS = frozenset(("cat", "concat", "concatenate"))
 
 
-def whole(box: Box) -> bool:
+def is_whole(box: Box) -> bool:
     """Whether a box is all of the input, but for rounding."""
-    return all(abs(side - other) < 1e-6 for side, other in zip(box, WHOLE, strict=True))
+    return all(abs(side - other) < 1e-6 for side, other in zip(box, WHOLE_INPUT, strict=True))
 
 
-class Windows(TorchFunctionMode):
+class WindowTracker(TorchFunctionMode):
     """Follows one input through whatever runs inside ``with``.
 
     Args:
@@ -253,20 +253,20 @@ class Windows(TorchFunctionMode):
         # By tensor the box in shares of the input, None where it is lost; and whether the last two dimensions are rows
         # and columns.
         self._known: Any = WeakTensorKeyDictionary()
-        self._known[source] = (WHOLE, True)
+        self._known[source] = (WHOLE_INPUT, True)
         self._turns: Any = WeakTensorKeyDictionary()
 
-    def of(self, tensor: Tensor) -> Box | None:
+    def window_of(self, tensor: Tensor) -> Box | None:
         """Left, top, right and bottom as shares of the input; None where that is not known."""
         found: tuple[Box | None, bool] = self._known.get(tensor, (None, False))
         return found[0]
 
-    def turns(self, tensor: Tensor) -> frozenset[str]:
+    def turns_of(self, tensor: Tensor) -> frozenset[str]:
         """By what operations rows and columns were turned or bent on the way to `tensor`."""
         found: frozenset[str] = self._turns.get(tensor, frozenset())
         return found
 
-    @passes_on
+    @pass_through
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -276,19 +276,19 @@ class Windows(TorchFunctionMode):
         if known:
             name = operation_name(func)
             boxes = {box for (box, _), _ in known}
-            placed = all(usual for (_, usual), _ in known) and name not in _RESHAPES
-            box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVES else None
+            placed = all(usual for (_, usual), _ in known) and name not in _RESHAPE_OPS
+            box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVING_OPS else None
             outputs = list(tensors_in(result))
             parts = [box] * len(outputs)
             first = known[0][1]
             if name == "getitem":
-                parts = [_sliced(box if placed else None, first, args[1])] * len(outputs)
-            elif name in _CUTS and outputs:
-                parts = _pieces(box, placed, first, outputs, args, kwargs)
-            elif name in _JOINS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
+                parts = [_slice_box(box if placed else None, first, args[1])] * len(outputs)
+            elif name in _SPLIT_OPS and outputs:
+                parts = _split_box(box, placed, first, outputs, args, kwargs)
+            elif name in _CONCAT_OPS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
                 parts = [None] * len(outputs)
-            turns = frozenset().union(*(self.turns(one) for _, one in known))
-            if name in _TURNS and (turn := _turn(name, first, args, kwargs)):
+            turns = frozenset().union(*(self.turns_of(one) for _, one in known))
+            if name in _TURNING_OPS and (turn := _describe_turn(name, first, args, kwargs)):
                 turns = turns ^ {turn} if name == "flip" else turns | {turn}
             for output, part in zip(outputs, parts, strict=True):
                 self._known[output] = (part, placed)
@@ -297,21 +297,21 @@ class Windows(TorchFunctionMode):
         return result
 
 
-def _turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def _describe_turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """An operation with the dimensions it turns, "" where rows and columns are not among them."""
     if name == "grid_sample":
         return name
     given = kwargs.get("dims", args[1:] if name == "flip" else args[2] if len(args) > 2 else (0, 1))
-    flat = [axis for one in (given if isinstance(given, tuple | list) else (given,)) for axis in _axes(one)]
+    flat = [axis for one in (given if isinstance(given, tuple | list) else (given,)) for axis in _spatial_axes(one)]
     turned = sorted({axis if axis < 0 else axis - tensor.dim() for axis in flat} & {-2, -1})
     return f"{name} of {' and '.join('rows' if axis == -2 else 'columns' for axis in turned)}" if turned else ""
 
 
-def _axes(value: Any) -> Sequence[int]:
+def _spatial_axes(value: Any) -> Sequence[int]:
     return value if isinstance(value, tuple | list) else (value,)
 
 
-def _sliced(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
+def _slice_box(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
     """What slices leave of a box; None where rows or columns are taken by anything but a slice."""
     items = list(index) if isinstance(index, tuple) else [index]
     if box is None or not all(type(item) in (int, slice, EllipsisType) for item in items):
@@ -322,11 +322,11 @@ def _sliced(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
         return None
     for axis in (-2, -1):
         start, stop, _ = items[axis].indices(tensor.shape[axis])
-        box = _cut(box, axis, start, stop, tensor.shape[axis])
+        box = _cut_box(box, axis, start, stop, tensor.shape[axis])
     return box
 
 
-def _pieces(
+def _split_box(
     box: Box | None, placed: bool, tensor: Tensor, outputs: list[Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[Box | None]:
     """The boxes of what a tensor was cut into."""
@@ -339,12 +339,12 @@ def _pieces(
     start = int(kwargs.get("start", args[2] if len(args) > 2 else 0)) if len(outputs) == 1 else 0
     boxes: list[Box | None] = []
     for output in outputs:
-        boxes.append(_cut(box, axis, start, start + output.shape[axis], tensor.shape[axis]))
+        boxes.append(_cut_box(box, axis, start, start + output.shape[axis], tensor.shape[axis]))
         start += output.shape[axis]
     return boxes
 
 
-def _cut(box: Box, axis: int, start: int, stop: int, count: int) -> Box:
+def _cut_box(box: Box, axis: int, start: int, stop: int, count: int) -> Box:
     left, top, right, bottom = box
     if axis == -1:
         width = (right - left) / max(count, 1)

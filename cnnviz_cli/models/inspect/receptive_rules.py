@@ -60,7 +60,7 @@ class Call(NamedTuple):
         return _sides(self.output, axes)
 
 
-Rule = Callable[[Call], Track]
+TrackRule = Callable[[Call], Track]
 
 
 def _sides(shape: Any, axes: tuple[int, int]) -> tuple[int, int]:
@@ -153,7 +153,7 @@ def _union(fields: Any) -> ReceptiveField | None:
     return ReceptiveField((size[0], size[1]), known[0].stride, (start[0], start[1]))
 
 
-def _over_last(count: Callable[[Call], int]) -> Rule:
+def _mix_last(count: Callable[[Call], int]) -> TrackRule:
     """Pointwise in space if the last `count` dimensions, which are mixed, are neither rows nor columns."""
 
     def rule(call: Call) -> Track:
@@ -176,19 +176,19 @@ def reshape(call: Call) -> Track:
     """
     if call.track.axes is None or len(call.shape) < -call.track.axes[0]:
         return Track(None, None)
-    rows, columns = (_place(call.output, call.shape[axis], _behind(call.shape, axis)) for axis in call.track.axes)
+    rows, columns = (_find_axis(call.output, call.shape[axis], _numel_behind(call.shape, axis)) for axis in call.track.axes)
     if rows is not None and columns is not None and rows < columns:
         return Track(call.track.field, (rows, columns))
     return Track(None, _patches(call))
 
 
-def _behind(shape: Any, axis: int) -> int:
+def _numel_behind(shape: Any, axis: int) -> int:
     return prod(shape[axis + 1 :]) if axis != -1 else 1
 
 
-def _place(shape: Any, size: int, behind: int) -> int | None:
+def _find_axis(shape: Any, size: int, behind: int) -> int | None:
     """The axis of so many positions with so many numbers for each behind it."""
-    found = (axis for axis in range(-len(shape), 0) if shape[axis] == size and _behind(shape, axis) == behind)
+    found = (axis for axis in range(-len(shape), 0) if shape[axis] == size and _numel_behind(shape, axis) == behind)
     return next(found, None)
 
 
@@ -196,8 +196,8 @@ def _patches(call: Call) -> tuple[int, int] | None:
     """Rows and columns of patches, where both axes fall into two."""
     found = []
     for axis in call.track.axes or ():
-        behind = _behind(call.shape, axis)
-        place = next((at for at in range(-len(call.output), 0) if _behind(call.output, at) == behind), None)
+        behind = _numel_behind(call.shape, axis)
+        place = next((at for at in range(-len(call.output), 0) if _numel_behind(call.output, at) == behind), None)
         if place is None or place - 1 < -len(call.output):
             return None
         if call.output[place] * call.output[place - 1] != call.shape[axis]:
@@ -220,17 +220,17 @@ def unfold_axis(call: Call) -> Track:
 
 def permute(call: Call) -> Track:
     order = call.get(0, "dims")
-    return _moved(call, list(order if isinstance(order, tuple | list) else call.args))
+    return _permute_axes(call, list(order if isinstance(order, tuple | list) else call.args))
 
 
 def transpose(call: Call) -> Track:
     order = list(range(len(call.shape)))
     one, other = call.get(0, "dim0"), call.get(1, "dim1")
     order[one], order[other] = order[other], order[one]
-    return _moved(call, order)
+    return _permute_axes(call, order)
 
 
-def _moved(call: Call, order: list[int]) -> Track:
+def _permute_axes(call: Call, order: list[int]) -> Track:
     if call.track.axes is None:
         return call.track
     count = len(order)
@@ -274,7 +274,7 @@ POINTWISE = tuple(_POINTWISE.split())
 """Operations of which each position of the result depends on the same position of every input."""
 
 # By the function's name without underscores: relu_ and F.relu, x + y and torch.add are one.
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, TrackRule] = {
     **dict.fromkeys((*POINTWISE, "cat", "concat", "concatenate", "chunk", "split"), pointwise),
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), reshape),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
@@ -288,6 +288,6 @@ RULES: Mapping[str, Rule] = {
     "permute": permute,
     "getitem": getitem,
     "batch_norm": batch_norm,
-    "linear": _over_last(lambda _: 1),
-    "layer_norm": _over_last(lambda call: len(call.get(0, "normalized_shape"))),
+    "linear": _mix_last(lambda _: 1),
+    "layer_norm": _mix_last(lambda call: len(call.get(0, "normalized_shape"))),
 }

@@ -14,11 +14,11 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.checkpoint import Checkpoint
-from cnnviz_cli.models.load.state_dict import Fitted
+from cnnviz_cli.models.load.state_dict import FittedNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltModel:
     """A network with its weights.
 
     Attributes:
@@ -36,21 +36,21 @@ class Built:
     preset: Preprocessing
 
 
-def usual() -> Preprocessing:
+def imagenet_preprocessing() -> Preprocessing:
     """What most networks were trained with, and torchvision's classifiers by default."""
     return Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def tell(name: str, checkpoint: Checkpoint, fitted: Fitted, reporter: Reporter) -> None:
+def report_choices(name: str, checkpoint: Checkpoint, fitted: FittedNetwork, reporter: Reporter) -> None:
     """Say what was chosen in a file of weights that somebody might have chosen otherwise."""
     shown = visible(name, 100)
-    if checkpoint.others:
-        others = ", ".join(f"'{visible(nest, 60)}'" for nest in checkpoint.others[:3])
-        reporter.say(f"{shown}: '{visible(checkpoint.nest, 60)}' is taken, not {others} (--weights-key chooses)")
-    if fitted.left_out:
-        first = visible(fitted.left_out[0], 80)
+    if checkpoint.other_keys:
+        others = ", ".join(f"'{visible(nest, 60)}'" for nest in checkpoint.other_keys[:3])
+        reporter.say(f"{shown}: '{visible(checkpoint.key, 60)}' is taken, not {others} (--weights-key chooses)")
+    if fitted.unused:
+        first = visible(fitted.unused[0], 80)
         reporter.say(
-            f"{shown}: {len(fitted.left_out)} tensors outside of '{visible(fitted.prefix, 60)}' are left out, "
+            f"{shown}: {len(fitted.unused)} tensors outside of '{visible(fitted.prefix, 60)}' are left out, "
             f"first '{first}'"
         )
     if fitted.head:
@@ -62,7 +62,7 @@ def tell(name: str, checkpoint: Checkpoint, fitted: Fitted, reporter: Reporter) 
         reporter.say(f"{shown}: of {count}, by the shape of its last layer")
 
 
-def refuse_unfinished(net: nn.Module, where: str = "--model") -> None:
+def check_materialized(net: nn.Module, where: str = "--model") -> None:
     """Raise ModelError if weights have no values: of lazy modules that never ran, or on the meta device."""
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if is_lazy(tensor):
@@ -70,10 +70,10 @@ def refuse_unfinished(net: nn.Module, where: str = "--model") -> None:
             raise ModelError(
                 what, where=where, fix="Run the network once before it is trained, and load what was trained."
             )
-    refuse_valueless(net, where)
+    check_not_meta(net, where)
 
 
-def refuse_valueless(net: nn.Module, where: str = "--model") -> None:
+def check_not_meta(net: nn.Module, where: str = "--model") -> None:
     """Raise ModelError if weights are on the meta device, from which they cannot be moved."""
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if tensor.is_meta:
@@ -81,7 +81,7 @@ def refuse_valueless(net: nn.Module, where: str = "--model") -> None:
             raise ModelError(what, where=where, fix="Give it values: load its weights, with assign=True.")
 
 
-def put_in_eval(net: nn.Module) -> tuple[str, ...]:
+def set_eval_mode(net: nn.Module) -> tuple[str, ...]:
     """Put every module of a network in eval mode; returns the names of those that its own ``eval`` had left out.
 
     Its own is called first, since it may do more than switch. What it returns does not matter: many an overridden
@@ -99,7 +99,7 @@ def put_in_eval(net: nn.Module) -> tuple[str, ...]:
     return left
 
 
-def set_least_score(net: nn.Module, value: float) -> int:
+def set_score_threshold(net: nn.Module, value: float) -> int:
     """Make a detector return boxes of a score above `value`, and those only; changed in place.
 
     It is told by its modules' ``score_thresh``. Where some of them also have a limit of boxes for a picture

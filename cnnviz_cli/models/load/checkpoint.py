@@ -19,25 +19,25 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.core.file_reading import GIBIBYTE, MOST_WEIGHTS, open_regular, same_file_path
+from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, open_regular, same_file_path
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.load.load_errors import (
-    head_of,
-    no_state,
-    not_weights,
-    quantised,
-    refuse_bomb,
-    refused,
-    shown,
-    sparse,
-    unreadable,
-    without_values,
+    read_first_bytes,
+    no_state_dict_error,
+    not_weights_error,
+    quantized_error,
+    check_unpacked_size,
+    needs_code_error,
+    display_path,
+    sparse_tensor_error,
+    unreadable_error,
+    meta_tensor_error,
 )
 
-MOST = 1_000_000
+MAX_HASHED_VALUES = 1_000_000
 """Values that one tuple may hold, all ways through it counted; a checkpoint's have a dozen."""
 
-_PICKLES = 5
+_MAX_PICKLES = 5
 """That stand one behind the other in a file from before PyTorch 1.6; the tensors follow."""
 
 _SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -50,11 +50,11 @@ _BYTES = ("latin1", "latin-1")
 """The only codec by which bytes are written."""
 
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 """Letters of a text that are kept; names of functions and codecs have fewer."""
 
 
-class EndlessError(Exception):
+class UnboundedPickleError(Exception):
     """A tuple holds more values than can be hashed in time, or a call may not end or takes memory without measure."""
 
 
@@ -81,11 +81,11 @@ def check_pickles(file: BinaryIO) -> None:
         is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
         file.seek(0)
         if is_archive:
-            _check(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+            _check_pickle(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
             return
-        for _ in range(_PICKLES):
-            _check(file)
-    except EndlessError:
+        for _ in range(_MAX_PICKLES):
+            _check_pickle(file)
+    except UnboundedPickleError:
         raise
     except (ValueError, OSError, RuntimeError, EOFError, IndexError, KeyError, OverflowError, MemoryError):
         return
@@ -93,7 +93,7 @@ def check_pickles(file: BinaryIO) -> None:
         file.seek(0)
 
 
-def _check(file: IO[bytes]) -> None:
+def _check_pickle(file: IO[bytes]) -> None:
     """Follow one pickle without building anything."""
     stack: list[_Value] = []
     marks: list[int] = []
@@ -113,16 +113,16 @@ def _check(file: IO[bytes]) -> None:
         elif name == "TUPLE" or name in _SIZES:
             start = marks.pop() if name == "TUPLE" else len(stack) - _SIZES[name]
             held = 1 + sum(value.held for value in stack[start:])
-            if held > MOST:
-                raise EndlessError
+            if held > MAX_HASHED_VALUES:
+                raise UnboundedPickleError
             stack[start:] = [_Value(held, tuple(value.what for value in stack[start : start + 3]))]
         elif name == "REDUCE":
-            stack[-2:] = [_called(stack[-2].what, stack[-1].what)]
+            stack[-2:] = [_check_call(stack[-2].what, stack[-1].what)]
         else:
-            _do(code, argument, stack, marks)
+            _apply(code, argument, stack, marks)
 
 
-def _do(code: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], marks: list[int]) -> None:
+def _apply(code: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], marks: list[int]) -> None:
     """Any other operation: values come off the stack and go onto it as its description says."""
     given = stack[-2:]
     taken = len(code.stack_before)
@@ -135,45 +135,45 @@ def _do(code: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], marks:
     if code.name == "STACK_GLOBAL":
         what = " ".join(str(value.what) for value in given)
     elif isinstance(argument, str | bytes):
-        what = argument if len(argument) <= _LONGEST else argument[:0]
+        what = argument if len(argument) <= _MAX_LENGTH else argument[:0]
     stack.extend([_Value(1, what)] * len(code.stack_after))
 
 
-def _called(function: Any, arguments: Any) -> _Value:
+def _check_call(function: Any, arguments: Any) -> _Value:
     """What a call gives; raises EndlessError for one that is not as harmless as those that torch writes."""
     if function == "_codecs encode":
         if not (isinstance(arguments, tuple) and len(arguments) == 2 and arguments[1] in _BYTES):
-            raise EndlessError
+            raise UnboundedPickleError
         return _ENCODED
     if function in ("__builtin__ bytearray", "builtins bytearray") and not (
         isinstance(arguments, tuple) and all(isinstance(one, str | bytes) for one in arguments)
         and arguments[1:] in ((), *((codec,) for codec in _BYTES))
     ):  # fmt: skip
-        raise EndlessError
+        raise UnboundedPickleError
     return _SOME
 
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 # What training scripts call the state dict of the network, the likeliest first.
-_NESTS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
 
 # Parts of a checkpoint whose tensors are not the network's.
-_BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
+_OTHER_PARTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
 
 # Averages over training, by what they are usually called: what a training script with averages evaluates.
-_AVERAGES = ("ema", "swa", "average", "teacher")
+_AVERAGE_NAMES = ("ema", "swa", "average", "teacher")
 
-_DEPTH = 5
+_MAX_DEPTH = 5
 """Dicts within each other, the file's own counted."""
 
-_MOST_DICTS = 10_000
+_MAX_DICTS = 10_000
 """That are looked through; a checkpoint has a dozen."""
 
 # Data and nothing else, which training scripts save beside the tensors: parsed arguments, and numbers of NumPy's. The
 # second name of `scalar` is that of NumPy 1.
 _scalar = np.float64(0).__reduce__()[0]
-_HARMLESS: list[Any] = [
+_SAFE_GLOBALS: list[Any] = [
     Namespace,
     _scalar,
     (_scalar, "numpy.core.multiarray.scalar"),
@@ -192,9 +192,9 @@ class Checkpoint:
         others: the nests of other state dicts in the file that might have been meant.
     """
 
-    state: State
-    nest: str = ""
-    others: tuple[str, ...] = ()
+    state_dict: StateDict
+    key: str = ""
+    other_keys: tuple[str, ...] = ()
 
 
 def sha256_of_file(path: Path) -> str:
@@ -204,10 +204,10 @@ def sha256_of_file(path: Path) -> str:
         ModelError: it cannot be read.
     """
     try:
-        with open_regular(path, MOST_WEIGHTS) as file:
+        with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
 def sha256_of_state(net: nn.Module) -> str:
@@ -220,7 +220,7 @@ def sha256_of_state(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_state(path: Path, key: str | None = None) -> Checkpoint:
+def read_state_dict(path: Path, key: str | None = None) -> Checkpoint:
     """The network's state dict in a file of PyTorch's or of safetensors.
 
     Where a checkpoint holds several, averages over training (``ema``, ``teacher``) come before the others, as they do
@@ -233,39 +233,39 @@ def read_state(path: Path, key: str | None = None) -> Checkpoint:
         UsageError: there is none under `key`.
         ModelError: the file holds something else, asks for code to run, or cannot be read.
     """
-    loaded = _loaded(path)
-    found = _states(loaded)
+    loaded = _load(path)
+    found = _find_state_dicts(loaded)
     if not found:
-        raise no_state(path, loaded)
+        raise no_state_dict_error(path, loaded)
     for state in found.values():
-        _refuse_unusable(path, state)
+        _check_tensors(path, state)
     largest = max(len(state) for state in found.values())
     # What has a few tensors beside something that has many is a metric or a buffer, not a network.
     likely = [nest for nest, state in found.items() if 2 * len(state) >= largest]
     if key is not None:
         likely = [nest for nest in found if nest == key or nest.startswith(f"{key}.")]
         if not likely:
-            raise _no_key(path, key, [nest for nest in found if nest])
+            raise _missing_key_error(path, key, [nest for nest in found if nest])
     nest = min(likely, key=_rank)
     return Checkpoint(found[nest], nest, () if key else tuple(other for other in likely if other != nest))
 
 
-def is_average(nest: str) -> bool:
+def is_weight_average(nest: str) -> bool:
     """Whether a name says that what it leads to is an average over training."""
-    return any(word in nest.casefold() for word in _AVERAGES)
+    return any(word in nest.casefold() for word in _AVERAGE_NAMES)
 
 
 def _rank(nest: str) -> tuple[bool, int]:
-    names = [name for name in nest.split(".") if name in _NESTS]
-    return not is_average(nest), min(map(_NESTS.index, names), default=len(_NESTS))
+    names = [name for name in nest.split(".") if name in _STATE_DICT_KEYS]
+    return not is_weight_average(nest), min(map(_STATE_DICT_KEYS.index, names), default=len(_STATE_DICT_KEYS))
 
 
-def _states(loaded: Any) -> dict[str, State]:
+def _find_state_dicts(loaded: Any) -> dict[str, StateDict]:
     """Each state dict within what was loaded, by the keys that lead to it, outer ones first; an optimizer's are none.
 
     A dict that several keys lead to counts once, so one that holds itself ends.
     """
-    found: dict[str, State] = {}
+    found: dict[str, StateDict] = {}
     seen: set[int] = set()
 
     def look(value: Any, keys: tuple[str, ...]) -> None:
@@ -276,93 +276,93 @@ def _states(loaded: Any) -> dict[str, State]:
         tensors = {key: value for key, value in texts.items() if isinstance(value, Tensor)}
         if tensors:
             found.setdefault(".".join(keys), tensors)
-        if len(keys) + 1 < _DEPTH and len(seen) < _MOST_DICTS:
+        if len(keys) + 1 < _MAX_DEPTH and len(seen) < _MAX_DICTS:
             for key, inner in texts.items():
-                if not any(word in key.casefold() for word in _BESIDE):
+                if not any(word in key.casefold() for word in _OTHER_PARTS):
                     look(inner, (*keys, key))
 
     look(loaded, ())
     return found
 
 
-def _refuse_unusable(path: Path, state: State) -> None:
+def _check_tensors(path: Path, state: StateDict) -> None:
     """Raise ModelError if a tensor is none that a network could run with, or claims more numbers than it has."""
     for name, tensor in state.items():
         if tensor.is_quantized:
-            raise quantised(path)
+            raise quantized_error(path)
         if tensor.is_meta:
-            raise without_values(path, name)
+            raise meta_tensor_error(path, name)
         if tensor.layout is not torch.strided:
-            raise sparse(path, name)
+            raise sparse_tensor_error(path, name)
         claimed = tensor.numel() * tensor.element_size()
         if claimed > max(GIBIBYTE, tensor.untyped_storage().nbytes()):  # its strides repeat the few that are there
-            raise not_weights(path, f"'{visible(name, 60)}' claims more numbers than the file has for it")
+            raise not_weights_error(path, f"'{visible(name, 60)}' claims more numbers than the file has for it")
 
 
-def _no_key(path: Path, key: str, known: list[str]) -> UsageError:
+def _missing_key_error(path: Path, key: str, known: list[str]) -> UsageError:
     listed = f"It has: {', '.join(visible(name, 60) for name in known[:10])}." if known else "It holds one state dict."
     # The shorter names too: 'emma' is near to 'ema', not to 'ema.module', and either will do.
     names = [*known, *{name.partition(".")[0] for name in known}]
     fix = "\n".join(filter(None, (did_you_mean(key, names), listed)))
-    return UsageError(f"'{shown(path)}' has no state dict '{visible(key, 60)}'", where="--weights-key", fix=fix)
+    return UsageError(f"'{display_path(path)}' has no state dict '{visible(key, 60)}'", where="--weights-key", fix=fix)
 
 
-def _loaded(path: Path) -> Any:
+def _load(path: Path) -> Any:
     try:
-        start, size = head_of(path), path.stat().st_size
+        start, size = read_first_bytes(path), path.stat().st_size
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     # safetensors: the length of the header in 8 bytes, and the header, which is JSON.
     looks_safe = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
-    return _safetensors(path) if looks_safe or path.suffix.lower() == ".safetensors" else _pickled(path)
+    return _load_safetensors(path) if looks_safe or path.suffix.lower() == ".safetensors" else _load_pickle(path)
 
 
-def _pickled(path: Path) -> Any:
+def _load_pickle(path: Path) -> Any:
     try:
         with (
-            open_regular(path, MOST_WEIGHTS) as file,
+            open_regular(path, MAX_WEIGHTS_BYTES) as file,
             warnings.catch_warnings(action="ignore"),
-            torch.serialization.safe_globals(_HARMLESS),
+            torch.serialization.safe_globals(_SAFE_GLOBALS),
         ):
-            refuse_bomb(path, file)
+            check_unpacked_size(path, file)
             check_pickles(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except ModelError:
         raise
-    except EndlessError as error:
-        raise not_weights(path, "it holds tuples within tuples, or calls, that would take for ever to load") from error
+    except UnboundedPickleError as error:
+        raise not_weights_error(path, "it holds tuples within tuples, or calls, that would take for ever to load") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
-        if _wants_code(str(error)) or head_of(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        if _needs_code(str(error)) or read_first_bytes(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             # torch writes archives, and pickles of protocol 2: the others come from `pickle` itself.
-            raise refused(path, _classes_in(path)) from error
+            raise needs_code_error(path, _classes_in(path)) from error
         # torch's advice on unpickling runs to a page and is about loading without care.
-        raise not_weights(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
+        raise not_weights_error(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
 
 
-def _wants_code(message: str) -> bool:
+def _needs_code(message: str) -> bool:
     """Whether torch refused a file for what it would run or build; it has one exception for all, and many words."""
     return any(mark in message for mark in ("GLOBAL", "Can only", "reduce", "``weights_only=True``"))
 
 
 def _classes_in(path: Path) -> list[str]:
     """The names of what the file would import, read from its pickle without running it; none if that fails."""
-    with suppress(Exception), open_regular(path) as file, torch.serialization.safe_globals(_HARMLESS):
+    with suppress(Exception), open_regular(path) as file, torch.serialization.safe_globals(_SAFE_GLOBALS):
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     return []
 
 
-def _safetensors(path: Path) -> Any:
+def _load_safetensors(path: Path) -> Any:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
         fix = "pip install 'cnnviz-cli[safetensors]'"
-        raise ModelError(f"Reading '{shown(path)}' needs safetensors", where="--weights", fix=fix) from error
+        raise ModelError(f"Reading '{display_path(path)}' needs safetensors", where="--weights", fix=fix) from error
     try:
-        with open_regular(path, MOST_WEIGHTS) as file:
+        with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return load_file(same_file_path(file, path))
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     except Exception as error:  # safetensors' own error class derives from Exception alone
-        raise not_weights(path, str(error)) from error
+        raise not_weights_error(path, str(error)) from error

@@ -24,7 +24,7 @@ _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 20
 
 
-def fetch(url: str, *, offline: bool, mirror: str | None, reporter: Reporter) -> tuple[Path, str]:
+def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Reporter) -> tuple[Path, str]:
     """The file that `url` publishes, from ``TORCH_HOME`` if it is there.
 
     Args:
@@ -40,20 +40,20 @@ def fetch(url: str, *, offline: bool, mirror: str | None, reporter: Reporter) ->
         ModelError: the file cannot be had, or is not the one that was published.
     """
     name = url.rpartition("/")[2]
-    source = url if mirror is None else f"{_checked(mirror).rstrip('/')}/{name}"
+    source = url if mirror is None else f"{_check_mirror(mirror).rstrip('/')}/{name}"
     place = Path(torch.hub.get_dir()) / "checkpoints" / name
     if place.exists():
         digest = sha256_of_file(place)
-        if not digest.startswith(_published(name)):
+        if not digest.startswith(_hash_in_name(name)):
             what = f"The cached weights '{visible(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
             raise ModelError(what, fix=f"Remove the file, and it is downloaded again:\n  rm '{visible(str(place))}'")
         return place, digest
     if offline:
-        raise _unavailable(f"The weights {name} are not in the cache, and --offline forbids a download", source, place)
+        raise _unavailable_error(f"The weights {name} are not in the cache, and --offline forbids a download", source, place)
     return place, _download(source, place, reporter)
 
 
-def _checked(mirror: str) -> str:
+def _check_mirror(mirror: str) -> str:
     parts = urlsplit(mirror)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         what = f"The mirror '{visible(mirror, 200)}' is not an http or https URL"
@@ -62,7 +62,7 @@ def _checked(mirror: str) -> str:
     return mirror
 
 
-def _published(name: str) -> str:
+def _hash_in_name(name: str) -> str:
     found = re.search(r"-([0-9a-f]{8,64})\.", name)
     return found.group(1) if found else ""
 
@@ -72,9 +72,9 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
         response = _open(source)
     except HTTPError as error:
         error.close()
-        raise _unavailable(f"The server answered {error.code} ({visible(error.reason, 80)})", source, place) from error
+        raise _unavailable_error(f"The server answered {error.code} ({visible(error.reason, 80)})", source, place) from error
     except (OSError, HTTPException) as error:
-        raise _unavailable(f"No download: {_said(error)}", source, place) from error
+        raise _unavailable_error(f"No download: {_error_text(error)}", source, place) from error
     with response:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            what = f"The weights cannot be kept in '{visible(str(place.parent), 300)}': {_said(error)}"
+            what = f"The weights cannot be kept in '{visible(str(place.parent), 300)}': {_error_text(error)}"
             raise ModelError(what, fix="Set TORCH_HOME to a folder with room that you may write to.") from error
     return digest
 
@@ -104,7 +104,7 @@ def _receive(response: HTTPResponse, file: BinaryIO, source: str, place: Path, r
         try:
             chunk = response.read(_CHUNK)
         except (OSError, HTTPException) as error:
-            raise _unavailable(f"The download broke off: {_said(error)}", source, place) from error
+            raise _unavailable_error(f"The download broke off: {_error_text(error)}", source, place) from error
         if not chunk:
             break
         digest.update(chunk)
@@ -112,10 +112,10 @@ def _receive(response: HTTPResponse, file: BinaryIO, source: str, place: Path, r
         file.write(chunk)
         reporter.transfer(place.name, received, total)
     if total is not None and received != total:
-        raise _unavailable(f"The download broke off after {received} of {total} bytes", source, place)
-    if not digest.hexdigest().startswith(_published(place.name)):
+        raise _unavailable_error(f"The download broke off after {received} of {total} bytes", source, place)
+    if not digest.hexdigest().startswith(_hash_in_name(place.name)):
         what = f"What the server sent is not {place.name}: its SHA-256 is {digest.hexdigest()[:16]}…. Nothing was kept"
-        raise _unavailable(what, source, place)
+        raise _unavailable_error(what, source, place)
     return digest.hexdigest()
 
 
@@ -138,13 +138,13 @@ def _open(source: str) -> HTTPResponse:
     return response
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
     return visible(str(text), 200)
 
 
-def _unavailable(what: str, source: str, place: Path) -> ModelError:
+def _unavailable_error(what: str, source: str, place: Path) -> ModelError:
     fix = (
         f"Download {visible(source, 300)}\n"
         f"  and put it at {visible(str(place), 300)}\n"

@@ -15,19 +15,19 @@ from typing import Any
 from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
-from cnnviz_cli.core.network_errors import described
+from cnnviz_cli.core.network_errors import describe_error
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.load.built_model import Built, refuse_unfinished, refuse_valueless, tell, usual
-from cnnviz_cli.models.load.checkpoint import read_state, sha256_of_file, sha256_of_state
-from cnnviz_cli.models.load.state_dict import drawn, fit
-from cnnviz_cli.models.spec.network import Factory, installed_only
-from cnnviz_cli.models.spec.weights import File, Own
+from cnnviz_cli.models.load.built_model import BuiltModel, check_materialized, check_not_meta, report_choices, imagenet_preprocessing
+from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
+from cnnviz_cli.models.spec.network import FactoryModel, installed_only
+from cnnviz_cli.models.spec.weights import WeightsFile, OwnWeights
 
 Labels = tuple[str, ...] | None
 
 
-def build(factory: Factory, spec: File | Own, *, key: str | None, reporter: Reporter) -> Built:
+def build(factory: FactoryModel, spec: WeightsFile | OwnWeights, *, key: str | None, reporter: Reporter) -> BuiltModel:
     """The network that the factory makes, with its own weights or a file's.
 
     The factory is a function or a class, called without arguments, or a network. It returns a network, or a pair of it
@@ -43,32 +43,32 @@ def build(factory: Factory, spec: File | Own, *, key: str | None, reporter: Repo
     """
     name = f"{factory.module}:{factory.attribute}"
     with installed_only(), redirect_stdout(sys.stderr):  # standard output is for results
-        made = drawn(partial(_found, factory, name), 0)  # a module may make its network when it is imported
-        net, labels = _called(made, name)
-        if isinstance(spec, Own):
-            refuse_unfinished(net)
-            return Built(net, "its own", sha256_of_state(net), labels, usual())
-        digest, checkpoint = sha256_of_file(spec.path), read_state(spec.path, key)
-        resized = partial(_resized, made, name) if _takes_classes(made) else None
-        fitted = fit(net, checkpoint.state, spec.path.name, resize=resized)
-    tell(spec.path.name, checkpoint, fitted, reporter)
-    return Built(fitted.net, spec.path.name, digest, None if fitted.classes else labels, usual())
+        made = build_with_seed(partial(_import_factory, factory, name), 0)  # a module may make its network when it is imported
+        net, labels = _call_factory(made, name)
+        if isinstance(spec, OwnWeights):
+            check_materialized(net)
+            return BuiltModel(net, "its own", sha256_of_state(net), labels, imagenet_preprocessing())
+        digest, checkpoint = sha256_of_file(spec.path), read_state_dict(spec.path, key)
+        resized = partial(_build_for_classes, made, name) if _takes_classes(made) else None
+        fitted = fit_state_dict(net, checkpoint.state_dict, spec.path.name, resize=resized)
+    report_choices(spec.path.name, checkpoint, fitted, reporter)
+    return BuiltModel(fitted.net, spec.path.name, digest, None if fitted.classes else labels, imagenet_preprocessing())
 
 
-def _found(factory: Factory, name: str) -> Any:
+def _import_factory(factory: FactoryModel, name: str) -> Any:
     top = factory.module.partition(".")[0]
     try:
         if top not in sys.modules and find_spec(top) is None:
-            raise _nowhere(factory, top)
+            raise _no_module_error(factory, top)
         module = import_module(factory.module)
     except CnnvizError:
         raise
     except ModuleNotFoundError as error:
         if error.name is None or not f"{factory.module}.".startswith(f"{error.name}."):
-            raise _failed(name, error) from error
+            raise _factory_error(name, error) from error
         raise UsageError(f"there is no module '{visible(error.name, 100)}'", where="--model") from error
     except (Exception, SystemExit) as error:
-        raise _failed(name, error) from error
+        raise _factory_error(name, error) from error
     if not hasattr(module, factory.attribute):
         fix = did_you_mean(factory.attribute, [name for name in vars(module) if not name.startswith("_")])
         what = f"the module '{factory.module}' has no '{visible(factory.attribute, 60)}'"
@@ -76,7 +76,7 @@ def _found(factory: Factory, name: str) -> Any:
     return getattr(module, factory.attribute)
 
 
-def _nowhere(factory: Factory, top: str) -> UsageError:
+def _no_module_error(factory: FactoryModel, top: str) -> UsageError:
     what = f"there is no module '{visible(factory.module, 100)}'"
     if Path(f"{top}.py").is_file() or Path(top).is_dir():
         fix = "The current folder has one, but code is not taken from there unless you say so: PYTHONPATH=. cnnviz ..."
@@ -85,25 +85,25 @@ def _nowhere(factory: Factory, top: str) -> UsageError:
     return UsageError(what, where="--model", fix=fix)
 
 
-def _called(made: Any, name: str, **settings: int) -> tuple[nn.Module, Labels]:
+def _call_factory(made: Any, name: str, **settings: int) -> tuple[nn.Module, Labels]:
     if isinstance(made, nn.Module):
-        return _plain(made), None
+        return _unwrap(made), None
     if not callable(made):
         raise UsageError(f"'{name}' is neither a network nor a function: {type(made).__name__}", where="--model")
     try:
-        result: Any = drawn(partial(made, **settings), 0)
+        result: Any = build_with_seed(partial(made, **settings), 0)
     except (Exception, SystemExit) as error:
-        raise _failed(name, error) from error
+        raise _factory_error(name, error) from error
     labels: Any = None
     if isinstance(result, tuple) and len(result) == 2:
         result, labels = result
     if not isinstance(result, nn.Module):
         what = f"'{name}' returned {type(result).__name__}, no torch.nn.Module"
         raise UsageError(what, where="--model", fix="Return a network, or a network and the names of its classes.")
-    return _plain(result), _names(labels, name)
+    return _unwrap(result), _check_names(labels, name)
 
 
-def _names(labels: Any, name: str) -> Labels:
+def _check_names(labels: Any, name: str) -> Labels:
     if labels is None:
         return None
     if not isinstance(labels, Sequence) or isinstance(labels, str) or not all(isinstance(one, str) for one in labels):
@@ -112,18 +112,18 @@ def _names(labels: Any, name: str) -> Labels:
     return tuple(labels)
 
 
-def _plain(net: nn.Module) -> nn.Module:
+def _unwrap(net: nn.Module) -> nn.Module:
     """The network out of what torch.compile and DataParallel wrap around it, in single precision on the CPU."""
     inner: Any = net
     while inner is not None:
         net = inner
         inner = net.module if isinstance(net, nn.DataParallel) else getattr(net, "_orig_mod", None)
-    refuse_valueless(net)
+    check_not_meta(net)
     return net.float().cpu()
 
 
-def _resized(made: Callable[..., Any], name: str, classes: int) -> nn.Module:
-    return _called(made, name, num_classes=classes)[0]
+def _build_for_classes(made: Callable[..., Any], name: str, classes: int) -> nn.Module:
+    return _call_factory(made, name, num_classes=classes)[0]
 
 
 def _takes_classes(made: Any) -> bool:
@@ -136,7 +136,7 @@ def _takes_classes(made: Any) -> bool:
     return "num_classes" in parameters
 
 
-def _failed(name: str, error: BaseException) -> ModelError:
+def _factory_error(name: str, error: BaseException) -> ModelError:
     """One message of a failure in somebody's code, with the innermost line of it."""
-    what, excerpt = described(error)
+    what, excerpt = describe_error(error)
     return ModelError(f"'{name}' failed: {what}", where="--model", excerpt=excerpt)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, size_text
+from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, format_size
 from cnnviz_cli.core.text import visible
 
 _CONVERT = """\
@@ -22,39 +22,39 @@ If you trust its author, convert it once where its code is installed, and load w
   {load}
   torch.save({state}, 'weights.pth')"""
 
-_SLACK, _RATIO = GIBIBYTE, 4
+_ARCHIVE_SLACK, _ARCHIVE_RATIO = GIBIBYTE, 4
 """Bytes that an archive may unpack to at the most, and how many times its own size beyond them."""
 
 _LIGHTNING = b"pytorch-lightning_version"
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path in an error."""
     return visible(str(path), 200)
 
 
-def head_of(path: Path) -> bytes:
+def read_first_bytes(path: Path) -> bytes:
     """A file's first bytes. Raises OSError."""
     with open_regular(path) as file:
         return file.read(64)
 
 
-def unreadable(path: Path, error: OSError) -> ModelError:
+def unreadable_error(path: Path, error: OSError) -> ModelError:
     """The system does not give the file."""
-    return ModelError(f"'{shown(path)}' cannot be read: {error.strerror or error}", where="--weights")
+    return ModelError(f"'{display_path(path)}' cannot be read: {error.strerror or error}", where="--weights")
 
 
-def not_weights(path: Path, message: str) -> ModelError:
+def not_weights_error(path: Path, message: str) -> ModelError:
     """Neither PyTorch nor safetensors can make sense of the bytes."""
-    if head_of(path).startswith(b"version https://git-lfs"):
-        what = f"'{shown(path)}' is not a weights file but what Git LFS keeps in its place"
+    if read_first_bytes(path).startswith(b"version https://git-lfs"):
+        what = f"'{display_path(path)}' is not a weights file but what Git LFS keeps in its place"
         return ModelError(what, where="--weights", fix="git lfs pull")
     said = visible(message.strip().partition("\n")[0], 200)
-    what = f"'{shown(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
+    what = f"'{display_path(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
     return ModelError(what, where="--weights", fix="Copy or download the file again.")
 
 
-def refuse_bomb(path: Path, file: BinaryIO) -> None:
+def check_unpacked_size(path: Path, file: BinaryIO) -> None:
     """Raise ModelError if an archive says that it unpacks to far more than it has; torch itself packs nothing.
 
     One that Python's reader of archives cannot read is refused: torch's reader might find something else in it.
@@ -63,31 +63,31 @@ def refuse_bomb(path: Path, file: BinaryIO) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
-            if unpacked > _SLACK + _RATIO * size:
-                raise not_weights(path, f"it would unpack to {size_text(unpacked)}")
+            if unpacked > _ARCHIVE_SLACK + _ARCHIVE_RATIO * size:
+                raise not_weights_error(path, f"it would unpack to {format_size(unpacked)}")
     except (ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
         if is_archive:
-            raise not_weights(path, str(error)) from error
+            raise not_weights_error(path, str(error)) from error
     finally:
         file.seek(0)
 
 
-def refused(path: Path, classes: Sequence[str]) -> ModelError:
+def needs_code_error(path: Path, classes: Sequence[str]) -> ModelError:
     """The file asks for more than tensors.
 
     Args:
         classes: what it would import, if that is known.
     """
     listed = f" ({', '.join(visible(name, 60) for name in classes[:3])})" if classes else ""
-    load, state = f"checkpoint = torch.load({shown(path)!r}, weights_only=False)", "checkpoint['state_dict']"
+    load, state = f"checkpoint = torch.load({display_path(path)!r}, weights_only=False)", "checkpoint['state_dict']"
     if any("quantized" in name or name.endswith("ScriptObject") for name in classes):
-        return quantised(path)
-    if _LIGHTNING in _pickle_of(path):
+        return quantized_error(path)
+    if _LIGHTNING in _read_pickle(path):
         what = f"is a checkpoint of PyTorch Lightning that holds objects{listed} beside the tensors"
         after = "--model weights.pth --arch NAME"
     elif any(name.startswith(("torch.nn.modules.", "torchvision.models.", "timm.models.")) for name in classes):
         what = f"is a whole network{listed}, pickled"
-        load, state = f"net = torch.load({shown(path)!r}, weights_only=False)", "net.state_dict()"
+        load, state = f"net = torch.load({display_path(path)!r}, weights_only=False)", "net.state_dict()"
         after = "--model weights.pth --arch NAME"
     else:
         what = f"holds more than tensors{listed}"
@@ -95,44 +95,44 @@ def refused(path: Path, classes: Sequence[str]) -> ModelError:
         state = "net.state_dict()"
         after = ""
     fix = _CONVERT.format(load=load, state=state) + (f"\n  cnnviz ... {after}" if after else "")
-    whole = f"'{shown(path)}' {what}; it was refused, since loading it could run code from the file"
+    whole = f"'{display_path(path)}' {what}; it was refused, since loading it could run code from the file"
     return ModelError(whole, where="--weights", fix=fix)
 
 
-def quantised(path: Path) -> ModelError:
+def quantized_error(path: Path) -> ModelError:
     """Integers instead of numbers that have gradients."""
-    what = f"'{shown(path)}' holds quantised weights, which have no gradients"
+    what = f"'{display_path(path)}' holds quantised weights, which have no gradients"
     return ModelError(what, where="--weights", fix="Use the weights from before they were quantised.")
 
 
-def without_values(path: Path, name: str) -> ModelError:
+def meta_tensor_error(path: Path, name: str) -> ModelError:
     """Shapes alone, as torch's meta device has them."""
-    what = f"'{shown(path)}' holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
+    what = f"'{display_path(path)}' holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
     fix = (
         "Load the weights before saving: net.load_state_dict(..., assign=True), then torch.save(net.state_dict(), ...)"
     )
     return ModelError(what, where="--weights", fix=fix)
 
 
-def sparse(path: Path, name: str) -> ModelError:
+def sparse_tensor_error(path: Path, name: str) -> ModelError:
     """Tensors that no layer takes as its weight."""
-    what = f"'{shown(path)}' holds sparse tensors, for instance '{visible(name, 60)}'"
+    what = f"'{display_path(path)}' holds sparse tensors, for instance '{visible(name, 60)}'"
     fix = "Save them dense: {name: t.to_dense() for name, t in state.items()}"
     return ModelError(what, where="--weights", fix=fix)
 
 
-def no_state(path: Path, loaded: Any) -> ModelError:
+def no_state_dict_error(path: Path, loaded: Any) -> ModelError:
     """The file was read, and no network's tensors are in it."""
     fix = "Save net.state_dict(): torch.save(net.state_dict(), 'weights.pth')"
     if _is_optimizer(loaded) or (isinstance(loaded, Mapping) and any(map(_is_optimizer, loaded.values()))):
-        what = f"'{shown(path)}' holds no state dict of a network, only an optimizer's"
+        what = f"'{display_path(path)}' holds no state dict of a network, only an optimizer's"
         return ModelError(what, where="--weights", fix=fix)
-    keys = [_word(key) for key in islice(loaded, 11)] if isinstance(loaded, Mapping) else []
+    keys = [_display_key(key) for key in islice(loaded, 11)] if isinstance(loaded, Mapping) else []
     holds = f": it holds {', '.join(keys[:10])}" if keys else ""
-    return ModelError(f"'{shown(path)}' holds no state dict{holds}", where="--weights", fix=fix)
+    return ModelError(f"'{display_path(path)}' holds no state dict{holds}", where="--weights", fix=fix)
 
 
-def _word(key: Any) -> str:
+def _display_key(key: Any) -> str:
     """A key of a checkpoint; of what is neither text nor a number its type, since it may hold itself."""
     if not isinstance(key, str | int):
         return type(key).__name__
@@ -143,7 +143,7 @@ def _is_optimizer(loaded: Any) -> bool:
     return isinstance(loaded, Mapping) and "param_groups" in loaded
 
 
-def _pickle_of(path: Path) -> bytes:
+def _read_pickle(path: Path) -> bytes:
     """The bytes of the pickle in an archive of torch's; none if it is no archive."""
     with (
         suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
@@ -157,12 +157,12 @@ def _pickle_of(path: Path) -> bytes:
     return b""
 
 
-_SHOWN = 10
-_CAUSES = 3
+_MAX_NAMES = 10
+_MAX_CAUSES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class StateDictMismatch:
     """Names of tensors, in the network's or the file's order.
 
     Attributes:
@@ -174,11 +174,11 @@ class Misfit:
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    reshaped: tuple[str, ...]
+    wrong_shape: tuple[str, ...]
     others: tuple[str, ...]
 
     @classmethod
-    def of(cls, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], others: Sequence[str]) -> Misfit | None:
+    def compare(cls, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], others: Sequence[str]) -> StateDictMismatch | None:
         """The differences; None if there are none."""
         found = cls(
             # Files from before PyTorch 0.4.1 lack BatchNorm's counter of batches.
@@ -187,18 +187,18 @@ class Misfit:
             tuple(name for name in wanted if name in given and given[name].shape != wanted[name].shape),
             tuple(others),
         )
-        return found if any((found.missing, found.unexpected, found.reshaped, found.others)) else None
+        return found if any((found.missing, found.unexpected, found.wrong_shape, found.others)) else None
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the network has all it wants, and what is too much lay elsewhere in the file."""
-        return not (self.missing or self.unexpected or self.reshaped)
+        return not (self.missing or self.unexpected or self.wrong_shape)
 
 
-def misfit(found: Misfit, source: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> ModelError:
+def mismatch_error(found: StateDictMismatch, source: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> ModelError:
     """The error: how much of each kind, the first of each by name, and the three most likely causes."""
     shapes = [
-        f"{name} {tuple(given[name].shape)}, in the network {tuple(wanted[name].shape)}" for name in found.reshaped
+        f"{name} {tuple(given[name].shape)}, in the network {tuple(wanted[name].shape)}" for name in found.wrong_shape
     ]
     kinds = (
         ("missing", found.missing),
@@ -206,54 +206,54 @@ def misfit(found: Misfit, source: str, wanted: Mapping[str, Tensor], given: Mapp
         ("of another shape", shapes),
     )
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds if names)
-    causes = [*_telling(found, wanted, given), *_usual(found, wanted)][:_CAUSES]
+    causes = [*_likely_causes(found, wanted, given), *_general_causes(found, wanted)][:_MAX_CAUSES]
     return ModelError(
         f"The tensors in '{visible(source, 200)}' do not fit the network: {counts}",
         where="--weights",
-        excerpt="\n".join(f"  {kind}: {_listed(names)}" for kind, names in kinds if names),
+        excerpt="\n".join(f"  {kind}: {_list_names(names)}" for kind, names in kinds if names),
         fix="\n".join(["Most likely:", *(f"{place}. {cause}" for place, cause in enumerate(causes, 1))]),
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(visible(name, 120) for name in names[:_SHOWN]) + more
+def _list_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(visible(name, 120) for name in names[:_MAX_NAMES]) + more
 
 
-def _telling(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
+def _likely_causes(found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
     """Causes of which the names or the shapes speak."""
     head = list(wanted)[-1].rpartition(".")[0]
     place = f"{head.rpartition('.')[0] or head}."
     headless = bool(found.missing) and all(name.startswith(f"{head}.") for name in found.missing)
     if headless and found.unexpected and all(name.startswith(place) for name in found.unexpected):
         yield "The classifier was replaced by other layers: build it as it was, --model module:factory --allow-code"
-    elif headless and not found.reshaped:
+    elif headless and not found.wrong_shape:
         yield f"The file holds no classifier ('{head}'), as training without labels leaves it: there are no scores."
-    if _channels(found, wanted, given):
+    if _channels_differ(found, wanted, given):
         yield "It was trained on pictures of another number of channels: --model module:factory --allow-code"
-    if found.reshaped and (set(found.reshaped) <= {f"{head}.weight", f"{head}.bias"} or _longer(found, wanted, given)):
+    if found.wrong_shape and (set(found.wrong_shape) <= {f"{head}.weight", f"{head}.bias"} or _only_classes_differ(found, wanted, given)):
         yield "It was trained for another number of classes, by a head that cannot be rebuilt from its shape."
 
 
-def _longer(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+def _only_classes_differ(found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
     """Whether nothing but the number of outputs is another, in several layers that do not agree on it."""
-    return found == Misfit((), (), found.reshaped, found.others) and all(
+    return found == StateDictMismatch((), (), found.wrong_shape, found.others) and all(
         given[name].dim() == wanted[name].dim() > 0 and given[name].shape[1:] == wanted[name].shape[1:]
-        for name in found.reshaped
+        for name in found.wrong_shape
     )
 
 
-def _channels(found: Misfit, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+def _channels_differ(found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
     first = next((name for name in wanted if wanted[name].dim() == 4), None)
-    if first is None or first not in found.reshaped:
+    if first is None or first not in found.wrong_shape:
         return False
     one, other = list(given[first].shape), list(wanted[first].shape)
     return len(one) == 4 and one[1] != other[1] and one[:1] + one[2:] == other[:1] + other[2:]
 
 
-def _usual(found: Misfit, wanted: Mapping[str, Tensor]) -> Iterator[str]:
+def _general_causes(found: StateDictMismatch, wanted: Mapping[str, Tensor]) -> Iterator[str]:
     """Causes that are always possible, the likelier first."""
-    strange = len(found.missing) + len(found.reshaped) > len(wanted) // 2
+    strange = len(found.missing) + len(found.wrong_shape) > len(wanted) // 2
     another = "It is of another network: check --model or --arch."
     variant = "It is of a variant or another version of this network (wider, deeper, another head): check the name."
     library = "It is of another library's network of that name: timm:NAME, or module:factory --allow-code"

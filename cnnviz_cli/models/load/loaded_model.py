@@ -12,14 +12,14 @@ from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import preset_for
-from cnnviz_cli.models.input.input_overrides import Wanted, shaped
+from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.inspect.facts import KNOWN, NetworkFacts, try_network
+from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts, run_trials
 from cnnviz_cli.models.inspect.layers import ModelLayers
-from cnnviz_cli.models.inspect.outputs import NOTHING, Expected, Returned, Returns
-from cnnviz_cli.models.load.built_model import Built, put_in_eval
-from cnnviz_cli.models.spec.network import Factory, Named, Program, Timm, Zoo, parse_model, refuse_code
-from cnnviz_cli.models.spec.weights import File, Own, any_weights, weights_for
+from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, OutputKind
+from cnnviz_cli.models.load.built_model import BuiltModel, set_eval_mode
+from cnnviz_cli.models.spec.network import FactoryModel, ModelSpec, ProgramModel, TimmModel, ZooModel, parse_model, check_code_allowed
+from cnnviz_cli.models.spec.weights import WeightsFile, OwnWeights, offline_weights, weights_for
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class LoadedModel:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     layers: ModelLayers
-    returns: Returns = "scores"
+    returns: OutputKind = "scores"
     classifier: bool = False
-    facts: NetworkFacts = KNOWN
+    facts: NetworkFacts = STANDARD_FACTS
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -66,8 +66,8 @@ def load_model(
     arch: str | None = None,
     key: str | None = None,
     allow_code: bool = False,
-    wanted: Wanted | None = None,
-    expected: Expected = NOTHING,
+    overrides: InputOverrides | None = None,
+    expected: ExpectedOutput = NOTHING_EXPECTED,
     memory_format: MemoryFormat | None = None,
     offline: bool = False,
     mirror: str | None = None,
@@ -95,22 +95,22 @@ def load_model(
         ModelError: the weights cannot be had, or were refused, or the user's code failed.
     """
     named = parse_model(name, arch)
-    refuse_code(named.network, allow_code=allow_code)
-    built = _built(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
-    called = named.network.path.name if isinstance(named.network, Program) else arch or name
-    net, kept_training = built.net, put_in_eval(built.net)
+    check_code_allowed(named.network, allow_code=allow_code)
+    built = _build(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
+    called = named.network.path.name if isinstance(named.network, ProgramModel) else arch or name
+    net, kept_training = built.net, set_eval_mode(built.net)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    preprocessing, layers = shaped(net, preset_for(net, built.preset, called), wanted or Wanted(), called, expected)
-    returns, known = layers.returned.known(called), isinstance(named.network, Zoo | Timm)
-    labels = labels_for(built.labels, layers.returned, called)
-    facts = facts_of(net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, Zoo))
+    preprocessing, layers = apply_overrides(net, preset_for(net, built.preset, called), overrides or InputOverrides(), called, expected)
+    returns, known = layers.returned.require_kind(called), isinstance(named.network, ZooModel | TimmModel)
+    labels = check_labels(built.labels, layers.returned, called)
+    facts = find_network_facts(net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, ZooModel))
     return LoadedModel(
         net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known, facts
     )
 
 
-def facts_of(
+def find_network_facts(
     net: nn.Module,
     preprocessing: Preprocessing,
     layers: ModelLayers,
@@ -132,7 +132,7 @@ def facts_of(
     if known:
         return NetworkFacts(memory_format or "channels_last", kept_training=kept_training)
     shape = (preprocessing.channels, *preprocessing.size)
-    return try_network(
+    return run_trials(
         net,
         shape,
         memory_format=memory_format,
@@ -142,43 +142,43 @@ def facts_of(
 
 
 @network_errors()
-def layers_of(
-    name: str, *, arch: str | None = None, allow_code: bool = False, wanted: Wanted | None = None, reporter: Reporter
+def load_layers(
+    name: str, *, arch: str | None = None, allow_code: bool = False, overrides: InputOverrides | None = None, reporter: Reporter
 ) -> ModelLayers:
     """The layers of a network, whatever its weights: none are downloaded, and of the catalogue's networks none made.
 
     Args and errors are those of `load_model`.
     """
     named = parse_model(name, arch)
-    if isinstance(named.network, Zoo) and named.weights is None:
+    if isinstance(named.network, ZooModel) and named.weights is None:
         from cnnviz_cli.models.load import zoo
 
-        net, preset = zoo.blank(named.network.name)
-        put_in_eval(net)
-        return shaped(net, preset_for(net, preset, name), wanted or Wanted(), name)[1]
-    weights = any_weights(name, arch)
-    loaded = load_model(name, weights, arch=arch, allow_code=allow_code, wanted=wanted, offline=True, reporter=reporter)
+        net, preset = zoo.build_blank(named.network.name)
+        set_eval_mode(net)
+        return apply_overrides(net, preset_for(net, preset, name), overrides or InputOverrides(), name)[1]
+    weights = offline_weights(name, arch)
+    loaded = load_model(name, weights, arch=arch, allow_code=allow_code, overrides=overrides, offline=True, reporter=reporter)
     return loaded.layers
 
 
-def _built(
-    named: Named, weights: str, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
-) -> Built:
+def _build(
+    named: ModelSpec, weights: str, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
+) -> BuiltModel:
     # Imported where they are needed: a run of one kind reads the code of no other.
     network, spec = named.network, weights_for(named, weights)
-    if key is not None and not isinstance(spec, File):
+    if key is not None and not isinstance(spec, WeightsFile):
         raise UsageError("only a file of weights has keys", where="--weights-key", fix="Leave it out.")
-    if isinstance(network, Program):
+    if isinstance(network, ProgramModel):
         from cnnviz_cli.models.load import programs
 
         return programs.build(network)
-    if isinstance(network, Factory):
+    if isinstance(network, FactoryModel):
         from cnnviz_cli.models.load import factory
 
-        assert isinstance(spec, File | Own)
+        assert isinstance(spec, WeightsFile | OwnWeights)
         return factory.build(network, spec, key=key, reporter=reporter)
-    assert not isinstance(spec, Own)
-    if isinstance(network, Timm):
+    assert not isinstance(spec, OwnWeights)
+    if isinstance(network, TimmModel):
         from cnnviz_cli.models.load import timm
 
         return timm.build(network.name, spec, key=key, offline=offline, reporter=reporter)
@@ -187,7 +187,7 @@ def _built(
     return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
 
 
-def labels_for(labels: tuple[str, ...] | None, found: Returned, model: str) -> tuple[str, ...]:
+def check_labels(labels: tuple[str, ...] | None, found: NetworkOutput, model: str) -> tuple[str, ...]:
     """A name for each class that has a score: those that are known, else its number; of boxes those that are known.
 
     Raises:

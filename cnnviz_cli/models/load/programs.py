@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.file_reading import MOST_WEIGHTS, open_regular
+from cnnviz_cli.core.file_reading import MAX_WEIGHTS_BYTES, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.built_model import Built, usual
+from cnnviz_cli.models.load.built_model import BuiltModel, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import sha256_of_file
-from cnnviz_cli.models.load.load_errors import not_weights
-from cnnviz_cli.models.spec.network import Kind, Program
+from cnnviz_cli.models.load.load_errors import not_weights_error
+from cnnviz_cli.models.spec.network import FileKind, ProgramModel
 
 
-class Whole(nn.Module):
+class ProgramNetwork(nn.Module):
     """A program as one module.
 
     Args:
@@ -64,7 +64,7 @@ class Whole(nn.Module):
         return self
 
 
-def build(program: Program) -> Built:
+def build(program: ProgramModel) -> BuiltModel:
     """The network in a program's file. Loading it can do what any program can: see docs/checkpoints.md.
 
     Raises:
@@ -72,42 +72,42 @@ def build(program: Program) -> Built:
     """
     with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
         try:
-            made = _script(program) if program.kind is Kind.TORCHSCRIPT else _exported(program)
+            made = _load_torchscript(program) if program.kind is FileKind.TORCHSCRIPT else _load_exported(program)
         except ModelError:
             raise
         except Exception as error:  # whatever the loaders raise on a damaged file
-            raise not_weights(program.path, str(error)) from error
+            raise not_weights_error(program.path, str(error)) from error
     net, preset = made
-    return Built(net.eval(), program.path.name, sha256_of_file(program.path), None, preset)
+    return BuiltModel(net.eval(), program.path.name, sha256_of_file(program.path), None, preset)
 
 
-def _whole(program: Program) -> str:
+def _no_layers_reason(program: ProgramModel) -> str:
     name = visible(program.path.name, 100)
     return f"{name} is {program.kind.value}, which runs as a whole, so no layer in it can be read"
 
 
-def _script(program: Program) -> tuple[Whole, Preprocessing]:
-    with open_regular(program.path, MOST_WEIGHTS) as file:
+def _load_torchscript(program: ProgramModel) -> tuple[ProgramNetwork, Preprocessing]:
+    with open_regular(program.path, MAX_WEIGHTS_BYTES) as file:
         loaded: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
-    return Whole(loaded, None, _whole(program)), usual()
+    return ProgramNetwork(loaded, None, _no_layers_reason(program)), imagenet_preprocessing()
 
 
-def _exported(program: Program) -> tuple[Whole, Preprocessing]:
-    with open_regular(program.path, MOST_WEIGHTS) as file:
+def _load_exported(program: ProgramModel) -> tuple[ProgramNetwork, Preprocessing]:
+    with open_regular(program.path, MAX_WEIGHTS_BYTES) as file:
         loaded = torch.export.load(file)
-    if _trains(loaded.graph_module):
+    if _is_training(loaded.graph_module):
         what = f"'{visible(program.path.name, 100)}' was exported while training: its scores would be random"
         raise ModelError(what, where="--model", fix="Call net.eval() before torch.export.export(net, ...).")
     shape = _input_shape(loaded)
-    preset = usual()
+    preset = imagenet_preprocessing()
     batch = None
     if shape is not None:
         batch = shape[0] if isinstance(shape[0], int) else None
         size = tuple(side for side in shape[2:] if isinstance(side, int))
         if len(size) == 2:
-            cover = tuple(round(side * preset.covered[0] / preset.size[0]) for side in size)
+            cover = tuple(round(side * preset.resized_size[0] / preset.size[0]) for side in size)
             preset = replace(preset, crop=(size[0], size[1]), resize=(cover[0], cover[1]))
-    return Whole(loaded.module(), batch, _whole(program)), preset
+    return ProgramNetwork(loaded.module(), batch, _no_layers_reason(program)), preset
 
 
 def _input_shape(loaded: Any) -> tuple[Any, ...] | None:
@@ -119,7 +119,7 @@ def _input_shape(loaded: Any) -> tuple[Any, ...] | None:
     return tuple(values[0].shape)
 
 
-def _trains(graph: Any) -> bool:
+def _is_training(graph: Any) -> bool:
     """Whether a graph drops out or normalises by the batch, which is decided when it is exported."""
     for node in graph.graph.nodes:
         kind = str(node.target)

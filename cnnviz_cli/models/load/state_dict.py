@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
-from cnnviz_cli.models.load.checkpoint import State, is_average
-from cnnviz_cli.models.load.load_errors import Misfit, misfit
+from cnnviz_cli.models.load.checkpoint import StateDict, is_weight_average
+from cnnviz_cli.models.load.load_errors import StateDictMismatch, mismatch_error
 
 
-def given_shapes(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+def materialize(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give the weights without a shape those that a state dict has by their names; what it lacks becomes a scalar."""
     lazy = [module for module in net.modules() if isinstance(module, LazyModuleMixin)]
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
@@ -25,10 +25,10 @@ def given_shapes(net: nn.Module, state: Mapping[str, Tensor]) -> None:
             found: Any = tensor
             found.materialize(state[name].shape if name in state else ())
     for module in lazy:
-        _finish(module)
+        _finish_lazy(module)
 
 
-def _finish(module: Any) -> None:
+def _finish_lazy(module: Any) -> None:
     """What torch does to a lazy module when it has run: it becomes one of the usual kind."""
     sizes = {name: tuple(tensor.shape) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
     weight = sizes.get("weight", sizes.get("running_mean", ()))
@@ -48,14 +48,14 @@ def _finish(module: Any) -> None:
         module.__class__ = module.cls_to_become
 
 
-Made = TypeVar("Made")
+ModuleT = TypeVar("Made")
 
 # What wrappers (torch.compile, FSDP, activation checkpointing) add to the path of a module, wherever they sit.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedNetwork:
     """A network with a file's tensors.
 
     Attributes:
@@ -69,19 +69,19 @@ class Fitted:
     net: nn.Module
     classes: int | None = None
     prefix: str = ""
-    left_out: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     head: str = ""
 
 
-def fit(
+def fit_state_dict(
     net: nn.Module,
-    state: State,
+    state: StateDict,
     source: str,
     *,
     unused: tuple[str, ...] = (),
     made_for: int | None = None,
     resize: Callable[[int], nn.Module] | None = None,
-) -> Fitted:
+) -> FittedNetwork:
     """`net` with the tensors of `state`, strictly: each of its tensors from there, in the right shape.
 
     Args:
@@ -96,39 +96,39 @@ def fit(
         ModelError: the tensors are not those of this network.
     """
     wanted = _tensors(net)
-    prefix, given, others = _in_line(state, wanted)
+    prefix, given, others = _align_names(state, wanted)
     given = {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
     if any(map(is_lazy, wanted.values())):
-        given_shapes(net, given)
+        materialize(net, given)
         wanted = _tensors(net)
-    head = _named_otherwise(wanted, given, {name: state[name] for name in others if name in state})
+    head = _find_renamed_head(wanted, given, {name: state[name] for name in others if name in state})
     if head:
         _rename_head(wanted, given, state, head)
-        others = [name for name in others if _owner(name) != head]
-    classes = _other_classes(wanted, given, made_for)
+        others = [name for name in others if _parent_name(name) != head]
+    classes = _find_class_count(wanted, given, made_for)
     if classes is not None:
         if resize is not None:
             net = resize(classes)
         else:
             _replace_heads(net, wanted, given)
         wanted = _tensors(net)
-    found = Misfit.of(wanted, given, others)
-    if found is not None and not (found.complete and prefix):
-        raise misfit(found, source, wanted, given)
+    found = StateDictMismatch.compare(wanted, given, others)
+    if found is not None and not (found.is_complete and prefix):
+        raise mismatch_error(found, source, wanted, given)
     # strict=False: everything was compared above, and what is no tensor (a module's extra state) is the network's own.
-    net.load_state_dict({name: _like(wanted[name], given.get(name)) for name in wanted}, strict=False, assign=True)
-    return Fitted(net, classes, prefix, tuple(others), head)
+    net.load_state_dict({name: _cast_like(wanted[name], given.get(name)) for name in wanted}, strict=False, assign=True)
+    return FittedNetwork(net, classes, prefix, tuple(others), head)
 
 
-def empty(build: Callable[[], nn.Module]) -> nn.Module:
+def build_without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     """A network whose tensors are to be replaced; the global random state stays as it is."""
     try:
         with torch.device("meta"):  # draws and allocates nothing, so it takes milliseconds
             net = build()
     except NotImplementedError:  # RegNet works out its widths with tensors, and meta tensors hold no numbers
-        return drawn(build, 0)
+        return build_with_seed(build, 0)
     # Nor do those that are neither parameters nor buffers (sizes of anchors), which no file will replace.
-    return drawn(build, 0) if any(map(_keeps_tensors, net.modules())) else net
+    return build_with_seed(build, 0) if any(map(_keeps_tensors, net.modules())) else net
 
 
 def _keeps_tensors(module: nn.Module) -> bool:
@@ -139,23 +139,23 @@ def _keeps_tensors(module: nn.Module) -> bool:
     )
 
 
-def drawn(build: Callable[[], Made], seed: int) -> Made:
+def build_with_seed(build: Callable[[], ModuleT], seed: int) -> ModuleT:
     """What is made where torch's global random state starts from `seed`; the state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # and no other device's
         return build()
 
 
-def _tensors(net: nn.Module) -> State:
+def _tensors(net: nn.Module) -> StateDict:
     return {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
 
 
-def _like(wanted: Tensor, given: Tensor | None) -> Tensor:
+def _cast_like(wanted: Tensor, given: Tensor | None) -> Tensor:
     # Files from before PyTorch 0.4.1 lack BatchNorm's counter of batches, which inference never reads.
     return torch.zeros_like(wanted, device="cpu") if given is None else given.to(wanted.dtype)
 
 
-def _in_line(state: State, wanted: Mapping[str, Tensor]) -> tuple[str, State, list[str]]:
+def _align_names(state: StateDict, wanted: Mapping[str, Tensor]) -> tuple[str, StateDict, list[str]]:
     """The prefix of the network in a larger one that was saved, its tensors by their names here, and other names.
 
     The prefix (``module.``, ``model.backbone.``, whatever it was called) is the one under which most names are
@@ -168,7 +168,7 @@ def _in_line(state: State, wanted: Mapping[str, Tensor]) -> tuple[str, State, li
         for start in range(len(parts)):
             if ".".join(parts[start:]) in wanted:
                 votes["".join(f"{part}." for part in parts[:start])] += 1
-    best = max(votes, key=lambda prefix: (votes[prefix], is_average(prefix)), default="")
+    best = max(votes, key=lambda prefix: (votes[prefix], is_weight_average(prefix)), default="")
     if 2 * votes[best] < len(wanted):
         best = ""  # of another network a few names may be known anywhere
     given, others = {}, []
@@ -182,7 +182,7 @@ def _in_line(state: State, wanted: Mapping[str, Tensor]) -> tuple[str, State, li
     return best, given, others
 
 
-def _named_otherwise(wanted: State, given: State, others: State) -> str:
+def _find_renamed_head(wanted: StateDict, given: StateDict, others: StateDict) -> str:
     """What the file calls the layer that gives the scores, if that is all that the network lacks; else "".
 
     It is the only matrix in the file that is left over, it reads as many features, and it has a bias if the network's
@@ -191,28 +191,28 @@ def _named_otherwise(wanted: State, given: State, others: State) -> str:
     matrices = [name for name in wanted if name.endswith(".weight") and wanted[name].dim() == 2]
     if not matrices:
         return ""
-    owner = _owner(matrices[-1])
+    owner = _parent_name(matrices[-1])
     missing = {name for name in wanted if name not in given and not name.endswith("num_batches_tracked")}
-    if missing != {name for name in wanted if _owner(name) == owner}:
+    if missing != {name for name in wanted if _parent_name(name) == owner}:
         return ""
     left = {name: tensor for name, tensor in {**others, **given}.items() if name not in wanted}
     heads = [name for name, tensor in left.items() if name.endswith("weight") and tensor.dim() == 2]
     if len(heads) != 1 or left[heads[0]].shape[1] != wanted[matrices[-1]].shape[1]:
         return ""
-    found = _owner(heads[0])
+    found = _parent_name(heads[0])
     bias = left.get(f"{found}.bias")
     fits = bias is not None and bias.shape == left[heads[0]].shape[:1] if f"{owner}.bias" in wanted else bias is None
     return found if fits else ""
 
 
-def _rename_head(wanted: State, given: State, state: State, head: str) -> None:
+def _rename_head(wanted: StateDict, given: StateDict, state: StateDict, head: str) -> None:
     """Put the tensors of the file's head under the names of the network's, in `given`."""
     for name in [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]:
         there = f"{head}.{name.rpartition('.')[2]}"
         given[name] = given.pop(there) if there in given else state[there]
 
 
-def _other_classes(wanted: State, given: State, made_for: int | None) -> int | None:
+def _find_class_count(wanted: StateDict, given: StateDict, made_for: int | None) -> int | None:
     """How many classes the file is for, if that and nothing else tells its shapes from the network's."""
     changed = [name for name in wanted if name in given and given[name].shape != wanted[name].shape]
     if not changed or any(not wanted[name].dim() or not given[name].dim() for name in changed):
@@ -226,17 +226,17 @@ def _other_classes(wanted: State, given: State, made_for: int | None) -> int | N
         return int(next(iter(counts))) if len(counts) == 1 and min(counts).denominator == 1 else None
     if len(lengths) != 1:
         return None
-    heads = {_owner(name) for name in changed}
-    return len(given[changed[0]]) if len(heads) == 1 or _owner(list(wanted)[-1]) in heads else None
+    heads = {_parent_name(name) for name in changed}
+    return len(given[changed[0]]) if len(heads) == 1 or _parent_name(list(wanted)[-1]) in heads else None
 
 
-def _owner(name: str) -> str:
+def _parent_name(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _replace_heads(net: nn.Module, wanted: State, given: State) -> None:
+def _replace_heads(net: nn.Module, wanted: StateDict, given: StateDict) -> None:
     """A layer with the file's number of outputs in the place of each whose number is another."""
-    for path in {_owner(name) for name in wanted if name in given and given[name].shape != wanted[name].shape}:
+    for path in {_parent_name(name) for name in wanted if name in given and given[name].shape != wanted[name].shape}:
         old = net.get_submodule(path)
         like: dict[str, Any] = {"bias": old.bias is not None, "device": old.weight.device, "dtype": old.weight.dtype}
         count = len(given[f"{path}.weight"])
@@ -248,4 +248,4 @@ def _replace_heads(net: nn.Module, wanted: State, given: State) -> None:
             new = nn.Conv2d(old.in_channels, count, old.kernel_size, **settings, **like)  # type: ignore[arg-type]
         else:
             continue  # what does not fit is told with the rest
-        setattr(net.get_submodule(_owner(path)), path.rpartition(".")[2], new)
+        setattr(net.get_submodule(_parent_name(path)), path.rpartition(".")[2], new)

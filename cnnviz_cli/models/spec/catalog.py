@@ -32,7 +32,7 @@ class WeightsFacts:
             classes' overlaps on a part of COCO's, ``box_map`` COCO's mean average precision of boxes.
         value: as published with the weights, in percent; None where nothing was published.
         megabytes: the size of the file, in 2**20 bytes.
-        labels: which list of classes they have, see `labels_of`.
+        labels: which list of classes they have, see `load_labels`.
         frozen: what the network adds to the variance in normalisations that were frozen while it was trained; None
             if they were trained.
     """
@@ -56,7 +56,7 @@ class ModelFacts:
     default: WeightsFacts
     weights: tuple[WeightsFacts, ...]
 
-    def of(self, entry: str) -> WeightsFacts:
+    def weights_named(self, entry: str) -> WeightsFacts:
         """The published weights of that name."""
         return next(facts for facts in self.weights if facts.name == entry)
 
@@ -65,10 +65,10 @@ _LITE0 = WeightsFacts("BUNDLED", 224, 4_652_008, "acc@1", None, 17.954, "imagene
 
 
 @cache
-def _models() -> dict[str, ModelFacts]:
+def _load_models() -> dict[str, ModelFacts]:
     weights: dict[str, list[WeightsFacts]] = {BUNDLED: [_LITE0]}
     defaults, tasks = {BUNDLED: _LITE0}, {BUNDLED: TASKS[0]}
-    for line in _data("zoo.tsv")[2:]:
+    for line in _read_lines("zoo.tsv")[2:]:
         name, task, entry, default, size, parameters, metric, value, megabytes, labels, frozen = line.split("\t")
         eps = None if frozen == "-" else float(frozen)
         facts = WeightsFacts(
@@ -81,14 +81,14 @@ def _models() -> dict[str, ModelFacts]:
     return {name: ModelFacts(name, tasks[name], defaults[name], tuple(entries)) for name, entries in weights.items()}
 
 
-def _data(file: str) -> list[str]:
+def _read_lines(file: str) -> list[str]:
     return (Path(__file__).parent / file).read_text(encoding="utf-8").splitlines()
 
 
 def model_names(task: Task | None = None) -> tuple[str, ...]:
     """The bundled model first, which is the default, then torchvision's classifiers, segmenters and detectors, each
     from A to Z; of one task, if that is given."""
-    return tuple(name for name, facts in _models().items() if task in (None, facts.task))
+    return tuple(name for name, facts in _load_models().items() if task in (None, facts.task))
 
 
 def model_facts(name: str) -> ModelFacts:
@@ -98,10 +98,10 @@ def model_facts(name: str) -> ModelFacts:
         UsageError: there is no such model.
     """
     check_model(name)
-    return _models()[name]
+    return _load_models()[name]
 
 
-def weights_of(name: str) -> tuple[str, ...]:
+def weights_names(name: str) -> tuple[str, ...]:
     """The names of a model's published weights.
 
     Raises:
@@ -112,25 +112,25 @@ def weights_of(name: str) -> tuple[str, ...]:
 
 def check_model(name: str) -> None:
     """Raise UsageError, with the nearest names, unless there is a model `name`."""
-    if name not in _models():
-        fix = did_you_mean(name, _models()) or "'cnnviz models' lists them all."
+    if name not in _load_models():
+        fix = did_you_mean(name, _load_models()) or "'cnnviz models' lists them all."
         raise UsageError(f"There is no model '{visible(name, 60)}'", where="--model", fix=fix)
 
 
 @cache
-def labels_of(classes: str) -> tuple[str, ...]:
+def load_labels(classes: str) -> tuple[str, ...]:
     """The names of a list of classes in the order of the class scores, as torchvision writes them.
 
     Args:
         classes: ``imagenet`` (the 1000 of ImageNet-1K), ``voc`` (21, background first), ``coco`` (91, background
             first, numbers without a class are ``N/A``) or ``person`` (2).
     """
-    return tuple(_data(f"{classes}_labels.txt"))
+    return tuple(_read_lines(f"{classes}_labels.txt"))
 
 
 def imagenet_labels() -> tuple[str, ...]:
     """The 1000 category names of ImageNet-1K in the order of the class scores, as torchvision writes them."""
-    return labels_of("imagenet")
+    return load_labels("imagenet")
 
 
 def find_classes(query: str, labels: Sequence[str] | None = None) -> list[tuple[int, str]]:

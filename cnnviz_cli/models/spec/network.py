@@ -14,16 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.core.file_reading import MOST_WEIGHTS, open_regular
+from cnnviz_cli.core.file_reading import MAX_WEIGHTS_BYTES, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.spec.catalog import check_model
 
-ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".pth.tar")
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".pth.tar")
 """What files of weights are called; ``.pth.tar`` is no archive but the name that PyTorch's own example gave them."""
 
-_PROGRAM_ENDINGS = (*ENDINGS, ".pt2", ".ptc", ".torchscript")
+_PROGRAM_SUFFIXES = (*WEIGHTS_SUFFIXES, ".pt2", ".ptc", ".torchscript")
 
-_FOREIGN = {
+_FOREIGN_SUFFIXES = {
     ".onnx": "an ONNX graph",
     ".h5": "a Keras file",
     ".keras": "a Keras file",
@@ -35,7 +35,7 @@ _FOREIGN = {
 }
 
 
-class Kind(Enum):
+class FileKind(Enum):
     """What a file holds, in the words of an error."""
 
     WEIGHTS = "a file of weights"
@@ -43,17 +43,17 @@ class Kind(Enum):
     EXPORTED = "a torch.export program"
 
 
-def names_weights(text: str) -> bool:
+def has_weights_suffix(text: str) -> bool:
     """Whether a text is what a file of weights is called."""
-    return text.lower().endswith(ENDINGS)
+    return text.lower().endswith(WEIGHTS_SUFFIXES)
 
 
-def names_file(text: str) -> bool:
+def is_path(text: str) -> bool:
     """Whether a text can only be a path: it has a slash, or the ending of a file of weights or of a program."""
-    return "/" in text or "\\" in text or text.lower().endswith((*_PROGRAM_ENDINGS, *_FOREIGN))
+    return "/" in text or "\\" in text or text.lower().endswith((*_PROGRAM_SUFFIXES, *_FOREIGN_SUFFIXES))
 
 
-def existing(text: str, where: str) -> Path:
+def existing_file(text: str, where: str) -> Path:
     """The path of a file that is there.
 
     Raises:
@@ -62,7 +62,7 @@ def existing(text: str, where: str) -> Path:
     """
     path = Path(text).expanduser()
     shown = visible(text, 200)
-    foreign = _FOREIGN.get(path.suffix.lower())
+    foreign = _FOREIGN_SUFFIXES.get(path.suffix.lower())
     if foreign:
         fix = "Networks come from PyTorch: a state dict (.pth, .safetensors), TorchScript (.pt), torch.export (.pt2)."
         raise UsageError(f"'{shown}' is {foreign}, which cannot be read", where=where, fix=fix)
@@ -72,7 +72,7 @@ def existing(text: str, where: str) -> Path:
     return path
 
 
-def kind_of(path: Path) -> Kind:
+def file_kind(path: Path) -> FileKind:
     """What a file that is there holds; whatever is no program counts as weights, which reading will find out.
 
     A program's archive has its code in it: TorchScript below ``code/``, torch.export as a graph in JSON.
@@ -80,16 +80,16 @@ def kind_of(path: Path) -> Kind:
     import zipfile  # and with it three compressors, which a run without a file does without
 
     try:
-        with open_regular(path, MOST_WEIGHTS) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path, MAX_WEIGHTS_BYTES) as file, zipfile.ZipFile(file) as archive:
             # The archive's own top folder bears the name that it was saved under.
             names = {name.partition("/")[2] or name for name in archive.namelist()}
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return Kind.WEIGHTS
+        return FileKind.WEIGHTS
     if any(name == "archive_format" or name.startswith("serialized_exported_program.") for name in names):
-        return Kind.EXPORTED
+        return FileKind.EXPORTED
     if any(name.startswith("code/") for name in names):
-        return Kind.TORCHSCRIPT
-    return Kind.WEIGHTS
+        return FileKind.TORCHSCRIPT
+    return FileKind.WEIGHTS
 
 
 @contextmanager
@@ -103,8 +103,8 @@ def installed_only() -> Iterator[None]:
     before = sys.path[:]
     standard = sysconfig.get_path("stdlib")
     ahead = before.index(standard) if standard in before else len(before)
-    if not _named():
-        kept = [entry for entry in before[:ahead] if not _is_here(entry)]
+    if not _pythonpath_has_cwd():
+        kept = [entry for entry in before[:ahead] if not _is_cwd(entry)]
         sys.path[:] = [*kept, *(entry for entry in before[ahead:] if entry)]
     try:
         yield
@@ -112,14 +112,14 @@ def installed_only() -> Iterator[None]:
         sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
 
 
-def _named() -> bool:
+def _pythonpath_has_cwd() -> bool:
     """Whether PYTHONPATH names the current folder, and is read at all."""
     if sys.flags.ignore_environment:
         return False
-    return any(_is_here(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
+    return any(_is_cwd(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
 
 
-def _is_here(entry: str) -> bool:
+def _is_cwd(entry: str) -> bool:
     """Whether an entry of the path is the current folder; the empty text is."""
     try:
         return not entry or Path(entry).samefile(Path.cwd())
@@ -127,28 +127,28 @@ def _is_here(entry: str) -> bool:
         return False
 
 
-TIMM = "timm:"
+TIMM_PREFIX = "timm:"
 
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
-_FACTORY = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+_FACTORY_NAME = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Zoo:
+class ZooModel:
     """The bundled model, or a classifier of torchvision's."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Timm:
+class TimmModel:
     """A network of timm's; `name` may go on with a dot and the tag of published weights."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Factory:
+class FactoryModel:
     """Code of the user's: a function or a class in a module, which makes the network."""
 
     module: str
@@ -156,25 +156,25 @@ class Factory:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ProgramModel:
     """A file that holds the network and its weights in one, TorchScript or torch.export."""
 
     path: Path
-    kind: Kind
+    kind: FileKind
 
 
-Network = Zoo | Timm | Factory | Program
+NetworkSpec = ZooModel | TimmModel | FactoryModel | ProgramModel
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class ModelSpec:
     """A network, and the file of weights that stood in its place, if ``--arch`` had to say which network it is of."""
 
-    network: Network
+    network: NetworkSpec
     weights: Path | None = None
 
 
-def parse_model(model: str, arch: str | None = None) -> Named:
+def parse_model(model: str, arch: str | None = None) -> ModelSpec:
     """What `model` means.
 
     It is a name of `catalog.model_names`, ``timm:NAME``, ``module:factory``, the path of a program, or the path of a
@@ -185,47 +185,47 @@ def parse_model(model: str, arch: str | None = None) -> Named:
         ModelError: it is a path and no file is there, or timm is not installed.
     """
     shown = visible(model, 200)
-    if not names_file(model):
+    if not is_path(model):
         if arch is not None:
             what = f"--arch says what network a file of weights is of, and '{shown}' is a network"
             fix = f"Leave one out: --model {visible(arch, 60)} --weights FILE.pth"
             raise UsageError(what, where="--arch", fix=fix)
-        return Named(_parse_name(model, "--model"))
-    path = existing(model, "--model")
-    kind = kind_of(path)
-    if kind is not Kind.WEIGHTS:
+        return ModelSpec(_parse_name(model, "--model"))
+    path = existing_file(model, "--model")
+    kind = file_kind(path)
+    if kind is not FileKind.WEIGHTS:
         if arch is not None:
             raise UsageError(f"'{shown}' is {kind.value}, which holds its network", where="--arch", fix="Leave it out.")
-        return Named(Program(path, kind))
+        return ModelSpec(ProgramModel(path, kind))
     if arch is None:
         what = f"'{shown}' is a file of weights, and does not say what network they are of"
         fix = f"Name it: --model {shown} --arch resnet50, or timm:NAME, or module:factory"
         raise UsageError(what, where="--model", fix=fix)
-    return Named(_parse_name(arch, "--arch"), path)
+    return ModelSpec(_parse_name(arch, "--arch"), path)
 
 
 def check_network(model: str, arch: str | None, *, allow_code: bool) -> None:
     """Raise what `parse_model` raises; and UsageError if the network is code, and code is not allowed."""
-    refuse_code(parse_model(model, arch).network, allow_code=allow_code)
+    check_code_allowed(parse_model(model, arch).network, allow_code=allow_code)
 
 
-def refuse_code(network: Network, *, allow_code: bool) -> None:
+def check_code_allowed(network: NetworkSpec, *, allow_code: bool) -> None:
     """Raise UsageError if `network` is somebody's code, and nobody has allowed it on the command line."""
-    if allow_code or not isinstance(network, Factory | Program):
+    if allow_code or not isinstance(network, FactoryModel | ProgramModel):
         return
-    if isinstance(network, Program):
+    if isinstance(network, ProgramModel):
         what = f"'{visible(network.path.name, 100)}' is {network.kind.value}: loading it can do what any program can"
     else:
         what = f"'{network.module}:{network.attribute}' is code, which would run on this machine"
     raise UsageError(what, where="--model", fix="If you trust its author, add --allow-code.")
 
 
-def _parse_name(text: str, where: str) -> Network:
-    if text.startswith(TIMM):
-        return _timm(text.removeprefix(TIMM), where)
-    factory = _FACTORY.fullmatch(text)
+def _parse_name(text: str, where: str) -> NetworkSpec:
+    if text.startswith(TIMM_PREFIX):
+        return _parse_timm(text.removeprefix(TIMM_PREFIX), where)
+    factory = _FACTORY_NAME.fullmatch(text)
     if factory:
-        return Factory(factory[1], factory[2])
+        return FactoryModel(factory[1], factory[2])
     if ":" in text:
         what = f"'{visible(text, 60)}' is neither timm:NAME nor module:factory"
         raise UsageError(what, where=where, fix="For instance: timm:resnet18, mypkg.nets:build")
@@ -234,15 +234,15 @@ def _parse_name(text: str, where: str) -> Network:
     except UsageError as error:
         error.where = where
         raise
-    return Zoo(text)
+    return ZooModel(text)
 
 
-def _timm(name: str, where: str) -> Timm:
+def _parse_timm(name: str, where: str) -> TimmModel:
     if not _TIMM_NAME.fullmatch(name):
-        what = f"'{visible(TIMM + name, 60)}' needs a name of timm's after the colon"
+        what = f"'{visible(TIMM_PREFIX + name, 60)}' needs a name of timm's after the colon"
         raise UsageError(what, where=where, fix="For instance: timm:resnet18, timm:resnet18.a1_in1k")
     with installed_only():
         found = find_spec("timm")  # of a package at the top this runs none of its code
     if found is None:
-        raise ModelError(f"'{TIMM}{name}' needs timm", where=where, fix="pip install 'cnnviz-cli[timm]'")
-    return Timm(name)
+        raise ModelError(f"'{TIMM_PREFIX}{name}' needs timm", where=where, fix="pip install 'cnnviz-cli[timm]'")
+    return TimmModel(name)

@@ -7,55 +7,55 @@ from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.spec.catalog import Task, labels_of, model_facts, model_names
+from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
 from cnnviz_cli.models.spec.network import (
-    ENDINGS,
-    Factory,
-    Kind,
-    Named,
-    Program,
-    Timm,
-    Zoo,
-    existing,
-    kind_of,
-    names_file,
-    names_weights,
+    WEIGHTS_SUFFIXES,
+    FactoryModel,
+    FileKind,
+    ModelSpec,
+    ProgramModel,
+    TimmModel,
+    ZooModel,
+    existing_file,
+    file_kind,
+    is_path,
+    has_weights_suffix,
     parse_model,
 )
 
-_MOST = 2**63 - 1  # torch takes seeds up to 64 bits; the manifest's JSON readers often stop at 63
+_MAX_SEED = 2**63 - 1  # torch takes seeds up to 64 bits; the manifest's JSON readers often stop at 63
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """Weights that come with the model: an entry of its ``Weights`` in torchvision, timm's, or the bundled file."""
+class PublishedWeights:
+    """Weights that come with the model: an entry of its ``WeightsSpec`` in torchvision, timm's, or the bundled file."""
 
     entry: str
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class RandomWeights:
     """Freshly drawn weights."""
 
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class WeightsFile:
     """A file of the user's."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnWeights:
     """The weights that a factory or a program brings along."""
 
 
-Weights = Published | Random | File | Own
+WeightsSpec = PublishedWeights | RandomWeights | WeightsFile | OwnWeights
 
 
-def parse_weights(model: str, spec: str, arch: str | None = None) -> Weights:
+def parse_weights(model: str, spec: str, arch: str | None = None) -> WeightsSpec:
     """What `spec` means for a model.
 
     For a network of the catalogue it is ``DEFAULT``, the name of an entry, ``none`` (which is ``random:0``),
@@ -70,45 +70,45 @@ def parse_weights(model: str, spec: str, arch: str | None = None) -> Weights:
     return weights_for(parse_model(model, arch), spec)
 
 
-def weights_for(named: Named, spec: str) -> Weights:
+def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
     """`parse_weights` of a model that was parsed already."""
     network, default = named.network, spec.casefold() == "default"
     if named.weights is not None:
         if default:
-            return File(named.weights)
+            return WeightsFile(named.weights)
         what = f"--model names a file of weights already, and --weights says '{visible(spec, 60)}'"
         raise UsageError(what, where="--weights", fix="Leave one of them out.")
-    if isinstance(network, Program):
+    if isinstance(network, ProgramModel):
         if default:
-            return Own()
+            return OwnWeights()
         what = f"'{visible(network.path.name, 100)}' is {network.kind.value}, which holds its own weights"
         raise UsageError(what, where="--weights", fix="Leave --weights out.")
-    if isinstance(network, Factory):
+    if isinstance(network, FactoryModel):
         if default:
-            return Own()
+            return OwnWeights()
         if _is_path(spec):
-            return File(_weights_file(spec))
+            return WeightsFile(_check_weights_file(spec))
         what = f"'{network.module}:{network.attribute}' makes its own weights, and '{visible(spec, 60)}' is no file"
         raise UsageError(what, where="--weights", fix="Leave --weights out, or name a file.")
-    return _listed(network, spec)
+    return _parse_named(network, spec)
 
 
-def _listed(network: Zoo | Timm, spec: str) -> Published | Random | File:
+def _parse_named(network: ZooModel | TimmModel, spec: str) -> PublishedWeights | RandomWeights | WeightsFile:
     """`weights_for` where weights are published."""
     word = spec.casefold()
     entries = {"default": "DEFAULT"}
-    if isinstance(network, Zoo):
+    if isinstance(network, ZooModel):
         facts = model_facts(network.name)
         entries = {entry.name.casefold(): entry.name for entry in facts.weights} | {"default": facts.default.name}
     if word in entries:
-        return Published(entries[word])
+        return PublishedWeights(entries[word])
     if word == "none":
-        return Random(0)
+        return RandomWeights(0)
     if word.startswith("random:"):
-        return Random(_seed(spec.partition(":")[2]))
+        return RandomWeights(_parse_seed(spec.partition(":")[2]))
     if _is_path(spec):
-        return File(_weights_file(spec))
-    raise _unknown(network, spec)
+        return WeightsFile(_check_weights_file(spec))
+    raise _unknown_weights_error(network, spec)
 
 
 def check_weights(model: str, spec: str, arch: str | None = None) -> None:
@@ -116,19 +116,19 @@ def check_weights(model: str, spec: str, arch: str | None = None) -> None:
     parse_weights(model, spec, arch)
 
 
-def any_weights(model: str, arch: str | None = None) -> str:
+def offline_weights(model: str, arch: str | None = None) -> str:
     """Weights with which a network can be had without a download, for what does not depend on them.
 
     Raises:
         UsageError, ModelError: what `parse_model` raises.
     """
     named = parse_model(model, arch)
-    return "random:0" if named.weights is None and isinstance(named.network, Zoo | Timm) else "DEFAULT"
+    return "random:0" if named.weights is None and isinstance(named.network, ZooModel | TimmModel) else "DEFAULT"
 
 
 def has_known_classes(model: str, spec: str) -> bool:
     """Whether the classes are those of published weights; a file or a network of the user's may have any."""
-    return not (names_file(model) or ":" in model or _is_path(spec))
+    return not (is_path(model) or ":" in model or _is_path(spec))
 
 
 def known_labels(model: str, spec: str) -> tuple[str, ...]:
@@ -140,10 +140,10 @@ def known_labels(model: str, spec: str) -> tuple[str, ...]:
     if not has_known_classes(model, spec):
         return ()
     facts, weights = model_facts(model), parse_weights(model, spec)
-    return labels_of((facts.of(weights.entry) if isinstance(weights, Published) else facts.default).labels)
+    return load_labels((facts.weights_named(weights.entry) if isinstance(weights, PublishedWeights) else facts.default).labels)
 
 
-def gives_boxes(model: str) -> bool:
+def is_detector(model: str) -> bool:
     """Whether a model is one of the catalogue's detectors."""
     return model in model_names("detection")
 
@@ -155,39 +155,39 @@ def task_of(model: str, arch: str | None = None) -> Task | None:
         UsageError, ModelError: what `parse_model` raises.
     """
     network = parse_model(model, arch).network
-    if isinstance(network, Timm):
+    if isinstance(network, TimmModel):
         return "classification"
-    return model_facts(network.name).task if isinstance(network, Zoo) else None
+    return model_facts(network.name).task if isinstance(network, ZooModel) else None
 
 
 def _is_path(spec: str) -> bool:
-    return names_file(spec) or "." in spec
+    return is_path(spec) or "." in spec
 
 
-def _seed(digits: str) -> int:
+def _parse_seed(digits: str) -> int:
     # The length comes first: Python refuses to read numbers of thousands of digits.
-    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= _MOST):
-        what = f"'random:{visible(digits, 40)}' needs a whole number from 0 to {_MOST} after the colon"
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= _MAX_SEED):
+        what = f"'random:{visible(digits, 40)}' needs a whole number from 0 to {_MAX_SEED} after the colon"
         raise UsageError(what, where="--weights", fix="For instance: --weights random:0")
     return int(digits)
 
 
-def _weights_file(spec: str) -> Path:
-    if not names_weights(spec) and Path(spec).suffix:
-        what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(ENDINGS)}"
+def _check_weights_file(spec: str) -> Path:
+    if not has_weights_suffix(spec) and Path(spec).suffix:
+        what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
         raise UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
-    path = existing(spec, "--weights")
-    kind = kind_of(path)
-    if kind is not Kind.WEIGHTS:
+    path = existing_file(spec, "--weights")
+    kind = file_kind(path)
+    if kind is not FileKind.WEIGHTS:
         what = f"'{visible(spec, 200)}' is {kind.value}, which holds a network with its weights"
         raise UsageError(what, where="--weights", fix=f"cnnviz ... --model {visible(spec, 200)} --allow-code")
     return path
 
 
-def _unknown(network: Zoo | Timm, spec: str) -> UsageError:
+def _unknown_weights_error(network: ZooModel | TimmModel, spec: str) -> UsageError:
     what = f"There are no weights '{visible(spec, 60)}' for {network.name}"
-    others = f"DEFAULT, none, random:SEED, a file {', '.join(ENDINGS)}"
-    if isinstance(network, Timm):
+    others = f"DEFAULT, none, random:SEED, a file {', '.join(WEIGHTS_SUFFIXES)}"
+    if isinstance(network, TimmModel):
         fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
         return UsageError(what, where="--weights", fix=fix)
     known = [entry.name for entry in model_facts(network.name).weights]
