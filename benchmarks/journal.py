@@ -16,14 +16,14 @@ from pathlib import Path
 
 from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Prediction, Run, Tool
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.journal import record_of
-from cnnviz_cli.files.output.merge_shards import merge
-from cnnviz_cli.files.output.resume import Header, Ledger
+from cnnviz_cli.files.output.journal import record_in_line
+from cnnviz_cli.files.output.merge_shards import merge_shards
+from cnnviz_cli.files.output.resume import RunHeader, Ledger
 from cnnviz_cli.files.output.run_report import peak_memory
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 
-HEADER = Header(
+HEADER = RunHeader(
     {"palette": "inferno"},
     Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0"),
     Run(
@@ -81,11 +81,11 @@ def written(ledger: Ledger, names: list[str]) -> None:
     ledger._sink.write(f"{FOLDER}/gradcam.png", b"x" * 1000)
     ledger.append(record(names[0]))
     line = ledger._journal.path.read_bytes().splitlines(keepends=True)[-1]
-    data, first = record_of(line), names[0].encode()
+    data, first = record_in_line(line), names[0].encode()
     crc = b'"crc":%d,' % zlib.crc32(data)
     for name in names[1:]:
         copy = line.replace(first, name.encode())
-        ledger._journal.write(copy.replace(crc, b'"crc":%d,' % zlib.crc32(record_of(copy)), 1))
+        ledger._journal.write_line(copy.replace(crc, b'"crc":%d,' % zlib.crc32(record_in_line(copy)), 1))
 
 
 def main(count: int) -> None:
@@ -96,7 +96,7 @@ def main(count: int) -> None:
         with timed("the list"):
             names = [f"some/folder/photograph-{number:08}.jpg" for number in range(count)]
             places = [(Source(name, "input.jpg", source), FOLDER) for source in names]
-        for shards in ([ALONE], [Shard(0, 2), Shard(1, 2)]):
+        for shards in ([SINGLE_SHARD], [Shard(0, 2), Shard(1, 2)]):
             out = root / f"out-{len(shards)}"
             sink = Sink(out)
             sink.open()
@@ -114,7 +114,7 @@ def main(count: int) -> None:
                     raise SystemExit(f"only {found.done} of {count} were found")
             if len(shards) > 1:
                 with timed("merging two shards"):
-                    merged = merge(out)
+                    merged = merge_shards(out)
                 if merged.summary.images != count:
                     raise SystemExit(f"only {merged.summary.images} of {count} were merged")
 

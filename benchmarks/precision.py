@@ -12,7 +12,7 @@ from cnnviz_cli.core.method import MethodContext, find_method
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import load_model
 
 
@@ -30,7 +30,7 @@ def notes(precision: str = "bf16") -> list[str]:
     """A line for each method: the lowest and the median correlation over the sample images."""
     model = load_model("efficientnet_lite0", reporter=Quiet())
     net = move_to_device(model.net, torch.device("cpu"))
-    batch = torch.stack([model.preprocessing.prepare(read_photo(path).image)[0] for path in SAMPLES])
+    batch = torch.stack([model.preprocessing.prepare(read_image(path).image)[0] for path in SAMPLES])
     batch = batch.contiguous(memory_format=torch.channels_last)
     lines = []
     for name in ("gradcam", "gradient"):

@@ -15,7 +15,7 @@ from torch import nn
 from cnnviz_cli import ImageError, UsageError, explain
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.file_reading import ReadOptions
-from cnnviz_cli.files.images.decode import Photo, read_photo
+from cnnviz_cli.files.images.decode import DecodedImage, read_image
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -51,8 +51,8 @@ def written(folder: Path, form: str, values: np.ndarray) -> Path:
     return path
 
 
-def read(path: Path, channels: int = 5, bands: tuple[int, ...] = (), **how: Any) -> Photo:
-    return read_photo(path, ReadOptions(channels=channels, bands=bands, **how))
+def read(path: Path, channels: int = 5, bands: tuple[int, ...] = (), **how: Any) -> DecodedImage:
+    return read_image(path, ReadOptions(channels=channels, bands=bands, **how))
 
 
 @pytest.mark.parametrize("form", ["contig", "separate", "deflated", "pages"])

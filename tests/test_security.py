@@ -23,8 +23,8 @@ from PIL import Image, PngImagePlugin
 from run.resuming import files_of, listed, photographs, run, tiny_model
 
 from cnnviz_cli.core.errors import ImageError, OutputError
-from cnnviz_cli.files.images.decode import _readable, read_photo
-from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.images.decode import _readable, read_image
+from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.verify import verify
 
 ROOT = Path(__file__).parents[1]
@@ -131,7 +131,7 @@ def test_inputs_are_never_modified(tmp_path: Path) -> None:
         path.chmod(0o444)
     folder.chmod(0o555)
     before = state_of(folder)
-    sources = find([folder, folder / "packed.zip"], recursive=False)
+    sources = find_images([folder, folder / "packed.zip"], recursive=False)
     manifest = run_in(tmp_path / "out", sources, save_arrays="true")
     run(tmp_path / "out", sources, force=True)
     assert state_of(folder) == before
@@ -196,7 +196,7 @@ def test_no_file_has_another_program_started(tmp_path: Path, monkeypatch: pytest
     said = []
     for path in (tmp_path / "in").iterdir():
         try:
-            read_photo(path)
+            read_image(path)
         except ImageError as error:
             said.append(error.what)
     assert len(said) == sum(bool(words) for _, words in hostile.FILES.values())
@@ -234,7 +234,7 @@ def test_whatever_inputs_are_called_everything_lies_below_the_output_folder(tmp_
     (tmp_path / "x.zip").write_bytes(data.replace(b"nul_", b"nul\0"))
     before = state_of(tmp_path)
     out = tmp_path / "deep" / "out"
-    sources = find([tmp_path / "x.zip"], recursive=False)
+    sources = find_images([tmp_path / "x.zip"], recursive=False)
     manifest = run_in(out, sources)
     assert [image["status"] for image in manifest["images"]] == ["ok"] * (len(NAMES) + 1)
     after = state_of(tmp_path)
@@ -251,8 +251,8 @@ def test_whatever_inputs_are_called_everything_lies_below_the_output_folder(tmp_
 def test_hostile_files_cost_nothing_but_themselves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     hostile.write(folder)
-    sources = find(sorted(folder.iterdir()), recursive=False)
-    read_photo(folder / "fax.tiff")
+    sources = find_images(sorted(folder.iterdir()), recursive=False)
+    read_image(folder / "fax.tiff")
     assert "Fax4Decode" in capfd.readouterr().err, "a library speaks where nobody keeps it from that"
     manifest = run_in(out, sources, workers="1")
     shown = capfd.readouterr()

@@ -125,7 +125,7 @@ def ended(child: subprocess.Popen[bytes]) -> str:
 def decode_what_is_asked(paths: BinaryIO, answers: BinaryIO) -> None:
     """The process's own work: a path, an answer, until there are no more paths."""
     from cnnviz_cli.core.errors import ImageError
-    from cnnviz_cli.files.images.decode import read_photo
+    from cnnviz_cli.files.images.decode import read_image
     from cnnviz_cli.models.input.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3, "bicubic")  # the bundled model's
@@ -135,7 +135,7 @@ def decode_what_is_asked(paths: BinaryIO, answers: BinaryIO) -> None:
         began = time.process_time()
         kind, why = "ok", ""
         try:
-            preprocessing.crop_image(read_photo(Path(os.fsdecode(path))).image)
+            preprocessing.crop_image(read_image(Path(os.fsdecode(path))).image)
         except ImageError as error:
             kind, why = "failed", error.what
         except Exception as error:

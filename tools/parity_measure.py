@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import find_method
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.explain import seed_of
 from cnnviz_cli.run.session import scope_of
@@ -152,7 +152,7 @@ def network(name: str, dtype: torch.dtype) -> nn.Module:
 @cache
 def pictures(name: str) -> tuple[Tensor, tuple[str, ...]]:
     """(5, 3, 224, 224) the sample images as the network gets them, sorted by name, and their digests."""
-    photos = [read_photo(path) for path in sorted(SAMPLES.iterdir()) if path.suffix != ".md"]
+    photos = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix != ".md"]
     inputs = torch.stack([model(name).preprocessing.prepare(photo.image)[0] for photo in photos])
     return inputs, tuple(photo.sha256 for photo in photos)
 

@@ -26,7 +26,7 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter, SilentReporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.device import explain_memory_errors
-from cnnviz_cli.files.images.region_masks import seen_of
+from cnnviz_cli.files.images.region_masks import resize_mask
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -113,7 +113,7 @@ def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
     seen = []
     for one in inputs:
         try:
-            seen.append(seen_of(masks.of(Source("", "", one.name), one.photo.size), one.placing))
+            seen.append(resize_mask(masks.mask_for(Source("", "", one.name), one.photo.size), one.placing))
         except ImageError as error:
             raise ImageError(f"{one.name}: {error.what}", where=error.where, fix=error.fix) from error
     return torch.from_numpy(np.stack(seen)).to(prepared.device)

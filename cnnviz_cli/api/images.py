@@ -15,19 +15,19 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions, ValueRange
-from cnnviz_cli.core.geometry import Placing, View, squashing
+from cnnviz_cli.core.geometry import ResizeCrop, View, stretch
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.images.bands import compose, of_image
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.bands import compose_bands, read_image_bands
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.images.pixel_values import (
-    Decoded,
+    RgbImage,
     Samples,
-    container_of,
-    levels,
-    range_of,
-    scale_key,
+    type_range,
+    to_levels,
+    choose_range,
+    scale_transparent_gray,
     to_rgb,
-    windowed,
+    apply_range,
 )
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 
@@ -62,7 +62,7 @@ class Input:
     photo: Image.Image
     view: View
     seen: Image.Image
-    placing: Placing
+    placing: ResizeCrop
 
 
 def listed(images: Any) -> list[Any] | Tensor:
@@ -100,7 +100,7 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing, how: ReadO
         UsageError: it is not a picture.
     """
     if isinstance(picture, str | PathLike):
-        read_ = read_photo(Path(picture), how)
+        read_ = read_image(Path(picture), how)
         name, photo, digest, planes = fspath(picture), read_.image, read_.sha256, read_.planes
     else:
         name, planes = f"image {number}", None
@@ -122,7 +122,7 @@ def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
     seen = _undone(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
     digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
     view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
-    return Input(f"image {number}", digest, plain, seen, view, seen, squashing((width, height)))
+    return Input(f"image {number}", digest, plain, seen, view, seen, stretch((width, height)))
 
 
 def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
@@ -150,7 +150,7 @@ def _composite(values: NDArray[np.float32]) -> Image.Image | None:
 def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
     if isinstance(picture, Image.Image):
         try:
-            scale_key(picture)
+            scale_transparent_gray(picture)
             picture.load()
         except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
             raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
@@ -165,28 +165,28 @@ def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
         fix = "What is normalised already is passed as one tensor (B, C, H, W)."
         raise UsageError(what, where="images", fix=fix)
     if picture.dtype == np.uint8:
-        return windowed(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"), wanted)
-    samples = Samples(np.ascontiguousarray(picture), container_of(picture.dtype))
-    shown = _named(number, lambda: range_of(samples, wanted))
+        return apply_range(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"), wanted)
+    samples = Samples(np.ascontiguousarray(picture), type_range(picture.dtype))
+    shown = _named(number, lambda: choose_range(samples, wanted))
     if wanted == "auto" and picture.dtype.kind == "f" and shown.low < 0:
         what = f"image {number} is an array of floats with negative values: {shown.low:g} to {shown.high:g}"
         fix = "If it is normalised, pass a tensor (B, C, H, W); if not, say which values count: value_range=(LO, HI)"
         raise UsageError(what, where="images", fix=fix)
-    scaled = levels(samples, shown)
+    scaled = to_levels(samples, shown)
     return Image.fromarray(scaled).convert("RGB")
 
 
-def _banded(picture: Any, number: int, how: ReadOptions) -> Decoded:
+def _banded(picture: Any, number: int, how: ReadOptions) -> RgbImage:
     """The bands of a picture in memory."""
     if isinstance(picture, Image.Image):
-        return _named(number, lambda: of_image(picture, None, how))
+        return _named(number, lambda: read_image_bands(picture, None, how))
     array = isinstance(picture, np.ndarray)
     if not array or picture.ndim not in (2, 3) or picture.dtype.kind not in "iuf" or picture.size == 0:
         kind = f"array {picture.shape} of {picture.dtype}" if array else type(picture).__name__
         fix = "Pass an array (H, W, C) of numbers, or what is normalised as one tensor (B, C, H, W)."
         raise UsageError(f"image {number} is a {kind}, not an image of bands", where="images", fix=fix)
     values = picture if picture.ndim == 3 else picture[:, :, None]
-    return _named(number, lambda: compose(values, None, how))
+    return _named(number, lambda: compose_bands(values, None, how))
 
 
 def _named(number: int, make: Callable[[], Made]) -> Made:

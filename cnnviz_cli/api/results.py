@@ -26,10 +26,10 @@ from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.render import SUFFIXES, Caption, Style, encode, range_of, state_of
-from cnnviz_cli.render.compose import Figure, compose, encode_figure, sized
+from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.scaling import finite, pixels_of, place
+from cnnviz_cli.render.scaling import replace_nonfinite, pixels_in_box, resample
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
@@ -172,8 +172,8 @@ class Explanation:
             raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
         scene = self._scene
         whole = np.full((scene.photo.height, scene.photo.width), np.nan, np.float32)
-        left, top, right, bottom = pixels_of(scene.view.box, scene.photo.size)
-        whole[top:bottom, left:right] = place(finite(self.map), scene.view.box, scene.photo.size)
+        left, top, right, bottom = pixels_in_box(scene.view.box, scene.photo.size)
+        whole[top:bottom, left:right] = resample(replace_nonfinite(self.map), scene.view.box, scene.photo.size)
         return whole
 
     @property
@@ -209,7 +209,7 @@ class Explanation:
 
     def _figure(self) -> Figure:
         scene = self._scene
-        return sized(partial(compose, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.style)
+        return fit_width(partial(compose_figure, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.
@@ -322,7 +322,7 @@ class ExplainedImage:
         scene = self._scene
         caption = Caption(title="overview", model=scene.model, source=self.name)
         given = (scene.photo, scene.view, scene.seen, self.predictions, [one.entry() for one in self.explanations])
-        return sized(partial(compose_overview, *given, caption), scene.style)
+        return fit_width(partial(compose_overview, *given, caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""

@@ -150,7 +150,7 @@ def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any
     from cnnviz_cli.cli.printing import counted, print_dry_run
     from cnnviz_cli.cli.sharding import division
     from cnnviz_cli.config.load import load_with_origins
-    from cnnviz_cli.files.inputs.search import find as find_sources
+    from cnnviz_cli.files.inputs.search import find_images as find_sources
 
     flags = _with_methods(flags, given.get("method") or [])
     loaded = load_with_origins(command, flags, given["config"], os.environ)
@@ -218,11 +218,11 @@ def _with_folder(command: str, settings: Settings, sources: Sequence[Source], sh
     first = settings.output / command
     if not os.path.lexists(first):
         return settings.model_copy(update={"output": first})
-    from cnnviz_cli.files.output.previous_runs import folder_for
+    from cnnviz_cli.files.output.previous_runs import choose_output_folder
     from cnnviz_cli.run.identity import asked_digest
 
     names = [source.name for source in sources]
-    folder = folder_for(settings.output, command, asked_digest(command, settings), names, shard)
+    folder = choose_output_folder(settings.output, command, asked_digest(command, settings), names, shard)
     return settings.model_copy(update={"output": folder})
 
 

@@ -29,7 +29,7 @@ def merge(
     as_json: AsJson = False,
 ) -> int:
     """Make one manifest of what several processes wrote. Exit code 3 if a picture failed or is missing."""
-    from cnnviz_cli.files.output.merge_shards import merge as merged
+    from cnnviz_cli.files.output.merge_shards import merge_shards as merged
 
     found, warn = merged(folder), reporter(quiet=True).warn
     summary = found.summary

@@ -13,7 +13,7 @@ from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.file_reading import check_regular
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.folder_walk import nearest
+from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.tables.ground_truth import FOLDER
 from cnnviz_cli.files.tables.labels import read_labels
 from cnnviz_cli.models.spec.catalog import imagenet_labels
@@ -114,15 +114,15 @@ def _check_objective(settings: Settings, sound: list[str], tasks: list[TaskSpec]
 
 def _check_other(path: Path) -> None:
     """Raise UsageError unless it is a picture that others can be compared with."""
-    from cnnviz_cli.files.images.decode import read_other
+    from cnnviz_cli.files.images.decode import read_reference_image
 
-    read_other(path)
+    read_reference_image(path)
 
 
 def _check_region(path: Path) -> None:
-    from cnnviz_cli.files.images.region_masks import masks_at
+    from cnnviz_cli.files.images.region_masks import open_masks
 
-    masks_at(path)
+    open_masks(path)
 
 
 def _check_format(name: str) -> None:
@@ -161,7 +161,7 @@ def _check_file(path: Path) -> None:
     try:
         check_regular(path.stat(), path)
     except FileNotFoundError:
-        fix = nearest(path) if path.parent.is_dir() else ""
+        fix = suggest_path(path) if path.parent.is_dir() else ""
         raise UsageError(f"there is no file '{shown}'", where="--truth", fix=fix) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__

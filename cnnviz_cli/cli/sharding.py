@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.report import Reporter
@@ -70,7 +70,7 @@ def exit_code(outcome: Outcome, part: Division, reporter: Reporter) -> int:
 
 def _stated(word: str) -> tuple[Shard, str]:
     if word == "none":
-        return ALONE, "--shard"
+        return SINGLE_SHARD, "--shard"
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", word)
     if not found:
         raise UsageError(
@@ -96,7 +96,7 @@ def _surrounding(environ: Mapping[str, str]) -> tuple[Shard, str]:
             )
         index, count = _number(environ, "JOB_COMPLETION_INDEX"), _number(environ, "JOB_COMPLETION_COUNT")
         return _shard(index, count, "JOB_COMPLETION_INDEX"), "JOB_COMPLETION_INDEX"
-    return ALONE, ""
+    return SINGLE_SHARD, ""
 
 
 def _slurm(environ: Mapping[str, str]) -> Shard:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cnnviz_cli.core.errors import DeviceError, OutputError, UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.sink import Sink, refused
+from cnnviz_cli.files.output.sink import Sink, write_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Token:
         """Not yet there."""
         self.root = sink.root
         self.text = secrets.token_hex(16)
-        self.path = sink.temporary()
+        self.path = sink.temporary_path()
 
     def put(self) -> None:
         """Have it there, again if need be.
@@ -146,7 +146,7 @@ class Token:
         try:
             self.path.write_text(self.text, encoding="ascii")
         except OSError as error:
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
 
     def remove(self) -> None:
         """Have it gone, if the disk lets go of it."""

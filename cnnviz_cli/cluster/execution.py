@@ -20,7 +20,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.inputs.urls import is_url
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.ground_truth import Truths
 from cnnviz_cli.run.identity import asked_digest, seal_of
@@ -33,7 +33,7 @@ def execute(
     sources: Sequence[Source],
     reporter: Reporter,
     *,
-    shard: Shard = ALONE,
+    shard: Shard = SINGLE_SHARD,
     force: bool = False,
 ) -> Outcome:
     """What `run.execute` does, with the pictures shared out among the processes of a cluster.

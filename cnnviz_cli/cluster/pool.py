@@ -16,7 +16,7 @@ from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.previous_runs import differences
+from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.image_data import Place
 from cnnviz_cli.run.lifecycle import Clock
@@ -85,7 +85,7 @@ def lots(places: Sequence[Place], ledger: Ledger, batch: int, processes: int) ->
     size = max(1, min(_IMAGES, even) // batch) * batch
     for start in range(0, len(places), size):
         mine = places[start : start + size]
-        owed = {source.name: at for at, (source, _) in enumerate(mine) if ledger.due(start + at)}
+        owed = {source.name: at for at, (source, _) in enumerate(mine) if ledger.is_due(start + at)}
         if owed:
             yield Lot(start, mine, owed)
 
@@ -256,7 +256,7 @@ class Pool:
             return
         hired.beginning = None
         if isinstance(found, Ready) and hasattr(self, "ready"):
-            changed = differences(self.ready.header.identity, found.header.identity)
+            changed = list_differences(self.ready.header.identity, found.header.identity)
             if changed:
                 found = UsageError("this node would make other pictures than the first", fix="\n".join(changed))
         if isinstance(found, Ready):

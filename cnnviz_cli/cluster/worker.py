@@ -18,7 +18,7 @@ from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import SilentReporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.resume import Header
+from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.execution import drawing_of
@@ -62,7 +62,7 @@ class Ready:
         labels: of the network's classes.
     """
 
-    header: Header
+    header: RunHeader
     device: str
     batch_size: int
     labels: Labels

@@ -23,37 +23,37 @@ class View:
         box: left, top, right, bottom of the input's area, in photo pixels (edges, not centres; fractional).
     """
 
-    photo: tuple[int, int]
+    image: tuple[int, int]
     size: tuple[int, int]
     box: Box
 
-    def to_photo(self, box: Box) -> Box:
+    def to_image(self, box: Box) -> Box:
         """A box in input pixels as a box in photo pixels."""
         left, top, right, bottom = self.box
         across = (right - left) / self.size[0]
         down = (bottom - top) / self.size[1]
         return (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
 
-    def shares_to_photo(self, box: Box) -> Box:
+    def fractions_to_image(self, box: Box) -> Box:
         """A box in shares of the input, from 0 to 1, as a box in photo pixels."""
         across, down = self.size
-        return self.to_photo((box[0] * across, box[1] * down, box[2] * across, box[3] * down))
+        return self.to_image((box[0] * across, box[1] * down, box[2] * across, box[3] * down))
 
-    def of(self, photo: tuple[int, int]) -> View:
+    def for_image_size(self, image: tuple[int, int]) -> View:
         """The same part of the photograph, where that has another width and height."""
-        across, down = photo[0] / self.photo[0], photo[1] / self.photo[1]
+        across, down = image[0] / self.image[0], image[1] / self.image[1]
         left, top, right, bottom = self.box
-        return View(photo, self.size, (left * across, top * down, right * across, bottom * down))
+        return View(image, self.size, (left * across, top * down, right * across, bottom * down))
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether the network saw the whole photograph (to half a pixel)."""
         left, top, right, bottom = self.box
-        return left < 0.5 and top < 0.5 and right > self.photo[0] - 0.5 and bottom > self.photo[1] - 0.5
+        return left < 0.5 and top < 0.5 and right > self.image[0] - 0.5 and bottom > self.image[1] - 0.5
 
 
 @value
-class Placing:
+class ResizeCrop:
     """A photograph resized, and a window of the input's size over it.
 
     Attributes:
@@ -75,12 +75,12 @@ class Placing:
         (left, top), (width, height) = self.corner, self.size
         return max(left, 0), max(top, 0), min(left + width, self.resized[0]), min(top + height, self.resized[1])
 
-    def view_of(self, photo: tuple[int, int]) -> View:
+    def view_of(self, image: tuple[int, int]) -> View:
         """The window in a photograph of that width and height."""
         (left, top), (width, height) = self.corner, self.size
-        across, down = photo[0] / self.resized[0], photo[1] / self.resized[1]
+        across, down = image[0] / self.resized[0], image[1] / self.resized[1]
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
-        return View(photo, self.size, box)
+        return View(image, self.size, box)
 
 
 def _offset(side: int, window: int) -> int:
@@ -88,34 +88,34 @@ def _offset(side: int, window: int) -> int:
     return -((window - side) // 2) if window > side else round((side - window) / 2.0)
 
 
-def covering(photo: tuple[int, int], cover: tuple[int, int], size: tuple[int, int]) -> Placing:
-    """Resized without distortion until `cover` is just covered; the window is the centre of it.
+def cover(image: tuple[int, int], area: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
+    """Resized without distortion until `area` is just covered; the window is the centre of it.
 
     For squares this is torchvision's rule: the shorter side becomes the cover's, the longer is rounded down.
 
     Args:
         photo: width and height, as all sizes here.
     """
-    (width, height), (across, down) = photo, cover
+    (width, height), (across, down) = image, area
     if width * down <= height * across:
-        return Placing((across, int(across * height / width)), size)
-    return Placing((int(down * width / height), down), size)
+        return ResizeCrop((across, int(across * height / width)), size)
+    return ResizeCrop((int(down * width / height), down), size)
 
 
-def squashing(size: tuple[int, int]) -> Placing:
+def stretch(size: tuple[int, int]) -> ResizeCrop:
     """Both sides brought to the input's, whatever becomes of the proportions."""
-    return Placing(size, size)
+    return ResizeCrop(size, size)
 
 
-def fitting(photo: tuple[int, int], size: tuple[int, int]) -> Placing:
+def contain(image: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
     """Resized without distortion until all of it is just within the window, which juts out on two sides."""
-    (width, height), (across, down) = photo, size
+    (width, height), (across, down) = image, size
     if width * down >= height * across:
-        return Placing((across, max(1, round(across * height / width))), size)
-    return Placing((max(1, round(down * width / height)), down), size)
+        return ResizeCrop((across, max(1, round(across * height / width))), size)
+    return ResizeCrop((max(1, round(down * width / height)), down), size)
 
 
-def roaming(photo: tuple[int, int], least: tuple[int, int], most: int) -> Placing:
+def native(image: tuple[int, int], least: tuple[int, int], most: int) -> ResizeCrop:
     """At its own size, the window's sides the largest multiples of `STEP` that are within it.
 
     A photograph smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to
@@ -125,14 +125,14 @@ def roaming(photo: tuple[int, int], least: tuple[int, int], most: int) -> Placin
         least: width and height of the smallest window.
         most: the longest side of the photograph, in pixels.
     """
-    width, height = photo
-    ratio = min(max(1.0, least[0] / width, least[1] / height), most / max(photo))
+    width, height = image
+    ratio = min(max(1.0, least[0] / width, least[1] / height), most / max(image))
     resized = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     across, down = (max(side // STEP * STEP, limit) for side, limit in zip(resized, least, strict=True))
-    return Placing(resized, (across, down))
+    return ResizeCrop(resized, (across, down))
 
 
-def whole(photo: tuple[int, int], side: int, most: int, step: int) -> Placing:
+def shorter_side(photo: tuple[int, int], side: int, most: int, step: int) -> ResizeCrop:
     """All of it, its shorter side brought to `side` and the longer to the multiple of `step` that is nearest to its
     proportions.
 
@@ -147,4 +147,4 @@ def whole(photo: tuple[int, int], side: int, most: int, step: int) -> Placing:
     wanted = side * max(photo) / min(photo)
     length = min(max(round(wanted / step) * step, side), longest)
     size = (length, side) if width >= height else (side, length)
-    return fitting(photo, size) if wanted > longest + step / 2 else Placing(size, size)
+    return contain(photo, size) if wanted > longest + step / 2 else ResizeCrop(size, size)

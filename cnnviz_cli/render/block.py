@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.render.color_tables import Bytes
+from cnnviz_cli.render.color_tables import ByteArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Text:
 
     text: str
     size: int
-    colour: str
+    color: str
     width: float
 
 
@@ -64,7 +64,7 @@ class Ramp:
         colours: (rows, n, 3), the rows under each other.
     """
 
-    colours: Bytes
+    colors: ByteArray
     width: int
     height: int
 
@@ -96,14 +96,14 @@ Part = Block | Raster | Image.Image
 """What blocks are put together from."""
 
 
-def blank(width: int, height: int) -> Block:
+def blank_block(width: int, height: int) -> Block:
     """Paper, at least one unit."""
     return Block(max(1, width), max(1, height))
 
 
-def stack(blocks: Sequence[Part], gap: int) -> Block:
+def stack_vertically(blocks: Sequence[Part], gap: int) -> Block:
     """Blocks under each other, flush left."""
-    sheet = blank(max(block.width for block in blocks), sum(block.height for block in blocks) + gap * (len(blocks) - 1))
+    sheet = blank_block(max(block.width for block in blocks), sum(block.height for block in blocks) + gap * (len(blocks) - 1))
     top = 0
     for block in blocks:
         sheet.put(block, 0, top)
@@ -111,9 +111,9 @@ def stack(blocks: Sequence[Part], gap: int) -> Block:
     return sheet
 
 
-def beside(blocks: Sequence[Part], gap: int) -> Block:
+def stack_horizontally(blocks: Sequence[Part], gap: int) -> Block:
     """Blocks next to each other, tops aligned."""
-    sheet = blank(sum(block.width for block in blocks) + gap * (len(blocks) - 1), max(b.height for b in blocks))
+    sheet = blank_block(sum(block.width for block in blocks) + gap * (len(blocks) - 1), max(b.height for b in blocks))
     left = 0
     for block in blocks:
         sheet.put(block, left, 0)
@@ -121,8 +121,8 @@ def beside(blocks: Sequence[Part], gap: int) -> Block:
     return sheet
 
 
-def framed(block: Part, margin: int) -> Block:
+def add_margin(block: Part, margin: int) -> Block:
     """The block with paper round it."""
-    sheet = blank(block.width + 2 * margin, block.height + 2 * margin)
+    sheet = blank_block(block.width + 2 * margin, block.height + 2 * margin)
     sheet.put(block, margin, margin)
     return sheet

@@ -14,9 +14,9 @@ from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotat
 from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.render.block import Raster
-from cnnviz_cli.render.color_tables import Bytes
+from cnnviz_cli.render.color_tables import ByteArray
 from cnnviz_cli.render.legends import hatching, no_data
-from cnnviz_cli.render.scaling import finite, pixels_of, place
+from cnnviz_cli.render.scaling import replace_nonfinite, pixels_in_box, resample
 from cnnviz_cli.render.style import Interpolation, Overlay
 
 SUNK = 0.6
@@ -61,7 +61,7 @@ class Canvas:
     @property
     def seen(self) -> tuple[int, int, int, int]:
         """The pixels that the network saw: left, top, right, bottom."""
-        return pixels_of(self.view.box, self.photo.size)
+        return pixels_in_box(self.view.box, self.photo.size)
 
     @property
     def type(self) -> int:
@@ -73,23 +73,23 @@ class Canvas:
         return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
 
 
-def staged(photo: Image.Image, view: View) -> Canvas:
+def make_canvas(image: Image.Image, view: View) -> Canvas:
     """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
 
     One that is longer than `SLIVER` is reduced to that: a sheet is as wide as type needs, and all of it lies in memory.
     """
-    width, height = photo.size
+    width, height = image.size
     factor: float = max(1, -(-READABLE // max(width, height)))
     if max(width, height) > SLIVER:
         factor = SLIVER / max(width, height)
-        photo = resized(photo, (max(1, round(width * factor)), max(1, round(height * factor))))
-        view = view.of(photo.size)
+        image = resize_image(image, (max(1, round(width * factor)), max(1, round(height * factor))))
+        view = view.for_image_size(image.size)
     elif factor > 1:
-        photo = photo.resize((round(width * factor), round(height * factor)), Image.Resampling.NEAREST)
-        view = view.of(photo.size)
+        image = image.resize((round(width * factor), round(height * factor)), Image.Resampling.NEAREST)
+        view = view.for_image_size(image.size)
     # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
-    measure = min(max(photo.size), 3 * min(photo.size))
-    return Canvas(photo, view, factor, max(14, round(measure / 64)))
+    measure = min(max(image.size), 3 * min(image.size))
+    return Canvas(image, view, factor, max(14, round(measure / 64)))
 
 
 def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, down: int) -> Canvas:
@@ -99,7 +99,7 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
     ratio, so that it stays exact.
     """
     if size.source:
-        return staged(photo, view)
+        return make_canvas(photo, view)
     width, height = photo.size
     if size.pixels is None:
         longest = max(across * width, down * height)
@@ -109,7 +109,7 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
         measure = factor * min(longest, 3 * min(across * width, down * height))
         unit = max(14, round(measure / 72))
     else:
-        unit = unit_of(size.layout_width)
+        unit = type_size(size.layout_width)
         room = size.layout_width - 2 * unit
         factor = (room - gap_of(unit) * (across - 1)) / across / width
         factor = min(factor, 2 * room / (down * height))
@@ -118,7 +118,7 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
     if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
         density = max(1.0, min(density, width / units[0]))
     pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
-    return Canvas(resized(photo, pixels), view.of(pixels), factor, max(1, round(unit * density)), density)
+    return Canvas(resize_image(photo, pixels), view.for_image_size(pixels), factor, max(1, round(unit * density)), density)
 
 
 GAP_ROOM = 12
@@ -129,46 +129,46 @@ def gap_of(unit: int) -> int:
     return max(4, unit // 2)
 
 
-def unit_of(room: int) -> int:
+def type_size(room: int) -> int:
     """The size of type in a figure of this width."""
     return max(14, round(room / 72))
 
 
-def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The photograph with other sides: sharp squares for its pixels where they become large."""
-    if size == photo.size:
-        return photo
-    if size[0] >= SHARP * photo.width:
-        return photo.resize(size, Image.Resampling.NEAREST)
-    return photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if size == image.size:
+        return image
+    if size[0] >= SHARP * image.width:
+        return image.resize(size, Image.Resampling.NEAREST)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def fitted(photo: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Canvas:
+def fit_canvas(image: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Canvas:
     """The photograph made to fit into width x height units, for a sheet."""
-    ratio = min(width / photo.width, height / photo.height)
+    ratio = min(width / image.width, height / image.height)
     size = (
-        max(1, round(max(1, round(photo.width * ratio)) * density)),
-        max(1, round(max(1, round(photo.height * ratio)) * density)),
+        max(1, round(max(1, round(image.width * ratio)) * density)),
+        max(1, round(max(1, round(image.height * ratio)) * density)),
     )
     how = Image.Resampling.LANCZOS if ratio * density < 1 else Image.Resampling.BICUBIC
-    shown = photo.resize(size, how, reducing_gap=2.0)
-    return Canvas(shown, view.of(size), 1, max(1, round(unit * density)), density)
+    shown = image.resize(size, how, reducing_gap=2.0)
+    return Canvas(shown, view.for_image_size(size), 1, max(1, round(unit * density)), density)
 
 
-def marked(canvas: Canvas) -> Image.Image:
+def mark_unseen(canvas: Canvas) -> Image.Image:
     """The photograph with what the network never saw drained of colour, faded and hatched."""
-    if canvas.view.whole:
+    if canvas.view.is_whole:
         return canvas.photo.copy()
     ghost = canvas.photo.convert("L").point(_FADED)
     ghost.paste(196, mask=hatching(ghost.size, canvas.unit))
     sheet = ghost.convert("RGB")
     sheet.paste(canvas.photo.crop(canvas.seen), canvas.seen[:2])
-    return outlined(sheet, canvas)
+    return draw_input_outline(sheet, canvas)
 
 
-def outlined(sheet: Image.Image, canvas: Canvas) -> Image.Image:
+def draw_input_outline(sheet: Image.Image, canvas: Canvas) -> Image.Image:
     """The edge of the network's input drawn in place: a light line within a dark one, to show on any ground."""
-    if not canvas.view.whole:
+    if not canvas.view.is_whole:
         left, top, right, bottom = canvas.seen
         line = max(1, round(canvas.unit / 15))
         pen = ImageDraw.Draw(sheet)
@@ -181,7 +181,7 @@ def outlined(sheet: Image.Image, canvas: Canvas) -> Image.Image:
     return sheet
 
 
-def opacity(alpha: float) -> NDArray[np.float64]:
+def opacity_table(alpha: float) -> NDArray[np.float64]:
     """(256,) opacity by level: a smooth step from nothing at zero to `alpha` at nine tenths.
 
     A straight line would veil the whole picture with the palette's dark end, and leave strong evidence pale.
@@ -204,7 +204,7 @@ def _levels(shares: NDArray[np.float64]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Laying:
+class OverlaySpec:
     """How evidence is laid over the photograph.
 
     Attributes:
@@ -215,14 +215,14 @@ class Laying:
         signed: whether nothing is in the middle of the colours, not at their beginning.
     """
 
-    colours: Bytes
+    colors: ByteArray
     overlay: Overlay
     alpha: float
-    enlarging: Interpolation
+    interpolation: Interpolation
     signed: bool = False
 
 
-def overlaid(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: Laying) -> Image.Image:
+def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: OverlaySpec) -> Image.Image:
     """Evidence over the photograph.
 
     Under a ramp the photograph loses its own colours where evidence is, so that every hue is the palette's, and some
@@ -232,10 +232,10 @@ def overlaid(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: La
         shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped. Of signed evidence nothing is 0.5.
         raw: (h, w) the values, for what of them is not finite.
     """
-    sheet = marked(canvas)
+    sheet = mark_unseen(canvas)
     seen = canvas.photo.crop(canvas.seen)
-    placed = place(finite(shares), canvas.view.box, canvas.photo.size, laying.enlarging).clip(0, 1)
-    colours = coloured(Image.fromarray(np.rint(placed * (len(laying.colours) - 1)).astype(np.uint8)), laying.colours)
+    placed = resample(replace_nonfinite(shares), canvas.view.box, canvas.photo.size, laying.interpolation).clip(0, 1)
+    colours = apply_colors(Image.fromarray(np.rint(placed * (len(laying.colors) - 1)).astype(np.uint8)), laying.colors)
     if laying.overlay == "constant":
         mixed = Image.blend(seen, colours, laying.alpha)
     else:
@@ -243,59 +243,59 @@ def overlaid(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: La
         level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
         grey = seen.convert("L").point(_SUNKEN).convert("RGB")
         under = Image.composite(grey, seen, level.point(_levels(desaturate())))
-        mixed = Image.composite(colours, under, level.point(_levels(opacity(laying.alpha))))
+        mixed = Image.composite(colours, under, level.point(_levels(opacity_table(laying.alpha))))
     sheet.paste(mixed, canvas.seen[:2])
-    return blots(sheet, canvas, raw)
+    return draw_nonfinite(sheet, canvas, raw)
 
 
-def alone(
+def draw_opaque(
     canvas: Canvas,
     shares: Sequence[NDArray[Any]],
-    colours: Bytes | None,
+    colors: ByteArray | None,
     raw: NDArray[Any],
     enlarging: Interpolation = "bilinear",
 ) -> Image.Image:
     """A map, or a picture of three, opaque in its place, the rest of the photograph's frame marked as no data.
 
     Args:
-        shares: one (h, w) map to be looked up in `colours`, or three colour channels; 0 to 1, clipped.
+        shares: one (h, w) map to be looked up in `colors`, or three colour channels; 0 to 1, clipped.
         raw: (c, h, w) the values, for what of them is not finite.
         enlarging: how the map is enlarged.
     """
     size = canvas.photo.size
-    sheet = Image.new("RGB", size) if canvas.view.whole else no_data(size, canvas.unit)
-    steps = 255 if colours is None else len(colours) - 1
+    sheet = Image.new("RGB", size) if canvas.view.is_whole else no_data(size, canvas.unit)
+    steps = 255 if colors is None else len(colors) - 1
     planes = [
         Image.fromarray(
-            np.rint(place(finite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
+            np.rint(resample(replace_nonfinite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
         )
         for plane in shares
     ]
-    picture = Image.merge("RGB", planes) if colours is None else coloured(planes[0], colours)
+    picture = Image.merge("RGB", planes) if colors is None else apply_colors(planes[0], colors)
     sheet.paste(picture, canvas.seen[:2])
-    return outlined(blots(sheet, canvas, raw.max(0)), canvas)
+    return draw_input_outline(draw_nonfinite(sheet, canvas, raw.max(0)), canvas)
 
 
-def blots(sheet: Image.Image, canvas: Canvas, values: NDArray[Any]) -> Image.Image:
+def draw_nonfinite(sheet: Image.Image, canvas: Canvas, values: NDArray[Any]) -> Image.Image:
     """A glaring chequer over the cells whose values are not finite."""
     bad = ~np.isfinite(values)
     if bad.any():
-        mask = place(bad.astype(np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
-        sheet.paste(chequer((mask.shape[1], mask.shape[0]), canvas.unit), canvas.seen[:2], Image.fromarray(mask))
+        mask = resample(bad.astype(np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+        sheet.paste(checkerboard((mask.shape[1], mask.shape[0]), canvas.unit), canvas.seen[:2], Image.fromarray(mask))
     return sheet
 
 
-def chequer(size: tuple[int, int], unit: int) -> Image.Image:
+def checkerboard(size: tuple[int, int], unit: int) -> Image.Image:
     """Magenta and white squares."""
     side = max(3, unit // 2)
     odd = (np.arange(size[1])[:, None] // side + np.arange(size[0]) // side) % 2
     return Image.fromarray(np.array([[255, 255, 255], [200, 0, 130]], np.uint8)[odd])
 
 
-def coloured(level: Image.Image, colours: Bytes) -> Image.Image:
+def apply_colors(level: Image.Image, colors: ByteArray) -> Image.Image:
     """Level numbers (mode L) looked up in a table."""
     indexed = level.copy()
-    indexed.putpalette(np.ascontiguousarray(colours).tobytes())
+    indexed.putpalette(np.ascontiguousarray(colors).tobytes())
     return indexed.convert("RGB")
 
 
@@ -312,14 +312,14 @@ def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Annotation | None)
     return sheet
 
 
-def in_photo(mark: BoxAnnotation, canvas: Canvas) -> Box:
+def box_in_image(mark: BoxAnnotation, canvas: Canvas) -> Box:
     """The box in pixels of the photograph as it is drawn."""
-    return canvas.view.shares_to_photo(mark.box)
+    return canvas.view.fractions_to_image(mark.box)
 
 
 def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
     line, pen = _line(canvas), ImageDraw.Draw(sheet)
-    left, top, right, bottom = in_photo(mark, canvas)
+    left, top, right, bottom = box_in_image(mark, canvas)
     if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
         return  # in what the network was shown beside the photograph
     # A box that ends at the photograph's edge keeps its line within it.
@@ -334,11 +334,11 @@ def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
 
 def _outline(sheet: Image.Image, canvas: Canvas, mark: RegionAnnotation) -> None:
     line = _line(canvas)
-    inside = place(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+    inside = resample(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
     region = Image.fromarray(inside).convert("L")
-    light = _grown(region, line)
-    dark = _grown(light, line)
-    edge = np.asarray(dark) > np.asarray(_shrunk(region, line))
+    light = _dilate(region, line)
+    dark = _dilate(light, line)
+    edge = np.asarray(dark) > np.asarray(_erode(region, line))
     sheet.paste(DARK, canvas.seen[:2], Image.fromarray(edge))
     sheet.paste(LIGHT, canvas.seen[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
 
@@ -348,9 +348,9 @@ def _line(canvas: Canvas) -> int:
     return max(1, round(canvas.unit / 12))
 
 
-def _grown(region: Image.Image, by: int) -> Image.Image:
+def _dilate(region: Image.Image, by: int) -> Image.Image:
     return region.filter(ImageFilter.MaxFilter(2 * by + 1))
 
 
-def _shrunk(region: Image.Image, by: int) -> Image.Image:
+def _erode(region: Image.Image, by: int) -> Image.Image:
     return region.filter(ImageFilter.MinFilter(2 * by + 1))

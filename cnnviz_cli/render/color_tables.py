@@ -8,28 +8,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 
 
 @cache
-def _tables() -> dict[str, Bytes]:
+def _tables() -> dict[str, ByteArray]:
     text = Path(__file__).with_name("palettes.txt").read_text(encoding="utf-8")
     pairs = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return {name: np.frombuffer(bytes.fromhex(colours), np.uint8).reshape(-1, 3) for name, colours in pairs}
 
 
-def table(name: str) -> Bytes:
+def color_table(name: str) -> ByteArray:
     """(256, 3) RGB from lowest to highest; (255, 3) for a signed palette, zero in the middle. Read only."""
     return _tables()[name]
 
 
 @cache
-def levels(name: str, count: int) -> Bytes:
+def sample_color_table(name: str, count: int) -> ByteArray:
     """(count, 3): the table thinned out evenly, both ends kept."""
-    colours = table(name)
-    thinned: Bytes = colours[np.rint(np.linspace(0, len(colours) - 1, count)).astype(int)]
+    colours = color_table(name)
+    thinned: ByteArray = colours[np.rint(np.linspace(0, len(colours) - 1, count)).astype(int)]
     return thinned
 
 
-GREYS: Bytes = np.repeat(np.arange(1, 256, dtype=np.uint8)[:, None], 3, axis=1)
+GRAYS: ByteArray = np.repeat(np.arange(1, 256, dtype=np.uint8)[:, None], 3, axis=1)
 """(255, 3) black to white, mid-grey in the middle: the scale of a signed picture."""

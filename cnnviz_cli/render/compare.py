@@ -11,14 +11,14 @@ from PIL import Image
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, ScaleKind, SingleMap
-from cnnviz_cli.render.block import Block, Part, beside, blank, framed, stack
-from cnnviz_cli.render.canvas import Canvas, chequer
-from cnnviz_cli.render.figures import colours_of, laid_over, outside, pictured
-from cnnviz_cli.render.legends import colour_bar, legend_entry, ticks
-from cnnviz_cli.render.overview import GAP, HEADING, MARGIN, SECTION, SMALL, TYPE, ruled
-from cnnviz_cli.render.scaling import beyond, color_limits, overlay_of, state_of
+from cnnviz_cli.render.block import Block, Part, stack_horizontally, blank_block, add_margin, stack_vertically
+from cnnviz_cli.render.canvas import Canvas, checkerboard
+from cnnviz_cli.render.figures import map_colors, describe_overlay, describe_outside, draw_map
+from cnnviz_cli.render.legends import color_bar, legend_entry, format_ticks
+from cnnviz_cli.render.overview import GAP, HEADING, MARGIN, SECTION, SMALL, TYPE, add_rule
+from cnnviz_cli.render.scaling import count_outside, color_limits, overlay_of, state_of
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, layer_lines, noted, prose, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, layer_lines, note_lines, wrap_words, set_lines
 
 MOST_COLUMNS = 6
 """Maps in a row."""
@@ -29,12 +29,12 @@ LEAST_TILE = 150
 MOST_ROWS = 40
 """Rows of maps on a sheet; what comes after them goes to a further one."""
 
-Entry = tuple[SingleMap, Caption]
+CaptionedMap = tuple[SingleMap, Caption]
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class MapGroup:
     """All maps that came about the same way: one method, one layer, one kind.
 
     Attributes:
@@ -43,7 +43,7 @@ class Way:
 
     title: str
     layer: str
-    cells: dict[int | None, Entry] = field(default_factory=dict)
+    cells: dict[int | None, CaptionedMap] = field(default_factory=dict)
 
     @property
     def follows_target(self) -> bool:
@@ -61,7 +61,7 @@ class Table:
     """
 
     columns: tuple[Caption, ...]
-    rows: tuple[tuple[Way, tuple[Entry | None, ...]], ...]
+    rows: tuple[tuple[MapGroup, tuple[CaptionedMap | None, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Flow:
     """
 
     named: Caption | None
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[CaptionedMap, ...], ...]
 
 
 Section = Table | Flow
@@ -97,7 +97,7 @@ def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) ->
         return []
     found: list[Page] = []
     rows = MOST_ROWS
-    for block in _blocks(ways(singles), most):
+    for block in _blocks(group_maps(singles), most):
         if rows + len(block.rows) > MOST_ROWS:
             found.append([])
             rows = 0
@@ -106,14 +106,14 @@ def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) ->
     return found
 
 
-def ways(entries: Sequence[Entry]) -> list[Way]:
+def group_maps(entries: Sequence[CaptionedMap]) -> list[MapGroup]:
     """The maps by the way they came about, in the order in which the first of each came."""
-    found: dict[tuple[str, str, type[Panel], bool, int], Way] = {}
+    found: dict[tuple[str, str, type[Panel], bool, int], MapGroup] = {}
     for panel, named in entries:
         turn = 0
         while True:
             key = (named.title, named.layer, type(panel), panel.target is None, turn)
-            way = found.setdefault(key, Way(named.title, named.layer))
+            way = found.setdefault(key, MapGroup(named.title, named.layer))
             if panel.target not in way.cells:
                 break
             turn += 1
@@ -121,19 +121,19 @@ def ways(entries: Sequence[Entry]) -> list[Way]:
     return list(found.values())
 
 
-def portions(items: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
+def split_evenly(items: Sequence[_T], most: int) -> Iterator[tuple[_T, ...]]:
     """The items in as few portions of at most `most` as there can be, as even as they can be, the longer first."""
     count = -(-len(items) // most)
     for number in range(count):
         yield tuple(items[-(-len(items) * number // count) : -(-len(items) * (number + 1) // count)])
 
 
-def _blocks(found: Sequence[Way], most: int) -> Iterator[Section]:
+def _blocks(found: Sequence[MapGroup], most: int) -> Iterator[Section]:
     following = [way for way in found if way.follows_target]
     targets = list(dict.fromkeys(target for way in following for target in way.cells))
     if len(targets) > 1:
-        for columns in portions(targets, most):
-            for part in portions(following, MOST_ROWS):
+        for columns in split_evenly(targets, most):
+            for part in split_evenly(following, MOST_ROWS):
                 yield _table(columns, part)
     elif 0 < len(following) < len(found) and sum(len(way.cells) for way in found) <= most:
         # One row holds them all; those that are the same whatever the class say so themselves.
@@ -146,12 +146,12 @@ def _blocks(found: Sequence[Way], most: int) -> Iterator[Section]:
     yield from _flows([way for way in found if not way.follows_target], None, most)
 
 
-def _table(columns: Sequence[int | None], part: Sequence[Way]) -> Table:
+def _table(columns: Sequence[int | None], part: Sequence[MapGroup]) -> Table:
     captions = tuple(next(way.cells[target][1] for way in part if target in way.cells) for target in columns)
     return Table(captions, tuple((way, tuple(way.cells.get(target) for target in columns)) for way in part))
 
 
-def _flows(found: Sequence[Way], named: Caption | None, most: int) -> Iterator[Flow]:
+def _flows(found: Sequence[MapGroup], named: Caption | None, most: int) -> Iterator[Flow]:
     """One flow, or several where one would not fit on a sheet."""
     sizes: dict[str, int] = {}
     for way in found:
@@ -162,8 +162,8 @@ def _flows(found: Sequence[Way], named: Caption | None, most: int) -> Iterator[F
         # Every method read as many layers: a row for each method, a column for each layer.
         rows = [tuple(entries[start : start + each]) for start in range(0, len(entries), each)]
     else:
-        rows = list(portions(entries, most))
-    for part in portions(rows, MOST_ROWS):
+        rows = list(split_evenly(entries, most))
+    for part in split_evenly(rows, MOST_ROWS):
         yield Flow(named, part)
 
 
@@ -173,13 +173,13 @@ _ORDER: tuple[ScaleKind, ...] = ("peak", "percentile", "centred")
 """Of the legends on a sheet."""
 
 
-def shared_scale(entries: Sequence[Entry], kind: type[SingleMap]) -> Scale | None:
+def shared_scale(entries: Sequence[CaptionedMap], kind: type[SingleMap]) -> Scale | None:
     """The given range that all maps of a kind share, if they do."""
     scales = {named.scale for panel, named in entries if type(panel) is kind and panel.takes_scale}
     return scales.pop() if len(scales) == 1 else None
 
 
-def shared_legend(entries: Sequence[Entry], style: Style, width: int) -> Block:
+def shared_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> Block:
     """For each kind of map what its colours mean; next to each other while there is room."""
     kinds = sorted(
         dict.fromkeys(type(panel) for panel, _ in entries),
@@ -188,13 +188,13 @@ def shared_legend(entries: Sequence[Entry], style: Style, width: int) -> Block:
     across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
     cell = min(WIDEST, (width - (across - 1) * GAP) // across)
     cells = [_one([entry for entry in entries if type(entry[0]) is kind], kind, style, cell) for kind in kinds]
-    rows = [beside(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
+    rows = [stack_horizontally(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
     if any(state_of(panel) == "nonfinite" for panel, _ in entries):
-        rows.append(legend_entry("not finite", chequer((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
-    return stack(rows, GAP // 2)
+        rows.append(legend_entry("not finite", checkerboard((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+    return stack_vertically(rows, GAP // 2)
 
 
-def _one(entries: Sequence[Entry], kind: type[SingleMap], style: Style, width: int) -> Block:
+def _one(entries: Sequence[CaptionedMap], kind: type[SingleMap], style: Style, width: int) -> Block:
     title = kind.legend_title
     style = style.under(entries[0][1])
     if kind.scale_kind == "peak" and overlay_of(entries[0][0], style) != "none":
@@ -209,24 +209,24 @@ def _one(entries: Sequence[Entry], kind: type[SingleMap], style: Style, width: i
         labels[1] += " against"
     given = [(panel, named.scale) for panel, named in entries if named.scale and panel.takes_scale]
     if given:
-        counts = [beyond(panel, one) for panel, one in given]
+        counts = [count_outside(panel, one) for panel, one in given]
         below, above = sum(low for low, _ in counts), sum(high for _, high in counts)
         whose = " and ".join(sorted({one.label for _, one in given}))
         remarks = [
             f"raw values, {whose} scale for each method and layer" if scale is None else f"raw values, {whose} scale"
         ]
-        remarks.append(outside(below + above))
+        remarks.append(describe_outside(below + above))
         if scale:
-            numbers = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
+            numbers = format_ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
             labels = [numbers[0] + " or less" * bool(below), numbers[1], numbers[2] + " or more" * bool(above)]
     if signed and scale:
         remarks.append("below 0 for, above 0 against" if counter else "below 0 against, above 0 for")
-    remarks[-1] += laid_over(entries[0][0], style)
+    remarks[-1] += describe_overlay(entries[0][0], style)
     remarks += sorted({panel.made_how() for panel, _ in entries} - {""})
-    bar = colour_bar(colours_of(entries[0][0], style, scale), labels, width, SMALL)
-    head = set_lines([Line(text, TYPE, INK) for text in prose(title, TYPE, width)], width)
-    foot = set_lines([Line(text, SMALL, QUIET) for text in prose("; ".join(remarks), SMALL, width)], width)
-    return stack([head, bar, foot], SMALL // 3)
+    bar = color_bar(map_colors(entries[0][0], style, scale), labels, width, SMALL)
+    head = set_lines([Line(text, TYPE, INK) for text in wrap_words(title, TYPE, width)], width)
+    foot = set_lines([Line(text, SMALL, MUTED) for text in wrap_words("; ".join(remarks), SMALL, width)], width)
+    return stack_vertically([head, bar, foot], SMALL // 3)
 
 
 def _own_scale(kind: type[SingleMap]) -> str:
@@ -249,7 +249,7 @@ LEAST_COLUMNS = 3
 
 
 def compose_comparison(
-    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
+    image: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
 ) -> Iterator[Block]:
     """The sheets that `pages` lays out, each by itself: what the network saw, the maps over it, a legend.
 
@@ -261,7 +261,7 @@ def compose_comparison(
     facts = [
         caption.title,
         caption.model,
-        f"photograph of {photo.width} x {photo.height} pixels",
+        f"photograph of {image.width} x {image.height} pixels",
         f"network input {view.size[0]} x {view.size[1]}",
     ]
     most = columns_in(style.size.layout_width)
@@ -271,7 +271,7 @@ def compose_comparison(
         shown = [entry for block in page for entry in _entries(block)]
         columns = max(min(LEAST_COLUMNS, most + 1), *(_columns(block, most) for block in page))
         side = tile_of(columns, style)
-        sheet = _Sheet(seen(photo, view, side, style.size.density), style, shown, side, columns, most, view.whole)
+        sheet = _Sheet(fit_input(image, view, side, style.size.density), style, shown, side, columns, most, view.is_whole)
         yield sheet.block(page, [*facts, *part], caption)
 
 
@@ -282,11 +282,11 @@ def tile_of(columns: int, style: Style) -> int:
     return min(TILE, (style.size.layout_width - 2 * MARGIN + GAP) // columns - GAP)
 
 
-def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:
+def fit_input(image: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:
     """The part of the photograph that the network was shown, made to fit into a square of `side` units."""
     left, top, right, bottom = view.box
     # An input with a border of its own reaches beyond the photograph.
-    inner = (max(0.0, left), max(0.0, top), min(float(photo.width), right), min(float(photo.height), bottom))
+    inner = (max(0.0, left), max(0.0, top), min(float(image.width), right), min(float(image.height), bottom))
     across, down = inner[2] - inner[0], inner[3] - inner[1]
     ratio = side * density / max(across, down)
     size = max(1, round(across * ratio)), max(1, round(down * ratio))
@@ -297,20 +297,20 @@ def seen(photo: Image.Image, view: View, side: int, density: float = 1.0) -> Can
         (right - inner[0]) / across * size[0],
         (bottom - inner[1]) / down * size[1],
     )
-    shown = photo.resize(size, how, box=inner, reducing_gap=2.0)
+    shown = image.resize(size, how, box=inner, reducing_gap=2.0)
     return Canvas(shown, View(size, view.size, box), 1, max(1, round(TYPE * density)), density)
 
 
-def tile(entry: Entry, canvas: Canvas, style: Style, side: int = TILE, *, scaled: bool) -> Part:
+def map_tile(entry: CaptionedMap, canvas: Canvas, style: Style, side: int = TILE, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
     style = style.under(named)
-    lines = noted(named.note or ADVICE[state_of(panel)], SMALL, side)
+    lines = note_lines(named.note or ADVICE[state_of(panel)], SMALL, side)
     ends = color_limits(panel, named.scale)
     if ends is not None and not scaled:
-        lines.insert(0, Line(elide(" to ".join(ticks(ends)), SMALL, side), SMALL, QUIET))
-    picture = canvas.placed(pictured(panel, canvas, style, named.scale, named.mark))
-    return stack([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
+        lines.insert(0, Line(elide(" to ".join(format_ticks(ends)), SMALL, side), SMALL, MUTED))
+    picture = canvas.placed(draw_map(panel, canvas, style, named.scale, named.mark))
+    return stack_vertically([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ class _Sheet:
 
     canvas: Canvas
     style: Style
-    shown: Sequence[Entry]
+    shown: Sequence[CaptionedMap]
     side: int
     columns: int
     most: int
@@ -348,68 +348,68 @@ class _Sheet:
                 rows.append(self._flow(block, first))
             elif len(block.rows) == 1:
                 rows.append(self._single(block, first))
-            elif (groups := folds(block, self.most)) > 1:
+            elif (groups := count_folds(block, self.most)) > 1:
                 if first:
-                    rows.append(beside([first, _heading(facts, caption, self.width - self.side - GAP)], GAP))
-                parts = [Table(block.columns, part) for part in portions(block.rows, -(-len(block.rows) // groups))]
-                rows.append(beside([self._table(part, self._above(part, None)) for part in parts], GAP))
+                    rows.append(stack_horizontally([first, _heading(facts, caption, self.width - self.side - GAP)], GAP))
+                parts = [Table(block.columns, part) for part in split_evenly(block.rows, -(-len(block.rows) // groups))]
+                rows.append(stack_horizontally([self._table(part, self._above(part, None)) for part in parts], GAP))
             else:
                 heading = _heading(facts, caption, self.width - self.side - GAP) if first else None
                 above = self._above(block, heading)
                 rows.append(self._table(block, _masthead(first, heading, above) if first and heading else above))
         rows.append(shared_legend(self.shown, self.style, self.width))
-        return framed(stack([rows[0], *(ruled(row, self.width) for row in rows[1:])], GAP), MARGIN)
+        return add_margin(stack_vertically([rows[0], *(add_rule(row, self.width) for row in rows[1:])], GAP), MARGIN)
 
     def _original(self) -> Block:
         words = "the photograph" if self.whole else "what the network saw"
-        below = set_lines([Line(words, SMALL, QUIET)], self.side)
-        return stack([self.canvas.placed(self.canvas.photo), below], SMALL // 3)
+        below = set_lines([Line(words, SMALL, MUTED)], self.side)
+        return stack_vertically([self.canvas.placed(self.canvas.photo), below], SMALL // 3)
 
     def _above(self, block: Table, heading: Block | None) -> Block:
         """What stands above the columns; with a place for the names of rows if there is no heading to go beside."""
-        captions = beside([set_lines(_class_lines(named, self.side), self.side) for named in block.columns], GAP)
-        return captions if heading else beside([blank(self.side, 1), captions], GAP)
+        captions = stack_horizontally([set_lines(_class_lines(named, self.side), self.side) for named in block.columns], GAP)
+        return captions if heading else stack_horizontally([blank_block(self.side, 1), captions], GAP)
 
     def _table(self, block: Table, above: Block) -> Block:
         rows = []
         for way, cells in block.rows:
             names = set_lines(_way_lines(way.title, way.layer, self.side), self.side)
-            rows.append(beside([names, *(self._tile(entry) for entry in cells)], GAP))
-        return stack([above, stack(rows, GAP)], GAP // 3)
+            rows.append(stack_horizontally([names, *(self._tile(entry) for entry in cells)], GAP))
+        return stack_vertically([above, stack_vertically(rows, GAP)], GAP // 3)
 
     def _single(self, block: Table, original: Block | None) -> Block:
         """One row of maps, each under its class; the method's name stands above what the network saw."""
         way, cells = block.rows[0]
         heads = [_way_lines(way.title, way.layer, self.side)]
         heads += [_class_lines(named, self.side) for named in block.columns]
-        return beside(_under(heads, [original, *map(self._tile, cells)], self.side), GAP)
+        return stack_horizontally(_under(heads, [original, *map(self._tile, cells)], self.side), GAP)
 
     def _flow(self, block: Flow, original: Block | None) -> Block:
         """Rows of maps, each under its method's name; to their left what they are for, `original` below that."""
         if block.named is None:
-            lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, QUIET)]
+            lines = [Line("any class", SECTION, INK), Line("the same map whatever the class", TYPE, MUTED)]
         else:
             lines = _class_lines(block.named, self.side)
-        aside = [Line(elide(line.text, line.size, self.side), line.size, line.colour) for line in lines]
+        aside = [Line(elide(line.text, line.size, self.side), line.size, line.color) for line in lines]
         rows: list[Block] = []
         for row in block.rows:
             heads, tiles = ([], [None]) if rows else (aside, [original])
             ways = [_way_lines(named.title, self._words(block, panel, named), self.side) for panel, named in row]
-            rows.append(beside(_under([heads, *ways], [*tiles, *map(self._tile, row)], self.side), GAP))
-        return stack(rows, GAP)
+            rows.append(stack_horizontally(_under([heads, *ways], [*tiles, *map(self._tile, row)], self.side), GAP))
+        return stack_vertically(rows, GAP)
 
     def _words(self, block: Flow, panel: Panel, named: Caption) -> str:
         any_class = "any class" if block.named and panel.target is None else ""
         return ", ".join(filter(None, [any_class, named.layer]))
 
-    def _tile(self, entry: Entry | None) -> Part:
+    def _tile(self, entry: CaptionedMap | None) -> Part:
         if entry is None:
-            return blank(self.side, 1)
+            return blank_block(self.side, 1)
         scaled = shared_scale(self.shown, type(entry[0])) is not None
-        return tile(entry, self.canvas, self.style, self.side, scaled=scaled)
+        return map_tile(entry, self.canvas, self.style, self.side, scaled=scaled)
 
 
-def folds(block: Table, most: int) -> int:
+def count_folds(block: Table, most: int) -> int:
     """Into how many tables next to each other a long one is folded: no taller than it must be, none by itself."""
     if len(block.rows) < LONG:
         return 1
@@ -418,18 +418,18 @@ def folds(block: Table, most: int) -> int:
 
 def _heading(facts: Sequence[str], caption: Caption, width: int) -> Block:
     lines = [Line(elide(caption.source, HEADING, width, middle=True), HEADING)] if caption.source else []
-    lines += [Line(text, TYPE, QUIET) for text in flow(facts, TYPE, width)]
-    return set_lines([*lines, *noted(caption.note, TYPE, width)], width)
+    lines += [Line(text, TYPE, MUTED) for text in wrap_pieces(facts, TYPE, width)]
+    return set_lines([*lines, *note_lines(caption.note, TYPE, width)], width)
 
 
 def _masthead(original: Block, heading: Block, captions: Block) -> Block:
     """What the network saw; to its right the heading, and at the bottom what stands above the columns."""
     # The name of the first row comes right below the original; a long heading pushes both down.
     height = max(original.height + GAP // 2, heading.height + GAP + captions.height)
-    right = blank(heading.width, height)
+    right = blank_block(heading.width, height)
     right.put(heading, 0, 0)
     right.put(captions, 0, height - captions.height)
-    return beside([original, right], GAP)
+    return stack_horizontally([original, right], GAP)
 
 
 def _class_lines(named: Caption, width: int = TILE) -> list[Line]:
@@ -437,15 +437,15 @@ def _class_lines(named: Caption, width: int = TILE) -> list[Line]:
     facts = f"{named.figure}  {named.apart}".strip()
     return [
         Line(elide(named.subject or named.title, SECTION, width), SECTION, INK),
-        Line(elide(facts, TYPE, width), TYPE, QUIET),
+        Line(elide(facts, TYPE, width), TYPE, MUTED),
     ]
 
 
 def _way_lines(title: str, layer: str, width: int = TILE) -> list[Line]:
     """A method, in as many lines as its name takes, and the layer that it read."""
-    titles, layers = prose(title, SECTION, width), layer_lines(layer, TYPE, width)
+    titles, layers = wrap_words(title, SECTION, width), layer_lines(layer, TYPE, width)
     below = layers if layers or len(titles) > 1 else [""]
-    return [*(Line(text, SECTION, INK) for text in titles), *(Line(text, TYPE, QUIET) for text in below)]
+    return [*(Line(text, SECTION, INK) for text in titles), *(Line(text, TYPE, MUTED) for text in below)]
 
 
 def _under(heads: Sequence[Sequence[Line]], tiles: Sequence[Part | None], width: int) -> list[Block]:
@@ -455,11 +455,11 @@ def _under(heads: Sequence[Sequence[Line]], tiles: Sequence[Part | None], width:
     level = []
     for block, tile_ in zip(blocks, tiles, strict=True):
         block.height = tallest
-        level.append(stack([block, tile_], GAP // 3) if tile_ else block)
+        level.append(stack_vertically([block, tile_], GAP // 3) if tile_ else block)
     return level
 
 
-def _entries(block: Section) -> Iterator[Entry]:
+def _entries(block: Section) -> Iterator[CaptionedMap]:
     if isinstance(block, Flow):
         yield from (entry for row in block.rows for entry in row)
     else:
@@ -470,4 +470,4 @@ def _columns(block: Section, most: int) -> int:
     """Columns of a block, those that name rows among them."""
     if isinstance(block, Flow):
         return 1 + max(map(len, block.rows))
-    return (1 + len(block.columns)) * folds(block, most)
+    return (1 + len(block.columns)) * count_folds(block, most)

@@ -14,13 +14,13 @@ from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.drawings import Scene, drawing_of
 from cnnviz_cli.render.overview import compose_overview
-from cnnviz_cli.render.pdf import pdf
+from cnnviz_cli.render.pdf import encode_pdf
 from cnnviz_cli.render.raster import Encoded, encode, rasterize, size_in_pixels
 from cnnviz_cli.render.style import SUFFIXES, Caption, Style
-from cnnviz_cli.render.svg import svg
+from cnnviz_cli.render.svg import encode_svg
 
 
-def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style) -> Block:
+def compose_figure(panel: Panel, image: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style) -> Block:
     """The figure of a panel picked for one image.
 
     Args:
@@ -30,18 +30,18 @@ def compose(panel: Panel, photo: Image.Image, view: View, seen: Image.Image, cap
     Raises:
         TypeError: no picture is known for this kind of panel.
     """
-    return drawing_of(panel)(panel, Scene(photo, view, seen, caption, style))
+    return drawing_of(panel)(panel, Scene(image, view, seen, caption, style))
 
 
 def draw(
-    panel: Panel, photo: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style
+    panel: Panel, image: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style
 ) -> Image.Image:
-    """`compose` as pixels, RGB."""
-    return rasterize(compose(panel, photo, view, seen, caption, style))
+    """`compose_figure` as pixels, RGB."""
+    return rasterize(compose_figure(panel, image, view, seen, caption, style))
 
 
 def overview(
-    photo: Image.Image,
+    image: Image.Image,
     view: View,
     seen: Image.Image,
     predictions: Sequence[Prediction],
@@ -50,27 +50,27 @@ def overview(
     style: Style,
 ) -> Image.Image:
     """`compose_overview` as pixels, RGB."""
-    return rasterize(compose_overview(photo, view, seen, predictions, panels, caption, style))
+    return rasterize(compose_overview(image, view, seen, predictions, panels, caption, style))
 
 
 def comparison(
-    photo: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
+    image: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
 ) -> Iterator[Image.Image]:
     """`compose_comparison` as pixels, RGB."""
-    return map(rasterize, compose_comparison(photo, view, entries, caption, style))
+    return map(rasterize, compose_comparison(image, view, entries, caption, style))
 
 
 Figure = tuple[Block, float]
 """A figure, and how many pixels a unit of it has."""
 
 
-def sized(layout: Callable[[Style], Block], style: Style) -> Figure:
+def fit_width(layout: Callable[[Style], Block], style: Style) -> Figure:
     """A figure in the width that is wanted, and how many pixels a unit has then."""
-    return next(sized_each(lambda chosen: [layout(chosen)], style))
+    return next(fit_widths(lambda chosen: [layout(chosen)], style))
 
 
-def sized_each(layout: Callable[[Style], Iterable[Block]], style: Style) -> Iterator[Figure]:
-    """`sized` for several figures that are laid out together."""
+def fit_widths(layout: Callable[[Style], Iterable[Block]], style: Style) -> Iterator[Figure]:
+    """`fit_width` for several figures that are laid out together."""
     if style.size.pixels is None:
         yield from ((block, 1.0) for block in layout(style))
         return
@@ -78,11 +78,11 @@ def sized_each(layout: Callable[[Style], Iterable[Block]], style: Style) -> Iter
     scales = [style.size.pixels / block.width for block in first]
     density = max(scales, default=1.0) * style.size.density
     # Mostly the first layout has the width already, and its images need not be made again.
-    laid = first if density == style.size.density else layout(denser(style, density))
+    laid = first if density == style.size.density else layout(with_density(style, density))
     yield from zip(laid, scales, strict=True)
 
 
-def denser(style: Style, density: float) -> Style:
+def with_density(style: Style, density: float) -> Style:
     """The look with so many pixels a unit of the images in a figure."""
     return replace(style, size=replace(style.size, density=density))
 
@@ -97,7 +97,7 @@ def encode_figure(
     """
     size = size_in_pixels(block, scale)
     if kind == "svg":
-        return Encoded(svg(block, scale, facts, dpi), SUFFIXES[kind]), size
+        return Encoded(encode_svg(block, scale, facts, dpi), SUFFIXES[kind]), size
     if kind == "pdf":
-        return Encoded(pdf(block, scale, facts, dpi), SUFFIXES[kind]), size
+        return Encoded(encode_pdf(block, scale, facts, dpi), SUFFIXES[kind]), size
     return encode(rasterize(block, scale), kind, facts, dpi), size

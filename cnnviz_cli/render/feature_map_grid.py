@@ -13,14 +13,14 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import LAYOUT_WIDTH
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
-from cnnviz_cli.render.block import Block, Ramp, Raster, blank, framed
-from cnnviz_cli.render.color_tables import Bytes, table
+from cnnviz_cli.render.block import Block, Ramp, Raster, blank_block, add_margin
+from cnnviz_cli.render.color_tables import ByteArray, color_table
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import no_data, short
-from cnnviz_cli.render.scaling import even, finite, stretched
+from cnnviz_cli.render.legends import no_data, format_number
+from cnnviz_cli.render.scaling import is_constant, replace_nonfinite, stretch_range
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, put_text, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, text_width, put_text, set_lines
 
 TYPE = 14
 SMALL = 12
@@ -37,7 +37,7 @@ FLAT = "#cccccc"
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class MapTile:
     """One cell of a sheet: its image, and the two texts above it."""
 
     image: Image.Image
@@ -45,7 +45,7 @@ class Tile:
     right: str = ""
 
 
-def enlarged(size: int) -> int:
+def enlargement_factor(size: int) -> int:
     """The whole factor by which maps of this longer side are drawn."""
     return max(1, TILE // size)
 
@@ -60,21 +60,21 @@ def columns_for(count: int, cell: int, room: int = LAYOUT_WIDTH - MARGINS) -> in
     return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
 
 
-def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
+def compose_feature_maps(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
     """The input and the channel mean, then every map on a scale of its own."""
     style = style.under(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
-    factor = enlarged(max(height, width))
+    factor = enlargement_factor(max(height, width))
     size = (width * factor, height * factor)
-    colours = table(style.palette)
+    colours = color_table(style.palette)
     crop = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    first = [Tile(crop, "input"), Tile(_drawn(average[0], factor, colours), f"mean of all {panel.total}")]
+    first = [MapTile(crop, "input"), MapTile(_draw_map(average[0], factor, colours), f"mean of all {panel.total}")]
     shown = [
-        Tile(_drawn(values, factor, colours), f"#{int(channel)}", remark(values, float(strength)))
+        MapTile(_draw_map(values, factor, colours), f"#{int(channel)}", describe_map(values, float(strength)))
         for values, channel, strength in zip(maps, np.asarray(panel.channels), np.asarray(panel.strengths), strict=True)
     ]
-    flat = sum(even(values) for values in maps)
+    flat = sum(is_constant(values) for values in maps)
     facts = f"{len(shown)} of {panel.total} channels" if shown else f"mean of all {panel.total} channels"
     notes = [
         f"{facts}, maps of {width} x {height}" + (f", enlarged {factor} times" if factor > 1 else ""),
@@ -86,17 +86,17 @@ def mosaic(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: St
         notes.append(f"{flat} flat, drawn grey")
     heading = replace(caption, target="", figure="")
     sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.layout_width)
-    return framed(sheet, MARGIN)
+    return add_margin(sheet, MARGIN)
 
 
-def filters(panel: Filters, caption: Caption, style: Style) -> Block:
+def compose_kernels(panel: Filters, caption: Caption, style: Style) -> Block:
     """The kernels, each on a symmetric scale of its own."""
-    return framed(kernels_block(panel, caption, style), MARGIN)
+    return add_margin(kernels_block(panel, caption, style), MARGIN)
 
 
 def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
-    """`filters` without its margin."""
-    kernels = finite(np.asarray(panel.values))
+    """`compose_kernels` without its margin."""
+    kernels = replace_nonfinite(np.asarray(panel.values))
     count, channels, height, width = kernels.shape
     factor = max(1, 84 // max(height, width))
     tops = np.abs(kernels).max((1, 2, 3))
@@ -106,24 +106,24 @@ def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
         pictures = np.rint(255 * shares.transpose(0, 2, 3, 1)).astype(np.uint8)
         notes.append("mid-grey is zero; brighter is positive, darker negative, in red, green and blue")
     else:
-        colours = table(style.signed_palette)
+        colours = color_table(style.signed_palette)
         pictures = colours[np.rint(shares.mean(1) * (len(colours) - 1)).astype(int)]
         low, high = style.signed_palette.split("-")
         notes.append(f"white is zero, {high} positive, {low} negative")
     notes.append("each kernel on its own scale, from minus to plus the magnitude in its title")
     tiles = [
-        Tile(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), f"#{number}", short(float(top)))
+        MapTile(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), f"#{number}", format_number(float(top)))
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", figure="", source="")
     return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.layout_width)
 
 
-def remark(values: NDArray[Any], strength: float) -> str:
+def describe_map(values: NDArray[Any], strength: float) -> str:
     """The right-hand title of a map: its strength, or what is wrong with it."""
     if not np.isfinite(values).all():
         return "not finite"
-    return f"flat {short(float(values.min()))}" if even(values) else short(strength)
+    return f"flat {format_number(float(values.min()))}" if is_constant(values) else format_number(strength)
 
 
 def _head(caption: Caption, panel: Panel, width: int) -> Block:
@@ -131,11 +131,11 @@ def _head(caption: Caption, panel: Panel, width: int) -> Block:
 
 
 def _sheet(
-    first: list[Tile],
-    tiles: list[Tile],
+    first: list[MapTile],
+    tiles: list[MapTile],
     head: Callable[[int], Block],
     notes: list[str],
-    colours: Bytes | None,
+    colors: ByteArray | None,
     room: int,
 ) -> Block:
     """Everything put together: the first tiles in a column of their own at the left.
@@ -159,43 +159,43 @@ def _sheet(
 
     whole = max(start + columns * across - GAP, 30 * TYPE)
     above = head(whole)
-    indent = BAR[0] + 12 if colours is not None else 0
-    words = [Line(text, SMALL, QUIET) for text in flow(notes, SMALL, whole - indent)]
+    indent = BAR[0] + 12 if colors is not None else 0
+    words = [Line(text, SMALL, MUTED) for text in wrap_pieces(notes, SMALL, whole - indent)]
     below = set_lines(words, whole - indent)
     top = above.height + 12
     base = top + max(upper for _, upper in places) + down - GAP + 12
-    sheet = blank(whole, base + below.height)
+    sheet = blank_block(whole, base + below.height)
     sheet.put(above, 0, 0)
     for tile, (left, upper) in zip([*first, *tiles], places, strict=True):
         _titled(sheet, tile, width, left, top + upper + SMALL)
         sheet.put(Raster(tile.image, width, height, crisp=True), left, top + upper + SMALL + 6)
-    if colours is not None:
-        sheet.put(Ramp(colours[None], *BAR), 0, base + 3)
+    if colors is not None:
+        sheet.put(Ramp(colors[None], *BAR), 0, base + 3)
     sheet.put(below, indent, base)
     return sheet
 
 
-def _titled(sheet: Block, tile: Tile, width: int, left: int, baseline: int) -> None:
+def _titled(sheet: Block, tile: MapTile, width: int, left: int, baseline: int) -> None:
     """The two texts above a tile; the right one gives way where both do not fit."""
     name = elide(tile.left, SMALL, width)
     put_text(sheet, left, baseline, name, SMALL, INK)
-    if length(name, SMALL) + 6 + length(tile.right, SMALL) <= width:
-        put_text(sheet, left + width - length(tile.right, SMALL), baseline, tile.right, SMALL, QUIET)
+    if text_width(name, SMALL) + 6 + text_width(tile.right, SMALL) <= width:
+        put_text(sheet, left + width - text_width(tile.right, SMALL), baseline, tile.right, SMALL, MUTED)
 
 
-def _drawn(values: NDArray[Any], factor: int, colours: Bytes) -> Image.Image:
+def _draw_map(values: NDArray[Any], factor: int, colors: ByteArray) -> Image.Image:
     """One map in sharp cells; a flat one a flat grey, what is not finite hatched."""
     height, width = values.shape
     size = (width * factor, height * factor)
-    if even(values):
+    if is_constant(values):
         return Image.new("RGB", size, FLAT)
-    index = np.rint(stretched(values) * (len(colours) - 1)).astype(np.uint8)
-    picture = Image.fromarray(colours[index].repeat(factor, 0).repeat(factor, 1))
+    index = np.rint(stretch_range(values) * (len(colors) - 1)).astype(np.uint8)
+    picture = Image.fromarray(colors[index].repeat(factor, 0).repeat(factor, 1))
     bad = ~np.isfinite(values).repeat(factor, 0).repeat(factor, 1)
     if bad.any():
         picture.paste(no_data(size, TYPE), mask=Image.fromarray(bad))
     return picture
 
 
-draws(FeatureMapGrid, lambda panel, scene: mosaic(panel, scene.seen, scene.caption, scene.style))
-draws(Filters, lambda panel, scene: filters(panel, scene.caption, scene.style))
+draws(FeatureMapGrid, lambda panel, scene: compose_feature_maps(panel, scene.seen, scene.caption, scene.style))
+draws(Filters, lambda panel, scene: compose_kernels(panel, scene.caption, scene.style))

@@ -9,31 +9,31 @@ from cnnviz_cli.core.annotations import Annotation
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
-from cnnviz_cli.render.block import Block, Part, beside, framed, stack
+from cnnviz_cli.render.block import Block, Part, stack_horizontally, add_margin, stack_vertically
 from cnnviz_cli.render.canvas import (
     SUNK,
     Canvas,
-    Laying,
-    alone,
+    OverlaySpec,
+    draw_opaque,
     canvas_at,
-    chequer,
+    checkerboard,
     desaturate,
     draw_annotation,
     gap_of,
-    marked,
-    opacity,
-    overlaid,
+    mark_unseen,
+    opacity_table,
+    overlay_map,
 )
-from cnnviz_cli.render.color_tables import GREYS, Bytes, table
+from cnnviz_cli.render.color_tables import GRAYS, ByteArray, color_table
 from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.legends import bar_width, colour_bar, legend, legend_entry, no_data, short, ticks
+from cnnviz_cli.render.legends import bar_width, color_bar, legend, legend_entry, no_data, format_number, format_ticks
 from cnnviz_cli.render.scaling import (
-    as_colours,
-    beyond,
-    blank,
+    to_rgb,
+    count_outside,
+    is_blank,
     color_limits,
-    even,
-    finite,
+    is_constant,
+    replace_nonfinite,
     normalize,
     overlay_of,
     peak_of,
@@ -41,7 +41,7 @@ from cnnviz_cli.render.scaling import (
     top_of,
 )
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, flow, length, noted, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, text_width, note_lines, set_lines
 
 INTERPOLATED = {
     "bicubic": "bicubic between its cells",
@@ -55,20 +55,20 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, style: 
     """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
     large = round(1.3 * unit)
     lines: list[Line] = []
-    heading = caption.heading + sides_of(panel, caption, style)
+    heading = caption.heading + describe_signs(panel, caption, style)
     facts = [heading, caption.apart, caption.model, caption.source]
     if caption.target:
         figure = caption.figure and "   " + caption.figure
-        name = elide(caption.subject, large, width - length(figure, large))
+        name = elide(caption.subject, large, width - text_width(figure, large))
         lines.append(Line(name + figure, large, INK))
     else:
-        lines += [Line(text, large, INK) for text in flow([heading], large, width)]
+        lines += [Line(text, large, INK) for text in wrap_pieces([heading], large, width)]
         facts = facts[1:]
-    lines += [Line(text, unit, QUIET) for text in flow(facts, unit, width)]
-    return lines + noted(caption.note or ADVICE[state_of(panel)], unit, width)
+    lines += [Line(text, unit, MUTED) for text in wrap_pieces(facts, unit, width)]
+    return lines + note_lines(caption.note or ADVICE[state_of(panel)], unit, width)
 
 
-def sides_of(panel: Panel, caption: Caption, style: Style | None) -> str:
+def describe_signs(panel: Panel, caption: Caption, style: Style | None) -> str:
     """What the two hues of evidence for and against mean, in words that go on a title; empty for other kinds."""
     if style is None or not isinstance(panel, SingleMap):
         return ""
@@ -76,45 +76,45 @@ def sides_of(panel: Panel, caption: Caption, style: Style | None) -> str:
     return panel.sides[caption.counter].format(below=below, above=above)
 
 
-def figure(panel: SingleMap, photo: Image.Image, view: View, caption: Caption, style: Style) -> Block:
+def compose_map(panel: SingleMap, image: Image.Image, view: View, caption: Caption, style: Style) -> Block:
     """Caption, picture and colour bar under each other."""
     style = style.under(caption)
     beside_it = overlay_of(panel, style) == "none"
-    flat = photo.width > 1.9 * photo.height
-    canvas = canvas_at(photo, view, style.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
+    flat = image.width > 1.9 * image.height
+    canvas = canvas_at(image, view, style.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
     unit = canvas.type
-    picture: Part = canvas.placed(pictured(panel, canvas, style, caption.scale, caption.mark))
+    picture: Part = canvas.placed(draw_map(panel, canvas, style, caption.scale, caption.mark))
     if beside_it:
-        original = canvas.placed(draw_annotation(marked(canvas), canvas, caption.mark))
-        picture = (stack if flat else beside)([original, picture], gap_of(unit))
+        original = canvas.placed(draw_annotation(mark_unseen(canvas), canvas, caption.mark))
+        picture = (stack_vertically if flat else stack_horizontally)([original, picture], gap_of(unit))
     width = max(picture.width, 20 * unit) if style.size.pixels is None else style.size.layout_width - 2 * unit
     head = set_lines(caption_lines(caption, panel, width, unit, style), width)
-    bar, words = scale_of(panel, style, bar_width(width, unit), unit, caption.scale)
+    bar, words = make_color_bar(panel, style, bar_width(width, unit), unit, caption.scale)
     notes: list[Block | str] = [words]
     if style.size.pixels is None:
-        notes += shown_at(photo, canvas.factor)
+        notes += describe_enlargement(image, canvas.factor)
     if caption.values:
         notes.append(caption.values)
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
     room = beside_bar if beside_bar >= 14 * unit else width
-    if not canvas.view.whole:
+    if not canvas.view.is_whole:
         notes.append(legend_entry("not seen by the network", no_data((4 * unit, 2 * unit), unit), unit, room))
     if state_of(panel) == "nonfinite":
-        notes.append(legend_entry("not finite", chequer((4 * unit, 2 * unit), unit), unit, room))
-    return framed(stack([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
+        notes.append(legend_entry("not finite", checkerboard((4 * unit, 2 * unit), unit), unit, room))
+    return add_margin(stack_vertically([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
 
 
-def shown_at(photo: Image.Image, factor: float) -> list[str]:
+def describe_enlargement(image: Image.Image, factor: float) -> list[str]:
     """How large the photograph is beside its file, in words; nothing where it is as large."""
     if abs(factor - 1) < 0.005:
         return []
-    size = f"photograph of {photo.width} x {photo.height} pixels"
+    size = f"photograph of {image.width} x {image.height} pixels"
     if factor == round(factor):
         return [f"{size}, shown {factor:.0f} times as large"]
     return [f"{size}, shown at {100 * factor:.{0 if factor >= 0.1 else 1}f} % of its size"]
 
 
-def pictured(
+def draw_map(
     panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Annotation | None = None
 ) -> Image.Image:
     """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
@@ -124,33 +124,33 @@ def pictured(
 def _evidence(panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None) -> Image.Image:
     """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
-    if panel.scale_kind == "peak" and blank(panel):
-        return marked(canvas)
+    if panel.scale_kind == "peak" and is_blank(panel):
+        return mark_unseen(canvas)
     shares = normalize(panel, scale)
     overlay = overlay_of(panel, style)
     enlarging = style.enlarging(overlay)
     if panel.in_colour:
-        return alone(canvas, list(as_colours(shares)), None, raw, enlarging)
+        return draw_opaque(canvas, list(to_rgb(shares)), None, raw, enlarging)
     signed = panel.scale_kind == "centred"
     colours = palette_of(panel, style)
     if overlay == "none":
-        return alone(canvas, list(shares), colours, raw, enlarging)
-    laying = Laying(colours, overlay, style.opacity(overlay), enlarging, signed)
-    return overlaid(canvas, shares[0], raw[0], laying)
+        return draw_opaque(canvas, list(shares), colours, raw, enlarging)
+    laying = OverlaySpec(colours, overlay, style.opacity(overlay), enlarging, signed)
+    return overlay_map(canvas, shares[0], raw[0], laying)
 
 
-def translucent(colours: Bytes, alpha: float, *, signed: bool = False, constant: bool = False) -> Bytes:
+def blend_over_grounds(colors: ByteArray, alpha: float, *, signed: bool = False, constant: bool = False) -> ByteArray:
     """(2, n, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
     if constant:
-        return np.rint([ground * (1 - alpha) + colours * alpha for ground in (255, 40)]).astype(np.uint8)
-    places = np.linspace(-1 if signed else 0, 1, len(colours))
+        return np.rint([ground * (1 - alpha) + colors * alpha for ground in (255, 40)]).astype(np.uint8)
+    places = np.linspace(-1 if signed else 0, 1, len(colors))
     levels = np.rint(255 * np.abs(places)).astype(int)
-    share, drain = opacity(alpha)[levels, None], desaturate()[levels, None]
+    share, drain = opacity_table(alpha)[levels, None], desaturate()[levels, None]
     grounds = [ground * (1 - drain + SUNK * drain) for ground in (255, 40)]
-    return np.rint([ground * (1 - share) + colours * share for ground in grounds]).astype(np.uint8)
+    return np.rint([ground * (1 - share) + colors * share for ground in grounds]).astype(np.uint8)
 
 
-def scale_of(
+def make_color_bar(
     panel: SingleMap, style: Style, width: int, unit: int, scale: Scale | None = None
 ) -> tuple[Block | None, str]:
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
@@ -160,28 +160,28 @@ def scale_of(
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if color_limits(panel, scale) is None:
-        values = ticks([float(raw.min()), float(raw.max())])
-        what = f"{values[0]} everywhere" if even(raw) else f"{values[0]} to {values[1]}, which is rounding"
+        values = format_ticks([float(raw.min()), float(raw.max())])
+        what = f"{values[0]} everywhere" if is_constant(raw) else f"{values[0]} to {values[1]}, which is rounding"
         laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""
         return None, f"{size}, {what}{laid}"
     colours, labels, words = _given(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
-    return colour_bar(colours, labels, width, unit), f"{size}, {words}"
+    return color_bar(colours, labels, width, unit), f"{size}, {words}"
 
 
-def palette_of(panel: SingleMap, style: Style) -> Bytes:
+def palette_of(panel: SingleMap, style: Style) -> ByteArray:
     """(n, 3) the colours of a map's values."""
-    return table(style.signed_palette if panel.scale_kind == "centred" else style.palette)
+    return color_table(style.signed_palette if panel.scale_kind == "centred" else style.palette)
 
 
-def colours_of(panel: SingleMap, style: Style, scale: Scale | None = None) -> Bytes:
+def map_colors(panel: SingleMap, style: Style, scale: Scale | None = None) -> ByteArray:
     """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
     if panel.in_colour:
-        return GREYS
+        return GRAYS
     colours, overlay = palette_of(panel, style), overlay_of(panel, style)
-    shown: Bytes = colours
+    shown: ByteArray = colours
     if overlay != "none":
         signed, constant = panel.scale_kind == "centred", overlay == "constant"
-        shown = translucent(colours, style.opacity(overlay), signed=signed, constant=constant)
+        shown = blend_over_grounds(colours, style.opacity(overlay), signed=signed, constant=constant)
     if scale is None or panel.scale_kind != "centred":
         return shown
     # Zero stays in the middle of the palette; a lopsided range uses a part of it.
@@ -190,16 +190,16 @@ def colours_of(panel: SingleMap, style: Style, scale: Scale | None = None) -> By
     return shown[..., first : last + 1, :]
 
 
-def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[Bytes, list[str], str]:
+def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[ByteArray, list[str], str]:
     """Colours of a given range, the texts below them, and how many values lie outside."""
-    below, above = beyond(panel, scale)
-    low, middle, high = ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
+    below, above = count_outside(panel, scale)
+    low, middle, high = format_ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     labels = [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
-    words = f"raw values, {scale.label} scale; {outside(below + above)}"
-    return colours_of(panel, style, scale), labels, words + laid_over(panel, style)
+    words = f"raw values, {scale.label} scale; {describe_outside(below + above)}"
+    return map_colors(panel, style, scale), labels, words + describe_overlay(panel, style)
 
 
-def laid_over(panel: Panel, style: Style) -> str:
+def describe_overlay(panel: Panel, style: Style) -> str:
     """What an overlay does with the photograph, in words that go on a sentence; empty where there is none."""
     overlay = overlay_of(panel, style)
     if overlay == "none":
@@ -213,25 +213,25 @@ def laid_over(panel: Panel, style: Style) -> str:
     return f"; {what}; bar: above as over light, below as over dark"
 
 
-def outside(count: int) -> str:
+def describe_outside(count: int) -> str:
     """How many values a given range does not hold, in words."""
     verb = "value lies" if count == 1 else "values lie"
     return f"{count:,} {verb} beyond it" if count else "no value lies beyond it"
 
 
-def _own(panel: SingleMap, style: Style) -> tuple[Bytes, list[str], str]:
+def _own(panel: SingleMap, style: Style) -> tuple[ByteArray, list[str], str]:
     """Colours of a panel's own range, the texts below them, and what they are."""
-    raw, colours, over = np.asarray(panel.values), colours_of(panel, style), laid_over(panel, style)
+    raw, colours, over = np.asarray(panel.values), map_colors(panel, style), describe_overlay(panel, style)
     if panel.scale_kind == "peak":
-        low, middle, high = ticks([0, peak_of(raw) / 2, peak_of(raw)])
+        low, middle, high = format_ticks([0, peak_of(raw) / 2, peak_of(raw)])
         return colours, [f"{low} no evidence", middle, f"{high} strongest"], "raw values" + over
     top, clipped = top_of(raw)
-    largest = short(float(np.abs(finite(raw)).max()))
+    largest = format_number(float(np.abs(replace_nonfinite(raw)).max()))
     tail = f"; the bar ends at the 99.5th percentile, the largest is {largest}" if clipped else ""
     if panel.scale_kind == "percentile":
-        labels = ticks([0, top / 2, top])
+        labels = format_ticks([0, top / 2, top])
         return colours, [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail + over
-    low, zero, high = ticks([-top, 0, top])
+    low, zero, high = format_ticks([-top, 0, top])
     labels = [low + " or less" * clipped, zero, high + " or more" * clipped]
     tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
     if not panel.in_colour:
@@ -241,4 +241,4 @@ def _own(panel: SingleMap, style: Style) -> tuple[Bytes, list[str], str]:
     return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"
 
 
-draws(SingleMap, lambda panel, scene: figure(panel, scene.photo, scene.view, scene.caption, scene.style))
+draws(SingleMap, lambda panel, scene: compose_map(panel, scene.photo, scene.view, scene.caption, scene.style))

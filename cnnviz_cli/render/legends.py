@@ -9,12 +9,12 @@ from math import floor, log10
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, beside, blank, stack
-from cnnviz_cli.render.color_tables import Bytes
-from cnnviz_cli.render.typeset import INK, QUIET, Line, elide, leading, length, prose, put_text, set_lines
+from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, stack_horizontally, blank_block, stack_vertically
+from cnnviz_cli.render.color_tables import ByteArray
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, line_height, text_width, wrap_words, put_text, set_lines
 
 
-def ticks(values: Sequence[float]) -> list[str]:
+def format_ticks(values: Sequence[float]) -> list[str]:
     """The values as short texts to three significant digits of the largest: ``0``, ``0.412``, ``0.823``.
 
     All share their decimals, so that they compare at a glance; zero is written ``0``, and never with a minus.
@@ -29,9 +29,9 @@ def ticks(values: Sequence[float]) -> list[str]:
     return [f"{value:z.{decimals}f}" if value else "0" for value in values]
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
     """One value to three significant digits."""
-    return ticks([value])[0]
+    return format_ticks([value])[0]
 
 
 def _scientific(value: float) -> str:
@@ -75,7 +75,7 @@ def no_data(size: tuple[int, int], unit: int) -> Image.Image:
     return grey.convert("RGB")
 
 
-def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> Block:
+def color_bar(colors: ByteArray, labels: Sequence[str], width: int, unit: int) -> Block:
     """A bar from low to high with texts below it, evenly spaced from end to end.
 
     Args:
@@ -85,11 +85,11 @@ def colour_bar(colours: Bytes, labels: Sequence[str], width: int, unit: int) -> 
     placed = bar_labels(labels, width, unit)
     thick = max(6, round(0.85 * unit))
     rows_below = 1 + max(row for _, row, _ in placed)
-    block = blank(width, thick + round(0.25 * unit) + rows_below * leading(unit))
-    block.put(Ramp(colours[None] if colours.ndim == 2 else colours, width, thick), 0, 0)
+    block = blank_block(width, thick + round(0.25 * unit) + rows_below * line_height(unit))
+    block.put(Ramp(colors[None] if colors.ndim == 2 else colors, width, thick), 0, 0)
     block.put(Rectangle(width, thick, outline=EDGE, line=max(1, unit // 18)), 0, 0)
     for left, row, label in placed:
-        put_text(block, left, thick + round(0.25 * unit) + unit + row * leading(unit), label, unit, INK)
+        put_text(block, left, thick + round(0.25 * unit) + unit + row * line_height(unit), label, unit, INK)
     return block
 
 
@@ -100,8 +100,8 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
     into a row of its own.
     """
     shown = [elide(label, unit, width) for label in labels]
-    lefts = [number / (len(shown) - 1) * (width - length(label, unit)) for number, label in enumerate(shown)]
-    ends = [left + length(label, unit) + APART * unit for left, label in zip(lefts, shown, strict=True)]
+    lefts = [number / (len(shown) - 1) * (width - text_width(label, unit)) for number, label in enumerate(shown)]
+    ends = [left + text_width(label, unit) + APART * unit for left, label in zip(lefts, shown, strict=True)]
     if any(end > left for end, left in zip(ends, lefts[1:], strict=False)):
         if len(shown) > 2:
             return bar_labels([labels[0], labels[-1]], width, unit)
@@ -112,8 +112,8 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
 def legend_entry(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
     """A small sample and what it stands for."""
     side, top, indent = round(0.85 * unit), round(0.3 * unit), round(2.4 * unit)
-    words = set_lines([Line(line, unit, QUIET) for line in prose(text, unit, width - indent)], max(1, width - indent))
-    block = blank(width, words.height)
+    words = set_lines([Line(line, unit, MUTED) for line in wrap_words(text, unit, width - indent)], max(1, width - indent))
+    block = blank_block(width, words.height)
     block.put(Raster(swatch.crop((0, 0, 2 * side, side)), 2 * side, side), 0, top)
     block.put(Rectangle(2 * side, side, outline=EDGE, line=max(1, unit // 18)), 0, top)
     block.put(words, indent, 0)
@@ -128,15 +128,15 @@ def legend(bar: Block | None, notes: Sequence[Block | str], width: int, unit: in
     if bar and room < 14 * unit:
         left, room = 0, width
     written = [
-        set_lines([Line(line, unit, QUIET) for line in prose(note, unit, room)], room)
+        set_lines([Line(line, unit, MUTED) for line in wrap_words(note, unit, room)], room)
         if isinstance(note, str)
         else note
         for note in notes
     ]
     if bar is None or not written:
-        return stack(written, 0) if written else bar or blank(1, 1)
-    words = stack(written, 0)
-    return beside([bar, words], gap) if left else stack([bar, words], round(0.5 * unit))
+        return stack_vertically(written, 0) if written else bar or blank_block(1, 1)
+    words = stack_vertically(written, 0)
+    return stack_horizontally([bar, words], gap) if left else stack_vertically([bar, words], round(0.5 * unit))
 
 
 def bar_width(width: int, unit: int) -> int:

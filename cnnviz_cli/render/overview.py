@@ -12,27 +12,27 @@ from PIL import Image
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, FeatureMapGrid, Filters, Panel, Projections, SingleMap
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render.block import Block, Part, Rectangle, beside, blank, framed, stack
-from cnnviz_cli.render.canvas import Canvas, chequer, coloured, fitted, marked
-from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.block import Block, Part, Rectangle, stack_horizontally, blank_block, add_margin, stack_vertically
+from cnnviz_cli.render.canvas import Canvas, checkerboard, apply_colors, fit_canvas, mark_unseen
+from cnnviz_cli.render.color_tables import color_table
 from cnnviz_cli.render.drawings import Scene, drawing_of, draws_section, sections
-from cnnviz_cli.render.feature_map_grid import FLAT, kernels_block, remark
-from cnnviz_cli.render.figures import pictured, scale_of
-from cnnviz_cli.render.projections import extent, pair, titled
-from cnnviz_cli.render.scaling import even, state_of, stretched
+from cnnviz_cli.render.feature_map_grid import FLAT, kernels_block, describe_map
+from cnnviz_cli.render.figures import draw_map, make_color_bar
+from cnnviz_cli.render.projections import describe_extent, projection_pair, add_title
+from cnnviz_cli.render.scaling import is_constant, state_of, stretch_range
 from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import (
     INK,
-    QUIET,
+    MUTED,
     RULE,
     Line,
     elide,
-    flow,
+    wrap_pieces,
     layer_lines,
-    leading,
-    length,
-    noted,
-    prose,
+    line_height,
+    text_width,
+    note_lines,
+    wrap_words,
     put_text,
     set_lines,
 )
@@ -44,25 +44,25 @@ BAR = 10
 EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
 
 
-def headed(title: str, words: str, picture: Part, width: int) -> Block:
+def add_heading(title: str, words: str, image: Part, width: int) -> Block:
     """A picture under a title and a remark."""
-    head = set_lines([Line(elide(title, SECTION, width), SECTION), Line(elide(words, TYPE, width), TYPE, QUIET)], width)
-    return stack([head, picture], GAP // 3)
+    head = set_lines([Line(elide(title, SECTION, width), SECTION), Line(elide(words, TYPE, width), TYPE, MUTED)], width)
+    return stack_vertically([head, image], GAP // 3)
 
 
-def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Block:
+def prediction_bars(predictions: Sequence[Prediction], targets: Collection[str], width: int) -> Block:
     """A label, a figure and a bar for each thing predicted; those in `targets` are darker."""
-    pitch = leading(TYPE) + 30
-    block = blank(width, pitch * len(predictions))
+    pitch = line_height(TYPE) + 30
+    block = blank_block(width, pitch * len(predictions))
     for number, prediction in enumerate(predictions):
         top = number * pitch
         figure = prediction.figure
-        label = elide(prediction.title, TYPE + 2, width - length(figure, TYPE + 2) - TYPE)
+        label = elide(prediction.title, TYPE + 2, width - text_width(figure, TYPE + 2) - TYPE)
         put_text(block, 0, top + TYPE + 2, label, TYPE + 2, INK)
-        put_text(block, width - length(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
+        put_text(block, width - text_width(figure, TYPE + 2), top + TYPE + 2, figure, TYPE + 2, INK)
         if prediction.value is not None:
             continue  # a value has no full bar that it could be a share of
-        bar = top + leading(TYPE) + 5
+        bar = top + line_height(TYPE) + 5
         block.put(Rectangle(width, BAR, fill=TRACK), 0, bar)
         reach = round(prediction.height * width)
         if reach:
@@ -71,22 +71,22 @@ def bars(predictions: Sequence[Prediction], targets: Collection[str], width: int
     return block
 
 
-def cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style: Style) -> Block:
+def map_cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style: Style) -> Block:
     """One map in its place, with its class above and its scale below."""
     style = style.under(named)
     figure = "   " + named.figure if named.figure and named.target else ""
-    title = elide(named.subject or named.title, SECTION, width - length(figure, SECTION)) + figure
+    title = elide(named.subject or named.title, SECTION, width - text_width(figure, SECTION)) + figure
     facts = " · ".join(filter(None, [named.title if named.target else "", named.layer, named.apart]))
-    head = set_lines([Line(title, SECTION), Line(elide(facts, TYPE, width), TYPE, QUIET)], width)
-    picture = canvas.placed(pictured(panel, canvas, style, named.scale, named.mark))
-    bar, words = scale_of(panel, style, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
-    lines = noted(named.note or ADVICE[state_of(panel)], SMALL, width)
+    head = set_lines([Line(title, SECTION), Line(elide(facts, TYPE, width), TYPE, MUTED)], width)
+    picture = canvas.placed(draw_map(panel, canvas, style, named.scale, named.mark))
+    bar, words = make_color_bar(panel, style, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
+    lines = note_lines(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
-        lines = [Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)]
+        lines = [Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, width)]
     below: list[Part] = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
-    return stack([head, picture, *below], GAP // 3)
+    return stack_vertically([head, picture, *below], GAP // 3)
 
 
 ASIDE = 170
@@ -106,17 +106,17 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
         total = len(np.asarray(row.channels))
         count = min(total, MOST_PAIRS // 2 if halved else MOST_PAIRS)
         tile = min(168, ((room - ASIDE + GAP) // max(3 if halved else 4, count) - GAP - 2) // 2)
-        pairs = beside([pair(row, number, seen, tile, density) for number in range(count)], GAP)
+        pairs = stack_horizontally([projection_pair(row, number, seen, tile, density) for number in range(count)], GAP)
         more = f"; {count} of {total} maps" if count < total else ""
-        rows.append(beside([_aside(row.layer, extent(row, seen) + more), pairs], 0))
+        rows.append(stack_horizontally([_aside(row.layer, describe_extent(row, seen) + more), pairs], 0))
     words = (
         "The strongest feature maps of each layer: the map projected back to pixels (mid-grey is zero, each on its own "
         "scale), and the patch that caused its peak; above them the channel and its peak activation."
     )
-    return _section(named.title, words, named.note or ADVICE[state_of(panel)], _folded(rows, width), width)
+    return _section(named.title, words, named.note or ADVICE[state_of(panel)], _fold_rows(rows, width), width)
 
 
-def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style, width: int) -> list[Block]:
+def feature_map_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style, width: int) -> list[Block]:
     """Feature maps: one section for each title, a row for each layer."""
     sections: dict[str, list[tuple[FeatureMapGrid, Caption]]] = {}
     for panel, named in entries:
@@ -129,8 +129,8 @@ def mosaic_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style,
         notes = [named.note or ADVICE[state_of(panel)] for panel, named in members]
         room, halved = _room(len(members), width)
         most = (MOST_MAPS - 1) // 2 if halved else MOST_MAPS
-        rows = [_mosaic_row(panel, named, style, room, most) for panel, named in members]
-        blocks.append(_section(title, words, next(filter(None, notes), ""), _folded(rows, width), width))
+        rows = [_feature_map_row(panel, named, style, room, most) for panel, named in members]
+        blocks.append(_section(title, words, next(filter(None, notes), ""), _fold_rows(rows, width), width))
     return blocks
 
 
@@ -139,29 +139,29 @@ def _room(layers: int, width: int) -> tuple[int, bool]:
     return ((width - GAP) // 2, True) if layers > MOST_LAYERS else (width, False)
 
 
-def _folded(rows: list[Block], width: int) -> list[Block]:
+def _fold_rows(rows: list[Block], width: int) -> list[Block]:
     """The rows of many layers in two columns, read from top to bottom; those of few as they are."""
     if len(rows) <= MOST_LAYERS:
         return rows
     half = -(-len(rows) // 2)
-    left = blank((width - GAP) // 2, 1)
-    columns = [stack([left, *part], 2 * GAP // 3) for part in (rows[:half], rows[half:])]
-    return [beside(columns, width - 2 * left.width)]
+    left = blank_block((width - GAP) // 2, 1)
+    columns = [stack_vertically([left, *part], 2 * GAP // 3) for part in (rows[:half], rows[half:])]
+    return [stack_horizontally(columns, width - 2 * left.width)]
 
 
-def _mosaic_row(panel: FeatureMapGrid, named: Caption, style: Style, width: int, most: int) -> Block:
+def _feature_map_row(panel: FeatureMapGrid, named: Caption, style: Style, width: int, most: int) -> Block:
     style = style.under(named)
     tile = (width - ASIDE - most * SMALL) // (most + 1)
     maps = np.asarray(panel.values)[:most]
     channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)
     average = np.asarray(panel.average)[0]
-    tiles = [titled(_tile(average, tile, style), "channel mean")]
+    tiles = [add_title(_tile(average, tile, style), "channel mean")]
     tiles += [
-        titled(_tile(values, tile, style), f"#{int(channels[number])}", remark(values, float(strengths[number])))
+        add_title(_tile(values, tile, style), f"#{int(channels[number])}", describe_map(values, float(strengths[number])))
         for number, values in enumerate(maps)
     ]
     words = f"{len(maps)} of {panel.total} maps of {average.shape[1]} x {average.shape[0]}"
-    return beside([_aside(named.layer, words), beside(tiles, SMALL)], 0)
+    return stack_horizontally([_aside(named.layer, words), stack_horizontally(tiles, SMALL)], 0)
 
 
 def _tile(values: NDArray[Any], tile: int, style: Style) -> Image.Image:
@@ -169,27 +169,27 @@ def _tile(values: NDArray[Any], tile: int, style: Style) -> Image.Image:
     height, width = values.shape
     longest = max(width, height)
     size = (max(1, round(tile * width / longest)), max(1, round(tile * height / longest)))
-    if even(values):
+    if is_constant(values):
         return Image.new("RGB", size, FLAT)
     if not np.isfinite(values).all():
-        return chequer(size, TYPE)
-    level = Image.fromarray(np.rint(stretched(values) * 255).astype(np.uint8))
+        return checkerboard(size, TYPE)
+    level = Image.fromarray(np.rint(stretch_range(values) * 255).astype(np.uint8))
     how = Image.Resampling.NEAREST if longest * 2 < tile else Image.Resampling.BICUBIC
-    return coloured(level, table(style.palette)).resize(size, how)
+    return apply_colors(level, color_table(style.palette)).resize(size, how)
 
 
 def _aside(name: str, words: str) -> Block:
     """A layer's name and a remark, level with the pictures of its row."""
     lines = [Line(text, TYPE + 1) for text in layer_lines(name, TYPE + 1, ASIDE - GAP)]
-    lines += [Line(text, SMALL, QUIET) for text in prose(words, SMALL, ASIDE - GAP)]
-    return stack([blank(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
+    lines += [Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, ASIDE - GAP)]
+    return stack_vertically([blank_block(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
 
 
 def _section(title: str, words: str, note: str, rows: list[Block], width: int) -> Block:
     lines = [Line(elide(title, SECTION, width), SECTION)]
-    lines += [Line(text, TYPE, QUIET) for text in prose(words, TYPE, width)]
-    lines += noted(note, TYPE, width)
-    return stack([set_lines(lines, width), *rows], 2 * GAP // 3)
+    lines += [Line(text, TYPE, MUTED) for text in wrap_words(words, TYPE, width)]
+    lines += note_lines(note, TYPE, width)
+    return stack_vertically([set_lines(lines, width), *rows], 2 * GAP // 3)
 
 
 draws_section(
@@ -198,7 +198,7 @@ draws_section(
         projection_rows(panel, seen, named, width, style.size.density) for panel, named in entries
     ],
 )
-draws_section(FeatureMapGrid, lambda entries, _seen, style, width: mosaic_rows(entries, style, width))
+draws_section(FeatureMapGrid, lambda entries, _seen, style, width: feature_map_rows(entries, style, width))
 draws_section(
     Filters, lambda entries, _seen, style, _width: [kernels_block(panel, named, style) for panel, named in entries]
 )
@@ -219,7 +219,7 @@ Maps = list[tuple[SingleMap, Caption]]
 
 
 def compose_overview(
-    photo: Image.Image,
+    image: Image.Image,
     view: View,
     seen: Image.Image,
     predictions: Sequence[Prediction],
@@ -232,34 +232,34 @@ def compose_overview(
     Where a panel stands follows from its kind: maps that differ only in their target stand next to each other.
     """
     singles = [(panel, named) for panel, named in panels if isinstance(panel, SingleMap)]
-    columns, first, runs = arranged(grouped(singles), photo.width / photo.height)
+    columns, first, runs = arrange_groups(group_by_target(singles), image.width / image.height)
     targets = {named.target for _, named in panels if named.target}
     canvases = {
-        count: _canvas(photo, view, count, style.size.density)
+        count: _canvas(image, view, count, style.size.density)
         for count in {columns, *(max(columns, len(run)) for run in runs)}
     }
-    rows = [_header(photo, seen, caption)]
+    rows = [_header(image, seen, caption)]
     width, canvas = _column(columns), canvases[columns]
-    words = "the whole photograph was seen" if view.whole else "outlined: what the network saw"
-    blocks = [headed("photograph", words, canvas.placed(marked(canvas)), width)]
+    words = "the whole photograph was seen" if view.is_whole else "outlined: what the network saw"
+    blocks = [add_heading("photograph", words, canvas.placed(mark_unseen(canvas)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
-    blocks.append(headed("predictions", _what(predictions), bars(predictions, targets, room), room))
-    rows.append(beside(blocks + [cell(panel, named, canvas, width, style) for panel, named in first], GAP))
+    blocks.append(add_heading("predictions", _what(predictions), prediction_bars(predictions, targets, room), room))
+    rows.append(stack_horizontally(blocks + [map_cell(panel, named, canvas, width, style) for panel, named in first], GAP))
     for run in runs:
         count = max(columns, len(run))
-        rows.append(beside([cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP))
+        rows.append(stack_horizontally([map_cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP))
     others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
     for kind, section in sections().items():
         rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, style, WIDTH)
     for panel, named in others:
         if type(panel) not in sections():
-            rows.append(drawing_of(panel)(panel, Scene(photo, view, seen, named, style)))
+            rows.append(drawing_of(panel)(panel, Scene(image, view, seen, named, style)))
     rows.append(_footer(view, panels))
-    return framed(stack([rows[0], *(ruled(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
+    return add_margin(stack_vertically([rows[0], *(add_rule(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
 
 
-def grouped(entries: Maps) -> list[Maps]:
+def group_by_target(entries: Maps) -> list[Maps]:
     """Maps that differ only in their target, together, in the order in which the first of each came."""
     groups: dict[tuple[type[Panel], str, str], Maps] = {}
     for panel, named in entries:
@@ -267,7 +267,7 @@ def grouped(entries: Maps) -> list[Maps]:
     return list(groups.values())
 
 
-def arranged(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
+def arrange_groups(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
     """Where the maps stand.
 
     Args:
@@ -305,27 +305,27 @@ def _column(count: int) -> int:
 
 
 def _canvas(photo: Image.Image, view: View, columns: int, density: float) -> Canvas:
-    return fitted(photo, view, _column(columns), TALLEST, TYPE, density)
+    return fit_canvas(photo, view, _column(columns), TALLEST, TYPE, density)
 
 
-def ruled(block: Block, width: int) -> Block:
+def add_rule(block: Block, width: int) -> Block:
     """A hairline above a row."""
-    sheet = blank(width, block.height + GAP // 2)
+    sheet = blank_block(width, block.height + GAP // 2)
     sheet.put(Rectangle(width, 1, fill=RULE), 0, 0)
     sheet.put(block, 0, GAP // 2)
     return sheet
 
 
-def _header(photo: Image.Image, seen: Image.Image, caption: Caption) -> Block:
+def _header(image: Image.Image, seen: Image.Image, caption: Caption) -> Block:
     facts = [
         caption.title,
         caption.model,
-        f"photograph of {photo.width} x {photo.height} pixels",
+        f"photograph of {image.width} x {image.height} pixels",
         f"network input {seen.width} x {seen.height}",
     ]
     lines = [Line(elide(caption.source, HEADING, WIDTH, middle=True), HEADING)] if caption.source else []
-    lines += [Line(text, TYPE, QUIET) for text in flow(facts, TYPE, WIDTH)]
-    lines += noted(caption.note, TYPE, WIDTH)
+    lines += [Line(text, TYPE, MUTED) for text in wrap_pieces(facts, TYPE, WIDTH)]
+    lines += note_lines(caption.note, TYPE, WIDTH)
     return set_lines(lines, WIDTH)
 
 
@@ -337,9 +337,9 @@ def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
         else "colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile",
         "bars of two rows: the colour as over a light and as over a dark ground",
     ]
-    if not view.whole:
+    if not view.is_whole:
         words.append("hatched: not seen by the network")
-    return set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, WIDTH)], WIDTH)
+    return set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, WIDTH)], WIDTH)
 
 
 def _what(predictions: Sequence[Prediction]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.figure_settings import UNITS_PER_INCH
 from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
-from cnnviz_cli.render.svg import embedded, stops
-from cnnviz_cli.render.typeset import font, length
+from cnnviz_cli.render.svg import embed_image, gradient_stops
+from cnnviz_cli.render.typeset import font, text_width
 
 POINTS_PER_INCH = 72
 _FONT = "figure"
@@ -32,7 +32,7 @@ def require_reportlab() -> Any:
     return canvas
 
 
-def pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
+def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
     """The file, of one page as large as the figure; without a resolution there are 144 units to the inch.
 
     Args:
@@ -75,7 +75,7 @@ def _draw(page: Any, block: Block, across: float, down: int, whole: int) -> None
         elif isinstance(item, Raster):
             from reportlab.lib.utils import ImageReader
 
-            page.drawImage(ImageReader(embedded(item)), place, whole - upper - item.height, item.width, item.height)
+            page.drawImage(ImageReader(embed_image(item)), place, whole - upper - item.height, item.width, item.height)
         elif isinstance(item, Ramp):
             _ramp(page, item, place, whole - upper)
         else:
@@ -85,25 +85,25 @@ def _draw(page: Any, block: Block, across: float, down: int, whole: int) -> None
 def _line(page: Any, item: Text, left: float, base: float) -> None:
     if not item.text.strip():
         return
-    natural = length(item.text, _EXACT) * item.size / _EXACT
+    natural = text_width(item.text, _EXACT) * item.size / _EXACT
     text = page.beginText(left, base)
     text.setFont(_FONT, item.size)
-    text.setFillColor(item.colour)
+    text.setFillColor(item.color)
     text.setHorizScale(100 * item.width / natural if natural else 100)
     text.textOut(item.text)
     page.drawText(text)
 
 
 def _ramp(page: Any, item: Ramp, left: float, top: float) -> None:
-    for number, colours in enumerate(item.colours):
-        upper = round(item.height * number / len(item.colours))
-        lower = round(item.height * (number + 1) / len(item.colours))
-        places = stops(colours)
+    for number, colours in enumerate(item.colors):
+        upper = round(item.height * number / len(item.colors))
+        lower = round(item.height * (number + 1) / len(item.colors))
+        places = gradient_stops(colours)
         page.saveState()
         path = page.beginPath()
         path.rect(left, top - lower, item.width, lower - upper)
         page.clipPath(path, stroke=0, fill=0)
-        shades = ([_colour(colour) for _, colour in places], [place for place, _ in places])
+        shades = ([_color(colour) for _, colour in places], [place for place, _ in places])
         page.linearGradient(left, top, left + item.width, top, *shades, extend=False)
         page.restoreState()
 
@@ -111,15 +111,15 @@ def _ramp(page: Any, item: Ramp, left: float, top: float) -> None:
 def _rectangle(page: Any, item: Rectangle, left: float, top: float) -> None:
     inset = item.line / 2 if item.outline else 0.0
     if item.fill:
-        page.setFillColor(_colour(item.fill))
+        page.setFillColor(_color(item.fill))
     if item.outline:
-        page.setStrokeColor(_colour(item.outline))
+        page.setStrokeColor(_color(item.outline))
         page.setLineWidth(item.line)
     width, height = max(0.0, item.width - 2 * inset), max(0.0, item.height - 2 * inset)
     page.rect(left + inset, top - inset - height, width, height, stroke=bool(item.outline), fill=bool(item.fill))
 
 
-def _colour(text: str) -> Any:
+def _color(text: str) -> Any:
     from reportlab.lib.colors import HexColor
 
     return HexColor(text)

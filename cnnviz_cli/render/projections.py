@@ -9,23 +9,23 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render.block import Block, Part, Raster, beside, blank, framed, stack
-from cnnviz_cli.render.canvas import chequer
+from cnnviz_cli.render.block import Block, Part, Raster, stack_horizontally, blank_block, add_margin, stack_vertically
+from cnnviz_cli.render.canvas import checkerboard
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import no_data, short
-from cnnviz_cli.render.scaling import as_colours, finite, pixels_of, top_of
+from cnnviz_cli.render.legends import no_data, format_number
+from cnnviz_cli.render.scaling import to_rgb, replace_nonfinite, pixels_in_box, top_of
 from cnnviz_cli.render.style import Caption
 from cnnviz_cli.render.typeset import (
     INK,
-    QUIET,
+    MUTED,
     Line,
     elide,
-    flow,
-    leading,
-    legible,
-    length,
-    prose,
+    wrap_pieces,
+    line_height,
+    to_legible,
+    text_width,
+    wrap_words,
     put_text,
     set_lines,
 )
@@ -45,18 +45,18 @@ CONVENTION = (
 TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
 
 
-def projections(panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE) -> Block:
+def compose_projections(panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen, size) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
     heading = Caption(caption.title, "", caption.target, caption.figure, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
     words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.remark])]
-    foot = set_lines([Line(text, SMALL, QUIET) for text in flow(words, SMALL, width)], width)
-    return framed(stack([head, *rows, foot], TYPE), TYPE)
+    foot = set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, width)], width)
+    return add_margin(stack_vertically([head, *rows, foot], TYPE), TYPE)
 
 
-def extent(row: ProjectionRow, seen: Image.Image) -> str:
+def describe_extent(row: ProjectionRow, seen: Image.Image) -> str:
     """What one position of a layer sees, in words."""
     if row.field is None:
         return "each position sees the whole input"
@@ -70,7 +70,7 @@ def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:
     return min(across, seen.width), min(down, seen.height)
 
 
-def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density: float = 1.0) -> Block:
+def projection_pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density: float = 1.0) -> Block:
     """One projection beside its patch, at one scale, under a title; what a patch lacks at the border is hatched."""
     left, top, right, bottom = (float(edge) for edge in np.asarray(row.boxes)[number])
     box = (left, top, right, bottom)
@@ -85,7 +85,7 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density:
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
     reach = ceil(2 * max(1.0, 1 / scale)) + 2  # how far beside the patch resizing may look
     pictures: list[Image.Image] = []
-    for source in (_grey_centred(row, number, box, reach), seen.convert("RGB")):
+    for source in (_gray_centered(row, number, box, reach), seen.convert("RGB")):
         picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
         if size != cell:
             part, picture = picture, no_data(cell, round(TYPE * density))
@@ -93,17 +93,17 @@ def pair(row: ProjectionRow, number: int, seen: Image.Image, tile: int, density:
         pictures.append(picture)
     values = np.asarray(row.values)[number]
     if not np.isfinite(values).all():
-        pictures[0] = chequer(cell, round(TYPE * density))
-    couple = beside([Raster(picture, *shape) for picture in pictures], 2)
-    return titled(couple, f"#{int(np.asarray(row.channels)[number])}", strength(row, number))
+        pictures[0] = checkerboard(cell, round(TYPE * density))
+    couple = stack_horizontally([Raster(picture, *shape) for picture in pictures], 2)
+    return add_title(couple, f"#{int(np.asarray(row.channels)[number])}", describe_peak(row, number))
 
 
-def strength(row: ProjectionRow, number: int) -> str:
+def describe_peak(row: ProjectionRow, number: int) -> str:
     """The right-hand title of a pair: the map's peak, and its mean where the peaks of the layer do not differ."""
     peak = float(np.asarray(row.peaks)[number])
     if peak <= 0:
-        return f"silent {short(peak)}"
-    return f"{short(peak)}, mean {short(float(np.asarray(row.means)[number]))}" if is_tied(row) else short(peak)
+        return f"silent {format_number(peak)}"
+    return f"{format_number(peak)}, mean {format_number(float(np.asarray(row.means)[number]))}" if is_tied(row) else format_number(peak)
 
 
 def is_tied(row: ProjectionRow) -> bool:
@@ -112,26 +112,26 @@ def is_tied(row: ProjectionRow) -> bool:
     return row.means is not None and len(set(peaks)) < len(peaks)
 
 
-def titled(picture: Part, left: str, right: str = "") -> Block:
+def add_title(image: Part, left: str, right: str = "") -> Block:
     """A picture under a small title; the right text gives way where both do not fit."""
-    block = blank(picture.width, picture.height + SMALL + 6)
-    block.put(picture, 0, SMALL + 6)
-    name = elide(left, SMALL, picture.width)
+    block = blank_block(image.width, image.height + SMALL + 6)
+    block.put(image, 0, SMALL + 6)
+    name = elide(left, SMALL, image.width)
     put_text(block, 0, SMALL, name, SMALL, INK)
-    if length(name, SMALL) + 6 + length(right, SMALL) <= picture.width:
-        put_text(block, picture.width - length(right, SMALL), SMALL, right, SMALL, QUIET)
+    if text_width(name, SMALL) + 6 + text_width(right, SMALL) <= image.width:
+        put_text(block, image.width - text_width(right, SMALL), SMALL, right, SMALL, MUTED)
     return block
 
 
-def _grey_centred(row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int) -> Image.Image:
+def _gray_centered(row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int) -> Image.Image:
     """The projection as RGB, mid-grey at zero, scaled by its patch; drawn there and `reach` pixels round it."""
-    values = as_colours(np.asarray(row.values)[number])
-    left, top, right, bottom = pixels_of(box, (values.shape[2], values.shape[1]))
+    values = to_rgb(np.asarray(row.values)[number])
+    left, top, right, bottom = pixels_in_box(box, (values.shape[2], values.shape[1]))
     limit, _ = top_of(values[:, top:bottom, left:right])
     rows = slice(max(0, top - reach), bottom + reach)
     columns = slice(max(0, left - reach), right + reach)
     grey = np.full((*values.shape[1:], 3), 128, np.uint8)
-    shares = (finite(values[:, rows, columns]) / np.float32(limit)).clip(-1, 1)
+    shares = (replace_nonfinite(values[:, rows, columns]) / np.float32(limit)).clip(-1, 1)
     grey[rows, columns] = np.rint(128 + 127 * shares).astype(np.uint8).transpose(1, 2, 0)
     return Image.fromarray(grey)
 
@@ -141,18 +141,18 @@ def _block(row: ProjectionRow, seen: Image.Image, size: FigureSize) -> Block:
     most = min(MOST, max(1, (size.layout_width - 2 * TYPE + TYPE) // (2 * TILE + 2 + TYPE)))
     lines = -(-count // most)
     across = -(-count // lines)
-    pairs = [pair(row, number, seen, TILE, size.density) for number in range(count)]
-    grid = stack([beside(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2)
+    pairs = [projection_pair(row, number, seen, TILE, size.density) for number in range(count)]
+    grid = stack_vertically([stack_horizontally(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2)
     width = max(grid.width, 30 * TYPE)
     name = elide(row.layer, TYPE, width)
     head = set_lines([Line(name, TYPE, INK)], width)
-    words = legible(extent(row, seen))
-    room = width - length(name, TYPE) - TYPE
-    if length(words, SMALL) <= room:
-        put_text(head, length(name, TYPE) + TYPE, TYPE, words, SMALL, QUIET)
-        return stack([head, grid], leading(SMALL) // 4)
-    below = set_lines([Line(text, SMALL, QUIET) for text in prose(words, SMALL, width)], width)
-    return stack([head, below, grid], leading(SMALL) // 4)
+    words = to_legible(describe_extent(row, seen))
+    room = width - text_width(name, TYPE) - TYPE
+    if text_width(words, SMALL) <= room:
+        put_text(head, text_width(name, TYPE) + TYPE, TYPE, words, SMALL, MUTED)
+        return stack_vertically([head, grid], line_height(SMALL) // 4)
+    below = set_lines([Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, width)], width)
+    return stack_vertically([head, below, grid], line_height(SMALL) // 4)
 
 
-draws(Projections, lambda panel, scene: projections(panel, scene.seen, scene.caption, scene.style.size))
+draws(Projections, lambda panel, scene: compose_projections(panel, scene.seen, scene.caption, scene.style.size))

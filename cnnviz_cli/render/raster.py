@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
 from cnnviz_cli.render.style import SUFFIXES
-from cnnviz_cli.render.typeset import PAPER, legible, write, write_fitted
+from cnnviz_cli.render.typeset import PAPER, to_legible, write, write_fitted
 
 
 def rasterize(block: Block, scale: float = 1.0) -> Image.Image:
@@ -44,9 +44,9 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, block: Block, across: fl
             _draw(sheet, pen, item, *place, scale)
         elif isinstance(item, Text):
             if scale == 1:
-                write(sheet, place[0], place[1], item.text, item.size, item.colour, within)
+                write(sheet, place[0], place[1], item.text, item.size, item.color, within)
             else:
-                write_fitted(sheet, *place, item.text, item.size, item.colour, scale, within)
+                write_fitted(sheet, *place, item.text, item.size, item.color, scale, within)
         else:
             # Edges are rounded, not sizes: what touches in units touches in pixels.
             edges = (*place, place[0] + item.width, place[1] + item.height)
@@ -59,18 +59,18 @@ def _fill(
     left, top, right, bottom = edges
     size = (max(1, right - left), max(1, bottom - top))
     if isinstance(item, Raster):
-        sheet.paste(resized(item, size), (left, top))
+        sheet.paste(resize_raster(item, size), (left, top))
     elif isinstance(item, Ramp):
-        index = np.rint(np.linspace(0, item.colours.shape[1] - 1, size[0])).astype(int)
-        rows = np.arange(size[1]) * len(item.colours) // size[1]
-        sheet.paste(Image.fromarray(item.colours[:, index][rows]), (left, top))
+        index = np.rint(np.linspace(0, item.colors.shape[1] - 1, size[0])).astype(int)
+        rows = np.arange(size[1]) * len(item.colors) // size[1]
+        sheet.paste(Image.fromarray(item.colors[:, index][rows]), (left, top))
     else:
         box = (left, top, left + size[0] - 1, top + size[1] - 1)
         width = max(1, round(item.line * scale))
         pen.rectangle(box, fill=item.fill or None, outline=item.outline or None, width=width)
 
 
-def resized(item: Raster, size: tuple[int, int]) -> Image.Image:
+def resize_raster(item: Raster, size: tuple[int, int]) -> Image.Image:
     """The image of an item, RGB, at another size."""
     image = item.image if item.image.mode == "RGB" else item.image.convert("RGB")
     if abs(image.width - size[0]) <= 1 and abs(image.height - size[1]) <= 1:
@@ -81,7 +81,7 @@ def resized(item: Raster, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC if larger else Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-MOST = {"webp": 16_383, "jpeg": 65_500}
+MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}
 """Pixels along a side that a format, or the library that writes it, can hold."""
 
 
@@ -116,7 +116,7 @@ def encode(image: Image.Image, kind: str = "png", facts: Mapping[str, str] | Non
         facts: what the file says about itself, by name.
         dpi: pixels an inch, for PNG and JPEG; 0 leaves it out.
     """
-    longest, most = max(image.size), MOST.get(kind)
+    longest, most = max(image.size), MAX_SIDE.get(kind)
     if most and longest > most:
         note = f"it is a PNG, since {longest:,} pixels are more than the {most:,} along a side that {kind} holds"
         return Encoded(_written(image, "png", facts or {}, dpi), SUFFIXES["png"], note)
@@ -127,7 +127,7 @@ def _written(image: Image.Image, kind: str, facts: Mapping[str, str], dpi: int) 
     if kind != "jpeg" and image.mode == "RGB":
         image = _indexed(image)
     if kind == "png":
-        return png(image, facts, dpi)
+        return encode_png(image, facts, dpi)
     bare = image if image.mode == "RGB" else image.convert("RGB")
     if bare.info:
         bare = bare.copy()
@@ -158,22 +158,22 @@ def _indexed(image: Image.Image) -> Image.Image:
     return sheet
 
 
-def _numbers(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+def _numbers(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Each colour (..., 3) as one number of 24 bits."""
-    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
     return (red << 16) | (green << 8) | blue
 
 
 def _xmp(facts: Mapping[str, str]) -> bytes:
     """An XMP packet with the facts in a namespace of their own."""
-    lines = "".join(f"<f:{name}>{escape(legible(value))}</f:{name}>" for name, value in facts.items())
+    lines = "".join(f"<f:{name}>{escape(to_legible(value))}</f:{name}>" for name, value in facts.items())
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         f'<rdf:Description xmlns:f="urn:cnnviz:facts">{lines}</rdf:Description></rdf:RDF></x:xmpmeta>'
     ).encode()
 
 
-def png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
+def encode_png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
     """The bytes of a PNG, RGB or indexed.
 
     Written by hand, as Pillow tries five filters on every row: twice the time, and 2.5 % fewer bytes."""

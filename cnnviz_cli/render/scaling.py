@@ -35,12 +35,12 @@ def state_of(panel: Panel) -> State:
     own = panel.own_state()
     if own is not None:
         return own
-    if all(even(part) for part in parts):
+    if all(is_constant(part) for part in parts):
         return "flat"
     return next(iter(doubtful), "ok")
 
 
-def even(values: NDArray[Any]) -> bool:
+def is_constant(values: NDArray[Any]) -> bool:
     """Whether a map has one finite value everywhere, but for the rounding of numbers of that size."""
     lowest, highest = float(values.min()), float(values.max())
     if not np.isfinite(lowest + highest):
@@ -49,7 +49,7 @@ def even(values: NDArray[Any]) -> bool:
     return highest - lowest <= SLACK * unit * max(abs(lowest), abs(highest))
 
 
-def blank(panel: Panel, scale: Scale | None = None) -> bool:
+def is_blank(panel: Panel, scale: Scale | None = None) -> bool:
     """Whether a picked panel has nothing to show: one colour is drawn, or none.
 
     A map with one value is drawn on a range that is given, where that value has its colour.
@@ -67,7 +67,7 @@ def range_of(panel: Panel) -> tuple[float, float] | None:
     return float(values.min()), float(values.max())
 
 
-def finite(values: NDArray[Any]) -> Floats:
+def replace_nonfinite(values: NDArray[Any]) -> Floats:
     """A float32 copy in which what is not finite is zero."""
     return np.where(np.isfinite(values), values, 0).astype(np.float32)
 
@@ -77,7 +77,7 @@ def top_of(values: NDArray[Any]) -> tuple[float, bool]:
 
     It is the 99.5th percentile of the magnitudes; their maximum if the percentile is zero; 1 if all are zero.
     """
-    magnitudes = np.abs(finite(values)).ravel()
+    magnitudes = np.abs(replace_nonfinite(values)).ravel()
     highest = float(magnitudes.max(initial=0))
     index = int(np.ceil(PERCENTILE / 100 * magnitudes.size)) - 1
     robust = float(np.partition(magnitudes, index)[index]) if magnitudes.size else 0.0
@@ -88,7 +88,7 @@ def top_of(values: NDArray[Any]) -> tuple[float, bool]:
 
 def peak_of(values: NDArray[Any]) -> float:
     """The highest finite value, or 1 where none is above zero: what a coarse map is divided by."""
-    return max(float(finite(values).max(initial=0)), 0.0) or 1.0
+    return max(float(replace_nonfinite(values).max(initial=0)), 0.0) or 1.0
 
 
 def color_limits(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
@@ -103,11 +103,11 @@ def color_limits(panel: Panel, scale: Scale | None = None) -> tuple[float, float
     if not isinstance(panel, SingleMap):
         return None
     raw = np.asarray(panel.values)
-    if not np.isfinite(raw).any() or blank(panel, scale if panel.takes_scale else None):
+    if not np.isfinite(raw).any() or is_blank(panel, scale if panel.takes_scale else None):
         return None
     if scale and panel.takes_scale:
         return scale.low, scale.high
-    if not finite(raw).any():
+    if not replace_nonfinite(raw).any():
         return None
     top = _end_of(panel, raw)
     return (-top, top) if panel.scale_kind == "centred" else (0.0, top)
@@ -122,8 +122,8 @@ def normalize(panel: SingleMap, scale: Scale | None = None) -> Floats:
 
     Values around zero have it at 0.5, whatever the range. Only under a given scale the ends are clipped here.
     """
-    raw = finite(np.asarray(panel.values))
-    if blank(panel, scale if panel.takes_scale else None):
+    raw = replace_nonfinite(np.asarray(panel.values))
+    if is_blank(panel, scale if panel.takes_scale else None):
         raw = np.zeros_like(raw)
     centred = panel.scale_kind == "centred"
     if scale is None or not panel.takes_scale:
@@ -144,14 +144,14 @@ def overlay_of(panel: Panel, style: Style) -> Overlay:
     return "ramp" if panel.scale_kind == "peak" else "none"
 
 
-def beyond(panel: Panel, scale: Scale) -> tuple[int, int]:
+def count_outside(panel: Panel, scale: Scale) -> tuple[int, int]:
     """How many finite values of a picked map lie below a scale, and how many above."""
     values = np.asarray(panel.values) if isinstance(panel, SingleMap) and panel.takes_scale else np.zeros(0)
     known = values[np.isfinite(values)]
     return int((known < scale.low).sum()), int((known > scale.high).sum())
 
 
-def as_colours(planes: NDArray[Any]) -> NDArray[Any]:
+def to_rgb(planes: NDArray[Any]) -> NDArray[Any]:
     """The channels of an input as red, green and blue: a grey one thrice, an alpha left out.
 
     Args:
@@ -163,16 +163,16 @@ def as_colours(planes: NDArray[Any]) -> NDArray[Any]:
     return planes[:3] if len(planes) >= 3 else planes[[0, 0, 0]]
 
 
-def stretched(values: NDArray[Any]) -> Floats:
+def stretch_range(values: NDArray[Any]) -> Floats:
     """[min, max] stretched to [0, 1] over the last two axes; zeros where they are equal."""
-    exact = finite(values).astype(np.float64)  # float32 would overflow in max - min
+    exact = replace_nonfinite(values).astype(np.float64)  # float32 would overflow in max - min
     low = exact.min((-2, -1), keepdims=True)
     spread = exact.max((-2, -1), keepdims=True) - low
     shares: Floats = ((exact - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
     return shares
 
 
-def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def pixels_in_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The pixels of a picture whose centres lie in a box, at least one: left, top, right, bottom."""
 
     def span(start: float, stop: float, limit: int) -> tuple[int, int]:
@@ -184,7 +184,7 @@ def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def place(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = "bilinear") -> Floats:
+def resample(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = "bilinear") -> Floats:
     """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of the picture's pixels.
 
     Cells are constant beyond the outer centres, which is what align_corners=False means. bicubic (Catmull-Rom) is cut
@@ -197,7 +197,7 @@ def place(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = 
     Returns:
         The part over `pixels_of(box, size)`.
     """
-    left, top, right, bottom = pixels_of(box, size)
+    left, top, right, bottom = pixels_in_box(box, size)
     height, width = values.shape
     across, down = width / (box[2] - box[0]), height / (box[3] - box[1])
     smooth = how == "bicubic" and across <= 1 and down <= 1

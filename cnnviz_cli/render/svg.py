@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
-from cnnviz_cli.render.color_tables import Bytes
-from cnnviz_cli.render.raster import png, resized
+from cnnviz_cli.render.color_tables import ByteArray
+from cnnviz_cli.render.raster import encode_png, resize_raster
 from cnnviz_cli.render.typeset import PAPER
 
 _ILLEGAL = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,7 +28,7 @@ DENSEST = 4
 """Pixels a unit of an image whose pixels are sharp squares: viewers may smooth what they enlarge."""
 
 
-def svg(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
+def encode_svg(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
     """The file.
 
     Args:
@@ -80,7 +80,7 @@ class _Body:
     def _line(self, item: Text, left: float, base: int) -> None:
         if item.text.strip():
             self.lines.append(
-                f'<text x="{_number(left)}" y="{base}" font-size="{item.size}" fill="{item.colour}" '
+                f'<text x="{_number(left)}" y="{base}" font-size="{item.size}" fill="{item.color}" '
                 f'textLength="{_number(item.width)}" lengthAdjust="spacingAndGlyphs" xml:space="preserve">'
                 f"{_text(item.text)}</text>"
             )
@@ -88,23 +88,23 @@ class _Body:
     def _image(self, item: Raster, left: float, top: int) -> None:
         self.lines.append(
             f'<image x="{_number(left)}" y="{top}" width="{item.width}" height="{item.height}" '
-            f'preserveAspectRatio="none" xlink:href="data:image/png;base64,{b64encode(png(embedded(item))).decode()}"/>'
+            f'preserveAspectRatio="none" xlink:href="data:image/png;base64,{b64encode(encode_png(embed_image(item))).decode()}"/>'
         )
 
     def _ramp(self, item: Ramp, left: float, top: int) -> None:
-        edges = [round(top + item.height * number / len(item.colours)) for number in range(len(item.colours) + 1)]
-        for colours, upper, lower in zip(item.colours, edges, edges[1:], strict=False):
+        edges = [round(top + item.height * number / len(item.colors)) for number in range(len(item.colors) + 1)]
+        for colours, upper, lower in zip(item.colors, edges, edges[1:], strict=False):
             self.lines.append(
                 f'<rect x="{_number(left)}" y="{upper}" width="{item.width}" height="{lower - upper}" '
                 f'fill="url(#{self._gradient(colours)})"/>'
             )
 
-    def _gradient(self, colours: Bytes) -> str:
-        key = colours.tobytes()
+    def _gradient(self, colors: ByteArray) -> str:
+        key = colors.tobytes()
         if key not in self._known:
             self._known[key] = name = f"ramp{next(self._numbers)}"
             self.gradients.append(f'<linearGradient id="{name}" x1="0" y1="0" x2="1" y2="0">')
-            for share, colour in stops(colours):
+            for share, colour in gradient_stops(colors):
                 self.gradients.append(f'<stop offset="{_number(share)}" stop-color="{colour}"/>')
             self.gradients.append("</linearGradient>")
         return self._known[key]
@@ -119,19 +119,19 @@ class _Body:
         )
 
 
-def embedded(item: Raster) -> Image.Image:
+def embed_image(item: Raster) -> Image.Image:
     """The pixels that stand for an image in a vector file."""
     image = item.image if item.image.mode == "RGB" else item.image.convert("RGB")
     if item.crisp and image.width < DENSEST * item.width:
         factor = max(1, DENSEST * item.width // image.width)
-        return resized(item, (image.width * factor, image.height * factor)) if factor > 1 else image
+        return resize_raster(item, (image.width * factor, image.height * factor)) if factor > 1 else image
     return image
 
 
-def stops(colours: Bytes, tolerance: float = 1.0) -> list[tuple[float, str]]:
+def gradient_stops(colors: ByteArray, tolerance: float = 1.0) -> list[tuple[float, str]]:
     """As few places of a palette as give every colour to within `tolerance` levels by straight lines between them."""
-    exact = colours.astype(float)
-    last = len(colours) - 1
+    exact = colors.astype(float)
+    last = len(colors) - 1
     kept, start = [0], 0
     while start < last:
         stop = start + 1
@@ -143,7 +143,7 @@ def stops(colours: Bytes, tolerance: float = 1.0) -> list[tuple[float, str]]:
             stop += 1
         kept.append(stop)
         start = stop
-    return [(place / max(1, last), "#" + bytes(colours[place]).hex()) for place in kept]
+    return [(place / max(1, last), "#" + bytes(colors[place]).hex()) for place in kept]
 
 
 def _number(value: float) -> str:

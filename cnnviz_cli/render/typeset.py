@@ -17,13 +17,13 @@ from cnnviz_cli.render.block import Block, Text
 
 PAPER = "#ffffff"
 INK = "#1b1e23"
-QUIET = "#5c626b"
+MUTED = "#5c626b"
 ALERT = "#a33b00"
 RULE = "#cfd4da"
 
 # The font that comes with Pillow (Aileron, cut down) has these beside ASCII, and no other.
 _DRAWABLE = set(map(chr, range(0x20, 0x7F))) | set("©«°±´·»‘’“”…‹›⁄™")
-_SPELT = str.maketrans(
+_SPELLED = str.maketrans(
     {
         "–": "-",
         "—": "-",
@@ -47,7 +47,7 @@ class Line:
 
     text: str
     size: int
-    colour: str = INK
+    color: str = INK
 
 
 @lru_cache(maxsize=128)
@@ -57,14 +57,14 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=4096)
-def legible(text: str) -> str:
+def to_legible(text: str) -> str:
     """`text` in characters that the font has: accents dropped, other scripts and controls written as escapes."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_spelt(char) for char in unicodedata.normalize("NFC", visible(text)).translate(_SPELT))
+    return "".join(_spell(char) for char in unicodedata.normalize("NFC", visible(text)).translate(_SPELLED))
 
 
-def _spelt(char: str) -> str:
+def _spell(char: str) -> str:
     if char in _DRAWABLE:
         return char
     parts = [part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part)]
@@ -73,7 +73,7 @@ def _spelt(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def length(text: str, size: int) -> float:
+def text_width(text: str, size: int) -> float:
     """Width in pixels of a legible text."""
     return sum(_advance(word, size) for word in text.split(" ")) + text.count(" ") * _advance(" ", size)
 
@@ -87,7 +87,7 @@ Bounds = tuple[int, int, int, int]
 
 
 def write(
-    sheet: Image.Image, left: float, base: int, text: str, size: int, colour: str, within: Bounds | None = None
+    sheet: Image.Image, left: float, base: int, text: str, size: int, color: str, within: Bounds | None = None
 ) -> None:
     """A legible text onto a picture, from `left` on, its baseline at `base`.
 
@@ -99,12 +99,12 @@ def write(
     for word in text.split(" "):
         whole = floor(left)
         if word:
-            mask, across, up = _drawn(word, size, left - whole)
-            _ink(sheet, colour, (whole + across, base + up), mask, within)
+            mask, across, up = _word_mask(word, size, left - whole)
+            _ink(sheet, color, (whole + across, base + up), mask, within)
         left += _advance(word, size) + _advance(" ", size)
 
 
-def _ink(sheet: Image.Image, colour: str, place: tuple[int, int], mask: Image.Image, within: Bounds | None) -> None:
+def _ink(sheet: Image.Image, color: str, place: tuple[int, int], mask: Image.Image, within: Bounds | None) -> None:
     left, top, right, bottom = *place, place[0] + mask.width, place[1] + mask.height
     if within:
         inner = max(left, within[0]), max(top, within[1]), min(right, within[2]), min(bottom, within[3])
@@ -113,11 +113,11 @@ def _ink(sheet: Image.Image, colour: str, place: tuple[int, int], mask: Image.Im
         if inner != (left, top, right, bottom):
             mask = mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
         left, top, right, bottom = inner
-    sheet.paste(colour, (left, top, right, bottom), mask)
+    sheet.paste(color, (left, top, right, bottom), mask)
 
 
 @lru_cache(maxsize=2048)
-def _drawn(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
+def _word_mask(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
     """How strongly a word covers pixels (mode L), and where it lies from its start on the baseline.
 
     Args:
@@ -140,7 +140,7 @@ def write_fitted(
     base: float,
     text: str,
     size: int,
-    colour: str,
+    color: str,
     scale: float,
     within: Bounds | None = None,
 ) -> None:
@@ -151,16 +151,16 @@ def write_fitted(
     for word in text.split(" "):
         if word:
             fraction = (left * scale) % 1
-            mask, across, up = _fitted(word, size, scale, round(fraction * FINER) / FINER)
-            _ink(sheet, colour, (floor(left * scale) + across, round(base * scale) + up), mask, within)
+            mask, across, up = _fitted_word_mask(word, size, scale, round(fraction * FINER) / FINER)
+            _ink(sheet, color, (floor(left * scale) + across, round(base * scale) + up), mask, within)
         left += _advance(word, size) + _advance(" ", size)
 
 
 @lru_cache(maxsize=2048)
-def _fitted(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
-    """`_drawn` for `write_fitted`."""
+def _fitted_word_mask(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
+    """`_word_mask` for `write_fitted`."""
     large = max(1, round(size * scale * FINER))
-    mask, across, up = _drawn(word, large, 0)
+    mask, across, up = _word_mask(word, large, 0)
     share = _advance(word, size) * scale / max(1.0, _advance(word, large))
     left, right = across * share + shift, (across + mask.width) * share + shift
     top, bottom = up / FINER, (up + mask.height) / FINER
@@ -174,17 +174,17 @@ def _fitted(word: str, size: int, scale: float, shift: float) -> tuple[Image.Ima
 
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
     """`text`, legible, at most `width` pixels wide: the end (or the middle) gives way to an ellipsis."""
-    text = legible(text)
-    if length(text, size) <= width:
+    text = to_legible(text)
+    if text_width(text, size) <= width:
         return text
     shortest, longest = 0, len(text)
     while shortest < longest:
         kept = (shortest + longest + 1) // 2
-        if length(_cut(text, kept, middle), size) <= width:
+        if text_width(_cut(text, kept, middle), size) <= width:
             shortest = kept
         else:
             longest = kept - 1
-    return _cut(text, shortest, middle) if shortest or length("…", size) <= width else ""
+    return _cut(text, shortest, middle) if shortest or text_width("…", size) <= width else ""
 
 
 def _cut(text: str, kept: int, middle: bool) -> str:
@@ -192,58 +192,58 @@ def _cut(text: str, kept: int, middle: bool) -> str:
     return text[:head].rstrip() + "…" + text[len(text) - (kept - head) :].lstrip()
 
 
-def flow(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:
+def wrap_pieces(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:
     """The pieces joined, broken into lines between pieces where they do not fit.
 
     A piece longer than a line is broken at its spaces, and a word longer than a line loses its middle.
     """
     lines: list[str] = []
-    for piece in filter(None, map(legible, pieces)):
-        if lines and length(lines[-1] + joint + piece, size) <= width:
+    for piece in filter(None, map(to_legible, pieces)):
+        if lines and text_width(lines[-1] + joint + piece, size) <= width:
             lines[-1] += joint + piece
-        elif length(piece, size) <= width or " " not in piece:
+        elif text_width(piece, size) <= width or " " not in piece:
             lines.append(elide(piece, size, width, middle=True))
         else:
-            lines += flow(piece.split(), size, width, joint=" ")
+            lines += wrap_pieces(piece.split(), size, width, joint=" ")
     return lines
 
 
 def layer_lines(name: str, size: int, width: float) -> list[str]:
     """A layer's name broken into lines: at its spaces, and behind its dots where a word is longer than a line."""
     lines: list[str] = []
-    for word in legible(name).split():
-        if lines and length(f"{lines[-1]} {word}", size) <= width:
+    for word in to_legible(name).split():
+        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
             lines[-1] += f" {word}"
         else:
-            lines += flow(re.findall(r"[^.]*\.|[^.]+", word), size, width, joint="")
+            lines += wrap_pieces(re.findall(r"[^.]*\.|[^.]+", word), size, width, joint="")
     return lines
 
 
-def prose(text: str, size: int, width: float) -> list[str]:
+def wrap_words(text: str, size: int, width: float) -> list[str]:
     """A sentence broken into lines at its spaces."""
-    return flow(legible(text).split(), size, width, joint=" ")
+    return wrap_pieces(to_legible(text).split(), size, width, joint=" ")
 
 
-def noted(text: str, size: int, width: float) -> list[Line]:
+def note_lines(text: str, size: int, width: float) -> list[Line]:
     """A note in the colour of warnings, its first letter a capital; no line for an empty text."""
-    return [Line(line, size, ALERT) for line in prose(text[:1].upper() + text[1:], size, width)]
+    return [Line(line, size, ALERT) for line in wrap_words(text[:1].upper() + text[1:], size, width)]
 
 
-def leading(size: int) -> int:
+def line_height(size: int) -> int:
     """Height of a line of text."""
     return round(size * 1.36)
 
 
-def put_text(block: Block, left: float, base: int, text: str, size: int, colour: str) -> None:
+def put_text(block: Block, left: float, base: int, text: str, size: int, color: str) -> None:
     """A legible text into a block, from `left` on, its baseline at `base`."""
-    block.put(Text(text, size, colour, length(text, size)), left, base)
+    block.put(Text(text, size, color, text_width(text, size)), left, base)
 
 
 def set_lines(lines: Sequence[Line], width: int) -> Block:
     """The lines under each other, flush left, on paper."""
-    block = Block(width, sum(leading(line.size) for line in lines))
+    block = Block(width, sum(line_height(line.size) for line in lines))
     top = 0
     for line in lines:
-        put_text(block, 0, top + line.size, line.text, line.size, line.colour)
-        top += leading(line.size)
+        put_text(block, 0, top + line.size, line.text, line.size, line.color)
+        top += line_height(line.size)
     return block

@@ -12,7 +12,7 @@ from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.file_names import Folders, file_name
+from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.render import SUFFIXES, Caption, pages
 from cnnviz_cli.render.compare import columns_in
 from cnnviz_cli.run.image_data import style_of
@@ -49,7 +49,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
         prepared.question.truths.check(sources, reporter)
     naming = Naming(prepared.works, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
-    folder = Folders().folder_for(sources[0].name)
+    folder = FolderNames().folder_for(sources[0].name)
     preprocessing = prepared.model.preprocessing
 
     def shape_of(place: str) -> tuple[int, ...]:

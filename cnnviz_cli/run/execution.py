@@ -14,8 +14,8 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.files.output.shards import ALONE, Shard
-from cnnviz_cli.files.output.sink import Sink, Spool
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.sink import Sink, DiskQueue
 from cnnviz_cli.run.identity import asked_digest, seal_of
 from cnnviz_cli.run.image_data import Drawing, Place, fast_note, reading_of, style_of
 from cnnviz_cli.run.lifecycle import Clock, Outcome, concluded, kept, places_of, refuse_parts, tell, tell_part
@@ -34,7 +34,7 @@ def execute(
     sources: Sequence[Source],
     reporter: Reporter,
     *,
-    shard: Shard = ALONE,
+    shard: Shard = SINGLE_SHARD,
     force: bool = False,
     local_rank: int | None = None,
 ) -> Outcome:
@@ -98,7 +98,7 @@ def execute(
         )
 
 
-def drawing_of(prepared: Prepared, shard: Shard = ALONE) -> Drawing:
+def drawing_of(prepared: Prepared, shard: Shard = SINGLE_SHARD) -> Drawing:
     """What reading and drawing have to know of a run."""
     settings, model = prepared.settings, prepared.model
     return Drawing(
@@ -127,13 +127,13 @@ def _records(
 ) -> Iterator[ImageRecord]:
     """One record for each source that is still to do, in order, its files in place."""
     scales = Scales(prepared.settings.scale)
-    due = [ledger.due(at) for at in range(len(places))]
+    due = [ledger.is_due(at) for at in range(len(places))]
     if not scales.by_run:
         yield from pipeline.records(pipeline.answers(places, due, keep=True), scales)
         return
 
     reporter.say("every map is computed before the first is drawn, for a scale that all share")
-    with Spool(sink) as spool:
+    with DiskQueue(sink) as spool:
         try:
             for entry in pipeline.answers(places, due, keep=False):
                 if isinstance(entry, Answered):

@@ -10,7 +10,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, TruthTable, folder_of, read_truths
+from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, GroundTruthTable, parent_folder_name, read_ground_truth
 
 SHOWN = 3
 """The most names that a sentence lists."""
@@ -25,7 +25,7 @@ class Truths:
 
     def __init__(self, spec: str, labels: Sequence[str], also: Mapping[str, int]) -> None:
         self._labels, self._also = labels, also
-        self._table: TruthTable | None = None if spec == FOLDER else read_truths(Path(spec))
+        self._table: GroundTruthTable | None = None if spec == FOLDER else read_ground_truth(Path(spec))
         self._folders: dict[str, int | None] = {}
         self._classes = {} if self._table is None else self._classes_of(self._table)
 
@@ -41,7 +41,7 @@ class Truths:
             UsageError: its folder has the name of several classes.
         """
         if self._table is None:
-            return self._class_of_folder(folder_of(source))
+            return self._class_of_folder(parent_folder_name(source))
         path = self._table.path_of(source)
         return None if path is None else self._classes[path]
 
@@ -64,7 +64,7 @@ class Truths:
                 unknown += 1
                 first = first or visible(source.name, 100)
                 if self._table is None:
-                    folders.setdefault(folder_of(source))
+                    folders.setdefault(parent_folder_name(source))
         if count and unknown == count:
             raise self._nothing_known(first, folders)
         if unknown:
@@ -78,7 +78,7 @@ class Truths:
                 raise UsageError(f"the folder {error.what}", where=WHERE, fix=error.fix) from error
         return self._folders[name]
 
-    def _classes_of(self, table: TruthTable) -> dict[str, int]:
+    def _classes_of(self, table: GroundTruthTable) -> dict[str, int]:
         known: dict[str, int] = {}
         found: dict[str, int] = {}
         for path, entry in table.entries.items():

@@ -20,8 +20,8 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.images.decode import Photo, read_photo
-from cnnviz_cli.files.images.region_masks import Masks, seen_of
+from cnnviz_cli.files.images.decode import DecodedImage, read_image
+from cnnviz_cli.files.images.region_masks import MaskSource, resize_mask
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.render import Style
@@ -106,7 +106,7 @@ class Drawing:
     save_arrays: bool
     preprocessing: Preprocessing
     reading: ReadOptions
-    masks: Masks | None = None
+    masks: MaskSource | None = None
     settings_sha256: str = ""
 
 
@@ -139,7 +139,7 @@ class Seen:
 
     source: Source
     folder: str
-    photo: Photo
+    photo: DecodedImage
     view: View
     crop: Image.Image
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
@@ -204,7 +204,7 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
     """The picture and what the network sees of it, or the record of why it does not."""
     source, folder = place
     try:
-        photo = read_photo(source, drawing.reading)
+        photo = read_image(source, drawing.reading)
     except ImageError as error:
         return failed(source, error.what, sha256=error.sha256)
     for note in photo.notes:
@@ -217,8 +217,8 @@ def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -
     if drawing.masks is None:
         return Seen(source, folder, photo, view, crop, bands=bands)
     try:
-        drawn = drawing.masks.of(source, photo.size, drawing.reading)
-        mask = seen_of(drawn, drawing.preprocessing.resize_crop(photo.image.size))
+        drawn = drawing.masks.mask_for(source, photo.size, drawing.reading)
+        mask = resize_mask(drawn, drawing.preprocessing.resize_crop(photo.image.size))
     except ImageError as error:
         return failed(source, error.what, sha256=photo.sha256)
     return Seen(source, folder, photo, view, crop, mask, drawn.sha256, bands)

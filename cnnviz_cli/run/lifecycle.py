@@ -22,11 +22,11 @@ from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.file_names import Folders
-from cnnviz_cli.files.output.previous_runs import Earlier, Found, earlier_runs
-from cnnviz_cli.files.output.resume import Header, Ledger, Status
+from cnnviz_cli.files.output.file_names import FolderNames
+from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
+from cnnviz_cli.files.output.resume import RunHeader, Ledger, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.identity import seal_of
 
@@ -135,7 +135,7 @@ def concluded(
         stopped: the signal that ended the run early, if one did.
     """
     ended = ledger.finish(interrupted=stopped is not None)
-    first = ledger.first(MAX_RECORDS)
+    first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
     report = RunReport(
         started=started,
@@ -168,7 +168,7 @@ MAX_NAMES = 3
 
 def places_of(sources: Sequence[Source]) -> list[Place]:
     """The folder of each source. It may depend on all those before it, so that shards ask for the whole list."""
-    folders = Folders()
+    folders = FolderNames()
     return [(source, folders.folder_for(source.name)) for source in sources]
 
 
@@ -200,7 +200,7 @@ def tell_part(shard: Shard, mine: int, images: int, batch: int, reporter: Report
         )
 
 
-def tell(found: Found, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
+def tell(found: ResumeSummary, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
     """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
@@ -230,7 +230,7 @@ def tell(found: Found, inputs: int, output: Path, reporter: Reporter, batch: int
 
 
 def nothing_to_do(
-    command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, *, shard: Shard = ALONE
+    command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, *, shard: Shard = SINGLE_SHARD
 ) -> Outcome | None:
     """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
 
@@ -243,7 +243,7 @@ def nothing_to_do(
     if not os.path.lexists(root / shard.journal):
         return None
     seal = seal_of(command, settings)
-    own = next((run for run in earlier_runs(root) if run.shard == shard), None)
+    own = next((run for run in find_previous_runs(root) if run.shard == shard), None)
     if own is None or seal is None or own.header.get("seal") != seal:
         return None
     if settings.batch_size not in ("auto", own.batch):
@@ -257,7 +257,7 @@ def nothing_to_do(
         places = places_of(sources)
         mine = [places[at] for at in shard.positions(len(places), own.batch)]
         names = [source.name for source in sources]
-        found = ledger.look(header, names, mine, whole=settings.scale == BY_RUN)
+        found = ledger.inspect(header, names, mine, whole=settings.scale == BY_RUN)
         if ledger.remaining or found.damaged:
             return None
         ledger.make_ready()
@@ -276,11 +276,11 @@ def nothing_to_do(
         )
 
 
-def _header(run: Earlier) -> Header | None:
+def _header(run: PreviousRun) -> RunHeader | None:
     """What the journal says is being made; None if that is not what this version writes."""
     about = run.header
     try:
-        return Header(
+        return RunHeader(
             identity=run.identity,
             tool=Tool.model_validate_json(json.dumps(about["tool"])),
             run=Run.model_validate_json(json.dumps(about["run"])),

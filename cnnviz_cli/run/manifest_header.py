@@ -15,9 +15,9 @@ import torch
 
 from cnnviz_cli import __version__
 from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
-from cnnviz_cli.files.images.region_masks import Masks
+from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.resume import Header
+from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.run.identity import effective
 from cnnviz_cli.run.session import Prepared
@@ -35,15 +35,15 @@ def tool_record() -> Tool:
     )
 
 
-def header_of(prepared: Prepared) -> Header:
+def header_of(prepared: Prepared) -> RunHeader:
     """What the run is about, and under what a later one may take its records over."""
     tool, masks = tool_record(), prepared.question.masks
-    about = Header(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
+    about = RunHeader(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
     # Of one mask for all the identity has the digest.
     return replace(about, holds=partial(_same_mask, masks)) if masks and masks.sha256 is None else about
 
 
-def _same_mask(masks: Masks, source: Source, record: bytes) -> bool:
+def _same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
     """Whether a picture's mask has the bytes it had when the record was made."""
     known = json.loads(record).get("mask_sha256")
     return known is not None and masks.digest_of(source) == known

@@ -25,7 +25,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption, color_limits, range_of, state_of
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.compose import Figure, compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.style import Style
 from cnnviz_cli.run.image_data import Answer, Drawing, Seen, Wording, Work
@@ -113,7 +113,7 @@ class Presenter:
     def present(self, seen: Seen, answer: Answer) -> ImageRecord:
         """Draw, write and describe one image."""
         said = answer.said
-        view = seen.view.of(seen.photo.size)  # in the file's own pixels, of which fast decoding leaves fewer
+        view = seen.view.for_image_size(seen.photo.size)  # in the file's own pixels, of which fast decoding leaves fewer
         predictions = [placed(one, view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
@@ -130,7 +130,7 @@ class Presenter:
                     caption = replace(caption, values=seen.photo.shown.words)
                 target = placed(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
-                figure = sized(partial(_composed, panel, seen, caption), self._style)
+                figure = fit_width(partial(_composed, panel, seen, caption), self._style)
                 path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
                 outputs.append(self._picture(work, panel, target, apart, path, figure, caption))
                 arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
@@ -164,11 +164,11 @@ class Presenter:
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
-            sheet = sized(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style)
+            sheet = fit_width(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style)
             yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
-            sheets = sized_each(partial(compose_comparison, photo, view, entries, caption), self._style)
+            sheets = fit_widths(partial(compose_comparison, photo, view, entries, caption), self._style)
             for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
                 yield self._sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
 
@@ -229,7 +229,7 @@ class Presenter:
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
-        return path, self._sink.write_picture(path, file.data), size
+        return path, self._sink.write_figure(path, file.data), size
 
     def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         buffer = BytesIO()
@@ -239,7 +239,7 @@ class Presenter:
 
 
 def _composed(panel: Panel, seen: Seen, caption: Caption, style: Style) -> Block:
-    return compose(panel, seen.photo.image, seen.view, seen.crop, caption, style)
+    return compose_figure(panel, seen.photo.image, seen.view, seen.crop, caption, style)
 
 
 def captioned(
@@ -292,7 +292,7 @@ def placed(prediction: Prediction, view: View) -> Prediction:
     """A prediction whose box, given as shares of the network's input, is in pixels of the photograph."""
     if prediction.box is None:
         return prediction
-    box = view.shares_to_photo(prediction.box)
+    box = view.fractions_to_image(prediction.box)
     return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
 
 

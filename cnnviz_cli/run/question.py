@@ -20,8 +20,8 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import TargetSelector
-from cnnviz_cli.files.images.decode import read_other
-from cnnviz_cli.files.images.region_masks import Masks, masks_at
+from cnnviz_cli.files.images.decode import read_reference_image
+from cnnviz_cli.files.images.region_masks import MaskSource, open_masks
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.labels import WHERE, read_labels
 from cnnviz_cli.models.load.built_model import set_score_threshold
@@ -64,7 +64,7 @@ class Question:
     counter: bool = False
     truths: Truths | None = None
     digest: str | None = None
-    masks: Masks | None = None
+    masks: MaskSource | None = None
 
     def put_to(self, scope: MethodContext) -> MethodContext:
         """The scope with this question in it."""
@@ -166,7 +166,7 @@ class _Context:
         self.model = model
         self.name, self.output, self.own_labels = model.name, model.layers.returned, model.labels
         self.digest: str | None = None
-        self.masks: Masks | None = None
+        self.masks: MaskSource | None = None
 
     def given_labels(self) -> Labels | None:
         return None if self._settings.labels is None else read_labels(self._settings.labels)
@@ -184,12 +184,12 @@ class _Context:
         return found
 
     def read_masks(self, path: Path) -> None:
-        self.masks = masks_at(path, reading_of(self._settings, self.model.preprocessing))
+        self.masks = open_masks(path, reading_of(self._settings, self.model.preprocessing))
         self.digest = self.masks.sha256
 
     def read_image(self, path: Path) -> Tensor:
         preprocessing = self.model.preprocessing
-        photo = read_other(path, reading_of(self._settings, preprocessing))
+        photo = read_reference_image(path, reading_of(self._settings, preprocessing))
         self.digest = photo.sha256
         return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
 

@@ -19,7 +19,7 @@ from cli.conftest import Command, FakeRun, record
 from cnnviz_cli.cli.sharding import division
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.engine import device
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}
@@ -34,10 +34,10 @@ def slurm(task: int, numbers: list[int], step: int | None = None) -> dict[str, s
 @pytest.mark.parametrize(
     ("word", "environ", "shard"),
     [
-        ("auto", {}, ALONE),
-        ("auto", {"RANK": "3"}, ALONE),
-        ("0/1", TORCHRUN, ALONE),
-        ("none", TORCHRUN, ALONE),
+        ("auto", {}, SINGLE_SHARD),
+        ("auto", {"RANK": "3"}, SINGLE_SHARD),
+        ("0/1", TORCHRUN, SINGLE_SHARD),
+        ("none", TORCHRUN, SINGLE_SHARD),
         ("2/3", TORCHRUN, Shard(2, 3)),
         ("auto", TORCHRUN, Shard(1, 4)),
         ("auto", TORCHRUN | slurm(0, [0, 1]), Shard(1, 4)),
@@ -45,7 +45,7 @@ def slurm(task: int, numbers: list[int], step: int | None = None) -> dict[str, s
         ("auto", slurm(1, [1, 2, 3]), Shard(0, 3)),
         ("auto", slurm(10, [4, 7, 10, 13], 3), Shard(2, 4)),
         ("auto", slurm(7, [1, 4, 7], 1), Shard(2, 3)),
-        ("auto", slurm(5, [5]), ALONE),
+        ("auto", slurm(5, [5]), SINGLE_SHARD),
         ("auto", {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETION_COUNT": "5"}, Shard(2, 5)),
     ],
 )

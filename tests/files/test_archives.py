@@ -24,12 +24,12 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions
-from cnnviz_cli.files.images.decode import read_bytes, read_photo
+from cnnviz_cli.files.images.decode import read_bytes, read_image
 from cnnviz_cli.files.inputs import tar_archive
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.search import find
-from cnnviz_cli.files.output.file_names import folder_for
-from cnnviz_cli.files.output.fingerprints import unchanged
+from cnnviz_cli.files.inputs.search import find_images
+from cnnviz_cli.files.output.file_names import folder_name
+from cnnviz_cli.files.output.fingerprints import is_unchanged
 
 ZIPS = [".zip"]
 TARS = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"]
@@ -58,7 +58,7 @@ def archive(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
 
 
 def found(path: Path) -> list[Source]:
-    return find([path], recursive=False)
+    return find_images([path], recursive=False)
 
 
 def names(path: Path) -> list[str]:
@@ -67,7 +67,7 @@ def names(path: Path) -> list[str]:
 
 def failure(source: Source, how: ReadOptions = READ_ALL) -> ImageError:
     with pytest.raises(ImageError) as caught:
-        read_photo(source, how)
+        read_image(source, how)
     assert str(source.path.parent) not in caught.value.what, "the manifest must not depend on the place"
     assert str(source.path) in caught.value.where
     return caught.value
@@ -95,7 +95,7 @@ def test_pictures_in_an_archive_are_read_where_they_are(tmp_path: Path, suffix: 
     assert [source.name for source in sources] == [f"pack{suffix}/{name}" for name in wanted]
     for source in reversed(sources):
         level = int(Path(source.name).stem)
-        assert read_photo(source).image.getpixel((0, 0)) == (level,) * 3
+        assert read_image(source).image.getpixel((0, 0)) == (level,) * 3
         assert read_bytes(source) == picture(level)
     assert list(tmp_path.iterdir()) == [path], "nothing is unpacked"
 
@@ -137,7 +137,7 @@ def test_an_archive_in_a_folder_is_no_picture_and_one_that_is_named_twice_is_rea
         found(tmp_path)
     assert "archives" in caught.value.fix
     (tmp_path / "link.zip").symlink_to(path)
-    assert len(find([path, tmp_path / "link.zip", tmp_path / "*.zip"], recursive=False)) == 3
+    assert len(find_images([path, tmp_path / "link.zip", tmp_path / "*.zip"], recursive=False)) == 3
 
 
 def test_archives_match_patterns_and_their_pictures_are_chosen(tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_archives_match_patterns_and_their_pictures_are_chosen(tmp_path: Path) -
     archive(tmp_path / "none.zip", [("a.txt", b"x")])
     assert names(tmp_path / "*") == ["2.zip/a.png", "2.zip/b.png", "10.tar/a.png"]
     both = [tmp_path / "2.zip", tmp_path / "10.tar"]
-    assert [s.name for s in find(both, recursive=False, exclude=["2.zip/b*"])] == ["2.zip/a.png", "10.tar/a.png"]
-    assert [s.name for s in find(both, recursive=False, exclude=["*.zip"])] == ["10.tar/a.png"]
+    assert [s.name for s in find_images(both, recursive=False, exclude=["2.zip/b*"])] == ["2.zip/a.png", "10.tar/a.png"]
+    assert [s.name for s in find_images(both, recursive=False, exclude=["*.zip"])] == ["10.tar/a.png"]
     (tmp_path / "list").write_text(f"{tmp_path}/2.zip\n{tmp_path}/none.zip\n")
-    listed = find([], recursive=False, files_from=tmp_path / "list", include=["b.png"])
+    listed = find_images([], recursive=False, files_from=tmp_path / "list", include=["b.png"])
     assert [s.name for s in listed] == ["2.zip/b.png"]
 
 
@@ -157,7 +157,7 @@ def test_archives_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         archive(tmp_path / folder / "x.zip", [("1.png", b"x")])
-    sources = find([tmp_path / "a/x.zip", tmp_path / "b/x.zip"], recursive=False)
+    sources = find_images([tmp_path / "a/x.zip", tmp_path / "b/x.zip"], recursive=False)
     assert [source.name for source in sources] == ["a/x.zip/1.png", "b/x.zip/1.png"]
 
 
@@ -178,7 +178,7 @@ def test_names_that_lead_elsewhere_are_neutralised(tmp_path: Path, suffix: str) 
     path = archive(tmp_path / f"x{suffix}", [(name, b"x") for name in HOSTILE])
     short = [name.removeprefix(f"x{suffix}/") for name in names(path)]
     assert sorted(short) == sorted(["up.png", "etc/root.png", "a/b.png", "c.png", "d.png", "C:\\e.png"])
-    assert all(".." not in folder_for(name).split("/") for name in names(path))
+    assert all(".." not in folder_name(name).split("/") for name in names(path))
 
 
 def test_a_nul_in_a_name_does_not_end_it(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_zip_archive_gives_what_the_standard_library_reads(
     path.write_bytes(before + path.read_bytes())
     with zipfile.ZipFile(path) as reference:
         wanted = [(info.filename, reference.read(info)) for info in reference.infolist() if not info.is_dir()]
-    assert [(member.name, member.inside.read(path, 1 << 20)) for member in zip_archive.members(path)] == wanted
+    assert [(member.name, member.reader.read(path, 1 << 20)) for member in zip_archive.list_zip(path)] == wanted
 
 
 def test_a_picture_is_unchanged_while_its_own_bytes_are(tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_a_picture_is_unchanged_while_its_own_bytes_are(tmp_path: Path) -> None:
     before = {source.name: hashlib.sha256(read_bytes(source)).hexdigest() for source in found(path)}
     archive(path, [("a.png", picture(1)), ("new.png", picture(3)), ("b.png", picture(4))])
     after = {source.name: source for source in found(path)}
-    same = {name: unchanged(after[name], (0, 0), digest) for name, digest in before.items()}
+    same = {name: is_unchanged(after[name], (0, 0), digest) for name, digest in before.items()}
     assert same == {"x.zip/a.png": True, "x.zip/b.png": False}
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
-from cnnviz_cli.files.images.decode import bytes_of, read_photo
+from cnnviz_cli.files.images.decode import decode_memory, read_image
 
 SIDE = 2500
 MARGIN = 24 * 2**20
@@ -69,7 +69,7 @@ def test_it_takes_no_more_than_was_said(name: str, tmp_path: Path) -> None:
     CASES[name](path)
     data = path.read_bytes()
     with Image.open(path) as image:
-        said = bytes_of(image, data, image.size, turned=name.startswith("turned"))
+        said = decode_memory(image, data, image.size, turned=name.startswith("turned"))
     run = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
     assert int(run.stdout) <= said + MARGIN
 
@@ -79,18 +79,18 @@ def test_a_row_is_not_free(tmp_path: Path) -> None:
     Image.new("1", (1, 3_000_000)).save(tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size < 10_000
     with Image.open(tmp_path / "x.png") as image:
-        said = bytes_of(image, b"", image.size, turned=False)
+        said = decode_memory(image, b"", image.size, turned=False)
     assert said == 3_000_000 * (1 + 4 + 2 * 16)
     huge = tmp_path / "huge.png"
     Image.new("1", (1, 30_000_000)).save(huge)
     with pytest.raises(
         ImageError, match=r"of this kind take 1\.1 GB, as much as 185 megapixels, more than 50"
     ) as caught:
-        read_photo(huge, ReadOptions(max_pixels=50_000_000))
+        read_image(huge, ReadOptions(max_pixels=50_000_000))
     assert caught.value.fix.startswith("Resize it first")
 
 
 def test_an_rgb_image_of_as_many_pixels_as_are_allowed_fits(tmp_path: Path) -> None:
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
     assert BYTES_PER_PIXEL == 6
-    assert read_photo(tmp_path / "x.png", ReadOptions(max_pixels=64_000_000)).size == (8000, 8000)
+    assert read_image(tmp_path / "x.png", ReadOptions(max_pixels=64_000_000)).size == (8000, 8000)

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.files.inputs import tar_archive, zip_archive
-from cnnviz_cli.files.inputs.archives import contents
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, Unreadable
-from cnnviz_cli.files.inputs.search import find
-from cnnviz_cli.files.inputs.tar_archive import TarMember, members
+from cnnviz_cli.files.inputs.archives import list_archive
+from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, UnreadableContent
+from cnnviz_cli.files.inputs.search import find_images
+from cnnviz_cli.files.inputs.tar_archive import TarMember, list_tar
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,35 +101,35 @@ HOSTILE: dict[str, bytes] = {
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
 def test_a_hostile_tar_archive_is_one_named_failure(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(data)
-    listed = list(contents(tmp_path / "x.tar"))
+    listed = list(list_archive(tmp_path / "x.tar"))
     assert [member.name for member in listed] == ["a.png", ""]
-    assert isinstance(listed[-1].inside, Unreadable)
-    assert "this archive cannot be read after 1 of its files: " in listed[-1].inside.why
+    assert isinstance(listed[-1].reader, UnreadableContent)
+    assert "this archive cannot be read after 1 of its files: " in listed[-1].reader.why
 
 
 def test_a_size_beyond_any_disk_fails_twice(tmp_path: Path) -> None:
     """The file for its size, and the archive, since nothing can be found behind it."""
     (tmp_path / "x.tar").write_bytes(A + header(b"b.png", b"\200" + b"\xff" * 11) + END)
-    _, member, rest = contents(tmp_path / "x.tar")
+    _, member, rest = list_archive(tmp_path / "x.tar")
     with pytest.raises(ImageError, match="larger than 1 MiB"):
-        member.inside.read(tmp_path / "x.tar", MEBIBYTE)
-    assert isinstance(rest.inside, Unreadable)
+        member.reader.read(tmp_path / "x.tar", MEBIBYTE)
+    assert isinstance(rest.reader, UnreadableContent)
     assert rest.name == ""
 
 
 def test_an_extended_header_of_digits_takes_no_time(tmp_path: Path) -> None:
     """On a search for a number at each place the standard library spends the square of its length."""
     (tmp_path / "x.tar").write_bytes(A + extended(pax(comment=b"1" * 900_000)) + B + END)
-    assert [member.name for member in members(tmp_path / "x.tar", "")] == ["a.png", "b.png"]
+    assert [member.name for member in list_tar(tmp_path / "x.tar", "")] == ["a.png", "b.png"]
 
 
 def test_links_to_links_are_not_followed(tmp_path: Path) -> None:
     links = b"".join(header(b"%d.png" % n, octal(0), b"2", at157=b"%d.png" % (n + 1)) for n in range(50))
     (tmp_path / "x.tar").write_bytes(A + links + END)
-    first, *rest = members(tmp_path / "x.tar", "")
+    first, *rest = list_tar(tmp_path / "x.tar", "")
     assert first.name == "a.png"
     assert len(rest) == 50
-    assert all(isinstance(member.inside, Unreadable) for member in rest)
+    assert all(isinstance(member.reader, UnreadableContent) for member in rest)
 
 
 @pytest.mark.parametrize("kind", [b"S", b"x"])
@@ -141,10 +141,10 @@ def test_sparse_members_of_any_size_fail_by_themselves(tmp_path: Path, kind: byt
         else extended(records) + header(b"GNUSparseFile.1/s.png", octal(512))
     )
     (tmp_path / "x.tar").write_bytes(A + sparse + bytes(512) + B + END)
-    found = list(members(tmp_path / "x.tar", ""))
+    found = list(list_tar(tmp_path / "x.tar", ""))
     assert [member.name for member in found] == ["a.png", "s.png", "b.png"]
     with pytest.raises(ImageError, match="no file in its archive"):
-        found[1].inside.read(tmp_path / "x.tar", MEBIBYTE)
+        found[1].reader.read(tmp_path / "x.tar", MEBIBYTE)
 
 
 def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +155,10 @@ def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for number in range(6):
             packed.writestr(f"{number}.png", b"")
     for name in ("x.tar", "x.zip"):
-        *found, last = contents(tmp_path / name)
+        *found, last = list_archive(tmp_path / name)
         assert len(found) == 5
-        assert isinstance(last.inside, Unreadable)
-        assert "it has more than 5 files" in last.inside.why
+        assert isinstance(last.reader, UnreadableContent)
+        assert "it has more than 5 files" in last.reader.why
 
 
 def test_a_compressed_archive_of_empty_files_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_compressed_archive_of_empty_files_ends(tmp_path: Path, monkeypatch: p
         packed.write(B * 1000 + END)
     found = []
     with pytest.raises(BrokenArchiveError, match="expands to more than 1 times its size"):
-        found.extend(members(tmp_path / "x.tgz", "gz"))
+        found.extend(list_tar(tmp_path / "x.tgz", "gz"))
 
 
 def bomb(path: Path, *, copies: int) -> None:
@@ -187,11 +187,11 @@ def bomb(path: Path, *, copies: int) -> None:
 
 def test_files_of_a_zip_archive_that_overlap_are_a_bomb(tmp_path: Path) -> None:
     bomb(tmp_path / "x.zip", copies=1)
-    assert [member.name for member in contents(tmp_path / "x.zip")] == ["0.png"]
+    assert [member.name for member in list_archive(tmp_path / "x.zip")] == ["0.png"]
     bomb(tmp_path / "x.zip", copies=1000)
-    *_, last = contents(tmp_path / "x.zip")
-    assert isinstance(last.inside, Unreadable)
-    assert "its files overlap, as those of a bomb do" in last.inside.why
+    *_, last = list_archive(tmp_path / "x.zip")
+    assert isinstance(last.reader, UnreadableContent)
+    assert "its files overlap, as those of a bomb do" in last.reader.why
 
 
 def zip64(path: Path, *, size: int, offset: int, at: int | None = None) -> None:
@@ -208,14 +208,14 @@ def zip64(path: Path, *, size: int, offset: int, at: int | None = None) -> None:
 @pytest.mark.parametrize(("size", "offset"), [(2**63, 0), (2**64 - 1, 2**64 - 1), (0, 2**40), (51, 2**62), (10**6, 0)])
 def test_a_wrong_record_of_64_bits_is_named(tmp_path: Path, size: int, offset: int) -> None:
     zip64(tmp_path / "x.zip", size=size, offset=offset)
-    (only,) = contents(tmp_path / "x.zip")
-    assert isinstance(only.inside, Unreadable)
-    assert "its list of files is damaged" in only.inside.why
+    (only,) = list_archive(tmp_path / "x.zip")
+    assert isinstance(only.reader, UnreadableContent)
+    assert "its list of files is damaged" in only.reader.why
 
 
 def test_a_record_of_64_bits_that_points_to_itself_is_no_loop(tmp_path: Path) -> None:
     zip64(tmp_path / "x.zip", size=51, offset=36, at=0)
-    assert [member.name for member in contents(tmp_path / "x.zip")] == ["0.png"]
+    assert [member.name for member in list_archive(tmp_path / "x.zip")] == ["0.png"]
 
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=120)
@@ -247,8 +247,8 @@ def test_sound_archives_are_read_as_the_standard_library_reads_them(
             (info.name, (info.offset_data, info.size) if info.isreg() else None) for info in theirs if not info.isdir()
         ]
     found = [
-        (member.name, (member.inside.at, member.inside.size) if isinstance(member.inside, TarMember) else None)
-        for member in members(path, "")
+        (member.name, (member.reader.at, member.reader.size) if isinstance(member.reader, TarMember) else None)
+        for member in list_tar(path, "")
     ]
     assert found == expected
 
@@ -273,7 +273,7 @@ def test_the_two_that_hung_end(tmp_path: Path) -> None:
 
 
 def failures(path: Path) -> list[str]:
-    return [source.inside.why for source in find([path], recursive=False) if isinstance(source.inside, Unreadable)]
+    return [source.reader.why for source in find_images([path], recursive=False) if isinstance(source.reader, UnreadableContent)]
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:700], lambda data: data[:1100], lambda data: data + b"x" * 512])

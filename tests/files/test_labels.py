@@ -108,6 +108,6 @@ def test_a_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> 
 
 
 def test_a_file_too_large_for_labels_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_cli.files.tables.text_table.LARGEST", 3)
+    monkeypatch.setattr("cnnviz_cli.files.tables.text_table.MAX_TABLE_BYTES", 3)
     with pytest.raises(UsageError, match="is larger than"):
         read_labels(written(tmp_path, "l.txt", "a\nb\n"))

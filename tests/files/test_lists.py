@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.search import STDIN, find
+from cnnviz_cli.files.inputs.search import STDIN, find_images
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def listed(data: bytes, *, arguments: tuple[Path, ...] = (), recursive: bool = False) -> list[Source]:
     Path("list").write_bytes(data)
-    return find(arguments, recursive=recursive, files_from=Path("list"))
+    return find_images(arguments, recursive=recursive, files_from=Path("list"))
 
 
 def names(data: bytes, *, arguments: tuple[Path, ...] = (), recursive: bool = False) -> list[str]:
@@ -74,7 +74,7 @@ def test_every_name_comes_back_however_long_the_list(
     # One file exists, or the whole list would be refused.
     padding = ["in/" + "x" * 200] * 400
     listing.write_bytes(separator.join(os.fsencode(name) for name in (str(listing), *padding, *wanted)))
-    found = [source.name for source in find([], recursive=False, files_from=listing)]
+    found = [source.name for source in find_images([], recursive=False, files_from=listing)]
     assert found == list(dict.fromkeys([listing.name, padding[0], *wanted]))
 
 
@@ -125,7 +125,7 @@ def test_what_is_missing_fails_by_itself_unless_everything_is() -> None:
     assert [source.name for source in found][:2] == ["a.jpg", "gone/x.jpg"]
     for source in found[1:]:
         with pytest.raises(ImageError):
-            read_photo(source)
+            read_image(source)
     with pytest.raises(UsageError, match="none of the 2 files in this list exists") as caught:
         listed(b"gone/x.jpg\ngone/y.jpg\n")
     assert "working directory" in caught.value.fix
@@ -143,22 +143,22 @@ def test_a_list_that_cannot_be_read_or_names_nothing() -> None:
     with pytest.raises(UsageError, match="UTF-16"):
         listed("a.jpg\n".encode("utf-16"))
     with pytest.raises(UsageError, match="No such file") as caught:
-        find([], recursive=False, files_from=Path("lits"))
+        find_images([], recursive=False, files_from=Path("lits"))
     assert "'list'" in caught.value.fix
     with pytest.raises(UsageError, match="folder"):
-        find([], recursive=False, files_from=Path("in"))
+        find_images([], recursive=False, files_from=Path("in"))
     with pytest.raises(UsageError):
-        find([], recursive=False, files_from=Path("nul\0"))
+        find_images([], recursive=False, files_from=Path("nul\0"))
 
 
 @pytest.mark.usefixtures("here")
 def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"a.jpg\nin/b.jpg\n")))
-    found = find([], recursive=False, files_from=STDIN)
+    found = find_images([], recursive=False, files_from=STDIN)
     assert [source.name for source in found] == ["a.jpg", "in/b.jpg"]
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"\n")))
     with pytest.raises(NoInputsError) as caught:
-        find([], recursive=False, files_from=STDIN)
+        find_images([], recursive=False, files_from=STDIN)
     assert caught.value.where == "standard input"
 
 

@@ -21,7 +21,7 @@ from cnnviz_cli.core.records import (
     Summary,
     Tool,
 )
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.files.output.journal import Journal
 from cnnviz_cli.files.output.manifest import manifest_schema, write_manifest
 from cnnviz_cli.files.output.own_files import is_output_folder
@@ -95,7 +95,7 @@ def summary_of(records: list[ImageRecord]) -> Summary:
 def written(root: Path, records: list[ImageRecord]) -> bytes:
     sink = sink_at(root)
     with Journal(sink, "manifest.jsonl") as journal:
-        journal.head({"a": 1})
+        journal.write_header({"a": 1})
         lines = [journal.append(item).record for item in records]
     write_manifest(sink, lines, tool=TOOL, run=RUN, model=MODEL, summary=summary_of(records))
     return (root / "manifest.json").read_bytes()
@@ -151,7 +151,7 @@ def test_output_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
     for place in ("some/x.png/overview.png", "foreign/y.png", "z.png"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_bytes(b"x")
-    assert [source.name for source in find([tmp_path], recursive=True)] == ["foreign/y.png", "z.png"]
+    assert [source.name for source in find_images([tmp_path], recursive=True)] == ["foreign/y.png", "z.png"]
 
 
 def test_the_run_report_holds_what_the_manifest_may_not(tmp_path: Path) -> None:

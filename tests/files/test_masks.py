@@ -13,9 +13,9 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import ReadOptions
-from cnnviz_cli.core.geometry import Placing
-from cnnviz_cli.files.images.decode import read_photo
-from cnnviz_cli.files.images.region_masks import Mask, masks_at, seen_of
+from cnnviz_cli.core.geometry import ResizeCrop
+from cnnviz_cli.files.images.decode import read_image
+from cnnviz_cli.files.images.region_masks import Mask, open_masks, resize_mask
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.preprocessing import ResizeMode, Preprocessing
 
@@ -40,8 +40,8 @@ def drawn(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (12, 8)) ->
 
 
 def inside(path: Path, size: tuple[int, int] = (3, 1), how: ReadOptions | None = None) -> list[list[bool]]:
-    masks = masks_at(path)
-    return masks.of(named("x.jpg"), size, how or ReadOptions()).inside.tolist()
+    masks = open_masks(path)
+    return masks.mask_for(named("x.jpg"), size, how or ReadOptions()).inside.tolist()
 
 
 def mask_of(image: Image.Image) -> Mask:
@@ -103,7 +103,7 @@ def test_formats_that_blur_are_cut_at_half(tmp_path: Path, suffix: str) -> None:
     path = saved(image, tmp_path / f"m.{suffix}", quality=75)
     blurred = np.asarray(Image.open(path).convert("L"))[np.asarray(image) == 0]
     assert blurred.any()
-    assert masks_at(path).of(named("x.png"), (48, 32)).inside.tolist() == (np.asarray(image) > 0).tolist()
+    assert open_masks(path).mask_for(named("x.png"), (48, 32)).inside.tolist() == (np.asarray(image) > 0).tolist()
 
 
 def test_it_stands_upright_as_the_photograph_does(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_it_stands_upright_as_the_photograph_does(tmp_path: Path) -> None:
     stored = Image.new("L", (3, 2))
     stored.putpixel((0, 0), 255)
     path = saved(stored, tmp_path / "m.png", exif=exif)
-    photo = read_photo(saved(stored.convert("RGB"), tmp_path / "x.png", exif=exif))
-    mask = masks_at(path).of(named("x.png"), photo.size)
+    photo = read_image(saved(stored.convert("RGB"), tmp_path / "x.png", exif=exif))
+    mask = open_masks(path).mask_for(named("x.png"), photo.size)
     assert photo.size == (2, 3)
     assert mask.inside.tolist() == [[False, True], [False] * 2, [False] * 2]
     assert mask.inside.tolist() == (np.asarray(photo.image)[..., 0] > 0).tolist()
     with pytest.raises(ImageError, match="2 x 3 pixels, other proportions than its own 3 x 2"):
-        masks_at(path).of(named("x.png"), (3, 2))
+        open_masks(path).mask_for(named("x.png"), (3, 2))
 
 
 # --- whose it is -------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_it_stands_upright_as_the_photograph_does(tmp_path: Path) -> None:
 
 def test_one_file_is_every_photographs_and_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(drawn((2, 2, 4, 4)), tmp_path / "m.png")
-    masks = pickle.loads(pickle.dumps(masks_at(path)))
+    masks = pickle.loads(pickle.dumps(open_masks(path)))
     monkeypatch.setattr(Path, "read_bytes", None)
     # Of its own size, or of the same proportions, however the photograph is to be decoded.
     first = masks.of(named("a.jpg"), (12, 8))
@@ -140,34 +140,34 @@ def test_in_a_folder_it_has_the_photographs_stem(tmp_path: Path) -> None:
         saved(drawn((0, 0, number + 1, 1)), tmp_path / name)
     (tmp_path / "cat.txt").write_text("no picture")
     (tmp_path / "fox.png").mkdir()
-    masks = masks_at(tmp_path)
+    masks = open_masks(tmp_path)
     assert masks.sha256 is None
-    sizes = {name: int(masks.of(named(name), (12, 8)).inside.sum()) for name in ("cat.jpg", "dog.jpg", "owl.x.jpeg")}
+    sizes = {name: int(masks.mask_for(named(name), (12, 8)).inside.sum()) for name in ("cat.jpg", "dog.jpg", "owl.x.jpeg")}
     assert sizes == {"cat.jpg": 1, "dog.jpg": 3, "owl.x.jpeg": 4}
     # Where the photograph lies below its folder comes first, then the folder of masks itself.
-    assert masks.of(named("animals/dog.jpg"), (12, 8)).inside.sum() == 2
-    assert masks.of(named("pets/cat.jpg"), (12, 8)).inside.sum() == 1
-    assert masks.of(named("a.zip/animals/../../../cat.jpg"), (12, 8)).inside.sum() == 1
+    assert masks.mask_for(named("animals/dog.jpg"), (12, 8)).inside.sum() == 2
+    assert masks.mask_for(named("pets/cat.jpg"), (12, 8)).inside.sum() == 1
+    assert masks.mask_for(named("a.zip/animals/../../../cat.jpg"), (12, 8)).inside.sum() == 1
     for name in ("fox.jpg", "owl.jpg", "animals/bee.jpg", f"{'long' * 200}.jpg", "nul\0.jpg"):
         with pytest.raises(ImageError, match="it has no mask: there is no '") as caught:
-            masks.of(named(name), (12, 8))
+            masks.mask_for(named(name), (12, 8))
         assert str(tmp_path) not in caught.value.what, "the manifest must not depend on the place"
     with pytest.raises(ImageError, match=r"no 'bee\.png', nor of another format"):
-        masks.of(named("animals/bee.jpg"), (12, 8))
+        masks.mask_for(named("animals/bee.jpg"), (12, 8))
 
 
 def test_two_masks_of_one_photograph_are_one_too_many(tmp_path: Path) -> None:
     for name in ("cat.png", "cat.tif"):
         saved(drawn((0, 0, 1, 1)), tmp_path / name)
     with pytest.raises(ImageError, match=r"several masks: cat\.png and cat\.tif"):
-        masks_at(tmp_path).of(named("cat.jpg"), (12, 8))
+        open_masks(tmp_path).mask_for(named("cat.jpg"), (12, 8))
 
 
 @pytest.mark.parametrize("size", [(12, 9), (8, 12), (24, 17), (6, 5)])
 def test_other_proportions_than_the_photographs_are_named(tmp_path: Path, size: tuple[int, int]) -> None:
-    masks = masks_at(saved(drawn((0, 0, 1, 1)), tmp_path / "m.png"))
+    masks = open_masks(saved(drawn((0, 0, 1, 1)), tmp_path / "m.png"))
     with pytest.raises(ImageError, match=f"12 x 8 pixels, other proportions than its own {size[0]} x {size[1]}"):
-        masks.of(named("x.jpg"), size)
+        masks.mask_for(named("x.jpg"), size)
 
 
 # --- files that nobody should send -------------------------------------------------------------------------
@@ -186,12 +186,12 @@ def test_hostile_files_are_named_failures(tmp_path: Path, name: str) -> None:
     data, reason = HOSTILE[name]
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(ImageError, match=reason) as caught:
-        masks_at(tmp_path).of(named("x.jpg"), (12, 8))
+        open_masks(tmp_path).mask_for(named("x.jpg"), (12, 8))
     assert caught.value.what.startswith("its mask: ")
     assert caught.value.sha256 is None, "the photograph's, not the mask's, goes into the record"
     assert str(tmp_path) not in caught.value.what
     with pytest.raises(UsageError, match=reason) as refused:
-        masks_at(tmp_path / "x.png")
+        open_masks(tmp_path / "x.png")
     assert refused.value.where == "--region"
 
 
@@ -199,13 +199,13 @@ def test_limits_hold_for_masks_too(tmp_path: Path) -> None:
     saved(drawn(), tmp_path / "x.png")
     for how, flag in ((ReadOptions(max_pixels=95), "--max-pixels"), (ReadOptions(max_bytes=20), "--max-bytes")):
         with pytest.raises(ImageError, match=f"its mask: .*{flag}"):
-            masks_at(tmp_path).of(named("x.jpg"), (12, 8), how)
+            open_masks(tmp_path).mask_for(named("x.jpg"), (12, 8), how)
         with pytest.raises(UsageError, match=flag):
-            masks_at(tmp_path / "x.png", how)
+            open_masks(tmp_path / "x.png", how)
     with pytest.raises(UsageError, match="No such file"):
-        masks_at(tmp_path / "y.png")
+        open_masks(tmp_path / "y.png")
     with pytest.raises(UsageError, match="cannot be read"):
-        masks_at(Path("a\0b.png"))
+        open_masks(Path("a\0b.png"))
 
 
 # --- where it lies -----------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_a_marked_pixel_is_where_each_mode_shows_it(
     mode: ResizeMode, size: tuple[int, int], marked: tuple[int, int, int, int], expected: tuple[int, int, int, int]
 ) -> None:
     image, how = drawn(marked, size=size), preprocessing(mode)
-    seen = seen_of(mask_of(image), how.resize_crop(size))
+    seen = resize_mask(mask_of(image), how.resize_crop(size))
     rows, columns = np.nonzero(seen)
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == expected
     assert seen.dtype == np.uint8
@@ -261,7 +261,7 @@ def test_every_mode_shows_the_mask_as_it_shows_the_photograph(mode: ResizeMode, 
     for how in (preprocessing(mode), preprocessing(mode, side=64) if mode == "full" else preprocessing(mode, most=90)):
         shown, _ = how.crop_image(image.convert("RGB"))
         placing = how.resize_crop(size)
-        seen = seen_of(mask_of(image), placing)
+        seen = resize_mask(mask_of(image), placing)
         told = np.ix_(
             *[untied(*side) for side in zip(placing.corner, placing.size, placing.resized, size, strict=True)][::-1]
         )
@@ -272,9 +272,9 @@ def test_every_mode_shows_the_mask_as_it_shows_the_photograph(mode: ResizeMode, 
 def test_a_mask_of_another_size_lies_in_the_same_place() -> None:
     # The photograph is 140 x 80; its mask has half, or twice, as many pixels a side.
     placing = preprocessing("crop").resize_crop((140, 80))
-    plain = seen_of(mask_of(drawn((40, 20, 80, 60), size=(140, 80))), placing)
-    assert seen_of(mask_of(drawn((20, 10, 40, 30), size=(70, 40))), placing).tolist() == plain.tolist()
-    assert seen_of(mask_of(drawn((80, 40, 160, 120), size=(280, 160))), placing).tolist() == plain.tolist()
+    plain = resize_mask(mask_of(drawn((40, 20, 80, 60), size=(140, 80))), placing)
+    assert resize_mask(mask_of(drawn((20, 10, 40, 30), size=(70, 40))), placing).tolist() == plain.tolist()
+    assert resize_mask(mask_of(drawn((80, 40, 160, 120), size=(280, 160))), placing).tolist() == plain.tolist()
     assert plain.sum() == 20 * 20
 
 
@@ -283,7 +283,7 @@ def test_a_sliver_is_never_resized_whole() -> None:
     placing = preprocessing("crop").resize_crop((1, 50_000))
     mask = np.zeros((50_000, 1), bool)
     mask[25_000:] = True
-    seen = seen_of(Mask(mask, ""), placing)
+    seen = resize_mask(Mask(mask, ""), placing)
     assert seen.shape == (40, 60)
     assert seen[20:].all()
     assert not seen[:20].any()
@@ -292,10 +292,10 @@ def test_a_sliver_is_never_resized_whole() -> None:
 def test_a_mask_of_which_nothing_is_seen_is_refused() -> None:
     placing = preprocessing("crop").resize_crop((140, 80))
     with pytest.raises(ImageError, match="its mask is empty") as caught:
-        seen_of(mask_of(drawn(size=(140, 80))), placing)
+        resize_mask(mask_of(drawn(size=(140, 80))), placing)
     assert "not black" in caught.value.fix
     corner = mask_of(drawn((0, 0, 9, 80), size=(140, 80)))
     with pytest.raises(ImageError, match="nothing of its mask is within what the network sees of it") as caught:
-        seen_of(corner, placing)
+        resize_mask(corner, placing)
     assert "--resize pad" in caught.value.fix
-    assert seen_of(corner, Placing((60, 34), (60, 40))).any()
+    assert resize_mask(corner, ResizeCrop((60, 34), (60, 40))).any()

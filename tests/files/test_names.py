@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cnnviz_cli.files.output.file_names import Folders, file_name, folder_for
+from cnnviz_cli.files.output.file_names import FolderNames, file_name, folder_name
 
 AWKWARD = [
     "..",
@@ -46,7 +46,7 @@ def storable(part: str) -> None:
 
 @given(name)
 def test_a_folder_is_storable_and_stays_below_the_root(source: str) -> None:
-    folder = folder_for(source)
+    folder = folder_name(source)
     for piece in folder.split("/"):
         storable(piece)
     assert not PurePosixPath(folder).is_absolute()
@@ -57,23 +57,23 @@ def test_a_folder_is_storable_and_stays_below_the_root(source: str) -> None:
 @given(name, name)
 def test_different_names_give_different_folders(one: str, other: str) -> None:
     assume(one != other)
-    assert folder_for(one) != folder_for(other)
+    assert folder_name(one) != folder_name(other)
 
 
 def test_a_tag_cannot_be_forged() -> None:
-    changed = folder_for("a:b")
+    changed = folder_name("a:b")
     assert changed != "a_b"
-    assert folder_for(changed) != changed
+    assert folder_name(changed) != changed
 
 
 @pytest.mark.parametrize("plain", ["chelsea.png", "cats/chelsea.png", "x y (1).jpg", "猫/café.jpg", ".hidden.jpg"])
 def test_ordinary_names_are_kept(plain: str) -> None:
-    assert folder_for(plain) == plain
+    assert folder_name(plain) == plain
 
 
 @given(st.lists(name, unique=True, max_size=12))
 def test_no_folder_of_a_run_is_or_contains_another_on_any_file_system(sources: list[str]) -> None:
-    folders = Folders()
+    folders = FolderNames()
     given_out = [folders.folder_for(source) for source in sources]
     seen = [PurePosixPath(unicodedata.normalize("NFC", folder).casefold()) for folder in given_out]
     for index, one in enumerate(seen):
@@ -86,7 +86,7 @@ def test_no_folder_of_a_run_is_or_contains_another_on_any_file_system(sources: l
 
 
 def test_upper_case_own_files_and_nesting_are_told_apart() -> None:
-    folders = Folders()
+    folders = FolderNames()
     assert folders.folder_for("A.png") == "A.png"
     second = folders.folder_for("a.png")
     assert second.startswith("a.png~")

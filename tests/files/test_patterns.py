@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import NoInputsError
-from cnnviz_cli.files.inputs.folder_walk import Choice, Pattern, is_pattern
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, is_pattern
+from cnnviz_cli.files.inputs.search import find_images
 
 PARTS = st.sampled_from(["a", "b", "ab", "*", "**", "?", "a*", "[ab]", "[!a]", ".a", "*.*"])
 NAMES = st.sampled_from(["a", "b", "ab", "ba", "c", ".a", "a.b"])
@@ -84,7 +84,7 @@ def test_no_pattern_takes_long() -> None:
 def test_exclusion_wins_and_what_matches_a_folder_holds_below_it(
     include: list[str], exclude: list[str], name: str, stays: bool
 ) -> None:
-    assert Choice(include, exclude).takes(name) is stays
+    assert NameFilter(include, exclude).accepts(name) is stays
 
 
 @given(
@@ -96,11 +96,11 @@ def test_the_order_of_patterns_says_nothing_and_a_closed_folder_holds_no_name_th
     include: list[list[str]], exclude: list[list[str]], name: list[str]
 ) -> None:
     with_, without = ["/".join(parts) for parts in include], ["/".join(parts) for parts in exclude]
-    stays = Choice(with_, without).takes("/".join(name))
+    stays = NameFilter(with_, without).accepts("/".join(name))
     for some, others in itertools.product(itertools.permutations(with_), itertools.permutations(without)):
-        assert Choice(some, others).takes("/".join(name)) is stays
+        assert NameFilter(some, others).accepts("/".join(name)) is stays
     if stays:
-        choice = Choice(with_, without)
+        choice = NameFilter(with_, without)
         assert all(choice.enters("/".join(name[:depth])) for depth in range(1, len(name)))
 
 
@@ -112,7 +112,7 @@ def filled(folder: Path, *names: str) -> Path:
 
 
 def names(argument: Path, *, recursive: bool = False) -> list[str]:
-    return [source.name for source in find([argument], recursive=recursive)]
+    return [source.name for source in find_images([argument], recursive=recursive)]
 
 
 @given(pattern=st.lists(PARTS, min_size=1, max_size=4).filter(lambda parts: is_pattern(parts[0])))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import ReadOptions, ValueRange
-from cnnviz_cli.files.images.decode import MAX_RUNS, Photo, read_photo
+from cnnviz_cli.files.images.decode import MAX_RUNS, DecodedImage, read_image
 
 WHITE = [255, 255, 255]
 
@@ -34,17 +34,17 @@ def tiff(path: Path, values: np.ndarray, **tags: int | float) -> Path:
     return path
 
 
-def read(path: Path, value_range: ValueRange = "auto") -> Photo:
-    return read_photo(path, ReadOptions(value_range=value_range))
+def read(path: Path, value_range: ValueRange = "auto") -> DecodedImage:
+    return read_image(path, ReadOptions(value_range=value_range))
 
 
-def grey(photo: Photo) -> list[int]:
+def grey(photo: DecodedImage) -> list[int]:
     pixels = np.asarray(photo.image)
     assert (pixels == pixels[..., :1]).all()
     return pixels[0, :, 0].tolist()
 
 
-def ends(photo: Photo) -> tuple[float, float] | None:
+def ends(photo: DecodedImage) -> tuple[float, float] | None:
     return (photo.shown.low, photo.shown.high) if photo.shown else None
 
 

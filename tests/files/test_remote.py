@@ -19,12 +19,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from cnnviz_cli.core.errors import CnnvizError, ImageError, NoInputsError, OutputError, UsageError
-from cnnviz_cli.files.images.decode import read_bytes, read_photo
+from cnnviz_cli.files.images.decode import read_bytes, read_image
 from cnnviz_cli.files.inputs import remote
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.search import find
-from cnnviz_cli.files.inputs.urls import address_of, is_url
-from cnnviz_cli.files.output.fingerprints import changed_at, unchanged
+from cnnviz_cli.files.inputs.search import find_images
+from cnnviz_cli.files.inputs.urls import parse_url, is_url
+from cnnviz_cli.files.output.fingerprints import read_stamp, is_unchanged
 from cnnviz_cli.files.output.sink import Sink
 
 SECRET = "hush5ecret"
@@ -74,7 +74,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def names(*arguments: Path | str, **how: Any) -> list[str]:
-    return [source.name for source in find(arguments, **{"recursive": False, **how})]
+    return [source.name for source in find_images(arguments, **{"recursive": False, **how})]
 
 
 @pytest.mark.usefixtures("memory")
@@ -114,10 +114,10 @@ def test_a_store_gives_the_names_that_a_folder_with_the_same_files_gives(
 
 @pytest.mark.usefixtures("memory")
 def test_each_picture_has_the_bytes_of_its_object(disk: Path) -> None:
-    there, here = (find([root], recursive=True) for root in ("memory://box", disk))
+    there, here = (find_images([root], recursive=True) for root in ("memory://box", disk))
     assert [read_bytes(source) for source in there] == [read_bytes(source) for source in here]
-    assert [read_photo(source).sha256 for source in there] == [read_photo(source).sha256 for source in here]
-    assert read_photo(pickle.loads(pickle.dumps(there[0]))).image.size == (8, 6)
+    assert [read_image(source).sha256 for source in there] == [read_image(source).sha256 for source in here]
+    assert read_image(pickle.loads(pickle.dumps(there[0]))).image.size == (8, 6)
 
 
 @pytest.mark.usefixtures("memory")
@@ -140,7 +140,7 @@ def test_a_list_mixes_paths_and_urls_in_its_order(disk: Path, tmp_path: Path, mo
 @pytest.mark.usefixtures("memory")
 def test_what_a_list_names_and_no_store_has_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("memory://box/gone.png\nmemory://box/img2.jpg\nmemory://box/p.zip\n")
-    gone, there, packed = find([], recursive=False, files_from=tmp_path / "list")
+    gone, there, packed = find_images([], recursive=False, files_from=tmp_path / "list")
     assert read_bytes(there) == picture(0)
     with pytest.raises(ImageError, match="no such object"):
         read_bytes(gone)
@@ -148,7 +148,7 @@ def test_what_a_list_names_and_no_store_has_fails_alone(tmp_path: Path) -> None:
         read_bytes(packed)
     (tmp_path / "list").write_text("memory://box/gone.png\n")
     with pytest.raises(UsageError, match="none of the 1 files"):
-        find([], recursive=False, files_from=tmp_path / "list")
+        find_images([], recursive=False, files_from=tmp_path / "list")
 
 
 def test_an_object_is_explained_once_and_equal_names_are_told_apart(memory: MemoryFileSystem) -> None:
@@ -184,20 +184,20 @@ def test_a_marker_of_a_folder_is_no_picture(memory: MemoryFileSystem, monkeypatc
 )
 def test_what_cannot_be_is_refused_with_a_reason(url: str, kind: type[CnnvizError], what: str) -> None:
     with pytest.raises(kind, match=what):
-        find([url], recursive=False)
+        find_images([url], recursive=False)
 
 
 def test_an_archive_is_not_fetched(memory: MemoryFileSystem) -> None:
     memory.pipe_file("/box/p.zip", b"PK")
     with pytest.raises(UsageError, match="archives"):
-        find(["memory://box/p.zip"], recursive=False)
+        find_images(["memory://box/p.zip"], recursive=False)
 
 
 def test_another_file_system_named_behind_a_double_colon_is_not_asked(memory: MemoryFileSystem, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(picture())
     for url in (f"memory://box/x.png::file://{tmp_path}/x.png", f"simplecache::file://{tmp_path}/x.png"):
         with pytest.raises(UsageError):
-            find([url], recursive=False)
+            find_images([url], recursive=False)
     assert "/x.png" not in memory.store
 
 
@@ -218,19 +218,19 @@ def test_a_path_is_no_url(text: str) -> None:
 )
 def test_secrets_in_a_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError) as caught:
-        address_of(url)
+        parse_url(url)
     assert SECRET not in "".join((caught.value.what, caught.value.where, caught.value.fix, repr(caught.value)))
 
 
 def test_azure_writes_a_container_in_front_of_its_account() -> None:
-    address = address_of("abfs://box@account.dfs.core.windows.net/a/x.jpg")
+    address = parse_url("abfs://box@account.dfs.core.windows.net/a/x.jpg")
     assert (address.store, address.key) == ("box@account.dfs.core.windows.net", "a/x.jpg")
 
 
 def test_limits_hold_before_and_while_an_object_is_fetched(memory: MemoryFileSystem) -> None:
     memory.pipe_file("/box/big.png", b"x" * 5000)
     memory.pipe_file("/box/empty.png", b"")
-    (big,), (empty,) = (find([f"memory://box/{name}.png"], recursive=False) for name in ("big", "empty"))
+    (big,), (empty,) = (find_images([f"memory://box/{name}.png"], recursive=False) for name in ("big", "empty"))
     assert len(read_bytes(big, 5000)) == 5000
     with pytest.raises(ImageError, match="larger than"):
         read_bytes(big, 4999)
@@ -243,17 +243,17 @@ def test_limits_hold_before_and_while_an_object_is_fetched(memory: MemoryFileSys
 
 def test_a_changed_object_is_noticed_by_what_the_store_says_of_it(memory: MemoryFileSystem) -> None:
     def found() -> Source:
-        return find(["memory://box/img2.jpg"], recursive=False)[0]
+        return find_images(["memory://box/img2.jpg"], recursive=False)[0]
 
     before = found()
-    stamp, digest = changed_at(before), sha256(picture(0)).hexdigest()
+    stamp, digest = read_stamp(before), sha256(picture(0)).hexdigest()
     assert stamp is not None
     assert stamp[0][0] == len(picture(0))
-    assert unchanged(found(), stamp[0], "no digest is looked at")
+    assert is_unchanged(found(), stamp[0], "no digest is looked at")
     memory.pipe_file("/box/img2.jpg", picture(0))
-    assert unchanged(found(), stamp[0], digest), "the same bytes, written anew"
+    assert is_unchanged(found(), stamp[0], digest), "the same bytes, written anew"
     memory.pipe_file("/box/img2.jpg", picture(7))
-    assert not unchanged(found(), stamp[0], digest)
+    assert not is_unchanged(found(), stamp[0], digest)
 
 
 class Web(MemoryFileSystem):
@@ -300,7 +300,7 @@ SIGNED = f"https://host.example/tenants/{SECRET}/x.png?sig={SECRET}&n="
 
 def test_of_a_signed_address_only_host_and_file_are_shown(web: type[Web], tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"{SIGNED}1\n{SIGNED}2\n{SIGNED}1\n")
-    sources = find([SIGNED], recursive=False, files_from=tmp_path / "list")
+    sources = find_images([SIGNED], recursive=False, files_from=tmp_path / "list")
     assert [source.name for source in sources] == ["x.png", "x~2.png", "x~3.png"]
     assert [read_bytes(source) for source in sources] == [picture()] * 3
     shown = [f"{source.folder} {source.below} {source.name}" for source in sources]
@@ -332,12 +332,12 @@ def forbidden() -> FileNotFoundError:
     ],
 )
 def test_a_failure_is_told_without_quoting_the_library(web: type[Web], wrong: Exception, what: str) -> None:
-    (source,) = find([SIGNED], recursive=False)
+    (source,) = find_images([SIGNED], recursive=False)
     web.wrong = wrong
     with pytest.raises(ImageError, match=what) as reading:
-        read_photo(source)
+        read_image(source)
     with pytest.raises(UsageError, match=what) as finding:
-        find([SIGNED], recursive=False)
+        find_images([SIGNED], recursive=False)
     for error in (reading.value, finding.value):
         assert SECRET not in "".join((error.what, error.where, error.fix, repr(error)))
         assert SECRET not in repr(error.__cause__)
@@ -355,7 +355,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 
     monkeypatch.setattr(remote, "import_module", without)
     with pytest.raises(UsageError, match=re.escape("s3:// addresses are read with s3fs")) as caught:
-        find(["s3://box/photos/"], recursive=False)
+        find_images(["s3://box/photos/"], recursive=False)
     assert "pip install" in caught.value.fix
 
 

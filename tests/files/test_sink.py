@@ -59,7 +59,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(
 
 def test_an_interruption_inside_the_block_leaves_nothing(sink: Sink) -> None:
     def write_half() -> None:
-        with sink.replacing("a.png") as file:
+        with sink.open_replacement("a.png") as file:
             file.write(b"half")
             raise KeyboardInterrupt
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
-from cnnviz_cli.files.images.decode import read_photo
-from cnnviz_cli.files.inputs.folder_walk import natural
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.images.decode import read_image
+from cnnviz_cli.files.inputs.folder_walk import natural_key
+from cnnviz_cli.files.inputs.search import find_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -26,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(*arguments: Path, recursive: bool = False, output: Path | None = None) -> list[str]:
-    return [source.name for source in find(arguments, recursive=recursive, output=output)]
+    return [source.name for source in find_images(arguments, recursive=recursive, output=output)]
 
 
 def test_a_folder_lists_its_pictures_in_natural_order_whatever_order_the_disk_has(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_folders_may_be_nested_deeper_than_calls_can_be(tmp_path: Path, monkeypa
 
 def test_a_source_is_small(tmp_path: Path) -> None:
     touch(tmp_path, *(f"folder/{number}.jpg" for number in range(300)))
-    sources = find([tmp_path], recursive=True)
+    sources = find_images([tmp_path], recursive=True)
     assert all(len(pickle.dumps(source)) < 250 + len(str(tmp_path)) for source in sources)
     # 150 bytes, of which 65 are the name's; the folder is one text for all.
     assert len({id(source.folder) for source in sources}) == 1
@@ -136,7 +136,7 @@ def slowly(name: str) -> tuple[list[tuple[int, str]], str, str]:
     )
 )
 def test_the_order_of_any_names_is_that_of_its_definition(parts: list[str]) -> None:
-    assert sorted(parts, key=natural) == sorted(parts, key=slowly)
+    assert sorted(parts, key=natural_key) == sorted(parts, key=slowly)
 
 
 def test_equal_names_get_the_folders_that_tell_them_apart(tmp_path: Path) -> None:
@@ -166,29 +166,29 @@ def test_a_name_that_is_taken_after_all_gets_a_number(tmp_path: Path) -> None:
 def test_a_missing_path_names_what_is_near(tmp_path: Path) -> None:
     touch(tmp_path, "chelsea.png")
     with pytest.raises(UsageError) as caught:
-        find([tmp_path / "chelsee.png"], recursive=False)
+        find_images([tmp_path / "chelsee.png"], recursive=False)
     assert caught.value.where.endswith("chelsee.png")
     assert "'chelsea.png'" in caught.value.fix
     with pytest.raises(UsageError) as caught:
-        find([tmp_path / "gone" / "x.png"], recursive=False)
+        find_images([tmp_path / "gone" / "x.png"], recursive=False)
     assert "no folder" in caught.value.fix
     with pytest.raises(UsageError):
-        find([Path("nul\0.png")], recursive=False)
+        find_images([Path("nul\0.png")], recursive=False)
     with pytest.raises(UsageError):
-        find([tmp_path / ("long" * 100)], recursive=False)
+        find_images([tmp_path / ("long" * 100)], recursive=False)
 
 
 def test_a_folder_without_pictures_says_how_many_files_it_holds_and_what_would_help(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt", "b.md", "sub/x.jpg")
     with pytest.raises(NoInputsError, match="0 of 2 files") as caught:
-        find([tmp_path], recursive=False)
+        find_images([tmp_path], recursive=False)
     assert "--recursive" in caught.value.fix
     (tmp_path / "sub" / "x.jpg").unlink()
     with pytest.raises(NoInputsError, match="0 of 2 files") as caught:
-        find([tmp_path], recursive=False)
+        find_images([tmp_path], recursive=False)
     assert caught.value.fix == ""
     with pytest.raises(NoInputsError):
-        find([], recursive=False)
+        find_images([], recursive=False)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "scandir", forbidden)
     with pytest.raises(UsageError, match="Permission denied") as caught:
-        find([tmp_path], recursive=False)
+        find_images([tmp_path], recursive=False)
     assert caught.value.where == str(tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_the_output_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.M
     assert names(tmp_path, recursive=True, output=tmp_path / "out") == ["x.jpg"]
     assert names(tmp_path, recursive=True, output=tmp_path / "elsewhere") == ["out/x.jpg/overview.png", "x.jpg"]
     with pytest.raises(UsageError, match="output folder"):
-        find([tmp_path], recursive=True, output=tmp_path / "out" / "..")
+        find_images([tmp_path], recursive=True, output=tmp_path / "out" / "..")
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     assert names(tmp_path / "link", recursive=True, output=tmp_path / "out") == ["x.jpg"]
     monkeypatch.chdir(tmp_path)
@@ -237,7 +237,7 @@ def test_a_sub_folder_that_cannot_be_searched_fails_by_itself(tmp_path: Path, mo
         return real(folder)
 
     monkeypatch.setattr(os, "scandir", refused)
-    first, closed = find([tmp_path], recursive=True)
+    first, closed = find_images([tmp_path], recursive=True)
     assert (first.name, closed.name) == ("a.png", "closed")
     with pytest.raises(ImageError, match="cannot be searched: Permission denied"):
-        read_photo(closed)
+        read_image(closed)

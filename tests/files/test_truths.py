@@ -9,8 +9,8 @@ import pytest
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.search import find
-from cnnviz_cli.files.tables.ground_truth import folder_of, read_truths
+from cnnviz_cli.files.inputs.search import find_images
+from cnnviz_cli.files.tables.ground_truth import parent_folder_name, read_ground_truth
 
 
 def table(folder: Path, content: str) -> Path:
@@ -31,9 +31,9 @@ def photos(tmp_path: Path) -> Path:
 
 def labels_of(content: str, photos: Path) -> dict[str, str | None]:
     """The label of each picture, by its name below `photos`."""
-    read = read_truths(table(photos.parent, content))
+    read = read_ground_truth(table(photos.parent, content))
     found = {}
-    for source in find([photos], recursive=True):
+    for source in find_images([photos], recursive=True):
         path = read.path_of(source)
         found[source.name] = None if path is None else read.entries[path].label
     return found
@@ -62,12 +62,12 @@ def test_an_end_is_made_of_whole_names(photos: Path) -> None:
 
 
 def test_a_picture_given_by_itself_is_the_same_as_one_found(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = read_truths(table(photos.parent, "cats/1.png,x\n"))
+    read = read_ground_truth(table(photos.parent, "cats/1.png,x\n"))
     monkeypatch.chdir(photos / "cats")
     for argument in (photos / "cats" / "1.png", Path("1.png")):
-        (source,) = find([argument], recursive=False)
+        (source,) = find_images([argument], recursive=False)
         assert read.path_of(source) == "cats/1.png"
-        assert folder_of(source) == "cats"
+        assert parent_folder_name(source) == "cats"
 
 
 @pytest.mark.parametrize(
@@ -90,27 +90,27 @@ def test_folders_count_in_archives_too(photos: Path) -> None:
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("birds/3.png", b"")
         packed.writestr("4.png", b"")
-    sources = find([archive], recursive=False)
-    assert [folder_of(source) for source in sources] == ["more.zip", "birds"]
-    read = read_truths(table(photos.parent, "birds/3.png,x\nmore.zip/4.png,y\n"))
+    sources = find_images([archive], recursive=False)
+    assert [parent_folder_name(source) for source in sources] == ["more.zip", "birds"]
+    read = read_ground_truth(table(photos.parent, "birds/3.png,x\nmore.zip/4.png,y\n"))
     assert [read.path_of(source) for source in sources] == ["more.zip/4.png", "birds/3.png"]
 
 
 def test_folders_count_in_stores_too(photos: Path) -> None:
     source = Source("s3://bucket/birds", "3.png", "3.png")
-    assert folder_of(source) == "birds"
-    read = read_truths(table(photos.parent, "birds/3.png,x\n"))
+    assert parent_folder_name(source) == "birds"
+    read = read_ground_truth(table(photos.parent, "birds/3.png,x\n"))
     assert read.path_of(source) == "birds/3.png"
 
 
 def test_links_are_not_followed(photos: Path) -> None:
     (photos.parent / "lions").symlink_to(photos / "cats")
-    (source, *_) = find([photos.parent / "lions"], recursive=True)
-    assert folder_of(source) == "lions"
+    (source, *_) = find_images([photos.parent / "lions"], recursive=True)
+    assert parent_folder_name(source) == "lions"
 
 
 def test_a_picture_without_a_folder_has_no_name_of_one() -> None:
-    assert folder_of(Source("/", "x.png", "x.png")) == ""
+    assert parent_folder_name(Source("/", "x.png", "x.png")) == ""
 
 
 def test_the_same_twice_is_no_contradiction(photos: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_same_twice_is_no_contradiction(photos: Path) -> None:
 )
 def test_mistakes_say_where_they_are(content: str, what: str, fix: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        read_truths(table(tmp_path, content))
+        read_ground_truth(table(tmp_path, content))
     assert what in caught.value.what
     assert fix in caught.value.fix
     assert caught.value.where == "--truth"
@@ -137,4 +137,4 @@ def test_mistakes_say_where_they_are(content: str, what: str, fix: str, tmp_path
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
-        read_truths(tmp_path / "truth.csv")
+        read_ground_truth(tmp_path / "truth.csv")

@@ -16,7 +16,7 @@ from torchvision import models
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.geometry import whole
+from cnnviz_cli.core.geometry import shorter_side
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform, preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -104,7 +104,7 @@ def test_a_marked_patch_is_where_the_view_says(net: Detects, size: tuple[int, in
     seen = inputs.tensors[0] * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
     rows, columns = np.nonzero((seen.min(0).values > 0.6).numpy())
     across, down = size[0] / view.size[0], size[1] / view.size[1]
-    found = view.to_photo((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    found = view.to_image((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
     assert found == pytest.approx(box, abs=1.5 * max(across, down))
 
 
@@ -165,7 +165,7 @@ def test_inputs_that_would_lie_otherwise_inside_are_refused(inside: BuiltinTrans
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(512, 1024), (320, 640), (300, 300), (600, 700)]))
 def test_whole_photographs(width: int, height: int, sizes: tuple[int, int]) -> None:
     side, most = sizes
-    placing = whole((width, height), side, most, 32)
+    placing = shorter_side((width, height), side, most, 32)
     assert min(placing.size) == side
     assert max(placing.size) == side or (max(placing.size) % 32 == 0 and max(placing.size) <= max(most, side))
     assert (placing.size[0] >= placing.size[1]) == (width >= height) or placing.size[0] == placing.size[1]
@@ -177,10 +177,10 @@ def test_whole_photographs(width: int, height: int, sizes: tuple[int, int]) -> N
 
 def test_whole_photographs_by_hand() -> None:
     # 520 is nearest to 512; 640 x 480 becomes 683 x 512, whose nearest multiple is 672.
-    assert whole((640, 480), 512, 1024, 32).size == (672, 512)
-    assert whole((480, 640), 512, 1024, 32).resized == (512, 672)
+    assert shorter_side((640, 480), 512, 1024, 32).size == (672, 512)
+    assert shorter_side((480, 640), 512, 1024, 32).resized == (512, 672)
     # 16 : 9 of a detector becomes 1422, more than 1333: all of 1312, and the rest of the height beside it.
-    placing = whole((1600, 900), 800, 1333, 32)
+    placing = shorter_side((1600, 900), 800, 1333, 32)
     assert (placing.size, placing.resized) == ((1312, 800), (1312, 738))
     assert placing.view_of((1600, 900)).box == pytest.approx((0, -31 * 900 / 738, 1600, 769 * 900 / 738))
 
@@ -201,7 +201,7 @@ def test_segmenters_see_the_whole_photograph(reporter: Any) -> None:
     }
     given, view, _ = preset.prepare(photo((640, 480)))
     assert given.shape == (3, 512, 672)
-    assert view.whole
+    assert view.is_whole
     assert preset.trial_size == (512, 576)
     # Up to the rounding of its size it is what torchvision makes of the photograph.
     theirs = models.get_model_weights("lraspp_mobilenet_v3_large").DEFAULT.transforms()(photo((640, 480)))

@@ -67,7 +67,7 @@ def test_what_is_seen_lies_where_the_view_says() -> None:
     _, view, seen = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3, "bicubic").prepare(picture)
     rows, columns = np.nonzero(np.asarray(seen)[..., 0] > 127)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert view.to_photo(box) == pytest.approx((400, 200, 500, 300), abs=900 / 460 / 2 + 0.01)
+    assert view.to_image(box) == pytest.approx((400, 200, 500, 300), abs=900 / 460 / 2 + 0.01)
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (2, 30000)])
@@ -142,7 +142,7 @@ MODES: tuple[ResizeMode, ...] = ("crop", "squash", "pad", "full")
 def test_where_each_mode_looks_is_worked_out_by_hand(mode: ResizeMode, size: tuple[int, int], expected: View) -> None:
     view, seen = shown(mode, size)
     assert seen.shape == (*view.size[::-1], 3)
-    assert (view.photo, view.size) == (expected.photo, expected.size)
+    assert (view.image, view.size) == (expected.image, expected.size)
     assert view.box == pytest.approx(expected.box)
 
 
@@ -179,18 +179,18 @@ def test_every_mode_takes_every_size(mode: ResizeMode, width: int, height: int, 
     preprocessing = Preprocessing(crop, crop, MEAN, STD, mode=mode, most=200)
     seen, view = preprocessing.crop_image(Image.new("RGB", (width, height), "white"))
     assert seen.size == view.size
-    assert view.photo == (width, height)
+    assert view.image == (width, height)
     if mode != "full":
         assert view.size == crop[::-1]
     else:
         assert all(side % 32 == 0 or side == least for side, least in zip(view.size, crop[::-1], strict=True))
         assert all(side <= max(200, least) for side, least in zip(view.size, crop[::-1], strict=True))
     if mode in ("squash", "pad"):
-        assert view.whole
+        assert view.is_whole
     # The white lies where the view says that the photograph is.
     white = (np.asarray(seen) == 255).all(2)
     rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
-    left, top, right, bottom = view.to_photo((float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0))
+    left, top, right, bottom = view.to_image((float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0))
     assert white[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
     assert (left, right) == pytest.approx((max(view.box[0], 0), min(view.box[2], width)), abs=1e-4 * width)
     assert (top, bottom) == pytest.approx((max(view.box[1], 0), min(view.box[3], height)), abs=1e-4 * height)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Style, legends
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.figures import scale_of
-from cnnviz_cli.render.legends import APART, bar_labels, bar_width, colour_bar
-from cnnviz_cli.render.typeset import font, leading
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.figures import make_color_bar
+from cnnviz_cli.render.legends import APART, bar_labels, bar_width, color_bar
+from cnnviz_cli.render.typeset import font, line_height
 
 SEEN = ["0", "0.00055", "0.00111 or more"]
 """What once ran together, under a map of VarGrad."""
@@ -67,12 +67,12 @@ def test_what_does_not_fit_is_left_out_in_the_middle_and_ends_go_into_two_rows(
 ) -> None:
     placed = bar_labels(labels, width, 14)
     assert [row for _, row, _ in placed] == rows
-    bar = colour_bar(table("viridis"), labels, width, 14)
-    assert bar.height == colour_bar(table("viridis"), ["0", "1"], 252, 14).height + max(rows) * leading(14)
+    bar = color_bar(color_table("viridis"), labels, width, 14)
+    assert bar.height == color_bar(color_table("viridis"), ["0", "1"], 252, 14).height + max(rows) * line_height(14)
 
 
 def test_between_two_texts_there_is_paper() -> None:
-    bar = np.asarray(colour_bar(table("viridis"), SEEN, 252, 14))[16:].min((0, 2)) < 250
+    bar = np.asarray(color_bar(color_table("viridis"), SEEN, 252, 14))[16:].min((0, 2)) < 250
     (_, _, zero), (_, most, _) = boxes(SEEN, 252, 14)
     assert not bar[round(zero) + 1 : round(most) - 1].any()
     assert bar[: round(zero)].any()
@@ -96,8 +96,8 @@ def test_no_size_of_numbers_makes_them_collide(kind: type[Heatmap], unit: int, m
         values = (heavy * 1.11 * 10.0**exponent).astype(np.float32)
         panel = kind(values if kind is InputProjection else values[:1])
         for width in (bar_width(20 * unit, unit), 12 * unit):
-            scale_of(panel, Style(), width, unit)
-            scale_of(panel, Style(), width, unit, Scale(-(10.0**exponent), 3 * 10.0**exponent, "the run's"))
+            make_color_bar(panel, Style(), width, unit)
+            make_color_bar(panel, Style(), width, unit, Scale(-(10.0**exponent), 3 * 10.0**exponent, "the run's"))
     assert len(asked) >= 244
     for labels, width, size in asked:
         check(labels, width, size)

@@ -15,9 +15,9 @@ from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Pr
 from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render import Caption, Style, comparison, pages
 from cnnviz_cli.render.canvas import Canvas
-from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, portions, seen
-from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, length, set_lines
+from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, split_evenly, fit_input
+from cnnviz_cli.render.figures import draw_map
+from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, text_width, set_lines
 
 RNG = np.random.default_rng(8)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)).resize((400, 300))
@@ -65,7 +65,7 @@ def alone(panel: Panel, named: Caption) -> np.ndarray:
     """The map drawn by itself over that area."""
     assert isinstance(panel, SingleMap)
     canvas = Canvas(original(), View((224, 224), VIEW.size, (0.0, 0.0, 224.0, 224.0)), 1, 14)
-    return np.asarray(pictured(panel, canvas, Style(), named.scale))
+    return np.asarray(draw_map(panel, canvas, Style(), named.scale))
 
 
 def coded(picture: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def find(sheet: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
 
 def written(sheet: np.ndarray, text: str, size: int, colour: str = "#1b1e23") -> list[tuple[int, int]]:
     """Every place where a text begins."""
-    block = np.asarray(set_lines([Line(text, size, colour)], int(length(text, size)) + 1))
+    block = np.asarray(set_lines([Line(text, size, colour)], int(text_width(text, size)) + 1))
     ink = np.flatnonzero((block < 255).any((1, 2)))
     return [(x, y - int(ink[0])) for x, y in find(sheet, block[ink[0] : ink[-1] + 1])]
 
@@ -192,12 +192,12 @@ def test_nothing_leaves_its_column(targets: int) -> None:
 def test_long_and_foreign_names_are_written_shortened() -> None:
     layer = "features.denseblock4.denselayer16.conv2"
     sheet = the_sheet(entries(1, 2, ["x" * 300, "猫"], layer))
-    assert length(layer, 14) > TILE
+    assert text_width(layer, 14) > TILE
     for line in ("features.denseblock4.", "denselayer16.conv2"):  # whole, broken behind a dot
         assert len(written(sheet, line, 14, "#5c626b")) == 1
     short = elide("x" * 300, 18, TILE)
     assert short.endswith("…")
-    assert length(short, 18) <= TILE
+    assert text_width(short, 18) <= TILE
     assert len(written(sheet, short, 18)) == 1
     assert len(written(sheet, "\\u732b", 18)) == 1
 
@@ -291,11 +291,11 @@ def test_each_kind_has_a_range_of_its_own() -> None:
 
 def test_the_original_is_what_the_network_was_shown() -> None:
     view = View((400, 300), (200, 100), (100.0, 50.0, 300.0, 150.0))
-    canvas = seen(PHOTO, view, 224)
+    canvas = fit_input(PHOTO, view, 224)
     assert canvas.photo.size == (224, 112)
-    assert canvas.view.whole
+    assert canvas.view.is_whole
     # An input with a border round the photograph: the tile is the photograph, the map reaches beyond it.
-    wide = seen(PHOTO, View((400, 300), (224, 224), (0.0, -50.0, 400.0, 350.0)), 224)
+    wide = fit_input(PHOTO, View((400, 300), (224, 224), (0.0, -50.0, 400.0, 350.0)), 224)
     assert wide.photo.size == (224, 168)
     assert wide.view.box == pytest.approx((0, -28, 224, 196))
 
@@ -367,7 +367,7 @@ def test_a_further_sheet_begins_with_the_original_too() -> None:
 
 @given(st.integers(0, 300), st.integers(1, 50))
 def test_portions_are_even(count: int, most: int) -> None:
-    parts = list(portions(range(count), most))
+    parts = list(split_evenly(range(count), most))
     assert [item for part in parts for item in part] == list(range(count))
     assert len(parts) == -(-count // most)
     sizes = [len(part) for part in parts]

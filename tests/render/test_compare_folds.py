@@ -7,7 +7,7 @@ from render.drawn import centre_crop, placed, plain
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Raster, Text
-from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, folds, pages, ways
+from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, count_folds, pages, group_maps
 
 MAP = np.random.default_rng(6).random((1, 7, 7)).astype(np.float32)
 Entries = list[tuple[Heatmap, Caption]]
@@ -47,7 +47,7 @@ def test_long_tables_fold_where_there_is_room(methods: int, targets: int, groups
     shown = entries(methods, targets)
     ((block, *_),) = pages(shown)
     if isinstance(block, Table):
-        assert folds(block, 6) == groups
+        assert count_folds(block, 6) == groups
     images, texts, _ = sheet_of(shown)
     assert len(images) == 1 + methods * targets
     assert len(set(images)) == len(images)
@@ -69,4 +69,4 @@ def test_a_map_that_is_the_same_for_any_class_joins_a_row_that_has_room() -> Non
 
 def test_narrow_sheets_have_fewer_columns() -> None:
     assert [columns_in(room) for room in (480, 800, 1000, 1600)] == [1, 3, 4, 6]
-    assert len(ways(entries(3, 2))) == 3
+    assert len(group_maps(entries(3, 2))) == 3

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cnnviz_cli.render import SUFFIXES, encode
-from cnnviz_cli.render.raster import MOST, rasterize
+from cnnviz_cli.render.raster import MAX_SIDE, rasterize
 from cnnviz_cli.render.style import RASTER
 from cnnviz_cli.render.typeset import Line, set_lines
 
@@ -101,13 +101,13 @@ def test_red_type_keeps_its_edges_in_jpeg() -> None:
     assert np.abs(back - wanted).max() < np.abs(coarse - wanted).max() / 2
 
 
-@pytest.mark.parametrize("kind", MOST)
+@pytest.mark.parametrize("kind", MAX_SIDE)
 def test_what_a_format_cannot_hold_becomes_a_png(kind: str) -> None:
-    at_most = Image.new("P", (2, MOST[kind]))
+    at_most = Image.new("P", (2, MAX_SIDE[kind]))
     assert encode(at_most, kind).suffix == SUFFIXES[kind]
     assert decoded(encode(at_most, kind).data).size == at_most.size
-    beyond = Image.new("P", (2, MOST[kind] + 1))
+    beyond = Image.new("P", (2, MAX_SIDE[kind] + 1))
     file = encode(beyond, kind)
     assert file.suffix == "png"
-    assert f"{MOST[kind] + 1:,} pixels" in file.note
+    assert f"{MAX_SIDE[kind] + 1:,} pixels" in file.note
     assert decoded(file.data).size == beyond.size

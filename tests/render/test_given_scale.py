@@ -11,24 +11,24 @@ from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, Projections, SignedMap
 from cnnviz_cli.render import Caption, Style, color_limits, draw, figures, overview
 from cnnviz_cli.render import overview as overview_sheet
-from cnnviz_cli.render.canvas import Canvas, opacity
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.figures import pictured, scale_of
-from cnnviz_cli.render.scaling import beyond, normalize
+from cnnviz_cli.render.canvas import Canvas, opacity_table
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.figures import draw_map, make_color_bar
+from cnnviz_cli.render.scaling import count_outside, normalize
 
 LINE = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 9.0]]], np.float32)
 STAGE = Canvas(plain(7, 1, (100, 100, 100)), whole(7, 1), 1, 14)
 
 
 def colours(panel: PixelMap | SignedMap | Heatmap | InputProjection, scale: Scale | None) -> np.ndarray:
-    return np.asarray(pictured(panel, STAGE, Style(), scale), int)[0]
+    return np.asarray(draw_map(panel, STAGE, Style(), scale), int)[0]
 
 
 def test_a_pixel_map_goes_from_the_first_colour_to_the_last() -> None:
     shown = colours(PixelMap(LINE), Scale(-1, 2, "fixed"))
     expected = [0, 0, 255 / 3, 255 / 2, 2 * 255 / 3, 255, 255]
     for colour, index in zip(shown, expected, strict=True):
-        near = table("inferno")[[int(np.floor(index)), int(np.ceil(index))]].astype(int)
+        near = color_table("inferno")[[int(np.floor(index)), int(np.ceil(index))]].astype(int)
         assert np.abs(colour - near).max(1).min() <= 1
 
 
@@ -36,7 +36,7 @@ def test_zero_stays_white_between_against_and_for() -> None:
     shown = colours(SignedMap(LINE), Scale(-1, 2, "fixed"))
     # Half of the palette for 2, a quarter of it for 1.
     for colour, index in zip(shown, [63.5, 63.5, 127, 158.75, 190.5, 254, 254], strict=True):
-        near = table("blue-red")[[int(np.floor(index)), int(np.ceil(index))]].astype(int)
+        near = color_table("blue-red")[[int(np.floor(index)), int(np.ceil(index))]].astype(int)
         assert np.abs(colour - near).max(1).min() <= 1
 
 
@@ -45,8 +45,8 @@ def test_evidence_over_the_photograph_is_as_strong_as_its_share_of_the_range() -
     shown = colours(Heatmap(values), Scale(0, 2, "fixed"))
     level = np.rint(np.clip(values[0, 0] / 2, 0, 1) * 255).astype(int)
     under = 100 * (1 - np.minimum(255, 2 * level) / 255) + 0.6 * 100 * np.minimum(255, 2 * level) / 255
-    share = opacity(0.75)[level][:, None]
-    np.testing.assert_allclose(shown, under[:, None] * (1 - share) + table("inferno")[level] * share, atol=1.6)
+    share = opacity_table(0.75)[level][:, None]
+    np.testing.assert_allclose(shown, under[:, None] * (1 - share) + color_table("inferno")[level] * share, atol=1.6)
 
 
 @pytest.mark.parametrize("kind", [PixelMap, SignedMap])
@@ -87,31 +87,31 @@ def test_the_ends_are_those_of_the_colours() -> None:
 
 
 def test_values_beyond_are_counted_and_the_others_not() -> None:
-    assert beyond(PixelMap(LINE), Scale(-1, 2, "fixed")) == (1, 1)
-    assert beyond(PixelMap(LINE), Scale(-3, 9, "fixed")) == (0, 0)
-    assert beyond(SignedMap(np.array([[[np.nan, np.inf, 5.0, -5.0, -6.0]]])), Scale(-1, 1, "fixed")) == (2, 1)
+    assert count_outside(PixelMap(LINE), Scale(-1, 2, "fixed")) == (1, 1)
+    assert count_outside(PixelMap(LINE), Scale(-3, 9, "fixed")) == (0, 0)
+    assert count_outside(SignedMap(np.array([[[np.nan, np.inf, 5.0, -5.0, -6.0]]])), Scale(-1, 1, "fixed")) == (2, 1)
 
 
 def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[str], np.ndarray]] = []
-    draw_bar = figures.colour_bar
+    draw_bar = figures.color_bar
 
     def spy(shown, labels, width, unit):
         seen.append((list(labels), shown))
         return draw_bar(shown, labels, width, unit)
 
     monkeypatch.setattr(figures, "colour_bar", spy)
-    _, words = scale_of(SignedMap(LINE), Style(), 252, 14, Scale(-1, 2, "fixed"))
+    _, words = make_color_bar(SignedMap(LINE), Style(), 252, 14, Scale(-1, 2, "fixed"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, fixed scale; 2 values lie beyond it"
     labels, bar = seen[0]
     assert labels == ["-1.00 or less", "0.50", "2.00 or more"]
-    np.testing.assert_array_equal(bar, table("blue-red")[64:])  # as much of against as the range has
-    _, words = scale_of(PixelMap(LINE), Style(), 252, 14, Scale(-3, 10, "the run's"))
+    np.testing.assert_array_equal(bar, color_table("blue-red")[64:])  # as much of against as the range has
+    _, words = make_color_bar(PixelMap(LINE), Style(), 252, 14, Scale(-3, 10, "the run's"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, the run's scale; no value lies beyond it"
     assert seen[1][0] == ["-3.0", "3.5", "10.0"]
-    _, words = scale_of(Heatmap(np.abs(LINE)), Style(), 252, 14, Scale(0, 8, "fixed"))
+    _, words = make_color_bar(Heatmap(np.abs(LINE)), Style(), 252, 14, Scale(0, 8, "fixed"))
     assert "; 1 value lies beyond it; transparent" in words
-    _, words = scale_of(SignedMap(np.zeros_like(LINE)), Style(), 252, 14, Scale(-1, 1, "fixed"))
+    _, words = make_color_bar(SignedMap(np.zeros_like(LINE)), Style(), 252, 14, Scale(-1, 1, "fixed"))
     assert len(seen) == 4  # zero everywhere is a colour of a given range
 
 

@@ -11,18 +11,18 @@ from PIL import Image, ImageDraw
 from cnnviz_cli.core.panels import ADVICE, Heatmap
 from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render import Caption, Style, figures, typeset
-from cnnviz_cli.render.figures import caption_lines, scale_of
-from cnnviz_cli.render.legends import short, ticks
+from cnnviz_cli.render.figures import caption_lines, make_color_bar
+from cnnviz_cli.render.legends import format_number, format_ticks
 from cnnviz_cli.render.typeset import (
-    QUIET,
+    MUTED,
     Line,
     elide,
-    flow,
+    wrap_pieces,
     font,
     layer_lines,
-    legible,
-    length,
-    prose,
+    to_legible,
+    text_width,
+    wrap_words,
     set_lines,
     write,
 )
@@ -50,7 +50,7 @@ def has_glyph(char: str) -> bool:
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_only_characters_with_a_glyph_are_drawn(text: str) -> None:
-    assert all(map(has_glyph, set(legible(text))))
+    assert all(map(has_glyph, set(to_legible(text))))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_only_characters_with_a_glyph_are_drawn(text: str) -> None:
     ],
 )
 def test_what_the_font_lacks_is_spelt(text: str, shown: str) -> None:
-    assert legible(text) == shown
+    assert to_legible(text) == shown
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -89,16 +89,16 @@ TYPABLE = st.text(st.sampled_from(sorted(typeset._DRAWABLE | {" "})), max_size=6
 def test_words_stand_where_pillow_sets_the_whole_line(
     text: str, size: int, left: float, mode: Literal["RGB", "L"]
 ) -> None:
-    assert length(text, size) == font(size).getlength(text)
+    assert text_width(text, size) == font(size).getlength(text)
     whole = Image.new(mode, (400, 3 * size), "#ffe0d0")
     by_word = whole.copy()
-    ImageDraw.Draw(whole).text((left, 2 * size), text, fill=QUIET, font=font(size), anchor="ls")
-    write(by_word, left, 2 * size, text, size, QUIET)
+    ImageDraw.Draw(whole).text((left, 2 * size), text, fill=MUTED, font=font(size), anchor="ls")
+    write(by_word, left, 2 * size, text, size, MUTED)
     assert by_word.tobytes() == whole.tobytes()
 
 
 def test_lines_keep_their_ink_inside_the_block() -> None:
-    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, QUIET)], 200))
+    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, MUTED)], 200))
     assert (block[0] == 255).all()
     assert (block[-1] == 255).all()
     assert block.min() < 60
@@ -119,9 +119,9 @@ def test_eliding_keeps_the_ends_that_matter() -> None:
 
 
 def test_flow_breaks_between_pieces_only() -> None:
-    assert flow(["one", "", "two"], 14, 500) == ["one · two"]
-    assert flow(["one", "two"], 14, font(14).getlength("one · ")) == ["one", "two"]
-    assert " ".join(prose("a sentence of several words", 14, 60)) == "a sentence of several words"
+    assert wrap_pieces(["one", "", "two"], 14, 500) == ["one · two"]
+    assert wrap_pieces(["one", "two"], 14, font(14).getlength("one · ")) == ["one", "two"]
+    assert " ".join(wrap_words("a sentence of several words", 14, 60)) == "a sentence of several words"
 
 
 def test_facts_that_are_joined_are_spelt_as_those_that_stand_alone() -> None:
@@ -161,11 +161,11 @@ def test_a_note_stands_in_the_caption() -> None:
     ],
 )
 def test_ticks(values: list[float], texts: list[str]) -> None:
-    assert ticks(values) == texts
+    assert format_ticks(values) == texts
 
 
 def test_short_and_percent() -> None:
-    assert short(1279.6) == "1280"
+    assert format_number(1279.6) == "1280"
     assert [format_percent(p) for p in (0.3928, 0, 0.0001, 0.0005, 0.99999, 1)] == [
         "39.3 %",
         "0.0 %",
@@ -178,7 +178,7 @@ def test_short_and_percent() -> None:
 
 def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[list[str]] = []
-    draw_bar = figures.colour_bar
+    draw_bar = figures.color_bar
 
     def spy(colours, labels, width, unit):
         written.append(list(labels))
@@ -187,10 +187,10 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "colour_bar", spy)
     heavy = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     heavy[0, 19, 49] = 100
-    scale_of(MAP, Style(), 252, 14)
-    _, words = scale_of(figures.PixelMap(heavy), Style(), 252, 14)
-    scale_of(figures.SignedMap(-heavy), Style(), 252, 14)
-    scale_of(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Style(), 252, 14)
+    make_color_bar(MAP, Style(), 252, 14)
+    _, words = make_color_bar(figures.PixelMap(heavy), Style(), 252, 14)
+    make_color_bar(figures.SignedMap(-heavy), Style(), 252, 14)
+    make_color_bar(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Style(), 252, 14)
     assert written == [
         ["0 no evidence", "24.0", "48.0 strongest"],
         ["0", "0.497", "0.995 or more"],
@@ -202,7 +202,7 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_shows_its_colours_and_its_texts() -> None:
-    bar, _ = scale_of(MAP, Style("viridis", alpha=1), 252, 14)
+    bar, _ = make_color_bar(MAP, Style("viridis", alpha=1), 252, 14)
     assert bar is not None
     pixels = np.asarray(bar, int)
     assert pixels.shape[1] == 252
@@ -218,7 +218,7 @@ def test_a_bar_shows_its_colours_and_its_texts() -> None:
 @pytest.mark.parametrize("values", [np.zeros((1, 3, 3)), np.full((1, 3, 3), np.nan)], ids=["zero", "nan"])
 @pytest.mark.parametrize("kind", [Heatmap, figures.PixelMap, figures.SignedMap])
 def test_no_bar_where_there_is_no_scale(kind: type[Heatmap], values: np.ndarray) -> None:
-    bar, words = scale_of(kind(values.astype(np.float32)), Style(), 252, 14)
+    bar, words = make_color_bar(kind(values.astype(np.float32)), Style(), 252, 14)
     assert bar is None
     assert "map of 3 x 3" in words
 

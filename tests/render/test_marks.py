@@ -12,7 +12,7 @@ from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotat
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style, comparison, draw, overview
-from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, draw_annotation, fitted, in_photo, staged
+from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, draw_annotation, fit_canvas, box_in_image, make_canvas
 
 GROUND = (120, 90, 60)
 
@@ -132,7 +132,7 @@ def test_lines_grow_with_the_type() -> None:
 def test_where_the_input_is_a_part_of_the_photograph_a_box_lies_in_that_part() -> None:
     view = centre_crop(64, 48)
     on = canvas(64, 48, view)
-    left, top, right, bottom = in_photo(BoxAnnotation((0.0, 0.0, 1.0, 1.0)), on)
+    left, top, right, bottom = box_in_image(BoxAnnotation((0.0, 0.0, 1.0, 1.0)), on)
     assert (left, top, right, bottom) == view.box == (11, 3, 53, 45)
     rows = drawn_on(on, BoxAnnotation((0.5, 0.5, 1.0, 1.0))).splitlines()
     # The lower right quarter of the part: columns 32 to 52, rows 24 to 44.
@@ -162,7 +162,7 @@ def test_where_the_input_is_more_than_the_photograph_both_lie_in_the_photograph(
 
 
 def test_a_tiny_photograph_is_marked_as_large_as_it_is_shown() -> None:
-    on = staged(plain(8, 6), whole(8, 6))
+    on = make_canvas(plain(8, 6), whole(8, 6))
     assert (on.factor, on.photo.size) == (36, (288, 216))
     sheet = draw_annotation(on.photo.copy(), on, BoxAnnotation((2 / 8, 2 / 6, 4 / 8, 4 / 6)))
     changed = np.argwhere(np.asarray(sheet) != np.asarray(on.photo))
@@ -222,5 +222,5 @@ def _boxes(changed: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
 
 
 def test_a_mark_in_a_fitted_picture_lies_where_it_lies_in_the_photograph() -> None:
-    on = fitted(plain(400, 300), whole(400, 300), 200, 200, 14)
-    assert in_photo(BoxAnnotation((0.25, 0.5, 0.5, 1.0)), on) == (50, 75, 100, 150)
+    on = fit_canvas(plain(400, 300), whole(400, 300), 200, 200, 14)
+    assert box_in_image(BoxAnnotation((0.25, 0.5, 0.5, 1.0)), on) == (50, 75, 100, 150)

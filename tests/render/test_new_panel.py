@@ -13,12 +13,12 @@ from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, Panel, ScaleKind, SingleMap
 from cnnviz_cli.core.value import value
 from cnnviz_cli.render import color_limits, pages, state_of
-from cnnviz_cli.render.block import Block, blank, stack
-from cnnviz_cli.render.color_tables import table
+from cnnviz_cli.render.block import Block, blank_block, stack_vertically
+from cnnviz_cli.render.color_tables import color_table
 from cnnviz_cli.render.compare import shared_legend
 from cnnviz_cli.render.compose import draw, overview
 from cnnviz_cli.render.drawings import Scene, draws
-from cnnviz_cli.render.legends import colour_bar
+from cnnviz_cli.render.legends import color_bar
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.scaling import normalize
 from cnnviz_cli.render.style import Caption, Style
@@ -45,9 +45,9 @@ class Curve(Panel):
 
 def draw_curve(panel: Curve, scene: Scene) -> Block:
     shares = np.asarray(panel.values) / np.asarray(panel.values).max()
-    colours = table(scene.style.palette)[np.rint(shares * 255).astype(int)]
-    bar = colour_bar(colours, ["first", "last"], 200, 12)
-    return stack([blank(200, 5), bar], 0)
+    colours = color_table(scene.style.palette)[np.rint(shares * 255).astype(int)]
+    bar = color_bar(colours, ["first", "last"], 200, 12)
+    return stack_vertically([blank_block(200, 5), bar], 0)
 
 
 PHOTO = Image.new("RGB", (64, 64), "#808080")
@@ -66,7 +66,7 @@ def test_a_new_map_is_scaled_drawn_and_explained_by_its_class() -> None:
     np.testing.assert_allclose(normalize(panel, Scale(0, 4, "fixed")), VALUES / 4, atol=1e-6)
     style = Style()
     figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("unsure?"), style)
-    first, last = (tuple(colour) for colour in table(style.palette)[[0, -1]].tolist())
+    first, last = (tuple(colour) for colour in color_table(style.palette)[[0, -1]].tolist())
     assert {first, last} <= pixels(figure)
 
 
@@ -80,7 +80,7 @@ def test_a_new_map_has_a_legend_beside_others() -> None:
     both = rasterize(shared_legend(maps, Style(), 700))
     alone = rasterize(shared_legend(maps[1:], Style(), 700))
     assert both.width > alone.width
-    assert len(pixels(both) & {tuple(colour) for colour in table(Style().palette).tolist()}) > 200
+    assert len(pixels(both) & {tuple(colour) for colour in color_table(Style().palette).tolist()}) > 200
 
 
 def test_a_new_kind_of_figure_is_drawn_and_stands_on_the_overview() -> None:
@@ -90,7 +90,7 @@ def test_a_new_kind_of_figure_is_drawn_and_stands_on_the_overview() -> None:
     panel = Curve(np.array([0, 1, 2], np.float32))
     assert state_of(panel) == "ok"
     figure = draw(panel, PHOTO, VIEW, PHOTO, Caption("c"), Style())
-    wanted = {tuple(colour) for colour in table(Style().palette)[[0, 128, 255]].tolist()}
+    wanted = {tuple(colour) for colour in color_table(Style().palette)[[0, 128, 255]].tolist()}
     assert wanted <= pixels(figure)
     sheet = overview(PHOTO, VIEW, PHOTO, [], [(panel, Caption("c"))], Caption("all"), Style())
     assert wanted <= pixels(sheet)

@@ -12,17 +12,17 @@ from render.drawn import plain, whole
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.canvas import Canvas, opacity
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.figures import colours_of, pictured, scale_of
-from cnnviz_cli.render.scaling import place
+from cnnviz_cli.render.canvas import Canvas, opacity_table
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.figures import map_colors, draw_map, make_color_bar
+from cnnviz_cli.render.scaling import resample
 
 Kinds = Heatmap | PixelMap | SignedMap
 
 
 def over(panel: Kinds | InputProjection, photo: Image.Image, **how: object) -> np.ndarray:
     canvas = Canvas(photo, whole(*photo.size), 1, 14)
-    return np.asarray(pictured(panel, canvas, Style(**how)), int)  # type: ignore[arg-type]
+    return np.asarray(draw_map(panel, canvas, Style(**how)), int)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
@@ -50,7 +50,7 @@ def test_an_even_overlay_is_the_plain_mixture_and_leaves_the_photographs_colours
     shown = over(
         Heatmap(np.array([[[0.0, 1.0]]], np.float32)), plain(2, 1, (200, 100, 0)), overlay="constant", alpha=0.25
     )
-    mixed = 0.75 * np.array([200, 100, 0]) + 0.25 * table("inferno")[[0, 255]]
+    mixed = 0.75 * np.array([200, 100, 0]) + 0.25 * color_table("inferno")[[0, 255]]
     np.testing.assert_allclose(shown[0], mixed, atol=1)
 
 
@@ -58,7 +58,7 @@ def test_a_ramp_over_a_pixel_map_leaves_the_photograph_where_nothing_is() -> Non
     shown = over(PixelMap(np.array([[[0.0, 0.0, 1.0]]], np.float32)), plain(3, 1, (200, 100, 0)), overlay="ramp")
     assert (shown[0, :2] == (200, 100, 0)).all()
     under = 0.6 * round(0.299 * 200 + 0.587 * 100)
-    np.testing.assert_allclose(shown[0, 2], 0.25 * under + 0.75 * table("inferno")[255], atol=1.6)
+    np.testing.assert_allclose(shown[0, 2], 0.25 * under + 0.75 * color_table("inferno")[255], atol=1.6)
 
 
 def test_a_ramp_over_evidence_for_and_against_is_transparent_at_zero_and_as_strong_on_both_sides() -> None:
@@ -67,9 +67,9 @@ def test_a_ramp_over_evidence_for_and_against_is_transparent_at_zero_and_as_stro
     assert (shown[0, 2] == 100).all()
     for place_, value in zip(shown[0], values[0, 0], strict=True):
         level = round(abs(float(value)) / 4 * 255)
-        share = opacity(0.75)[level]
+        share = opacity_table(0.75)[level]
         under = 100 * (1 - 0.4 * min(1, 2 * level / 255))
-        colour = table("blue-red")[round(127 + 127 * float(value) / 4)]
+        colour = color_table("blue-red")[round(127 + 127 * float(value) / 4)]
         np.testing.assert_allclose(place_, under * (1 - share) + colour * share, atol=2.5)
 
 
@@ -78,7 +78,7 @@ def test_without_an_overlay_a_heat_map_stands_beside_the_photograph() -> None:
     panel = Heatmap(np.array([[[0.0, 1.0], [0.5, 0.25]]], np.float32))
     figure = np.asarray(draw(panel, photo, whole(300, 300), photo, Caption("x"), Style(overlay="none")), int)
     assert (figure == (10, 200, 30)).all(2).sum() >= 300 * 300  # the photograph, untouched
-    assert (np.abs(figure - table("inferno")[255].astype(int)).max(2) <= 2).sum() > 100  # and the strongest colour
+    assert (np.abs(figure - color_table("inferno")[255].astype(int)).max(2) <= 2).sum() > 100  # and the strongest colour
     assert figure.shape[1] > 600
 
 
@@ -91,7 +91,7 @@ def test_a_picture_in_colours_never_lies_over_the_photograph(overlay: str) -> No
 
 def test_the_bar_says_in_words_what_is_laid_over() -> None:
     heat = Heatmap(np.linspace(0, 1, 49, dtype=np.float32).reshape(1, 7, 7))
-    words = {overlay: scale_of(heat, Style(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")}
+    words = {overlay: make_color_bar(heat, Style(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")}
     assert words == {
         "ramp": "map of 7 x 7, bicubic between its cells, raw values; transparent at no "
         "evidence, 75 % colour at the strongest; bar: above as over light, below as over dark",
@@ -99,21 +99,21 @@ def test_the_bar_says_in_words_what_is_laid_over() -> None:
         "above as over light, below as over dark",
         "none": "map of 7 x 7, bicubic between its cells, raw values",
     }
-    assert "cells not interpolated" in scale_of(heat, Style(interpolation="nearest"), 252, 14)[1]
+    assert "cells not interpolated" in make_color_bar(heat, Style(interpolation="nearest"), 252, 14)[1]
 
 
 def test_the_bar_has_the_colours_of_the_overlay() -> None:
     heat, signed = Heatmap(np.ones((1, 2, 2), np.float32)), SignedMap(np.array([[[-1.0, 1.0]]], np.float32))
-    even = colours_of(heat, Style(overlay="constant", alpha=0.5, palette="jet"))
-    np.testing.assert_allclose(even[0, 255], (255 + table("jet")[255].astype(float)) / 2, atol=0.5)
-    np.testing.assert_allclose(even[1, 0], (40 + table("jet")[0].astype(float)) / 2, atol=0.5)
-    ramp = colours_of(signed, Style(overlay="ramp"))
+    even = map_colors(heat, Style(overlay="constant", alpha=0.5, palette="jet"))
+    np.testing.assert_allclose(even[0, 255], (255 + color_table("jet")[255].astype(float)) / 2, atol=0.5)
+    np.testing.assert_allclose(even[1, 0], (40 + color_table("jet")[0].astype(float)) / 2, atol=0.5)
+    ramp = map_colors(signed, Style(overlay="ramp"))
     assert ramp.shape == (2, 255, 3)
     assert (ramp[0, 127] == 255).all()  # zero is the ground itself
     assert (ramp[1, 127] == 40).all()
     assert (ramp[:, 0] != ramp[:, 254]).any()
     # Of a lopsided range a part: from -1 to 2 the quarter of most against is missing.
-    part = colours_of(signed, Style(overlay="ramp"), Scale(-1, 2, "fixed"))
+    part = map_colors(signed, Style(overlay="ramp"), Scale(-1, 2, "fixed"))
     np.testing.assert_array_equal(part, ramp[:, 64:])
 
 
@@ -122,12 +122,12 @@ def test_bicubic_values_are_catmull_roms_within_the_cells_around(flat: bool) -> 
     step = np.array([[0.0, 0.0, 1.0, 1.0]], np.float32)
     step = np.repeat(step, 4, 0)
     box = (0.0, 0.0, 8.0, 8.0)
-    placed = place(step.T if flat else step, box, (8, 8), "bicubic")
+    placed = resample(step.T if flat else step, box, (8, 8), "bicubic")
     row = placed[:, 4] if flat else placed[4]
     # At a quarter between 0, 0 | 1, 1: (t + 3 t^2 - 2 t^3) / 2 = 0.203125. Before and after it would overshoot.
     np.testing.assert_allclose(row, [0, 0, 0, 0.203125, 0.796875, 1, 1, 1], atol=1e-6)
-    np.testing.assert_allclose(place(step, box, (8, 8))[4], [0, 0, 0, 0.25, 0.75, 1, 1, 1], atol=1e-6)
-    np.testing.assert_array_equal(place(step, box, (8, 8), "nearest")[4], np.repeat([0, 0, 1, 1], 2))
+    np.testing.assert_allclose(resample(step, box, (8, 8))[4], [0, 0, 0, 0.25, 0.75, 1, 1, 1], atol=1e-6)
+    np.testing.assert_array_equal(resample(step, box, (8, 8), "nearest")[4], np.repeat([0, 0, 1, 1], 2))
 
 
 def test_bicubic_invents_no_extremum() -> None:
@@ -138,7 +138,7 @@ def test_bicubic_invents_no_extremum() -> None:
         ((3, 3), (50, 40), (10.5, 3.25, 33.0, 39.0)),
     ):
         values = rng.normal(size=shape).astype(np.float32)
-        smooth = place(values, box, size, "bicubic")
+        smooth = resample(values, box, size, "bicubic")
         left, top = max(0, int(np.ceil(box[0] - 0.5))), max(0, int(np.ceil(box[1] - 0.5)))
         padded = np.pad(values, 1, mode="edge")
         beyond = 0
@@ -148,7 +148,7 @@ def test_bicubic_invents_no_extremum() -> None:
             near = [padded[j, i] for j in _around(y, shape[0]) for i in _around(x, shape[1])]
             beyond += not min(near) - 1e-5 <= value <= max(near) + 1e-5
         assert beyond == 0
-        assert np.abs(smooth - place(values, box, size)).max() > 0.02  # it is not the bilinear one
+        assert np.abs(smooth - resample(values, box, size)).max() > 0.02  # it is not the bilinear one
 
 
 def _around(place_: float, count: int) -> set[int]:
@@ -160,14 +160,14 @@ def test_a_map_that_is_made_smaller_is_averaged() -> None:
     values = np.zeros((64, 64), np.float32)
     values[::2] = 1
     for how in ("bicubic", "bilinear"):
-        small = place(values, (0.0, 0.0, 8.0, 8.0), (8, 8), how)  # type: ignore[arg-type]
+        small = resample(values, (0.0, 0.0, 8.0, 8.0), (8, 8), how)  # type: ignore[arg-type]
         assert np.abs(small - 0.5).max() < 0.05
 
 
 def test_the_cut_leaves_no_edge() -> None:
     """Where cubic interpolation is cut the map is still continuous: no step between neighbours is an edge."""
     values = np.random.default_rng(3).random((7, 7)).astype(np.float32)
-    smooth = place(values, (0.0, 0.0, 700.0, 700.0), (700, 700), "bicubic")
+    smooth = resample(values, (0.0, 0.0, 700.0, 700.0), (700, 700), "bicubic")
     # A cubic between cells that differ by one is nowhere steeper than twice that in a cell of 100 pixels.
     for axis in (0, 1):
         assert np.abs(np.diff(smooth, axis=axis)).max() < 0.03

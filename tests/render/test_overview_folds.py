@@ -8,7 +8,7 @@ from render.drawn import placed, plain, row, whole
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, Projections
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Text
-from cnnviz_cli.render.overview import arranged, compose_overview, grouped
+from cnnviz_cli.render.overview import arrange_groups, compose_overview, group_by_target
 
 SEEN = Image.new("RGB", (32, 32))
 MAPS = np.random.default_rng(1).random((9, 7, 7)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_groups_of_one_size_fill_their_rows(targets: int, columns: int) -> None:
         for layer in range(6)
         for target in range(targets)
     ]
-    found, first, runs = arranged(grouped(singles), 1.5)
+    found, first, runs = arrange_groups(group_by_target(singles), 1.5)
     assert found == columns
     assert first == []
     assert {len(run) for run in runs} == {columns}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Style
-from cnnviz_cli.render.color_tables import GREYS, levels, table
+from cnnviz_cli.render.color_tables import GRAYS, sample_color_table, color_table
 
 ANCHORS = {
     "viridis": ("440154", "21918c", "fde725"),
@@ -52,30 +52,30 @@ def oklab(colours: np.ndarray) -> np.ndarray:
 
 def test_every_name_has_a_table() -> None:
     for name in PALETTES:
-        assert table(name).shape == (256, 3)
+        assert color_table(name).shape == (256, 3)
     for name in SIGNED_PALETTES:
-        assert table(name).shape == (255, 3)
+        assert color_table(name).shape == (255, 3)
     assert Style().palette in PALETTES
     assert Style().signed_palette in SIGNED_PALETTES
 
 
 @pytest.mark.parametrize("name", PALETTES)
 def test_tables_hold_the_published_colours(name: str) -> None:
-    found = tuple(bytes(table(name)[index]).hex() for index in (0, 128, 255))
+    found = tuple(bytes(color_table(name)[index]).hex() for index in (0, 128, 255))
     assert found == ANCHORS[name]
 
 
 @pytest.mark.parametrize("name", ["inferno", "viridis", "magma", "cividis"])
 def test_uniform_palettes_brighten_all_the_way(name: str) -> None:
-    steps = np.diff(lightness(table(name)))
+    steps = np.diff(lightness(color_table(name)))
     assert steps.min() > -0.25  # a step of one in eight bits
-    assert lightness(levels(name, 32))[-1] > 85
-    assert (np.diff(lightness(levels(name, 32))) > 0).all()
+    assert lightness(sample_color_table(name, 32))[-1] > 85
+    assert (np.diff(lightness(sample_color_table(name, 32))) > 0).all()
 
 
 @pytest.mark.parametrize("name", SIGNED_PALETTES)
 def test_diverging_palettes_weigh_both_signs_the_same(name: str) -> None:
-    lab = oklab(table(name))
+    lab = oklab(color_table(name))
     light, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
     np.testing.assert_allclose(light, light[::-1], atol=0.006)
     np.testing.assert_allclose(chroma, chroma[::-1], atol=0.01)
@@ -86,11 +86,11 @@ def test_diverging_palettes_weigh_both_signs_the_same(name: str) -> None:
 
 
 def test_the_middle_of_the_greys_is_mid_grey() -> None:
-    assert GREYS[127].tolist() == [128, 128, 128]
+    assert GRAYS[127].tolist() == [128, 128, 128]
 
 
 def test_levels_keep_both_ends() -> None:
-    assert levels("viridis", 176)[[0, -1]].tolist() == table("viridis")[[0, -1]].tolist()
+    assert sample_color_table("viridis", 176)[[0, -1]].tolist() == color_table("viridis")[[0, -1]].tolist()
 
 
 def test_names_are_known_without_numpy_and_pictures_without_torch() -> None:
@@ -106,8 +106,8 @@ def test_names_are_known_without_numpy_and_pictures_without_torch() -> None:
 @pytest.mark.parametrize("name", SIGNED_PALETTES)
 def test_our_own_tables_are_what_the_generator_makes(name: str) -> None:
     made = np.rint(255 * make_palettes.diverging(make_palettes.HUES[name])).astype(int)
-    assert np.abs(made - table(name)).max() <= 1
+    assert np.abs(made - color_table(name)).max() <= 1
 
 
 def test_jet_is_its_formula() -> None:
-    assert np.abs(np.rint(255 * make_palettes.jet()) - table("jet")).max() <= 1
+    assert np.abs(np.rint(255 * make_palettes.jet()) - color_table("jet")).max() <= 1

@@ -19,7 +19,7 @@ from cnnviz_cli.core.panels import (
 )
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Style, draw, encode, overview
-from cnnviz_cli.render.overview import EXPLAINED, OTHER, arranged, bars, grouped
+from cnnviz_cli.render.overview import EXPLAINED, OTHER, arrange_groups, prediction_bars, group_by_target
 
 RNG = np.random.default_rng(11)
 SEEN = Image.fromarray(RNG.integers(0, 256, (224, 224, 3), dtype=np.uint8))
@@ -151,7 +151,7 @@ def test_an_overview_of_broken_maps() -> None:
 
 def layout(aspect: float, *sizes: int) -> tuple[int, int, list[int]]:
     groups = [[(HEAT, named(str(number)))] * size for number, size in enumerate(sizes)]
-    columns, first, runs = arranged(groups, aspect)
+    columns, first, runs = arrange_groups(groups, aspect)
     return columns, len(first), [len(run) for run in runs]
 
 
@@ -169,11 +169,11 @@ def test_maps_are_arranged_in_full_rows() -> None:
 
 def test_maps_that_differ_in_target_alone_are_grouped() -> None:
     shown = [(HEAT, named("a", "x")), (PIXELS, named("a", "x")), (HEAT, named("a", "y")), (HEAT, named("a", "x", "l"))]
-    assert [len(group) for group in grouped(shown)] == [2, 1, 1]
+    assert [len(group) for group in group_by_target(shown)] == [2, 1, 1]
 
 
 def test_bars_are_as_long_as_the_probabilities_and_darker_where_explained() -> None:
-    picture = np.asarray(bars(PREDICTIONS, {"class 1 "}, 400), int)
+    picture = np.asarray(prediction_bars(PREDICTIONS, {"class 1 "}, 400), int)
     fills = {tuple(int(part, 16) for part in (c[1:3], c[3:5], c[5:7])): c for c in (EXPLAINED, OTHER)}
     found = []
     for line in picture[:: len(picture) // 5 // 49]:

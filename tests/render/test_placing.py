@@ -10,11 +10,11 @@ from render.drawn import CHELSEA, centre_crop, plain, whole
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.canvas import Canvas, marked, opacity, staged
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.figures import pictured
+from cnnviz_cli.render.canvas import Canvas, mark_unseen, opacity_table, make_canvas
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.figures import draw_map
 from cnnviz_cli.render.legends import hatching
-from cnnviz_cli.render.scaling import pixels_of, place
+from cnnviz_cli.render.scaling import pixels_in_box, resample
 
 
 def stage_of(photo: Image.Image, view: View) -> Canvas:
@@ -48,9 +48,9 @@ def test_maps_are_laid_bilinearly_from_cell_centres(
 ) -> None:
     values = np.random.default_rng(seed).normal(size=(5, 7)).astype(np.float32)
     box = (left, top, left + width, top + height)
-    x0, y0, x1, y1 = pixels_of(box, (40, 32))
+    x0, y0, x1, y1 = pixels_in_box(box, (40, 32))
     slow = [[at(values, box, column, row) for column in range(x0, x1)] for row in range(y0, y1)]
-    np.testing.assert_allclose(place(values, box, (40, 32)), slow, atol=2e-5)
+    np.testing.assert_allclose(resample(values, box, (40, 32)), slow, atol=2e-5)
 
 
 @pytest.mark.parametrize("unit", [14, 22, 61])
@@ -63,10 +63,10 @@ def test_hatching_goes_on_without_a_seam(unit: int) -> None:
 
 
 def test_pixels_of_takes_those_whose_centres_lie_inside() -> None:
-    assert pixels_of((93.96, 18.75, 357.04, 281.25), (451, 300)) == (94, 19, 357, 281)
-    assert pixels_of((94.3, 18.6, 357.6, 281.4), (451, 300)) == (94, 19, 358, 281)
-    assert pixels_of((-3.0, 0.0, 9.0, 0.2), (5, 4)) == (0, 0, 5, 1)
-    assert pixels_of((0.6, 0.0, 1.0, 9.0), (1, 4)) == (0, 0, 1, 4)
+    assert pixels_in_box((93.96, 18.75, 357.04, 281.25), (451, 300)) == (94, 19, 357, 281)
+    assert pixels_in_box((94.3, 18.6, 357.6, 281.4), (451, 300)) == (94, 19, 358, 281)
+    assert pixels_in_box((-3.0, 0.0, 9.0, 0.2), (5, 4)) == (0, 0, 5, 1)
+    assert pixels_in_box((0.6, 0.0, 1.0, 9.0), (1, 4)) == (0, 0, 1, 4)
 
 
 def test_a_hot_cell_lands_where_the_crop_says() -> None:
@@ -74,8 +74,8 @@ def test_a_hot_cell_lands_where_the_crop_says() -> None:
     hot = np.zeros((1, 7, 7), np.float32)
     hot[0, 1, 5] = 3.0
     canvas = stage_of(plain(451, 300), CHELSEA)
-    picture = pictured(Heatmap(hot, np.float32(3)), canvas, Style())
-    change = np.abs(np.asarray(picture, float) - np.asarray(marked(canvas), float)).sum(2)
+    picture = draw_map(Heatmap(hot, np.float32(3)), canvas, Style())
+    change = np.abs(np.asarray(picture, float) - np.asarray(mark_unseen(canvas), float)).sum(2)
     rows, columns = np.mgrid[:300, :451] + 0.5
     assert (change * columns).sum() / change.sum() == pytest.approx(300.667, abs=0.5)
     assert (change * rows).sum() / change.sum() == pytest.approx(75.0, abs=0.5)
@@ -100,17 +100,17 @@ def test_an_overlay_is_the_stated_mixture() -> None:
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
     values = rng.random((1, 20, 30)).astype(np.float32)
-    picture = np.asarray(pictured(Heatmap(values), stage_of(photo, whole(30, 20)), Style("viridis")), float)
+    picture = np.asarray(draw_map(Heatmap(values), stage_of(photo, whole(30, 20)), Style("viridis")), float)
     level = np.rint(values[0] / values.max() * 255).astype(int)
     colours, grey = np.asarray(photo, float), np.asarray(photo.convert("L"), float)[..., None]
     desaturate = np.minimum(255, 2 * level)[..., None] / 255
     under = colours * (1 - desaturate) + 0.6 * grey * desaturate
-    share = opacity(0.75)[level][..., None]
-    np.testing.assert_allclose(picture, under * (1 - share) + table("viridis")[level] * share, atol=1.6)
+    share = opacity_table(0.75)[level][..., None]
+    np.testing.assert_allclose(picture, under * (1 - share) + color_table("viridis")[level] * share, atol=1.6)
 
 
 def test_opacity_rises_from_nothing_to_alpha() -> None:
-    shares = opacity(0.6)
+    shares = opacity_table(0.6)
     assert shares[0] == 0
     assert shares[-1] == pytest.approx(0.6)
     assert (np.diff(shares) >= 0).all()
@@ -120,8 +120,8 @@ def test_opacity_rises_from_nothing_to_alpha() -> None:
 
 
 def test_what_was_not_seen_is_grey_and_hatched_and_what_was_seen_untouched() -> None:
-    picture = np.asarray(marked(stage_of(plain(300, 200), centre_crop(300, 200))), int)
-    left, top, right, bottom = pixels_of(centre_crop(300, 200).box, (300, 200))
+    picture = np.asarray(mark_unseen(stage_of(plain(300, 200), centre_crop(300, 200))), int)
+    left, top, right, bottom = pixels_in_box(centre_crop(300, 200).box, (300, 200))
     assert (picture[top:bottom, left:right] == (120, 90, 60)).all()
     outside = picture[:, : left - 4]
     assert (outside == outside[..., :1]).all()
@@ -130,8 +130,8 @@ def test_what_was_not_seen_is_grey_and_hatched_and_what_was_seen_untouched() -> 
 
 
 def test_the_edge_of_the_input_is_a_light_line_within_a_dark_one() -> None:
-    picture = np.asarray(marked(stage_of(plain(300, 200), centre_crop(300, 200))), int)
-    left, top, right, bottom = pixels_of(centre_crop(300, 200).box, (300, 200))
+    picture = np.asarray(mark_unseen(stage_of(plain(300, 200), centre_crop(300, 200))), int)
+    left, top, right, bottom = pixels_in_box(centre_crop(300, 200).box, (300, 200))
     for row, column in ((100, left - 1), (100, right), (top - 1, 150), (bottom, 150)):
         assert picture[row, column].tolist() == [255, 255, 255]
     for row, column in ((100, left - 2), (100, right + 1), (top - 2, 150), (bottom + 1, 150)):
@@ -140,22 +140,22 @@ def test_the_edge_of_the_input_is_a_light_line_within_a_dark_one() -> None:
 
 def test_a_photograph_seen_whole_is_not_marked() -> None:
     photo = plain(50, 40)
-    assert marked(stage_of(photo, whole(50, 40))).tobytes() == photo.tobytes()
+    assert mark_unseen(stage_of(photo, whole(50, 40))).tobytes() == photo.tobytes()
 
 
 def test_pixel_maps_are_opaque_and_clipped_at_the_percentile() -> None:
     values = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     values[0, 19, 49] = 100.0
-    picture = np.asarray(pictured(PixelMap(values), stage_of(plain(50, 20), whole(50, 20)), Style()), int)
+    picture = np.asarray(draw_map(PixelMap(values), stage_of(plain(50, 20), whole(50, 20)), Style()), int)
     top = np.sort(values.ravel())[994]  # the 995th of a thousand
-    expected = table("inferno")[np.rint(np.clip(values[0] / top, 0, 1) * 255).astype(int)]
+    expected = color_table("inferno")[np.rint(np.clip(values[0] / top, 0, 1) * 255).astype(int)]
     assert np.abs(picture - expected).max() <= 1
 
 
 def test_signed_maps_are_symmetric_about_zero() -> None:
     values = np.array([[[-2.0, -1.0, 0.0, 1.0, 2.0]]], np.float32)
-    picture = np.asarray(pictured(SignedMap(values), stage_of(plain(5, 1), whole(5, 1)), Style()))
-    colours = table("blue-red")
+    picture = np.asarray(draw_map(SignedMap(values), stage_of(plain(5, 1), whole(5, 1)), Style()))
+    colours = color_table("blue-red")
     for place_, index in zip(picture[0], (0, 63.5, 127, 190.5, 254), strict=True):
         assert np.abs(place_.astype(int) - colours[[int(index), round(index + 0.1)]].astype(int)).max(1).min() <= 1
 
@@ -163,7 +163,7 @@ def test_signed_maps_are_symmetric_about_zero() -> None:
 def test_signed_pictures_put_zero_at_mid_grey() -> None:
     values = np.zeros((3, 4, 4), np.float32)
     values[0, 0, 0], values[2, 3, 3] = 5.0, -5.0
-    picture = np.asarray(pictured(InputProjection(values), stage_of(plain(4, 4), whole(4, 4)), Style()))
+    picture = np.asarray(draw_map(InputProjection(values), stage_of(plain(4, 4), whole(4, 4)), Style()))
     assert picture[1, 1].tolist() == [128, 128, 128]
     assert picture[0, 0].tolist() == [255, 128, 128]
     assert picture[3, 3].tolist() == [128, 128, 0]
@@ -173,7 +173,7 @@ def test_values_that_are_not_finite_are_chequered_in_place() -> None:
     values = np.ones((1, 4, 4), np.float32)
     values[0, 0, 0] = np.nan
     values[0, 3, 3] = np.inf
-    picture = np.asarray(pictured(Heatmap(values), stage_of(plain(80, 80), whole(80, 80)), Style()))
+    picture = np.asarray(draw_map(Heatmap(values), stage_of(plain(80, 80), whole(80, 80)), Style()))
     colours = {tuple(colour) for colour in picture[:20, :20].reshape(-1, 3).tolist()}
     assert colours == {(255, 255, 255), (200, 0, 130)}
     assert (200, 0, 130) in {tuple(colour) for colour in picture[60:, 60:].reshape(-1, 3).tolist()}
@@ -187,27 +187,27 @@ def test_values_that_are_not_finite_are_chequered_in_place() -> None:
 )
 def test_a_map_that_points_nowhere_leaves_the_photograph_as_it_is(panel: Heatmap) -> None:
     canvas = stage_of(plain(90, 60), centre_crop(90, 60))
-    assert pictured(panel, canvas, Style()).tobytes() == marked(canvas).tobytes()
+    assert draw_map(panel, canvas, Style()).tobytes() == mark_unseen(canvas).tobytes()
 
 
 def test_tiny_photographs_are_enlarged_by_a_whole_factor() -> None:
-    canvas = staged(plain(32, 20), centre_crop(32, 20))
+    canvas = make_canvas(plain(32, 20), centre_crop(32, 20))
     assert canvas.factor == 9
     assert canvas.photo.size == (288, 180)
     assert canvas.view.box == pytest.approx([9 * edge for edge in centre_crop(32, 20).box])
-    assert staged(plain(400, 20), whole(400, 20)).factor == 1
+    assert make_canvas(plain(400, 20), whole(400, 20)).factor == 1
 
 
 def test_type_grows_with_the_photograph() -> None:
-    assert staged(plain(451, 300), CHELSEA).unit == 14
-    assert staged(plain(4000, 3000), whole(4000, 3000)).unit > 55
-    assert staged(plain(4000, 3), whole(4000, 3)).unit == 14
+    assert make_canvas(plain(451, 300), CHELSEA).unit == 14
+    assert make_canvas(plain(4000, 3000), whole(4000, 3000)).unit > 55
+    assert make_canvas(plain(4000, 3), whole(4000, 3)).unit == 14
 
 
 def test_a_map_that_shrinks_one_way_alone_is_averaged() -> None:
     values = np.random.default_rng(0).random((40, 5), np.float32)
-    smooth = place(values, (0, 0, 30, 10), (30, 10), "bicubic")
-    np.testing.assert_array_equal(smooth, place(values, (0, 0, 30, 10), (30, 10), "bilinear"))
+    smooth = resample(values, (0, 0, 30, 10), (30, 10), "bicubic")
+    np.testing.assert_array_equal(smooth, resample(values, (0, 0, 30, 10), (30, 10), "bilinear"))
     # Rows of 40 cells on 10 pixels: an average of alternating zeros and ones is a half, not an end.
     stripes = np.tile(np.float32([[0], [1]]), (20, 5))
-    np.testing.assert_allclose(place(stripes, (0, 0, 30, 10), (30, 10), "bicubic")[1:-1], 0.5, atol=0.01)
+    np.testing.assert_allclose(resample(stripes, (0, 0, 30, 10), (30, 10), "bicubic")[1:-1], 0.5, atol=0.01)

@@ -9,10 +9,10 @@ from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Filters, Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, compare, figures
 from cnnviz_cli.render.block import Block
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.feature_map_grid import filters
-from cnnviz_cli.render.figures import colours_of, scale_of
-from cnnviz_cli.render.scaling import beyond, color_limits, normalize, peak_of, range_of, stretched, top_of
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.feature_map_grid import compose_kernels
+from cnnviz_cli.render.figures import map_colors, make_color_bar
+from cnnviz_cli.render.scaling import count_outside, color_limits, normalize, peak_of, range_of, stretch_range, top_of
 
 LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
 SHARES = [0.0, 0.25, 0.5, 0.5625, 0.625]
@@ -44,32 +44,32 @@ def test_the_ends_of_a_lopsided_map_are_its_largest_magnitude(sign: int) -> None
 
 
 def test_the_bar_of_a_lopsided_range_is_the_part_of_the_palette_that_is_used() -> None:
-    colours = table("blue-red")
-    whole = colours_of(SignedMap(LOPSIDED), Style())
+    colours = color_table("blue-red")
+    whole = map_colors(SignedMap(LOPSIDED), Style())
     np.testing.assert_array_equal(whole, colours)
     # -4 is the first of 255 colours, 1 the 0.625 * 254 = 158.75th, counted from 0; mirrored for -1 to 4.
-    np.testing.assert_array_equal(colours_of(SignedMap(LOPSIDED), Style(), Scale(-4, 1, "fixed")), colours[:160])
-    np.testing.assert_array_equal(colours_of(SignedMap(-LOPSIDED), Style(), Scale(-1, 4, "fixed")), colours[95:])
+    np.testing.assert_array_equal(map_colors(SignedMap(LOPSIDED), Style(), Scale(-4, 1, "fixed")), colours[:160])
+    np.testing.assert_array_equal(map_colors(SignedMap(-LOPSIDED), Style(), Scale(-1, 4, "fixed")), colours[95:])
 
 
 def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[list[str]] = []
-    draw_bar = figures.colour_bar
+    draw_bar = figures.color_bar
 
     def spy(colours, texts, width, unit):
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
     monkeypatch.setattr(figures, "colour_bar", spy)
-    scale_of(SignedMap(LOPSIDED), Style(), 300, 14)
-    scale_of(SignedMap(-LOPSIDED), Style(), 300, 14)
+    make_color_bar(SignedMap(LOPSIDED), Style(), 300, 14)
+    make_color_bar(SignedMap(-LOPSIDED), Style(), 300, 14)
     assert [texts[0].split()[0] for texts in labels] == ["-4.00", "-4.00"]
     assert [texts[-1].split()[0] for texts in labels] == ["4.00", "4.00"]
 
 
 def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
     kernel = np.array([[-4.0, 0.0], [0.0, 1.0]], np.float32)
-    sheet = np.asarray(filters(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int)
+    sheet = np.asarray(compose_kernels(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int)
     greys = sheet[(sheet.max(2) - sheet.min(2)) <= 2].mean(1)
     area = 42 * 42
     for value, times in ((0, 1), (128, 2), (159, 1)):  # 255 (0.5 + 0.5 v / 4)
@@ -101,18 +101,18 @@ def test_the_tail_ends_at_the_smallest_value_that_covers_its_share() -> None:
 
 def test_stretching_is_from_the_lowest_to_the_highest_of_each_map() -> None:
     maps = np.array([[[-1.0, 0.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 5.0]]])
-    np.testing.assert_allclose(stretched(maps), [[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]])
-    assert stretched(np.array([[-3e38, 3e38]], np.float32)).tolist() == [[0, 1]]
+    np.testing.assert_allclose(stretch_range(maps), [[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]])
+    assert stretch_range(np.array([[-3e38, 3e38]], np.float32)).tolist() == [[0, 1]]
 
 
 def test_values_at_an_end_of_a_scale_do_not_lie_beyond_it() -> None:
-    assert beyond(SignedMap(LOPSIDED), Scale(-4, 1, "fixed")) == (0, 0)
-    assert beyond(SignedMap(LOPSIDED), Scale(-2, 0.5, "fixed")) == (1, 1)
-    assert beyond(InputProjection(LOPSIDED), Scale(-2, 0.5, "fixed")) == (0, 0)  # it takes no scale
+    assert count_outside(SignedMap(LOPSIDED), Scale(-4, 1, "fixed")) == (0, 0)
+    assert count_outside(SignedMap(LOPSIDED), Scale(-2, 0.5, "fixed")) == (1, 1)
+    assert count_outside(InputProjection(LOPSIDED), Scale(-2, 0.5, "fixed")) == (0, 0)  # it takes no scale
 
 
 def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
-    bar, _ = scale_of(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Style("grey"), 256, 14)
+    bar, _ = make_color_bar(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Style("grey"), 256, 14)
     assert isinstance(bar, Block)
     line = np.asarray(bar)[5, 2:-2, 0].astype(int)
     assert (np.diff(line) == 1).all()
@@ -121,7 +121,7 @@ def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
 @pytest.mark.parametrize("counter", [False, True])
 def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[list[str]] = []
-    draw_bar = compare.colour_bar
+    draw_bar = compare.color_bar
 
     def spy(colours, texts, width, unit):
         labels.append(list(texts))

@@ -8,10 +8,10 @@ from render.drawn import placed, plain, row, whole
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
 from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.block import Raster
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.compose import compose
-from cnnviz_cli.render.feature_map_grid import columns_for, enlarged
-from cnnviz_cli.render.projections import extent, frame_of, pair
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.compose import compose_figure
+from cnnviz_cli.render.feature_map_grid import columns_for, enlargement_factor
+from cnnviz_cli.render.projections import describe_extent, frame_of, projection_pair
 
 SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
@@ -29,7 +29,7 @@ def drawn(panel: Panel) -> Image.Image:
 
 def tiles(panel: Panel, size: int) -> list[np.ndarray]:
     """The pixels of a sheet where its square images of `size` stand."""
-    block = compose(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style())
+    block = compose_figure(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style())
     pixels = np.asarray(block)
     return [
         pixels[top : top + size, round(left) : round(left) + size]
@@ -46,7 +46,7 @@ def test_every_map_is_stretched_by_itself_and_enlarged_sharply() -> None:
     for values, tile in zip(maps, found[2:], strict=True):
         low, high = values.min(), values.max()
         level = np.rint((values - low) / (high - low) * 255).astype(int)
-        assert (tile == table("inferno")[level].repeat(20, 0).repeat(20, 1)).all()
+        assert (tile == color_table("inferno")[level].repeat(20, 0).repeat(20, 1)).all()
 
 
 def test_the_input_keeps_every_colour_it_has() -> None:
@@ -73,7 +73,7 @@ def test_a_sheet_of_the_mean_alone() -> None:
 
 @pytest.mark.parametrize(("size", "factor"), [(7, 20), (14, 10), (28, 5), (56, 2), (112, 1), (224, 1), (1, 140)])
 def test_tiles_are_enlarged_by_whole_factors(size: int, factor: int) -> None:
-    assert enlarged(size) == factor
+    assert enlargement_factor(size) == factor
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (6, 3), (8, 4), (12, 4), (16, 4), (64, 8)])
@@ -109,7 +109,7 @@ def test_kernels_keep_every_colour() -> None:
 
 def test_a_patch_stands_beside_its_projection() -> None:
     one = row([(4, 8, 20, 24)], field=(16, 16))
-    couple = np.asarray(pair(one, 0, SEEN, 64), int)
+    couple = np.asarray(projection_pair(one, 0, SEEN, 64), int)
     assert couple.shape == (64 + 18, 64 * 2 + 2, 3)
     expected = SEEN.resize((64, 64), Image.Resampling.BICUBIC, box=(4, 8, 20, 24))
     assert np.abs(couple[18:, 66:] - np.asarray(expected, int)).max() <= 1
@@ -126,25 +126,25 @@ def test_a_patch_stands_beside_its_projection() -> None:
 def test_a_projection_of_nothing_is_mid_grey() -> None:
     one = row([(4, 8, 20, 24)], field=(16, 16))
     one.values[:] = 0
-    couple = np.asarray(pair(one, 0, SEEN, 64))
+    couple = np.asarray(projection_pair(one, 0, SEEN, 64))
     assert (couple[18:, :64] == 128).all()
 
 
 def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
     cut = row([(0, 10, 6, 20), (10, 10, 20, 20)], field=(10, 10))
     assert frame_of(cut, SEEN) == (10, 10)
-    assert extent(cut, SEEN) == "each position sees 10 x 10 pixels, the input has 32 x 32"
-    couple = np.asarray(pair(cut, 0, SEEN, 100), int)
+    assert describe_extent(cut, SEEN) == "each position sees 10 x 10 pixels, the input has 32 x 32"
+    couple = np.asarray(projection_pair(cut, 0, SEEN, 100), int)
     missing, present = couple[18:, 102:142], couple[18:, 142:202]
     assert set(np.unique(missing)) <= {205, 238}
     assert len(np.unique(present.reshape(-1, 3), axis=0)) > 50
 
 
 def test_a_field_larger_than_the_input_is_framed_by_the_input() -> None:
-    assert extent(row([(0, 0, 32, 32)]), SEEN) == "each position sees the whole input"
+    assert describe_extent(row([(0, 0, 32, 32)]), SEEN) == "each position sees the whole input"
     assert frame_of(row([(0, 0, 32, 32)]), SEEN) == (32, 32)
     large = row([(0, 0, 20, 32)], field=(67, 45))
-    assert extent(large, SEEN) == "each position sees 45 x 67 pixels, the input has 32 x 32"
+    assert describe_extent(large, SEEN) == "each position sees 45 x 67 pixels, the input has 32 x 32"
     assert frame_of(large, SEEN) == (32, 32)
 
 

@@ -17,7 +17,7 @@ from cnnviz_cli.render import Caption, Style, encode
 from cnnviz_cli.render.block import Raster, Text
 from cnnviz_cli.render.canvas import LIGHT, LONGEST, SHORTEST, canvas_at
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.compose import compose, encode_figure, sized, sized_each
+from cnnviz_cli.render.compose import compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import rasterize
 
@@ -63,7 +63,7 @@ def test_widths_that_no_figure_has_are_refused(width: str) -> None:
 def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape: tuple[int, int]) -> None:
     style = Style(size=parse_figure_size(width))
     photo = plain(*shape)
-    block, scale = sized(lambda chosen: compose(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style)
+    block, scale = fit_width(lambda chosen: compose_figure(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style)
     picture = rasterize(block, scale)
     assert picture.width == (style.size.pixels or picture.width) <= max(1600, style.size.pixels or 0)
     for left, top, item in placed(block):
@@ -107,7 +107,7 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
     values = np.zeros((1, 8, 8), np.float32)
     values[0, 2, 5] = 1  # one cell: its centre is 5.5 / 8 of the way across the input and 2.5 / 8 down
     style = Style(palette="grey", overlay="none", interpolation="nearest", size=parse_figure_size(width))
-    block, scale = sized(lambda chosen: compose(Heatmap(values), photo, view, SEEN, CAPTION, chosen), style)
+    block, scale = fit_width(lambda chosen: compose_figure(Heatmap(values), photo, view, SEEN, CAPTION, chosen), style)
     pixels = np.asarray(rasterize(block, scale), int)
     left, top, item = [part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100][-1]
     area = pixels[
@@ -132,7 +132,7 @@ def test_a_box_lies_where_it_lies_in_the_photograph_at_every_width(width: str) -
     caption = replace(CAPTION, mark=BoxAnnotation((0.2, 0.3, 0.6, 0.9)))
     style = Style(size=parse_figure_size(width))
     flat = Heatmap(np.zeros((1, 2, 2), np.float32))
-    block, scale = sized(lambda chosen: compose(flat, photo, view, SEEN, caption, chosen), style)
+    block, scale = fit_width(lambda chosen: compose_figure(flat, photo, view, SEEN, caption, chosen), style)
     pixels = np.asarray(rasterize(block, scale))
     left, top, item = next(part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100)
     area = pixels[round(top * scale) :, round(left * scale) :][
@@ -161,7 +161,7 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
     ]
     style = Style(size=parse_figure_size(width))
     sheets = list(
-        sized_each(
+        fit_widths(
             lambda chosen: compose_comparison(photo, view, entries, Caption("compared", source="x"), chosen), style
         )
     )
@@ -169,13 +169,13 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
     for block, scale in sheets:
         wide = rasterize(block, scale).width
         assert wide == (style.size.pixels or wide) <= max(1600, style.size.pixels or 0)
-    block, scale = sized(lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style)
+    block, scale = fit_width(lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style)
     assert rasterize(block, scale).width == (style.size.pixels or 1680)
 
 
 def test_text_is_as_wide_at_any_scale_as_it_was_laid_out() -> None:
     panel, photo = PANELS["heatmap"], plain(300, 300)
-    block = compose(panel, photo, whole(300, 300), SEEN, CAPTION, Style())
+    block = compose_figure(panel, photo, whole(300, 300), SEEN, CAPTION, Style())
     one, three = np.asarray(rasterize(block), int), np.asarray(rasterize(block, 3), int)
     text = next((left, base, item) for left, base, item in placed(block) if isinstance(item, Text))
     left, base, item = text
@@ -216,7 +216,7 @@ def test_jpeg_and_webp_say_what_they_are() -> None:
 
 
 def test_the_size_that_is_recorded_is_the_files() -> None:
-    block = compose(PANELS["heatmap"], plain(90, 60), whole(90, 60), SEEN, CAPTION, Style())
+    block = compose_figure(PANELS["heatmap"], plain(90, 60), whole(90, 60), SEEN, CAPTION, Style())
     made, size = encode_figure(block, "png", 1.7)
     with Image.open(BytesIO(made.data)) as opened:
         assert opened.size == size

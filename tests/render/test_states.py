@@ -16,7 +16,7 @@ from cnnviz_cli.core.panels import (
     State,
 )
 from cnnviz_cli.render import range_of, state_of
-from cnnviz_cli.render.scaling import stretched, top_of
+from cnnviz_cli.render.scaling import stretch_range, top_of
 
 RAMP = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 ZERO = np.zeros_like(RAMP)
@@ -88,10 +88,10 @@ def test_the_scale_of_a_heavy_tail_ends_at_the_percentile() -> None:
 
 def test_stretching_survives_the_edges_of_float32() -> None:
     most = np.finfo(np.float32).max
-    np.testing.assert_array_equal(stretched(np.array([[-most, most]], np.float32)), [[0, 1]])
-    np.testing.assert_array_equal(stretched(np.array([[1e-45, 0]], np.float32)), [[1, 0]])
-    np.testing.assert_array_equal(stretched(np.array([[4.0, 4.0]], np.float32)), [[0, 0]])
-    np.testing.assert_allclose(stretched(np.array([[-1.0, 0, 3]], np.float32)), [[0, 0.25, 1]])
+    np.testing.assert_array_equal(stretch_range(np.array([[-most, most]], np.float32)), [[0, 1]])
+    np.testing.assert_array_equal(stretch_range(np.array([[1e-45, 0]], np.float32)), [[1, 0]])
+    np.testing.assert_array_equal(stretch_range(np.array([[4.0, 4.0]], np.float32)), [[0, 0]])
+    np.testing.assert_allclose(stretch_range(np.array([[-1.0, 0, 3]], np.float32)), [[0, 0.25, 1]])
 
 
 def test_an_unknown_kind_is_refused() -> None:

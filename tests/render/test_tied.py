@@ -9,7 +9,7 @@ from cnnviz_cli.core.objectives import strongest_channels
 from cnnviz_cli.core.panels import ProjectionRow, Projections
 from cnnviz_cli.render import Caption
 from cnnviz_cli.render.block import Text
-from cnnviz_cli.render.projections import TIED, projections, strength
+from cnnviz_cli.render.projections import TIED, compose_projections, describe_peak
 
 SEEN = Image.new("RGB", (32, 32))
 
@@ -22,13 +22,13 @@ def with_peaks(peaks: list[float], means: list[float]) -> ProjectionRow:
 
 
 def texts(one: ProjectionRow) -> list[str]:
-    block = projections(Projections((one,)), SEEN, Caption("d"))
+    block = compose_projections(Projections((one,)), SEEN, Caption("d"))
     return [item.text for _, _, item in placed(block) if isinstance(item, Text)]
 
 
 def test_equal_peaks_are_told_apart_by_their_means() -> None:
     tied = with_peaks([6, 6, 6, 5.5], [3.204, 3.15, 2.9, 5])
-    assert [strength(tied, number) for number in range(4)] == [
+    assert [describe_peak(tied, number) for number in range(4)] == [
         "6.00, mean 3.20",
         "6.00, mean 3.15",
         "6.00, mean 2.90",
@@ -40,7 +40,7 @@ def test_equal_peaks_are_told_apart_by_their_means() -> None:
 
 def test_peaks_that_differ_stand_alone() -> None:
     free = with_peaks([6, 5.9], [3, 4])
-    assert [strength(free, number) for number in range(2)] == ["6.00", "5.90"]
+    assert [describe_peak(free, number) for number in range(2)] == ["6.00", "5.90"]
     assert not any("mean" in text for text in texts(free))
 
 

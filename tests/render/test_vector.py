@@ -16,11 +16,11 @@ from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Block, Raster, Text
-from cnnviz_cli.render.color_tables import table
-from cnnviz_cli.render.compose import compose, denser, encode_figure
+from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render.compose import compose_figure, with_density, encode_figure
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.svg import stops, svg
-from cnnviz_cli.render.typeset import length
+from cnnviz_cli.render.svg import gradient_stops, encode_svg
+from cnnviz_cli.render.typeset import text_width
 
 RNG = np.random.default_rng(9)
 SEEN = Image.fromarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8))
@@ -46,13 +46,13 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def block_of(kind: str, style: Style | None = None) -> Block:
-    return compose(PANELS[kind], plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, style or Style())
+    return compose_figure(PANELS[kind], plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, style or Style())
 
 
 @pytest.mark.parametrize("kind", PANELS)
 def test_an_svg_is_sound_safe_and_the_same_each_time(kind: str) -> None:
-    data = svg(block_of(kind), 1.5, {"Method": "<&>\x00\ud800"})
-    assert data == svg(block_of(kind), 1.5, {"Method": "<&>\x00\ud800"})
+    data = encode_svg(block_of(kind), 1.5, {"Method": "<&>\x00\ud800"})
+    assert data == encode_svg(block_of(kind), 1.5, {"Method": "<&>\x00\ud800"})
     tree = ElementTree.fromstring(data)
     allowed = {"svg", "desc", "defs", "linearGradient", "stop", "rect", "text", "image"}
     assert {element.tag.split("}")[1] for element in tree.iter()} <= allowed
@@ -69,14 +69,14 @@ def test_an_svg_is_sound_safe_and_the_same_each_time(kind: str) -> None:
 @pytest.mark.parametrize("kind", PANELS)
 def test_every_text_and_every_image_of_a_figure_is_in_its_svg(kind: str) -> None:
     block = block_of(kind)
-    tree = ElementTree.fromstring(svg(block))
+    tree = ElementTree.fromstring(encode_svg(block))
     texts = [(left, base, item) for left, base, item in placed(block) if isinstance(item, Text) and item.text.strip()]
     found = tree.findall("s:text", NS)
     assert [one.text for one in found] == [item.text for _, _, item in texts]
     for one, (left, base, item) in zip(found, texts, strict=True):
         assert float(one.attrib["x"]) == pytest.approx(left, abs=1e-3)
         assert int(one.attrib["y"]) == base
-        assert float(one.attrib["textLength"]) == pytest.approx(length(item.text, item.size), abs=1e-3)
+        assert float(one.attrib["textLength"]) == pytest.approx(text_width(item.text, item.size), abs=1e-3)
     rasters = [item for _, _, item in placed(block) if isinstance(item, Raster)]
     images = tree.findall("s:image", NS)
     assert len(images) == len(rasters) > 0
@@ -90,15 +90,15 @@ def test_every_text_and_every_image_of_a_figure_is_in_its_svg(kind: str) -> None
 def test_an_svg_has_a_size_in_print() -> None:
     style = Style(size=parse_figure_size("8.5cm"))
     block = block_of("heatmap", style)
-    tree = ElementTree.fromstring(svg(block, 1004 / block.width, dpi=300))
+    tree = ElementTree.fromstring(encode_svg(block, 1004 / block.width, dpi=300))
     assert tree.attrib["width"] == "3.347in"
     assert tree.attrib["viewBox"].split()[2] == "482"
 
 
 @pytest.mark.parametrize("name", ["inferno", "viridis", "jet", "grey", "turbo", "blue-red"])
 def test_a_gradient_gives_every_colour_of_its_palette(name: str) -> None:
-    colours = table(name)
-    places = stops(colours)
+    colours = color_table(name)
+    places = gradient_stops(colours)
     assert places[0][0] == 0
     assert places[-1][0] == 1
     assert len(places) < 100
@@ -110,11 +110,11 @@ def test_a_gradient_gives_every_colour_of_its_palette(name: str) -> None:
 
 def test_images_are_finer_in_vector_files_as_far_as_the_photograph_has_pixels() -> None:
     panel, photo = PANELS["heatmap"], plain(3000, 2000)
-    style = denser(Style(size=parse_figure_size("auto")), 2)
-    one = compose(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, style)
+    style = with_density(Style(size=parse_figure_size("auto")), 2)
+    one = compose_figure(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, style)
     (large,) = [item for _, _, item in placed(one) if isinstance(item, Raster) and item.width > 100]
     assert large.image.width == round(large.width * 3000 / 1556)
-    few = compose(panel, plain(300, 200), centre_crop(300, 200), SEEN, HOSTILE, style)
+    few = compose_figure(panel, plain(300, 200), centre_crop(300, 200), SEEN, HOSTILE, style)
     (small,) = [item for _, _, item in placed(few) if isinstance(item, Raster) and item.width > 100]
     assert small.image.width == small.width
 

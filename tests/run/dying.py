@@ -44,7 +44,7 @@ def arm(order: dict[str, Any]) -> None:
             if left[0] == 0:
                 die()
 
-    sink.watcher = passed
+    sink.write_point_watcher = passed
     if order.get("label") == HALF:
         genuine = os.write
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.files.inputs.search import Source, find
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.inputs.search import Source, find_images
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
@@ -47,7 +47,7 @@ def photographs(folder: Path, count: int = 7) -> list[Source]:
 
 def listed(folder: Path) -> list[Source]:
     """The pictures of such a folder, in their order."""
-    return find([folder], recursive=False)
+    return find_images([folder], recursive=False)
 
 
 class Listener:
@@ -87,7 +87,7 @@ def run(
     sources: Sequence[Source],
     heard: Listener | None = None,
     *,
-    shard: Shard = ALONE,
+    shard: Shard = SINGLE_SHARD,
     force: bool = False,
     **settings: Any,
 ) -> Outcome:

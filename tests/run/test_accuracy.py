@@ -11,8 +11,8 @@ from run.resuming import photographs, run
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.records import Manifest
-from cnnviz_cli.files.inputs.search import Source, find
-from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.inputs.search import Source, find_images
+from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -24,14 +24,14 @@ def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
     monkeypatch.chdir(tmp_path)
     photographs(tmp_path / "in", 7)
     (tmp_path / "in" / "3.png").unlink()
-    run(tmp_path / "look", find([tmp_path / "in"], recursive=False))
+    run(tmp_path / "look", find_images([tmp_path / "in"], recursive=False))
     images = json.loads((tmp_path / "look" / "manifest.json").read_bytes())["images"]
     said = {image["source"]: image["predictions"][0]["label"] for image in images}
     other = next(name for name in "abcde" if name not in said.values())
     rows = [(name, said[name] if name in ("0.png", "1.png") else other) for name in list(said)[:-1]]
     (tmp_path / "truth.csv").write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
     shutil.rmtree(tmp_path / "look")
-    return find([tmp_path / "in"], recursive=False)
+    return find_images([tmp_path / "in"], recursive=False)
 
 
 def test_the_manifest_and_the_summary_say_how_often(
@@ -56,7 +56,7 @@ def test_the_manifest_and_the_summary_say_how_often(
 
     for index in range(2):
         run(tmp_path / "parts", labelled, shard=Shard(index, 2), batch_size="1", truth="truth.csv")
-    merged = merge(tmp_path / "parts")
+    merged = merge_shards(tmp_path / "parts")
     assert merged.summary.accuracy == found
     one, many = (json.loads((tmp_path / name / "manifest.json").read_bytes()) for name in ("out", "parts"))
     assert one["summary"] == many["summary"]

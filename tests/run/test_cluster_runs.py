@@ -13,7 +13,7 @@ from cnnviz_cli.cluster import connection, execute
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
 FOUR = {name: {"CPU": 1.0} for name in "abcd"}
 
@@ -28,7 +28,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ray:
 
 
 def far(
-    out: Path, sources: list[Source], heard: Listener | None = None, *, shard: Shard = ALONE, **settings: Any
+    out: Path, sources: list[Source], heard: Listener | None = None, *, shard: Shard = SINGLE_SHARD, **settings: Any
 ) -> Any:
     flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0", ("threads",): "1"}
     loaded = load_settings("gradcam", {**flags, **{(name,): value for name, value in settings.items()}}, None, {})

@@ -14,7 +14,7 @@ from PIL import Image
 from run.resuming import Listener
 
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.run import execute
 from cnnviz_cli.run.explain import seed_of
 
@@ -51,7 +51,7 @@ def drawn(tmp_path: Path) -> Runs:
         }
         flags |= {("saliency", key): value for key, value in settings.items() if key != "seed"}
         flags |= {(key,): value for key, value in settings.items() if key == "seed"}
-        sources = find([folder], recursive=False)
+        sources = find_images([folder], recursive=False)
         execute("saliency", load_settings("saliency", flags, None, {}), sources, Listener())
         maps = {}
         for source in sources:

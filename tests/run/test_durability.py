@@ -44,7 +44,7 @@ class Watch:
         monkeypatch.setattr(os, "fdatasync", fsync)
         monkeypatch.setattr(Path, "replace", replaced)
         monkeypatch.setattr(os, "write", written)
-        monkeypatch.setattr(writepoints, "watcher", lambda label: self.events.append(("label", label)))
+        monkeypatch.setattr(writepoints, "write_point_watcher", lambda label: self.events.append(("label", label)))
 
     def at(self, kind: str, what: str) -> int:
         """The place of the one event of that kind whose text has `what` in it."""
@@ -100,7 +100,7 @@ def syncs_after(tmp_path: Path, watch: Watch, count: int) -> list[int]:
     sink = Sink(tmp_path / "out")
     sink.open()
     with Journal(sink, "manifest.jsonl") as journal:
-        journal.head({})
+        journal.write_header({})
         watch.events.clear()
         for number in range(count):
             journal.append(failed(number))

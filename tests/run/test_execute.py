@@ -17,7 +17,7 @@ from torch import nn
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import ExitCode, MemoryShortError, OutputError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Manifest
-from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.models.load.loaded_model import LoadedModel
@@ -63,7 +63,7 @@ class Heard:
 def run(out: Path, heard: Heard, command: str = "gradcam", *, force: bool = False, **settings: Any) -> Outcome:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
     loaded = load_settings(command, flags, None, {})
-    return execution.execute(command, loaded, find([SAMPLES], recursive=False), heard, force=force)
+    return execution.execute(command, loaded, find_images([SAMPLES], recursive=False), heard, force=force)
 
 
 def manifest_of(out: Path) -> Manifest:
@@ -253,7 +253,7 @@ def test_statistics_are_those_of_the_layer(tmp_path: Path) -> None:
     heard = Heard()
     flags = {("output",): str(out), ("workers",): "0", ("features", "layer"): ["stages.0"]}
     execution.execute(
-        "features", load_settings("features", flags, None, {}), find([SAMPLES / "camera.png"], recursive=False), heard
+        "features", load_settings("features", flags, None, {}), find_images([SAMPLES / "camera.png"], recursive=False), heard
     )
     (output,) = heard.records[0].outputs
     assert set(output.statistics) == {"dead_share", "max", "mean"}
@@ -265,7 +265,7 @@ def test_numbers_that_overflow_are_named_and_not_recorded(tmp_path: Path) -> Non
     out, heard = tmp_path / "out", Heard()
     flags = {("output",): str(out), ("workers",): "0", ("saliency", "method"): ["lrp"]}
     flags |= {("saliency", "biases"): "nothing", ("saliency", "composite"): "epsilon"}
-    sources = find([SAMPLES / "chelsea.png"], recursive=False)
+    sources = find_images([SAMPLES / "chelsea.png"], recursive=False)
     assert execution.execute("saliency", load_settings("saliency", flags, None, {}), sources, heard).status == "ok"
     (output,) = heard.records[0].outputs
     assert (output.state, output.range, output.statistics) == ("nonfinite", None, {})

@@ -11,10 +11,10 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.journal import Journal
-from cnnviz_cli.files.output.previous_runs import folder_for
-from cnnviz_cli.files.output.shards import ALONE, Shard
+from cnnviz_cli.files.output.previous_runs import choose_output_folder
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run.identity import asked_digest
@@ -110,14 +110,14 @@ def test_pictures_in_the_default_folder_are_no_inputs(capsys: pytest.CaptureFixt
     assert told(capsys, "gradcam", ".", "-r")["summary"]["images"] == 4
 
 
-def chosen(here: Path, shard: Shard = ALONE, **settings: str) -> str:
+def chosen(here: Path, shard: Shard = SINGLE_SHARD, **settings: str) -> str:
     loaded = load_settings("gradcam", {(name,): value for name, value in settings.items()}, None, {})
-    names = [source.name for source in find([here / "photos"], recursive=False)]
-    return folder_for(here / "cnnviz-out", "gradcam", asked_digest("gradcam", loaded), names, shard).name
+    names = [source.name for source in find_images([here / "photos"], recursive=False)]
+    return choose_output_folder(here / "cnnviz-out", "gradcam", asked_digest("gradcam", loaded), names, shard).name
 
 
 def test_shards_share_a_folder_and_strangers_at_work_have_their_own(here: Path) -> None:
-    first, sources = here / "cnnviz-out" / "gradcam", find([here / "photos"], recursive=False)
+    first, sources = here / "cnnviz-out" / "gradcam", find_images([here / "photos"], recursive=False)
     first.mkdir(parents=True)
     with Journal(Sink(first), Shard(0, 2).journal):  # it loads its network, and has said nothing yet
         assert chosen(here, Shard(1, 2)) == "gradcam"
@@ -128,7 +128,7 @@ def test_shards_share_a_folder_and_strangers_at_work_have_their_own(here: Path) 
 
 
 def test_a_photograph_that_changed_is_replaced_and_that_is_said(here: Path) -> None:
-    sources = find([here / "photos"], recursive=False)
+    sources = find_images([here / "photos"], recursive=False)
     run(here / "out", sources)
     sources[0].path.write_bytes(sources[1].path.read_bytes())
     heard = Listener()
@@ -139,7 +139,7 @@ def test_a_photograph_that_changed_is_replaced_and_that_is_said(here: Path) -> N
 
 
 def test_a_shorter_list_says_what_the_manifest_leaves_out(here: Path) -> None:
-    sources = find([here / "photos"], recursive=False)
+    sources = find_images([here / "photos"], recursive=False)
     run(here / "out", sources)
     heard = Listener()
     run(here / "out", sources[1:], heard)

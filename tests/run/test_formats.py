@@ -62,7 +62,7 @@ def test_a_dry_run_names_the_files_of_the_format(tmp_path: Path, sources: list[S
 def test_a_picture_too_large_for_the_format_is_a_png_and_is_said(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(raster.MOST, "webp", 320)
+    monkeypatch.setitem(raster.MAX_SIDE, "webp", 320)
     heard = Listener()
     run(tmp_path / "out", sources[:1], heard, format="webp")
     (picture,) = pictures_of(tmp_path / "out")

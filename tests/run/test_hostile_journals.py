@@ -16,10 +16,10 @@ from run.resuming import Listener, files_of, photographs, run
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.journal import Entry, parsed
-from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.output.journal import JournalEntry, parse_line
+from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
-from cnnviz_cli.files.output.validation import compact, is_below, record_from
+from cnnviz_cli.files.output.validation import to_compact_json, is_relative_path, parse_record
 from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -150,8 +150,8 @@ def test_the_unforged_line_counts(tmp_path: Path, sources: list[Source]) -> None
     run(tmp_path / "out", sources)
     lines = lines_of(tmp_path / "out")
     line = lines[first_ok(lines)]
-    assert isinstance(parsed(line, 0), Entry)
-    assert isinstance(parsed(forged(line, lambda _about, _record: None), 0), Entry)
+    assert isinstance(parse_line(line, 0), JournalEntry)
+    assert isinstance(parse_line(forged(line, lambda _about, _record: None), 0), JournalEntry)
 
 
 def test_every_forged_line_is_dropped_and_said(tmp_path: Path, sources: list[Source]) -> None:
@@ -161,7 +161,7 @@ def test_every_forged_line_is_dropped_and_said(tmp_path: Path, sources: list[Sou
     at = first_ok(lines)
     hostile = {name: forged(lines[at], change) for name, change in FORGERIES.items()} | others(lines[at])
     for name, line in hostile.items():
-        assert parsed(line, 0) is None, name
+        assert parse_line(line, 0) is None, name
     # In the place of the image's own line, one that a run goes on over, and all of them at once.
     for name in ("a path that leads up", "nested without end", "a source that is half a character"):
         (out / "manifest.jsonl").write_bytes(b"".join([*lines[:at], hostile[name], *lines[at + 1 :]]))
@@ -183,7 +183,7 @@ def test_merging_drops_what_is_forged_and_says_so(tmp_path: Path, sources: list[
     out = tmp_path / "out"
     for index in (0, 1):
         run(out, sources, shard=Shard(index, 2), batch_size="1")
-    whole = merge(out)
+    whole = merge_shards(out)
     manifest = (out / "manifest.json").read_bytes()
     assert (whole.missing, whole.damaged) == (0, 0)
     journal = out / "manifest.0-of-2.jsonl"
@@ -191,11 +191,11 @@ def test_merging_drops_what_is_forged_and_says_so(tmp_path: Path, sources: list[
     at = first_ok(lines)
     hostile = [forged(lines[at], change) for change in FORGERIES.values()] + list(others(lines[at]).values())
     journal.write_bytes(b"".join([*lines, *hostile]))
-    again = merge(out)
+    again = merge_shards(out)
     assert (again.missing, again.damaged) == (0, len(hostile))
     assert (out / "manifest.json").read_bytes() == manifest
     journal.write_bytes(b"".join([*lines[:at], *lines[at + 1 :], hostile[0]]))
-    assert merge(out).first_missing == ["0.png"]
+    assert merge_shards(out).first_missing == ["0.png"]
 
 
 def test_a_header_with_a_model_of_another_version_is_refused_by_name(tmp_path: Path, sources: list[Source]) -> None:
@@ -205,7 +205,7 @@ def test_a_header_with_a_model_of_another_version_is_refused_by_name(tmp_path: P
         path = out / f"manifest.{index}-of-2.jsonl"
         path.write_bytes(path.read_bytes().replace(b'"num_classes":', b'"classes":'))
     with pytest.raises(UsageError, match="not one that this version wrote"):
-        merge(out)
+        merge_shards(out)
 
 
 @pytest.mark.parametrize("text", ["7", "[]", '"\\ud800"', "[" * 100_000, '{"a": 1}', "", "\0", '"0.png" "1.png"'])
@@ -219,14 +219,14 @@ def test_a_hostile_list_of_inputs_is_refused_and_written_again(
     good = listing.read_bytes()
     listing.write_text(text + "\n")
     with pytest.raises(UsageError, match="the list of inputs") as caught:
-        merge(out)
+        merge_shards(out)
     assert caught.value.fix == "Run one of the shards again; it writes the list."
     run(out, sources, shard=Shard(0, 2), batch_size="1")
     assert listing.read_bytes() == good
-    assert merge(out).missing == 0
+    assert merge_shards(out).missing == 0
 
 
-LINE = compact({"crc": 0, "files": [], "ok": False, "outputs": 0, "sha256": None, "source": "x", "stamp": None})
+LINE = to_compact_json({"crc": 0, "files": [], "ok": False, "outputs": 0, "sha256": None, "source": "x", "stamp": None})
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -245,15 +245,15 @@ def test_no_line_at_all_raises(key: str, value: Any, raw: bytes) -> None:
     failed = ImageRecord(
         source="x", sha256=None, width=None, height=None, status="failed", error="e", predictions=[], outputs=[]
     )
-    data = compact(failed.model_dump(mode="json"))
+    data = to_compact_json(failed.model_dump(mode="json"))
     about = json.loads(LINE) | {"crc": zlib.crc32(data)}
-    good = compact(about)[:-1] + MARK + data + b"}\n"
-    assert isinstance(parsed(good, 0), Entry)
+    good = to_compact_json(about)[:-1] + MARK + data + b"}\n"
+    assert isinstance(parse_line(good, 0), JournalEntry)
     changed = json.dumps(about | {key: value}).encode()[:-1] + MARK + data + b"}\n"
-    entry = parsed(changed, 0)
-    assert entry is None or (isinstance(entry, Entry) and entry._replace(stamp=None) == parsed(good, 0))
-    assert parsed(raw + b"\n", 0) is None
-    parsed(good[: len(good) // 2] + raw + b"\n", 0)
+    entry = parse_line(changed, 0)
+    assert entry is None or (isinstance(entry, JournalEntry) and entry._replace(stamp=None) == parse_line(good, 0))
+    assert parse_line(raw + b"\n", 0) is None
+    parse_line(good[: len(good) // 2] + raw + b"\n", 0)
 
 
 def test_numbers_keep_their_own_spelling() -> None:
@@ -263,13 +263,13 @@ def test_numbers_keep_their_own_spelling() -> None:
             source="x", sha256=None, width=1, height=1, status="ok", error=None, predictions=[], outputs=[],
             seen={"size": (1, 1), "box": (number, 0.0, 1.0, 1.0)},
         )  # fmt: skip
-        data = compact(record.model_dump(mode="json"))
-        assert record_from(data)["seen"] == {"size": (1, 1), "box": (number, 0.0, 1.0, 1.0)}
+        data = to_compact_json(record.model_dump(mode="json"))
+        assert parse_record(data)["seen"] == {"size": (1, 1), "box": (number, 0.0, 1.0, 1.0)}
 
 
 def test_paths_below() -> None:
-    assert all(map(is_below, ["x.png", "a/b/c.png", "..a/b..", "a b/~", ".hidden/x"]))
-    assert not any(map(is_below, ["", "/x", "a//b", "a/", "./a", "a/.", "a/../b", "..", "a\\b", "a\0b", None, 7, b"x"]))
+    assert all(map(is_relative_path, ["x.png", "a/b/c.png", "..a/b..", "a b/~", ".hidden/x"]))
+    assert not any(map(is_relative_path, ["", "/x", "a//b", "a/", "./a", "a/.", "a/../b", "..", "a\\b", "a\0b", None, 7, b"x"]))
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"\xff", b'{"images": NaN}', b"7", b"null", b'{"a":' * 50_000])

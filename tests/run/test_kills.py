@@ -16,7 +16,7 @@ from PIL import Image
 from run.dying import HALF
 from run.resuming import files_of, photographs
 
-from cnnviz_cli.files.output.sink import LABELS
+from cnnviz_cli.files.output.sink import WRITE_POINTS
 from cnnviz_cli.files.output.verify import verify
 
 PICTURES = 10
@@ -107,7 +107,7 @@ def killed_and_resumed(killer: Killer, out: Path, moments: list[dict[str, Any]],
     return deaths
 
 
-@pytest.mark.parametrize("label", [*LABELS, HALF])
+@pytest.mark.parametrize("label", [*WRITE_POINTS, HALF])
 def test_a_run_killed_at_a_labelled_moment_goes_on(
     label: str, killer: Killer, place: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -146,5 +146,5 @@ def test_a_hundred_and_more_kills(killer: Killer, place: Path, undisturbed: dict
         number += 1
         assert number <= 300
         moments: list[dict[str, Any]] = [{"after": chance.uniform(0.01, 0.5)} for _ in range(2)]
-        moments.append({"label": chance.choice([*LABELS, HALF]), "nth": chance.randint(1, 6)})
+        moments.append({"label": chance.choice([*WRITE_POINTS, HALF]), "nth": chance.randint(1, 6)})
         deaths += killed_and_resumed(killer, place / f"random-{number}", moments, undisturbed)

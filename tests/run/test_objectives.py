@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.cli.main import main
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.output.manifest import manifest_schema
 
 Array = NDArray[np.float64]
@@ -200,7 +200,7 @@ def test_maps_of_a_similarity_are_those_worked_out_by_hand(family: str, cnnviz: 
         }
         assert images()[name]["predictions"] == [output["target"]]
         close(arrays(name)[f"{family}.map"][0], (hand.gradcam if family == "gradcam" else hand.gradient)(slope))
-    assert manifest()["run"]["objective_sha256"] == read_photo(Path("in/2.png")).sha256
+    assert manifest()["run"]["objective_sha256"] == read_image(Path("in/2.png")).sha256
     assert manifest()["run"]["config"]["objective"] == "similarity:2.png"
 
 
@@ -363,7 +363,7 @@ def test_maps_of_a_mask_are_those_worked_out_by_hand(cnnviz: Say) -> None:
     # What the network takes for it is told of all of the picture, also where nothing is taken for it.
     image = images()["black.png"]
     assert [output["target"]["share"] for output in image["outputs"] if output["method"]] == [0, 0]
-    assert manifest()["run"]["objective_sha256"] == read_photo(Path("mask.png")).sha256
+    assert manifest()["run"]["objective_sha256"] == read_image(Path("mask.png")).sha256
     assert manifest()["run"]["config"]["region"] == "mask.png"
 
 
@@ -376,7 +376,7 @@ def test_of_masks_in_a_folder_each_picture_has_its_own(cnnviz: Say) -> None:
     assert [(one[:, :8].any(), one[:, 8:].any()) for one in found] == [(True, False), (False, True), (True, False)]
     assert images()["black.png"]["error"] == "its mask has 17 x 16 pixels, other proportions than its own 16 x 16"
     digests = [images()[f"{number}.png"]["mask_sha256"] for number in range(3)]
-    assert digests == [read_photo(Path(f"masks/{number}.png")).sha256 for number in range(3)]
+    assert digests == [read_image(Path(f"masks/{number}.png")).sha256 for number in range(3)]
 
 
 def test_masks_that_are_missing_empty_or_out_of_sight_fail_by_name(cnnviz: Say) -> None:
@@ -443,7 +443,7 @@ def test_of_a_folder_of_masks_what_was_changed_is_done_again_and_the_rest_is_not
     assert "1 of 4 pictures are done already" in cnnviz("gradcam", "segmenter", *asked, code=3)
     after = images()
     assert after["0.png"] == before["0.png"]
-    assert after["1.png"]["mask_sha256"] == read_photo(Path("masks/1.png")).sha256 != before["1.png"]["mask_sha256"]
+    assert after["1.png"]["mask_sha256"] == read_image(Path("masks/1.png")).sha256 != before["1.png"]["mask_sha256"]
     assert after["1.png"]["outputs"] != before["1.png"]["outputs"]
     assert after["2.png"]["status"] == "ok"
 

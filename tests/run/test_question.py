@@ -21,7 +21,7 @@ from torch import nn
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.manifest import manifest_schema
 from cnnviz_cli.run import execute
 
@@ -43,7 +43,7 @@ def folders(tmp_path: Path) -> list[Source]:
     for number, folder in enumerate(("a", "a", "B", "a", "none")):
         (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
         shutil.move(tmp_path / "flat" / f"{number}.png", tmp_path / "in" / folder / f"{number}.png")
-    return find([tmp_path / "in"], recursive=True)
+    return find_images([tmp_path / "in"], recursive=True)
 
 
 def images(out: Path) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def test_a_misclassified_cat_in_an_image_folder(tmp_path: Path) -> None:
         (tmp_path / "in" / folder).mkdir(parents=True)
         shutil.copy(SAMPLES / name, tmp_path / "in" / folder)
     flags = {("output",): str(tmp_path / "out"), ("truth",): "folder", ("contrast",): "true", ("save_arrays",): True}
-    outcome = execute("gradcam", load_settings("gradcam", flags, None, {}), find([tmp_path / "in"], recursive=True), Listener())
+    outcome = execute("gradcam", load_settings("gradcam", flags, None, {}), find_images([tmp_path / "in"], recursive=True), Listener())
     assert outcome.status == "ok"
     found = images(tmp_path / "out")
     truths = {name: (image["truth"]["index"], image["truth"]["label"]) for name, image in found.items()}

@@ -18,9 +18,9 @@ from PIL import Image
 from run.resuming import BROKEN, Listener, files_of, photographs, run
 
 from cnnviz_cli.core.errors import ExitCode, OutputError, UsageError
-from cnnviz_cli.files.inputs.search import Source, find
+from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.file_lock import LockedFile
-from cnnviz_cli.files.output.journal import Entry, read
+from cnnviz_cli.files.output.journal import JournalEntry, read_journal
 from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -111,7 +111,7 @@ def test_size_and_time_that_stayed_are_taken_for_the_same_bytes(
     resume = importlib.import_module("cnnviz_cli.files.output.resume")
     monkeypatch.setattr(resume, "_RECENT", -(10**12))  # as if the pictures had lain there for long
     run(tmp_path / "out", sources)
-    stamps = [line.stamp for line in read(tmp_path / "out" / "manifest.jsonl") if isinstance(line, Entry)]
+    stamps = [line.stamp for line in read_journal(tmp_path / "out" / "manifest.jsonl") if isinstance(line, JournalEntry)]
     found = [source.path.stat() for source in sources]
     assert stamps == [(one.st_size, one.st_mtime_ns) for one in found]
     inputs = importlib.import_module("cnnviz_cli.files.output.fingerprints")
@@ -129,7 +129,7 @@ def test_a_picture_in_an_archive_is_done_again_when_its_bytes_change(tmp_path: P
         with zipfile.ZipFile(archive, "w") as packed:
             for place, name in enumerate(names):
                 packed.write(tmp_path / "in" / name, f"{place}.png")
-        return find([archive], recursive=False)
+        return find_images([archive], recursive=False)
 
     run(tmp_path / "out", pack("0.png", "1.png", "2.png"))
     heard = Listener()
@@ -140,7 +140,7 @@ def test_a_picture_in_an_archive_is_done_again_when_its_bytes_change(tmp_path: P
 
 def test_a_picture_that_changed_lately_leaves_no_stamp(tmp_path: Path, sources: list[Source]) -> None:
     run(tmp_path / "out", sources)
-    lines = [line for line in read(tmp_path / "out" / "manifest.jsonl") if isinstance(line, Entry)]
+    lines = [line for line in read_journal(tmp_path / "out" / "manifest.jsonl") if isinstance(line, JournalEntry)]
     assert [line.stamp for line in lines] == [None] * 7
 
 
@@ -259,7 +259,7 @@ def test_every_cut_of_the_last_line_is_recovered_from(
         run(out, sources, heard)
         assert heard.done_ == [BROKEN, sources[-1].name]
         assert files_of(out) == undisturbed
-        assert all(line is not None for line in read(journal))
+        assert all(line is not None for line in read_journal(journal))
 
 
 def test_damaged_lines_are_told_and_done_again(

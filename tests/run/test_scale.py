@@ -21,8 +21,8 @@ from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, SignedMap
 from cnnviz_cli.core.records import Output
-from cnnviz_cli.files.inputs.search import Source, find
-from cnnviz_cli.files.output.sink import Sink, Spool
+from cnnviz_cli.files.inputs.search import Source, find_images
+from cnnviz_cli.files.output.sink import Sink, DiskQueue
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import describe_run
 from cnnviz_cli.run.image_data import Work
@@ -34,7 +34,7 @@ spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 
 def run(out: Path, heard: Heard | None = None, places: list[Path] | None = None, **settings: Any) -> None:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
-    found = find(places or [SAMPLES], recursive=False)
+    found = find_images(places or [SAMPLES], recursive=False)
     execution.execute("gradcam", load_settings("gradcam", flags, None, {}), found, heard or Heard())
 
 
@@ -169,7 +169,7 @@ def test_a_disk_that_refuses_is_an_output_error(
 
 def test_the_spool_gives_back_what_was_put_in_order(tmp_path: Path) -> None:
     items = [{"a": np.arange(4)}, ["x"], 3]
-    with Spool(Sink(tmp_path)) as spool:
+    with DiskQueue(Sink(tmp_path)) as spool:
         for item in items:
             spool.put(item)
         first, *rest = spool
@@ -177,7 +177,7 @@ def test_the_spool_gives_back_what_was_put_in_order(tmp_path: Path) -> None:
     assert first["a"].tolist() == [0, 1, 2, 3]
     assert rest == items[1:]
     with pytest.raises(OutputError):
-        Spool(Sink(tmp_path / "missing"))
+        DiskQueue(Sink(tmp_path / "missing"))
 
 
 def test_photographs_are_not_kept_for_the_second_pass(
@@ -331,15 +331,15 @@ def test_each_image_has_its_sheet_first_and_a_dry_run_foretells_it(own: Path) ->
             assert picture.size == (sheet.width, sheet.height)
         assert len(others) == 2
     settings = load_settings("gradcam", {("target",): "top2"}, None, {})
-    sketch = describe_run("gradcam", settings, find([SAMPLES], recursive=False), Heard())
+    sketch = describe_run("gradcam", settings, find_images([SAMPLES], recursive=False), Heard())
     assert "camera.png/gradcam.compare.png" in sketch.outputs
-    alone = describe_run("gradcam", load_settings("gradcam", {}, None, {}), find([SAMPLES], recursive=False), Heard())
+    alone = describe_run("gradcam", load_settings("gradcam", {}, None, {}), find_images([SAMPLES], recursive=False), Heard())
     assert alone.outputs == ["camera.png/gradcam.png"]
 
 
 def test_all_has_the_overview_first_and_a_sheet_for_each_family(tmp_path: Path) -> None:
     flags = {("output",): str(tmp_path / "out"), ("workers",): "0", ("target",): "top2", ("scale",): "run"}
-    places = find([SAMPLES / "coffee.png"], recursive=False)
+    places = find_images([SAMPLES / "coffee.png"], recursive=False)
     execution.execute("all", load_settings("all", flags, None, {}), places, Heard())
     (image,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["images"]
     assert [output["path"].split("/")[1] for output in image["outputs"] if output["method"] is None] == [

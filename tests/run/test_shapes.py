@@ -21,9 +21,9 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.render.canvas import marked, staged
-from cnnviz_cli.render.figures import pictured
-from cnnviz_cli.render.scaling import pixels_of
+from cnnviz_cli.render.canvas import mark_unseen, make_canvas
+from cnnviz_cli.render.figures import draw_map
+from cnnviz_cli.render.scaling import pixels_in_box
 from cnnviz_cli.render.style import Style
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import Prepared, prepare
@@ -132,7 +132,7 @@ def a_box_in(view: View) -> tuple[int, int, int, int]:
     """Some pixels of the photograph off the centre of what the network sees, three of the input's or more."""
     box = []
     for axis, share in ((0, 0.25), (1, 0.6)):
-        low, high, side = view.box[axis], view.box[axis + 2], view.photo[axis]
+        low, high, side = view.box[axis], view.box[axis + 2], view.image[axis]
         start, stop = max(low, 0), min(high, side)
         length = min(max(1, round(max((stop - start) / 5, 3 * (high - low) / view.size[axis]))), side)
         first = min(int(start + share * (stop - start)), side - length)
@@ -171,9 +171,9 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
     inputs, view, _ = preprocessing.prepare(photo)
     _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
     assert panel.values.shape[2:] == (view.size[1] // 2, view.size[0] // 2)
-    stage = staged(photo, view)
-    drawn = np.asarray(pictured(panel.pick(0), stage, Style()), float)
-    change = np.abs(drawn - np.asarray(marked(stage), float)).sum(2)
+    stage = make_canvas(photo, view)
+    drawn = np.asarray(draw_map(panel.pick(0), stage, Style()), float)
+    change = np.abs(drawn - np.asarray(mark_unseen(stage), float)).sum(2)
     rows, columns = (np.arange(length) + 0.5 for length in change.shape)
     centre = (change.sum(0) @ columns / change.sum(), change.sum(1) @ rows / change.sum())
     # To a cell of the map, which is two pixels of the input; the border of a photograph pulls inwards.
@@ -186,15 +186,15 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
 def test_only_what_was_not_seen_is_hatched(mode: str, prepared: Preparing) -> None:
     preprocessing = prepared("gradcam", Bright, resize=mode, input_size=["224"]).model.preprocessing
     photo = Image.new("RGB", (451, 301), (200, 30, 30))
-    stage = staged(photo, preprocessing.crop_image(photo)[1])
+    stage = make_canvas(photo, preprocessing.crop_image(photo)[1])
     left, top, right, bottom = {
         "crop": (75, 0, 376, 301),  # the middle 301 columns
         "squash": (0, 0, 451, 301),
         "pad": (0, 0, 451, 301),
         "full": (2, 6, 450, 294),  # 448 x 288
     }[mode]
-    assert pixels_of(stage.view.box, photo.size) == pytest.approx((left, top, right, bottom), abs=1)
-    kept = (np.asarray(marked(stage)) == (200, 30, 30)).all(2)
+    assert pixels_in_box(stage.view.box, photo.size) == pytest.approx((left, top, right, bottom), abs=1)
+    kept = (np.asarray(mark_unseen(stage)) == (200, 30, 30)).all(2)
     assert kept.sum() == pytest.approx((right - left) * (bottom - top), rel=0.01)
     assert kept[top + 1 : bottom - 1, left + 1 : right - 1].all()
 
@@ -209,7 +209,7 @@ def test_patches_lie_over_what_caused_them(mode: str, prepared: Preparing) -> No
     (row,) = panel.pick(0).rows
     assert row.values.shape == (1, 3, *view.size[::-1])
     assert row.field == (3, 3)
-    left, top, right, bottom = view.to_photo(tuple(row.boxes[0].tolist()))
+    left, top, right, bottom = view.to_image(tuple(row.boxes[0].tolist()))
     # Three pixels of the input, of which some is white.
     across, down = ((view.box[end + 2] - view.box[end]) / view.size[end] for end in (0, 1))
     assert (right - left, bottom - top) == pytest.approx((3 * across, 3 * down), rel=1e-4)

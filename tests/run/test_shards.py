@@ -14,10 +14,10 @@ from run.resuming import BROKEN, Listener, files_of, run
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.file_names import Folders
+from cnnviz_cli.files.output.file_names import FolderNames
 from cnnviz_cli.files.output.journal import Journal
-from cnnviz_cli.files.output.merge_shards import merge
-from cnnviz_cli.files.output.shards import ALONE, Shard, journals
+from cnnviz_cli.files.output.merge_shards import merge_shards
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard, find_shards
 from cnnviz_cli.files.output.sink import Sink
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -45,7 +45,7 @@ def test_merged_shards_are_one_undisturbed_run(order: tuple[int, ...], tmp_path:
         run(out, sources, heard, shard=Shard(index, 3), batch_size="1")
         assert heard.done_ == [source.name for source in sources[index::3]]
         assert not (out / "manifest.json").exists()
-    merged = merge(out)
+    merged = merge_shards(out)
     assert (merged.shards, merged.missing, merged.summary.failed) == (3, 0, 1)
     assert (out / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
     own = {f"manifest.{index}-of-3.json" for index in order}
@@ -58,7 +58,7 @@ def test_merged_shards_are_one_undisturbed_run(order: tuple[int, ...], tmp_path:
 def test_a_change_of_their_number_loses_nothing(tmp_path: Path, sources: list[Source]) -> None:
     run(tmp_path / "one", sources, batch_size="1")
     out = tmp_path / "out"
-    for shards in ([Shard(0, 2)], parts(3), [ALONE], parts(2), parts(4)):
+    for shards in ([Shard(0, 2)], parts(3), [SINGLE_SHARD], parts(2), parts(4)):
         done = []
         for shard in shards:
             heard = Listener()
@@ -71,7 +71,7 @@ def test_a_change_of_their_number_loses_nothing(tmp_path: Path, sources: list[So
         else:
             assert done == [BROKEN]
         if shards[-1].label and len(shards) > 1:
-            assert merge(out).shards == len(shards)
+            assert merge_shards(out).shards == len(shards)
             assert (out / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
 
 
@@ -87,7 +87,7 @@ def test_any_history_of_divisions_does_each_picture_once(
     names = [f"{number}.png" for number in range(9)]
     for name in names:
         (folder / "in" / name).write_bytes(name.encode())
-    inputs = [(source, Folders().folder_for(source.name)) for source in listed(folder / "in")]
+    inputs = [(source, FolderNames().folder_for(source.name)) for source in listed(folder / "in")]
     done: list[str] = []
     for count, indices in [*history, (2, {0, 1})]:
         for index in sorted(indices & set(range(count)), key=lambda _: random.random()):  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def test_any_history_of_divisions_does_each_picture_once(
                         held.append(bare(source))
                 held.finish(interrupted=False)
     assert sorted(done) == names
-    assert merge(folder).missing == 0
+    assert merge_shards(folder).missing == 0
 
 
 def listed(folder: Path) -> list[Source]:
@@ -113,7 +113,7 @@ def listed(folder: Path) -> list[Source]:
 def header() -> object:
     from files.test_manifest import MODEL, RUN, TOOL
 
-    return importlib.import_module("cnnviz_cli.files.output.resume").Header({"a": 1}, TOOL, RUN, MODEL)
+    return importlib.import_module("cnnviz_cli.files.output.resume").RunHeader({"a": 1}, TOOL, RUN, MODEL)
 
 
 def bare(source: Source) -> ImageRecord:
@@ -128,7 +128,7 @@ def bare(source: Source) -> ImageRecord:
 def test_what_is_missing_is_named(tmp_path: Path, sources: list[Source]) -> None:
     out = tmp_path / "out"
     run(out, sources, shard=Shard(1, 3), batch_size="1")
-    merged = merge(out)
+    merged = merge_shards(out)
     assert merged.missing == 5
     assert merged.first_missing == [source.name for at, source in enumerate(sources) if at % 3 != 1]
     manifest = json.loads((out / "manifest.json").read_bytes())
@@ -140,14 +140,14 @@ def test_shards_of_other_lists_and_settings_are_refused(tmp_path: Path, sources:
     run(out, sources, shard=Shard(0, 2))
     run(out, sources[:-1], shard=Shard(1, 2))
     with pytest.raises(UsageError, match=r"manifest\.0-of-2\.jsonl and .* not about the same list"):
-        merge(out)
+        merge_shards(out)
     run(out, sources, shard=Shard(1, 2))
-    assert merge(out).missing == 0
+    assert merge_shards(out).missing == 0
     with pytest.raises(UsageError, match=r"one process|journal"):
-        merge(tmp_path / "in")
+        merge_shards(tmp_path / "in")
     run(out, sources, shard=Shard(1, 2), palette="viridis", force=True)
     with pytest.raises(UsageError, match="same settings") as caught:
-        merge(out)
+        merge_shards(out)
     assert "palette: auto -> viridis" in caught.value.fix
 
 
@@ -159,11 +159,11 @@ def test_nobody_works_beside_another_division_and_nothing_is_merged_meanwhile(
     sink = Sink(out)
     with Journal(sink, Shard(0, 2).journal):
         run(out, sources, shard=Shard(1, 2))
-        for shard in (ALONE, Shard(1, 3)):
+        for shard in (SINGLE_SHARD, Shard(1, 3)):
             with pytest.raises(OutputError, match="shard 0 of 2 is working on this output folder"):
                 run(out, sources, shard=shard)
         with pytest.raises(OutputError, match="shard 0 of 2"):
-            merge(out)
+            merge_shards(out)
         with pytest.raises(OutputError, match="another process is working on shard 0 of 2 of this output folder"):
             run(out, sources, shard=Shard(0, 2))
 
@@ -187,10 +187,10 @@ def test_a_scale_of_the_whole_run_cannot_be_divided(tmp_path: Path, sources: lis
 def test_only_real_shards_have_journals(tmp_path: Path) -> None:
     for name in ("manifest.2-of-2.jsonl", "manifest.0-of-1.jsonl", "manifest.01-of-3.jsonl", "manifest.inputs-0.jsonl"):
         (tmp_path / name).touch()
-    assert journals(tmp_path) == []
+    assert find_shards(tmp_path) == []
     (tmp_path / "manifest.1-of-3.jsonl").touch()
     (tmp_path / "manifest.jsonl").touch()
-    assert journals(tmp_path) == [ALONE, Shard(1, 3)]
+    assert find_shards(tmp_path) == [SINGLE_SHARD, Shard(1, 3)]
     for index, count in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="no shard"):
             Shard(index, count)

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from run.resuming import Listener, files_of, listed, photographs, run
 
 from cnnviz_cli.files.inputs import remote
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.search import find_images
 
 CLIENT = """
 from fsspec.implementations.dirfs import DirFileSystem
@@ -50,7 +50,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
 @pytest.mark.usefixtures("tiny_network", "store")
 def test_a_store_makes_the_files_that_a_folder_makes(tmp_path: Path) -> None:
     run(tmp_path / "here", listed(tmp_path / "in"))
-    run(tmp_path / "there", find(["memory://box/"], recursive=False))
+    run(tmp_path / "there", find_images(["memory://box/"], recursive=False))
     assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
     written = b"".join(path.read_bytes() for path in (tmp_path / "there").rglob("*.json*"))
     assert b"memory:" not in written
@@ -69,13 +69,13 @@ def test_what_is_done_is_not_fetched_again_and_what_was_changed_is_done_again(
 
     # What was changed a moment ago may be changed again within the same moment, and is not trusted.
     monkeypatch.setattr("cnnviz_cli.files.output.resume._RECENT", 0)
-    run(tmp_path / "out", find(["memory://box/"], recursive=False))
+    run(tmp_path / "out", find_images(["memory://box/"], recursive=False))
     monkeypatch.setattr(remote, "read", counted)
-    assert run(tmp_path / "out", find(["memory://box/"], recursive=False)).done_before == 6
+    assert run(tmp_path / "out", find_images(["memory://box/"], recursive=False)).done_before == 6
     assert set(fetched) == {"3.png", "4.png", "5.png"}, "what failed is tried again, in its batch"
     store.pipe_file("/box/5.png", store.cat_file("/box/6.png"))
     heard = Listener()
-    run(tmp_path / "out", find(["memory://box/"], recursive=False), heard)
+    run(tmp_path / "out", find_images(["memory://box/"], recursive=False), heard)
     assert heard.done_ == ["3.png", "5.png"]
 
 
@@ -86,7 +86,7 @@ def test_processes_that_read_fetch_by_themselves(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(tmp_path / "client")
     monkeypatch.setattr(remote, "_stores", {})
     try:
-        sources = find(["s3://in/"], recursive=False)
+        sources = find_images(["s3://in/"], recursive=False)
         assert run(tmp_path / "out", sources, workers="2").summary.images == 7
     finally:
         sys.modules.pop("s3fs", None)
@@ -124,7 +124,7 @@ def test_no_file_of_a_run_holds_what_a_signed_url_does(tmp_path: Path, monkeypat
     monkeypatch.setattr(remote, "_stores", {})
     urls = [f"https://host.example/p/{SECRET}/{at}.png?sig={SECRET}" for at in range(5)]
     heard = Listener()
-    outcome = run(tmp_path / "out", find(urls, recursive=False), heard)
+    outcome = run(tmp_path / "out", find_images(urls, recursive=False), heard)
     assert outcome.summary.failed == 2
     assert outcome.first[0].error == "it cannot be fetched: permission denied, or no credentials"
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

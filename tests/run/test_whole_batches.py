@@ -17,8 +17,8 @@ from run.resuming import Listener, files_of, photographs, run, tiny_model
 from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.files.inputs.search import Source, find
-from cnnviz_cli.files.output.merge_shards import merge
+from cnnviz_cli.files.inputs.search import Source, find_images
+from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
 
 
@@ -51,7 +51,7 @@ def listed(tmp_path: Path) -> list[Source]:
             Image.new("RGB", (15, 13), (20 * number, 100, 255 - 9 * number)).save(picture)
             packed.writestr(f"deep/{number}.png", b"broken" if number == 4 else picture.read_bytes())
             picture.unlink()
-    return find([tmp_path / "in", tmp_path / "packed.zip"], recursive=False)
+    return find_images([tmp_path / "in", tmp_path / "packed.zip"], recursive=False)
 
 
 def apart(out: Path) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ def test_merged_shards_are_one_process_byte_for_byte(
         run(out, listed, heard, shard=Shard(index, count), batch_size=batch)
         mine = [source.name for at, source in enumerate(listed) if at // int(batch) % count == index]
         assert heard.done_ == mine
-    merged = merge(out)
+    merged = merge_shards(out)
     assert (merged.missing, merged.summary.images, merged.summary.failed) == (0, 19, 2)
     assert apart(out) == apart(tmp_path / "one")
 
@@ -102,7 +102,7 @@ def test_shards_that_were_interrupted_and_divided_anew_are_one_process(
     run(out, listed, stopping(1), shard=Shard(2, 3), batch_size=batch)
     for index in range(3):
         run(out, listed, shard=Shard(index, 3), batch_size=batch)
-    assert merge(out).missing == 0
+    assert merge_shards(out).missing == 0
     assert apart(out) == apart(tmp_path / "one")
 
 
@@ -118,10 +118,10 @@ def test_shards_with_batches_of_another_size_are_refused(tmp_path: Path, listed:
     assert files_of(out) == before
     run(out, listed, shard=Shard(1, 2), batch_size="8", force=True)
     with pytest.raises(UsageError, match=r"batches of different sizes \(3 and 8\)"):
-        merge(out)
+        merge_shards(out)
     run(out, listed, shard=Shard(0, 2), batch_size="8", force=True)
     run(tmp_path / "one", listed, batch_size="8")
-    assert merge(out).missing == 0
+    assert merge_shards(out).missing == 0
     assert apart(out) == apart(tmp_path / "one")
 
 

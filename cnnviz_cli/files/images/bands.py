@@ -13,17 +13,17 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
-from cnnviz_cli.files.images.decode_errors import too_many_pixels
+from cnnviz_cli.files.images.decode_errors import describe_pixel_limit
 from cnnviz_cli.files.images.pixel_values import (
-    Decoded,
+    RgbImage,
     LowBytes,
     Samples,
-    Shown,
-    container_of,
-    levels,
-    range_of,
-    samples_of,
-    shares,
+    DisplayRange,
+    type_range,
+    to_levels,
+    choose_range,
+    read_samples,
+    to_fractions,
 )
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -40,7 +40,7 @@ INSTALL = "pip install 'cnnviz-cli[tiff]'"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BandSelection:
     """The bands that are wanted, counted from 1.
 
     Attributes:
@@ -54,14 +54,14 @@ class Choice:
     named: bool
 
 
-def choice_of(how: ReadOptions) -> Choice:
+def select_bands(how: ReadOptions) -> BandSelection:
     """What is wanted of each image."""
     network = how.bands or tuple(range(1, how.channels + 1))
     shown = how.shown_bands or (network[:3] if len(network) >= 3 else network[:1])
-    return Choice(network, shown, bool(how.bands))
+    return BandSelection(network, shown, bool(how.bands))
 
 
-def is_many(data: bytes) -> bool:
+def is_multiband(data: bytes) -> bool:
     """Whether a file is a TIFF whose samples Pillow does not read, or not all of them.
 
     Raises:
@@ -85,7 +85,7 @@ def is_many(data: bytes) -> bool:
         return int(page.samplesperpixel) not in _PLAIN
 
 
-def read_many(data: bytes, how: ReadOptions) -> Decoded:
+def read_multiband(data: bytes, how: ReadOptions) -> RgbImage:
     """The bands of such a TIFF.
 
     Raises:
@@ -111,20 +111,20 @@ def read_many(data: bytes, how: ReadOptions) -> Decoded:
         raise ImageError(f"its values have the shape {values.shape}, not rows, columns and bands")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     ends = [float(np.ravel(value)[0]) for value in stated]
-    return compose(values, (ends[0], ends[1]) if len(ends) == 2 and ends[0] < ends[1] else None, how)
+    return compose_bands(values, (ends[0], ends[1]) if len(ends) == 2 and ends[0] < ends[1] else None, how)
 
 
-def of_image(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> Decoded:
+def read_image_bands(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> RgbImage:
     """The bands of an image that Pillow has loaded: its channels, or the pages of a TIFF that has one a page.
 
     Raises:
-        ImageError: as `read_many`.
+        ImageError: as `read_multiband`.
     """
     pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" and len(image.getbands()) == 1 else 1
     if pages == 1:
         values, stated = _values(image, low_bytes, how)
-        return compose(values if values.ndim == 3 else values[:, :, None], stated, how)
-    choice = choice_of(how)
+        return compose_bands(values if values.ndim == 3 else values[:, :, None], stated, how)
+    choice = select_bands(how)
     _check(choice, pages)
     wanted = sorted({*choice.network, *choice.shown})
     _refuse_large(*image.size, len(wanted), 4, 0, how)
@@ -138,15 +138,15 @@ def of_image(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -
         found[number], stated = _values(image, None, how)
     stacked = np.stack([found[number] for number in wanted], axis=2)
     places = {number: place + 1 for place, number in enumerate(wanted)}
-    return compose(stacked, stated, how, places)
+    return compose_bands(stacked, stated, how, places)
 
 
-def compose(
+def compose_bands(
     values: NDArray[Any],
     stated: tuple[float, float] | None,
     how: ReadOptions,
     places: dict[int, int] | None = None,
-) -> Decoded:
+) -> RgbImage:
     """The network's bands, and an RGB image of those that are shown.
 
     Args:
@@ -156,7 +156,7 @@ def compose(
     Raises:
         ImageError: there are not the bands that are wanted, or values are NaN or infinite.
     """
-    choice = choice_of(how)
+    choice = select_bands(how)
     if places is None:
         _check(choice, values.shape[2])
         places = {number: number for number in range(1, values.shape[2] + 1)}
@@ -164,38 +164,38 @@ def compose(
     shown_values = values[:, :, [places[number] - 1 for number in choice.shown]]
     words = "bands " + ", ".join(map(str, choice.network)) + "; shown: " + ", ".join(map(str, choice.shown))
     if values.dtype == np.uint8 and not isinstance(how.value_range, tuple):
-        return Decoded(_picture(shown_values), (words,), None, np.ascontiguousarray(network))
-    samples = Samples(network, container_of(values.dtype), stated)
-    shown = range_of(samples, how.value_range)
-    planes = shares(samples, shown)
-    picture = levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
-    return Decoded(_picture(picture), (words, shown.note(samples.kind)), shown, planes)
+        return RgbImage(_to_rgb(shown_values), (words,), None, np.ascontiguousarray(network))
+    samples = Samples(network, type_range(values.dtype), stated)
+    shown = choose_range(samples, how.value_range)
+    planes = to_fractions(samples, shown)
+    picture = to_levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
+    return RgbImage(_to_rgb(picture), (words, shown.note(samples.kind)), shown, planes)
 
 
-def _drawn(values: NDArray[Any], shown: Shown, how: ReadOptions) -> Shown:
+def _drawn(values: NDArray[Any], shown: DisplayRange, how: ReadOptions) -> DisplayRange:
     """The range of values in figures: the network's if it is given, else what most of the bands that are shown use."""
     if isinstance(how.value_range, tuple):
         return shown
     low, high = (float(value) for value in np.percentile(values[np.isfinite(values)], _FAINT))
-    return Shown(low, high, shown.found, "figures") if high > low else shown
+    return DisplayRange(low, high, shown.found, "figures") if high > low else shown
 
 
 def _values(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> tuple[NDArray[Any], Any]:
     """(H, W) or (H, W, C) of a loaded image, and the range that its file states."""
-    samples = samples_of(image, how.value_range, low_bytes)
+    samples = read_samples(image, how.value_range, low_bytes)
     if samples is not None:
         return samples.values, samples.stated
     plain = image if image.mode in ("L", "RGB", "RGBA") else image.convert("L" if image.mode == "1" else "RGB")
     return np.asarray(plain), None
 
 
-def _picture(values: NDArray[np.uint8]) -> Image.Image:
+def _to_rgb(values: NDArray[np.uint8]) -> Image.Image:
     """(H, W, 1), or (H, W, 3), as RGB."""
     grey = values.shape[2] != 3
     return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if grey else values)).convert("RGB")
 
 
-def _check(choice: Choice, count: int) -> None:
+def _check(choice: BandSelection, count: int) -> None:
     has = f"it has {count} band" + "s" * (count != 1)
     highest = max(*choice.network, *choice.shown)
     if not choice.named and count != len(choice.network):
@@ -209,8 +209,8 @@ def _refuse_large(width: int, height: int, samples: int, size: int, stored: int,
     """Raise ImageError before more memory is taken than an image may."""
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
-    taken = stored + width * height * (samples * size + (4 + size) * len(choice_of(how).network) + 16)
+    taken = stored + width * height * (samples * size + (4 + size) * len(select_bands(how).network) + 16)
     if width * height > how.max_pixels or taken > max(BYTES_PER_PIXEL * how.max_pixels, 2**28):
         much = f"{width} x {height} pixels of {samples} bands take {taken / 1e9:.1f} GB, as much as"
-        what = too_many_pixels(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
+        what = describe_pixel_limit(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
         raise ImageError(what, fix="Cut it into tiles first.")

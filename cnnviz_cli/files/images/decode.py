@@ -28,12 +28,12 @@ from cnnviz_cli.core.file_reading import (
     read_regular,
 )
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.images.bands import is_many, of_image, read_many
-from cnnviz_cli.files.images.decode_errors import quietly, too_many_pixels, undecodable, unidentified
-from cnnviz_cli.files.images.pillow_fixes import PLAIN, decode, decoder_of, highest_of, low_bytes_of
-from cnnviz_cli.files.images.pixel_values import Decoded, LowBytes, Shown, scale_key, to_rgb
-from cnnviz_cli.files.inputs.folder_walk import nearest
-from cnnviz_cli.files.inputs.image_source import Source, too_large
+from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
+from cnnviz_cli.files.images.decode_errors import suppress_pillow_warnings, describe_pixel_limit, describe_decode_error, describe_unidentified
+from cnnviz_cli.files.images.pillow_fixes import PLAIN_PPM, decode_netpbm, decoder_name, stated_maximum, low_bytes_loader
+from cnnviz_cli.files.images.pixel_values import RgbImage, LowBytes, DisplayRange, scale_transparent_gray, to_rgb
+from cnnviz_cli.files.inputs.folder_walk import suggest_path
+from cnnviz_cli.files.inputs.image_source import Source, file_too_large
 from cnnviz_cli.files.inputs.urls import is_url
 
 _RGB = 4
@@ -55,7 +55,7 @@ _COEFFICIENT = 2
 """Bytes that a progressive JPEG takes for each sample until all of its scans are read."""
 
 
-def bytes_of(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
+def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
     """The most memory that decoding takes, the file's own bytes included.
 
     Args:
@@ -77,12 +77,12 @@ def bytes_of(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned
 
 def refuse_costly(image: Image.Image, data: bytes, stored: tuple[int, int], max_pixels: int, *, turned: bool) -> None:
     """Raise ImageError for an image that takes more memory than `BYTES_PER_PIXEL` for each of `max_pixels`."""
-    taken = bytes_of(image, data, stored, turned=turned)
+    taken = decode_memory(image, data, stored, turned=turned)
     if taken > max(BYTES_PER_PIXEL * max_pixels, _ALWAYS):
         width, height = image.size
         much = f"{width} x {height} pixels of this kind take {taken / 1e9:.1f} GB, as much as"
         raise ImageError(
-            too_many_pixels(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
+            describe_pixel_limit(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
             fix="Resize it first; the network sees a few hundred pixels across.",
         )
 
@@ -103,7 +103,7 @@ _EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
 """What GIF's blocks begin with."""
 
 
-def frames_note(image: Image.Image, data: bytes) -> tuple[str, ...]:
+def describe_extra_frames(image: Image.Image, data: bytes) -> tuple[str, ...]:
     """What is to be said of the frames after the first; nothing if there are none.
 
     Args:
@@ -200,20 +200,20 @@ MAX_SCANNED = 2_000_000_000
 MAX_RUNS = 8_000_000
 """Pixels of an image that Pillow fills one by one in Python."""
 
-_SLOW = {"bmp_rle": "run-length coded BMP", PLAIN: "PGM or PPM of numbers written as text"}
+_SLOW = {"bmp_rle": "run-length coded BMP", PLAIN_PPM: "PGM or PPM of numbers written as text"}
 """What Pillow's decoders in Python are for, by their names."""
 
 
-Convert = Callable[[Image.Image, LowBytes | None], Decoded]
+Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 """Makes 8-bit pixels of a loaded image, and of the lower bytes of one of 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class DecodedImage:
     """A decoded picture.
 
     Attributes:
-        image: mode RGB, 8 bits, upright; of `read_as`, what that made of it. Colours are those of the file; an embedded
+        image: mode RGB, 8 bits, upright; of `read_converted`, what that made of it. Colours are those of the file; an embedded
             ICC profile is not applied, as in the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
@@ -227,11 +227,11 @@ class Photo:
     sha256: str
     notes: tuple[str, ...]
     size: tuple[int, int]
-    shown: Shown | None = None
+    shown: DisplayRange | None = None
     planes: NDArray[Any] | None = None
 
 
-def read_photo(source: Path | Source, how: ReadOptions = READ_ALL) -> Photo:
+def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
     """Read and decode one picture. May be called from several threads.
 
     Args:
@@ -243,34 +243,34 @@ def read_photo(source: Path | Source, how: ReadOptions = READ_ALL) -> Photo:
             manifest; its `sha256` is set if the bytes could be read.
     """
     if how.channels:
-        return read_as(lambda image, low_bytes: of_image(image, low_bytes, how), source, replace(how, least_side=None))
-    return read_as(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
+        return read_converted(lambda image, low_bytes: read_image_bands(image, low_bytes, how), source, replace(how, least_side=None))
+    return read_converted(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
 
 
-def read_as(convert: Convert, source: Path | Source, how: ReadOptions = READ_ALL) -> Photo:
-    """`read_photo` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
+def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
+    """`read_image` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
 
     Raises:
-        ImageError: as `read_photo`.
+        ImageError: as `read_image`.
     """
     where = visible(_place(source))
     data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        with quietly(how.max_pixels):
+        with suppress_pillow_warnings(how.max_pixels):
             decoded, size = _decode(data, how, convert)
     except ImageError as error:
         raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            unidentified(data),
+            describe_unidentified(data),
             where=where,
             fix="JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them.",
             sha256=sha256,
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
-        raise ImageError(undecodable(error, how.max_pixels), where=where, sha256=sha256) from error
-    return Photo(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
+        raise ImageError(describe_decode_error(error, how.max_pixels), where=where, sha256=sha256) from error
+    return DecodedImage(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
 
 
 def _place(source: Path | Source) -> str:
@@ -278,7 +278,7 @@ def _place(source: Path | Source) -> str:
         return str(source)
     if is_url(source.folder):
         return f"{source.folder}/{source.below}"
-    return f"{source.path} ({source.name})" if source.inside else str(source.path)
+    return f"{source.path} ({source.name})" if source.reader else str(source.path)
 
 
 def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
@@ -288,8 +288,8 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
         ImageError: they cannot be read, or are none, or more than `max_bytes`.
     """
     try:
-        if isinstance(source, Source) and source.inside:
-            data = source.inside.read(source.path, max_bytes)
+        if isinstance(source, Source) and source.reader:
+            data = source.reader.read(source.path, max_bytes)
         else:
             data = _of_file(source if isinstance(source, Path) else source.path, max_bytes)
         if not data:
@@ -311,13 +311,13 @@ def _of_file(path: Path, max_bytes: int) -> bytes:
     except NotRegularFileError:
         raise ImageError("this is a pipe or a device, not a file") from None
     except OversizeError:
-        raise too_large(max_bytes) from None
+        raise file_too_large(max_bytes) from None
 
 
-def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[Decoded, tuple[int, int]]:
+def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
     """The upright picture with what is to be said of it, and its size in the file."""
-    if how.channels and is_many(data):
-        many = read_many(data, how)
+    if how.channels and is_multiband(data):
+        many = read_multiband(data, how)
         return many, many.image.size
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
@@ -326,13 +326,13 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[Decoded, t
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
         refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
-        scale_key(image)
-        low_bytes = low_bytes_of(image, data, _readable())
-        loaded = decode(image, data) or _loaded(image)
+        scale_transparent_gray(image)
+        low_bytes = low_bytes_loader(image, data, _readable())
+        loaded = decode_netpbm(image, data) or _loaded(image)
         decoded = convert(loaded, low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
-        frames = () if decoded.planes is not None else frames_note(image, data)
+        frames = () if decoded.planes is not None else describe_extra_frames(image, data)
         notes = (*frames, *decoded.notes, *unreadable)
         if turn is None:
             return replace(decoded, image=made, notes=notes), stored
@@ -347,7 +347,7 @@ def _turned(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    highest = highest_of(image)
+    highest = stated_maximum(image)
     image.load()
     if highest is not None:
         image.info["highest"] = 65535  # to which Pillow has brought it
@@ -365,13 +365,13 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageError(
-            too_many_pixels(f"{width} x {height} pixels are", max_pixels),
+            describe_pixel_limit(f"{width} x {height} pixels are", max_pixels),
             fix="Resize it first; the network sees a few hundred pixels across.",
         )
     scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 0
     if scans > FEW_SCANS and scans * width * height > MAX_SCANNED:
         raise ImageError(f"the picture is made of {scans:,} scans, each of which costs as much as a picture")
-    slow = _SLOW.get(decoder_of(image))
+    slow = _SLOW.get(decoder_name(image))
     if slow and width * height > MAX_RUNS:
         raise ImageError(f"the picture is too large for a {slow}: {width} x {height} pixels")
 
@@ -397,15 +397,15 @@ def _readable() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def read_other(path: Path, how: ReadOptions = READ_ALL) -> Photo:
+def read_reference_image(path: Path, how: ReadOptions = READ_ALL) -> DecodedImage:
     """The picture at `path`, decoded whole.
 
     Raises:
         UsageError: it cannot be read; with the nearest name, where there is no such file.
     """
     try:
-        return read_photo(path, replace(how, least_side=None))
+        return read_image(path, replace(how, least_side=None))
     except ImageError as error:
         there = path.exists() or not path.parent.is_dir()
-        fix = error.fix or ("" if there else nearest(path))
+        fix = error.fix or ("" if there else suggest_path(path))
         raise UsageError(f"'{visible(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error

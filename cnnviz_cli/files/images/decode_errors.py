@@ -33,7 +33,7 @@ _LOOKS_LIKE = (
 )
 
 
-def unidentified(data: bytes) -> str:
+def describe_unidentified(data: bytes) -> str:
     """What a file that no decoder knows looks like."""
     for pattern, kind in _LOOKS_LIKE:
         if pattern.match(data[:512]):
@@ -41,12 +41,12 @@ def unidentified(data: bytes) -> str:
     return "this is no picture that can be read"
 
 
-def undecodable(error: Exception, max_pixels: int) -> str:
+def describe_decode_error(error: Exception, max_pixels: int) -> str:
     """What a decoder said, without what it says of this process."""
     if isinstance(error, MemoryError):
         return "the picture needs more memory than there is"
     if isinstance(error, Image.DecompressionBombError):
-        return too_many_pixels("it has", max_pixels)
+        return describe_pixel_limit("it has", max_pixels)
     # Libraries put object addresses into their messages; the manifest must not change from run to run.
     message = visible(re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)), limit=160)
     if "truncated" in message.casefold():
@@ -54,7 +54,7 @@ def undecodable(error: Exception, max_pixels: int) -> str:
     return f"the picture is damaged: {message or type(error).__name__}"
 
 
-def too_many_pixels(what: str, max_pixels: int) -> str:
+def describe_pixel_limit(what: str, max_pixels: int) -> str:
     """That a picture is refused for its area."""
     return f"the picture is too large: {what} more than {max_pixels / MEGAPIXEL:,.6g} megapixels (--max-pixels)"
 
@@ -69,7 +69,7 @@ _limit: int | None = None
 
 
 @contextmanager
-def quietly(max_pixels: int) -> Iterator[None]:
+def suppress_pillow_warnings(max_pixels: int) -> Iterator[None]:
     """Drop Pillow's warnings while the block runs, and have it refuse no picture of up to `max_pixels` for its area.
 
     The filters of `warnings` and Pillow's limit belong to the process: were each thread to save and restore them by

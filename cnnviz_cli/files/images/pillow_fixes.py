@@ -12,26 +12,26 @@ from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
 
-BINARY, PLAIN = "ppm", "ppm_plain"
+BINARY_PPM, PLAIN_PPM = "ppm", "ppm_plain"
 """What Pillow calls its decoders in Python: of bytes, and of numbers written as text."""
 
 _BYTE = 255
 
 
-def decoder_of(image: Image.Image) -> str:
+def decoder_name(image: Image.Image) -> str:
     """What Pillow would decode an opened image with."""
     return str(image.tile[0].codec_name) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
 
 
-def highest_of(image: Image.Image) -> int | None:
+def stated_maximum(image: Image.Image) -> int | None:
     """The value that an opened PGM or PPM says is white; None where that is what its type ends with."""
-    if not isinstance(image, ImageFile.ImageFile) or decoder_of(image) not in (BINARY, PLAIN):
+    if not isinstance(image, ImageFile.ImageFile) or decoder_name(image) not in (BINARY_PPM, PLAIN_PPM):
         return None
     arguments: Any = image.tile[0].args
     return int(arguments[1])
 
 
-def decode(image: Image.Image, data: bytes) -> Image.Image | None:
+def decode_netpbm(image: Image.Image, data: bytes) -> Image.Image | None:
     """An opened PGM or PPM, loaded; None if Pillow decodes it quickly itself.
 
     Grey of 16 bits keeps its values, all else is scaled to 8 bits.
@@ -39,8 +39,8 @@ def decode(image: Image.Image, data: bytes) -> Image.Image | None:
     Raises:
         ImageError: it is cut short.
     """
-    highest = highest_of(image)
-    if not isinstance(image, ImageFile.ImageFile) or decoder_of(image) != BINARY or not highest:
+    highest = stated_maximum(image)
+    if not isinstance(image, ImageFile.ImageFile) or decoder_name(image) != BINARY_PPM or not highest:
         return None
     channels = len(image.getbands())
     kind = np.dtype(">u2" if highest > _BYTE else "u1")
@@ -61,10 +61,10 @@ def decode(image: Image.Image, data: bytes) -> Image.Image | None:
 _OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """By the order of a sample's bytes, the order in which its lower byte passes for the upper one."""
 
-_COLOURS = ("RGB;16", "RGBA;16", "RGBX;16")
+_COLOR_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
-def low_bytes_of(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
+def low_bytes_loader(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
     """What gives them; None of an image that is not RGB of 16 bits, or not stored pixel by pixel.
 
     Args:
@@ -90,7 +90,7 @@ def low_bytes_of(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> C
 def _swapped(args: Any) -> Any:
     """A decoder's arguments with the other order of bytes; None if they are not of RGB of 16 bits."""
     mode = args[0] if isinstance(args, tuple) else args
-    if not isinstance(mode, str) or not mode.startswith(_COLOURS) or mode[-1] not in _OTHER:
+    if not isinstance(mode, str) or not mode.startswith(_COLOR_MODES) or mode[-1] not in _OTHER:
         return None
     other = mode[:-1] + _OTHER[mode[-1]]
     return (other, *args[1:]) if isinstance(args, tuple) else other

@@ -49,7 +49,7 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DisplayRange:
     """The range that an image is shown in.
 
     Attributes:
@@ -75,7 +75,7 @@ class Shown:
         return f"{kind} values from {low:g} to {high:g}, shown from {self.low:g} to {self.high:g} ({self.why})"
 
 
-def container_of(kind: np.dtype[Any]) -> tuple[float, float]:
+def type_range(kind: np.dtype[Any]) -> tuple[float, float]:
     """The lowest and the highest value that a type holds; 0 and 1 of floats."""
     if kind.kind == "f":
         return 0.0, 1.0
@@ -83,7 +83,7 @@ def container_of(kind: np.dtype[Any]) -> tuple[float, float]:
     return float(limits.min), float(limits.max)
 
 
-def range_of(samples: Samples, wanted: ValueRange) -> Shown:
+def choose_range(samples: Samples, wanted: ValueRange) -> DisplayRange:
     """The range that an image is shown in.
 
     ``auto`` is the range that the file states. Without one it is 0 to 1 for floats within it, and otherwise 0 to the
@@ -96,37 +96,37 @@ def range_of(samples: Samples, wanted: ValueRange) -> Shown:
     """
     low, high = found = _extremes(samples.values)
     if isinstance(wanted, tuple):
-        return Shown(*wanted, found, "--value-range")
+        return DisplayRange(*wanted, found, "--value-range")
     if wanted == "container":
-        return Shown(*samples.container, found, "all that its type holds")
+        return DisplayRange(*samples.container, found, "all that its type holds")
     stated = samples.stated
     if stated is not None and stated[0] <= low and high <= stated[1]:
-        return Shown(*stated, found, "as the file states")
+        return DisplayRange(*stated, found, "as the file states")
     if low >= 0 and samples.values.dtype.kind == "f" and high < _FEW:
-        return Shown(0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value")
+        return DisplayRange(0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value")
     depth = next((bits for bits in DEPTHS if high < 2**bits), None)
     if low >= 0 and depth is not None:
-        return Shown(0.0, 2.0**depth - 1, found, f"{depth} bits")
-    return Shown(low, high, found, "its lowest to its highest value")
+        return DisplayRange(0.0, 2.0**depth - 1, found, f"{depth} bits")
+    return DisplayRange(low, high, found, "its lowest to its highest value")
 
 
-def shares(samples: Samples, shown: Shown) -> NDArray[np.float32]:
+def to_fractions(samples: Samples, shown: DisplayRange) -> NDArray[np.float32]:
     """The values as shares of the range, from 0 to 1; values beyond it are clipped."""
     whole = np.empty(samples.values.shape, np.float32)
     for rows in _blocks(samples.values):
-        whole[rows] = _shares(samples.values[rows], samples, shown)
+        whole[rows] = _to_fractions(samples.values[rows], samples, shown)
     return whole
 
 
-def levels(samples: Samples, shown: Shown) -> NDArray[np.uint8]:
+def to_levels(samples: Samples, shown: DisplayRange) -> NDArray[np.uint8]:
     """The values as shares of the range, from 0 to 255, rounded; values beyond it are clipped."""
     whole = np.empty(samples.values.shape, np.uint8)
     for rows in _blocks(samples.values):
-        whole[rows] = np.rint(_shares(samples.values[rows], samples, shown) * 255)
+        whole[rows] = np.rint(_to_fractions(samples.values[rows], samples, shown) * 255)
     return whole
 
 
-def _shares(values: Values, samples: Samples, shown: Shown) -> NDArray[np.float64]:
+def _to_fractions(values: Values, samples: Samples, shown: DisplayRange) -> NDArray[np.float64]:
     spread = shown.high - shown.low
     exact = values.astype(np.float64) - shown.low
     # An image of one value has no contrast to stretch.
@@ -174,7 +174,7 @@ _SIGNED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class RgbImage:
     """An RGB image and what was decided on the way to it.
 
     Attributes:
@@ -185,11 +185,11 @@ class Decoded:
 
     image: Image.Image
     notes: tuple[str, ...]
-    shown: Shown | None = None
+    shown: DisplayRange | None = None
     planes: Values | None = None
 
 
-def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Decoded:
+def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> RgbImage:
     """`image`, loaded, as 8-bit RGB.
 
     Transparency is laid on white; colour hidden under it does not show. Images whose samples have more than eight bits
@@ -202,20 +202,20 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     Raises:
         ImageError: there is no way from this mode to RGB, or values are NaN or infinite.
     """
-    samples = samples_of(image, wanted, low_bytes)
+    samples = read_samples(image, wanted, low_bytes)
     if samples is not None:
         return _scaled(image, samples, wanted)
     if image.mode in _ALPHA or image.has_transparency_data:
         decoded = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"), wanted)
     elif image.mode in _PLAIN:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        decoded = Decoded(windowed(rgb, wanted), ())
+        decoded = RgbImage(apply_range(rgb, wanted), ())
     else:
         raise ImageError(f"the colours are stored as {image.mode}, which is not read", fix="Convert the image to RGB.")
-    return _said(decoded, wanted)
+    return _with_range(decoded, wanted)
 
 
-def samples_of(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Samples | None:
+def read_samples(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Samples | None:
     """The values of a loaded image as its file has them; None of one whose samples have eight bits or fewer."""
     inverted = _tag(image, _PHOTOMETRIC, 1) == 0
     if image.mode.startswith("I;16"):
@@ -228,7 +228,7 @@ def samples_of(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBy
     if image.mode == "L" and _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED:
         return Samples(np.asarray(image).view(np.int8), (-128.0, 127.0), _stated(image))
     if low_bytes is not None and image.mode in ("RGB", "RGBA"):
-        return _sixteen_bit_colours(image, wanted, low_bytes)
+        return _sixteen_bit_colors(image, wanted, low_bytes)
     return None
 
 
@@ -243,7 +243,7 @@ def _integers(image: Image.Image, inverted: bool) -> Samples:
     return Samples(raw.view(np.uint32), (0.0, 2.0**bits - 1), _stated(image), inverted)
 
 
-def _sixteen_bit_colours(image: Image.Image, wanted: ValueRange, low_bytes: LowBytes) -> Samples | None:
+def _sixteen_bit_colors(image: Image.Image, wanted: ValueRange, low_bytes: LowBytes) -> Samples | None:
     """The values of an RGB image of 16 bits; None where the upper bytes, which are there, say all that is shown."""
     highest = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]  # of several bands
     keyed = isinstance(image.info.get("transparency"), tuple)
@@ -253,10 +253,10 @@ def _sixteen_bit_colours(image: Image.Image, wanted: ValueRange, low_bytes: LowB
     return Samples(upper.astype(np.uint16) << 8 | lower, (0.0, _WORD), _stated(image))
 
 
-def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> Decoded:
+def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> RgbImage:
     """The values of an image scaled to eight bits, its transparent ones white."""
-    shown = range_of(samples, wanted)
-    scaled = levels(samples, shown)
+    shown = choose_range(samples, wanted)
+    scaled = to_levels(samples, shown)
     notes = [shown.note(samples.kind)]
     hidden = _hidden(image, samples.values)
     if hidden is not None and hidden.any():
@@ -266,7 +266,7 @@ def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> Decoded
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (_BYTE, _BYTE):
         rgb.paste("white", mask=image.getchannel("A").point([_BYTE - level for level in range(_BYTE + 1)]))
         notes.append("transparency laid on white")
-    return Decoded(rgb, tuple(notes), shown)
+    return RgbImage(rgb, tuple(notes), shown)
 
 
 def _hidden(image: Image.Image, values: Values) -> Values | None:
@@ -279,15 +279,15 @@ def _hidden(image: Image.Image, values: Values) -> Values | None:
     return None
 
 
-def _on_white(rgba: Image.Image, wanted: ValueRange) -> Decoded:
+def _on_white(rgba: Image.Image, wanted: ValueRange) -> RgbImage:
     if rgba.getchannel("A").getextrema() == (_BYTE, _BYTE):
-        return Decoded(windowed(rgba.convert("RGB"), wanted), ())
+        return RgbImage(apply_range(rgba.convert("RGB"), wanted), ())
     white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(windowed(rgba, wanted))
-    return Decoded(white.convert("RGB"), ("transparency laid on white",))
+    white.alpha_composite(apply_range(rgba, wanted))
+    return RgbImage(white.convert("RGB"), ("transparency laid on white",))
 
 
-def windowed(image: Image.Image, wanted: ValueRange) -> Image.Image:
+def apply_range(image: Image.Image, wanted: ValueRange) -> Image.Image:
     """An image of eight bits in a range that is given, its alpha as it is."""
     if not isinstance(wanted, tuple):
         return image
@@ -296,16 +296,16 @@ def windowed(image: Image.Image, wanted: ValueRange) -> Image.Image:
     return image.point(table * 3 + list(range(_BYTE + 1)) * (len(image.getbands()) - 3))
 
 
-def _said(decoded: Decoded, wanted: ValueRange) -> Decoded:
+def _with_range(decoded: RgbImage, wanted: ValueRange) -> RgbImage:
     """With the range that was given; of an image of eight bits nothing else is to be said."""
     if not isinstance(wanted, tuple):
         return decoded
-    shown = Shown(*wanted, (0.0, float(_BYTE)), "--value-range")
+    shown = DisplayRange(*wanted, (0.0, float(_BYTE)), "--value-range")
     note = f"values of 8 bits, shown from {shown.low:g} to {shown.high:g} (--value-range)"
-    return Decoded(decoded.image, (note, *decoded.notes), shown)
+    return RgbImage(decoded.image, (note, *decoded.notes), shown)
 
 
-def scale_key(image: Image.Image) -> None:
+def scale_transparent_gray(image: Image.Image) -> None:
     """Bring the transparent grey of a PNG below 8 bits to the 8 bits that its pixels are decoded to. Before loading.
 
     Pillow multiplies samples of 2 and 4 bits, but not the grey of the tRNS chunk; higher bits of that are ignored, as

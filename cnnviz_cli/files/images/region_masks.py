@@ -14,13 +14,13 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_regular
-from cnnviz_cli.core.geometry import Placing
+from cnnviz_cli.core.geometry import ResizeCrop
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.images.decode import read_as
-from cnnviz_cli.files.images.pixel_values import Decoded, LowBytes, to_rgb
-from cnnviz_cli.files.inputs.image_source import SUFFIXES, Source
+from cnnviz_cli.files.images.decode import read_converted
+from cnnviz_cli.files.images.pixel_values import RgbImage, LowBytes, to_rgb
+from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, Source
 
-Bits = NDArray[np.bool_]
+BoolArray = NDArray[np.bool_]
 
 WHERE = "--region"
 
@@ -39,12 +39,12 @@ class Mask:
         sha256: of the file's bytes, in hexadecimal.
     """
 
-    inside: Bits
+    inside: BoolArray
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
+class MaskSource:
     """One mask for all photographs, or a folder of theirs. Small, and may be pickled.
 
     Attributes:
@@ -55,7 +55,7 @@ class Masks:
     path: str
     sha256: str | None
 
-    def of(self, source: Source, size: tuple[int, int], how: ReadOptions = READ_ALL) -> Mask:
+    def mask_for(self, source: Source, size: tuple[int, int], how: ReadOptions = READ_ALL) -> Mask:
         """The mask of one photograph.
 
         In a folder it is the picture whose path is the photograph's but for the suffix: below the folder as the
@@ -96,7 +96,7 @@ class Masks:
         below = PurePosixPath(name).with_suffix("")
         harmless = not below.is_absolute() and ".." not in below.parts
         for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
-            found = list(_pictures(Path(self.path, stem.parent), stem.name))
+            found = list(_mask_files(Path(self.path, stem.parent), stem.name))
             if len(found) > 1:
                 names = " and ".join(visible(path.name, 60) for path in found)
                 raise ImageError(f"it has several masks: {names}", where=visible(self.path))
@@ -106,7 +106,7 @@ class Masks:
         raise ImageError(what, where=visible(self.path), fix="Give it one, or leave it out: --exclude")
 
 
-def masks_at(path: Path, how: ReadOptions = READ_ALL) -> Masks:
+def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
     """The masks that a user named: a file, which is read once to see that it can be, or a folder.
 
     Raises:
@@ -115,15 +115,15 @@ def masks_at(path: Path, how: ReadOptions = READ_ALL) -> Masks:
     _kept.cache_clear()  # or Python would not see that it was drawn anew
     try:
         if path.is_dir():
-            return Masks(str(path), None)
-        return Masks(str(path), _kept(path, replace(how, least_side=None)).sha256)
+            return MaskSource(str(path), None)
+        return MaskSource(str(path), _kept(path, replace(how, least_side=None)).sha256)
     except (ImageError, OSError) as error:
         what = error.what if isinstance(error, ImageError) else f"it cannot be read: {type(error).__name__}"
         fix = "Name a picture that is white within the region, or a folder with one for each photograph."
         raise UsageError(f"{visible(str(path), 100)}: {what}", where=WHERE, fix=fix) from error
 
 
-def seen_of(mask: Mask, placing: Placing) -> NDArray[np.uint8]:
+def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
     """(H, W) what of a mask is in the network's input, 1 within it and 0 elsewhere, also outside the photograph.
 
     Of each position it is what the mask has at its centre.
@@ -136,8 +136,8 @@ def seen_of(mask: Mask, placing: Placing) -> NDArray[np.uint8]:
     """
     if not mask.inside.any():
         raise ImageError("its mask is empty: no pixel of it is within the region", where=WHERE, fix=_MARKS)
-    (down, across), (width, height) = mask.inside.shape, placing.resized
-    (left, top), (columns, rows) = placing.corner, placing.size
+    (down, across), (width, height) = mask.inside.shape, resize_crop.resized
+    (left, top), (columns, rows) = resize_crop.corner, resize_crop.size
     at_row, shown_rows = _read_at(top, rows, height, down)
     at_column, shown_columns = _read_at(left, columns, width, across)
     seen = mask.inside[at_row[:, None], at_column] & shown_rows[:, None] & shown_columns
@@ -156,7 +156,7 @@ _MARKS = (
 )
 
 
-def _read_at(start: int, count: int, resized: int, there: int) -> tuple[NDArray[np.intp], Bits]:
+def _read_at(start: int, count: int, resized: int, there: int) -> tuple[NDArray[np.intp], BoolArray]:
     """For each of `count` positions along a side, which of the mask's pixels is at its centre, and whether any is."""
     at = np.arange(start, start + count)
     # Whole numbers: floor((at + 1/2) there / resized), and no rounding moves a centre across an edge.
@@ -164,10 +164,10 @@ def _read_at(start: int, count: int, resized: int, there: int) -> tuple[NDArray[
     return found.clip(0, there - 1).astype(np.intp), (at >= 0) & (at < resized)
 
 
-def _pictures(folder: Path, stem: str) -> Iterator[Path]:
+def _mask_files(folder: Path, stem: str) -> Iterator[Path]:
     """Files of that stem; where suffixes in lower case give none, those in upper case."""
     for turned in (str.lower, str.upper):
-        found = [path for suffix in sorted(SUFFIXES) if _is_file(path := folder / f"{stem}{turned(suffix)}")]
+        found = [path for suffix in sorted(IMAGE_SUFFIXES) if _is_file(path := folder / f"{stem}{turned(suffix)}")]
         if found:
             yield from found
             return
@@ -181,7 +181,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _read(path: Path, how: ReadOptions) -> Mask:
-    read = read_as(_marked, path, how)
+    read = read_converted(_marked, path, how)
     return Mask(np.asarray(read.image) > 0, read.sha256)
 
 
@@ -189,13 +189,13 @@ _kept = lru_cache(maxsize=1)(_read)
 """For the one mask that every photograph has."""
 
 
-def _marked(image: Image.Image, _low_bytes: LowBytes | None) -> Decoded:
+def _marked(image: Image.Image, _low_bytes: LowBytes | None) -> RgbImage:
     """255 within the region and 0 outside, of a loaded picture of any mode: see `_MARKS`."""
-    return Decoded(Image.fromarray(_within(image).astype(np.uint8) * 255), ())
+    return RgbImage(Image.fromarray(_within(image).astype(np.uint8) * 255), ())
 
 
-def _within(image: Image.Image) -> Bits:
-    inside: Bits
+def _within(image: Image.Image) -> BoolArray:
+    inside: BoolArray
     if image.mode.startswith("I") or image.mode == "F":
         raw = np.asarray(image)
         inside = np.isfinite(raw) & (raw != 0)

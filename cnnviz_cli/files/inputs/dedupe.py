@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Found:
+class FoundSources:
     """What the arguments have given so far.
 
     Attributes:
@@ -40,7 +40,7 @@ class Found:
         self.sources.append(source)
 
 
-def once(found: Found) -> list[Source]:
+def dedupe(found: FoundSources) -> list[Source]:
     """The sources, each file at the first place where it was found.
 
     Two names of one file on the disk (hard links) are two files. The real path of a file is asked for only where it may
@@ -55,7 +55,7 @@ def once(found: Found) -> list[Source]:
     kept = []
     for at, source in enumerate(found.sources):
         if source.below:  # an archive is opened once as it is
-            place = targets.get(at) or os.path.join(real(source.folder), source.below)  # noqa: PTH118
+            place = targets.get(at) or os.path.join(real_path(source.folder), source.below)  # noqa: PTH118
             if source.folder in shared or place in doubtful:
                 if place in seen:
                     continue
@@ -68,7 +68,7 @@ def _overlapping(searched: Iterable[str], named: Set[str]) -> set[str]:
     """The folders in which something may be found that another one, or the same one again, gives too."""
     shared = set(named)
     first, first_place = "", ""
-    for place, folder in sorted((real(folder).rstrip("/") + "/", folder) for folder in [*searched, *named]):
+    for place, folder in sorted((real_path(folder).rstrip("/") + "/", folder) for folder in [*searched, *named]):
         if first_place and place.startswith(first_place):
             shared |= {first, folder}
         else:
@@ -77,7 +77,7 @@ def _overlapping(searched: Iterable[str], named: Set[str]) -> set[str]:
 
 
 @lru_cache(maxsize=4096)
-def real(folder: str) -> str:
+def real_path(folder: str) -> str:
     """The real path of a folder. To be forgotten between runs, in which links and the working directory may change.
 
     The folder of a store has no other place than its URL.
@@ -85,7 +85,7 @@ def real(folder: str) -> str:
     return folder if is_url(folder) else os.path.realpath(folder)
 
 
-def apart(sources: list[Source]) -> list[Source]:
+def unique_names(sources: list[Source]) -> list[Source]:
     """The sources with unique names: equal ones get as many folders in front as tell them apart, else a number."""
     names = [source.name for source in sources]
     if len(set(names)) == len(names):
@@ -133,8 +133,8 @@ def _above(source: Source) -> list[str]:
         above, _, _ = f"{source.folder}/{source.below}".partition("://")[2].rpartition("/")
         shown = source.below.count("/")
     else:
-        above = real(str(source.path.parent))
-        shown = 0 if source.inside else source.name.count("/")
+        above = real_path(str(source.path.parent))
+        shown = 0 if source.reader else source.name.count("/")
     parts = [as_text(part) for part in above.split("/") if part]
     return parts[: max(0, len(parts) - shown)]
 

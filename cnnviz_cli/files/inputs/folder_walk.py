@@ -65,7 +65,7 @@ class Pattern:
         return state
 
 
-class Choice:
+class NameFilter:
     """What ``--include`` and ``--exclude`` leave of the names found.
 
     A pattern without a slash is held against each part of a name, one with a slash against the name from its start;
@@ -81,7 +81,7 @@ class Choice:
         """Whether there is any pattern."""
         return bool(self._include or self._exclude)
 
-    def takes(self, name: str) -> bool:
+    def accepts(self, name: str) -> bool:
         """Whether a picture of this name stays."""
         parts = name.split("/")
         included = not self._include or any(_holds(pattern, parts) for pattern in self._include)
@@ -112,7 +112,7 @@ _DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """One file of a folder.
 
     Attributes:
@@ -127,7 +127,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class WalkOptions:
     """Where a walk goes.
 
     Attributes:
@@ -156,7 +156,7 @@ class Way:
         return shows or pattern.accepts(after), after, self.recursive and shows and not link
 
 
-def files(folder: str, way: Way) -> Iterator[Entry]:
+def walk_files(folder: str, way: WalkOptions) -> Iterator[FolderEntry]:
     """The files below `folder`; those of a sub-folder stand where its name does.
 
     Hidden files and folders are left out, and so are cnnviz's own output folders. Memory is that of one folder's
@@ -166,10 +166,10 @@ def files(folder: str, way: Way) -> Iterator[Entry]:
         OSError: the folder itself cannot be listed.
     """
     state = _State(way.pattern.start if way.pattern else 0, inherited=False, linked=False)
-    yield from walked(_level(_Folder(folder, "", os.path.realpath(folder), state), _names(folder), way))
+    yield from flatten_levels(_level(_Folder(folder, "", os.path.realpath(folder), state), _names(folder), way))
 
 
-def walked(first: Iterator[Any]) -> Iterator[Any]:
+def flatten_levels(first: Iterator[Any]) -> Iterator[Any]:
     """What a level gives, and in the place of each level in it what that gives.
 
     Levels on a list and not calls within calls: folders may be nested deeper than Python calls can be.
@@ -216,7 +216,7 @@ class _Names:
 _Level = Iterator["Entry | _Level"]
 
 
-def _level(folder: _Folder, names: _Names, way: Way) -> _Level:
+def _level(folder: _Folder, names: _Names, way: WalkOptions) -> _Level:
     """One folder's files, and the level of each of its folders that is to be entered."""
     state = folder.state
     for name in names.all:
@@ -224,7 +224,7 @@ def _level(folder: _Folder, names: _Names, way: Way) -> _Level:
         taken, after, inherited = way.step(state.pattern, state.inherited, name, link=link)
         if name not in names.folders:
             if taken:
-                yield Entry(folder.prefix + name, state.linked or link)
+                yield FolderEntry(folder.prefix + name, state.linked or link)
             continue
         if not (after or inherited) or (way.enters is not None and not way.enters(folder.prefix + name)):
             continue
@@ -240,7 +240,7 @@ def _level(folder: _Folder, names: _Names, way: Way) -> _Level:
         try:
             inside = _names(path)
         except OSError as error:
-            yield Entry(folder.prefix + name, state.linked or link, error.strerror or type(error).__name__)
+            yield FolderEntry(folder.prefix + name, state.linked or link, error.strerror or type(error).__name__)
             continue
         if not is_output_folder(Path(path)):
             yield _level(below, inside, way)
@@ -258,15 +258,15 @@ def _names(folder: str) -> _Names:
                     folders.add(entry.name)
             except OSError:  # a link in a circle: a picture that cannot be read
                 pass
-    return _Names(sorted(names, key=natural), folders, links)
+    return _Names(sorted(names, key=natural_key), folders, links)
 
 
-def nearest(missing: Path) -> str:
+def suggest_path(missing: Path) -> str:
     """Which file beside a missing one was perhaps meant; its folder has to be there."""
     return did_you_mean(missing.name, [visible(path.name) for path in missing.parent.iterdir()])
 
 
-def natural(name: str) -> str:
+def natural_key(name: str) -> str:
     """A sorting key that compares runs of digits as numbers and ignores case; never the locale.
 
     The suffix counts last, so that ``img.png`` comes before ``img2.png``. The key is text and not a tuple of numbers,

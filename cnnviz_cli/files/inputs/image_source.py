@@ -10,7 +10,7 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import MEBIBYTE
 
 
-class Inside(Protocol):
+class ContentReader(Protocol):
     """A picture within a file. Small, and may be pickled: whoever reads it opens the file anew."""
 
     def read(self, path: Path, limit: int) -> bytes:
@@ -28,12 +28,12 @@ class Inside(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableContent:
     """A place in the list for what is known to have failed: a run goes on without it, and its record says why."""
 
     why: str
 
-    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `Inside` has it)
+    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `ContentReader` has it)
         """Never gives anything."""
         raise ImageError(self.why)
 
@@ -43,7 +43,7 @@ class BrokenArchiveError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """One file in an archive.
 
     Attributes:
@@ -52,22 +52,22 @@ class Member:
     """
 
     name: str
-    inside: Inside
+    reader: ContentReader
 
 
-def too_large(limit: int) -> ImageError:
+def file_too_large(limit: int) -> ImageError:
     """The failure of a file, or of a member that would unpack to one, with more bytes than are read."""
     return ImageError(f"the file is larger than {limit / MEBIBYTE:,.6g} MiB (--max-bytes)")
 
 
 _KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm")
-SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())
 """Of files that are taken for pictures in a folder or an archive, in lower case."""
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file is taken for a picture; its suffix says so."""
-    return name[name.rfind(".") :].casefold() in SUFFIXES
+    return name[name.rfind(".") :].casefold() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Source:
     folder: str
     below: str
     name: str
-    inside: Inside | None = None
+    reader: ContentReader | None = None
 
     @property
     def path(self) -> Path:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.files.inputs.image_source import too_large
-from cnnviz_cli.files.inputs.urls import PACKAGES, WEB, Address, address_of
+from cnnviz_cli.files.inputs.image_source import file_too_large
+from cnnviz_cli.files.inputs.urls import PACKAGES, WEB_SCHEMES, Address, parse_url
 
 if TYPE_CHECKING:
     from cnnviz_cli.files.output.journal import Stamp
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-class Fact(NamedTuple):
+class ObjectInfo(NamedTuple):
     """What a store says of one thing in it, without looking at it.
 
     Attributes:
@@ -39,19 +39,19 @@ class Fact(NamedTuple):
     changed: int = 0
 
 
-def fact_of(address: Address) -> Fact:
+def fact_of(address: Address) -> ObjectInfo:
     """What a store says of an object or a folder.
 
     Raises:
         FileNotFoundError: there is none.
         UsageError: a package is missing, or the store's settings are not right.
-        Exception: anything else that a client library raises; `reason` has words for it.
+        Exception: anything else that a client library raises; `describe_store_error` has words for it.
     """
     store, path = _opened(address)
     return _fact(store.info(path))
 
 
-def entries(address: Address) -> Iterator[tuple[str, Fact]]:
+def entries(address: Address) -> Iterator[tuple[str, ObjectInfo]]:
     """The last part of each name in a folder; raises as `fact_of` does."""
     store, path = _opened(address)
     found = store.ls(path, detail=True)
@@ -65,7 +65,7 @@ def entries(address: Address) -> Iterator[tuple[str, Fact]]:
 def read(address: Address, limit: int) -> bytes:
     """The bytes of an object, at most one more than `limit`; raises as `fact_of` does."""
     store, path = _opened(address)
-    if address.scheme not in WEB:
+    if address.scheme not in WEB_SCHEMES:
         data: bytes = store.cat_file(path, start=0, end=limit + 1)
         return data
     # A server need not know of ranges, and says how much there is when it likes.
@@ -81,15 +81,15 @@ _TAGS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "Content-MD5", 
 _TIMES = ("LastModified", "last_modified", "mtime", "created")
 
 
-def _fact(info: Mapping[str, Any]) -> Fact:
+def _fact(info: Mapping[str, Any]) -> ObjectInfo:
     size, folder = info.get("size"), info.get("type") == "directory"
     tag = next((f"{key}:{info[key]}" for key in _TAGS if info.get(key)), None)
     if tag is not None:
-        return Fact(folder, size, int.from_bytes(blake2b(tag.encode(), digest_size=7).digest(), "big"))
+        return ObjectInfo(folder, size, int.from_bytes(blake2b(tag.encode(), digest_size=7).digest(), "big"))
     time = next((info[key] for key in _TIMES if info.get(key)), None)
     seconds = time.timestamp() if isinstance(time, datetime) else time
     at = int(seconds * 10**9) if isinstance(seconds, int | float) else None
-    return Fact(folder, size, at, at or 0)
+    return ObjectInfo(folder, size, at, at or 0)
 
 
 _stores: dict[tuple[int, str], Any] = {}
@@ -124,7 +124,7 @@ def _connected(address: Address) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteReader:
     """A picture in a store, as `Inside` has it.
 
     Attributes:
@@ -133,35 +133,35 @@ class Remote:
     """
 
     url: str
-    fact: Fact | None = None
+    info: ObjectInfo | None = None
 
     def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `Inside` has it)
         """See `Inside`."""
-        size = self.fact.size if self.fact else None
+        size = self.info.size if self.info else None
         if size is not None and size > limit:
-            raise too_large(limit)
+            raise file_too_large(limit)
         if size == 0:
             return b""  # of which no range can be asked for
-        address = address_of(self.url)
+        address = parse_url(self.url)
         try:
             data = read(address, limit)
         except UsageError as error:
             raise ImageError(error.what, fix=error.fix) from None
         except Exception as error:  # each client library has its own, and quotes URLs
-            raise ImageError(f"it cannot be fetched: {reason(error)}") from None
+            raise ImageError(f"it cannot be fetched: {describe_store_error(error)}") from None
         if len(data) > limit:
-            raise too_large(limit)
+            raise file_too_large(limit)
         return data
 
     @property
     def stamp(self) -> tuple[Stamp, int] | None:
         """As `inputs.changed_at` gives it of files: size and version, and when it was changed."""
-        if self.fact is None or self.fact.size is None or self.fact.version is None:
+        if self.info is None or self.info.size is None or self.info.version is None:
             return None
-        return (self.fact.size, self.fact.version), self.fact.changed
+        return (self.info.size, self.info.version), self.info.changed
 
 
-def reason(error: Exception) -> str:
+def describe_store_error(error: Exception) -> str:
     """Why a store gave nothing, in words that quote nothing."""
     # Of a web server's every refusal fsspec makes a file that is missing.
     status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)

@@ -15,24 +15,24 @@ from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.core.file_reading import NotRegularFileError, open_regular, format_size
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs import archives, folder_walk
-from cnnviz_cli.files.inputs.dedupe import Found, apart, as_text, once, real
-from cnnviz_cli.files.inputs.folder_walk import Choice, Pattern, is_pattern, nearest
-from cnnviz_cli.files.inputs.image_source import SUFFIXES, Inside, Source, Unreadable, is_picture
-from cnnviz_cli.files.inputs.urls import common, is_url, split
+from cnnviz_cli.files.inputs.dedupe import FoundSources, unique_names, as_text, dedupe, real_path
+from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, is_pattern, suggest_path
+from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, ContentReader, Source, UnreadableContent, is_image
+from cnnviz_cli.files.inputs.urls import common_folders, is_url, split_url
 
 if TYPE_CHECKING:
-    from cnnviz_cli.files.inputs.remote_search import Buckets
+    from cnnviz_cli.files.inputs.remote_search import RemoteSearch
 
 
 STDIN = Path("-")
-LARGEST = 1 << 30
+MAX_LIST_BYTES = 1 << 30
 """Bytes of a list at the most: ten million paths have half of it."""
 
 _CHUNK = 1 << 16
 """Longer than any path: a list with a NUL after each has one in its first chunk."""
 
 
-def listed(listing: Path, where: str) -> list[tuple[str, str]]:
+def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
     """The paths in a list, one a line or, as ``find -print0`` writes them, with a NUL after each.
 
     Blank lines, the carriage returns of Windows and a byte order mark are no part of a path. Bytes that are no UTF-8
@@ -44,13 +44,13 @@ def listed(listing: Path, where: str) -> list[tuple[str, str]]:
 
     Returns:
         For each a folder, and the path below it, by which it is known: of relative paths the working directory, of
-        those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split` has them.
+        those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split_url` has them.
 
     Raises:
         UsageError: it cannot be read, or is UTF-16, or a URL in it is none of ours.
     """
     paths = [_cleaned(path) for path in _read(listing, where)]
-    bases = common(path for path in paths if is_url(path))
+    bases = common_folders(path for path in paths if is_url(path))
     base = ""
     for path in paths:
         if path.startswith("/"):
@@ -61,7 +61,7 @@ def listed(listing: Path, where: str) -> list[tuple[str, str]]:
                 base = os.path.commonpath((base, above))
     cut = len(base.rstrip("/")) + 1
     return [
-        (base, path[cut:]) if path.startswith("/") else split(path, bases) if is_url(path) else (".", path)
+        (base, path[cut:]) if path.startswith("/") else split_url(path, bases) if is_url(path) else (".", path)
         for path in paths
     ]
 
@@ -81,7 +81,7 @@ def _placed(path: str) -> str:
     if ".." not in path.split("/"):
         return "/" + os.path.normpath(path).lstrip("/")
     above, name = os.path.split(path)
-    return os.path.realpath(path) if name in ("", "..") else f"{real(above).rstrip('/')}/{name}"
+    return os.path.realpath(path) if name in ("", "..") else f"{real_path(above).rstrip('/')}/{name}"
 
 
 def _read(listing: Path, where: str) -> Iterator[str]:
@@ -89,12 +89,12 @@ def _read(listing: Path, where: str) -> Iterator[str]:
         if listing == STDIN:
             yield from _paths(sys.stdin.buffer, where)
         else:
-            with open_regular(listing, LARGEST) as file:
+            with open_regular(listing, MAX_LIST_BYTES) as file:
                 yield from _paths(file, where)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
-        fix = nearest(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NotRegularFileError) else ""
+        fix = suggest_path(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NotRegularFileError) else ""
         raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
 
 
@@ -113,8 +113,8 @@ def _paths(file: BinaryIO, where: str) -> Iterator[str]:
     while more:
         more = file.read(_CHUNK)
         total += len(more)
-        if total > LARGEST:
-            raise UsageError(f"this list is larger than {format_size(LARGEST)}", where=where, fix="Divide it.")
+        if total > MAX_LIST_BYTES:
+            raise UsageError(f"this list is larger than {format_size(MAX_LIST_BYTES)}", where=where, fix="Divide it.")
         *whole, rest = (rest + more).split(separator)
         if len(rest) > _CHUNK:
             raise UsageError("this is no list of paths: a line of it does not end", where=where)
@@ -139,15 +139,15 @@ class Search:
         output: the real path of the output folder; empty for none.
     """
 
-    def __init__(self, recursive: bool, output: str, choice: Choice) -> None:
-        self.found = Found()
-        self._far: Buckets | None = None
+    def __init__(self, recursive: bool, output: str, choice: NameFilter) -> None:
+        self.found = FoundSources()
+        self._far: RemoteSearch | None = None
         self._recursive = recursive
         self._output = output
         self._choice = choice
         self._opened: set[str] = set()
 
-    def argument(self, argument: Path | str) -> None:
+    def add_argument(self, argument: Path | str) -> None:
         """What one argument of the command line stands for.
 
         Raises:
@@ -157,7 +157,7 @@ class Search:
         """
         text = str(argument)
         if is_url(text):
-            self._buckets().argument(text)
+            self._buckets().add_argument(text)
             return
         argument = Path(argument)
         if argument.is_dir():
@@ -170,23 +170,23 @@ class Search:
         else:
             raise UsageError("there is no such file or folder", where=visible(text), fix=_instead_of(argument))
 
-    def _buckets(self) -> Buckets:
+    def _buckets(self) -> RemoteSearch:
         # Not at the top, since most runs name no URL.
-        from cnnviz_cli.files.inputs.remote_search import Buckets
+        from cnnviz_cli.files.inputs.remote_search import RemoteSearch
 
-        self._far = self._far or Buckets(self.found, self._choice, recursive=self._recursive)
+        self._far = self._far or RemoteSearch(self.found, self._choice, recursive=self._recursive)
         return self._far
 
-    def all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
+    def add_all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
         """What each entry of a list stands for, as `lists.listed` gives them; whether there is such a thing."""
         if not any(is_url(folder) for folder, _ in places):
-            yield from (self.listed(*place) for place in places)
+            yield from (self.add_listed(*place) for place in places)
             return
         far = self._buckets()
-        for place, asked in zip(places, far.asked(places), strict=True):
-            yield far.listed(place, asked) if is_url(place[0]) else self.listed(*place)
+        for place, asked in zip(places, far.query_stores(places), strict=True):
+            yield far.add_listed(place, asked) if is_url(place[0]) else self.add_listed(*place)
 
-    def listed(self, folder: str, below: str) -> bool:
+    def add_listed(self, folder: str, below: str) -> bool:
         """What one path of a list stands for; whether there is such a file or folder."""
         path = _joined(folder, below)
         try:
@@ -209,13 +209,13 @@ class Search:
             self._archive(folder, below, strict=strict)
             return
         above = os.path.dirname(below)  # noqa: PTH120  (of a million paths)
-        elsewhere = bool(above) and real(_joined(folder, above)) != _joined(real(folder), above)
+        elsewhere = bool(above) and real_path(_joined(folder, above)) != _joined(real_path(folder), above)
         self.found.files += 1
         self.found.named.add(folder)
         self._take(Source(folder, below, as_text(below)), linked=link or elsewhere)
 
     def _take(self, source: Source, *, linked: bool = False) -> None:
-        if not self._choice or self._choice.takes(source.name):
+        if not self._choice or self._choice.accepts(source.name):
             self.found.add(source, linked=linked)
 
     def _folder(
@@ -229,23 +229,23 @@ class Search:
             strict: whether it is an error that there is none.
         """
         path = _joined(folder, prefix).rstrip("/") or "/"
-        if self._output and real(path) == self._output:
+        if self._output and real_path(path) == self._output:
             raise UsageError(
                 "the output folder is also an input folder",
                 where=visible(path),
                 fix="Choose a folder of its own for the output: --output DIR",
             )
         enters = (lambda below: self._choice.enters(as_text(prefix + below))) if self._choice else None
-        way = folder_walk.Way(self._recursive, pattern, self._output, enters)
-        elsewhere = bool(prefix) and real(path) != _joined(real(folder), prefix[:-1])
+        way = folder_walk.WalkOptions(self._recursive, pattern, self._output, enters)
+        elsewhere = bool(prefix) and real_path(path) != _joined(real_path(folder), prefix[:-1])
         files = pictures = packed = 0
-        for entry in folder_walk.files(path, way):
+        for entry in folder_walk.walk_files(path, way):
             files += 1
             below = prefix + entry.below
-            inside: Inside | None = None
+            inside: ContentReader | None = None
             if entry.error:
                 inside = _unsearchable(entry.error)
-            elif not is_picture(below):
+            elif not is_image(below):
                 if archives.is_archive(below):
                     packed += 1
                     if pattern:
@@ -273,8 +273,8 @@ class Search:
             return NoInputsError(what)
         fix = "It holds archives; name them to have their pictures read." if packed else ""
         if not self._recursive:
-            deeper = folder_walk.files(path, folder_walk.Way(recursive=True, output=self._output))
-            if any(is_picture(entry.below) for entry in deeper):
+            deeper = folder_walk.walk_files(path, folder_walk.WalkOptions(recursive=True, output=self._output))
+            if any(is_image(entry.below) for entry in deeper):
                 fix = "Its sub-folders hold some; search them too: --recursive"
         what = f"0 of {files:,} files in this folder are pictures" if files else "this folder holds no files"
         return NoInputsError(what, where=visible(path), fix=fix)
@@ -286,15 +286,15 @@ class Search:
             return
         self._opened.add(place)
         files, pictures, text = 0, 0, str(path)
-        for member in archives.contents(path):
+        for member in archives.list_archive(path):
             if not member.name:
                 pictures += 1
-                self.found.add(Source(text, "", name, member.inside))
+                self.found.add(Source(text, "", name, member.reader))
                 continue
             files += 1
-            if is_picture(member.name):
+            if is_image(member.name):
                 pictures += 1
-                self._take(Source(text, "", as_text(f"{name}/{member.name}"), member.inside))
+                self._take(Source(text, "", as_text(f"{name}/{member.name}"), member.reader))
         self.found.files += files
         if strict and not pictures and not self._choice:
             raise NoInputsError(
@@ -321,20 +321,20 @@ def _joined(folder: str, below: str) -> str:
     return os.path.join(folder, below)  # noqa: PTH118  (of a million paths)
 
 
-def _unsearchable(why: str) -> Unreadable:
-    return Unreadable(f"this folder cannot be searched: {why}")
+def _unsearchable(why: str) -> UnreadableContent:
+    return UnreadableContent(f"this folder cannot be searched: {why}")
 
 
 def _instead_of(missing: Path) -> str:
     if not missing.parent.is_dir():
         return f"There is no folder '{visible(str(missing.parent))}' either."
-    return folder_walk.nearest(missing)
+    return folder_walk.suggest_path(missing)
 
 
-__all__ = ["SUFFIXES", "Source", "find"]
+__all__ = ["IMAGE_SUFFIXES", "Source", "find_images"]
 
 
-def find(
+def find_images(
     arguments: Sequence[Path | str],
     *,
     recursive: bool,
@@ -358,18 +358,18 @@ def find(
         files_from: a list of further arguments, taken literally; a minus sign stands for standard input. One that is
             missing becomes a picture that cannot be read. Names are the paths as listed, of those that start elsewhere
             (at the root, or above the working directory) what lies below the folder that they all share.
-        include: patterns, of which a name has to match one; see `Choice`.
+        include: patterns, of which a name has to match one; see `NameFilter`.
         exclude: patterns, none of which it may match.
 
     Raises:
         UsageError: an argument or the list does not exist or cannot be read, or is the output folder itself.
         NoInputsError: a folder, an archive or a pattern gives no picture, or nothing was named.
     """
-    real.cache_clear()
-    search = Search(recursive, os.path.realpath(output) if output else "", Choice(include, exclude))
+    real_path.cache_clear()
+    search = Search(recursive, os.path.realpath(output) if output else "", NameFilter(include, exclude))
     for argument in arguments:
         try:
-            search.argument(argument)
+            search.add_argument(argument)
         except OSError as error:
             raise UsageError(
                 f"this cannot be searched: {error.strerror or type(error).__name__}",
@@ -378,7 +378,7 @@ def find(
     if files_from is not None:
         _from_list(search, files_from)
     if search.found.sources:
-        return apart(once(search.found))
+        return unique_names(dedupe(search.found))
     if include or exclude:
         raise NoInputsError(
             f"0 of {search.found.files:,} files are pictures that --include and --exclude let through",
@@ -390,8 +390,8 @@ def find(
 
 def _from_list(search: Search, files_from: Path) -> None:
     where = "standard input" if files_from == STDIN else visible(str(files_from))
-    placed = listed(files_from, where)
-    missing = sum(not there for there in search.all_listed(placed))
+    placed = read_path_list(files_from, where)
+    missing = sum(not there for there in search.add_all_listed(placed))
     if not placed:
         raise NoInputsError("this list names no file", where=where)
     if missing == len(placed):

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, Member, Unreadable, too_large
+from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, ArchiveMember, UnreadableContent, file_too_large
 
 _HEADERS = 1024**2
 """The most that is read before one member: an archive may claim that a name has gigabytes."""
@@ -63,7 +63,7 @@ class TarMember:
     def read(self, path: Path, limit: int) -> bytes:
         """See `Inside`. Of a compressed archive, members are best read in their order: going back starts anew."""
         if self.size > limit:
-            raise too_large(limit)
+            raise file_too_large(limit)
         if not self.packing:
             with open_regular(path) as file:
                 return self._from(file)
@@ -120,8 +120,8 @@ def _close() -> None:
 atexit.register(_close)
 
 
-def members(path: Path, packing: str) -> Iterator[Member]:
-    """The files of a tar archive, in its order; links and devices as `Unreadable`.
+def list_tar(path: Path, packing: str) -> Iterator[ArchiveMember]:
+    """The files of a tar archive, in its order; links and devices as `UnreadableContent`.
 
     Raises:
         BrokenArchiveError: it is no tar archive, a damaged one, or one that expands beyond measure.
@@ -139,7 +139,7 @@ def members(path: Path, packing: str) -> Iterator[Member]:
             raise BrokenArchiveError(_words(error)) from error
 
 
-def _listed(file: _Wary, packing: str) -> Iterator[Member]:
+def _listed(file: _Wary, packing: str) -> Iterator[ArchiveMember]:
     """The members one after another. Each header lies behind the one before it, so every list ends."""
     at, count, everywhere = 0, 0, _Pax()
     while (head := _header(file, at)) is not None:
@@ -160,9 +160,9 @@ def _listed(file: _Wary, packing: str) -> Iterator[Member]:
         if kind == b"5" or (kind == b"\0" and name.endswith("/")):
             continue
         if kind in _FILES and not sparse:
-            yield Member(name, TarMember(start, size, packing))
+            yield ArchiveMember(name, TarMember(start, size, packing))
         else:
-            yield Member(name, Unreadable("this is no file in its archive, but a link or a device"))
+            yield ArchiveMember(name, UnreadableContent("this is no file in its archive, but a link or a device"))
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": 
 PACKAGES |= {"https": PACKAGES["http"], "memory": "fsspec"}
 """The schemes that are taken, and what each needs. No others: fsspec knows dozens, some of which run commands."""
 
-WEB = ("http", "https")
+WEB_SCHEMES = ("http", "https")
 """Schemes whose servers have no folders to list, and whose queries say which picture it is."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
@@ -68,12 +68,12 @@ class Address:
     def shown(self) -> str:
         """What messages call it: of a web address the host and the last part, since folders may be secrets, too."""
         key = self.key
-        if self.scheme in WEB and "/" in key.rstrip("/"):
+        if self.scheme in WEB_SCHEMES and "/" in key.rstrip("/"):
             key = f"…/{key.rstrip('/').rpartition('/')[2]}"
         return visible(f"{self.root}/{key}" if key else self.root)
 
 
-def address_of(url: str) -> Address:
+def parse_url(url: str) -> Address:
     """A URL taken apart.
 
     Raises:
@@ -88,7 +88,7 @@ def address_of(url: str) -> Address:
             fix=f"There are {', '.join(f'{name}://' for name in PACKAGES)}; and file:// is a path.",
         )
     query = ""
-    if scheme in WEB:
+    if scheme in WEB_SCHEMES:
         rest = rest.partition("#")[0]
         rest, _, query = rest.partition("?")
     store, _, key = rest.partition("/")
@@ -101,7 +101,7 @@ def address_of(url: str) -> Address:
             where=Address(scheme, host, key).shown,
             fix="Leave it to the store's own settings: docs/clusters.md says which.",
         )
-    if scheme not in WEB and _QUERY.search(key):
+    if scheme not in WEB_SCHEMES and _QUERY.search(key):
         shown = Address(scheme, store, key.partition("?")[0]).shown
         raise UsageError("only http:// and https:// addresses have a query", where=shown)
     if not store and scheme != "memory":
@@ -109,26 +109,26 @@ def address_of(url: str) -> Address:
     return address
 
 
-def common(urls: Iterable[str]) -> dict[str, str]:
+def common_folders(urls: Iterable[str]) -> dict[str, str]:
     """For each store in a list of URLs, the folder that all its objects share; of web servers none.
 
     Raises:
-        UsageError: as `address_of`.
+        UsageError: as `parse_url`.
     """
     bases: dict[str, list[str]] = {}
     for url in urls:
-        address = address_of(url)
-        if address.scheme not in WEB:
+        address = parse_url(url)
+        if address.scheme not in WEB_SCHEMES:
             above = address.key.rstrip("/").split("/")[:-1]
             pairs = zip(bases.setdefault(address.root, above), above, strict=False)
             bases[address.root] = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     return {root: "/".join((root, *base)) for root, base in bases.items()}
 
 
-def split(url: str, bases: Mapping[str, str]) -> tuple[str, str]:
-    """A URL as a folder, of those that `common` gives, and the path below it; a web address is never split."""
-    address = address_of(url)
-    if address.scheme in WEB:
+def split_url(url: str, bases: Mapping[str, str]) -> tuple[str, str]:
+    """A URL as a folder, of those that `common_folders` gives, and the path below it; a web address is never split."""
+    address = parse_url(url)
+    if address.scheme in WEB_SCHEMES:
         return url, ""
     base = bases[address.root]
     return base, address.url[len(base) + 1 :]

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, Inside, Member, Unreadable, too_large
+from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, ContentReader, ArchiveMember, UnreadableContent, file_too_large
 
 # APPNOTE.TXT of PKWARE, 4.3.7 and 4.3.12 to 4.3.16.
 _LOCAL = Struct("<4s5H3L2H")
@@ -54,9 +54,9 @@ class ZipMember:
     method: int
 
     def read(self, path: Path, limit: int) -> bytes:
-        """See `Inside`."""
+        """See `ContentReader`."""
         if max(self.size, self.packed) > limit:
-            raise too_large(limit)
+            raise file_too_large(limit)
         with open_regular(path) as file:
             file.seek(self.at)
             header = file.read(_LOCAL.size)
@@ -82,8 +82,8 @@ class ZipMember:
         return bz2.BZ2Decompressor().decompress(packed, self.size + 1)
 
 
-def members(path: Path) -> Iterator[Member]:
-    """The files of a zip archive, in its order; links, devices and what is encrypted as `Unreadable`.
+def list_zip(path: Path) -> Iterator[ArchiveMember]:
+    """The files of a zip archive, in its order; links, devices and what is encrypted as `UnreadableContent`.
 
     Raises:
         BrokenArchiveError: it is no zip archive, or a damaged one.
@@ -101,7 +101,7 @@ def members(path: Path) -> Iterator[Member]:
             if len(header) < _ENTRY.size or not header.startswith(b"PK\1\2"):
                 raise BrokenArchiveError("its list of files is damaged")
             for member in _member(file, header, shift):
-                held += member.inside.packed if isinstance(member.inside, ZipMember) else 0
+                held += member.reader.packed if isinstance(member.reader, ZipMember) else 0
                 if held > length:
                     raise BrokenArchiveError("its files overlap, as those of a bomb do")
                 yield member
@@ -131,7 +131,7 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
     return start, end, start - offset
 
 
-def _member(file: BinaryIO, header: bytes, shift: int) -> Iterator[Member]:
+def _member(file: BinaryIO, header: bytes, shift: int) -> Iterator[ArchiveMember]:
     fields = _ENTRY.unpack(header)
     _, made, _, flags, method, _, _, crc, packed, size, name_size, extra_size, comment, _, _, mode, at = fields
     raw, extra = file.read(name_size), file.read(extra_size)
@@ -139,17 +139,17 @@ def _member(file: BinaryIO, header: bytes, shift: int) -> Iterator[Member]:
     if raw.endswith(b"/"):
         return
     unix = mode >> 16 if made >> 8 == _UNIX else 0
-    inside: Inside
+    inside: ContentReader
     if flags & _ENCRYPTED:
-        inside = Unreadable("this picture is encrypted in its archive")
+        inside = UnreadableContent("this picture is encrypted in its archive")
     elif unix and stat.S_IFMT(unix) not in (0, stat.S_IFREG):
-        inside = Unreadable("this is no file in its archive, but a link or a device")
+        inside = UnreadableContent("this is no file in its archive, but a link or a device")
     elif method not in (_STORED, _DEFLATED, _BZIP2):
-        inside = Unreadable(f"this picture is packed in its archive by a method that is not read ({method})")
+        inside = UnreadableContent(f"this picture is packed in its archive by a method that is not read ({method})")
     else:
         size, packed, at = _in_64(extra, size, packed, at)
         inside = ZipMember(at + shift, packed, size, crc, method)
-    yield Member(_text(raw), inside)
+    yield ArchiveMember(_text(raw), inside)
 
 
 def _in_64(extra: bytes, *numbers: int) -> list[int]:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from itertools import accumulate
 
-MAX_BYTES = 255
+MAX_NAME_BYTES = 255
 """Of one part of a path, on nearly every file system."""
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -18,17 +18,17 @@ _OWN = re.compile(r"(manifest|run)(\..+)?\.jsonl?")
 """Files of ours at the top of the output folder: manifests, journals, lists of inputs and run reports of any shard."""
 
 
-def folder_for(source_name: str) -> str:
+def folder_name(source_name: str) -> str:
     """The folder of one image below the output folder: its own relative path, so that ``x.jpg`` and ``x.png`` differ.
 
     A part that some system could not store (``..``, a control character, ``con.png``, a trailing dot, more than 255
     bytes) is made storable and tagged with ten digits of its hash; so different names give different folders. On a
-    system that takes upper and lower case for the same, use `Folders`.
+    system that takes upper and lower case for the same, use `FolderNames`.
     """
     return "/".join(_part(part) for part in source_name.split("/"))
 
 
-class Folders:
+class FolderNames:
     """Folders for the images of one run, apart from each other and from cnnviz's own files on any file system.
 
     Ask in the order of the sources: of two names that a file system may take for one (``A.png``, ``a.png``), the second
@@ -43,7 +43,7 @@ class Folders:
     def folder_for(self, source_name: str) -> str:
         """The folder of this image; the same one for the same name."""
         if source_name not in self._given:
-            plain = folder_for(source_name)
+            plain = folder_name(source_name)
             folder = plain
             attempt = 0
             while self._clashes(folder):
@@ -70,7 +70,7 @@ def file_name(*parts: str) -> str:
     nothing but punctuation give the same name: a class goes in with its index.
     """
     *stem, suffix = (slug for slug in (_slug(part) for part in parts) if slug)
-    return _within(_undeviced(".".join(stem)), MAX_BYTES - len(suffix) - 1) + "." + suffix
+    return _within(_undeviced(".".join(stem)), MAX_NAME_BYTES - len(suffix) - 1) + "." + suffix
 
 
 def _slug(part: str) -> str:
@@ -83,7 +83,7 @@ def _part(part: str) -> str:
     kept = "".join("_" if char in _FORBIDDEN or unicodedata.category(char) in _HIDDEN else char for char in part)
     kept = _undeviced(kept.rstrip(". ")) or "_"
     # A name that merely looks tagged is tagged too, so that it cannot stand for one that had to be changed.
-    if kept != part or _TAG.search(part) or _size(part) > MAX_BYTES:
+    if kept != part or _TAG.search(part) or _size(part) > MAX_NAME_BYTES:
         return _tagged(kept, part)
     return part
 
@@ -103,7 +103,7 @@ def _retagged(folder: str, key: str, *, first: bool) -> str:
 
 def _tagged(part: str, key: str) -> str:
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    return f"{_cut(part, MAX_BYTES - 11)}~{digest}"
+    return f"{_cut(part, MAX_NAME_BYTES - 11)}~{digest}"
 
 
 def _within(name: str, limit: int) -> str:

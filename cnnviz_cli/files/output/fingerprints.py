@@ -13,16 +13,16 @@ from pydantic_core import from_json
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.remote import Remote
+from cnnviz_cli.files.inputs.remote import RemoteReader
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.journal import Stamp
 from cnnviz_cli.files.output.sink import Sink
 
 
-def changed_at(source: Source) -> tuple[Stamp, int] | None:
+def read_stamp(source: Source) -> tuple[Stamp, int] | None:
     """An input's stamp, and the latest of its times; None if it cannot be asked. Stores were, when it was found."""
-    if isinstance(source.inside, Remote):
-        return source.inside.stamp
+    if isinstance(source.reader, RemoteReader):
+        return source.reader.stamp
     # Not by way of a Path, which takes longer to make than the answer takes to come, a million times.
     path = f"{source.folder}/{source.below}" if source.below else source.folder
     try:
@@ -32,19 +32,19 @@ def changed_at(source: Source) -> tuple[Stamp, int] | None:
     return (found.st_size, found.st_mtime_ns), max(found.st_mtime_ns, found.st_ctime_ns)
 
 
-def unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
+def is_unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
     """Whether an input has the bytes it had.
 
     The same size and time are proof enough, since a million files cannot all be read to find that nothing is to do; of
     others the bytes decide, so that a copy or a fresh checkout is not taken for a change.
     """
-    found = changed_at(source)
-    if found is None and not isinstance(source.inside, Remote):
+    found = read_stamp(source)
+    if found is None and not isinstance(source.reader, RemoteReader):
         return False
     if found is not None and stamp is not None and found[0] == stamp:
         return True
     try:
-        if source.inside:
+        if source.reader:
             # Here, since numpy and Pillow come with it: a third of the time of a run that finds nothing to do.
             from cnnviz_cli.files.images.decode import read_bytes
 
@@ -59,11 +59,11 @@ def list_digest(names: Iterable[str]) -> str:
     """Of the names of all inputs in their order."""
     digest = sha256()
     for name in names:
-        digest.update(_told(name))
+        digest.update(_digest_bytes(name))
     return digest.hexdigest()
 
 
-def _told(name: str) -> bytes:
+def _digest_bytes(name: str) -> bytes:
     """What goes into the digest for a name: the name, and where it ends."""
     return name.encode() + b"\0"
 
@@ -72,19 +72,19 @@ def _list_name(digest: str) -> str:
     return f"manifest.inputs-{digest[:16]}.jsonl"
 
 
-def write_list(sink: Sink, names: Iterable[str], digest: str) -> None:
+def write_input_list(sink: Sink, names: Iterable[str], digest: str) -> None:
     """Leave the list in the output folder, where merging the shards finds it; once for all of them."""
     name = _list_name(digest)
     try:
-        for _ in read_list(sink.root, digest):
+        for _ in read_input_list(sink.root, digest):
             pass
     except UsageError:
-        with sink.replacing(name) as file:
+        with sink.open_replacement(name) as file:
             for text in names:
                 file.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
 
 
-def read_list(root: Path, digest: str) -> Iterator[str]:
+def read_input_list(root: Path, digest: str) -> Iterator[str]:
     """The list with this digest.
 
     Raises:
@@ -97,7 +97,7 @@ def read_list(root: Path, digest: str) -> Iterator[str]:
                 name = from_json(line)
                 if not isinstance(name, str):
                     raise ValueError("no name")
-                found.update(_told(name))
+                found.update(_digest_bytes(name))
                 yield name
     except (OSError, ValueError) as error:
         raise UsageError("the list of inputs cannot be read", where=visible(str(path)), fix=_AGAIN) from error

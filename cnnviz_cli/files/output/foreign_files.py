@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
-from cnnviz_cli.files.output.journal import Entry, lines_of, parsed
-from cnnviz_cli.files.output.own_files import JOURNAL_STARTS, is_manifest
-from cnnviz_cli.files.output.sink import in_the_way, is_temporary, refused
+from cnnviz_cli.files.output.journal import JournalEntry, read_lines, parse_line
+from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, is_manifest
+from cnnviz_cli.files.output.sink import foreign_file_error, is_temporary, write_error
 
 _PARSED = 1 << 26
 """Bytes of a manifest that was written anew by another program, for which all of it is read."""
@@ -25,7 +25,7 @@ _LOOKED_AT = 100
 """Lines of a journal among which one has to be ours; damage hardly reaches so many."""
 
 
-def refuse_foreign(root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str]) -> None:
+def refuse_foreign_files(root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str]) -> None:
     """Make sure that a run replaces no file but those of earlier runs.
 
     Args:
@@ -44,12 +44,12 @@ def refuse_foreign(root: Path, journal: str, manifests: Iterable[str], reports: 
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise refused(error, path) from error
+                raise write_error(error, path) from error
             if not ours:
-                raise in_the_way(root, name)
+                raise foreign_file_error(root, name)
 
 
-def refuse_strangers(root: Path, folders: Iterable[str]) -> None:
+def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
     """Make sure that nothing lies where images' files go, in a folder in which no run has left a journal or manifest.
 
     Args:
@@ -65,9 +65,9 @@ def refuse_strangers(root: Path, folders: Iterable[str]) -> None:
         for folder in folders:
             if folder.partition("/")[0] in there:
                 for path in _files_in(root, folder):
-                    raise in_the_way(root, path)
+                    raise foreign_file_error(root, path)
     except OSError as error:
-        raise refused(error, root) from error
+        raise write_error(error, root) from error
 
 
 def _files_in(root: Path, folder: str) -> Iterator[str]:
@@ -88,14 +88,14 @@ def _files_in(root: Path, folder: str) -> Iterator[str]:
 
 def _is_journal(path: Path) -> bool:
     with open_regular(path) as file:
-        head = file.read(len(JOURNAL_STARTS))
-        if JOURNAL_STARTS.startswith(head):  # a run that was killed while it loaded, or wrote the first line
+        head = file.read(len(JOURNAL_PREFIX))
+        if JOURNAL_PREFIX.startswith(head):  # a run that was killed while it loaded, or wrote the first line
             return True
         file.seek(0)
-        for number, (line, offset) in enumerate(lines_of(file)):
+        for number, (line, offset) in enumerate(read_lines(file)):
             if number >= _LOOKED_AT:
                 break
-            if isinstance(parsed(line, offset), Entry) or line.startswith(JOURNAL_STARTS):
+            if isinstance(parse_line(line, offset), JournalEntry) or line.startswith(JOURNAL_PREFIX):
                 return True
     return False
 

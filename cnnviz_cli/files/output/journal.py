@@ -17,16 +17,16 @@ from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import ImageRecord, Json, Summary
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
-from cnnviz_cli.files.output.own_files import JOURNAL_STARTS
-from cnnviz_cli.files.output.sink import Sink, passing, refused, sync_folder
+from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX
+from cnnviz_cli.files.output.sink import Sink, reach_write_point, write_error, sync_folder
 from cnnviz_cli.files.output.validation import (
-    MOST_LINE,
-    compact,
-    header_from,
-    is_below,
+    MAX_LINE_BYTES,
+    to_compact_json,
+    parse_header,
+    is_relative_path,
     is_count,
-    paths_in,
-    record_from,
+    record_paths,
+    parse_record,
 )
 
 Stamp = tuple[int, int]
@@ -37,7 +37,7 @@ _RECORD = b',"~image":'
 _decoded = json.JSONDecoder().raw_decode
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """What one line says of an image.
 
     Attributes:
@@ -83,35 +83,35 @@ class Journal:
                 fix="Wait until it ends, or choose another folder: --output DIR",
             ) from None
         except OSError as error:
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
         self._unsynced, self._synced_at = 0, time.monotonic()
         try:
             self.size = whole_length(self.path)
             os.ftruncate(self._file.fd, self.size)
         except OSError as error:
             self._file.close()
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
 
     def clear(self) -> None:
         """Forget everything."""
         try:
             os.ftruncate(self._file.fd, 0)
         except OSError as error:
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
         self.size = 0
 
-    def head(self, header: Json) -> None:
+    def write_header(self, header: Json) -> None:
         """Say what is being made from here on."""
-        self.write(JOURNAL_STARTS[:-1] + b',"header":' + compact(header) + b"}\n")
+        self.write_line(JOURNAL_PREFIX[:-1] + b',"header":' + to_compact_json(header) + b"}\n")
         self.sync()
         try:
             sync_folder(self.path.parent)
         except OSError as error:
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
 
-    def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> Entry:
-        """Add an image, whose files are in place, and return what `read` will."""
-        data = compact(record.model_dump(mode="json"))
+    def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> JournalEntry:
+        """Add an image, whose files are in place, and return what `read_journal` will."""
+        data = to_compact_json(record.model_dump(mode="json"))
         about = {
             "crc": zlib.crc32(data),
             "files": files,
@@ -121,15 +121,15 @@ class Journal:
             "source": record.source,
             "stamp": stamp,
         }
-        passing("journal: before a line")
-        offset = self.write(compact(about)[:-1] + _RECORD + data + b"}\n")
-        passing("journal: after a line")
+        reach_write_point("journal: before a line")
+        offset = self.write_line(to_compact_json(about)[:-1] + _RECORD + data + b"}\n")
+        reach_write_point("journal: after a line")
         if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at > _SYNC_SECONDS:
             self.sync()
         ok, outputs = record.status == "ok", len(record.outputs)
-        return Entry(record.source, ok, record.sha256, stamp, files, outputs, offset, data)
+        return JournalEntry(record.source, ok, record.sha256, stamp, files, outputs, offset, data)
 
-    def write(self, line: bytes) -> int:
+    def write_line(self, line: bytes) -> int:
         """Add a line as it is; all of it is there afterwards or nothing. Returns where it starts."""
         start, rest = self.size, memoryview(line)
         try:
@@ -137,7 +137,7 @@ class Journal:
                 rest = rest[os.write(self._file.fd, rest) :]
         except OSError as error:
             os.ftruncate(self._file.fd, start)
-            raise refused(error, self.path) from error
+            raise write_error(error, self.path) from error
         self.size = start + len(line)
         self._unsynced += 1
         return start
@@ -147,8 +147,8 @@ class Journal:
         try:
             os.fsync(self._file.fd)
         except OSError as error:
-            raise refused(error, self.path) from error
-        passing("journal: synced")
+            raise write_error(error, self.path) from error
+        reach_write_point("journal: synced")
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def close(self) -> None:
@@ -162,47 +162,47 @@ class Journal:
         self.close()
 
 
-def read(path: Path) -> Iterator[Json | Entry | None]:
+def read_journal(path: Path) -> Iterator[Json | JournalEntry | None]:
     """What a journal holds, in its order: headers and entries; None for a line that is damaged or not of ours.
 
     A last line without its end is left out: it is being written, or never will be.
     """
     with open_regular(path, MAX_JOURNAL_BYTES) as file:
-        for line, offset in lines_of(file):
-            yield parsed(line, offset)
+        for line, offset in read_lines(file):
+            yield parse_line(line, offset)
 
 
-def lines_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def read_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """The whole lines of a file, and where each starts; of one that is too long for a journal the first part."""
     offset, within = 0, False
-    while line := file.readline(MOST_LINE):
+    while line := file.readline(MAX_LINE_BYTES):
         ends = line.endswith(b"\n")
-        if not within and (ends or len(line) == MOST_LINE):
+        if not within and (ends or len(line) == MAX_LINE_BYTES):
             yield line, offset
         within = not ends
         offset += len(line)
 
 
-def parsed(line: bytes, offset: int) -> Json | Entry | None:
+def parse_line(line: bytes, offset: int) -> Json | JournalEntry | None:
     """One line of a journal; None if it is damaged, or is none that we would write."""
-    if line.startswith(JOURNAL_STARTS):
-        return header_from(line)
+    if line.startswith(JOURNAL_PREFIX):
+        return parse_header(line)
     cut = line.find(_RECORD)
     data = line[cut + len(_RECORD) : -2]
     try:
         about, _ = _decoded(line[:cut].decode() + "}")
         if zlib.crc32(data) != about["crc"]:
             return None
-        record = cast("Any", record_from(data))
+        record = cast("Any", parse_record(data))
         files = tuple([(path, size) for path, size in about["files"]])
         # What is said twice is taken from the record, whose types are sure.
         ok, outputs = record["status"] == "ok", len(record["outputs"])
-        told = record["source"], record["sha256"], ok, outputs, paths_in(record)
+        told = record["source"], record["sha256"], ok, outputs, record_paths(record)
         if told != (about["source"], about["sha256"], about["ok"], about["outputs"], [path for path, _ in files]):
             return None
-        if not all(is_below(path) and is_count(size) for path, size in files):
+        if not all(is_relative_path(path) and is_count(size) for path, size in files):
             return None
-        return Entry(record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data)
+        return JournalEntry(record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 
@@ -216,7 +216,7 @@ def _stamp_from(value: Any) -> Stamp | None:
     return size, time_ns
 
 
-def record_of(line: bytes) -> bytes:
+def record_in_line(line: bytes) -> bytes:
     """The record at the end of an image's line."""
     # No text inside JSON holds a quotation mark that follows a comma: it would have a backslash before it.
     return line[line.find(_RECORD) + len(_RECORD) : -2]
@@ -236,14 +236,14 @@ def whole_length(path: Path) -> int:
     return 0
 
 
-NOTHING, FAILED, DONE = range(3)
+PENDING, FAILED, DONE = range(3)
 
 
-class Index:
+class JournalIndex:
     """For each input, in the order of the list, the line that counts and what it comes to.
 
     Attributes:
-        states: `NOTHING`, `FAILED` or `DONE`, one byte each.
+        states: `PENDING`, `FAILED` or `DONE`, one byte each.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -255,11 +255,11 @@ class Index:
         self._outputs = array("l", bytes(array("l").itemsize * count))
         self._numbers: dict[Path, int] = {}
 
-    def place(self, name: str) -> int | None:
+    def position_of(self, name: str) -> int | None:
         """The number of an input; None if it is not in the list."""
         return self._places.get(name)
 
-    def put(self, at: int, state: int, path: Path, entry: Entry) -> None:
+    def put(self, at: int, state: int, path: Path, entry: JournalEntry) -> None:
         """This line of this journal is the one that counts."""
         self.states[at] = state
         self._journals[at] = self._numbers.setdefault(path, len(self._numbers))
@@ -267,9 +267,9 @@ class Index:
 
     def drop(self, at: int) -> None:
         """No line counts for this input."""
-        self.states[at] = NOTHING
+        self.states[at] = PENDING
 
-    def lying_in(self, path: Path) -> list[int]:
+    def positions_in(self, path: Path) -> list[int]:
         """The inputs whose line is in this journal."""
         number = self._numbers.get(path, -1)
         return [at for at, state in enumerate(self.states) if state and self._journals[at] == number]
@@ -282,11 +282,11 @@ class Index:
                 if self.states[at]:
                     file = files[self._journals[at]]
                     file.seek(self._offsets[at])
-                    yield at, file.readline(MOST_LINE)
+                    yield at, file.readline(MAX_LINE_BYTES)
 
     def records(self, places: Iterable[int] | None = None) -> Iterator[bytes]:
         """The JSON of the record of each of them."""
-        return (record_of(line) for _, line in self.lines(places))
+        return (record_in_line(line) for _, line in self.lines(places))
 
     @property
     def summary(self) -> Summary:
@@ -295,6 +295,6 @@ class Index:
         outputs = sum(outputs for outputs, state in zip(self._outputs, self.states, strict=True) if state)
         return Summary(images=ok + failed, ok=ok, failed=failed, outputs=outputs)
 
-    def without(self) -> Iterator[str]:
+    def missing_names(self) -> Iterator[str]:
         """The names of the inputs that no line tells of."""
         return (name for name, at in self._places.items() if not self.states[at])

@@ -10,18 +10,18 @@ from typing import Any, BinaryIO
 from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.output.own_files import MANIFEST
-from cnnviz_cli.files.output.sink import Sink, passing
-from cnnviz_cli.files.output.validation import MOST_LINE, compact, json_from, says_twice
+from cnnviz_cli.files.output.sink import Sink, reach_write_point
+from cnnviz_cli.files.output.validation import MAX_LINE_BYTES, to_compact_json, parse_json, has_duplicate_keys
 
-SEAL = "sha256"
+DIGEST_KEY = "sha256"
 """The key of the digest."""
 
 _MOST_REST = 1 << 26
 """Bytes of what stands behind the images, at the most."""
 
 
-class Seal:
-    """The SHA-256 of a manifest as `compact` spells it, without the digest itself; images are added one by one.
+class ManifestDigest:
+    """The SHA-256 of a manifest as `to_compact_json` spells it, without the digest itself; images are added one by one.
 
     So blanks say nothing, and two manifests with the same content have the same digest however they came about.
     """
@@ -31,19 +31,19 @@ class Seal:
         self._between = b""
 
     def add(self, record: bytes) -> None:
-        """The next image's record, as `compact` spells it."""
+        """The next image's record, as `to_compact_json` spells it."""
         self._hash.update(self._between)
         self._hash.update(record)
         self._between = b","
 
     def digest(self, rest: Mapping[str, Any]) -> str:
-        """In hexadecimal, with everything but the images; what `rest` has under `SEAL` does not count."""
-        others = {key: value for key, value in rest.items() if key not in (SEAL, "images")}
-        self._hash.update(b"]" + b",".join([b"", compact(others)[1:-1]]) + b"}")
+        """In hexadecimal, with everything but the images; what `rest` has under `DIGEST_KEY` does not count."""
+        others = {key: value for key, value in rest.items() if key not in (DIGEST_KEY, "images")}
+        self._hash.update(b"]" + b",".join([b"", to_compact_json(others)[1:-1]]) + b"}")
         return self._hash.hexdigest()
 
 
-def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
+def iterate_manifest(file: BinaryIO) -> Iterator[bytes | Json]:
     """Each image's record of a manifest in our own form, and last everything else; one image in memory at a time.
 
     Raises:
@@ -53,15 +53,15 @@ def records_and_rest(file: BinaryIO) -> Iterator[bytes | Json]:
         raise ValueError("no manifest of ours")
     line = file.readline(100)
     if line == b' "images": [\n':
-        while (line := file.readline(MOST_LINE)) != b" ],\n":
+        while (line := file.readline(MAX_LINE_BYTES)) != b" ],\n":
             if not line.startswith(b"  {"):
                 raise ValueError("no manifest of ours")
             yield line.strip().removesuffix(b",")
     elif line != b' "images": [],\n':
         raise ValueError("no manifest of ours")
     data = b"{" + file.read(_MOST_REST)
-    rest: Any = json_from(data)
-    if not isinstance(rest, dict) or "images" in rest or says_twice(data):
+    rest: Any = parse_json(data)
+    if not isinstance(rest, dict) or "images" in rest or has_duplicate_keys(data):
         raise ValueError("no manifest of ours")
     yield rest
 
@@ -94,10 +94,10 @@ def write_manifest(
     }
     known = run.config.get("truth") is not None
     tally = AccuracyCounter(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
-    passing("manifest: before")
-    with sink.replacing(name) as file:
+    reach_write_point("manifest: before")
+    with sink.open_replacement(name) as file:
         file.write(b'{\n "images": [')
-        separator, seal = b"\n  ", Seal()
+        separator, seal = b"\n  ", ManifestDigest()
         for record in records:
             file.write(separator + record)
             seal.add(record)
@@ -105,8 +105,8 @@ def write_manifest(
                 tally.add(json.loads(record))
             separator = b",\n  "
         file.write(b"]" if separator == b"\n  " else b"\n ]")
-        after["summary"] = with_accuracy(summary, tally).model_dump(mode="json")
-        after = dict(sorted({**after, SEAL: seal.digest(after)}.items()))
+        after["summary"] = add_accuracy(summary, tally).model_dump(mode="json")
+        after = dict(sorted({**after, DIGEST_KEY: seal.digest(after)}.items()))
         for key, value in after.items():
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
             file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())
@@ -114,7 +114,7 @@ def write_manifest(
     return tally
 
 
-def with_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:
+def add_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:
     """The summary, with what the tally comes to."""
     return summary if tally is None else summary.model_copy(update={"accuracy": tally.accuracy})
 

@@ -12,26 +12,26 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.fingerprints import read_list
-from cnnviz_cli.files.output.foreign_files import refuse_foreign
-from cnnviz_cli.files.output.journal import DONE, FAILED, Entry, Index, read
-from cnnviz_cli.files.output.manifest import with_accuracy, write_manifest
+from cnnviz_cli.files.output.fingerprints import read_input_list
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
+from cnnviz_cli.files.output.journal import DONE, FAILED, JournalEntry, JournalIndex, read_journal
+from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
-from cnnviz_cli.files.output.previous_runs import Earlier, differences, earlier_runs, refuse_company
+from cnnviz_cli.files.output.previous_runs import PreviousRun, list_differences, find_previous_runs, refuse_concurrent_runs
 from cnnviz_cli.files.output.sink import Sink
 
-NAMED = 20
+MAX_NAMED = 20
 """How many missing inputs are named."""
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What came of it.
 
     Attributes:
         shards: how many processes the work was last divided among.
         missing: how many inputs have no record.
-        first_missing: the names of the first of them, at most `NAMED`.
+        first_missing: the names of the first of them, at most `MAX_NAMED`.
         damaged: how many lines of the journals were left out, since they are damaged or none that a run writes.
     """
 
@@ -42,7 +42,7 @@ class Merged:
     damaged: int = 0
 
 
-def merge(root: Path) -> Merged:
+def merge_shards(root: Path) -> MergeResult:
     """Write ``manifest.json`` from the journals of all shards, in the order of the whole list.
 
     Of an input that an earlier division into shards explained, that record counts, unless the newest has one.
@@ -51,7 +51,7 @@ def merge(root: Path) -> Merged:
         UsageError: there are no journals of shards, or they are not about the same list or not with the same settings.
         OutputError: a shard is still at work, or the disk refuses.
     """
-    runs = earlier_runs(root)
+    runs = find_previous_runs(root)
     newest = max((run.generation for run in runs), default=0)
     peers = [run for run in runs if run.generation == newest]
     if not peers:
@@ -67,15 +67,15 @@ def merge(root: Path) -> Merged:
             where=visible(str(root)),
             fix="If it did not come to its end, run the same command again; it does what is missing.",
         )
-    refuse_company(root, None)
+    refuse_concurrent_runs(root, None)
     _refuse_unlike(peers)
-    index = Index(read_list(root, str(first.digest)))
+    index = JournalIndex(read_input_list(root, str(first.digest)))
     damaged = sum(_take(index, run) for run in runs if run.identity == first.identity)
     summary = index.summary
     missing = len(index.states) - summary.images
     tool, about, model = _told(first)
     status = "interrupted" if missing else "partial" if summary.failed else "ok"
-    refuse_foreign(root, first.shard.journal, (MANIFEST,), ())
+    refuse_foreign_files(root, first.shard.journal, (MANIFEST,), ())
     sink = Sink(root)
     sink.sweep("")
     tally = write_manifest(
@@ -86,11 +86,11 @@ def merge(root: Path) -> Merged:
         model=model,
         summary=summary,
     )
-    summary = with_accuracy(summary, tally)
-    return Merged(first.shard.count, summary, missing, list(islice(index.without(), NAMED)), damaged)
+    summary = add_accuracy(summary, tally)
+    return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), MAX_NAMED)), damaged)
 
 
-def _told(first: Earlier) -> tuple[Tool, Run, ModelRecord]:
+def _told(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
     """What the header says of all images, for the manifest."""
     header = first.header
     try:
@@ -108,14 +108,14 @@ def _told(first: Earlier) -> tuple[Tool, Run, ModelRecord]:
         ) from error
 
 
-def _refuse_unlike(runs: Sequence[Earlier]) -> None:
+def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
     """Refuse shards of different lists, or of different settings."""
     first = runs[0]
     for other in runs[1:]:
         both = f"{first.path.name} and {other.path.name}"
         where = visible(str(first.path.parent))
         if other.identity != first.identity:
-            changed = differences(first.identity, other.identity)
+            changed = list_differences(first.identity, other.identity)
             fix = "\n".join([*changed, "Run the shards that are out of date again, with --force."])
             raise UsageError(f"{both} were not made with the same settings", where=where, fix=fix)
         if other.batch != first.batch:
@@ -127,12 +127,12 @@ def _refuse_unlike(runs: Sequence[Earlier]) -> None:
             raise UsageError(f"{both} are not about the same list of pictures", where=where, fix=fix)
 
 
-def _take(index: Index, run: Earlier) -> int:
+def _take(index: JournalIndex, run: PreviousRun) -> int:
     """Take each line that counts; returns how many do not."""
     damaged = 0
-    for line in read(run.path):
+    for line in read_journal(run.path):
         damaged += line is None
-        at = index.place(line.source) if isinstance(line, Entry) else None
-        if isinstance(line, Entry) and at is not None:
+        at = index.position_of(line.source) if isinstance(line, JournalEntry) else None
+        if isinstance(line, JournalEntry) and at is not None:
             index.put(at, DONE if line.ok else FAILED, run.path, line)
     return damaged

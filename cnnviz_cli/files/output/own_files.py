@@ -10,12 +10,12 @@ MANIFEST = "manifest.json"
 JOURNAL = "manifest.jsonl"
 RUN_REPORT = "run.json"
 
-JOURNAL_STARTS = b'{"journal":"cnnviz",'
+JOURNAL_PREFIX = b'{"journal":"cnnviz",'
 """The first bytes of every journal that is not empty."""
 
 _SNIFFED = 4096
 
-_PICTURES = (b"Software\0\0\0\0\0cnnviz ", b"Software: cnnviz ", b"<f:Software>cnnviz ", b"/Creator (cnnviz ")
+_FIGURE_MARKERS = (b"Software\0\0\0\0\0cnnviz ", b"Software: cnnviz ", b"<f:Software>cnnviz ", b"/Creator (cnnviz ")
 """What our pictures say of themselves: in a PNG, in a JPEG or an SVG, in a WebP, in a PDF."""
 
 
@@ -57,14 +57,14 @@ def is_replaceable(path: Path) -> bool:
         seen = file.read(_SNIFFED)
         file.seek(max(0, found.st_size - _SNIFFED))
         seen += file.read(_SNIFFED)
-    return any(mark in seen for mark in _PICTURES)
+    return any(mark in seen for mark in _FIGURE_MARKERS)
 
 
 def _is_journal(path: Path) -> bool:
     try:
         with open_regular(path) as file:
-            head = file.read(len(JOURNAL_STARTS))
+            head = file.read(len(JOURNAL_PREFIX))
     except OSError:
         return False
     # A run that was killed while it loaded leaves an empty journal.
-    return JOURNAL_STARTS.startswith(head)
+    return JOURNAL_PREFIX.startswith(head)

@@ -16,11 +16,11 @@ from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.fingerprints import list_digest
-from cnnviz_cli.files.output.journal import Entry, lines_of, read
-from cnnviz_cli.files.output.own_files import JOURNAL_STARTS, MANIFEST, RUN_REPORT
-from cnnviz_cli.files.output.shards import Shard, journals
-from cnnviz_cli.files.output.sink import refused
-from cnnviz_cli.files.output.validation import header_from
+from cnnviz_cli.files.output.journal import JournalEntry, read_lines, read_journal
+from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.shards import Shard, find_shards
+from cnnviz_cli.files.output.sink import write_error
+from cnnviz_cli.files.output.validation import parse_header
 
 _NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
 
@@ -32,7 +32,7 @@ _FINISH = "To finish it, run it again with its own settings."
 
 
 @dataclass(frozen=True)
-class Found:
+class ResumeSummary:
     """What was in the output folder.
 
     Attributes:
@@ -55,7 +55,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousRun:
     """One shard's journal.
 
     Attributes:
@@ -94,43 +94,43 @@ class Earlier:
     def progress(self) -> tuple[int, bool]:
         """How many images it has explained, and whether it has come to the end of its inputs."""
         seen: dict[bytes, bool] = {}
-        for line in read(self.path):
-            if isinstance(line, Entry):
+        for line in read_journal(self.path):
+            if isinstance(line, JournalEntry):
                 seen[blake2b(line.source.encode(), digest_size=8).digest()] = line.ok
         return sum(seen.values()), len(seen) >= int(str(self.header["inputs"]))
 
 
-def earlier_runs(root: Path) -> list[Earlier]:
+def find_previous_runs(root: Path) -> list[PreviousRun]:
     """Every journal that has a header, those of the oldest division into shards first.
 
     Raises:
         OutputError: one cannot be read.
     """
     found = []
-    for shard in journals(root):
+    for shard in find_shards(root):
         path = root / shard.journal
         try:
             header = _last_header(path)
         except OSError as error:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         if header is not None:
-            found.append(Earlier(shard, path, header))
+            found.append(PreviousRun(shard, path, header))
     return sorted(found, key=lambda run: run.generation)
 
 
-def refuse_company(root: Path, shard: Shard | None) -> None:
+def refuse_concurrent_runs(root: Path, shard: Shard | None) -> None:
     """Make sure that nobody works in this folder, but this shard and its peers.
 
     Raises:
         OutputError: somebody does.
     """
-    for other in journals(root):
+    for other in find_shards(root):
         if shard is not None and other.count == shard.count:
             continue  # this one's own lock is held, and its peers are welcome
         try:
             busy = is_locked(root / other.journal)
         except OSError as error:
-            raise refused(error, root / other.journal) from error
+            raise write_error(error, root / other.journal) from error
         if busy:
             who = f"shard {other.index} of {other.count}" if other.label else "another process"
             raise OutputError(
@@ -140,7 +140,7 @@ def refuse_company(root: Path, shard: Shard | None) -> None:
             )
 
 
-def refuse_other_batches(runs: Sequence[Earlier], identity: Any, shard: Shard, batch: int) -> None:
+def refuse_other_batches(runs: Sequence[PreviousRun], identity: Any, shard: Shard, batch: int) -> None:
     """Make sure that the shards of one division cut the list into the same batches, or images would be left out.
 
     Raises:
@@ -159,7 +159,7 @@ def refuse_other_batches(runs: Sequence[Earlier], identity: Any, shard: Shard, b
             )
 
 
-def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *, force: bool) -> Found:
+def compare_settings(runs: Sequence[PreviousRun], identity: Mapping[str, Any], root: Path, *, force: bool) -> ResumeSummary:
     """What was made with other settings, where that is to be made anew.
 
     Raises:
@@ -174,7 +174,7 @@ def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *
         done, ended = run.progress()
         if not done:
             continue
-        changed = differences(run.identity, identity)
+        changed = list_differences(run.identity, identity)
         if not force:
             which = "a finished" if ended else "an unfinished"
             count = f"{done} of {run.header['inputs']} images are done"
@@ -184,14 +184,14 @@ def compared(runs: Sequence[Earlier], identity: Mapping[str, Any], root: Path, *
                 fix="\n".join([*changed, _KEEP, _REPLACE, *([] if ended else [_FINISH])]),
             )
         replaced += done
-    return Found(0, replaced, changed)
+    return ResumeSummary(0, replaced, changed)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
     """What changed, key by key: ``palette: inferno -> viridis``."""
     before, after = dict(_flat(old)), dict(_flat(new))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    return tuple(visible(f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}") for key in keys)
+    return tuple(visible(f"{key}: {_format_value(before.get(key))} -> {_format_value(after.get(key))}") for key in keys)
 
 
 def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -202,7 +202,7 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield above + key, item
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -210,14 +210,14 @@ def _shown(value: Any) -> str:
 def _last_header(path: Path) -> Json | None:
     found: Json | None = None
     with open_regular(path, MAX_JOURNAL_BYTES) as file:
-        for line, _ in lines_of(file):
-            if line.startswith(JOURNAL_STARTS):
-                header = header_from(line)
+        for line, _ in read_lines(file):
+            if line.startswith(JOURNAL_PREFIX):
+                header = parse_header(line)
                 found = header if header is not None and header.keys() >= _NEEDED else found
     return found
 
 
-def folder_for(base: Path, command: str, asked: str, names: Sequence[str], shard: Shard) -> Path:
+def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[str], shard: Shard) -> Path:
     """The first of ``base/command``, ``base/command-2``, ``base/command-3`` ... in which nothing would be lost.
 
     That is one that holds nothing, or the same question about images that are all among these.
@@ -240,24 +240,24 @@ def folder_for(base: Path, command: str, asked: str, names: Sequence[str], shard
 def _serves(folder: Path, asked: str, digest: str, names: frozenset[str], shard: Shard) -> bool:
     if not folder.is_dir():
         return not folder.exists()
-    runs = earlier_runs(folder)
+    runs = find_previous_runs(folder)
     if not runs:
         return _is_free(folder, shard)
     return all(run.asked == asked and (run.digest == digest or _names(run) <= names) for run in _last(runs))
 
 
-def _last(runs: Sequence[Earlier]) -> list[Earlier]:
+def _last(runs: Sequence[PreviousRun]) -> list[PreviousRun]:
     """Those of the newest division into shards."""
     newest = max(run.generation for run in runs)
     return [run for run in runs if run.generation == newest]
 
 
-def _names(run: Earlier) -> set[str]:
+def _names(run: PreviousRun) -> set[str]:
     return {line.source for line in _entries(run)}
 
 
-def _entries(run: Earlier) -> Iterator[Entry]:
-    return (line for line in read(run.path) if isinstance(line, Entry))
+def _entries(run: PreviousRun) -> Iterator[JournalEntry]:
+    return (line for line in read_journal(run.path) if isinstance(line, JournalEntry))
 
 
 def _is_free(folder: Path, shard: Shard) -> bool:
@@ -266,7 +266,7 @@ def _is_free(folder: Path, shard: Shard) -> bool:
         return False
     try:
         return not any(
-            is_locked(folder / one.journal) for one in journals(folder) if one.count != shard.count or shard.count == 1
+            is_locked(folder / one.journal) for one in find_shards(folder) if one.count != shard.count or shard.count == 1
         )
     except OSError as error:
-        raise refused(error, folder) from error
+        raise write_error(error, folder) from error

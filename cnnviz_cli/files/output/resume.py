@@ -18,22 +18,22 @@ from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.fingerprints import changed_at, list_digest, unchanged, write_list
-from cnnviz_cli.files.output.foreign_files import refuse_foreign, refuse_strangers
-from cnnviz_cli.files.output.journal import DONE, FAILED, NOTHING, Entry, Index, Journal, Stamp, parsed, read
-from cnnviz_cli.files.output.manifest import with_accuracy, write_manifest
+from cnnviz_cli.files.output.fingerprints import read_stamp, list_digest, is_unchanged, write_input_list
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_files, refuse_unknown_files
+from cnnviz_cli.files.output.journal import DONE, FAILED, PENDING, JournalEntry, JournalIndex, Journal, Stamp, parse_line, read_journal
+from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.previous_runs import (
-    Earlier,
-    Found,
-    compared,
-    earlier_runs,
-    refuse_company,
+    PreviousRun,
+    ResumeSummary,
+    compare_settings,
+    find_previous_runs,
+    refuse_concurrent_runs,
     refuse_other_batches,
 )
-from cnnviz_cli.files.output.shards import ALONE, Shard
-from cnnviz_cli.files.output.sink import Sink, refused
-from cnnviz_cli.files.output.validation import compact
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.sink import Sink, write_error
+from cnnviz_cli.files.output.validation import to_compact_json
 
 Status = Literal["ok", "partial", "interrupted"]
 
@@ -42,7 +42,7 @@ _RECENT = 2 * 10**9
 
 
 @dataclass(frozen=True)
-class Header:
+class RunHeader:
     """What is being made.
 
     Attributes:
@@ -64,7 +64,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunOutcome:
     """How a run ended.
 
     Attributes:
@@ -79,11 +79,11 @@ class Ended:
 class Ledger:
     """The journal of one shard together with what earlier runs left. A context manager, which holds the lock.
 
-    First `begin`, then `append` for each input that is `due`, in any order, each after its files are in place, last
+    First `begin`, then `append` for each input that is `is_due`, in any order, each after its files are in place, last
     `finish`. May be used from several threads.
     """
 
-    def __init__(self, sink: Sink, shard: Shard = ALONE, *, force: bool = False) -> None:
+    def __init__(self, sink: Sink, shard: Shard = SINGLE_SHARD, *, force: bool = False) -> None:
         """Lock the output folder for this shard.
 
         Raises:
@@ -92,13 +92,13 @@ class Ledger:
         self._sink, self._shard, self._force = sink, shard, force
         self._mutex = threading.RLock()
         who = f"shard {shard.index} of {shard.count}" if shard.label else ""
-        refuse_foreign(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,))
+        refuse_foreign_files(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,))
         self._journal = Journal(sink, shard.journal, who)
         self._started = time.time_ns()
-        self._header: Header | None = None
+        self._header: RunHeader | None = None
 
-    def look(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
-        """Look through what is there, and change nothing; then `due` and `remaining` say what is to be done.
+    def inspect(self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> ResumeSummary:
+        """Look through what is there, and change nothing; then `is_due` and `remaining` say what is to be done.
 
         Args:
             listed: the names of all inputs, of every shard.
@@ -112,11 +112,11 @@ class Ledger:
         """
         self._about, self._mine, self._listed = header, mine, listed
         self._digest = list_digest(listed)
-        self._index = Index(source.name for source, _ in mine)
-        refuse_company(self._sink.root, self._shard)
-        self._earlier = earlier_runs(self._sink.root)
-        identity = json.loads(compact(dict(header.identity)))
-        found = compared(self._earlier, identity, self._sink.root, force=self._force)
+        self._index = JournalIndex(source.name for source, _ in mine)
+        refuse_concurrent_runs(self._sink.root, self._shard)
+        self._earlier = find_previous_runs(self._sink.root)
+        identity = json.loads(to_compact_json(dict(header.identity)))
+        found = compare_settings(self._earlier, identity, self._sink.root, force=self._force)
         if not self._force:
             refuse_other_batches(self._earlier, identity, self._shard, header.batch)
         self._altered: dict[int, set[str]] = {}
@@ -135,14 +135,14 @@ class Ledger:
             other_batches=others,
         )
 
-    def begin(self, header: Header, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> Found:
-        """`look`, and `make_ready`; arguments and errors are the same."""
-        found = self.look(header, listed, mine, whole=whole)
+    def begin(self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> ResumeSummary:
+        """`inspect`, and `make_ready`; arguments and errors are the same."""
+        found = self.inspect(header, listed, mine, whole=whole)
         self.make_ready()
         return found
 
     def make_ready(self) -> None:
-        """Prepare the folder for what `look` has found is to be done.
+        """Prepare the folder for what `inspect` has found is to be done.
 
         Raises:
             OutputError: files that cnnviz did not write are in the way, or the disk refuses.
@@ -157,9 +157,9 @@ class Ledger:
         self._head(self._earlier, self._digest)
         self._bring_over(run.path for run in self._same if run.shard != self._shard)
         if self._shard.label:
-            write_list(self._sink, self._listed, self._digest)
+            write_input_list(self._sink, self._listed, self._digest)
 
-    def due(self, at: int) -> bool:
+    def is_due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""
         return bool(self._due[at])
 
@@ -170,7 +170,7 @@ class Ledger:
 
     def append(self, record: ImageRecord) -> None:
         """Take in an image whose files are in place."""
-        at = self._index.place(record.source)
+        at = self._index.position_of(record.source)
         if at is None:
             raise ValueError(f"{record.source!r} is no input of this run")
         paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
@@ -178,16 +178,16 @@ class Ledger:
         try:
             files = tuple((path, (root / path).stat().st_size) for path in paths)
         except OSError as error:
-            raise refused(error, root / str(error.filename)) from error
+            raise write_error(error, root / str(error.filename)) from error
         with self._mutex:
             entry = self._journal.append(record, self._stamp_for(self._mine[at][0]), files)
             self._index.put(at, DONE if entry.ok else FAILED, self._journal.path, entry)
 
-    def first(self, count: int) -> list[ImageRecord]:
+    def first_records(self, count: int) -> list[ImageRecord]:
         """The records of the first inputs that have one."""
         return [ImageRecord.model_validate_json(line) for line in islice(self._index.records(), count)]
 
-    def finish(self, *, interrupted: bool) -> Ended:
+    def finish(self, *, interrupted: bool) -> RunOutcome:
         """Write the manifest of all that is done."""
         if self._header is None:
             raise ValueError("the run has not begun")
@@ -204,7 +204,7 @@ class Ledger:
                 summary=summary,
                 name=self._shard.manifest,
             )
-        return Ended(status, with_accuracy(summary, tally), tally.mistakes if tally else [])
+        return RunOutcome(status, add_accuracy(summary, tally), tally.mistakes if tally else [])
 
     def checkpoint(self) -> None:
         """`finish` from another thread, when the process is about to end; nothing if this one is writing just now."""
@@ -222,26 +222,26 @@ class Ledger:
     def __exit__(self, *_about: object) -> None:
         self.close()
 
-    def _take_over(self, runs: Sequence[Earlier]) -> int:
+    def _take_over(self, runs: Sequence[PreviousRun]) -> int:
         """Look at every line of these runs' journals; returns how many are damaged."""
         damaged = 0
         self._unlisted: set[str] = set()
         self._changed: dict[str, None] = {}
         for run in runs:
-            for line in read(run.path):
+            for line in read_journal(run.path):
                 damaged += line is None
-                if not isinstance(line, Entry):
+                if not isinstance(line, JournalEntry):
                     continue
-                at = self._index.place(line.source)
+                at = self._index.position_of(line.source)
                 if at is not None:
                     self._changed.pop(line.source, None)
-                    state = FAILED if not line.ok else DONE if self._holds(at, line) else NOTHING
+                    state = FAILED if not line.ok else DONE if self._holds(at, line) else PENDING
                     self._index.put(at, state, run.path, line)
                 elif line.ok and not self._shard.label:
                     self._unlisted.add(line.source)
         return damaged
 
-    def _holds(self, at: int, entry: Entry) -> bool:
+    def _holds(self, at: int, entry: JournalEntry) -> bool:
         """Whether the pictures are there, where they belong, and the input is still the same."""
         source, folder = self._mine[at]
         for path, size in entry.files:
@@ -254,7 +254,7 @@ class Ledger:
             if found.st_size != size or not stat.S_ISREG(found.st_mode):
                 self._altered.setdefault(at, set()).add(path)
                 return False
-        if not unchanged(source, entry.stamp, entry.sha256):
+        if not is_unchanged(source, entry.stamp, entry.sha256):
             self._changed[source.name] = None
             return False
         return self._about.holds(source, entry.record)
@@ -269,8 +269,8 @@ class Ledger:
         for run in self._earlier:
             if self._shard.label and run.shard != self._shard:
                 continue
-            for line in read(run.path):
-                if not isinstance(line, Entry) or (self._shard.label and self._index.place(line.source) is None):
+            for line in read_journal(run.path):
+                if not isinstance(line, JournalEntry) or (self._shard.label and self._index.position_of(line.source) is None):
                     continue
                 for path, _ in line.files:
                     with suppress(OutputError):  # a journal that somebody has tampered with leads nowhere
@@ -292,7 +292,7 @@ class Ledger:
         except (IsADirectoryError, PermissionError, NotADirectoryError):
             pass  # no file of ours
         except OSError as error:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         return path.parent
 
     def _states_left(self) -> int:
@@ -301,7 +301,7 @@ class Ledger:
     def _refuse_strangers(self) -> None:
         """Raise OutputError if files that no run has written lie where images' files go; the folder stays as it was."""
         try:
-            refuse_strangers(self._sink.root, (folder for _, folder in self._mine))
+            refuse_unknown_files(self._sink.root, (folder for _, folder in self._mine))
         except OutputError:
             self._journal.path.unlink(missing_ok=True)  # empty, and made by this process
             raise
@@ -315,7 +315,7 @@ class Ledger:
             try:
                 self._sink.place(name).unlink(missing_ok=True)
             except OSError as error:
-                raise refused(error, self._sink.root / name) from error
+                raise write_error(error, self._sink.root / name) from error
         if swept:
             for due, (_, folder) in zip(self._due, self._mine, strict=True):
                 if due:
@@ -326,7 +326,7 @@ class Ledger:
                     with suppress(OutputError):  # a link that leads out is refused when it is written to
                         self._removed(self._sink.place(path))
 
-    def _head(self, earlier: Sequence[Earlier], digest: str) -> None:
+    def _head(self, earlier: Sequence[PreviousRun], digest: str) -> None:
         """Write the header, unless the journal has the same one already."""
         assert self._header is not None
         others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
@@ -346,18 +346,18 @@ class Ledger:
         }
         own = [run.header for run in earlier if run.shard == self._shard]
         if not self._journal.size or own != [header]:
-            self._journal.head(header)
+            self._journal.write_header(header)
 
     def _bring_over(self, paths: Iterable[Path]) -> None:
         """Copy what counts from other shards' journals into this one, so that they are needed no more."""
         for path in paths:
-            for at, line in self._index.lines(self._index.lying_in(path)):
-                entry = parsed(line, self._journal.write(line))
-                if isinstance(entry, Entry):
+            for at, line in self._index.lines(self._index.positions_in(path)):
+                entry = parse_line(line, self._journal.write_line(line))
+                if isinstance(entry, JournalEntry):
                     self._index.put(at, self._index.states[at], self._journal.path, entry)
         self._journal.sync()
 
     def _stamp_for(self, source: Source) -> Stamp | None:
         """The input's stamp, unless it was changed so lately that it may have been while the run was reading it."""
-        found = changed_at(source)
+        found = read_stamp(source)
         return None if found is None or found[1] > self._started - _RECENT else found[0]

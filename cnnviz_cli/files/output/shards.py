@@ -55,12 +55,12 @@ class Shard:
         return f"{stem}.{self.label}.{suffix}" if self.label else name
 
 
-ALONE = Shard(0, 1)
+SINGLE_SHARD = Shard(0, 1)
 
 
-def journals(folder: Path) -> list[Shard]:
+def find_shards(folder: Path) -> list[Shard]:
     """The shards that have a journal in `folder`, whatever the number of processes was, in order of that number."""
-    found = [ALONE] if (folder / JOURNAL).exists() else []
+    found = [SINGLE_SHARD] if (folder / JOURNAL).exists() else []
     for path in folder.glob("manifest.*-of-*.jsonl"):
         named = _JOURNAL.fullmatch(path.name)
         if named and int(named[1]) < int(named[2]) != 1:

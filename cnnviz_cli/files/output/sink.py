@@ -21,7 +21,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.urls import was_url
 from cnnviz_cli.files.output.own_files import is_replaceable
 
-LABELS = (
+WRITE_POINTS = (
     "picture: begun",
     "picture: written",
     "picture: synced",
@@ -33,14 +33,14 @@ LABELS = (
     "manifest: before",
 )
 
-watcher: Callable[[str], None] | None = None
+write_point_watcher: Callable[[str], None] | None = None
 """Called with each label that is passed. Only tests set it, by assignment: no setting or variable leads here."""
 
 
-def passing(label: str) -> None:
+def reach_write_point(label: str) -> None:
     """The process has come to this point."""
-    if watcher is not None:
-        watcher(label)
+    if write_point_watcher is not None:
+        write_point_watcher(label)
 
 
 _REASONS = {
@@ -99,7 +99,7 @@ class Sink:
             )
         with self._explained(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            trial = self.temporary()
+            trial = self.temporary_path()
             try:
                 trial.write_bytes(b"cnnviz")
             finally:
@@ -107,11 +107,11 @@ class Sink:
 
     def write(self, relative: str, data: bytes) -> str:
         """Write one file, with the folders above it, and return its SHA-256 in hexadecimal."""
-        with self.replacing(relative) as file:
+        with self.open_replacement(relative) as file:
             file.write(data)
         return hashlib.sha256(data).hexdigest()
 
-    def write_picture(self, relative: str, data: bytes) -> str:
+    def write_figure(self, relative: str, data: bytes) -> str:
         """Write one picture like `write`, but replace no other than one of ours.
 
         Raises:
@@ -120,11 +120,11 @@ class Sink:
         place = self.place(relative)
         with self._explained(place):
             if not is_replaceable(place):
-                raise in_the_way(self.root, relative)
+                raise foreign_file_error(self.root, relative)
         return self.write(relative, data)
 
     @contextmanager
-    def replacing(self, relative: str) -> Iterator[BinaryIO]:
+    def open_replacement(self, relative: str) -> Iterator[BinaryIO]:
         """A file to write to, which takes its name when the block ends well and vanishes when it does not.
 
         Its bytes are on the disk before it has the name, and the name is when the block has ended.
@@ -132,19 +132,19 @@ class Sink:
         place = self.place(relative)
         with self._explained(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.temporary(place.parent)
+            temporary = self.temporary_path(place.parent)
             try:
                 with temporary.open("xb") as file:
-                    passing("picture: begun")
+                    reach_write_point("picture: begun")
                     yield file
                     file.flush()
-                    passing("picture: written")
+                    reach_write_point("picture: written")
                     os.fsync(file.fileno())
-                passing("picture: synced")
+                reach_write_point("picture: synced")
                 temporary.replace(place)
-                passing("picture: named")
+                reach_write_point("picture: named")
                 sync_folder(place.parent)
-                passing("picture: in place")
+                reach_write_point("picture: in place")
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -155,7 +155,7 @@ class Sink:
         except ValueError as error:
             raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
 
-    def temporary(self, folder: Path | None = None) -> Path:
+    def temporary_path(self, folder: Path | None = None) -> Path:
         """A path that nothing has, in `folder` or the sink's own, by a name that `sweep` knows."""
         return (folder or self.root) / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
 
@@ -170,7 +170,7 @@ class Sink:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise refused(error, self.root / folder) from error
+            raise write_error(error, self.root / folder) from error
         for name in left:
             path = self.place(f"{folder}/{name}" if folder else name)
             with self._explained(path):
@@ -186,7 +186,7 @@ class Sink:
         try:
             yield
         except OSError as error:
-            raise refused(error, place) from error
+            raise write_error(error, place) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -206,7 +206,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def in_the_way(root: Path, name: str) -> OutputError:
+def foreign_file_error(root: Path, name: str) -> OutputError:
     """The refusal of a file that no run has written and this one would replace."""
     return OutputError(
         f"'{visible(name, 200)}' was not written by cnnviz, and the run would replace it",
@@ -215,13 +215,13 @@ def in_the_way(root: Path, name: str) -> OutputError:
     )
 
 
-def refused(error: OSError, place: Path) -> OutputError:
+def write_error(error: OSError, place: Path) -> OutputError:
     """Why the disk did not take `place`, and what to do about it."""
     reason, fix = _REASONS.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
     return OutputError(f"this cannot be written: {reason}", where=visible(str(place)), fix=fix)
 
 
-class Spool:
+class DiskQueue:
     """A queue on the disk of the output folder, one item of it in memory at a time. A context manager.
 
     The file has no name, so nobody else can read or change it, and it is gone when the block ends or the process does,
@@ -233,7 +233,7 @@ class Spool:
         try:
             self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._root))  # noqa: SIM115  (closed by __exit__)
         except OSError as error:
-            raise refused(error, self._root) from error
+            raise write_error(error, self._root) from error
 
     def put(self, item: Any) -> None:
         """Add an item, of plain values and numpy arrays.
@@ -245,7 +245,7 @@ class Spool:
             pickle.dump(item, self._file, pickle.HIGHEST_PROTOCOL)
             self._file.flush()
         except OSError as error:
-            raise refused(error, self._root) from error
+            raise write_error(error, self._root) from error
 
     def __iter__(self) -> Iterator[Any]:
         """The items in the order in which they were put, once all of them are there."""

@@ -16,20 +16,20 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regular, oversize_error
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.search import SUFFIXES
-from cnnviz_cli.files.output.manifest import SEAL, Seal, records_and_rest
+from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
+from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.files.output.validation import compact, json_from, record_from, says_twice
+from cnnviz_cli.files.output.validation import to_compact_json, parse_json, parse_record, has_duplicate_keys
 
-READ = 8192
+HEADER_BYTES = 8192
 """Bytes that hold what is looked for, in the files that we write."""
 
 _FRAMES = {0xC0, 0xC1, 0xC2}
 """Markers of the JPEG segments that tell the size, for pictures coded in sequence or progressively."""
 
 
-def size_of(head: bytes) -> tuple[int, int] | None:
+def read_image_size(head: bytes) -> tuple[int, int] | None:
     """Width and height of a PNG, a WebP or a JPEG; None if this does not begin like one."""
     if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR" and len(head) >= 24:
         width, height = struct.unpack_from(">II", head, 16)
@@ -74,7 +74,7 @@ def _of_jpeg(head: bytes) -> tuple[int, int] | None:
 _MOST_WHOLE = GIBIBYTE
 """Bytes of a manifest that is read whole; it takes ten times as many in memory."""
 
-_WRITTEN = {*SUFFIXES, ".svg", ".pdf"}
+_WRITTEN = {*IMAGE_SUFFIXES, ".svg", ".pdf"}
 
 VECTOR = (0, 0)
 """Stands for the size of a file that has none in pixels."""
@@ -135,7 +135,7 @@ def verify(root: Path) -> list[Problem]:
             where=visible(str(path)),
             fix="Run the same command again; it writes a new one.",
         ) from error
-    extra = (path for path in _pictures(root) if path not in listed)
+    extra = (path for path in _find_figures(root) if path not in listed)
     return [*problems, *(Problem("extra", path, "no record lists this picture") for path in extra)]
 
 
@@ -149,10 +149,10 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
         OSError: it cannot be read, or is too large to be read whole.
     """
     try:
-        seal = Seal()
-        for part in records_and_rest(file):
+        seal = ManifestDigest()
+        for part in iterate_manifest(file):
             if isinstance(part, bytes):
-                record_from(part)
+                parse_record(part)
                 seal.add(part)
             else:
                 rest = part
@@ -160,7 +160,7 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     except ValueError:  # also of a record; read whole, it is said which
         return _foreign_form(file)
     file.seek(0)
-    images = (record_from(part) for part in records_and_rest(file) if isinstance(part, bytes))
+    images = (parse_record(part) for part in iterate_manifest(file) if isinstance(part, bytes))
     return images, rest, seal.digest(rest)
 
 
@@ -179,21 +179,21 @@ def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     file.seek(0)
     data = file.read(_MOST_WHOLE)
     manifest = Manifest.model_validate_json(data)
-    plain: dict[str, Any] = json_from(data)
-    seal = Seal()
+    plain: dict[str, Any] = parse_json(data)
+    seal = ManifestDigest()
     for image in plain["images"]:
-        seal.add(compact(image))
+        seal.add(to_compact_json(image))
     # What depends on the reader, of two values under one key, has no digest.
-    digest = "" if says_twice(data) else seal.digest(plain)
+    digest = "" if has_duplicate_keys(data) else seal.digest(plain)
     return (image.model_dump() for image in manifest.images), plain, digest
 
 
 def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
     """What the manifest's own digest says of it."""
-    if rest.get(SEAL) is None:
+    if rest.get(DIGEST_KEY) is None:
         detail = "it has no digest of its own (an older version wrote it), so whether it was edited is not known"
         yield Problem("undigested", MANIFEST, detail)
-    elif rest[SEAL] != digest:
+    elif rest[DIGEST_KEY] != digest:
         yield Problem("changed", MANIFEST, "it was edited: its digest is not that of what it says")
 
 
@@ -223,12 +223,12 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
 
 def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
     with open_regular(path, follow=False) as file:
-        head = file.read(READ)
+        head = file.read(HEADER_BYTES)
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest(), VECTOR if is_vector(head) else size_of(head)
+        return hashlib.file_digest(file, "sha256").hexdigest(), VECTOR if is_vector(head) else read_image_size(head)
 
 
-def _pictures(root: Path) -> list[str]:
+def _find_figures(root: Path) -> list[str]:
     """Pictures below `root`, sorted, by their relative path; hidden ones are somebody else's."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):

@@ -11,19 +11,19 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.inputs.urls import is_url
-from cnnviz_cli.files.tables.text_table import Row, column, read_text, rows_of, words
+from cnnviz_cli.files.tables.text_table import TableRow, find_column, read_text, parse_rows, name_set
 
 FOLDER = "folder"
 """In the place of a file: each picture's folder has the name of its class, as in torchvision's ImageFolder."""
 
 WHERE = "--truth"
 
-_FILE = words("file filename file_name filepath path image image_path picture source")
-_LABEL = words("label class truth true target category class_name label_name y")
+_FILE = name_set("file filename file_name filepath path image image_path picture source")
+_LABEL = name_set("label class truth true target category class_name label_name y")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class GroundTruthRow:
     """What a row says: a label, and the row's line."""
 
     label: str
@@ -31,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class TruthTable:
+class GroundTruthTable:
     """A table of pictures and labels.
 
     Attributes:
@@ -40,7 +40,7 @@ class TruthTable:
         sha256: of its bytes.
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, GroundTruthRow]
     depths: tuple[int, ...]
     name: str
     sha256: str
@@ -55,7 +55,7 @@ class TruthTable:
         return next((end for end in ends if end in self.entries), None)
 
 
-def read_truths(path: Path) -> TruthTable:
+def read_ground_truth(path: Path) -> GroundTruthTable:
     """A table with a picture and its label in each row.
 
     The columns are the first two, or those that a header calls ``file`` and ``label`` or something like it. A picture
@@ -66,29 +66,29 @@ def read_truths(path: Path) -> TruthTable:
         UsageError: it cannot be read, a row has no two cells, or two rows contradict each other.
     """
     given = read_text(path, WHERE)
-    rows = rows_of(given, WHERE)
+    rows = parse_rows(given, WHERE)
     shown = visible(given.name, 100)
     if not rows:
         raise UsageError(f"{shown} has no rows", where=WHERE)
     columns = _columns(rows[0])
     at_file, at_label = columns or (0, 1)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, GroundTruthRow] = {}
     for row in rows[1:] if columns else rows:
         if len(row.cells) <= max(at_file, at_label) or not (row.cells[at_file] and row.cells[at_label]):
             raise UsageError(f"{shown}:{row.line}: this row needs a file and a label", where=WHERE)
         if columns is None and len(row.cells) > 2:
             fix = "Say which columns count by a header: file,label. Names with commas stand in quotes."
             raise UsageError(f"{shown}:{row.line}: this row has more than a file and a label", where=WHERE, fix=fix)
-        key, entry = _normal(row.cells[at_file], path), Entry(row.cells[at_label], row.line)
+        key, entry = _normal(row.cells[at_file], path), GroundTruthRow(row.cells[at_label], row.line)
         before = entries.setdefault(key, entry)
         if before.label != entry.label:
             what = f"'{visible(key, 100)}' is '{visible(before.label, 60)}' in line {before.line}"
             raise UsageError(f"{shown}:{row.line}: {what}, and here '{visible(entry.label, 60)}'", where=WHERE)
     depths = sorted({key.count("/") + 1 for key in entries if not key.startswith("/")}, reverse=True)
-    return TruthTable(entries, tuple(depths), given.name, given.sha256)
+    return GroundTruthTable(entries, tuple(depths), given.name, given.sha256)
 
 
-def folder_of(source: Source) -> str:
+def parent_folder_name(source: Source) -> str:
     """The name of the folder in which a picture lies, in an archive too; empty where there is none."""
     return PurePosixPath(_whole(source)).parent.name
 
@@ -98,12 +98,12 @@ def _whole(source: Source) -> str:
     if is_url(source.folder):
         return f"/{source.folder.partition('://')[2].strip('/')}/{source.below}"
     path = os.path.abspath(source.path).replace(os.sep, "/")  # noqa: PTH100  (no link is followed)
-    return path if source.inside is None else f"{path}/{source.name}"
+    return path if source.reader is None else f"{path}/{source.name}"
 
 
-def _columns(row: Row) -> tuple[int, int] | None:
+def _columns(row: TableRow) -> tuple[int, int] | None:
     """The columns of files and labels, if a row is a header."""
-    at_file, at_label = column(row, _FILE), column(row, _LABEL)
+    at_file, at_label = find_column(row, _FILE), find_column(row, _LABEL)
     return None if at_file is None or at_label is None else (at_file, at_label)
 
 

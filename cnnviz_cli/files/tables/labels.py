@@ -12,14 +12,14 @@ from typing import Any
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.tables.text_table import Row, Text, column, read_text, rows_of, words
+from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, read_text, parse_rows, name_set
 
 WHERE = "--labels"
 
-_INDEX = words("index id idx class_id class_index label_id")
-_NAME = words("name label class_name label_name category")
-_EITHER = words("class classes")
-_KEY = words("wnid synset")
+_INDEX = name_set("index id idx class_id class_index label_id")
+_NAME = name_set("name label class_name label_name category")
+_EITHER = name_set("class classes")
+_KEY = name_set("wnid synset")
 _WORDNET = re.compile(r"(n[0-9]{8})\s+(\S.*)")
 
 
@@ -40,20 +40,20 @@ def read_labels(path: Path) -> Labels:
     if not names:
         raise _mistake(given, "this names no class")
     also = {key.casefold(): index for index, key in enumerate(keys) if key}
-    return Labels(distinct(names), also, given.name, given.sha256)
+    return Labels(make_distinct(names), also, given.name, given.sha256)
 
 
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
+def make_distinct(names: Sequence[str]) -> tuple[str, ...]:
     """The names, those that several classes bear with the index behind them; case is ignored, as it is in targets."""
     times = Counter(name.casefold() for name in names)
     return tuple(f"{name} ({index})" if times[name.casefold()] > 1 else name for index, name in enumerate(names))
 
 
-Found = tuple[list[str], list[str]]
+ParsedLabels = tuple[list[str], list[str]]
 """The name of each class, and its further name or an empty text."""
 
 
-def _from_lines(given: Text) -> Found:
+def _from_lines(given: TextFile) -> ParsedLabels:
     lines = [line.strip() for line in given.text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -66,7 +66,7 @@ def _from_lines(given: Text) -> Found:
     return lines, [""] * len(lines)
 
 
-def _from_json(given: Text) -> Found:
+def _from_json(given: TextFile) -> ParsedLabels:
     try:
         data = json.loads(given.text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -90,14 +90,14 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _swappable(data: Mapping[str, int], given: Text) -> list[tuple[str, int]]:
+def _swappable(data: Mapping[str, int], given: TextFile) -> list[tuple[str, int]]:
     twice = next((index for index, times in Counter(data.values()).items() if times > 1), None)
     if twice is not None:
         raise _mistake(given, f"index {twice} has several names")
     return list(data.items())
 
 
-def _named(given: Text, items: Sequence[Any]) -> Found:
+def _named(given: TextFile, items: Sequence[Any]) -> ParsedLabels:
     names, keys = [], []
     for index, item in enumerate(items):
         key, name = item if isinstance(item, list) and len(item) == 2 else ("", item)
@@ -108,8 +108,8 @@ def _named(given: Text, items: Sequence[Any]) -> Found:
     return names, keys
 
 
-def _from_table(given: Text) -> Found:
-    rows = rows_of(given, WHERE)
+def _from_table(given: TextFile) -> ParsedLabels:
+    rows = parse_rows(given, WHERE)
     if not rows:
         return [], []
     header = None if re.fullmatch(r"[0-9]+", rows[0].cells[0]) else rows.pop(0)
@@ -128,17 +128,17 @@ def _from_table(given: Text) -> Found:
 _QUOTED = "Names with commas stand in quotes; of a table with more columns a header says which: index,name."
 
 
-def _columns(given: Text, header: Row) -> tuple[int, int, int | None]:
+def _columns(given: TextFile, header: TableRow) -> tuple[int, int, int | None]:
     """The columns of indices, names, and further names; a column called class is whichever has no other."""
-    at_index, at_name, left = column(header, _INDEX), column(header, _NAME), column(header, _EITHER)
+    at_index, at_name, left = find_column(header, _INDEX), find_column(header, _NAME), find_column(header, _EITHER)
     at_index, at_name = (left if found is None else found for found in (at_index, at_name))
     if at_index is None or at_name is None or at_index == at_name:
         fix = "Call them index and name, or leave the header out: 0,tench"
         raise _mistake(given, "no columns of indices and names are seen in the header", line=header.line, fix=fix)
-    return at_index, at_name, column(header, _KEY)
+    return at_index, at_name, find_column(header, _KEY)
 
 
-def _in_order(given: Text, entries: Sequence[tuple[Any, Any, str]]) -> list[Any]:
+def _in_order(given: TextFile, entries: Sequence[tuple[Any, Any, str]]) -> list[Any]:
     """The second of each entry by the index that is the first; the third says where it stands."""
     found: dict[int, Any] = {}
     for key, item, place in entries:
@@ -154,6 +154,6 @@ def _in_order(given: Text, entries: Sequence[tuple[Any, Any, str]]) -> list[Any]
     return [found[index] for index in range(len(found))]
 
 
-def _mistake(given: Text, what: str, *, line: int = 0, fix: str = "") -> UsageError:
+def _mistake(given: TextFile, what: str, *, line: int = 0, fix: str = "") -> UsageError:
     place = f"{visible(given.name, 100)}:{line}" if line else visible(given.name, 100)
     return UsageError(f"{place}: {what}", where=WHERE, fix=fix)

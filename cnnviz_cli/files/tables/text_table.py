@@ -11,14 +11,14 @@ from pathlib import Path
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, read_regular, format_size
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.folder_walk import nearest
+from cnnviz_cli.files.inputs.folder_walk import suggest_path
 
-LARGEST = 2**28
+MAX_TABLE_BYTES = 2**28
 """Bytes of such a file at the most: a line for each of a million pictures has half of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextFile:
     """A file's text.
 
     Attributes:
@@ -32,14 +32,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A line of a table that holds something: its number, from 1, and its cells without blanks around them."""
 
     line: int
     cells: tuple[str, ...]
 
 
-def read_text(path: Path, where: str) -> Text:
+def read_text(path: Path, where: str) -> TextFile:
     """The text of a file; a byte order mark is no part of it.
 
     Args:
@@ -50,23 +50,23 @@ def read_text(path: Path, where: str) -> Text:
     """
     shown = visible(str(path), 200)
     try:
-        data = read_regular(path, LARGEST)
+        data = read_regular(path, MAX_TABLE_BYTES)
     except OversizeError:
-        raise UsageError(f"'{shown}' is larger than {format_size(LARGEST)}", where=where) from None
+        raise UsageError(f"'{shown}' is larger than {format_size(MAX_TABLE_BYTES)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
-        fix = nearest(path) if missing else ""
+        fix = suggest_path(path) if missing else ""
         raise UsageError(f"'{shown}' cannot be read: {reason}", where=where, fix=fix) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UsageError(f"{path.name}:{line}: this is no UTF-8", where=where, fix="Save it as UTF-8.") from error
-    return Text(path.name, text, sha256(data).hexdigest())
+    return TextFile(path.name, text, sha256(data).hexdigest())
 
 
-def rows_of(given: Text, where: str) -> list[Row]:
+def parse_rows(given: TextFile, where: str) -> list[TableRow]:
     """The rows of a table whose cells are parted by commas, or by semicolons or tabs where its first line has no comma.
 
     Raises:
@@ -75,22 +75,22 @@ def rows_of(given: Text, where: str) -> list[Row]:
     first = given.text.lstrip().split("\n", 1)[0]
     separator = next((mark for mark in ",;\t" if mark in first), ",")
     reader = csv.reader(given.text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True, strict=True)
-    found: list[Row] = []
+    found: list[TableRow] = []
     try:
         for cells in reader:
             stripped = tuple(cell.strip() for cell in cells)
             if any(stripped):
-                found.append(Row(reader.line_num, stripped))
+                found.append(TableRow(reader.line_num, stripped))
     except csv.Error as error:
         raise UsageError(f"{given.name}:{reader.line_num}: this is no table: {error}", where=where) from error
     return found
 
 
-def words(text: str) -> frozenset[str]:
-    """The words of a text, for `column`."""
+def name_set(text: str) -> frozenset[str]:
+    """The words of a text, for `find_column`."""
     return frozenset(text.split())
 
 
-def column(header: Row, names: Collection[str]) -> int | None:
+def find_column(header: TableRow, names: Collection[str]) -> int | None:
     """The number of the first column with one of these names; upper and lower case are the same."""
     return next((at for at, cell in enumerate(header.cells) if cell.casefold() in names), None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.geometry import STEP, Placing, View, covering, fitting, roaming, squashing, whole
+from cnnviz_cli.core.geometry import STEP, ResizeCrop, View, cover, contain, native, stretch, shorter_side
 from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.records import Json
 
@@ -223,20 +223,20 @@ class Preprocessing:
             seen[down : down + part.shape[0], across : across + part.shape[1], band] = part
         return seen
 
-    def resize_crop(self, photo: tuple[int, int]) -> Placing:
+    def resize_crop(self, photo: tuple[int, int]) -> ResizeCrop:
         """How a photograph of that width and height is resized, and what of it is shown."""
         size, least = _width_first(self.crop), _width_first(self.resize)
         match self.mode:
             case "crop":
-                return covering(photo, least, size)
+                return cover(photo, least, size)
             case "squash":
-                return squashing(size)
+                return stretch(size)
             case "pad":
-                return fitting(photo, size)
+                return contain(photo, size)
             case "full" if self.side is not None:
-                return whole(photo, self.side, self.most, self.step)
+                return shorter_side(photo, self.side, self.most, self.step)
             case "full":
-                return roaming(photo, size, self.most)
+                return native(photo, size, self.most)
 
     @property
     def _fill_color(self) -> tuple[int, int, int]:
@@ -247,7 +247,7 @@ class Preprocessing:
         red, green, blue = (round(255 * value) for value in colours)
         return (red, green, blue)
 
-    def _resize_and_crop(self, photo: Image.Image, placing: Placing) -> Image.Image:
+    def _resize_and_crop(self, photo: Image.Image, placing: ResizeCrop) -> Image.Image:
         """The part of the resized photograph that is within the window."""
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
