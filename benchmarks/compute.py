@@ -17,7 +17,7 @@ from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 BATCH = 8
 
@@ -52,7 +52,7 @@ def recipe_of(net: nn.Module, name: str, **options: object) -> Recipe:
     """The recipe of a method for a network of 224x224 input."""
     method = find_method(name)
     frame = InputSpec((224, 224), (-2.0,) * 3, (2.0,) * 3)
-    return method.build(method.options(**options), scope_of(net, probe_layers(net, (3, 224, 224), "bench"), frame))
+    return method.build(method.options(**options), method_context(net, probe_layers(net, (3, 224, 224), "bench"), frame))
 
 
 def _plain_backwards(net: nn.Module, batch: Tensor, times: int) -> Callable[[], object]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.memory import SAMPLES
-from cnnviz_cli.cli.console import Quiet
+from cnnviz_cli.cli.console import QuietReporter
 from cnnviz_cli.core.method import MethodContext, find_method
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
@@ -28,7 +28,7 @@ def spearman(left: Tensor, right: Tensor) -> float:
 
 def notes(precision: str = "bf16") -> list[str]:
     """A line for each method: the lowest and the median correlation over the sample images."""
-    model = load_model("efficientnet_lite0", reporter=Quiet())
+    model = load_model("efficientnet_lite0", reporter=QuietReporter())
     net = move_to_device(model.net, torch.device("cpu"))
     batch = torch.stack([model.preprocessing.prepare(read_image(path).image)[0] for path in SAMPLES])
     batch = batch.contiguous(memory_format=torch.channels_last)

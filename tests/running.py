@@ -17,7 +17,7 @@ from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 Runner = Callable[..., Sequence[Panel]]
 
@@ -26,7 +26,7 @@ def recipe_of(name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, *
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
     layers = probe_layers(net, (3, size, size), "tiny")
     method = find_method(name)
-    scope = scope_of(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
+    scope = method_context(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
     return method.build(method.options(**options), replace(scope, rank=rank))
 
 

@@ -579,10 +579,10 @@ def test_a_network_in_training_says_what_it_says_in_evaluation() -> None:
 
 
 def test_weights_lie_in_memory_once() -> None:
-    from cnnviz_cli.api.network import twin_of
+    from cnnviz_cli.api.network import make_twin
 
     net = network()
-    twin = twin_of(net)
+    twin = make_twin(net)
     for one, other in zip(net.parameters(), twin.parameters(), strict=True):
         assert one.data_ptr() == other.data_ptr()
         assert one is not other

@@ -19,8 +19,8 @@ from cnnviz_cli.core.method import find_method
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.run.explain import seed_of
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.explain import image_seed
+from cnnviz_cli.run.session import method_context
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 BUNDLED = "efficientnet_lite0"
@@ -171,14 +171,14 @@ def _ours(
 ) -> Tensor:
     found, loaded, (inputs, digests) = find_method(method), model(net), pictures(net)
     given = dict(options) | ({"layer": (layer,)} if layer else {})
-    scope = scope_of(network(net, dtype), loaded.layers, loaded.preprocessing.input_spec)
+    scope = method_context(network(net, dtype), loaded.layers, loaded.preprocessing.input_spec)
     recipe = found.build(found.options(**given), scope)
     seen = observe(
         network(net, dtype),
         inputs[:count].to(dtype),
         Plan.of(recipe.needs),
         lambda _logits: targets(net)[:count],
-        given={"seeds": torch.tensor([seed_of(0, digest) for digest in digests[:count]])},
+        given={"seeds": torch.tensor([image_seed(0, digest) for digest in digests[:count]])},
     )
     (panel,) = recipe.explain(seen.evidence.only(recipe.needs))
     return torch.as_tensor(next(iter(panel.arrays().values())))
@@ -196,7 +196,7 @@ def case(net: str, picture: int, layer: str = "", dtype: torch.dtype = torch.flo
     own = deepcopy(network(net, dtype)).requires_grad_()  # as users have it: peers hook what requires a gradient
     black = torch.tensor(model(net).preprocessing.input_spec.black, dtype=dtype).view(1, 3, 1, 1)
     one = inputs[picture : picture + 1].to(dtype)
-    return Case(own, one, int(targets(net)[picture]), layer, black, seed_of(0, digests[picture]))
+    return Case(own, one, int(targets(net)[picture]), layer, black, image_seed(0, digests[picture]))
 
 
 def measure(row: Row, dtype: torch.dtype = torch.float32) -> Difference:

@@ -35,10 +35,10 @@ INPUT = (
     "mean",
     "std",
 )
-ASKING = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
+QUESTION = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
-DRAWING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
-SETTINGS = (*NETWORK, *INPUT, *ASKING, *OUTPUT, "max_memory", *DRAWING)
+RENDERING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
+SETTINGS = (*NETWORK, *INPUT, *QUESTION, *OUTPUT, "max_memory", *RENDERING)
 """The settings of the command that `explain` takes as options, besides those of the methods."""
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
@@ -46,7 +46,7 @@ _COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")
 _FLAG = re.compile(r"--([a-z][a-z-]*)")
 
 
-def settings_of(
+def build_settings(
     *,
     methods: str | Sequence[str],
     layers: str | Sequence[str] | None,
@@ -62,19 +62,19 @@ def settings_of(
     Raises:
         UsageError: anything unknown or unfit.
     """
-    chosen = _chosen(methods)
+    chosen = _choose_methods(methods)
     families = tuple(dict.fromkeys(method.family for method in chosen.values()))
     # The default is what nobody has said: some objectives say themselves what is explained.
-    given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _several(targets)}
+    given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _as_tuple(targets)}
     given |= {(name,): value for name, value in plain.items() if value is not None}
     for family in families:
         names = tuple(name for name, method in chosen.items() if method.family == family)
         given[family, SELECTOR] = (ALL,) if methods == ALL else names
-    wanted = dict(options) if layers is None else {**options, "layer": _several(layers)}
+    wanted = dict(options) if layers is None else {**options, "layer": _as_tuple(layers)}
     for name, value in wanted.items():
         if name == "layer" and "layer" in options:
             raise UsageError("there is no option 'layer'", where="layer", fix="It is called layers here.")
-        for path in _paths(name, chosen.values()):
+        for path in _setting_paths(name, chosen.values()):
             given[path] = tuple(value) if isinstance(value, list) else value
     settings = load_settings(COMMAND, given, None, {})
     try:
@@ -93,26 +93,26 @@ def settings_of(
     return families, settings
 
 
-def say_in_python(error: CnnvizError) -> None:
+def rephrase_for_python(error: CnnvizError) -> None:
     """Have an error say in its notes where and what to do, with arguments where the command has flags."""
-    error.where = _python(error.where)
+    error.where = _argument_name(error.where)
     error.fix = _COMMAND.sub(r"methods='\1'", error.fix)
-    error.fix = _FLAG.sub(lambda found: _python(found[0]), error.fix)
+    error.fix = _FLAG.sub(lambda found: _argument_name(found[0]), error.fix)
     for line in filter(None, (f"in {error.where}" if error.where else "", *error.fix.splitlines())):
         error.add_note(line)
 
 
-def _chosen(names: str | Sequence[str]) -> dict[str, Method]:
+def _choose_methods(names: str | Sequence[str]) -> dict[str, Method]:
     """By name the methods that are asked for, each once."""
     if names == ALL:
         return {method.name: method for method in methods()}
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     if not wanted:
         raise UsageError("there are no methods", where="methods", fix=f"Name some, or methods='{ALL}'")
-    return {name: _found(name) for name in wanted}
+    return {name: _find_method(name) for name in wanted}
 
 
-def _found(name: str) -> Method:
+def _find_method(name: str) -> Method:
     try:
         return find_method(name)
     except UsageError as error:
@@ -122,7 +122,7 @@ def _found(name: str) -> Method:
         raise
 
 
-def _paths(name: str, chosen: Iterable[Method]) -> list[tuple[str, ...]]:
+def _setting_paths(name: str, chosen: Iterable[Method]) -> list[tuple[str, ...]]:
     """Where in the settings an option stands: once, or in each family of which a chosen method reads it."""
     if name in SETTINGS:
         return [(name,)]
@@ -143,11 +143,11 @@ def _options(method: Method) -> set[str]:
     return {item.name for item in fields(method.options)}
 
 
-def _several(value: Any) -> tuple[Any, ...]:
+def _as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, str | int) else tuple(value)
 
 
-def _python(place: str) -> str:
+def _argument_name(place: str) -> str:
     """``--gradcam-layer`` as ``layers``, ``--max-memory`` as ``max_memory``; other places as they are."""
     if not _FLAG.fullmatch(place):
         return place

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.api.arguments import NETWORK, say_in_python, settings_of
-from cnnviz_cli.api.images import Input, Picture, given, listed, read
-from cnnviz_cli.api.network import device_of, loaded, named, preset_of, unchanged
-from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Scene
+from cnnviz_cli.api.arguments import NETWORK, rephrase_for_python, build_settings
+from cnnviz_cli.api.images import InputImage, ImageLike, read_tensor, as_image_list, read_input_image
+from cnnviz_cli.api.network import network_device, load_twin, name_scores, read_preset, preserve_global_state
+from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, FigureContext
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
@@ -32,37 +32,37 @@ from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.image_data import Wording, Work, reading_of, style_of
-from cnnviz_cli.run.present import captioned, placed
+from cnnviz_cli.run.image_data import Wording, TaskName, read_options, style_of
+from cnnviz_cli.run.present import build_caption, box_in_image_pixels
 from cnnviz_cli.run.question import NOT_FINITE
-from cnnviz_cli.run.session import Prepared, Task, expected_of, model_of, prepared_for, wanted_of
+from cnnviz_cli.run.session import Prepared, Task, output_settings, load_model_for, prepare_loaded, input_settings
 from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
 _Found = tuple[ImageDescription | str, Sequence[tuple[Task, Sequence[Panel]]]]
 """Of one picture what the network says, or why there is nothing to explain, and of each task its panels, picked."""
 
 
-def explained(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
+def explain_images(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
     """One after the other, in batches of pictures of one size."""
     how, size = prepared.model.preprocessing, prepared.batch_size
-    reading = reading_of(prepared.settings, how)
+    reading = read_options(prepared.settings, how)
     if isinstance(pictures, Tensor) and pictures.shape[1] != how.channels:
         what = f"the network reads {how.channels} channels, and the tensor has {pictures.shape[1]}"
         raise UsageError(what, where="images")
     for start in range(0, len(pictures), size):
         if isinstance(pictures, Tensor):
-            inputs = [given(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
+            inputs = [read_tensor(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
         else:
-            inputs = [read(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])]
+            inputs = [read_input_image(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])]
         for _, same in groupby(inputs, key=lambda one: one.pixels.shape):
-            yield from _answered(prepared, list(same), heard)
+            yield from _explain_same_size(prepared, list(same), heard)
 
 
-def _answered(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> Iterator[ExplainedImage]:
+def _explain_same_size(prepared: Prepared, inputs: Sequence[InputImage], heard: Reporter) -> Iterator[ExplainedImage]:
     """Pictures of one size; a batch that does not fit into memory is halved."""
     short = False
     try:
-        found = _computed(prepared, inputs, heard)
+        found = _compute(prepared, inputs, heard)
     except MemoryShortError:
         if len(inputs) == 1:
             raise
@@ -70,8 +70,8 @@ def _answered(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> I
     if short:
         # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
         half = len(inputs) // 2
-        yield from _answered(prepared, inputs[:half], heard)
-        yield from _answered(prepared, inputs[half:], heard)
+        yield from _explain_same_size(prepared, inputs[:half], heard)
+        yield from _explain_same_size(prepared, inputs[half:], heard)
         return
     for one, (told, results) in zip(inputs, found, strict=True):
         if told == NOT_FINITE:
@@ -82,7 +82,7 @@ def _answered(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> I
         yield _image(prepared, one, told, results)
 
 
-def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> list[_Found]:
+def _compute(prepared: Prepared, inputs: Sequence[InputImage], heard: Reporter) -> list[_Found]:
     """What the network and the methods say of each picture.
 
     Raises:
@@ -92,16 +92,16 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
         pixels = torch.stack([one.pixels for one in inputs])
         batch = to_memory_format(pixels.to(prepared.device), prepared.model.facts.memory_format)
         given = _masks(prepared, inputs)
-        seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, given=given)
+        seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, masks=given)
         size = (batch.shape[2], batch.shape[3])
-        told = prepared.question.describe(seen, size, wanted=prepared.explains)
+        told = prepared.question.describe(seen, size, wanted=prepared.explains_targets)
         return [
             (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
             for at, one in enumerate(told)
         ]
 
 
-def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
+def _masks(prepared: Prepared, inputs: Sequence[InputImage]) -> Tensor | None:
     """(B, H, W) where the region to be explained is, if somebody has drawn it.
 
     Raises:
@@ -113,18 +113,18 @@ def _masks(prepared: Prepared, inputs: Sequence[Input]) -> Tensor | None:
     seen = []
     for one in inputs:
         try:
-            seen.append(resize_mask(masks.mask_for(Source("", "", one.name), one.photo.size), one.placing))
+            seen.append(resize_mask(masks.mask_for(Source("", "", one.name), one.image.size), one.placing))
         except ImageError as error:
             raise ImageError(f"{one.name}: {error.what}", where=error.where, fix=error.fix) from error
     return torch.from_numpy(np.stack(seen)).to(prepared.device)
 
 
 def _image(
-    prepared: Prepared, one: Input, told: ImageDescription, results: Sequence[tuple[Task, Sequence[Panel]]]
+    prepared: Prepared, one: InputImage, told: ImageDescription, results: Sequence[tuple[Task, Sequence[Panel]]]
 ) -> ExplainedImage:
     settings = prepared.settings
     style = style_of(settings)
-    scene = Scene(one.photo, one.view, one.seen, style, prepared.model.name, one.name)
+    scene = FigureContext(one.image, one.view, one.crop, style, prepared.model.name, one.name)
     scale, wording = parse_scale(settings.scale), prepared.wording
     explanations = []
     for task, panels in results:
@@ -133,18 +133,18 @@ def _image(
             if panel.target is None or shown is not None:
                 contrast = told.contrast if shown else None
                 own = scale if panel.takes_scale else None
-                explanations.append(_explanation(prepared.work_of(task), panel, shown, contrast, scene, own, wording))
+                explanations.append(_explanation(prepared.task_name(task), panel, shown, contrast, scene, own, wording))
     return ExplainedImage(
-        one.name, tuple(placed(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
+        one.name, tuple(box_in_image_pixels(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
     )
 
 
 def _explanation(
-    work: Work,
+    work: TaskName,
     panel: Panel,
     shown: TargetDescription | None,
     contrast: Prediction | None,
-    scene: Scene,
+    scene: FigureContext,
     scale: Scale | None,
     wording: Wording,
 ) -> Explanation:
@@ -152,15 +152,15 @@ def _explanation(
         work.method,
         work.family,
         panel.layer,
-        placed(shown.prediction, scene.view) if shown else None,
+        box_in_image_pixels(shown.prediction, scene.view) if shown else None,
         contrast,
         panel,
         scene,
-        captioned(work, panel, shown, contrast, replace(wording, model=scene.model), scene.name, scale),
+        build_caption(work, panel, shown, contrast, replace(wording, model=scene.model), scene.name, scale),
     )
 
 
-class Listener(SilentReporter):
+class WarningCollector(SilentReporter):
     """Keeps warnings until the work is done."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Listener(SilentReporter):
 Networks = nn.Module | str
 """What can be explained: a network in memory, or one by its name (``--model`` of the command)."""
 
-Pictures = Picture | Sequence[Picture] | Tensor
+Pictures = ImageLike | Sequence[ImageLike] | Tensor
 """What can be explained of it: one picture, several, or a normalised batch."""
 
 
@@ -233,31 +233,31 @@ def explain(
         ImageError: a picture cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
         DeviceError: the device is not there, or its memory does not suffice for one image.
     """
-    heard = Listener()
+    heard = WarningCollector()
     try:
-        pictures = listed(images)
-        families, settings = settings_of(
+        pictures = as_image_list(images)
+        families, settings = build_settings(
             methods=methods,
             layers=layers,
             targets=targets,
             options=_sized(options, pictures),
             model=model if isinstance(model, str) else None,
-            device=device or ("auto" if isinstance(model, str) else device_of(model)),
+            device=device or ("auto" if isinstance(model, str) else network_device(model)),
             precision=precision,
             batch_size=batch_size,
             seed=seed,
         )
-        with unchanged():
+        with preserve_global_state():
             chosen = devices.select_device(settings.device)
             devices.use_deterministic_kernels()
             # A network of the caller's may count on the caller's default device; one that is built here does not.
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
                 network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
             with nullcontext() if isinstance(model, nn.Module) else chosen:
-                prepared = prepared_for("explain", families, settings, network, chosen, heard)
-                found = tuple(explained(prepared, pictures, heard))
+                prepared = prepare_loaded("explain", families, settings, network, chosen, heard)
+                found = tuple(explain_images(prepared, pictures, heard))
     except CnnvizError as error:
-        say_in_python(error)
+        rephrase_for_python(error)
         raise
     for text in heard.warnings:
         warn(text, stacklevel=2)
@@ -287,14 +287,14 @@ def _network(
     heard: Reporter,
 ) -> tuple[LoadedModel, Settings]:
     """The network, and the settings with what only it can tell."""
-    preset, wanted, expected = preset_of(preprocessing), wanted_of(settings), expected_of(settings)
+    preset, wanted, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
     if not isinstance(model, str):
         idle = next((name for name in NETWORK if name in settings.model_fields_set), "")
         if idle:
             raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
-        found = loaded(model, preset, wanted, expected, device)
+        found = load_twin(model, preset, wanted, expected, device)
     else:
-        found = model_of(settings, heard)
+        found = load_model_for(settings, heard)
         if preset is not None:
             shown, layers = apply_overrides(found.net, preset, wanted, found.name, expected)
             found = replace(found, preprocessing=shown, layers=layers)
@@ -302,7 +302,7 @@ def _network(
         return found, settings
     if found.returns == "boxes" and not found.labels and not isinstance(labels, str):
         return replace(found, labels=tuple(map(str, labels))), settings
-    names = named(labels, len(found.labels))
+    names = name_scores(labels, len(found.labels))
     # Of a network with one score, two names are those of no and yes, whose probabilities are sigmoids.
     if len(names) != len(found.labels):
         settings = settings.model_copy(update={"multilabel": True})

@@ -34,17 +34,17 @@ from cnnviz_cli.models.input.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from torch import Tensor
 
-Picture = str | PathLike[str] | Image.Image | NDArray[Any]
+ImageLike = str | PathLike[str] | Image.Image | NDArray[Any]
 """A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
 
-Made = TypeVar("Made")
+Result = TypeVar("Made")
 
-NEARLY = 0.02
+ROUNDING_MARGIN = 0.02
 """How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
 
 
 @dataclass(frozen=True)
-class Input:
+class InputImage:
     """One picture as the network gets it.
 
     Attributes:
@@ -59,13 +59,13 @@ class Input:
     name: str
     digest: str
     pixels: Tensor
-    photo: Image.Image
+    image: Image.Image
     view: View
-    seen: Image.Image
+    crop: Image.Image
     placing: ResizeCrop
 
 
-def listed(images: Any) -> list[Any] | Tensor:
+def as_image_list(images: Any) -> list[Any] | Tensor:
     """Several pictures from one or several; a tensor stays as it is.
 
     Raises:
@@ -90,7 +90,7 @@ def listed(images: Any) -> list[Any] | Tensor:
     return list(images)
 
 
-def read(picture: Picture, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL) -> Input:
+def read_input_image(image: ImageLike, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL) -> InputImage:
     """One picture; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
@@ -99,45 +99,45 @@ def read(picture: Picture, number: int, preprocessing: Preprocessing, how: ReadO
         ImageError: a file cannot be read.
         UsageError: it is not a picture.
     """
-    if isinstance(picture, str | PathLike):
-        read_ = read_image(Path(picture), how)
-        name, photo, digest, planes = fspath(picture), read_.image, read_.sha256, read_.planes
+    if isinstance(image, str | PathLike):
+        read_ = read_image(Path(image), how)
+        name, photo, digest, planes = fspath(image), read_.image, read_.sha256, read_.planes
     else:
         name, planes = f"image {number}", None
         if how.channels:
-            decoded = _banded(picture, number, how)
+            decoded = _decode_bands(image, number, how)
             photo, planes = decoded.image, decoded.planes
         else:
-            photo = _rgb(picture, number, how.value_range)
+            photo = _decode_rgb(image, number, how.value_range)
         rest = b"" if planes is None else planes.tobytes()
         digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
     pixels, view, seen = preprocessing.prepare(photo, planes)
-    return Input(name, digest, pixels, photo, view, seen, preprocessing.resize_crop(photo.size))
+    return InputImage(name, digest, pixels, photo, view, seen, preprocessing.resize_crop(photo.size))
 
 
-def given(pixels: Tensor, number: int, preprocessing: Preprocessing) -> Input:
+def read_tensor(pixels: Tensor, number: int, preprocessing: Preprocessing) -> InputImage:
     """One image (C, H, W) of a normalised tensor. Its picture is what was normalised, or mid-grey if that is none."""
     plain = pixels.float().cpu().contiguous()
     height, width = plain.shape[1:]
-    seen = _undone(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
+    seen = _denormalize(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
     digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
     view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
-    return Input(f"image {number}", digest, plain, seen, view, seen, stretch((width, height)))
+    return InputImage(f"image {number}", digest, plain, seen, view, seen, stretch((width, height)))
 
 
-def _undone(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
+def _denormalize(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
     """The picture that gives these values when it is normalised, if there is one."""
     mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     values = pixels.numpy() * std + mean
     if preprocessing.reads_bands:
-        return _composite(values)
-    if not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is no colour either
+        return _false_color(values)
+    if not (values.min() >= -ROUNDING_MARGIN and values.max() <= 1 + ROUNDING_MARGIN):  # NaN is no colour either
         return None
     levels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)[:3].transpose(1, 2, 0)
     return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
 
 
-def _composite(values: NDArray[np.float32]) -> Image.Image | None:
+def _false_color(values: NDArray[np.float32]) -> Image.Image | None:
     """The first three bands of (C, H, W), or the first, from the 2nd to the 98th percentile of their values."""
     shown = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
     if not np.isfinite(shown).all():
@@ -147,28 +147,28 @@ def _composite(values: NDArray[np.float32]) -> Image.Image | None:
     return Image.fromarray(np.rint(shares.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
-    if isinstance(picture, Image.Image):
+def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
+    if isinstance(image, Image.Image):
         try:
-            scale_transparent_gray(picture)
-            picture.load()
+            scale_transparent_gray(image)
+            image.load()
         except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
             raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
-        return _named(number, lambda: to_rgb(picture, wanted).image)
-    if not isinstance(picture, np.ndarray):
-        kind = type(picture).__name__
+        return _name_errors(number, lambda: to_rgb(image, wanted).image)
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
         fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
         raise UsageError(f"image {number} is a {kind}, which is no picture", where="images", fix=fix)
-    fits = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
-    if picture.dtype.kind not in "iuf" or not fits or picture.size == 0:
-        what = f"image {number} is an array {picture.shape} of {picture.dtype}, not (H, W, 3) or (H, W) of numbers"
+    fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype.kind not in "iuf" or not fits or image.size == 0:
+        what = f"image {number} is an array {image.shape} of {image.dtype}, not (H, W, 3) or (H, W) of numbers"
         fix = "What is normalised already is passed as one tensor (B, C, H, W)."
         raise UsageError(what, where="images", fix=fix)
-    if picture.dtype == np.uint8:
-        return apply_range(Image.fromarray(np.ascontiguousarray(picture)).convert("RGB"), wanted)
-    samples = Samples(np.ascontiguousarray(picture), type_range(picture.dtype))
-    shown = _named(number, lambda: choose_range(samples, wanted))
-    if wanted == "auto" and picture.dtype.kind == "f" and shown.low < 0:
+    if image.dtype == np.uint8:
+        return apply_range(Image.fromarray(np.ascontiguousarray(image)).convert("RGB"), wanted)
+    samples = Samples(np.ascontiguousarray(image), type_range(image.dtype))
+    shown = _name_errors(number, lambda: choose_range(samples, wanted))
+    if wanted == "auto" and image.dtype.kind == "f" and shown.low < 0:
         what = f"image {number} is an array of floats with negative values: {shown.low:g} to {shown.high:g}"
         fix = "If it is normalised, pass a tensor (B, C, H, W); if not, say which values count: value_range=(LO, HI)"
         raise UsageError(what, where="images", fix=fix)
@@ -176,20 +176,20 @@ def _rgb(picture: Any, number: int, wanted: ValueRange) -> Image.Image:
     return Image.fromarray(scaled).convert("RGB")
 
 
-def _banded(picture: Any, number: int, how: ReadOptions) -> RgbImage:
+def _decode_bands(image: Any, number: int, how: ReadOptions) -> RgbImage:
     """The bands of a picture in memory."""
-    if isinstance(picture, Image.Image):
-        return _named(number, lambda: read_image_bands(picture, None, how))
-    array = isinstance(picture, np.ndarray)
-    if not array or picture.ndim not in (2, 3) or picture.dtype.kind not in "iuf" or picture.size == 0:
-        kind = f"array {picture.shape} of {picture.dtype}" if array else type(picture).__name__
+    if isinstance(image, Image.Image):
+        return _name_errors(number, lambda: read_image_bands(image, None, how))
+    array = isinstance(image, np.ndarray)
+    if not array or image.ndim not in (2, 3) or image.dtype.kind not in "iuf" or image.size == 0:
+        kind = f"array {image.shape} of {image.dtype}" if array else type(image).__name__
         fix = "Pass an array (H, W, C) of numbers, or what is normalised as one tensor (B, C, H, W)."
         raise UsageError(f"image {number} is a {kind}, not an image of bands", where="images", fix=fix)
-    values = picture if picture.ndim == 3 else picture[:, :, None]
-    return _named(number, lambda: compose_bands(values, None, how))
+    values = image if image.ndim == 3 else image[:, :, None]
+    return _name_errors(number, lambda: compose_bands(values, None, how))
 
 
-def _named(number: int, make: Callable[[], Made]) -> Made:
+def _name_errors(number: int, make: Callable[[], Result]) -> Result:
     """What is made of an image; where that fails the error says of which."""
     try:
         return make()

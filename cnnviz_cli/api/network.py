@@ -27,7 +27,7 @@ from cnnviz_cli.models.spec.catalog import imagenet_labels
 IMAGENET = "imagenet"
 
 
-def twin_of(net: nn.Module) -> nn.Module:
+def make_twin(net: nn.Module) -> nn.Module:
     """A copy of a network that reads the same weights, in eval mode and float32; none of them requires a gradient.
 
     The weights lie in memory once, but for those that are wanted in another precision, place or layout. Buffers and all
@@ -66,7 +66,7 @@ def twin_of(net: nn.Module) -> nn.Module:
 
 
 @network_errors()
-def loaded(
+def load_twin(
     net: nn.Module,
     preset: Preprocessing | None,
     wanted: InputOverrides,
@@ -86,7 +86,7 @@ def loaded(
         UsageError: it does not take such an input, or returns nothing that can be explained.
         ModelError: it cannot be copied.
     """
-    twin, name = twin_of(net), type(_unwrapped(net)).__name__
+    twin, name = make_twin(net), type(_unwrapped(net)).__name__
     kept_training = set_eval_mode(twin)
     twin.to(device)
     preprocessing, layers = apply_overrides(twin, preset or preset_for(twin, imagenet_preprocessing(), name), wanted, name, expected)
@@ -96,7 +96,7 @@ def loaded(
     return LoadedModel(twin, name, "", "", labels, preprocessing, layers, returns, facts=facts)
 
 
-def preset_of(preprocessing: Any) -> Preprocessing | None:
+def read_preset(preprocessing: Any) -> Preprocessing | None:
     """The user's preprocessing as ours; None for none.
 
     Raises:
@@ -116,7 +116,7 @@ def preset_of(preprocessing: Any) -> Preprocessing | None:
         raise UsageError(what, where="preprocessing", fix=fix) from error
 
 
-def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
+def name_scores(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
     """A name for each score of a network; of one score it may be two, for no and for yes.
 
     Raises:
@@ -132,7 +132,7 @@ def named(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
     return found
 
 
-def device_of(net: Any) -> str:
+def network_device(net: Any) -> str:
     """Where the first parameter of a network lies, or the first buffer where it has no parameters.
 
     Raises:
@@ -148,7 +148,7 @@ def device_of(net: Any) -> str:
 
 
 @contextmanager
-def unchanged() -> Iterator[None]:
+def preserve_global_state() -> Iterator[None]:
     """Leave torch, numpy and Python's random numbers as they were found, whatever happens inside.
 
     Inside, gradients can be computed whatever mode the caller is in, and nothing is in lower precision.

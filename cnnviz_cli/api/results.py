@@ -34,13 +34,13 @@ from cnnviz_cli.render.scaling import replace_nonfinite, pixels_in_box, resample
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
 
-def encoded(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image) -> bytes:
     """The bytes of a PNG."""
     return encode(picture).data
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class FigureFile:
     """A figure that may still be written in any format, and what its file says about itself."""
 
     figure: Figure
@@ -48,7 +48,7 @@ class Drawn:
     dpi: int = 0
 
 
-def written(path: Path, content: Drawn | Mapping[str, NDArray[Any]]) -> Path:
+def write_file(path: Path, content: FigureFile | Mapping[str, NDArray[Any]]) -> Path:
     """Write a figure in the format of the path's suffix, or arrays as .npz, whole or not at all.
 
     Raises:
@@ -68,7 +68,7 @@ def written(path: Path, content: Drawn | Mapping[str, NDArray[Any]]) -> Path:
     return path
 
 
-def shown(value: Any, picture: Image.Image) -> None:
+def display(value: Any, picture: Image.Image) -> None:
     """`value` below the cell of a notebook; outside of one `picture` in the system's viewer."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None and hasattr(shell, "kernel"):
@@ -77,8 +77,8 @@ def shown(value: Any, picture: Image.Image) -> None:
         picture.show()
 
 
-def _bytes_of(path: Path, content: Drawn | Mapping[str, NDArray[Any]]) -> bytes:
-    if not isinstance(content, Drawn):
+def _bytes_of(path: Path, content: FigureFile | Mapping[str, NDArray[Any]]) -> bytes:
+    if not isinstance(content, FigureFile):
         buffer = BytesIO()
         np.savez_compressed(buffer, **content)  # type: ignore[arg-type]  # names come from panels, never `file`
         return buffer.getvalue()
@@ -98,7 +98,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class FigureContext:
     """What all pictures of one photograph are drawn with.
 
     Attributes:
@@ -107,9 +107,9 @@ class Scene:
         seen: the network's input as a picture.
     """
 
-    photo: Image.Image
+    image: Image.Image
     view: View
-    seen: Image.Image
+    crop: Image.Image
     style: Style
     model: str
     name: str
@@ -136,13 +136,13 @@ class Explanation:
     target: Prediction | None
     contrast: Prediction | None
     _panel: Panel
-    _scene: Scene
+    _scene: FigureContext
     _caption: Caption
 
     @cached_property
     def arrays(self) -> Mapping[str, Array]:
         """The raw numbers by name, float32 where they are no indices, read-only: what ``--save-arrays`` stores."""
-        return MappingProxyType({name: _fixed(values) for name, values in self._panel.arrays().items()})
+        return MappingProxyType({name: _read_only(values) for name, values in self._panel.arrays().items()})
 
     @property
     def map(self) -> Array:
@@ -171,9 +171,9 @@ class Explanation:
         if not self._panel.takes_scale:
             raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
         scene = self._scene
-        whole = np.full((scene.photo.height, scene.photo.width), np.nan, np.float32)
-        left, top, right, bottom = pixels_in_box(scene.view.box, scene.photo.size)
-        whole[top:bottom, left:right] = resample(replace_nonfinite(self.map), scene.view.box, scene.photo.size)
+        whole = np.full((scene.image.height, scene.image.width), np.nan, np.float32)
+        left, top, right, bottom = pixels_in_box(scene.view.box, scene.image.size)
+        whole[top:bottom, left:right] = resample(replace_nonfinite(self.map), scene.view.box, scene.image.size)
         return whole
 
     @property
@@ -209,7 +209,7 @@ class Explanation:
 
     def _figure(self) -> Figure:
         scene = self._scene
-        return fit_width(partial(compose_figure, self._panel, scene.photo, scene.view, scene.seen, self._caption), scene.style)
+        return fit_width(partial(compose_figure, self._panel, scene.image, scene.view, scene.crop, self._caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.
@@ -220,17 +220,17 @@ class Explanation:
         """
         target = Path(path)
         if target.suffix.lower() == ".npz":
-            return written(target, self.arrays)
+            return write_file(target, self.arrays)
         named = self.target.title if self.target else ""
         facts = {"Method": self.method, "Layer": self.layer or "", "Target": named, "Model": self._scene.model}
-        return written(target, Drawn(self._figure(), facts, self._scene.style.size.dpi))
+        return write_file(target, FigureFile(self._figure(), facts, self._scene.style.size.dpi))
 
     def show(self) -> None:
         """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""
-        shown(self, self.picture)
+        display(self, self.picture)
 
     def _repr_png_(self) -> bytes:
-        return encoded(self.picture)
+        return encode_png(self.picture)
 
     def entry(self) -> tuple[Panel, Caption]:
         """What a sheet of several results shows of it."""
@@ -241,7 +241,7 @@ class Explanation:
         return f"<Explanation {', '.join(filter(None, about))}: {self.state}>"
 
 
-def _fixed(values: Any) -> Array:
+def _read_only(values: Any) -> Array:
     """A copy that nobody can write to, float32 where it holds fractions."""
     array = np.array(values, dtype=np.float32 if np.asarray(values).dtype.kind == "f" else None)
     array.setflags(write=False)
@@ -261,17 +261,17 @@ class ExplainedImage:
     name: str
     predictions: tuple[Prediction, ...]
     explanations: tuple[Explanation, ...]
-    _scene: Scene
+    _scene: FigureContext
 
     @property
     def photo(self) -> Image.Image:
         """The upright photograph; of a tensor the picture that was normalised, or a grey ground if it was none."""
-        return self._scene.photo
+        return self._scene.image
 
     @property
     def seen(self) -> Image.Image:
         """What the network saw of it, at the size of its input."""
-        return self._scene.seen
+        return self._scene.crop
 
     def select(
         self, method: str | None = None, *, layer: str | None = None, target: str | int | None = None
@@ -321,20 +321,20 @@ class ExplainedImage:
     def _figure(self) -> Figure:
         scene = self._scene
         caption = Caption(title="overview", model=scene.model, source=self.name)
-        given = (scene.photo, scene.view, scene.seen, self.predictions, [one.entry() for one in self.explanations])
+        given = (scene.image, scene.view, scene.crop, self.predictions, [one.entry() for one in self.explanations])
         return fit_width(partial(compose_overview, *given, caption), scene.style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""
         facts = {"Method": "overview", "Model": self._scene.model}
-        return written(Path(path), Drawn(self._figure(), facts, self._scene.style.size.dpi))
+        return write_file(Path(path), FigureFile(self._figure(), facts, self._scene.style.size.dpi))
 
     def show(self) -> None:
         """Show the sheet: below the cell in a notebook, else in the system's viewer of pictures."""
-        shown(self, self.picture)
+        display(self, self.picture)
 
     def _repr_png_(self) -> bytes:
-        return encoded(self.picture)
+        return encode_png(self.picture)
 
     def __repr__(self) -> str:
         top = self.predictions[0].brief if self.predictions else "nothing found"

@@ -9,7 +9,7 @@ import typer
 from typer.main import get_group
 
 from cnnviz_cli import __version__
-from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group
 from cnnviz_cli.core.method import FAMILIES
 
@@ -57,7 +57,7 @@ class _Commands(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
-        with uncollected():
+        with gc_disabled():
             if name in _RUNS:
                 from cnnviz_cli.cli import explain
 
@@ -71,9 +71,9 @@ class _Commands(Group):
                 import_module(f"cnnviz_cli.cli.{_OTHERS[name][0]}").register(beside)
                 self.add_command(get_group(beside).commands[name])
             elif not name.startswith("-"):
-                from cnnviz_cli.cli.hints import not_a_command
+                from cnnviz_cli.cli.hints import unknown_command
 
-                raise not_a_command(name, args[1:], _SUMMARIES)
+                raise unknown_command(name, args[1:], _SUMMARIES)
         return super().resolve_command(ctx, args)
 
 

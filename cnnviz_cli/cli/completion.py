@@ -9,7 +9,7 @@ import typer
 Completion = Callable[[str], list[str]]
 
 
-def among(choices: Iterable[str]) -> Completion:
+def choice_completion(choices: Iterable[str]) -> Completion:
     """A completion over fixed words."""
     words = list(choices)
 
@@ -19,9 +19,9 @@ def among(choices: Iterable[str]) -> Completion:
     return complete
 
 
-def several(choices: Iterable[str]) -> Completion:
+def list_completion(choices: Iterable[str]) -> Completion:
     """A completion over fixed words of which several may be given, with commas."""
-    one = among(choices)
+    one = choice_completion(choices)
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -30,14 +30,14 @@ def several(choices: Iterable[str]) -> Completion:
     return complete
 
 
-def models(incomplete: str) -> list[str]:
+def complete_models(incomplete: str) -> list[str]:
     """Names of models."""
     from cnnviz_cli.models.spec.catalog import model_names
 
     return [name for name in model_names() if name.startswith(incomplete)]
 
 
-def classes(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_classes(ctx: typer.Context, incomplete: str) -> list[str]:
     """``topK`` and the names of the classes of the network that the line names."""
     from cnnviz_cli.core.errors import CnnvizError
     from cnnviz_cli.models.spec.catalog import BUNDLED
@@ -52,7 +52,7 @@ def classes(ctx: typer.Context, incomplete: str) -> list[str]:
     return [word for word in words if word.startswith(incomplete)]
 
 
-def weights(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_weights(ctx: typer.Context, incomplete: str) -> list[str]:
     """Words for weights, and the published ones of the model that the line names."""
     from cnnviz_cli.core.errors import CnnvizError
     from cnnviz_cli.models.spec.catalog import BUNDLED, weights_names
@@ -64,7 +64,7 @@ def weights(ctx: typer.Context, incomplete: str) -> list[str]:
     return [word for word in ("DEFAULT", *published, "none", "random:0") if word.startswith(incomplete)]
 
 
-def method_names(incomplete: str) -> list[str]:
+def complete_method_names(incomplete: str) -> list[str]:
     """Names of methods."""
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import methods
@@ -72,30 +72,30 @@ def method_names(incomplete: str) -> list[str]:
     return [m.name for m in methods() if m.name.startswith(incomplete)]
 
 
-def chosen_methods(incomplete: str) -> list[str]:
+def complete_methods(incomplete: str) -> list[str]:
     """Names of methods of any family, with commas, and the word for all of them."""
     from cnnviz_cli.core.method import ALL
 
-    return several([ALL, *method_names("")])(incomplete)
+    return list_completion([ALL, *complete_method_names("")])(incomplete)
 
 
-def _palettes(incomplete: str) -> list[str]:
+def _complete_palettes(incomplete: str) -> list[str]:
     from cnnviz_cli.render.style import PALETTES
 
-    return several(["auto", *PALETTES])(incomplete)
+    return list_completion(["auto", *PALETTES])(incomplete)
 
 
-def _signed_palettes(incomplete: str) -> list[str]:
+def _complete_signed_palettes(incomplete: str) -> list[str]:
     from cnnviz_cli.render.style import SIGNED_PALETTES
 
-    return among(SIGNED_PALETTES)(incomplete)
+    return choice_completion(SIGNED_PALETTES)(incomplete)
 
 
 BY_SETTING: dict[tuple[str, ...], Completion | Callable[[typer.Context, str], list[str]]] = {
-    ("model",): models,
-    ("target",): classes,
-    ("palette",): _palettes,
-    ("signed_palette",): _signed_palettes,
-    ("device",): among(("auto", "cpu", "cuda", "mps")),
-    ("weights",): weights,
+    ("model",): complete_models,
+    ("target",): complete_classes,
+    ("palette",): _complete_palettes,
+    ("signed_palette",): _complete_signed_palettes,
+    ("device",): choice_completion(("auto", "cpu", "cuda", "mps")),
+    ("weights",): complete_weights,
 }

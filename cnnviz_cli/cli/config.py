@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.preflight import check
+from cnnviz_cli.cli.preflight import check_request
 from cnnviz_cli.cli.typer_base import AsJson, Command, Group
 from cnnviz_cli.config.errors import combine_errors, split_errors
 from cnnviz_cli.config.load import LoadedSettings, load_with_origins
@@ -61,7 +61,7 @@ def check_files(
     problems: list[UsageError] = []
     for file in files:
         try:
-            check(load_with_origins("all", {}, file, {}))
+            check_request(load_with_origins("all", {}, file, {}))
         except UsageError as error:
             problems.extend(split_errors(error))
         else:
@@ -78,7 +78,7 @@ _SHOW = "The settings that a file, the environment and flags come to, as YAML, e
 
 def _show(flags: dict[SettingPath, Any], given: Mapping[str, Any]) -> None:
     loaded = load_with_origins("all", flags, given["config"], os.environ)
-    check(loaded)
+    check_request(loaded)
     section = ""
     values = loaded.settings.model_dump(mode="json")
     kind = type(loaded.settings)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.cli.json_output import warned
+from cnnviz_cli.cli.json_output import add_warning
 from cnnviz_cli.core.report import SilentReporter
 from cnnviz_cli.core.text import visible
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.records import ImageRecord
     from cnnviz_cli.core.report import Reporter
 
-FEW = 20
-"""Up to so many images each gets a line of its own; of more, and inside an image, one every `PAUSE` seconds."""
-PAUSE = 10.0
+MAX_SINGLE_LINES = 20
+"""Up to so many images each gets a line of its own; of more, and inside an image, one every `PROGRESS_INTERVAL` seconds."""
+PROGRESS_INTERVAL = 10.0
 """Seconds between two lines of progress."""
 
 
-class Within:
+class ImageProgress:
     """How far the network is with the images that it has taken up.
 
     Attributes:
@@ -62,18 +62,18 @@ class Within:
         return f"{first}{more}: {self._passed} of {self._variants} variants"
 
 
-def reporter(*, quiet: bool) -> Reporter:
+def make_reporter(*, quiet: bool) -> Reporter:
     """The reporter that fits this process's standard error."""
     if quiet:
-        return Quiet()
-    return Live() if sys.stderr.isatty() else Plain()
+        return QuietReporter()
+    return LiveReporter() if sys.stderr.isatty() else PlainReporter()
 
 
-class Quiet(SilentReporter):
+class QuietReporter(SilentReporter):
     """Warnings and failures only."""
 
     def warn(self, text: str) -> None:
-        warned(text)
+        add_warning(text)
         self._line(f"warning: {text}")
 
     def done(self, record: ImageRecord) -> None:
@@ -84,13 +84,13 @@ class Quiet(SilentReporter):
         print(visible(text), file=sys.stderr, flush=True)
 
 
-class Plain(Quiet):
+class PlainReporter(QuietReporter):
     """Lines for a log: never a carriage return, never many."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._images = self._finished = 0
-        self._within = Within()
+        self._within = ImageProgress()
         self._began = self._spoke = clock()
         self._tenth = -1
 
@@ -98,14 +98,14 @@ class Plain(Quiet):
         self._line(text)
 
     def begin(self, images: int) -> None:
-        self._images, self._finished, self._within = images, 0, Within(images)
+        self._images, self._finished, self._within = images, 0, ImageProgress(images)
         self._began = self._spoke = self._clock()
 
     def done(self, record: ImageRecord) -> None:
         super().done(record)
         self._finished += 1
         now = self._clock()
-        if self._images > FEW and now - self._spoke < PAUSE and self._finished < self._images:
+        if self._images > MAX_SINGLE_LINES and now - self._spoke < PROGRESS_INTERVAL and self._finished < self._images:
             return
         self._spoke = now
         elapsed = now - self._began
@@ -120,7 +120,7 @@ class Plain(Quiet):
     def tick(self, done: int, total: int) -> None:
         self._within.tick(done, total)
         now = self._clock()
-        if now - self._spoke < PAUSE:
+        if now - self._spoke < PROGRESS_INTERVAL:
             return
         self._spoke = now
         share = self._within.completed / self._images if self._images else 0.0
@@ -138,14 +138,14 @@ class Plain(Quiet):
         self._line(f"{name}: {received / 1e6:.0f}{of or ' MB'}")
 
 
-class Live(Quiet):
+class LiveReporter(QuietReporter):
     """A bar that stays in its place, with lines passing above it."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._file = ""
-        self._finished, self._within = 0, Within()
+        self._finished, self._within = 0, ImageProgress()
 
     def say(self, text: str) -> None:
         self._line(text)
@@ -155,7 +155,7 @@ class Live(Quiet):
 
         from cnnviz_cli.cli.progress_columns import ImagesPerSecond
 
-        self._finished, self._within = 0, Within(images)
+        self._finished, self._within = 0, ImageProgress(images)
         self._start(
             SpinnerColumn(),
             BarColumn(),

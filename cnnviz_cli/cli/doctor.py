@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.printing import align_columns
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
 from cnnviz_cli.config.fields import NetworkFields, OutputFields
 from cnnviz_cli.config.names import SettingPath
@@ -39,7 +39,7 @@ _OTHERS = [
                 metavar="[MODEL]",
                 help="Network to look into: what cnnviz believes of it.",
                 show_default=False,
-                autocompletion=completion.models,
+                autocompletion=completion.complete_models,
             ),
         ],
         None,
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _doctor(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
-    from cnnviz_cli.cli.preflight import check
+    from cnnviz_cli.cli.preflight import check_request
     from cnnviz_cli.config.load import load_with_origins
 
     network, as_json = given["network"], given["as_json"]
@@ -64,16 +64,16 @@ def _doctor(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
     if network is not None:
         asked["model",] = network
     loaded = load_with_origins("all", asked, given["config"], os.environ)
-    check(loaded)
-    from cnnviz_cli.run.doctor import examine, examine_network
+    check_request(loaded)
+    from cnnviz_cli.run.doctor import examine_machine, examine_network
 
-    look = examine if network is None else examine_network
-    found = list(look(loaded.settings, reporter(quiet=as_json)))
+    look = examine_machine if network is None else examine_network
+    found = list(look(loaded.settings, make_reporter(quiet=as_json)))
     if as_json:
         print_json({one.name: {"value": one.value, "state": one.state, "fix": one.fix} for one in found})
     else:
         rows = [[one.name, "" if one.state == "ok" else one.state, one.value] for one in found]
-        for one, line in zip(found, aligned(rows), strict=True):
+        for one, line in zip(found, align_columns(rows), strict=True):
             print(line)
             if one.fix:
                 print("\n".join(f"    {text}" for text in one.fix.splitlines()))

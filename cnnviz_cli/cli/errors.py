@@ -19,23 +19,23 @@ from cnnviz_cli.core.text import closest, visible
 _debug = False
 
 
-def debug(wanted: bool) -> bool:
+def set_debug(wanted: bool) -> bool:
     """Ask for the traceback of a bug, as ``--debug`` does."""
     global _debug  # noqa: PLW0603  (the boundary stands outside of every command, and is to know even so)
     _debug = _debug or wanted
     return wanted
 
 
-def bounded(work: Callable[[], int | None]) -> int:
+def run_with_exit_code(work: Callable[[], int | None]) -> int:
     """Do `work`, and return the exit code: its own, or that of what went wrong, which is then on stderr."""
     errors: Sequence[CnnvizError] = ()
     try:
         code = work() or 0
     except CnnvizError as error:
-        show(error)
+        show_error(error)
         code, errors = error.code, getattr(error, "problems", (error,))
     except TyperException as error:
-        errors = _show_usage(error)
+        errors = _show_usage_error(error)
         code = ExitCode.USAGE
     except (KeyboardInterrupt, Abort):
         code = ExitCode.INTERRUPTED
@@ -46,7 +46,7 @@ def bounded(work: Callable[[], int | None]) -> int:
         errors = [known or _show_bug(error)]
         code = errors[0].code
         if known:
-            show(known)
+            show_error(known)
     if code == ExitCode.INTERRUPTED:
         _print("interrupted")
     elif code == ExitCode.TERMINATED:
@@ -56,7 +56,7 @@ def bounded(work: Callable[[], int | None]) -> int:
     return code
 
 
-def show(error: CnnvizError) -> None:
+def show_error(error: CnnvizError) -> None:
     """What happened and where, the line it happened in, and what to do about it."""
     for one in getattr(error, "problems", (error,)):
         where = f"{one.where}: " if one.where else ""
@@ -65,7 +65,7 @@ def show(error: CnnvizError) -> None:
             _print(visible(line))
 
 
-def _show_usage(error: TyperException) -> list[CnnvizError]:
+def _show_usage_error(error: TyperException) -> list[CnnvizError]:
     """A flag or a command that does not exist, a value that is missing."""
     context: Any = getattr(error, "ctx", None)
     message, fix = error.format_message(), ""

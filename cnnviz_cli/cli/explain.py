@@ -12,14 +12,14 @@ from typer.main import get_command
 
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
-from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
 from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find_method
 
 if TYPE_CHECKING:
-    from cnnviz_cli.cli.sharding import Division
+    from cnnviz_cli.cli.sharding import ShardChoice
     from cnnviz_cli.config.settings import Settings
     from cnnviz_cli.core.report import Reporter
     from cnnviz_cli.files.inputs.search import Source
@@ -105,7 +105,7 @@ _METHOD = parameter(
             "Repeatable, or with commas.",
             rich_help_panel="What to explain",
             show_default=False,
-            autocompletion=completion.chosen_methods,
+            autocompletion=completion.complete_methods,
         ),
     ],
     None,
@@ -145,20 +145,20 @@ def _with_methods(flags: Mapping[SettingPath, Any], given: Sequence[str]) -> dic
 
 def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
     # Not at the top, since --help needs none of it and is to appear at once.
-    from cnnviz_cli.cli.console import reporter
-    from cnnviz_cli.cli.preflight import check
-    from cnnviz_cli.cli.printing import counted, print_dry_run
-    from cnnviz_cli.cli.sharding import division
+    from cnnviz_cli.cli.console import make_reporter
+    from cnnviz_cli.cli.preflight import check_request
+    from cnnviz_cli.cli.printing import count_noun, print_dry_run
+    from cnnviz_cli.cli.sharding import choose_shard
     from cnnviz_cli.config.load import load_with_origins
     from cnnviz_cli.files.inputs.search import find_images as find_sources
 
     flags = _with_methods(flags, given.get("method") or [])
     loaded = load_with_origins(command, flags, given["config"], os.environ)
-    check(loaded)
+    check_request(loaded)
     if not given["images"] and loaded.settings.files_from is None:
         fix = f"Name pictures, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
         raise UsageError("no picture was named", fix=fix)
-    part = division(given["shard"], os.environ)
+    part = choose_shard(given["shard"], os.environ)
     settings = loaded.settings
     try:
         sources = find_sources(
@@ -170,32 +170,32 @@ def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any
             exclude=settings.exclude,
         )
     except UsageError as error:
-        from cnnviz_cli.cli.hints import instead_of_image
+        from cnnviz_cli.cli.hints import suggest_for_missing_image
 
         error.fix = (
-            instead_of_image(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
+            suggest_for_missing_image(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
         )
         raise
     if ("output",) not in loaded.origins:
-        settings = _with_folder(command, settings, sources, part.shard)
-    listener = reporter(quiet=given["quiet"])
+        settings = _with_output_folder(command, settings, sources, part.shard)
+    listener = make_reporter(quiet=given["quiet"])
     force = given["force"] and not part.restarted
     # What looks into folders takes longer to import than an empty one is to be seen, and a word is due before that.
     if not (force or given["dry_run"]) and os.path.lexists(settings.output / part.shard.journal):
-        from cnnviz_cli.run.lifecycle import nothing_to_do
+        from cnnviz_cli.run.lifecycle import conclude_if_done
 
-        outcome = nothing_to_do(command, settings, sources, listener, shard=part.shard)
+        outcome = conclude_if_done(command, settings, sources, listener, shard=part.shard)
         if outcome is not None:
-            return _ended(outcome, settings, part, listener, given)
+            return _report_outcome(outcome, settings, part, listener, given)
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     if part.shard.label:
         listener.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
-    listener.say(f"{counted(len(sources), 'image')}, {settings.model}{weights}: loading")
+    listener.say(f"{count_noun(len(sources), 'image')}, {settings.model}{weights}: loading")
 
     from cnnviz_cli import run
 
     if given["dry_run"]:
-        with uncollected():
+        with gc_disabled():
             describe_run = run.describe_run  # imports torch, which takes seconds
         found = describe_run(command, settings, sources, listener)
         print_dry_run(found, settings.output, as_json=given["as_json"])
@@ -205,28 +205,28 @@ def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any
 
         outcome = cluster.execute(command, settings, sources, listener, shard=part.shard, force=force)
     else:
-        with uncollected():
+        with gc_disabled():
             execute = run.execute
         outcome = execute(
             command, settings, sources, listener, shard=part.shard, force=force, local_rank=part.local_rank
         )
-    return _ended(outcome, settings, part, listener, given)
+    return _report_outcome(outcome, settings, part, listener, given)
 
 
-def _with_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
+def _with_output_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
     """The settings with the folder that is written to where none was named."""
     first = settings.output / command
     if not os.path.lexists(first):
         return settings.model_copy(update={"output": first})
     from cnnviz_cli.files.output.previous_runs import choose_output_folder
-    from cnnviz_cli.run.identity import asked_digest
+    from cnnviz_cli.run.identity import request_digest
 
     names = [source.name for source in sources]
-    folder = choose_output_folder(settings.output, command, asked_digest(command, settings), names, shard)
+    folder = choose_output_folder(settings.output, command, request_digest(command, settings), names, shard)
     return settings.model_copy(update={"output": folder})
 
 
-def _ended(outcome: Outcome, settings: Settings, part: Division, listener: Reporter, given: Mapping[str, Any]) -> int:
+def _report_outcome(outcome: Outcome, settings: Settings, part: ShardChoice, listener: Reporter, given: Mapping[str, Any]) -> int:
     """Print what came of a run, and return the exit code."""
     from cnnviz_cli.cli.printing import print_outcome
     from cnnviz_cli.cli.sharding import exit_code

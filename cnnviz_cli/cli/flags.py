@@ -31,7 +31,7 @@ def with_settings(
         only: names of the common settings that get flags, where not all of them do.
     """
     kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
-    flagged = [path for path in _flagged(kind, command) if only is None or path[0] in only]
+    flagged = [path for path in _flag_paths(kind, command) if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
     options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
@@ -61,7 +61,7 @@ def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _flagged(kind: type[Settings], command: str) -> list[SettingPath]:
+def _flag_paths(kind: type[Settings], command: str) -> list[SettingPath]:
     """The settings a command has flags for: the common ones, and those of the families it runs."""
     return [path for path in setting_paths(kind) if len(path) == 1 or path[0] in families_of(command)]
 
@@ -153,8 +153,8 @@ def choices_of(info: FieldInfo) -> list[str]:
 def _completion(path: SettingPath, info: FieldInfo) -> Callable[..., list[str]] | None:
     choices = choices_of(info)
     if len(path) == 2 and path[1] == SELECTOR:
-        return completion.several(choices)
-    return completion.among(choices) if choices else completion.BY_SETTING.get(path)
+        return completion.list_completion(choices)
+    return completion.choice_completion(choices) if choices else completion.BY_SETTING.get(path)
 
 
 CONFIG = parameter(

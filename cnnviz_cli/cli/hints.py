@@ -18,7 +18,7 @@ _HEAT_MAPS = {"heatmap", "heat-map", "heatmaps", "grad-cam", "overlay"}
 """What a heat map is also called. Spelling alone would lead to feature maps."""
 
 
-def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> UsageError:
+def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -> UsageError:
     """The error for ``cnnviz WORD REST``, with the command that was meant where that can be told.
 
     A method, a picture or a folder, and a slip in any name are recognised. Torch is not imported.
@@ -31,13 +31,13 @@ def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> 
     if word in families:
         what = f"'{shown}' is a method of {families[word]}, not a command"
         return UsageError(
-            what, fix=f"Run it with: {_line(families[word], *(rest or ['IMAGE']), f'--{SELECTOR}', word)}"
+            what, fix=f"Run it with: {_command_line(families[word], *(rest or ['IMAGE']), f'--{SELECTOR}', word)}"
         )
-    if _names_images(word):
+    if _looks_like_images(word):
         what = f"a command is missing before '{shown}'"
         fix = (
-            f"Draw everything with: {_line('all', word, *rest)}\n"
-            f"Draw the heat map alone with: {_line('gradcam', word, *rest)}"
+            f"Draw everything with: {_command_line('all', word, *rest)}\n"
+            f"Draw the heat map alone with: {_command_line('gradcam', word, *rest)}"
         )
         return UsageError(what, fix=fix)
     what = f"there is no command '{shown}'"
@@ -45,11 +45,11 @@ def not_a_command(word: str, rest: Sequence[str], commands: Collection[str]) -> 
     if not near:
         return UsageError(what, fix="See: cnnviz --help")
     (name,) = near
-    meant = _line(name, *rest) if name in commands else _line(families[name], *rest, f"--{SELECTOR}", name)
+    meant = _command_line(name, *rest) if name in commands else _command_line(families[name], *rest, f"--{SELECTOR}", name)
     return UsageError(what, fix=f"Did you mean: {meant}")
 
 
-def instead_of_image(missing: str, images: Sequence[str], settings: Settings) -> str:
+def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Settings) -> str:
     """What to write for ``--target tiger cat``, of which a shell makes the class 'tiger' and an image 'cat'.
 
     A class or a method that stands among the images is recognised, too: ``--method gradcam scorecam``.
@@ -97,12 +97,12 @@ def _names_of_classes(settings: Settings) -> dict[str, str]:
     return {name.casefold(): name for name in names}
 
 
-def _line(*words: str) -> str:
+def _command_line(*words: str) -> str:
     """A command line to paste."""
     return visible(shlex.join(["cnnviz", *words]), 300)
 
 
-def _names_images(word: str) -> bool:
+def _looks_like_images(word: str) -> bool:
     """Whether a word looks like what a command is to explain: a file, a folder, a pattern, an address."""
     if "/" in word or "*" in word or Path(word).suffix:
         return True

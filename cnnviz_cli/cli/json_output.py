@@ -13,7 +13,7 @@ _NOT_ANSWERED = ("--help", "-h", "--version")
 """What is printed for people only."""
 
 
-class _Answer:
+class _PendingAnswer:
     """What the process owes to standard output: nothing until `--json` was given."""
 
     def __init__(self) -> None:
@@ -21,11 +21,11 @@ class _Answer:
         self.warnings: list[str] = []
 
 
-_answer = _Answer()
+_answer = _PendingAnswer()
 
 
 @contextmanager
-def answering(arguments: Sequence[str]) -> Iterator[None]:
+def reserve_stdout(arguments: Sequence[str]) -> Iterator[None]:
     """Inside the block, standard output is for the one object, if `arguments` ask for it.
 
     Whatever else is printed, by a network of the user's for instance, goes to standard error.
@@ -41,7 +41,7 @@ def answering(arguments: Sequence[str]) -> Iterator[None]:
         sys.stdout, _answer.stream = before, None
 
 
-def warned(text: str) -> None:
+def add_warning(text: str) -> None:
     """Remember a warning for the answer."""
     _answer.warnings.append(text)
 
@@ -59,7 +59,7 @@ def print_errors(errors: Sequence[CnnvizError], code: int) -> None:
     stream, _answer.stream = _answer.stream, None
     if stream is None:
         return
-    told = [_described(error, code) for error in errors] or [_described(CnnvizError(_word(code)), code)]
+    told = [_error_record(error, code) for error in errors] or [_error_record(CnnvizError(_code_name(code)), code)]
     value: dict[str, Any] = {"error": told[0], "warnings": [*_answer.warnings]}
     if len(told) > 1:
         value["errors"] = told
@@ -73,9 +73,9 @@ def _print(value: Mapping[str, Any], stream: TextIO) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False), file=stream, flush=True)
 
 
-def _described(error: CnnvizError, code: int) -> dict[str, Any]:
+def _error_record(error: CnnvizError, code: int) -> dict[str, Any]:
     return {
-        "code": _word(code),
+        "code": _code_name(code),
         "what": error.what,
         "where": error.where,
         "fix": error.fix,
@@ -83,6 +83,6 @@ def _described(error: CnnvizError, code: int) -> dict[str, Any]:
     }
 
 
-def _word(code: int) -> str:
+def _code_name(code: int) -> str:
     """``usage``, ``no_inputs``: an exit code's name."""
     return ExitCode(code).name.lower()

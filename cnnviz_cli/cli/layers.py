@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import aligned
-from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.printing import align_columns
+from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Command, Debug, wrapped
 from cnnviz_cli.config.fields import NetworkFields
 from cnnviz_cli.config.names import SettingPath
@@ -54,7 +54,7 @@ _OTHERS = [
             typer.Argument(
                 help="Its name; without one, the network that a run would take.",
                 show_default=False,
-                autocompletion=completion.models,
+                autocompletion=completion.complete_models,
             ),
         ],
         None,
@@ -79,18 +79,18 @@ def register(app: typer.Typer) -> None:
 
 
 def _layers(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> None:
-    from cnnviz_cli.cli.preflight import check
+    from cnnviz_cli.cli.preflight import check_request
     from cnnviz_cli.config.load import load_with_origins
 
     asked = dict(flags)
     if given["model"] is not None:
         asked["model",] = given["model"]
     loaded = load_with_origins("all", asked, given["config"], os.environ)
-    check(loaded)
-    layers = _loaded(loaded, quiet=given["as_json"])
+    check_request(loaded)
+    layers = _load(loaded, quiet=given["as_json"])
     shown = [name for name in layers.kinds if given["depth"] is None or name.count(".") < given["depth"]]
     if given["as_json"]:
-        print_json({"layers": list(_described(layers, shown))})
+        print_json({"layers": list(_layer_record(layers, shown))})
         return
     print("\n".join(_table(layers, shown)))
     width = max(shutil.get_terminal_size().columns, 40)
@@ -101,26 +101,26 @@ def _layers(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> None:
     print("\n" + "\n".join(wrapped(note, width) for note in notes))
 
 
-def _loaded(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
+def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
-    listener = reporter(quiet=quiet)
+    listener = make_reporter(quiet=quiet)
     listener.say(f"{visible(settings.model)}: loading")
-    with uncollected():
+    with gc_disabled():
         from cnnviz_cli.models.load.loaded_model import load_layers  # imports torch, which takes seconds
-        from cnnviz_cli.run.session import model_of, wanted_of
+        from cnnviz_cli.run.session import load_model_for, input_settings
 
     if any((name,) in loaded.origins for name in ("weights", "weights_key")):
-        return model_of(settings, listener).layers
+        return load_model_for(settings, listener).layers
     return load_layers(
         settings.model,
         arch=settings.arch,
         allow_code=settings.allow_code,
-        overrides=wanted_of(settings),
+        overrides=input_settings(settings),
         reporter=listener,
     )
 
 
-def _described(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:
+def _layer_record(layers: ModelLayers, shown: list[str]) -> Iterator[dict[str, Any]]:
     found, marks, default = {info.name: info for info in layers}, layers.words_by_layer(), layers.default
     for name in shown:
         info = found.get(name)
@@ -153,7 +153,7 @@ def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
         indent = "  " * name.count(".")
         count = [runs.get(name, "")][:often]
         rows.append([f"{indent}{name}", layers.kinds[name], *facts, *count, ", ".join(marks.get(name, ()))])
-    return aligned(rows, right=frozenset(range(2, 5 + often)))
+    return align_columns(rows, right=frozenset(range(2, 5 + often)))
 
 
 def _pixels(size: tuple[float, float]) -> str:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cnnviz_cli.cli.errors import bounded
-from cnnviz_cli.cli.json_output import answering
-from cnnviz_cli.cli.process import guarded, heeded, uncollected
+from cnnviz_cli.cli.errors import run_with_exit_code
+from cnnviz_cli.cli.json_output import reserve_stdout
+from cnnviz_cli.cli.process import safe_streams, handle_signals, gc_disabled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run cnnviz and return the exit code; `arguments` are those after the program's name."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with guarded(), answering(given):
-        return bounded(lambda: _heeding(given))
+    with safe_streams(), reserve_stdout(given):
+        return run_with_exit_code(lambda: _run_with_signals(given))
 
 
-def _heeding(arguments: list[str]) -> int | None:
-    with heeded():
-        return _command(arguments)
+def _run_with_signals(arguments: list[str]) -> int | None:
+    with handle_signals():
+        return _run_command(arguments)
 
 
-def _command(arguments: list[str]) -> int | None:
-    with uncollected():
+def _run_command(arguments: list[str]) -> int | None:
+    with gc_disabled():
         from typer.main import get_command
 
         from cnnviz_cli.cli.app import app

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import counted, of_accuracy
+from cnnviz_cli.cli.printing import count_noun, accuracy_lines
 from cnnviz_cli.cli.typer_base import AsJson, Command
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.text import visible
@@ -31,13 +31,13 @@ def merge(
     """Make one manifest of what several processes wrote. Exit code 3 if a picture failed or is missing."""
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
 
-    found, warn = merged(folder), reporter(quiet=True).warn
+    found, warn = merged(folder), make_reporter(quiet=True).warn
     summary = found.summary
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
         warn(f"{lines} of the journals cannot be read and were left out")
     if found.missing:
-        warn(f"{counted(found.missing, 'input')} of no shard's journal:")
+        warn(f"{count_noun(found.missing, 'input')} of no shard's journal:")
         for name in found.first_missing:
             print(f"  {visible(name)}", file=sys.stderr)
         if found.missing > len(found.first_missing):
@@ -56,9 +56,9 @@ def merge(
         )
     else:
         if summary.accuracy:
-            print("\n".join(map(visible, of_accuracy(summary.accuracy))))
+            print("\n".join(map(visible, accuracy_lines(summary.accuracy))))
         failed = f", {summary.failed} failed" if summary.failed else ""
-        shards = counted(found.shards, "shard")
-        print(f"{shards}: {counted(summary.images, 'image')}{failed}, {counted(summary.outputs, 'picture')}")
+        shards = count_noun(found.shards, "shard")
+        print(f"{shards}: {count_noun(summary.images, 'image')}{failed}, {count_noun(summary.outputs, 'picture')}")
         print(visible(str(folder / MANIFEST)))
     return ExitCode.PARTIAL if found.missing or summary.failed else ExitCode.OK

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import aligned
-from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.printing import align_columns
+from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AllowCode, AsJson, Command, Debug, definitions, wrapped
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.run.method_costs import Price
 
 
-def paper_in_short(method: Method) -> str:
+def short_citation(method: Method) -> str:
     """``Selvaraju et al. 2017``: who and when, of the first of its papers."""
     first = method.paper.split(";")[0]
     years = re.findall(r"\b(?:19|20)[0-9]{2}\b", first.split("http")[0])
@@ -46,7 +46,7 @@ def class_discriminative(method: Method) -> bool | None:
     (Nie et al. 2018, https://arxiv.org/abs/1805.07039). None where the method does not apply to the plainest network.
     """
     try:
-        recipe = method.build(method.options(), _plainest())
+        recipe = method.build(method.options(), _simplest_network())
     except UsageError:
         return None
     return any(need.follows_target and need.rule == "exact" for need in recipe.needs)
@@ -76,7 +76,7 @@ class _Shape:
     shape: tuple[int, ...]
 
 
-def _plainest() -> MethodContext:
+def _simplest_network() -> MethodContext:
     """One convolution, an average of its maps, one linear layer: no method needs more."""
     layers = _OneLayer(LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None))
     head = LinearHead("conv", cast("Any", _Shape((10, 8))))
@@ -95,7 +95,7 @@ def register(app: typer.Typer) -> None:
 
 def methods_(
     name: Annotated[
-        str | None, typer.Argument(help="One method, in full.", autocompletion=completion.method_names)
+        str | None, typer.Argument(help="One method, in full.", autocompletion=completion.complete_method_names)
     ] = None,
     model: Annotated[
         str | None,
@@ -105,7 +105,7 @@ def methods_(
             metavar="NAME",
             help="Also say what each costs on this network, or why it does not apply to it.",
             show_default=False,
-            autocompletion=completion.models,
+            autocompletion=completion.complete_models,
         ),
     ] = None,
     family: Annotated[
@@ -115,7 +115,7 @@ def methods_(
             metavar="FAMILY",
             help=f"Of one family only: {', '.join(FAMILIES)}.",
             show_default=False,
-            autocompletion=completion.among(FAMILIES),
+            autocompletion=completion.choice_completion(FAMILIES),
         ),
     ] = None,
     allow_code: AllowCode = False,
@@ -141,7 +141,7 @@ def methods_(
         found = [find_method(name, family)]
     prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
     if as_json:
-        described = [_described(one, prices.get(one.name)) for one in found]
+        described = [_method_record(one, prices.get(one.name)) for one in found]
         print_json({"model": model, **(described[0] if name is not None else {"methods": described})})
     elif name is not None:
         _print_one(found[0], model, prices.get(name))
@@ -155,15 +155,15 @@ def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, qu
     from cnnviz_cli.models.spec.network import check_network
 
     check_network(model, None, allow_code=allow_code)
-    listener = reporter(quiet=quiet)
+    listener = make_reporter(quiet=quiet)
     listener.say(f"{model}: loading")
-    with uncollected():
+    with gc_disabled():
         from cnnviz_cli.run.method_costs import find_costs  # imports torch, which takes seconds
 
     return find_costs(model, wanted, listener, allow_code=allow_code)
 
 
-def _described(method: Method, price: Price | None) -> dict[str, Any]:
+def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": method.name,
         "family": method.family,
@@ -234,12 +234,12 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
         ]
         for method in chosen
     ]
-    columns = aligned([head, *facts], right=frozenset(range(2, len(head))))
+    columns = align_columns([head, *facts], right=frozenset(range(2, len(head))))
     indent = max(map(len, columns)) + 4
     beside = width - indent >= _NARROWEST
     lines = [f"  {columns[0]}".ljust(indent) + "what one sees" if beside else f"  {columns[0]}"]
     for method, column in zip(chosen, columns[1:], strict=True):
-        words = [f"{method.summary} ({paper_in_short(method)})"]
+        words = [f"{method.summary} ({short_citation(method)})"]
         if prices and prices[method.name].refusal:
             words.append(f"does not apply: {visible(prices[method.name].refusal)}")
         if not beside:

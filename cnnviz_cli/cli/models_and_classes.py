@@ -9,7 +9,7 @@ import typer
 
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.printing import align_columns
 from cnnviz_cli.cli.typer_base import AsJson, Command
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import did_you_mean, visible
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def models(
     pattern: Annotated[
-        str | None, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=completion.models)
+        str | None, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=completion.complete_models)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +74,7 @@ def models(
                 f"{facts.megabytes:.0f}",
             ]
         )
-    print("\n".join(aligned(rows, right=frozenset((3, 4, 6, 7)))))
+    print("\n".join(align_columns(rows, right=frozenset((3, 4, 6, 7)))))
 
 
 def classes(
@@ -87,7 +87,7 @@ def classes(
             metavar="NAME",
             help="Of this network; without one, ImageNet-1K's.",
             show_default=False,
-            autocompletion=completion.models,
+            autocompletion=completion.complete_models,
         ),
     ] = None,
     weights: Annotated[
@@ -97,7 +97,7 @@ def classes(
             metavar="WEIGHTS",
             help="Of these weights of it.",
             show_default=False,
-            autocompletion=completion.weights,
+            autocompletion=completion.complete_weights,
         ),
     ] = None,
     as_json: AsJson = False,
@@ -123,4 +123,4 @@ def classes(
     if as_json:
         print_json({"classes": [{"index": index, "name": name} for index, name in found]})
         return
-    print("\n".join(aligned([[str(index), name] for index, name in found], right=frozenset((0,)))))
+    print("\n".join(align_columns([[str(index), name] for index, name in found], right=frozenset((0,)))))

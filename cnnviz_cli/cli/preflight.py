@@ -22,7 +22,7 @@ from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, kno
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
-def check(loaded: LoadedSettings) -> None:
+def check_request(loaded: LoadedSettings) -> None:
     """Refuse a model, weights, a palette or a class that does not exist.
 
     Raises:
@@ -63,7 +63,7 @@ def _checks(loaded: LoadedSettings) -> Iterator[tuple[str, Callable[[], None]]]:
     tasks: list[TaskSpec] = []
     yield "objective", partial(_check_objective, settings, sound, tasks)
     if tasks and (path := parse_objective(settings.objective).file) is not None:
-        yield "objective", partial(_check_other, path)
+        yield "objective", partial(_check_reference_image, path)
     if settings.region is not None:
         yield "region", partial(_check_region, settings.region)
     labels = Labels(_known_labels(settings, sound))
@@ -75,7 +75,7 @@ def _checks(loaded: LoadedSettings) -> Iterator[tuple[str, Callable[[], None]]]:
         labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
     for task in tasks:
         for name, work in task.checks(settings, parse_objective(settings.objective).what, labels):
-            yield name, partial(_pointing_to, listing, work)
+            yield name, partial(_point_to_listing, listing, work)
     if settings.truth not in (None, FOLDER):
         yield "truth", partial(_check_file, Path(str(settings.truth)))
 
@@ -112,7 +112,7 @@ def _check_objective(settings: Settings, sound: list[str], tasks: list[TaskSpec]
         tasks.append(default_task(name=settings.task))  # of a name with a slip most likely
 
 
-def _check_other(path: Path) -> None:
+def _check_reference_image(path: Path) -> None:
     """Raise UsageError unless it is a picture that others can be compared with."""
     from cnnviz_cli.files.images.decode import read_reference_image
 
@@ -146,7 +146,7 @@ def _read_labels(path: Path, found: list[Labels]) -> None:
     found.append(read_labels(path))
 
 
-def _pointing_to(listing: str, work: Callable[[], object]) -> None:
+def _point_to_listing(listing: str, work: Callable[[], object]) -> None:
     """Add where classes are listed to the error of one that is not among them."""
     try:
         work()

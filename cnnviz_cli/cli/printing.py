@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.run import DryRun, Outcome
 
 
-def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
     """The rows as lines, every column as wide as its widest cell; text that could move the cursor is escaped.
 
     Args:
@@ -25,15 +25,15 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     """
     safe = [[visible(cell) for cell in row] for row in rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(*safe, strict=True)]
-    return ["  ".join(_padded(c, widths[i], i in right) for i, c in enumerate(row)).rstrip() for row in safe]
+    return ["  ".join(_pad(c, widths[i], i in right) for i, c in enumerate(row)).rstrip() for row in safe]
 
 
-def _padded(cell: str, width: int, right: bool) -> str:
+def _pad(cell: str, width: int, right: bool) -> str:
     gap = " " * (width - cell_len(cell))
     return gap + cell if right else cell + gap
 
 
-SHOWN = 20
+MAX_LINES = 20
 
 
 def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
@@ -51,22 +51,22 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
             }
         )
         return
-    shown = outcome.first[:SHOWN]
-    for line in aligned([_row(record, output) for record in shown]) if shown else []:
+    shown = outcome.first[:MAX_LINES]
+    for line in align_columns([_row(record, output) for record in shown]) if shown else []:
         print(line)
     summary = outcome.summary
     if summary.images > len(shown):
         print(f"… and {summary.images - len(shown)} more")
     if summary.accuracy:
-        lines = [*_of_mistakes(summary.accuracy, outcome.mistakes), *of_accuracy(summary.accuracy)]
+        lines = [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
         print("\n".join(map(visible, lines)))
     failed = f", {summary.failed} failed" if summary.failed else ""
-    images = counted(summary.images, "image") + (f" ({outcome.done_before} done before)" if outcome.done_before else "")
-    print(f"{images}{failed}, {counted(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
+    images = count_noun(summary.images, "image") + (f" ({outcome.done_before} done before)" if outcome.done_before else "")
+    print(f"{images}{failed}, {count_noun(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
     print(visible(str(outcome.manifest)))
 
 
-def of_accuracy(accuracy: Accuracy) -> list[str]:
+def accuracy_lines(accuracy: Accuracy) -> list[str]:
     """How often the network is right, and which classes it takes for others, a line each."""
     known = accuracy.known
     rights = [
@@ -75,12 +75,12 @@ def of_accuracy(accuracy: Accuracy) -> list[str]:
         ("true class at 50 % or more", accuracy.present),
     ]
     said = ", ".join(f"{name} {count} ({format_percent(count / known)})" for name, count in rights if count is not None)
-    lines = [f"right, of {counted(known, 'image')} with a known truth: {said}"]
+    lines = [f"right, of {count_noun(known, 'image')} with a known truth: {said}"]
     pairs = [f"{one.truth} taken for {one.predicted} ({one.count})" for one in accuracy.confusions]
     return lines + ([f"confused: {', '.join(pairs)}"] if pairs else [])
 
 
-def _of_mistakes(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
+def _mistake_lines(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
     """The images of which the network says something else than is true, as far as there is room."""
     right = accuracy.top1 if accuracy.present is None else accuracy.present
     wrong = accuracy.known - (right or 0)
@@ -92,10 +92,10 @@ def _of_mistakes(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
             f"{one.truth} {one.probability_of_truth:.2f}",
             f"said {one.predicted} {one.probability:.2f}",
         ]
-        for one in mistakes[:SHOWN]
+        for one in mistakes[:MAX_LINES]
     ]
-    more = [f"  … and {wrong - SHOWN} more; see --json"] if wrong > SHOWN else []
-    return [f"{counted(wrong, 'mistake')}:", *aligned(rows), *more]
+    more = [f"  … and {wrong - MAX_LINES} more; see --json"] if wrong > MAX_LINES else []
+    return [f"{count_noun(wrong, 'mistake')}:", *align_columns(rows), *more]
 
 
 def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
@@ -111,14 +111,14 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
             }
         )
         return
-    print(counted(len(found.inputs), "input"))
-    for name in found.inputs[:SHOWN]:
+    print(count_noun(len(found.inputs), "input"))
+    for name in found.inputs[:MAX_LINES]:
         print(f"  {visible(name)}")
-    if len(found.inputs) > SHOWN:
-        print(f"  … and {len(found.inputs) - SHOWN} more")
+    if len(found.inputs) > MAX_LINES:
+        print(f"  … and {len(found.inputs) - MAX_LINES} more")
     cost = found.cost
-    variants = f", {counted(cost.variants, 'variant')} an image" if cost.variants else ""
-    print(f"plan for a batch: {counted(cost.forwards, 'forward')}, {counted(cost.backwards, 'backward')}{variants}")
+    variants = f", {count_noun(cost.variants, 'variant')} an image" if cost.variants else ""
+    print(f"plan for a batch: {count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}")
     for line in found.plan_lines:
         print(f"  {visible(line)}")
     print(f"pictures of the first image, below {visible(str(output))}")
@@ -127,7 +127,7 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
     print("nothing was written")
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """``1 image``, ``5 images``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 

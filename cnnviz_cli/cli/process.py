@@ -29,7 +29,7 @@ _ENDS = {
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Inside the block, in the main thread, signals end the process in good order. Elsewhere it does nothing.
 
     The first one raises KeyboardInterrupt or Terminated. Python can do so only between two of its own steps, and a
@@ -39,9 +39,9 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    guard = _Guard()
+    guard = _SignalWatcher()
     ours = [number for number in _ENDS if signal.getsignal(number) != signal.SIG_IGN]
-    before = [(number, signal.signal(number, guard.heard)) for number in ours]
+    before = [(number, signal.signal(number, guard.receive)) for number in ours]
     told = signal.set_wakeup_fd(guard.ear, warn_on_full_buffer=False)
     guard.start()
     try:
@@ -50,10 +50,10 @@ def heeded() -> Iterator[None]:
         signal.set_wakeup_fd(told)
         for number, handler in before:
             signal.signal(number, handler)
-        guard.dismiss()
+        guard.stop()
 
 
-class _Guard(threading.Thread):
+class _SignalWatcher(threading.Thread):
     """Watches over the end of the process.
 
     Attributes:
@@ -66,7 +66,7 @@ class _Guard(threading.Thread):
         os.set_blocking(self.ear, False)
         self._seen = self._dismissed = False
 
-    def heard(self, number: int, _frame: FrameType | None) -> None:
+    def receive(self, number: int, _frame: FrameType | None) -> None:
         """The handler of the main thread."""
         code, kind, _ = _ENDS[signal.Signals(number)]
         if self._seen:
@@ -105,7 +105,7 @@ class _Guard(threading.Thread):
                     return number
         return None
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """The main thread has come to its end by itself."""
         os.write(self.ear, b"\0")
         self.join()
@@ -113,17 +113,17 @@ class _Guard(threading.Thread):
             os.close(descriptor)
 
 
-def _forked() -> None:
+def _reset_in_child() -> None:
     # Else a Ctrl-C at the terminal, which reaches the child too, would be heard twice.
     with suppress(ValueError):
         signal.set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
-class Outlet:
+class SafeStream:
     """A text stream that falls silent when nobody reads it any more (``cnnviz models | head``).
 
     That is no failure of ours: the work goes on, and the exit code remains that of the work.
@@ -135,16 +135,16 @@ class Outlet:
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        with self._survived():
+        with self._outlive_reader():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._survived():
+        with self._outlive_reader():
             self._stream.flush()
 
     @contextmanager
-    def _survived(self) -> Iterator[None]:
+    def _outlive_reader(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
@@ -163,7 +163,7 @@ class Outlet:
         return getattr(self._stream, name)
 
 
-def _hold_streams() -> None:
+def _open_closed_streams() -> None:
     """Open what was closed from the start (``2>&-``), or the next pipe or file would become standard error."""
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
@@ -171,12 +171,12 @@ def _hold_streams() -> None:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """`Outlet` in the place of standard output and standard error, inside the block."""
+def safe_streams() -> Iterator[None]:
+    """`SafeStream` in the place of standard output and standard error, inside the block."""
     plain = sys.stdout, sys.stderr
-    _hold_streams()
+    _open_closed_streams()
     with Path(os.devnull).open("w", encoding="utf-8") as null:  # for a stream that was closed from the start: >&-
-        sys.stdout, sys.stderr = (cast("TextIO", Outlet(stream or null)) for stream in plain)
+        sys.stdout, sys.stderr = (cast("TextIO", SafeStream(stream or null)) for stream in plain)
         try:
             yield
         finally:
@@ -186,7 +186,7 @@ def guarded() -> Iterator[None]:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Inside the block no garbage is collected, and what was imported there is never looked through for any.
 
     Modules stay, and torch is a million objects: looking through them again and again is felt.

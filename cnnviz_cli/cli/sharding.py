@@ -19,7 +19,7 @@ _EXPLICIT = "Say it yourself: --shard I/N, or --shard none to do all pictures he
 
 
 @dataclass(frozen=True)
-class Division:
+class ShardChoice:
     """One process's part.
 
     Attributes:
@@ -36,7 +36,7 @@ class Division:
     restarted: bool = False
 
 
-def division(word: str, environ: Mapping[str, str]) -> Division:
+def choose_shard(word: str, environ: Mapping[str, str]) -> ShardChoice:
     """The part that ``--shard`` and the environment give: a pair of numbers, else torchrun, Slurm, Kubernetes.
 
     Raises:
@@ -45,11 +45,11 @@ def division(word: str, environ: Mapping[str, str]) -> Division:
     by_torchrun = "TORCHELASTIC_RUN_ID" in environ
     local_rank = _number(environ, "LOCAL_RANK") if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environ.keys() else None
     restarted = by_torchrun and environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    shard, origin = _stated(word) if word != "auto" else _surrounding(environ)
-    return Division(shard, origin, local_rank, by_torchrun, restarted)
+    shard, origin = _from_flag(word) if word != "auto" else _from_environment(environ)
+    return ShardChoice(shard, origin, local_rank, by_torchrun, restarted)
 
 
-def exit_code(outcome: Outcome, part: Division, reporter: Reporter) -> int:
+def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     """The process's exit code.
 
     torchrun takes any other than 0 for a crash and starts all processes again, which would do no good to a picture that
@@ -68,7 +68,7 @@ def exit_code(outcome: Outcome, part: Division, reporter: Reporter) -> int:
     return ExitCode.PARTIAL
 
 
-def _stated(word: str) -> tuple[Shard, str]:
+def _from_flag(word: str) -> tuple[Shard, str]:
     if word == "none":
         return SINGLE_SHARD, "--shard"
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", word)
@@ -81,11 +81,11 @@ def _stated(word: str) -> tuple[Shard, str]:
     return _shard(int(found[1]), int(found[2]), "--shard"), "--shard"
 
 
-def _surrounding(environ: Mapping[str, str]) -> tuple[Shard, str]:
+def _from_environment(environ: Mapping[str, str]) -> tuple[Shard, str]:
     if "RANK" in environ and "WORLD_SIZE" in environ:
         return _shard(_number(environ, "RANK"), _number(environ, "WORLD_SIZE"), "RANK"), "RANK and WORLD_SIZE"
     if "SLURM_ARRAY_TASK_ID" in environ:
-        return _slurm(environ), "SLURM_ARRAY_TASK_ID"
+        return _from_slurm(environ), "SLURM_ARRAY_TASK_ID"
     if "JOB_COMPLETION_INDEX" in environ:
         if "JOB_COMPLETION_COUNT" not in environ:
             raise UsageError(
@@ -99,7 +99,7 @@ def _surrounding(environ: Mapping[str, str]) -> tuple[Shard, str]:
     return SINGLE_SHARD, ""
 
 
-def _slurm(environ: Mapping[str, str]) -> Shard:
+def _from_slurm(environ: Mapping[str, str]) -> Shard:
     """An array's task, whatever number its first one has, and in steps of whatever size.
 
     Of an array with gaps of different sizes a task may not see that it is one, but another then does, and stops.

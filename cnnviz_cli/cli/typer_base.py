@@ -157,7 +157,7 @@ Debug = Annotated[
     typer.Option(
         "--debug",
         metavar="",
-        callback=errors.debug,
+        callback=errors.set_debug,
         help="Print the traceback of a bug (CNNVIZ_DEBUG).",
         show_default=False,
     ),

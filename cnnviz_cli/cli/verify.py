@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import aligned, counted
+from cnnviz_cli.cli.printing import align_columns, count_noun
 from cnnviz_cli.cli.typer_base import AsJson, Command
 from cnnviz_cli.core.errors import ExitCode
 
@@ -32,7 +32,7 @@ def verify(
         listed = [{"kind": p.kind, "path": p.path, "detail": p.detail, "failure": p.failure} for p in found]
         print_json({"intact": not failures, "differences": listed})
     else:
-        for line in aligned([[p.kind, p.path, p.detail] for p in found]) if found else []:
+        for line in align_columns([[p.kind, p.path, p.detail] for p in found]) if found else []:
             print(line)
         print(_outcome([problem.kind for problem in found], len(failures)))
     return ExitCode.PARTIAL if failures else ExitCode.OK
@@ -41,9 +41,9 @@ def verify(
 def _outcome(kinds: Sequence[str], failures: int) -> str:
     """The last line: no more than is true."""
     extra = kinds.count("extra")
-    beside = f"{counted(extra, 'picture')} {'is' if extra == 1 else 'are'} not listed" if extra else ""
+    beside = f"{count_noun(extra, 'picture')} {'is' if extra == 1 else 'are'} not listed" if extra else ""
     if failures:
-        return "; ".join(filter(None, (counted(failures, "difference"), beside)))
+        return "; ".join(filter(None, (count_noun(failures, "difference"), beside)))
     if "undigested" in kinds:
         return "; ".join(filter(None, ("every file that is listed is as the manifest says", beside)))
     return f"everything that is listed is as it was written; {beside}" if extra else "everything is as it was written"

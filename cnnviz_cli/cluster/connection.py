@@ -41,7 +41,7 @@ class Slot:
 
 
 @contextmanager
-def connected() -> Iterator[Any]:
+def connect_ray() -> Iterator[Any]:
     """Ray, connected: to ``RAY_ADDRESS``, or to what runs on this machine, else to a cluster of this machine alone.
 
     Raises:
@@ -78,7 +78,7 @@ def connected() -> Iterator[Any]:
         ray.shutdown()
 
 
-def on_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
+def uses_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
     """Whether a run computes on the GPUs of a cluster; then on nothing else, so that all pictures are made alike.
 
     Args:
@@ -99,7 +99,7 @@ def on_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
     return there and device in ("auto", "cuda")
 
 
-def slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
+def list_slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
     """One slot for each GPU of the cluster, or for each node that sets cores aside, as a head node often does not."""
     found = []
     for node in nodes:
@@ -112,15 +112,15 @@ def slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
     return found
 
 
-_ARRIVAL = 60.0
+_ARRIVAL_TIMEOUT = 60.0
 """Seconds for what another node has written to be seen here: a network file system may remember for as long that it was
 not there."""
 
-Files = tuple[tuple[str, int], ...]
+FileSizes = tuple[tuple[str, int], ...]
 """The files of a record below the output folder, with their sizes."""
 
 
-class Token:
+class FolderToken:
     """A file by which a node can tell that it sees the same folder.
 
     What is in it no other folder has. It is swept away with other temporary files if the run is killed.
@@ -137,7 +137,7 @@ class Token:
         self.text = secrets.token_hex(16)
         self.path = sink.temporary_path()
 
-    def put(self) -> None:
+    def write(self) -> None:
         """Have it there, again if need be.
 
         Raises:
@@ -154,22 +154,22 @@ class Token:
             self.path.unlink(missing_ok=True)
 
 
-def await_files(root: Path, files: Files) -> None:
+def await_files(root: Path, files: FileSizes) -> None:
     """Wait until files that another node has written are seen here.
 
     Raises:
         OutputError: they do not come.
     """
-    until = time.monotonic() + _ARRIVAL
+    until = time.monotonic() + _ARRIVAL_TIMEOUT
     for name, size in files:
         path = root / name
-        while not _has(path, size):
+        while not _is_complete(path, size):
             if time.monotonic() > until:
                 raise OutputError("what a node of the cluster has written is not seen here", where=visible(str(path)))
             time.sleep(0.05)
 
 
-def _has(path: Path, size: int) -> bool:
+def _is_complete(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size
     except OSError:

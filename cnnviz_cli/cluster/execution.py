@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnviz_cli.cluster.connection import Token, connected
-from cnnviz_cli.cluster.pool import Pool
+from cnnviz_cli.cluster.connection import FolderToken, connect_ray
+from cnnviz_cli.cluster.pool import ActorPool
 from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
@@ -22,9 +22,9 @@ from cnnviz_cli.files.inputs.urls import is_url
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.ground_truth import Truths
-from cnnviz_cli.run.identity import asked_digest, seal_of
-from cnnviz_cli.run.lifecycle import Clock, Outcome, concluded, kept, places_of, tell, tell_part
+from cnnviz_cli.run.ground_truth import GroundTruth
+from cnnviz_cli.run.identity import request_digest, run_seal
+from cnnviz_cli.run.lifecycle import StageTimer, Outcome, conclude_run, collect_records, assign_folders, report_earlier_run, report_shard
 
 
 def execute(
@@ -44,8 +44,8 @@ def execute(
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
-    started, clock = datetime.now(UTC), Clock()
-    seal = seal_of(command, settings)
+    started, clock = datetime.now(UTC), StageTimer()
+    seal = run_seal(command, settings)
     if settings.scale == BY_RUN:
         raise UsageError(
             "a scale for the whole run is not known to the processes of a cluster",
@@ -55,45 +55,45 @@ def execute(
     sink = Sink(settings.output, shard.label)
     sink.open()
     with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
-        with _pool(command, settings, sources, shard, sink, reporter, clock) as pool:
-            with clock.timed("load"):
+        with _running_pool(command, settings, sources, shard, sink, reporter, clock) as pool:
+            with clock.measure("load"):
                 pool.start()
             if settings.truth is not None:
                 labels = pool.ready.labels
-                Truths(settings.truth, labels.names, labels.also).check(sources, reporter)
-            places = places_of(sources)
+                GroundTruth(settings.truth, labels.names, labels.also).check(sources, reporter)
+            places = assign_folders(sources)
             batch = pool.ready.batch_size
             mine = [places[at] for at in shard.positions(len(places), batch)]
-            tell_part(shard, len(mine), len(places), batch, reporter)
-            header = replace(pool.ready.header, asked=asked_digest(command, settings), seal=seal)
+            report_shard(shard, len(mine), len(places), batch, reporter)
+            header = replace(pool.ready.header, asked=request_digest(command, settings), seal=seal)
             found = ledger.begin(header, [source.name for source in sources], mine, whole=False)
-            tell(found, len(mine), settings.output, reporter, batch)
-            stopped = kept(pool.records(mine, ledger), ledger, reporter)
-        return concluded(
+            report_earlier_run(found, len(mine), settings.output, reporter, batch)
+            stopped = collect_records(pool.records(mine, ledger), ledger, reporter)
+        return conclude_run(
             ledger,
             sink,
             shard,
             stopped,
             started=started,
             done_before=found.done,
-            clock=clock,
+            timer=clock,
             device=pool.device,
             batch=batch,
         )
 
 
 @contextmanager
-def _pool(
+def _running_pool(
     command: str,
     settings: Settings,
     sources: Sequence[Source],
     shard: Shard,
     sink: Sink,
     reporter: Reporter,
-    clock: Clock,
-) -> Iterator[Pool]:
+    clock: StageTimer,
+) -> Iterator[ActorPool]:
     """The processes, which are gone afterwards, however the block ends."""
-    token = Token(sink)
+    token = FolderToken(sink)
     example = next((source.path for source in sources if not is_url(source.folder)), None)
     job = Job(
         command=command,
@@ -103,11 +103,11 @@ def _pool(
         token=(str(token.path), token.text),
         example=os.fspath(example) if example else "",
     )
-    with connected() as ray:
-        pool = Pool(ray, job, token, settings.device, reporter, clock)
+    with connect_ray() as ray:
+        pool = ActorPool(ray, job, token, settings.device, reporter, clock)
         try:
-            token.put()
+            token.write()
             yield pool
         finally:
-            pool.dismiss()
+            pool.shut_down()
             token.remove()

@@ -10,16 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnviz_cli.cluster.connection import Slot, Token, await_files, on_gpus, slots
-from cnnviz_cli.cluster.worker import Job, Part, Ready, Report, Worker
+from cnnviz_cli.cluster.connection import Slot, FolderToken, await_files, uses_gpus, list_slots
+from cnnviz_cli.cluster.worker import Job, Part, SetupResult, Report, ClusterWorker
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.run.image_data import Place
-from cnnviz_cli.run.lifecycle import Clock
+from cnnviz_cli.run.image_data import OutputSlot
+from cnnviz_cli.run.lifecycle import StageTimer
 
 _IMAGES = 256
 """About so many to a part: between two parts the stages of a process wait for one another once."""
@@ -32,7 +32,7 @@ _DEATHS = 3
 
 
 @dataclass
-class Lot:
+class WorkUnit:
     """One part of the list, and what of it has no record yet.
 
     Attributes:
@@ -42,22 +42,22 @@ class Lot:
     """
 
     start: int
-    places: Sequence[Place]
-    owed: dict[str, int]
+    places: Sequence[OutputSlot]
+    missing: dict[str, int]
     deaths: int = 0
     again: bool = field(default=False)
 
     def part(self) -> Part:
         """What a process is to do of it."""
-        left = set(self.owed.values())
+        left = set(self.missing.values())
         return Part(self.places, [at in left for at in range(len(self.places))], self.again)
 
-    def settle(self, name: str) -> bool:
+    def complete(self, name: str) -> bool:
         """Take note of a picture's record; False if it had one."""
         self.deaths = 0
-        return self.owed.pop(name, None) is not None
+        return self.missing.pop(name, None) is not None
 
-    def mourn(self) -> None:
+    def record_death(self) -> None:
         """Take note that a process has ended over it.
 
         Raises:
@@ -66,7 +66,7 @@ class Lot:
         self.again = True
         self.deaths += 1
         if self.deaths == _DEATHS:
-            first = next(iter(self.owed))
+            first = next(iter(self.missing))
             raise DeviceError(
                 f"{_DEATHS} processes of the cluster ended over the same pictures, the first of which is "
                 f"{visible(first)}",
@@ -74,7 +74,7 @@ class Lot:
             )
 
 
-def lots(places: Sequence[Place], ledger: Ledger, batch: int, processes: int) -> Iterator[Lot]:
+def split_work(places: Sequence[OutputSlot], ledger: Ledger, batch: int, processes: int) -> Iterator[WorkUnit]:
     """Parts that begin where a batch of an undivided run begins, and have something that is due.
 
     Args:
@@ -87,11 +87,11 @@ def lots(places: Sequence[Place], ledger: Ledger, batch: int, processes: int) ->
         mine = places[start : start + size]
         owed = {source.name: at for at, (source, _) in enumerate(mine) if ledger.is_due(start + at)}
         if owed:
-            yield Lot(start, mine, owed)
+            yield WorkUnit(start, mine, owed)
 
 
 @dataclass(eq=False)
-class Hired:
+class WorkerActor:
     """A process of the cluster.
 
     Attributes:
@@ -102,22 +102,22 @@ class Hired:
 
     slot: Slot
     actor: Any
-    beginning: Any
-    lot: Lot | None = None
+    setup: Any
+    unit: WorkUnit | None = None
     stream: Any = None
 
     @property
-    def awaited(self) -> Any:
+    def pending(self) -> Any:
         """What will be ready when it has something to say; None if it has nothing to do."""
-        return self.stream if self.beginning is None else self.beginning
+        return self.stream if self.setup is None else self.setup
 
 
-def hire(ray: Any, job: Job, slot: Slot) -> Hired:
+def start_actor(ray: Any, job: Job, slot: Slot) -> WorkerActor:
     """Start a process in a slot, and there or not at all: another node has processes of its own."""
     place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=False)
     # The cores of a node without a GPU are all for the network and its hands. Beside a GPU they are not set aside,
     # since Ray would have a process wait that asks for more of them than are free.
-    options = ray.remote(Worker).options(
+    options = ray.remote(ClusterWorker).options(
         num_cpus=1 if slot.gpus else slot.cores,
         num_gpus=slot.gpus,
         scheduling_strategy=place,
@@ -125,29 +125,29 @@ def hire(ray: Any, job: Job, slot: Slot) -> Hired:
         max_task_retries=0,
     )
     actor = options.remote(job, slot.cores, slot.share)
-    return Hired(slot, actor, actor.begin.remote())
+    return WorkerActor(slot, actor, actor.begin.remote())
 
 
-_TURN = 0.2
+_WAIT_SECONDS = 0.2
 """Seconds to wait for the processes at a time: a signal is heard between two turns."""
 
-_LOOK_ROUND = 5.0
+_NODE_CHECK_INTERVAL = 5.0
 """Seconds between two looks at who has joined the cluster."""
 
-_PATIENCE = 60.0
+_READY_WARNING_AFTER = 60.0
 """Seconds without any process before that is mentioned."""
 
-_GATHERING = 60.0
+_JOIN_TIMEOUT = 60.0
 """Seconds that the run waits for the others after the first process is ready; who comes later joins it."""
 
-_TRIES = 3
+_MAX_STARTS = 3
 """Processes that are started in one slot, when each dies."""
 
 _RAISED = re.compile(r"[A-Za-z]+Error: ")
 """The last line of what Ray says of a process that did not come as far as our own code."""
 
 
-class Pool:
+class ActorPool:
     """Processes with the model, one in each slot of the cluster.
 
     Attributes:
@@ -155,19 +155,19 @@ class Pool:
         device: what they compute on.
     """
 
-    ready: Ready
+    ready: SetupResult
     device: str
 
-    def __init__(self, ray: Any, job: Job, token: Token, device: str, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, ray: Any, job: Job, token: FolderToken, device: str, reporter: Reporter, clock: StageTimer) -> None:
         """Not yet at work; `device` is the setting."""
         self._ray = ray
         self._job = job
         self._token = token
         self._reporter = reporter
         self._clock = clock
-        self._gpus = on_gpus(ray.nodes(), device)
-        self._team: list[Hired] = []
-        self._again: deque[Lot] = deque()
+        self._gpus = uses_gpus(ray.nodes(), device)
+        self._team: list[WorkerActor] = []
+        self._again: deque[WorkUnit] = deque()
         self._deaths: Counter[tuple[str, int]] = Counter()
         self._said: set[str] = set()
         self._looked = 0.0
@@ -178,17 +178,17 @@ class Pool:
         Raises:
             UsageError, ModelError, DeviceError, OutputError: what is wrong with one of them, or there is none.
         """
-        self._look_round()
+        self._fill_slots()
         if not self._team:
             raise DeviceError("no node of this cluster has cores to compute with", fix="ray start --num-cpus N")
         hosts = len({hired.slot.node for hired in self._team})
         self._reporter.say(f"{len(self._team)} processes on {hosts} nodes load the model")
-        until, patient = float("inf"), time.monotonic() + _PATIENCE
-        while any(hired.beginning is not None for hired in self._team) and time.monotonic() < until:
-            for hired in self._heard():
-                self._begun(hired, late=False)
-                until = min(until, time.monotonic() + _GATHERING)
-            self._refuse_nobody()
+        until, patient = float("inf"), time.monotonic() + _READY_WARNING_AFTER
+        while any(hired.setup is not None for hired in self._team) and time.monotonic() < until:
+            for hired in self._wait_for_actors():
+                self._receive_setup(hired, late=False)
+                until = min(until, time.monotonic() + _JOIN_TIMEOUT)
+            self._require_actors()
             if not hasattr(self, "ready") and time.monotonic() > patient:
                 self._reporter.say(
                     "none is ready yet: the model takes long to load, or the cluster is busy with others"
@@ -196,104 +196,104 @@ class Pool:
                 patient = float("inf")
         self.device = f"{len(self._team)} x {self.ready.device}"
 
-    def records(self, places: Sequence[Place], ledger: Ledger) -> Iterator[ImageRecord]:
+    def records(self, places: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         """One record for each source that is still to do, in the order in which they are finished."""
-        self._token.put()
-        rest = lots(places, ledger, self.ready.batch_size, len(self._team))
+        self._token.write()
+        rest = split_work(places, ledger, self.ready.batch_size, len(self._team))
         following = next(rest, None)
         while True:
-            self._look_round()
+            self._fill_slots()
             for hired in self._team:
-                if hired.awaited is None:
+                if hired.pending is None:
                     if self._again:
-                        self._give(hired, self._again.popleft())
+                        self._assign(hired, self._again.popleft())
                     elif following:
-                        self._give(hired, following)
+                        self._assign(hired, following)
                         following = next(rest, None)
-            if not (following or self._again or any(hired.lot for hired in self._team)):
+            if not (following or self._again or any(hired.unit for hired in self._team)):
                 return
-            self._refuse_nobody()
-            for hired in self._heard():
-                if hired.beginning is not None:
-                    self._begun(hired, late=True)
+            self._require_actors()
+            for hired in self._wait_for_actors():
+                if hired.setup is not None:
+                    self._receive_setup(hired, late=True)
                 else:
-                    yield from self._reported(hired)
+                    yield from self._receive_report(hired)
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """End every process, whatever it is doing."""
         for hired in self._team:
             with suppress(Exception):  # the cluster itself may be gone
                 self._ray.kill(hired.actor)
         self._team = []
 
-    def _look_round(self) -> None:
+    def _fill_slots(self) -> None:
         """Start a process in each slot that has none, also of nodes that have joined since."""
-        if time.monotonic() < self._looked + _LOOK_ROUND and self._looked:
+        if time.monotonic() < self._looked + _NODE_CHECK_INTERVAL and self._looked:
             return
         self._looked = time.monotonic()
         taken = {(hired.slot.node, hired.slot.number) for hired in self._team}
-        for slot in slots(self._ray.nodes(), gpus=self._gpus):
+        for slot in list_slots(self._ray.nodes(), gpus=self._gpus):
             place = (slot.node, slot.number)
-            if place not in taken and self._deaths[place] < _TRIES:
-                self._team.append(hire(self._ray, self._job, slot))
+            if place not in taken and self._deaths[place] < _MAX_STARTS:
+                self._team.append(start_actor(self._ray, self._job, slot))
 
-    def _give(self, hired: Hired, lot: Lot) -> None:
-        hired.lot = lot
+    def _assign(self, hired: WorkerActor, lot: WorkUnit) -> None:
+        hired.unit = lot
         hired.stream = hired.actor.explain.options(num_returns="streaming").remote(lot.part())
 
-    def _heard(self) -> list[Hired]:
+    def _wait_for_actors(self) -> list[WorkerActor]:
         """Those that have something to say, or nobody after a moment, in which signals are heard."""
-        waiting = [hired for hired in self._team if hired.awaited is not None]
+        waiting = [hired for hired in self._team if hired.pending is not None]
         if not waiting:
             return []
-        ready, _ = self._ray.wait([hired.awaited for hired in waiting], timeout=_TURN)
-        return [hired for hired in waiting if any(hired.awaited is one for one in ready)]
+        ready, _ = self._ray.wait([hired.pending for hired in waiting], timeout=_WAIT_SECONDS)
+        return [hired for hired in waiting if any(hired.pending is one for one in ready)]
 
-    def _begun(self, hired: Hired, *, late: bool) -> None:
+    def _receive_setup(self, hired: WorkerActor, *, late: bool) -> None:
         """Take in what a process says of its beginning; what is wrong with one that came late ends only that one."""
-        found: Ready | CnnvizError | None = self._said_by(hired, hired.beginning)
+        found: SetupResult | CnnvizError | None = self._fetch(hired, hired.setup)
         if found is None:
             return
-        hired.beginning = None
-        if isinstance(found, Ready) and hasattr(self, "ready"):
+        hired.setup = None
+        if isinstance(found, SetupResult) and hasattr(self, "ready"):
             changed = list_differences(self.ready.header.identity, found.header.identity)
             if changed:
                 found = UsageError("this node would make other pictures than the first", fix="\n".join(changed))
-        if isinstance(found, Ready):
+        if isinstance(found, SetupResult):
             if not hasattr(self, "ready"):
                 self.ready = found
-            self._tell(found.said)
+            self._pass_on(found.messages)
             return
         found.where = f"{hired.slot.host}: {found.where}" if found.where else f"node {hired.slot.host}"
         if not late:
             raise found
         self._reporter.warn(f"node {visible(hired.slot.host)} takes no part: {found.what}")
-        self._deaths[hired.slot.node, hired.slot.number] = _TRIES
-        self._lost(hired)
+        self._deaths[hired.slot.node, hired.slot.number] = _MAX_STARTS
+        self._remove(hired)
 
-    def _reported(self, hired: Hired) -> Iterator[ImageRecord]:
+    def _receive_report(self, hired: WorkerActor) -> Iterator[ImageRecord]:
         """The records of a process's next report."""
-        lot = hired.lot
+        lot = hired.unit
         assert lot is not None
         try:
             reference = next(hired.stream)
         except StopIteration:
-            if lot.owed:
-                raise RuntimeError(f"no record came for {next(iter(lot.owed))!r}") from None
-            hired.lot = hired.stream = None
+            if lot.missing:
+                raise RuntimeError(f"no record came for {next(iter(lot.missing))!r}") from None
+            hired.unit = hired.stream = None
             return
-        report: Report | None = self._said_by(hired, reference)
+        report: Report | None = self._fetch(hired, reference)
         if report is None:
             return
-        self._tell(report.said)
+        self._pass_on(report.messages)
         for stage, (seconds, core_seconds) in report.times.items():
             self._clock.add(stage, seconds, core_seconds)
         for record, files in report.records:
-            if lot.settle(record.source):
+            if lot.complete(record.source):
                 await_files(self._token.root, files)
                 yield record
 
-    def _said_by(self, hired: Hired, reference: Any) -> Any:
+    def _fetch(self, hired: WorkerActor, reference: Any) -> Any:
         """What is behind a reference; None if the process is gone, whose part then is to be done again.
 
         Raises:
@@ -309,33 +309,33 @@ class Pool:
         except errors.RayError as error:
             last = str(error).strip().rpartition("\n")[2].strip()
             why = "it is out of reach" if isinstance(error, errors.ActorUnavailableError) else visible(last, 200)
-            if hired.beginning is not None and _RAISED.match(why):
+            if hired.setup is not None and _RAISED.match(why):
                 return UsageError(
                     f"cnnviz does not start on this node: {why}", fix="Install the same packages on every node."
                 )
             self._reporter.warn(f"a process on node {visible(hired.slot.host)} is gone: {why}")
             self._deaths[hired.slot.node, hired.slot.number] += 1
-            self._lost(hired)
+            self._remove(hired)
             return None
 
-    def _lost(self, hired: Hired) -> None:
+    def _remove(self, hired: WorkerActor) -> None:
         self._team.remove(hired)
         with suppress(Exception):
             self._ray.kill(hired.actor)  # it may only have been out of reach
-        if hired.lot:
-            hired.lot.mourn()
-            self._again.append(hired.lot)
+        if hired.unit:
+            hired.unit.record_death()
+            self._again.append(hired.unit)
 
-    def _refuse_nobody(self) -> None:
+    def _require_actors(self) -> None:
         if not self._team:
             self._looked = 0.0
-            self._look_round()
+            self._fill_slots()
         if not self._team:
             raise DeviceError(
                 "no node of the cluster is left to work on", fix="What is finished is kept; start the run again."
             )
 
-    def _tell(self, said: Iterable[tuple[str, bool]]) -> None:
+    def _pass_on(self, said: Iterable[tuple[str, bool]]) -> None:
         """Pass on what was not said before, by another process."""
         for text, warn in said:
             if text not in self._said:

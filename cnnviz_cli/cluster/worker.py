@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cnnviz_cli.cluster.connection import Files
+from cnnviz_cli.cluster.connection import FileSizes
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -21,15 +21,15 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.execution import drawing_of
-from cnnviz_cli.run.image_data import Place, fast_note
-from cnnviz_cli.run.lifecycle import Clock
-from cnnviz_cli.run.manifest_header import device_name, header_of
-from cnnviz_cli.run.pipeline import Pipeline, Scales
+from cnnviz_cli.run.execution import render_spec
+from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
+from cnnviz_cli.run.lifecycle import StageTimer
+from cnnviz_cli.run.manifest_header import device_name, build_header
+from cnnviz_cli.run.pipeline import Pipeline, MapScales
 from cnnviz_cli.run.session import prepare
-from cnnviz_cli.run.workers.pool import Hands, count_of
+from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
-_ANY = 10**9
+_UNKNOWN_COUNT = 10**9
 """Pictures: it is not known yet how many a process will get."""
 
 
@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ready:
+class SetupResult:
     """What a process found when it loaded the model.
 
     Attributes:
@@ -66,7 +66,7 @@ class Ready:
     device: str
     batch_size: int
     labels: Labels
-    said: tuple[tuple[str, bool], ...]
+    messages: tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Part:
         again: whether a process has died over it, and may have left something half written.
     """
 
-    places: Sequence[Place]
+    places: Sequence[OutputSlot]
     due: Sequence[bool]
     again: bool = False
 
@@ -92,12 +92,12 @@ class Report:
         times: by stage, wall and core seconds.
     """
 
-    records: Sequence[tuple[ImageRecord, Files]]
-    said: Sequence[tuple[str, bool]] = ()
+    records: Sequence[tuple[ImageRecord, FileSizes]]
+    messages: Sequence[tuple[str, bool]] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-class Listener(SilentReporter):
+class MessageBuffer(SilentReporter):
     """Keeps what a run says until it is sent to whoever shows it."""
 
     def __init__(self) -> None:
@@ -109,14 +109,14 @@ class Listener(SilentReporter):
     def warn(self, text: str) -> None:
         self._said.append((text, True))
 
-    def taken(self) -> tuple[tuple[str, bool], ...]:
+    def take(self) -> tuple[tuple[str, bool], ...]:
         """What was said since this was asked last."""
         said, self._said = tuple(self._said), []
         return said
 
 
-class Worker:
-    """Holds the model. First `begin`, then `explain` for one part after another."""
+class ClusterWorker:
+    """Holds the model. First `configure`, then `explain` for one part after another."""
 
     def __init__(self, job: Job, cores: int, share: int) -> None:
         """Nothing is done yet, so that nothing can fail where it cannot be told.
@@ -128,32 +128,32 @@ class Worker:
         self._job = job
         self._cores = cores
         self._share = share
-        self._listener = Listener()
+        self._listener = MessageBuffer()
 
-    def begin(self) -> Ready | CnnvizError:
+    def begin(self) -> SetupResult | CnnvizError:
         """See to it that the node sees what the others do, and load the model; what is wrong with it is returned."""
         try:
-            self._look()
+            self._check_node()
             settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
             if settings.threads is None and self._cores:
                 torch.set_num_threads(self._cores)
             self._prepared = prepare(self._job.command, settings, self._listener)
             self._sink = Sink(settings.output, self._job.shard.label)
-            count = count_of(settings.workers, _ANY)
-            self._hands = Hands(count if settings.workers != "auto" else max(1, count // self._share))
-            drawing = drawing_of(self._prepared, self._job.shard)
-            if note := fast_note(drawing.reading):
+            count = worker_count(settings.workers, _UNKNOWN_COUNT)
+            self._hands = WorkerPool(count if settings.workers != "auto" else max(1, count // self._share))
+            drawing = render_spec(self._prepared, self._job.shard)
+            if note := fast_decode_note(drawing.reading):
                 self._listener.say(note)
-            self._hands.begin(drawing)
+            self._hands.configure(drawing)
         except CnnvizError as error:
             return error
         prepared = self._prepared
-        return Ready(
-            header=header_of(prepared),
+        return SetupResult(
+            header=build_header(prepared),
             device=device_name(prepared.device),
             batch_size=prepared.batch_size,
             labels=prepared.question.labels,
-            said=self._listener.taken(),
+            messages=self._listener.take(),
         )
 
     def explain(self, part: Part) -> Iterator[Report]:
@@ -162,23 +162,23 @@ class Worker:
             for (_, folder), due in zip(part.places, part.due, strict=True):
                 if due:
                     self._sink.sweep(folder)
-        clock = Clock()
+        clock = StageTimer()
         pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
-        answers = pipeline.answers(part.places, part.due, keep=True)
-        waiting: list[tuple[ImageRecord, Files]] = []
-        for record in pipeline.records(answers, Scales(self._prepared.settings.scale)):
+        answers = pipeline.results(part.places, part.due, keep=True)
+        waiting: list[tuple[ImageRecord, FileSizes]] = []
+        for record in pipeline.records(answers, MapScales(self._prepared.settings.scale)):
             waiting.append((record, self._files(record)))
             if len(waiting) == self._prepared.batch_size:
-                yield Report(waiting, self._listener.taken())
+                yield Report(waiting, self._listener.take())
                 waiting = []
         times = {stage: (seconds, clock.core_seconds[stage]) for stage, seconds in clock.seconds.items()}
-        yield Report(waiting, self._listener.taken(), times)
+        yield Report(waiting, self._listener.take(), times)
 
-    def _files(self, record: ImageRecord) -> Files:
+    def _files(self, record: ImageRecord) -> FileSizes:
         paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
         return tuple((path, (self._sink.root / path).stat().st_size) for path in paths)
 
-    def _look(self) -> None:
+    def _check_node(self) -> None:
         """Find the working directory, the output folder and the pictures, as the others see them.
 
         Raises:

@@ -24,7 +24,7 @@ from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
 
 
 @contextmanager
-def steady(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
+def reproducible_forward(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
     """Within, the network is in eval mode, and every forward starts its draws at `seed` if it draws any."""
     for module in net.modules():
         if module.training:  # a forward of its own may have switched it back
@@ -76,7 +76,7 @@ class CapabilityCheck:
         plan = Plan.of(needs)
         given = {need.name: need.zeros(lambda _place: picture.shape[1:]) for need in plan.given}
         try:
-            with explain_memory_errors(1), steady(self.net, self.facts, 0):
+            with explain_memory_errors(1), reproducible_forward(self.net, self.facts, 0):
                 observe(
                     self.net,
                     picture,
@@ -108,7 +108,7 @@ def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MethodRequest:
     """A method somebody wants.
 
     Attributes:
@@ -120,62 +120,62 @@ class Asked:
     by_name: bool
 
 
-Built = tuple[Method, tuple[Recipe, ...]]
+BuiltMethod = tuple[Method, tuple[Recipe, ...]]
 """A method with a recipe for each target, or one if it depends on none."""
 
 
 @dataclass(frozen=True)
-class Applicable:
+class MethodSelection:
     """What can be run, and of the rest why not.
 
     Attributes:
         refused: by name of the method, in the order asked for.
     """
 
-    built: tuple[Built, ...]
+    built: tuple[BuiltMethod, ...]
     refused: Mapping[str, UsageError]
 
 
-def applicable(
-    asked: Sequence[Asked],
+def select_methods(
+    asked: Sequence[MethodRequest],
     scope: MethodContext,
     check: CapabilityCheck,
-) -> Applicable:
+) -> MethodSelection:
     """Build every method, and try on one black picture what the engine may refuse.
 
     Raises:
         UsageError: a named method does not apply, or a setting does not fit.
         MemoryShortError: not even one picture fits into memory.
     """
-    built: list[tuple[Asked, tuple[Recipe, ...]]] = []
+    built: list[tuple[MethodRequest, tuple[Recipe, ...]]] = []
     refused: dict[str, UsageError] = {}
-    settings: list[tuple[Asked, str, UsageError]] = []
+    settings: list[tuple[MethodRequest, str, UsageError]] = []
     for one in asked:
         try:
-            built.append((one, recipes_of(one, scope, len(check.targets.ranks))))
+            built.append((one, build_recipes(one, scope, len(check.targets.ranks))))
         except UsageError as error:
             if one.by_name:
-                raise _named(error, one) from None
+                raise _with_method(error, one) from None
             refused[one.method.name] = error
-            settings += [(one, option, error) for option in _set_by_hand(error, one)]
+            settings += [(one, option, error) for option in _user_set_options(error, one)]
     for one, option, misfit in settings:
         # A setting that suits no method is a mistake, whoever stumbles over it; if another takes it, one is left out.
-        if not any(option in _options(other) for other, _ in built if other.method.family == one.method.family):
+        if not any(option in _option_names(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
     for name, refusal in check.refused(recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:
             if isinstance(refusal, EvidenceError):
-                raise _named(refusal, one, "\n".join(filter(None, (refusal.fix, _others(one.method, scope, check)))))
-            raise _named(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
+                raise _with_method(refusal, one, "\n".join(filter(None, (refusal.fix, _suggest_commands(one.method, scope, check)))))
+            raise _with_method(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
         refused[name] = refusal
     left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
     order = [one.method.name for one in asked]
-    return Applicable(left, {name: refused[name] for name in sorted(refused, key=order.index)})
+    return MethodSelection(left, {name: refused[name] for name in sorted(refused, key=order.index)})
 
 
-def recipes_of(one: Asked, scope: MethodContext, targets: int) -> tuple[Recipe, ...]:
+def build_recipes(one: MethodRequest, scope: MethodContext, targets: int) -> tuple[Recipe, ...]:
     """A recipe for each target, or one if the method depends on none; raises UsageError where it does not apply."""
     first = one.method.build(one.options, scope)
     if not first.follows_target:
@@ -184,11 +184,11 @@ def recipes_of(one: Asked, scope: MethodContext, targets: int) -> tuple[Recipe, 
     return (first, *others)
 
 
-def _options(one: Asked) -> set[str]:
+def _option_names(one: MethodRequest) -> set[str]:
     return {item.name for item in fields(one.options)}
 
 
-def _set_by_hand(error: UsageError, one: Asked) -> Iterable[str]:
+def _user_set_options(error: UsageError, one: MethodRequest) -> Iterable[str]:
     """The option that the error is about, if somebody has set it."""
     for item in fields(one.options):
         if error.where == f"--{item.name.replace('_', '-')}" and getattr(one.options, item.name) not in (
@@ -198,7 +198,7 @@ def _set_by_hand(error: UsageError, one: Asked) -> Iterable[str]:
             yield item.name
 
 
-def _named(error: UsageError, one: Asked, fix: str = "") -> UsageError:
+def _with_method(error: UsageError, one: MethodRequest, fix: str = "") -> UsageError:
     error.where = error.where or one.method.name
     error.fix = fix or error.fix
     return error
@@ -207,19 +207,19 @@ def _named(error: UsageError, one: Asked, fix: str = "") -> UsageError:
 def _alternatives(refused: Method, scope: MethodContext) -> str:
     """Other methods of the family that the network will take; empty if there are none."""
     known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
-    found = [one.name for one in known if one is not refused and _takes(one, scope)][:3]
+    found = [one.name for one in known if one is not refused and _accepts(one, scope)][:3]
     if not found:
         return ""
     listed = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
     return f"Use {listed} instead, see: cnnviz methods"
 
 
-def _takes(method: Method, scope: MethodContext) -> bool:
-    found = _default(method, scope)
+def _accepts(method: Method, scope: MethodContext) -> bool:
+    found = _default_recipe(method, scope)
     return found is not None and plain(found)
 
 
-def _default(method: Method, scope: MethodContext) -> Recipe | None:
+def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:
     """What a method does by default; None where it does not apply."""
     try:
         return method.build(method.options(), scope)
@@ -227,12 +227,12 @@ def _default(method: Method, scope: MethodContext) -> Recipe | None:
         return None
 
 
-def _others(refused: Method, scope: MethodContext, check: CapabilityCheck) -> str:
+def _suggest_commands(refused: Method, scope: MethodContext, check: CapabilityCheck) -> str:
     """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
     known = sorted(
         methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
     )
-    recipes = {one.name: _default(one, scope) for one in known if one is not refused}
+    recipes = {one.name: _default_recipe(one, scope) for one in known if one is not refused}
     explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}
     failing = check.refused(explaining)
     left = [one for one in known if one.name in explaining and one.name not in failing]

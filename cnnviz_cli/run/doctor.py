@@ -34,7 +34,7 @@ from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head, noise_input
 from cnnviz_cli.models.inspect.outputs import HeadShape
 from cnnviz_cli.models.load.loaded_model import LoadedModel, find_network_facts
-from cnnviz_cli.run.session import model_of
+from cnnviz_cli.run.session import load_model_for
 from cnnviz_cli.tasks.spec import default_task
 
 _GIB = 2**30
@@ -65,7 +65,7 @@ class Check:
     code: ExitCode = ExitCode.OK
 
 
-def examine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
+def examine_machine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     """All checks of what `settings` ask for, the quick ones first; a failure keeps no other from being made."""
     yield Check("cnnviz", __version__)
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
@@ -77,7 +77,7 @@ def examine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield from _devices()
     yield from _codecs()
     yield _cache()
-    yield guarded("output", lambda: _output(settings.output))
+    yield check_safely("output", lambda: _output(settings.output))
     yield from _forward(settings, reporter)
 
 
@@ -128,7 +128,7 @@ def _codecs() -> Iterator[Check]:
 def _cache() -> Check:
     """Whether downloads can be kept. A folder that is not there yet is judged by what is above it."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    there = _there(folder)
+    there = _nearest_existing(folder)
     value = "TORCH_HOME" if os.environ.get("TORCH_HOME") else "the default folder of torch"
     if not os.access(there, os.W_OK | os.X_OK):
         return Check(
@@ -139,14 +139,14 @@ def _cache() -> Check:
     return Check("downloads", f"{value}, {count} files of weights, {_size(free)} free")
 
 
-def _there(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """The path itself, or the nearest above it that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _output(folder: Path) -> Check:
     """Writes and removes a file as a run does, below a folder of its own, so that nothing is left behind."""
-    above = _there(folder.absolute())
+    above = _nearest_existing(folder.absolute())
     if above.is_dir():
         with tempfile.TemporaryDirectory(prefix=".cnnviz-", dir=above) as trial:
             sink = Sink(Path(trial))
@@ -168,16 +168,16 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         chosen.append(select_device(settings.device))
         return Check("device", f"{chosen[0]} (--device {settings.device})")
 
-    yield guarded("device", picked)
+    yield check_safely("device", picked)
     nets: list[LoadedModel] = []
 
     def loaded() -> Check:
         start = time.perf_counter()
-        found = model_of(settings, reporter)
+        found = load_model_for(settings, reporter)
         nets.append(found)
         return Check("model", f"{found.name} ({found.weights}), loaded in {time.perf_counter() - start:.1f} s")
 
-    yield guarded("model", loaded)
+    yield check_safely("model", loaded)
     if not chosen or not nets:
         return
     (model,) = nets
@@ -194,7 +194,7 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
             "forward", f"{median(seconds) * 1000:.1f} ms for one image of {height} x {width}, median of {_ROUNDS}"
         )
 
-    yield guarded("forward", timed)
+    yield check_safely("forward", timed)
 
 
 def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
@@ -205,7 +205,7 @@ def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def guarded(name: str, look: Callable[[], Check]) -> Check:
+def check_safely(name: str, look: Callable[[], Check]) -> Check:
     """What a look at something gives, or the failure that it ended in."""
     try:
         return look()
@@ -222,7 +222,7 @@ def _size(count: int) -> str:
     return f"{count / _GIB:.1f} GiB"
 
 
-_SHOWN = 6
+_MAX_NAMES = 6
 
 _UNNAMED = {1: "the grey of its colours, or its only band", 3: "its colours"}
 """What of an image goes into a network of so many channels if no bands are named."""
@@ -237,10 +237,10 @@ def examine_network(settings: Settings, reporter: Reporter) -> Iterator[Check]:
 
     def loaded() -> Check:
         with network_errors():
-            found.append(model_of(settings, reporter))
+            found.append(load_model_for(settings, reporter))
         return Check("model", f"{found[0].name} ({found[0].weights})", fix="--model NAME, --weights SPEC")
 
-    yield guarded("model", loaded)
+    yield check_safely("model", loaded)
     if not found:
         return
     (model,) = found
@@ -249,10 +249,10 @@ def examine_network(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield from _output_checks(settings, model)
     yield Check("default layer", _default_layer(model), fix="--layer NAME; see: cnnviz layers MODEL")
     yield from _trial(model)
-    yield guarded("classifier head", partial(_head, model))
-    yield guarded("rectifiers", partial(_rectifiers, model))
+    yield check_safely("classifier head", partial(_head, model))
+    yield check_safely("rectifiers", partial(_rectifiers, model))
     yield Check("max-pooling", "yes" if model.layers.max_pooled else "none", fix="--rule rectify|guide")
-    yield guarded("batch norms", partial(_folding, model))
+    yield check_safely("batch norms", partial(_folding, model))
 
 
 def _code(model: LoadedModel) -> str:
@@ -274,7 +274,7 @@ def _input_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
     wide = _RANGES.get(settings.value_range, settings.value_range.replace(",", " to "))
     values = f"0 to 255 in 8 bits, {wide} in more, become 0 and 1"
     yield Check("value range", values, fix="--value-range auto|container|LO,HI")
-    normalised = f"mean {_listed(preprocessing.mean)}; std {_listed(preprocessing.std)}"
+    normalised = f"mean {_list_values(preprocessing.mean)}; std {_list_values(preprocessing.std)}"
     yield Check("normalisation", normalised, fix="--mean X[,X...], --std X[,X...]")
 
 
@@ -287,7 +287,7 @@ def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
         "output", ", ".join(words), fix="" if returned.head else "--head NAME|INDEX, of an output of several parts"
     )
     if returned.head:
-        yield Check("head", f"'{visible(returned.head, 60)}' of {_names(returned.heads)}", fix="--head NAME|INDEX")
+        yield Check("head", f"'{visible(returned.head, 60)}' of {_head_names(returned.heads)}", fix="--head NAME|INDEX")
     if task.probabilities:
         values = f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else "")
         yield Check("values", values, fix="--returns logits|probabilities|log-probabilities")
@@ -300,12 +300,12 @@ def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
         yield Check("task", shown, fix=f"--task {fix}")
 
 
-def _names(heads: Sequence[HeadShape]) -> str:
-    shown = ", ".join(f"'{visible(head.name, 60)}'" for head in heads[:_SHOWN])
-    return shown + (f" and {len(heads) - _SHOWN} more" if len(heads) > _SHOWN else "")
+def _head_names(heads: Sequence[HeadShape]) -> str:
+    shown = ", ".join(f"'{visible(head.name, 60)}'" for head in heads[:_MAX_NAMES])
+    return shown + (f" and {len(heads) - _MAX_NAMES} more" if len(heads) > _MAX_NAMES else "")
 
 
-def _listed(values: Iterable[float]) -> str:
+def _list_values(values: Iterable[float]) -> str:
     return ", ".join(f"{one:g}" for one in values)
 
 
@@ -330,14 +330,14 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
                 tried.append(find_network_facts(model.net, model.preprocessing, model.layers, facts.kept_training))
             return Check("trial", "run on noise")
 
-        check = guarded("trial", trial)
+        check = check_safely("trial", trial)
         if not tried:
             yield check
             return
         (facts,) = tried
     layout = f"{facts.memory_format}" + (f": {facts.why_contiguous}" if facts.why_contiguous else "")
     yield Check("memory layout", layout, fix="--memory-format channels_last|contiguous")
-    kept = ", ".join(visible(name, 60) for name in facts.kept_training[:_SHOWN])
+    kept = ", ".join(visible(name, 60) for name in facts.kept_training[:_MAX_NAMES])
     yield Check("eval mode", f"switched one by one, against its own train(): {kept}" if kept else "its own")
     agree = {
         "none": "agree to the bit",
@@ -354,8 +354,8 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
     gradient = f"none reaches the input: {facts.no_gradient}" if facts.no_gradient else "reach the input"
     yield Check("gradients", gradient, "warning" if facts.no_gradient else "ok")
     runs = {name: len(found) for name, found in model.layers.runs.items()}
-    several = ", ".join(f"{visible(name, 60)} {count} times" for name, count in list(runs.items())[:_SHOWN])
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
+    several = ", ".join(f"{visible(name, 60)} {count} times" for name, count in list(runs.items())[:_MAX_NAMES])
+    more = f" and {len(runs) - _MAX_NAMES} more" if len(runs) > _MAX_NAMES else ""
     yield Check("repeated layers", f"{several}{more}" if several else "none", fix="--layer NAME@N" if runs else "")
 
 

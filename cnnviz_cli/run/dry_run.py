@@ -16,8 +16,8 @@ from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.render import SUFFIXES, Caption, pages
 from cnnviz_cli.render.compare import columns_in
 from cnnviz_cli.run.image_data import style_of
-from cnnviz_cli.run.present import ARRAYS, OVERVIEW, Naming, sheet_names
-from cnnviz_cli.run.session import lines_of, prepare
+from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
+from cnnviz_cli.run.session import describe_plans, prepare
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     prepared = prepare(command, settings, reporter)
     if prepared.question.truths:
         prepared.question.truths.check(sources, reporter)
-    naming = Naming(prepared.works, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
+    naming = FigureNames(prepared.task_names, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = FolderNames().folder_for(sources[0].name)
     preprocessing = prepared.model.preprocessing
@@ -62,7 +62,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     evidence = Evidence({need: need.zeros(shape_of) for need in needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
-    for task, work in zip(prepared.tasks, prepared.works, strict=True):
+    for task, work in zip(prepared.tasks, prepared.task_names, strict=True):
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
         for panel in panels:
             target = "" if panel.target is None else prepared.target_names[panel.target]
@@ -71,12 +71,12 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             shown.setdefault(task.method.family, []).append((panel, caption))
     most = columns_in(style_of(settings).size.layout_width)
     sheets = {family: len(pages(entries, most)) for family, entries in shown.items()}
-    names += [name for family, number in sheets.items() for name in islice(sheet_names(family, names, suffix), number)]
+    names += [name for family, number in sheets.items() for name in islice(comparison_names(family, names, suffix), number)]
     if settings.save_arrays:
         names.append(ARRAYS)
     return DryRun(
         inputs=[source.name for source in sources],
-        plan_lines=lines_of(prepared.plan, prepared.views),
+        plan_lines=describe_plans(prepared.plan, prepared.views),
         cost=prepared.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )

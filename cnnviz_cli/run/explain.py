@@ -18,10 +18,10 @@ from cnnviz_cli.core.resize import as_tensor
 from cnnviz_cli.core.rounding import measures_change
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.run.capability_check import steady
+from cnnviz_cli.run.capability_check import reproducible_forward
 from cnnviz_cli.run.session import Prepared, Task
 
-Viewed = Heatmap | InputProjection
+AveragedPanel = Heatmap | InputProjection
 """Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
 
 
@@ -31,7 +31,7 @@ def explain_batch(
     digests: Sequence[str],
     reporter: Reporter,
     truths: Sequence[int | None] = (),
-    given: Tensor | None = None,
+    masks: Tensor | None = None,
 ) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
     """Carry out the plan for a batch, and what its views add.
 
@@ -47,20 +47,20 @@ def explain_batch(
     Raises:
         ImageError: a method does not apply to inputs of that size.
     """
-    prepared = prepared.at((batch.shape[2], batch.shape[3]))
+    prepared = prepared.at_size((batch.shape[2], batch.shape[3]))
     settings, facts = prepared.settings, prepared.model.facts
-    seeds = [seed_of(settings.seed, digest) for digest in digests]
+    seeds = [image_seed(settings.seed, digest) for digest in digests]
     memory = None if settings.max_memory is None else int(settings.max_memory * 2**30)
 
     def observed(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
-        with network_errors(), steady(prepared.net, facts, seeds[0]):
+        with network_errors(), reproducible_forward(prepared.net, facts, seeds[0]):
             return observe(
                 prepared.net,
                 inputs,
                 plan,
                 choose,
                 readout=prepared.question.describer.readout,
-                masks=given,
+                masks=masks,
                 precision=settings.precision,
                 given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu")},
                 memory=memory,
@@ -72,65 +72,65 @@ def explain_batch(
     seen = observed(batch, prepared.plan, choose)
     viewed: dict[InputView, Observation] = {}
     for view, plan in prepared.views.items():
-        viewed[view] = observed(_through(view, batch), plan, lambda _logits: seen.targets)
+        viewed[view] = observed(_apply_view(view, batch), plan, lambda _logits: seen.targets)
     panels: list[tuple[Task, Sequence[Panel]]] = []
     for task in prepared.tasks:
         recipe = task.recipe
         if not recipe.views:
             found = recipe.explain(seen.evidence.only(recipe.needs))
-            panels.append((task, _judged(found, recipe, [seen])))
+            panels.append((task, _mark_flat(found, recipe, [seen])))
             continue
         several = [
-            [_back(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
+            [_undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
             for view in recipe.views
         ]
-        means = [_mean(same) for same in zip(*several, strict=True)]
-        panels.append((task, _judged(means, recipe, [viewed[view] for view in recipe.views])))
+        means = [_average_views(same) for same in zip(*several, strict=True)]
+        panels.append((task, _mark_flat(means, recipe, [viewed[view] for view in recipe.views])))
     return seen, panels
 
 
-def _judged(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
+def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
     """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
     asked = [need for need in recipe.needs if measures_change(need)]
     if not asked or any(need not in one.unchanged for one in seen for need in asked):
         return panels
     still = torch.stack([one.unchanged[need] for one in seen for need in asked]).all(0)
     return [
-        panel if panel.target is None else replace(panel, doubts={**panel.doubts, "flat": _either(panel, still)})
+        panel if panel.target is None else replace(panel, doubts={**panel.doubts, "flat": _merge_flat(panel, still)})
         for panel in panels
     ]
 
 
-def _either(panel: Panel, still: Tensor) -> Tensor:
+def _merge_flat(panel: Panel, still: Tensor) -> Tensor:
     known = panel.doubts.get("flat")
     return still if known is None else still | as_tensor(known)
 
 
-def seed_of(seed: int, digest: str) -> int:
+def image_seed(seed: int, digest: str) -> int:
     """The number from which an image's random draws start: of the run's seed and the image's bytes alone."""
     return int.from_bytes(sha256(f"{seed}:{digest}".encode()).digest()[:7], "big")
 
 
-def _through(view: InputView, batch: Tensor) -> Tensor:
+def _apply_view(view: InputView, batch: Tensor) -> Tensor:
     changed = batch.flip(3) if view.flipped else batch
     return match_memory_format(changed * view.gain, batch)
 
 
-def _back(view: InputView, panel: Panel) -> Viewed:
-    if not isinstance(panel, Viewed):
+def _undo_view(view: InputView, panel: Panel) -> AveragedPanel:
+    if not isinstance(panel, AveragedPanel):
         raise TypeError(f"{type(panel).__name__} cannot be averaged over views")
     values = as_tensor(panel.values)
     return replace(panel, values=values.flip(3)) if view.flipped else panel
 
 
-_COMBINED: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+_COMBINE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "values": torch.mean,
     "peak": torch.amax,  # where it speaks for the target in one view, the mean of the rectified maps is above zero
     "lowest": torch.amin,
 }
 
 
-def _mean(panels: Sequence[Viewed]) -> Viewed:
+def _average_views(panels: Sequence[AveragedPanel]) -> AveragedPanel:
     """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
     statistics = {
@@ -139,7 +139,7 @@ def _mean(panels: Sequence[Viewed]) -> Viewed:
     }
     numbers = {
         name: combine(torch.stack([as_tensor(getattr(panel, name)) for panel in panels]), 0)
-        for name, combine in _COMBINED.items()
+        for name, combine in _COMBINE.items()
         if getattr(first, name, None) is not None
     }
     doubts: dict[State, Tensor] = {

@@ -12,11 +12,11 @@ from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, GroundTruthTable, parent_folder_name, read_ground_truth
 
-SHOWN = 3
+MAX_NAMES = 3
 """The most names that a sentence lists."""
 
 
-class Truths:
+class GroundTruth:
     """The class that is true of each picture: by its folder's name, or by a table.
 
     Raises:
@@ -34,7 +34,7 @@ class Truths:
         """Of the table's bytes; None where folders say what is true."""
         return None if self._table is None else self._table.sha256
 
-    def of(self, source: Source) -> int | None:
+    def class_of(self, source: Source) -> int | None:
         """The index of the class; None where nobody knows.
 
         Raises:
@@ -59,8 +59,8 @@ class Truths:
             count += 1
             path = self._table.path_of(source) if self._table else None
             if path is not None and users.setdefault(path, source.name) != source.name:
-                raise self._shared(path, users[path], source.name)
-            if self.of(source) is None:
+                raise self._ambiguous_row(path, users[path], source.name)
+            if self.class_of(source) is None:
                 unknown += 1
                 first = first or visible(source.name, 100)
                 if self._table is None:
@@ -96,7 +96,7 @@ class Truths:
             found[path] = known[entry.label]
         return found
 
-    def _shared(self, path: str, first: str, second: str) -> UsageError:
+    def _ambiguous_row(self, path: str, first: str, second: str) -> UsageError:
         place = f"{visible(self._table.name, 100)}:{self._table.entries[path].line}" if self._table else ""
         pictures = f"'{visible(first, 100)}' as well as '{visible(second, 100)}'"
         fix = "Write as many folders in front of the names as tell the pictures apart."
@@ -104,8 +104,8 @@ class Truths:
 
     def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
         if self._table is None:
-            listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:SHOWN])
-            more = f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
+            listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:MAX_NAMES])
+            more = f" and {len(folders) - MAX_NAMES} more" if len(folders) > MAX_NAMES else ""
             fix = next(filter(None, (did_you_mean(name, self._labels) for name in folders)), "")
             what = f"no picture lies in a folder with the name of a class, but in {listed}{more}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())

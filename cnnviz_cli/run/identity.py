@@ -18,7 +18,7 @@ from cnnviz_cli.models.spec.network import ZooModel, parse_model
 from cnnviz_cli.models.spec.weights import WeightsFile, weights_for
 from cnnviz_cli.tasks.spec import parse_objective
 
-WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
+SETTINGS_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
 """Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
 
 What was refused is tried again whenever a run goes on, so a wider limit needs no other reason to be noticed.
@@ -30,29 +30,29 @@ _RECENT = 2 * 10**9
 """Nanoseconds. A file that was changed later than so long ago may change again at the same time and size."""
 
 
-def asked_digest(command: str, settings: Settings) -> str:
+def request_digest(command: str, settings: Settings) -> str:
     """Of the command, what was asked of it, and the versions of what answers."""
-    return _digest({"command": command, "config": effective(settings), "versions": _versions()})
+    return _digest({"command": command, "config": figure_settings(settings), "versions": _versions()})
 
 
-def effective(settings: Settings) -> dict[str, Any]:
+def figure_settings(settings: Settings) -> dict[str, Any]:
     """The recorded settings that change figures."""
-    return {name: value for name, value in settings.as_json().items() if name not in WITHOUT_EFFECT}
+    return {name: value for name, value in settings.as_json().items() if name not in SETTINGS_WITHOUT_EFFECT}
 
 
-def seal_of(command: str, settings: Settings) -> str | None:
+def run_seal(command: str, settings: Settings) -> str | None:
     """A digest that says as much as a run's identity, where that can be had without loading anything.
 
     Files that decide what is drawn count by place, size and time of change. None where nothing short of loading is
     sure: a network that is code, of timm's or a program, a mask for each image, or a file that was changed just now.
     """
-    stamps = _stamps(settings)
+    stamps = _file_stamps(settings)
     if stamps is None:
         return None
-    return _digest({"asked": asked_digest(command, settings), "files": stamps})
+    return _digest({"asked": request_digest(command, settings), "files": stamps})
 
 
-def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
+def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
     named = parse_model(settings.model, settings.arch)
     if not isinstance(named.network, ZooModel) or settings.region is not None:
         return None
@@ -64,7 +64,7 @@ def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,
     ]
-    for file in _given(files):
+    for file in _named_files(files):
         try:
             about = file.stat()
         except OSError:
@@ -75,7 +75,7 @@ def _stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
     return found
 
 
-def _given(files: Iterable[Path | None]) -> Iterable[Path]:
+def _named_files(files: Iterable[Path | None]) -> Iterable[Path]:
     return (file for file in files if file is not None)
 
 

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
 
 
-Place = tuple[Source, str]
+OutputSlot = tuple[Source, str]
 """A source, and the folder of its pictures below the output folder."""
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskName:
     """One of a run's tasks by its names: of a method, for one target if it depends on one.
 
     Attributes:
@@ -65,7 +65,7 @@ class Wording:
     model: str
     layers: Mapping[str, str] = field(default_factory=dict)
     depths: Mapping[str, str] = field(default_factory=dict)
-    counter: bool = False
+    counterfactual: bool = False
 
 
 def style_of(settings: Settings) -> Style:
@@ -80,7 +80,7 @@ def style_of(settings: Settings) -> Style:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RenderSpec:
     """What all pictures of a run have in common.
 
     Attributes:
@@ -99,7 +99,7 @@ class Drawing:
     root: Path
     shard: str
     wording: Wording
-    works: Sequence[Work]
+    tasks: Sequence[TaskName]
     several_targets: bool
     style: Style
     format: str
@@ -111,7 +111,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Glance:
+class NetworkInput:
     """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
 
     Attributes:
@@ -127,19 +127,19 @@ class Glance:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoadedImage:
     """A photograph, and what of it the network sees.
 
     Attributes:
         crop: the network's input as a picture.
-        mask: see `Glance`.
+        mask: see `NetworkInput`.
         mask_sha256: of the file that it is from.
         bands: (H, W, C) the network's input, where that is not red, green and blue.
     """
 
     source: Source
     folder: str
-    photo: DecodedImage
+    original: DecodedImage
     view: View
     crop: Image.Image
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
@@ -147,18 +147,18 @@ class Seen:
     bands: np.ndarray[Any, Any] | None = None
 
     @property
-    def glance(self) -> Glance:
+    def network_input(self) -> NetworkInput:
         """What of it the network and the record need."""
-        return Glance(
-            self.photo.sha256,
-            self.photo.size,
+        return NetworkInput(
+            self.original.sha256,
+            self.original.size,
             np.asarray(self.crop) if self.bands is None else self.bands,
             self.mask,
         )
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImageResult:
     """What the network and the methods say of one picture; plain values and arrays, so that it can be sent and stored.
 
     Attributes:
@@ -169,12 +169,12 @@ class Answer:
     """
 
     sha256: str
-    said: ImageDescription
+    description: ImageDescription
     panels: Sequence[Sequence[Panel]]
     scales: Sequence[Sequence[Scale | None]] = ()
 
 
-def reading_of(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:
+def read_options(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:
     """What is refused for its size, and how much of a photograph is decoded: twice what the network needs, or all."""
     sides = preprocessing.resized_size if preprocessing.mode == "crop" else preprocessing.size
     needed = preprocessing.most if preprocessing.mode == "full" else max(sides)
@@ -189,7 +189,7 @@ def reading_of(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:
     )
 
 
-def fast_note(how: ReadOptions) -> str:
+def fast_decode_note(how: ReadOptions) -> str:
     """What is to be said of fast decoding, once for all pictures; empty where every pixel is decoded."""
     if how.least_side is None:
         return ""
@@ -200,36 +200,36 @@ def fast_note(how: ReadOptions) -> str:
     )
 
 
-def seen_or_failed(drawing: Drawing, place: Place, say: Callable[[str], None]) -> Seen | ImageRecord:
+def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -> LoadedImage | ImageRecord:
     """The picture and what the network sees of it, or the record of why it does not."""
-    source, folder = place
+    source, folder = slot
     try:
-        photo = read_image(source, drawing.reading)
+        photo = read_image(source, spec.reading)
     except ImageError as error:
-        return failed(source, error.what, sha256=error.sha256)
+        return failed_record(source, error.what, sha256=error.sha256)
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
     try:
-        crop, view = drawing.preprocessing.crop_image(photo.image)
-        bands = None if photo.planes is None else drawing.preprocessing.crop_bands(photo.planes)
+        crop, view = spec.preprocessing.crop_image(photo.image)
+        bands = None if photo.planes is None else spec.preprocessing.crop_bands(photo.planes)
     except MemoryError:
-        return failed(source, "there is not enough memory to resize it", sha256=photo.sha256)
-    if drawing.masks is None:
-        return Seen(source, folder, photo, view, crop, bands=bands)
+        return failed_record(source, "there is not enough memory to resize it", sha256=photo.sha256)
+    if spec.masks is None:
+        return LoadedImage(source, folder, photo, view, crop, bands=bands)
     try:
-        drawn = drawing.masks.mask_for(source, photo.size, drawing.reading)
-        mask = resize_mask(drawn, drawing.preprocessing.resize_crop(photo.image.size))
+        drawn = spec.masks.mask_for(source, photo.size, spec.reading)
+        mask = resize_mask(drawn, spec.preprocessing.resize_crop(photo.image.size))
     except ImageError as error:
-        return failed(source, error.what, sha256=photo.sha256)
-    return Seen(source, folder, photo, view, crop, mask, drawn.sha256, bands)
+        return failed_record(source, error.what, sha256=photo.sha256)
+    return LoadedImage(source, folder, photo, view, crop, mask, drawn.sha256, bands)
 
 
-def failed(source: Source, why: str, *, sha256: str | None = None, glance: Glance | None = None) -> ImageRecord:
+def failed_record(source: Source, why: str, *, sha256: str | None = None, network_input: NetworkInput | None = None) -> ImageRecord:
     """The record of a picture that could not be explained."""
-    width, height = glance.size if glance else (None, None)
+    width, height = network_input.size if network_input else (None, None)
     return ImageRecord(
         source=source.name,
-        sha256=glance.sha256 if glance else sha256,
+        sha256=network_input.sha256 if network_input else sha256,
         width=width,
         height=height,
         status="failed",

@@ -28,13 +28,13 @@ from cnnviz_cli.files.output.resume import RunHeader, Ledger, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.identity import seal_of
+from cnnviz_cli.run.identity import run_seal
 
 if TYPE_CHECKING:
-    from cnnviz_cli.run.image_data import Place
+    from cnnviz_cli.run.image_data import OutputSlot
 
 
-class Clock:
+class StageTimer:
     """Time by stage.
 
     Attributes:
@@ -47,7 +47,7 @@ class Clock:
         self.core_seconds: dict[str, float] = {}
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
         """Add the time that passes inside to `stage`."""
         start, busy = time.perf_counter(), time.process_time()
         try:
@@ -87,7 +87,7 @@ class Outcome:
     mistakes: Sequence[Mistake] = ()
 
 
-def kept(
+def collect_records(
     records: Iterable[ImageRecord],
     ledger: Ledger,
     reporter: Reporter,
@@ -100,22 +100,22 @@ def kept(
     """
     reporter.begin(ledger.remaining)
     try:
-        _take(records, ledger, reporter)
+        _append_records(records, ledger, reporter)
     except (KeyboardInterrupt, Terminated) as signal:
-        _take(late(), ledger, reporter)
+        _append_records(late(), ledger, reporter)
         return signal
     finally:
         reporter.end()
     return None
 
 
-def _take(records: Iterable[ImageRecord], ledger: Ledger, reporter: Reporter) -> None:
+def _append_records(records: Iterable[ImageRecord], ledger: Ledger, reporter: Reporter) -> None:
     for record in records:
         ledger.append(record)
         reporter.done(record)
 
 
-def concluded(
+def conclude_run(
     ledger: Ledger,
     sink: Sink,
     shard: Shard,
@@ -123,7 +123,7 @@ def concluded(
     *,
     started: datetime,
     done_before: int,
-    clock: Clock,
+    timer: StageTimer,
     device: str,
     batch: int,
     smallest_batch: int | None = None,
@@ -142,8 +142,8 @@ def concluded(
         finished=finished,
         images=ended.summary.images,
         resumed=done_before,
-        seconds=clock.seconds,
-        core_seconds=clock.core_seconds,
+        seconds=timer.seconds,
+        core_seconds=timer.core_seconds,
         device=device,
         batch=batch,
         smallest_batch=smallest_batch,
@@ -166,13 +166,13 @@ MAX_NAMES = 3
 """The most names that a sentence lists."""
 
 
-def places_of(sources: Sequence[Source]) -> list[Place]:
+def assign_folders(sources: Sequence[Source]) -> list[OutputSlot]:
     """The folder of each source. It may depend on all those before it, so that shards ask for the whole list."""
     folders = FolderNames()
     return [(source, folders.folder_for(source.name)) for source in sources]
 
 
-def refuse_parts(scale: str, shard: Shard) -> None:
+def check_shard_scale(scale: str, shard: Shard) -> None:
     """Refuse a scale for which one process would have to see the maps of all.
 
     Raises:
@@ -186,7 +186,7 @@ def refuse_parts(scale: str, shard: Shard) -> None:
         )
 
 
-def tell_part(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
+def report_shard(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
     """Say how much of the list is this process's, if it is one of several."""
     if not shard.label:
         return
@@ -200,7 +200,7 @@ def tell_part(shard: Shard, mine: int, images: int, batch: int, reporter: Report
         )
 
 
-def tell(found: ResumeSummary, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
+def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
     """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
@@ -229,7 +229,7 @@ def tell(found: ResumeSummary, inputs: int, output: Path, reporter: Reporter, ba
         reporter.say(f"{found.done} of {inputs} pictures are done already; --force does them again")
 
 
-def nothing_to_do(
+def conclude_if_done(
     command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, *, shard: Shard = SINGLE_SHARD
 ) -> Outcome | None:
     """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
@@ -242,41 +242,41 @@ def nothing_to_do(
     started, root = datetime.now(UTC), settings.output
     if not os.path.lexists(root / shard.journal):
         return None
-    seal = seal_of(command, settings)
+    seal = run_seal(command, settings)
     own = next((run for run in find_previous_runs(root) if run.shard == shard), None)
     if own is None or seal is None or own.header.get("seal") != seal:
         return None
     if settings.batch_size not in ("auto", own.batch):
         return None
-    header = _header(own)
+    header = _journal_header(own)
     if header is None:
         return None
     sink = Sink(root, shard.label)
     sink.open()
     with Ledger(sink, shard) as ledger:
-        places = places_of(sources)
+        places = assign_folders(sources)
         mine = [places[at] for at in shard.positions(len(places), own.batch)]
         names = [source.name for source in sources]
         found = ledger.inspect(header, names, mine, whole=settings.scale == BY_RUN)
         if ledger.remaining or found.damaged:
             return None
         ledger.make_ready()
-        tell(found, len(mine), root, reporter, own.batch)
-        return concluded(
+        report_earlier_run(found, len(mine), root, reporter, own.batch)
+        return conclude_run(
             ledger,
             sink,
             shard,
             None,
             started=started,
             done_before=found.done,
-            clock=Clock(),
+            timer=StageTimer(),
             device=header.run.device,
             batch=own.batch,
             smallest_batch=None,
         )
 
 
-def _header(run: PreviousRun) -> RunHeader | None:
+def _journal_header(run: PreviousRun) -> RunHeader | None:
     """What the journal says is being made; None if that is not what this version writes."""
     about = run.header
     try:

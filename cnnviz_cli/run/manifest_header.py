@@ -19,7 +19,7 @@ from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
-from cnnviz_cli.run.identity import effective
+from cnnviz_cli.run.identity import figure_settings
 from cnnviz_cli.run.session import Prepared
 from cnnviz_cli.tasks.spec import default_task
 
@@ -35,15 +35,15 @@ def tool_record() -> Tool:
     )
 
 
-def header_of(prepared: Prepared) -> RunHeader:
+def build_header(prepared: Prepared) -> RunHeader:
     """What the run is about, and under what a later one may take its records over."""
     tool, masks = tool_record(), prepared.question.masks
     about = RunHeader(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
     # Of one mask for all the identity has the digest.
-    return replace(about, holds=partial(_same_mask, masks)) if masks and masks.sha256 is None else about
+    return replace(about, holds=partial(_has_same_mask, masks)) if masks and masks.sha256 is None else about
 
 
-def _same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
+def _has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
     """Whether a picture's mask has the bytes it had when the record was made."""
     known = json.loads(record).get("mask_sha256")
     return known is not None and masks.digest_of(source) == known
@@ -58,7 +58,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     truths = prepared.question.truths
     return {
         "command": prepared.command,
-        **effective(prepared.settings),
+        **figure_settings(prepared.settings),
         "digest of the weights": prepared.model.weights_sha256,
         "digest of the labels": prepared.question.labels.sha256,
         "digest of the truths": truths.sha256 if truths else None,
@@ -74,7 +74,7 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
 def settings_digest(prepared: Prepared) -> str:
     """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
     text = json.dumps(
-        {"command": prepared.command, **effective(prepared.settings)}, sort_keys=True, separators=(",", ":")
+        {"command": prepared.command, **figure_settings(prepared.settings)}, sort_keys=True, separators=(",", ":")
     )
     return sha256(text.encode()).hexdigest()
 
@@ -122,13 +122,13 @@ def output_record(returned: NetworkOutput, task: str) -> OutputRecord | None:
         values=values if numbers else None,
         exclusive=returned.exclusive if numbers and values in ("probabilities", "log-probabilities") else None,
         why=returned.why,
-        range=(_short(low), _short(high)) if math.isfinite(low) and math.isfinite(high) else None,
+        range=(_three_digits(low), _three_digits(high)) if math.isfinite(low) and math.isfinite(high) else None,
         head=returned.head,
         heads=[HeadRecord(name=one.name, shape=list(one.shape)) for one in returned.heads],
     )
 
 
-def _short(number: float) -> float:
+def _three_digits(number: float) -> float:
     """To three digits, which no processor's rounding moves."""
     return float(f"{number:.3g}")
 

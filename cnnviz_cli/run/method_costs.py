@@ -18,9 +18,9 @@ from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.weights import offline_weights
-from cnnviz_cli.run.capability_check import Asked, CapabilityCheck, applicable
+from cnnviz_cli.run.capability_check import MethodRequest, CapabilityCheck, select_methods
 from cnnviz_cli.run.question import Question, question_for
-from cnnviz_cli.run.session import cost_of, lines_of, planned, scope_of
+from cnnviz_cli.run.session import total_cost, describe_plans, plan_recipes, method_context
 
 COMMAND = "all"
 
@@ -67,15 +67,15 @@ def prices_of(
 ) -> dict[str, Price]:
     """The same for a network with these layers and this input; by default one class of a classifier is explained."""
     device = devices.select_device("cpu")
-    scope = scope_of(net, layers, frame)
+    scope = method_context(net, layers, frame)
     if question is not None:
         scope = question.put_to(scope)
     targets, readout = (question.targets, question.describer.readout) if question else (TargetSelector((0,)), CLASSES)
-    asked = [Asked(method, method.options(), by_name=False) for method in methods]
+    asked = [MethodRequest(method, method.options(), by_name=False) for method in methods]
     placed = devices.move_to_device(net, device, facts.memory_format)
-    found = applicable(asked, scope, CapabilityCheck(placed, device, frame, targets, "fp32", readout, facts))
+    found = select_methods(asked, scope, CapabilityCheck(placed, device, frame, targets, "fp32", readout, facts))
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
-        plans = planned([recipe])
-        prices[method.name] = Price(cost_of(*plans), tuple(lines_of(*plans)))
+        plans = plan_recipes([recipe])
+        prices[method.name] = Price(total_cost(*plans), tuple(describe_plans(*plans)))
     return prices

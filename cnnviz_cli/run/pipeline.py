@@ -23,12 +23,12 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.render import color_limits, state_of
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.image_data import Answer, Glance, Place, Work, failed
-from cnnviz_cli.run.lifecycle import Clock
+from cnnviz_cli.run.image_data import ImageResult, NetworkInput, OutputSlot, TaskName, failed_record
+from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.question import NOT_FINITE
 from cnnviz_cli.run.session import Prepared
-from cnnviz_cli.run.workers.pool import Hand, Hands, done
-from cnnviz_cli.run.workers.process import Told
+from cnnviz_cli.run.workers.pool import WorkerHandle, WorkerPool, completed_future
+from cnnviz_cli.run.workers.process import JobResult
 
 NOTHING_DRAWN = (
     "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
@@ -39,7 +39,7 @@ NOTHING_DRAWN = (
 _Key = tuple[str, str | None, type[Panel]]
 
 
-class Scales:
+class MapScales:
     """Each map's own range, one that is given, or one for all maps of a method, layer and kind.
 
     Attributes:
@@ -52,7 +52,7 @@ class Scales:
         self._fixed = parse_scale(setting)
         self._widest: dict[_Key, Scale] = {}
 
-    def widen(self, work: Work, panel: Panel) -> None:
+    def widen(self, work: TaskName, panel: Panel) -> None:
         """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
         ends = color_limits(panel)
         if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
@@ -60,56 +60,56 @@ class Scales:
         known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
         self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.label)
 
-    def of(self, work: Work, panel: Panel) -> Scale | None:
+    def scale_of(self, work: TaskName, panel: Panel) -> Scale | None:
         """The range to draw a panel in; None for its own."""
         if not panel.takes_scale:
             return None
         return self._widest.get(_key(work, panel)) if self.by_run else self._fixed
 
-    def widen_to(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> None:
+    def widen_all(self, works: Sequence[TaskName], panels: Sequence[Sequence[Panel]]) -> None:
         """`widen` by each panel of each task."""
         for work, found in zip(works, panels, strict=True):
             for panel in found:
                 self.widen(work, panel)
 
-    def of_all(self, works: Sequence[Work], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
+    def scales_of_all(self, works: Sequence[TaskName], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
         """The range of each panel of each task."""
-        return [[self.of(work, panel) for panel in found] for work, found in zip(works, panels, strict=True)]
+        return [[self.scale_of(work, panel) for panel in found] for work, found in zip(works, panels, strict=True)]
 
 
-def _key(work: Work, panel: Panel) -> _Key:
+def _key(work: TaskName, panel: Panel) -> _Key:
     return work.method, panel.layer, type(panel)
 
 
-DRAWN_BEHIND = 2
+BATCHES_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
 
 
-_Known = tuple[Glance, int | None]
+_KnownInput = tuple[NetworkInput, int | None]
 """What the network gets of a picture, and the class that is true of it if somebody knows."""
 
 
 @dataclass(frozen=True)
-class Answered:
+class ReadyImage:
     """A picture that is ready to be drawn, by who has read it."""
 
-    place: Place
-    hand: Hand
-    answer: Answer
+    slot: OutputSlot
+    worker: WorkerHandle
+    result: ImageResult
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PendingImage:
     """A picture that is being read.
 
     Attributes:
         wanted: False for one that only keeps the others of its batch company.
     """
 
-    place: Place
+    slot: OutputSlot
     wanted: bool
-    hand: Hand
-    reading: Future[Told]
+    worker: WorkerHandle
+    reading: Future[JobResult]
 
 
 class Pipeline:
@@ -119,12 +119,12 @@ class Pipeline:
     draw the last ones. Both queues are bounded, so that memory does not depend on the number of pictures.
     """
 
-    def __init__(self, prepared: Prepared, hands: Hands, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, prepared: Prepared, workers: WorkerPool, reporter: Reporter, timer: StageTimer) -> None:
         self._prepared = prepared
-        self._hands = hands
+        self._hands = workers
         self._reporter = reporter
-        self._clock = clock
-        self._drawing: deque[Future[Told]] = deque()
+        self._clock = timer
+        self._drawing: deque[Future[JobResult]] = deque()
         self._at_once = prepared.batch_size
 
     @property
@@ -132,43 +132,43 @@ class Pipeline:
         """How many images pass the network together now; fewer than were asked for where memory ran short."""
         return self._at_once
 
-    def answers(self, places: Sequence[Place], due: Sequence[bool], *, keep: bool) -> Iterator[Answered | ImageRecord]:
+    def results(self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool) -> Iterator[ReadyImage | ImageRecord]:
         """For each source that is due, in order, its answer or the record of its failure.
 
         Args:
             keep: whether the answers are drawn soon, so that the photographs are to be kept.
         """
         batches = _batches(places, due, self._prepared.batch_size)
-        reading: deque[list[_Asked]] = deque()
+        reading: deque[list[_PendingImage]] = deque()
         while True:
-            while len(reading) <= self._hands.ahead and (batch := next(batches, None)):
-                reading.append([self._ask(place, wanted, keep) for place, wanted in batch])
+            while len(reading) <= self._hands.batches_ahead and (batch := next(batches, None)):
+                reading.append([self._request(place, wanted, keep) for place, wanted in batch])
             if not reading:
                 return
-            yield from self._answered(reading.popleft())
+            yield from self._explain_batch(reading.popleft())
 
-    def back(
-        self, places: Iterable[Place], answers: Iterable[Answer | ImageRecord]
-    ) -> Iterator[Answered | ImageRecord]:
+    def reload(
+        self, places: Iterable[OutputSlot], answers: Iterable[ImageResult | ImageRecord]
+    ) -> Iterator[ReadyImage | ImageRecord]:
         """What was computed before and is to be drawn now; photographs are read again."""
         for place, answer in zip(places, answers, strict=True):
-            yield answer if isinstance(answer, ImageRecord) else Answered(place, self._hands.next(), answer)
+            yield answer if isinstance(answer, ImageRecord) else ReadyImage(place, self._hands.least_busy(), answer)
 
-    def records(self, entries: Iterable[Answered | ImageRecord], scales: Scales) -> Iterator[ImageRecord]:
+    def records(self, entries: Iterable[ReadyImage | ImageRecord], scales: MapScales) -> Iterator[ImageRecord]:
         """The record of each entry, in order, its files in place."""
-        most = DRAWN_BEHIND * self._prepared.batch_size if len(self._hands) else 0
+        most = BATCHES_BEHIND * self._prepared.batch_size if len(self._hands) else 0
         for entry in entries:
             if isinstance(entry, ImageRecord):
-                self._drawing.append(done(Told(entry)))
+                self._drawing.append(completed_future(JobResult(entry)))
             else:
-                answer = replace(entry.answer, scales=scales.of_all(self._prepared.works, entry.answer.panels))
-                self._drawing.append(entry.hand.draw(entry.place, answer))
+                answer = replace(entry.result, scales=scales.scales_of_all(self._prepared.task_names, entry.result.panels))
+                self._drawing.append(entry.worker.draw(entry.slot, answer))
             while self._drawing and (len(self._drawing) > most or self._drawing[0].done()):
-                yield self._told(self._drawing.popleft())
+                yield self._await_job(self._drawing.popleft())
         while self._drawing:
-            yield self._told(self._drawing.popleft())
+            yield self._await_job(self._drawing.popleft())
 
-    def finished(self, seconds: float) -> Iterator[ImageRecord]:
+    def finish_drawing(self, seconds: float) -> Iterator[ImageRecord]:
         """After an interruption: what was being drawn and is there within so many seconds."""
         until = time.monotonic() + seconds
         while self._drawing:
@@ -178,35 +178,35 @@ class Pipeline:
                 return
             yield told.result
 
-    def _ask(self, place: Place, wanted: bool, keep: bool) -> _Asked:
-        hand = self._hands.next()
-        return _Asked(place, wanted, hand, hand.read(place, keep=keep and wanted))
+    def _request(self, place: OutputSlot, wanted: bool, keep: bool) -> _PendingImage:
+        hand = self._hands.least_busy()
+        return _PendingImage(place, wanted, hand, hand.read(place, keep=keep and wanted))
 
-    def _told(self, future: Future[Told]) -> Any:
+    def _await_job(self, future: Future[JobResult]) -> Any:
         told = future.result()
-        for text, warn in told.said:
+        for text, warn in told.messages:
             (self._reporter.warn if warn else self._reporter.say)(text)
         self._clock.add(told.stage, told.seconds, told.core_seconds)
-        self._hands.peaks[told.process] = told.peak or 0
+        self._hands.peak_memory[told.pid] = told.peak_memory or 0
         return told.result
 
-    def _answered(self, batch: Sequence[_Asked]) -> Iterator[Answered | ImageRecord]:
-        """`answers` for one batch."""
-        with self._clock.timed("wait"):
-            found = [self._told(asked.reading) for asked in batch]
+    def _explain_batch(self, batch: Sequence[_PendingImage]) -> Iterator[ReadyImage | ImageRecord]:
+        """`results` for one batch."""
+        with self._clock.measure("wait"):
+            found = [self._await_job(asked.reading) for asked in batch]
         glances = [
-            (glance, self._prepared.question.truth_of(asked.place[0]))
+            (glance, self._prepared.question.truth_of(asked.slot[0]))
             for asked, glance in zip(batch, found, strict=True)
-            if isinstance(glance, Glance)
+            if isinstance(glance, NetworkInput)
         ]
-        wanted = any(asked.wanted and isinstance(glance, Glance) for asked, glance in zip(batch, found, strict=True))
+        wanted = any(asked.wanted and isinstance(glance, NetworkInput) for asked, glance in zip(batch, found, strict=True))
         if wanted:
             # Each image that is computed, though it may only keep the others company.
-            named = [asked.place[0].name for asked in batch if asked.wanted]
+            named = [asked.slot[0].name for asked in batch if asked.wanted]
             self._reporter.work(named, self._prepared.cost.variants * len(glances))
-        computed = self._computed(glances if wanted else [])
+        computed = self._compute(glances if wanted else [])
         for asked, glance in zip(batch, found, strict=True):
-            if not isinstance(glance, Glance):
+            if not isinstance(glance, NetworkInput):
                 if asked.wanted:
                     yield glance
                 continue
@@ -215,29 +215,29 @@ class Pipeline:
             answer = next(computed)
             if not asked.wanted:
                 continue
-            why = answer if isinstance(answer, str) else self._prepared.question.unanswerable(asked.place[0])
+            why = answer if isinstance(answer, str) else self._prepared.question.unanswerable(asked.slot[0])
             if why:
-                asked.hand.drop(asked.place)
-                yield failed(asked.place[0], why, glance=glance)
-            elif isinstance(answer, Answer):
-                yield Answered(asked.place, asked.hand, answer)
+                asked.worker.drop(asked.slot)
+                yield failed_record(asked.slot[0], why, network_input=glance)
+            elif isinstance(answer, ImageResult):
+                yield ReadyImage(asked.slot, asked.worker, answer)
 
-    def _computed(self, glances: Sequence[_Known]) -> Iterator[Answer | str]:
+    def _compute(self, glances: Sequence[_KnownInput]) -> Iterator[ImageResult | str]:
         """What the network says of each picture, in order, or why there is nothing to say.
 
         Pictures of one size pass together. What does not fit into memory is halved, from then on.
         """
         start = 0
         while start < len(glances):
-            part = _alike(glances[start : start + self._at_once])
+            part = _same_size(glances[start : start + self._at_once])
             short = False
             try:
-                answers: Iterator[Answer | str] = self._explained(part)
+                answers: Iterator[ImageResult | str] = self._explain(part)
             except ImageError as error:
                 answers = iter([error.what] * len(part))
             except NetworkError as error:
                 # Of an image that its code does not take; the others of the batch are asked one by one.
-                alone = (self._computed([one]) for one in part)
+                alone = (self._compute([one]) for one in part)
                 answers = iter([error.what]) if len(part) == 1 else chain.from_iterable(alone)
             except MemoryShortError:
                 if len(part) == 1:
@@ -253,10 +253,10 @@ class Pipeline:
             start += len(part)
             yield from answers
 
-    def _explained(self, known: Sequence[_Known]) -> Iterator[Answer | str]:
+    def _explain(self, known: Sequence[_KnownInput]) -> Iterator[ImageResult | str]:
         prepared = self._prepared
         glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
-        with self._clock.timed("compute"), explain_memory_errors(len(glances)):
+        with self._clock.measure("compute"), explain_memory_errors(len(glances)):
             batch = prepared.model.preprocessing.normalize([glance.pixels for glance in glances])
             batch = to_memory_format(batch.to(prepared.device), prepared.model.facts.memory_format)
             digests = [glance.sha256 for glance in glances]
@@ -264,19 +264,19 @@ class Pipeline:
             given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
             observation, panels = explain_batch(prepared, batch, digests, self._reporter, truths, given)
             size = (batch.shape[2], batch.shape[3])
-            told = prepared.question.describe(observation, size, truths, wanted=prepared.explains)
+            told = prepared.question.describe(observation, size, truths, wanted=prepared.explains_targets)
         return (
-            self._refused(one)
+            self._failure_text(one)
             if isinstance(one, str)
-            else Answer(glance.sha256, one, [[panel.pick(place) for panel in found] for _, found in panels])
+            else ImageResult(glance.sha256, one, [[panel.pick(place) for panel in found] for _, found in panels])
             for place, (glance, one) in enumerate(zip(glances, told, strict=True))
         )
 
-    def _refused(self, why: str) -> str:
+    def _failure_text(self, why: str) -> str:
         return f"{why} in {self._prepared.settings.precision}; check the weights" if why == NOT_FINITE else why
 
 
-def _batches(places: Sequence[Place], due: Sequence[bool], size: int) -> Iterator[list[tuple[Place, bool]]]:
+def _batches(places: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Iterator[list[tuple[OutputSlot, bool]]]:
     """The batches in which something is due.
 
     They are cut from the list of sources, not of pictures that are to do or could be read: neither what an earlier run
@@ -288,7 +288,7 @@ def _batches(places: Sequence[Place], due: Sequence[bool], size: int) -> Iterato
             yield [(places[at], bool(due[at])) for at in range(start, stop)]
 
 
-def _alike(glances: Sequence[_Known]) -> Sequence[_Known]:
+def _same_size(glances: Sequence[_KnownInput]) -> Sequence[_KnownInput]:
     """The first of them, as far as they have one size."""
     size = glances[0][0].pixels.shape
     return list(takewhile(lambda known: known[0].pixels.shape == size, glances))

@@ -28,35 +28,35 @@ from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.style import Style
-from cnnviz_cli.run.image_data import Answer, Drawing, Seen, Wording, Work
+from cnnviz_cli.run.image_data import ImageResult, RenderSpec, LoadedImage, Wording, TaskName
 from cnnviz_cli.tasks.description import TargetDescription
 
 OVERVIEW = "overview"
 ARRAYS = file_name("arrays", "npz")
 
 
-COUNTER = "counterfactual"
+COUNTERFACTUAL = "counterfactual"
 
 
-def against(panel: Panel, wording: Wording) -> bool:
+def shows_counterfactual(panel: Panel, wording: Wording) -> bool:
     """Whether a panel shows what speaks against its target; magnitudes are the same for and against."""
-    return wording.counter and panel.target is not None and not panel.unsigned
+    return wording.counterfactual and panel.target is not None and not panel.unsigned
 
 
-class Naming:
+class FigureNames:
     """`<family>[.<method>][.counterfactual][.<part>][.<depth>.<layer>][.<target>].<suffix>`.
 
     Without what a run has only one of. The depth is the layer's number from the input up.
     """
 
-    def __init__(self, works: Sequence[Work], wording: Wording, *, several_targets: bool) -> None:
+    def __init__(self, works: Sequence[TaskName], wording: Wording, *, several_targets: bool) -> None:
         self._wording = wording
         families = [work.family for work in dict.fromkeys(works)]
         self._several_methods = {family for family in families if families.count(family) > 1}
         self._several_targets = several_targets
         self.with_overview = len(set(families)) > 1
 
-    def stem(self, work: Work, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
+    def stem(self, work: TaskName, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
         """The parts of one picture's name.
 
         Args:
@@ -66,8 +66,8 @@ class Naming:
         parts = [work.family]
         if work.family in self._several_methods:
             parts.append(work.method)
-        if against(panel, self._wording):
-            parts.append(COUNTER)
+        if shows_counterfactual(panel, self._wording):
+            parts.append(COUNTERFACTUAL)
         if panel.part:
             parts.append(panel.part)
         # A sheet of maps is about a layer and nothing else, so it always says which.
@@ -81,7 +81,7 @@ class Naming:
         return parts
 
 
-def sheet_names(family: str, taken: Collection[str], suffix: str = "png") -> Iterator[str]:
+def comparison_names(family: str, taken: Collection[str], suffix: str = "png") -> Iterator[str]:
     """The names of a family's comparison sheets: ``<family>.compare.png``, ``<family>.compare-2.png`` and so on.
 
     Args:
@@ -95,50 +95,50 @@ def sheet_names(family: str, taken: Collection[str], suffix: str = "png") -> Ite
             yield name
 
 
-NAMED = 3
+MAX_NAMED_LAYERS = 3
 """A caption names no more of the layers that a map was joined of."""
 
 
 class Presenter:
     """Draws and writes what a run found for its images."""
 
-    def __init__(self, drawing: Drawing, sink: Sink, warn: Callable[[str], None]) -> None:
-        self._drawing = drawing
+    def __init__(self, spec: RenderSpec, sink: Sink, warn: Callable[[str], None]) -> None:
+        self._drawing = spec
         self._sink = sink
         self._warn = warn
-        self._style = drawing.style
-        self._suffix = SUFFIXES[drawing.format]
-        self._naming = Naming(drawing.works, drawing.wording, several_targets=drawing.several_targets)
+        self._style = spec.style
+        self._suffix = SUFFIXES[spec.format]
+        self._naming = FigureNames(spec.tasks, spec.wording, several_targets=spec.several_targets)
 
-    def present(self, seen: Seen, answer: Answer) -> ImageRecord:
+    def present(self, loaded: LoadedImage, result: ImageResult) -> ImageRecord:
         """Draw, write and describe one image."""
-        said = answer.said
-        view = seen.view.for_image_size(seen.photo.size)  # in the file's own pixels, of which fast decoding leaves fewer
-        predictions = [placed(one, view) for one in said.predictions]
+        said = result.description
+        view = loaded.view.for_image_size(loaded.original.size)  # in the file's own pixels, of which fast decoding leaves fewer
+        predictions = [box_in_image_pixels(one, view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
-        for work, panels, scales in zip(self._drawing.works, answer.panels, answer.scales, strict=True):
+        for work, panels, scales in zip(self._drawing.tasks, result.panels, result.scales, strict=True):
             for panel, scale in zip(panels, scales, strict=True):
                 subject = None if panel.target is None else said.targets[panel.target]
                 if panel.target is not None and subject is None:
                     continue
                 stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
                 apart = said.contrast if subject else None
-                caption = captioned(work, panel, subject, apart, self._drawing.wording, seen.source.name, scale)
-                if seen.photo.shown:
-                    caption = replace(caption, values=seen.photo.shown.words)
-                target = placed(subject.prediction, view) if subject else None
+                caption = build_caption(work, panel, subject, apart, self._drawing.wording, loaded.source.name, scale)
+                if loaded.original.shown:
+                    caption = replace(caption, values=loaded.original.shown.words)
+                target = box_in_image_pixels(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
-                figure = fit_width(partial(_composed, panel, seen, caption), self._style)
-                path = f"{seen.folder}/{file_name(*stem, self._suffix)}"
-                outputs.append(self._picture(work, panel, target, apart, path, figure, caption))
-                arrays.update({file_name(*stem, name): _plain(values) for name, values in panel.arrays().items()})
-        sheets = self._sheets(seen, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
-        width, height = seen.photo.size
+                figure = fit_width(partial(_compose_figure, panel, loaded, caption), self._style)
+                path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
+                outputs.append(self._write_figure(work, panel, target, apart, path, figure, caption))
+                arrays.update({file_name(*stem, name): _plain_array(values) for name, values in panel.arrays().items()})
+        sheets = self._sheets(loaded, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
+        width, height = loaded.original.size
         return ImageRecord(
-            source=seen.source.name,
-            sha256=seen.photo.sha256,
+            source=loaded.source.name,
+            sha256=loaded.original.sha256,
             width=width,
             height=height,
             status="ok",
@@ -146,35 +146,35 @@ class Presenter:
             predictions=predictions,
             truth=said.truth,
             seen=_window(view),
-            mask_sha256=seen.mask_sha256,
-            value_range=(seen.photo.shown.low, seen.photo.shown.high) if seen.photo.shown else None,
+            mask_sha256=loaded.mask_sha256,
+            value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,
             outputs=[*sheets, *outputs],
-            arrays=self._save(seen, arrays) if self._drawing.save_arrays else None,
+            arrays=self._save_arrays(loaded, arrays) if self._drawing.save_arrays else None,
         )
 
     def _sheets(
         self,
-        seen: Seen,
+        seen: LoadedImage,
         predictions: Sequence[Prediction],
         shown: Mapping[str, Sequence[tuple[Panel, Caption]]],
         taken: Collection[str],
     ) -> Iterator[Output]:
         """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
-        photo, view = seen.photo.image, seen.view
+        photo, view = seen.original.image, seen.view
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
             sheet = fit_width(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style)
-            yield self._sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
+            yield self._write_sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
             sheets = fit_widths(partial(compose_comparison, photo, view, entries, caption), self._style)
-            for name, sheet in zip(sheet_names(family, taken, self._suffix), sheets, strict=False):
-                yield self._sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
+            for name, sheet in zip(comparison_names(family, taken, self._suffix), sheets, strict=False):
+                yield self._write_sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
 
-    def _picture(
+    def _write_figure(
         self,
-        work: Work,
+        work: TaskName,
         panel: Panel,
         target: Prediction | None,
         contrast: Prediction | None,
@@ -186,7 +186,7 @@ class Presenter:
         if state != "ok":
             self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
         facts = {"Method": work.method, "Layer": panel.layer or "", "Target": target.title if target else ""}
-        path, sha256, (width, height) = self._stored(path, figure, facts)
+        path, sha256, (width, height) = self._store(path, figure, facts)
         return Output(
             family=work.family,
             method=work.method,
@@ -204,8 +204,8 @@ class Presenter:
             statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
         )
 
-    def _sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
-        path, sha256, (width, height) = self._stored(path, sheet, {"Method": title})
+    def _write_sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
+        path, sha256, (width, height) = self._store(path, sheet, {"Method": title})
         return Output(
             family=family,
             method=None,
@@ -219,7 +219,7 @@ class Presenter:
             state="ok",
         )
 
-    def _stored(self, path: str, figure: Figure, about: Mapping[str, str]) -> tuple[str, str, tuple[int, int]]:
+    def _store(self, path: str, figure: Figure, about: Mapping[str, str]) -> tuple[str, str, tuple[int, int]]:
         """Write a figure, under another suffix if its format cannot hold it; its path, SHA-256 and size in pixels."""
         block, scale = figure
         told = {"Software": f"cnnviz {__version__}", **about, "Model": self._drawing.wording.model}
@@ -231,19 +231,19 @@ class Presenter:
             self._warn(f"{visible(path)}: {file.note}")
         return path, self._sink.write_figure(path, file.data), size
 
-    def _save(self, seen: Seen, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+    def _save_arrays(self, seen: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         buffer = BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
 
 
-def _composed(panel: Panel, seen: Seen, caption: Caption, style: Style) -> Block:
-    return compose_figure(panel, seen.photo.image, seen.view, seen.crop, caption, style)
+def _compose_figure(panel: Panel, seen: LoadedImage, caption: Caption, style: Style) -> Block:
+    return compose_figure(panel, seen.original.image, seen.view, seen.crop, caption, style)
 
 
-def captioned(
-    work: Work,
+def build_caption(
+    work: TaskName,
     panel: Panel,
     shown: TargetDescription | None,
     contrast: Prediction | None,
@@ -252,16 +252,16 @@ def captioned(
     scale: Scale | None,
 ) -> Caption:
     """What is written beside a panel."""
-    counter = against(panel, wording)
+    counter = shows_counterfactual(panel, wording)
     apart = contrast.label if contrast else ""
     title = panel.title or work.title or work.method
     if counter:
-        title += f", {COUNTER}"
-    elif wording.counter and panel.unsigned:
+        title += f", {COUNTERFACTUAL}"
+    elif wording.counterfactual and panel.unsigned:
         title += " (the same for and against)"
     return Caption(
         title=title,
-        layer=_layer_words(panel, wording.layers),
+        layer=_layer_text(panel, wording.layers),
         target=shown.prediction.title if shown else "",
         figure=(shown.where or shown.prediction.figure) if shown else "",
         model=wording.model,
@@ -277,18 +277,18 @@ def captioned(
     )
 
 
-def _layer_words(panel: Panel, called: Mapping[str, str]) -> str:
+def _layer_text(panel: Panel, called: Mapping[str, str]) -> str:
     """The layer that a panel was read from, in words; of several that were joined, the first."""
     if panel.layers:
         names = [called.get(name, name) for name in panel.layers]
-        if len(names) > NAMED:
-            names[NAMED - 1 :] = [f"{len(names) - NAMED + 1} more layers"]
+        if len(names) > MAX_NAMED_LAYERS:
+            names[MAX_NAMED_LAYERS - 1 :] = [f"{len(names) - MAX_NAMED_LAYERS + 1} more layers"]
         return f"{panel.joined} of {', '.join(names[:-1])} and {names[-1]}, rescaled"
     name = panel.layer or ""
     return name if panel.of_layer else called.get(name, name)
 
 
-def placed(prediction: Prediction, view: View) -> Prediction:
+def box_in_image_pixels(prediction: Prediction, view: View) -> Prediction:
     """A prediction whose box, given as shares of the network's input, is in pixels of the photograph."""
     if prediction.box is None:
         return prediction
@@ -301,6 +301,6 @@ def _window(view: View) -> Window:
     return Window(size=view.size, box=(left, top, right, bottom))
 
 
-def _plain(values: Any) -> np.ndarray[Any, Any]:
+def _plain_array(values: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(values)
     return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -26,8 +26,8 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.labels import WHERE, read_labels
 from cnnviz_cli.models.load.built_model import set_score_threshold
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.run.ground_truth import Truths
-from cnnviz_cli.run.image_data import reading_of
+from cnnviz_cli.run.ground_truth import GroundTruth
+from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.tasks.description import Describer, ImageDescription, TargetDescription
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, parse_objective
 
@@ -62,7 +62,7 @@ class Question:
     sigmoid: bool = False
     probable: bool = False
     counter: bool = False
-    truths: Truths | None = None
+    truths: GroundTruth | None = None
     digest: str | None = None
     masks: MaskSource | None = None
 
@@ -122,7 +122,7 @@ class Question:
 
     def truth_of(self, source: Source) -> int | None:
         """The class that is true of an image; None if unknown."""
-        return None if self.truths is None else self.truths.of(source)
+        return None if self.truths is None else self.truths.class_of(source)
 
     def unanswerable(self, source: Source) -> str:
         """Why there is nothing to explain of an image; empty if there is."""
@@ -150,7 +150,7 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
         sigmoid=asked.sigmoid,
         probable=settings.score == "probability",
         counter=settings.counterfactual,
-        truths=None if settings.truth is None else Truths(settings.truth, labels.names, labels.also),
+        truths=None if settings.truth is None else GroundTruth(settings.truth, labels.names, labels.also),
         digest=context.digest,
         masks=context.masks,
     )
@@ -184,12 +184,12 @@ class _Context:
         return found
 
     def read_masks(self, path: Path) -> None:
-        self.masks = open_masks(path, reading_of(self._settings, self.model.preprocessing))
+        self.masks = open_masks(path, read_options(self._settings, self.model.preprocessing))
         self.digest = self.masks.sha256
 
     def read_image(self, path: Path) -> Tensor:
         preprocessing = self.model.preprocessing
-        photo = read_reference_image(path, reading_of(self._settings, preprocessing))
+        photo = read_reference_image(path, read_options(self._settings, preprocessing))
         self.digest = photo.sha256
         return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
 

@@ -27,8 +27,8 @@ from cnnviz_cli.models.inspect.heads import find_head
 from cnnviz_cli.models.inspect.outputs import ExpectedOutput
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.run.capability_check import Asked, CapabilityCheck, applicable, recipes_of
-from cnnviz_cli.run.image_data import Wording, Work
+from cnnviz_cli.run.capability_check import MethodRequest, CapabilityCheck, select_methods, build_recipes
+from cnnviz_cli.run.image_data import Wording, TaskName
 from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.tasks.spec import default_task
 
@@ -51,21 +51,21 @@ def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
         shares = "" if returned.exclusive or returned.classes == 1 else ", each class by itself"
         yield f"{name} returns {returned.values}{shares}: {returned.why} (--returns logits takes them for scores)"
     elif settings.returns == "auto" and returned.why:
-        regression = "; of a regression: --task regression" if _one_value(settings, model) else ""
+        regression = "; of a regression: --task regression" if _may_be_regression(settings, model) else ""
         fix = f"--returns probabilities takes them for those{regression}"
         yield f"{name} is taken to return logits: {returned.why} ({fix})"
-    elif _one_value(settings, model):
+    elif _may_be_regression(settings, model):
         yield f"{name} returns one value, taken for the logit of a yes (of a regression: --task regression)"
 
 
-def _one_value(settings: Settings, model: LoadedModel) -> bool:
+def _may_be_regression(settings: Settings, model: LoadedModel) -> bool:
     """Whether nothing says that one value is a class's, and it may be a regression's."""
     returned = model.layers.returned
     one = returned.classes == 1 and returned.kind == "scores"
     return settings.task == "auto" and one and model.labels == ("positive",)
 
 
-def planned(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
+def plan_recipes(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
     """What is asked of each batch, and of each batch seen through a view by the recipes that average over views."""
     every = tuple(recipes)
     views = dict.fromkeys(view for recipe in every for view in recipe.views)
@@ -75,7 +75,7 @@ def planned(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
     )
 
 
-def cost_of(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
+def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
     """Passes for each batch, variants for each image."""
     costs = [each.cost() for each in (plan, *views.values())]
     return Cost(
@@ -85,7 +85,7 @@ def cost_of(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
     )
 
 
-def lines_of(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
+def describe_plans(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
     """The passes in words, a line each; views with the same passes are told of once."""
     lines = plan.lines()
     for each in dict.fromkeys(views.values()):
@@ -135,7 +135,7 @@ class LayersAtSize:
         return names
 
 
-LAST = "last-conv"
+LAST_CONV = "last-conv"
 """The word for the layer that captions call the last convolution."""
 
 _BATCH = 8
@@ -173,12 +173,12 @@ class Prepared:
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
-    scope: MethodContext
-    asked: tuple[Asked, ...]
+    context: MethodContext
+    requests: tuple[MethodRequest, ...]
     question: Question
     _others: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False, compare=False)
 
-    def at(self, size: tuple[int, int]) -> Prepared:
+    def at_size(self, size: tuple[int, int]) -> Prepared:
         """The same for inputs of another height and width, with the same tasks in the same order.
 
         Layers have other sizes there, and methods are built from them. Kept, since photographs mostly are of a few
@@ -187,37 +187,37 @@ class Prepared:
         Raises:
             ImageError: a method does not apply at that size.
         """
-        if size == self.scope.input_spec.size:
+        if size == self.context.input_spec.size:
             return self
         if size not in self._others:
             try:
-                self._others[size] = self._made_for(size)
+                self._others[size] = self._build_for(size)
             except UsageError as error:
                 raise ImageError(f"at {size[0]} x {size[1]} pixels: {error.what}") from error
         return self._others[size]
 
-    def _made_for(self, size: tuple[int, int]) -> Prepared:
-        frame = replace(self.scope.input_spec, size=size)
+    def _build_for(self, size: tuple[int, int]) -> Prepared:
+        frame = replace(self.context.input_spec, size=size)
         there = probe_layers(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
-        scope = replace(self.scope, frame=frame, layers=LayersAtSize(self.scope.layers, there))
-        tasks = _tasks((one, recipes_of(one, scope, len(self.targets.ranks))) for one in self.asked)
-        plan, views = planned(task.recipe for task in tasks)
+        scope = replace(self.context, frame=frame, layers=LayersAtSize(self.context.layers, there))
+        tasks = _build_tasks((one, build_recipes(one, scope, len(self.targets.ranks))) for one in self.requests)
+        plan, views = plan_recipes(task.recipe for task in tasks)
         return replace(self, tasks=tasks, plan=plan, views=views, scope=scope, _others={})
 
     @property
-    def works(self) -> list[Work]:
+    def task_names(self) -> list[TaskName]:
         """The tasks by their names."""
-        return [self.work_of(task) for task in self.tasks]
+        return [self.task_name(task) for task in self.tasks]
 
-    def work_of(self, task: Task) -> Work:
+    def task_name(self, task: Task) -> TaskName:
         """What drawing has to know of a task."""
         family = task.method.family
-        return Work(family, task.method.name, palette_of(self.settings.palette, family), task.method.title)
+        return TaskName(family, task.method.name, palette_of(self.settings.palette, family), task.method.title)
 
     @property
     def wording(self) -> Wording:
         """What captions and file names say."""
-        layers = self.scope.layers
+        layers = self.context.layers
         names = [info.name for info in layers]
         width = max(2, len(str(len(names))))
         called = {
@@ -226,7 +226,7 @@ class Prepared:
             for run in range(1, len(runs) + 1)
         }
         with suppress(UsageError):
-            for name in layers.resolve((LAST,)):
+            for name in layers.resolve((LAST_CONV,)):
                 path = split_run(name)[0]
                 convolves = any(f"{one}.".startswith(f"{path}.") for one in self.model.layers.convolutions)
                 what = "last convolution" if convolves else "last layer with maps"
@@ -235,11 +235,11 @@ class Prepared:
             model=f"{self.model.name} ({self.model.weights})",
             layers=called,
             depths={name: f"{number:0{width}}" for number, name in enumerate(names, 1)},
-            counter=self.question.counter,
+            counterfactual=self.question.counter,
         )
 
     @property
-    def explains(self) -> bool:
+    def explains_targets(self) -> bool:
         """Whether any task depends on a target."""
         return any(task.recipe.follows_target for task in self.tasks)
 
@@ -252,7 +252,7 @@ class Prepared:
     @property
     def cost(self) -> Cost:
         """Passes for each batch, variants for each image."""
-        return cost_of(self.plan, self.views)
+        return total_cost(self.plan, self.views)
 
     @property
     def target_names(self) -> list[str]:
@@ -260,7 +260,7 @@ class Prepared:
         return self.targets.names(self.model.labels)
 
 
-def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
+def load_model_for(settings: Settings, reporter: Reporter) -> LoadedModel:
     """The model that the settings name; raises what `load_model` does."""
     return load_model(
         settings.model,
@@ -268,8 +268,8 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
         arch=settings.arch,
         key=settings.weights_key,
         allow_code=settings.allow_code,
-        overrides=wanted_of(settings),
-        expected=expected_of(settings),
+        overrides=input_settings(settings),
+        expected=output_settings(settings),
         memory_format=None if settings.memory_format == "auto" else settings.memory_format,
         offline=settings.offline,
         mirror=settings.weights_mirror,
@@ -277,7 +277,7 @@ def model_of(settings: Settings, reporter: Reporter) -> LoadedModel:
     )
 
 
-def wanted_of(settings: Settings) -> InputOverrides:
+def input_settings(settings: Settings) -> InputOverrides:
     """What the settings want of the network's input."""
     height, width = settings.input_size or (0, 0)
     return InputOverrides(
@@ -292,7 +292,7 @@ def wanted_of(settings: Settings) -> InputOverrides:
     )
 
 
-def expected_of(settings: Settings) -> ExpectedOutput:
+def output_settings(settings: Settings) -> ExpectedOutput:
     """What the settings say of the network's output."""
     return ExpectedOutput(settings.head, settings.returns)
 
@@ -314,11 +314,11 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
     devices.use_deterministic_kernels()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    return prepared_for(command, families_of(command), settings, model_of(settings, reporter), device, reporter)
+    return prepare_loaded(command, families_of(command), settings, load_model_for(settings, reporter), device, reporter)
 
 
 @network_errors()
-def prepared_for(
+def prepare_loaded(
     command: str,
     families: Sequence[str],
     settings: Settings,
@@ -338,14 +338,14 @@ def prepared_for(
     for line in facts.notes():
         reporter.say(f"{visible(model.name, 100)}: {line}")
     net = devices.move_to_device(model.net, device, facts.memory_format)
-    scope = question.put_to(scope_of(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head))
+    scope = question.put_to(method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head))
     asked = [
-        Asked(method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family)))
+        MethodRequest(method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family)))
         for family in families
         for method, options in settings.selected_methods(family)
     ]
     check = CapabilityCheck(net, device, scope.input_spec, targets, settings.precision, question.describer.readout, facts)
-    found = applicable(asked, scope, check)
+    found = select_methods(asked, scope, check)
     if not found.built:
         raise next(iter(found.refused.values()))
     for name, error in found.refused.items():
@@ -354,8 +354,8 @@ def prepared_for(
     settings = settings.with_methods(names)
     left = {method.name: recipes for method, recipes in found.built}
     kept = tuple(one for one in asked if one.method.name in left)
-    tasks = _tasks((one, left[one.method.name]) for one in kept)
-    plan, views = planned(task.recipe for task in tasks)
+    tasks = _build_tasks((one, left[one.method.name]) for one in kept)
+    plan, views = plan_recipes(task.recipe for task in tasks)
     lines, warnings = model.layers.notes(
         list(dict.fromkeys(name for one in (plan, *views.values()) for name in one.all_layers))
     )
@@ -371,15 +371,15 @@ def prepared_for(
         )
     prepared = Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
     if model.preprocessing.mode == "full":
-        _try_another_size(prepared, reporter)
+        _check_another_size(prepared, reporter)
     return prepared
 
 
-def _try_another_size(prepared: Prepared, reporter: Reporter) -> None:
+def _check_another_size(prepared: Prepared, reporter: Reporter) -> None:
     """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
     preprocessing = prepared.model.preprocessing
     try:
-        prepared.at(preprocessing.trial_size)
+        prepared.at_size(preprocessing.trial_size)
     except ImageError as error:
         what = f"{prepared.model.name} is read at one size only: {error.what}"
         raise UsageError(what, where="--resize full", fix="Show it all of the photograph: --resize pad") from error
@@ -387,11 +387,11 @@ def _try_another_size(prepared: Prepared, reporter: Reporter) -> None:
         reporter.say(f"photographs are taken at their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
-def _tasks(built: Iterable[tuple[Asked, Sequence[Recipe]]]) -> tuple[Task, ...]:
+def _build_tasks(built: Iterable[tuple[MethodRequest, Sequence[Recipe]]]) -> tuple[Task, ...]:
     return tuple(Task(one.method, recipe) for one, recipes in built for recipe in recipes)
 
 
-def scope_of(net: nn.Module, layers: Layers, frame: InputSpec, part: str | None = None) -> MethodContext:
+def method_context(net: nn.Module, layers: Layers, frame: InputSpec, part: str | None = None) -> MethodContext:
     """What methods are told of a network, for its first target; `part` names what of its output is explained."""
     channels = len(frame.black)
     head = cache(partial(find_head, net, layers, (channels, *frame.size), part))

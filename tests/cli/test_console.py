@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from cnnviz_cli.cli.console import Live, Plain, Quiet, reporter
-from cnnviz_cli.cli.printing import aligned
+from cnnviz_cli.cli.console import LiveReporter, PlainReporter, QuietReporter, make_reporter
+from cnnviz_cli.cli.printing import align_columns
 from cnnviz_cli.core.report import Reporter
 
 from .conftest import record
@@ -31,7 +31,7 @@ class Screen(io.StringIO):
 
 def test_few_images_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    plain = Plain(clock)
+    plain = PlainReporter(clock)
     plain.begin(2)
     clock.now = 2.0
     plain.done(record("a.png"))
@@ -46,7 +46,7 @@ def test_few_images_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_many_images_get_a_line_every_ten_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    plain = Plain(clock)
+    plain = PlainReporter(clock)
     plain.begin(100)
     for number in range(1, 101):
         clock.now = number * 0.125
@@ -57,7 +57,7 @@ def test_many_images_get_a_line_every_ten_seconds_and_at_the_end(capsys: pytest.
 
 def test_inside_long_images_there_is_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    plain = Plain(clock)
+    plain = PlainReporter(clock)
     plain.begin(8)
     plain.work(["a.png", "b.png"], 200)  # two images, two kinds of fifty variants each
     for _ in range(4):
@@ -84,7 +84,7 @@ def test_inside_long_images_there_is_a_line_every_ten_seconds(capsys: pytest.Cap
 
 
 def test_quiet_says_nothing_inside_an_image(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet: Reporter = Quiet()
+    quiet: Reporter = QuietReporter()
     quiet.begin(1)
     quiet.work(["a.png"], 10)
     quiet.tick(5, 10)
@@ -92,7 +92,7 @@ def test_quiet_says_nothing_inside_an_image(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_bar_moves_inside_an_image() -> None:
-    live = Live()
+    live = LiveReporter()
     live.begin(4)
     assert live._bar is not None
     live.work(["a.png", "b.png"], 20)
@@ -109,7 +109,7 @@ def test_the_bar_moves_inside_an_image() -> None:
 
 
 def test_a_download_is_told_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = Plain(Clock())
+    plain = PlainReporter(Clock())
     for received in range(0, 101):
         plain.transfer("w.pth", received * 10**6, 100 * 10**6)
     lines = capsys.readouterr().err.splitlines()
@@ -118,7 +118,7 @@ def test_a_download_is_told_in_tenths(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_quiet_keeps_warnings_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet: Reporter = Quiet()
+    quiet: Reporter = QuietReporter()
     quiet.say("hello")
     quiet.begin(1)
     quiet.transfer("w.pth", 0, None)
@@ -130,13 +130,13 @@ def test_quiet_keeps_warnings_and_failures(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(reporter(quiet=False)) is Plain
-    assert type(reporter(quiet=True)) is Quiet
+    assert type(make_reporter(quiet=False)) is PlainReporter
+    assert type(make_reporter(quiet=True)) is QuietReporter
     screen = Screen()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    live = reporter(quiet=False)
-    assert type(live) is Live
+    live = make_reporter(quiet=False)
+    assert type(live) is LiveReporter
     live.say("loading")
     live.transfer("w.pth", 0, 100)
     live.transfer("w.pth", 50, 100)
@@ -156,4 +156,4 @@ def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.Monke
 
 
 def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
-    assert aligned([["猫", "1"], ["a\x1b", "20"]], right=frozenset((1,))) == ["猫      1", "a\\x1b  20"]
+    assert align_columns([["猫", "1"], ["a\x1b", "20"]], right=frozenset((1,))) == ["猫      1", "a\\x1b  20"]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from cli.conftest import Command, FakeRun, record
 
-from cnnviz_cli.cli.sharding import division
+from cnnviz_cli.cli.sharding import choose_shard
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.engine import device
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
@@ -50,7 +50,7 @@ def slurm(task: int, numbers: list[int], step: int | None = None) -> dict[str, s
     ],
 )
 def test_who_says_which_part_it_is(word: str, environ: Mapping[str, str], shard: Shard) -> None:
-    assert division(word, environ).shard == shard
+    assert choose_shard(word, environ).shard == shard
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_who_says_which_part_it_is(word: str, environ: Mapping[str, str], shard:
 )
 def test_half_a_word_is_refused_with_a_way_out(word: str, environ: Mapping[str, str], where: str) -> None:
     with pytest.raises(UsageError) as caught:
-        division(word, environ)
+        choose_shard(word, environ)
     assert caught.value.where == where
     assert "--shard" in caught.value.fix or "I/N" in caught.value.fix
 
 
 def test_every_task_of_a_regular_array_has_its_own_part() -> None:
     for numbers in (range(5), range(3, 30, 4), range(7, 8), range(1, 100, 99)):
-        shards = [division("auto", slurm(task, list(numbers))).shard for task in numbers]
+        shards = [choose_shard("auto", slurm(task, list(numbers))).shard for task in numbers]
         assert shards == [Shard(index, len(numbers)) for index in range(len(numbers))]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cnnviz_cli import __main__ as entrance
 from cnnviz_cli.cli import main as command
-from cnnviz_cli.cli.process import uncollected
+from cnnviz_cli.cli.process import gc_disabled
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_nothing_is_collected_while_something_is_imported_and_never_in_it(fresh: str) -> None:
     before = gc.get_freeze_count()
-    with uncollected():
+    with gc_disabled():
         assert not gc.isenabled()
         __import__(fresh)
     assert gc.isenabled()
@@ -40,7 +40,7 @@ def test_nothing_is_collected_while_something_is_imported_and_never_in_it(fresh:
 
 def test_where_nothing_was_imported_everything_is_looked_through_as_before() -> None:
     before = gc.get_freeze_count()
-    with uncollected():
+    with gc_disabled():
         pass
     assert gc.get_freeze_count() == before
 
@@ -48,7 +48,7 @@ def test_where_nothing_was_imported_everything_is_looked_through_as_before() -> 
 def test_it_stays_off_where_it_was_off(fresh: str) -> None:
     gc.disable()
     try:
-        with uncollected():
+        with gc_disabled():
             __import__(fresh)
         assert not gc.isenabled()
     finally:

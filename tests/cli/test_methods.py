@@ -93,7 +93,7 @@ def test_the_list_fits_the_screen_and_holds_every_method(
     for known in methods():
         assert known.name in {row[0] for row in rows}
         # At 80 columns the words stand in a column of their own; at 40 below the name.
-        assert columns == 80 or words(f"{known.summary} ({method_facts.paper_in_short(known)})") in words(listed)
+        assert columns == 80 or words(f"{known.summary} ({method_facts.short_citation(known)})") in words(listed)
     for family in FAMILIES.values():
         assert [family.default, "*"] in [row[:2] for row in rows]
 
@@ -163,7 +163,7 @@ def test_every_method_can_be_told_to_show_the_class_or_not() -> None:
     ],
 )
 def test_a_paper_in_short(paper: str, short: str) -> None:
-    assert method_facts.paper_in_short(SimpleNamespace(paper=paper)) == short  # type: ignore[arg-type]
+    assert method_facts.short_citation(SimpleNamespace(paper=paper)) == short  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("made_up")
@@ -370,12 +370,12 @@ def test_no_option_of_a_method_takes_the_flag_of_a_setting(command: str) -> None
 
 @pytest.mark.usefixtures("made_up")
 def test_the_shell_completes_the_last_of_a_list() -> None:
-    words_of = completion.several(["all", "gradcam", "gradcam++", "x+y"])
+    words_of = completion.list_completion(["all", "gradcam", "gradcam++", "x+y"])
     assert words_of("gra") == ["gradcam", "gradcam++"]
     assert words_of("x+y,gra") == ["x+y,gradcam", "x+y,gradcam++"]
     assert words_of("gradcam,gradc") == ["gradcam,gradcam++"]
-    assert completion.chosen_methods("picky,x+") == ["picky,x+y"]
-    assert ALL in completion.chosen_methods("")
+    assert completion.complete_methods("picky,x+") == ["picky,x+y"]
+    assert ALL in completion.complete_methods("")
     # Both kinds of command offer what they take.
     for command, name in (("gradcam", "gradcam__method"), ("all", "gradcam__method"), ("all", "method")):
         (parameter,) = (p for p in build(command, "").params if p.name == name)

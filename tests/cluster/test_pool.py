@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from cnnviz_cli.cluster import pool
 from cnnviz_cli.cluster import pool as hired
-from cnnviz_cli.cluster.connection import Token, await_files, on_gpus, slots
-from cnnviz_cli.cluster.pool import Pool, lots
-from cnnviz_cli.cluster.worker import Part, Ready, Report
+from cnnviz_cli.cluster.connection import FolderToken, await_files, uses_gpus, list_slots
+from cnnviz_cli.cluster.pool import ActorPool, split_work
+from cnnviz_cli.cluster.worker import Part, SetupResult, Report
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.image_data import Place
-from cnnviz_cli.run.lifecycle import Clock
+from cnnviz_cli.run.image_data import OutputSlot
+from cnnviz_cli.run.lifecycle import StageTimer
 
 TWO = {"a": {"CPU": 4.0}, "b": {"CPU": 8.0}}
 
@@ -52,7 +52,7 @@ class Heard:
         self.warned.append(text)
 
 
-def places(count: int) -> list[Place]:
+def places(count: int) -> list[OutputSlot]:
     return [(Source("in", f"{at}.png", f"{at}.png"), f"{at}.png") for at in range(count)]
 
 
@@ -72,10 +72,10 @@ class Obedient:
 
     def __init__(self, *_told: Any) -> None: ...
 
-    def begin(self) -> Ready | CnnvizError:
+    def begin(self) -> SetupResult | CnnvizError:
         header: Any = SimpleNamespace(identity=dict(self.identity))
         said = (("method x is left out", True),)
-        return self.wrong or Ready(header, "a processor", 2, Labels(("cat",)), said)
+        return self.wrong or SetupResult(header, "a processor", 2, Labels(("cat",)), said)
 
     def explain(self, part: Part) -> Iterator[Report]:
         type(self).parts.append(part)
@@ -95,18 +95,18 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> type[Obedient]:
         def after(self, name: str) -> None: ...
 
     monkeypatch.setattr(hired, "Worker", Fresh)
-    monkeypatch.setattr(pool, "_LOOK_ROUND", 0.0)
+    monkeypatch.setattr(pool, "_NODE_CHECK_INTERVAL", 0.0)
     return Fresh
 
 
-def started(ray: Ray, root: Path, reporter: Heard, device: str = "auto") -> Pool:
+def started(ray: Ray, root: Path, reporter: Heard, device: str = "auto") -> ActorPool:
     job: Any = SimpleNamespace()
-    made = Pool(ray, job, Token(Sink(root)), device, reporter, Clock())  # type: ignore[arg-type]
+    made = ActorPool(ray, job, FolderToken(Sink(root)), device, reporter, StageTimer())  # type: ignore[arg-type]
     made.start()
     return made
 
 
-def recorded(made: Pool, count: int, done: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def recorded(made: ActorPool, count: int, done: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
     ledger: Any = Ledger(done)
     return [one.source for one in made.records(places(count), ledger)]
 
@@ -124,7 +124,7 @@ def test_every_picture_that_is_due_has_one_record(tmp_path: Path) -> None:
     assert heard.warned == ["method x is left out"], "said by each process, told once"
     assert heard.said.count("a note") == 1
     assert [how["num_cpus"] for how in ray.options] == [4, 8]
-    made.dismiss()
+    made.shut_down()
     assert all(actor.gone for actor in ray.hired)
 
 
@@ -179,7 +179,7 @@ def test_a_busy_cluster_is_waited_for_and_that_is_said_once(tmp_path: Path, monk
     turns = iter([True] * 5)
     real = ray.wait
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs) if next(turns, False) else real(refs, timeout))
-    monkeypatch.setattr(pool, "_PATIENCE", 0.0)
+    monkeypatch.setattr(pool, "_READY_WARNING_AFTER", 0.0)
     started(ray, tmp_path, heard)
     assert sum("none is ready yet" in text for text in heard.said) == 1
 
@@ -231,28 +231,28 @@ def test_an_error_of_ours_in_a_process_is_the_runs(tmp_path: Path, worker: type[
 @given(st.integers(0, 60), st.sets(st.integers(0, 59)), st.integers(1, 9), st.integers(1, 5))
 def test_parts_are_cut_where_batches_are(count: int, done: set[int], batch: int, processes: int) -> None:
     ledger: Any = Ledger(done)
-    found = list(lots(places(count), ledger, batch, processes))
-    owed = [name for lot in found for name in lot.owed]
+    found = list(split_work(places(count), ledger, batch, processes))
+    owed = [name for lot in found for name in lot.missing]
     assert numbered(owed) == [at for at in range(count) if at not in done]
     for lot in found:
         assert lot.start % batch == 0
         assert lot.places == places(count)[lot.start : lot.start + len(lot.places)]
         assert len(lot.places) % batch == 0 or lot.start + len(lot.places) == count
-        assert sum(lot.part().due) == len(lot.owed) > 0
+        assert sum(lot.part().due) == len(lot.missing) > 0
 
 
 def test_there_is_a_slot_for_each_gpu_or_else_for_each_node() -> None:
     mixed = Ray({"a": {"CPU": 8.0, "GPU": 2.0}, "b": {"CPU": 4.0}, "head": {"CPU": 0.0}, "gone": {"CPU": 9.0}})
     mixed.alive.discard("gone")
-    assert on_gpus(mixed.nodes(), "auto")
-    assert not on_gpus(mixed.nodes(), "cpu")
-    by_gpu, by_node = (slots(mixed.nodes(), gpus=gpus) for gpus in (True, False))
+    assert uses_gpus(mixed.nodes(), "auto")
+    assert not uses_gpus(mixed.nodes(), "cpu")
+    by_gpu, by_node = (list_slots(mixed.nodes(), gpus=gpus) for gpus in (True, False))
     assert [(slot.node, slot.number, slot.cores, slot.share) for slot in by_gpu] == [("a", 0, 4, 2), ("a", 1, 4, 2)]
     assert [(slot.node, slot.cores, slot.share) for slot in by_node] == [("a", 8, 1), ("b", 4, 1)]
     with pytest.raises(UsageError, match="given its GPU"):
-        on_gpus(mixed.nodes(), "cuda:1")
+        uses_gpus(mixed.nodes(), "cuda:1")
     with pytest.raises(DeviceError, match="has a GPU"):
-        on_gpus(Ray(TWO).nodes(), "cuda")
+        uses_gpus(Ray(TWO).nodes(), "cuda")
 
 
 def test_a_file_that_comes_late_is_awaited_and_one_that_never_comes_is_an_error(
@@ -267,17 +267,17 @@ def test_a_file_that_comes_late_is_awaited_and_one_that_never_comes_is_an_error(
     monkeypatch.setattr("cnnviz_cli.cluster.connection.time.sleep", nap)
     await_files(tmp_path, (("x.png", 3),))
     assert len(naps) == 2, "half of it is not it"
-    monkeypatch.setattr("cnnviz_cli.cluster.connection._ARRIVAL", -1.0)
+    monkeypatch.setattr("cnnviz_cli.cluster.connection._ARRIVAL_TIMEOUT", -1.0)
     with pytest.raises(OutputError, match="not seen here"):
         await_files(tmp_path, (("never.png", 3),))
 
 
 def test_a_token_is_swept_away_with_what_a_killed_run_leaves(tmp_path: Path) -> None:
-    token = Token(Sink(tmp_path))
-    token.put()
+    token = FolderToken(Sink(tmp_path))
+    token.write()
     assert token.path.read_text() == token.text
     Sink(tmp_path).sweep("")
     assert not token.path.exists()
-    token.put()
+    token.write()
     token.remove()
     assert not list(tmp_path.iterdir())

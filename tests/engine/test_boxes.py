@@ -26,7 +26,7 @@ from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 from cnnviz_cli.tasks.detection import Boxes
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
@@ -40,7 +40,7 @@ each_family = pytest.mark.parametrize("family", detectors.FAMILIES)
 @lru_cache(maxsize=8)
 def scope_for(net: nn.Module) -> MethodContext:
     """What methods are told of a detector."""
-    scope = scope_of(net, probe_layers(net, (3, SIZE, SIZE), "tiny"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+    scope = method_context(net, probe_layers(net, (3, SIZE, SIZE), "tiny"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
     return replace(scope, classes=False)
 
 

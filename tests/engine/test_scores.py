@@ -21,7 +21,7 @@ from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objecti
 from cnnviz_cli.core.scores import probabilities, to_two_classes
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 QUICK = {
@@ -124,7 +124,7 @@ def pair() -> tuple[nn.Module, nn.Module]:
 
 def scope_for(net: nn.Module, **changes: Any) -> MethodContext:
     layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
-    return replace(scope_of(net, layers, InputSpec((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)), **changes)
+    return replace(method_context(net, layers, InputSpec((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)), **changes)
 
 
 def panels(name: str, net: nn.Module, batch: Tensor, targets: list[list[int]], **changes: Any) -> Any:

@@ -30,7 +30,7 @@ from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.embedding import embedding_network
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 from cnnviz_cli.tasks.similarity import Similarity, reference_of
 
 SIZE = tiny.SIZE
@@ -47,7 +47,7 @@ def other(net: nn.Module, size: int = SIZE) -> Similarity:
 
 
 def recipe_of(name: str, net: nn.Module, size: int = SIZE, counter: bool = False, **options: Any) -> Recipe:
-    scope = scope_of(net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
+    scope = method_context(net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
     method = find_method(name)
     return method.build(method.options(**options), replace(scope, classes=False, counter=counter))
 

@@ -32,7 +32,7 @@ from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-12}
 LINEAR = ("gradcam", "xgradcam", "hirescam", "shapleycam")
@@ -83,7 +83,7 @@ MAPS = torch.tensor([[[[1.0, 2], [3, 4]], [[2, 0], [0, 1]], [[9, 9], [9, 9]]]]).
 
 def scope_for(net: nn.Module, size: int = tiny.SIZE, **changes: Any) -> MethodContext:
     layers = probe_layers(net, (3, size, size), "tiny")
-    return replace(scope_of(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3)), **changes)
+    return replace(method_context(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3)), **changes)
 
 
 def seen(

@@ -17,7 +17,7 @@ from cnnviz_cli.core.method import InputSpec, MethodContext, find_method
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 pytorch_grad_cam = pytest.importorskip("pytorch_grad_cam")
 torchcam_methods = pytest.importorskip("torchcam.methods")
@@ -50,7 +50,7 @@ def zoo(name: str) -> tuple[nn.Module, Tensor, list[int]]:
 
 @cache
 def scope_for(net: nn.Module) -> MethodContext:
-    return scope_of(net, probe_layers(net, (3, SIZE, SIZE), "zoo"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+    return method_context(net, probe_layers(net, (3, SIZE, SIZE), "zoo"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
 
 
 def ours(name: str, net: nn.Module, batch: Tensor, targets: list[int], **options: Any) -> Heatmap:

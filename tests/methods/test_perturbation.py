@@ -27,7 +27,7 @@ from cnnviz_cli.methods.common.segments import Segmenting, _grown, grid, regions
 from cnnviz_cli.methods.common.surrogates import lasso, shares_of_a_sum
 from cnnviz_cli.methods.xrai import gains, ranks
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 BLACK, WHITE = (-1.0,) * 3, (1.0,) * 3
@@ -80,7 +80,7 @@ def test_the_chunks_leave_no_trace(name: str, run: Runner) -> None:
 def test_the_objective_is_the_one_asked_for(name: str) -> None:
     # What speaks against a class, by a linear model or a difference, is minus what speaks for it.
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    scope = scope_of(net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, BLACK, WHITE))
+    scope = method_context(net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, BLACK, WHITE))
     method = find_method(name)
     measure = {"measure": "gain"} if name == "xrai" else {}
 

@@ -28,7 +28,7 @@ from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.render import state_of
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 
@@ -302,7 +302,7 @@ def test_a_score_next_to_zero_is_said_and_divides_nothing_by_zero(run: Runner) -
 def test_the_counterfactual_of_an_ablation_is_what_the_ablation_rectifies_away() -> None:
     # By the paper's y, which turns its sign too, it would be the same map again.
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    scope = scope_of(
+    scope = method_context(
         net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, (-1.0,) * 3, (1.0,) * 3)
     )
     method = find_method("ablationcam")

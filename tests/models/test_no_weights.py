@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 import cnnviz_cli
-from cnnviz_cli.cli.console import reporter
+from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.heads import zero_input
@@ -81,7 +81,7 @@ def test_from_the_command_line_as_from_the_file(tmp_path: Path) -> None:
         str(tmp_path / "w.pth"),
         allow_code=True,
         overrides=InputOverrides(size=(32, 32)),
-        reporter=reporter(quiet=True),
+        reporter=make_reporter(quiet=True),
     )
     for name, tensor in trained.state_dict().items():
         assert torch.equal(found.net.state_dict()[name], tensor)
@@ -93,7 +93,7 @@ def test_a_file_that_lacks_what_has_no_shape_is_refused(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in trained.state_dict().items() if name != "conv.weight"}
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(CnnvizError, match="1 missing") as caught:
-        load_model("nets:lazy", str(tmp_path / "w.pth"), allow_code=True, reporter=reporter(quiet=True))
+        load_model("nets:lazy", str(tmp_path / "w.pth"), allow_code=True, reporter=make_reporter(quiet=True))
     assert caught.value.code == 4
     assert "conv.weight" in caught.value.fix + caught.value.excerpt
 

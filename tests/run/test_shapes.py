@@ -303,18 +303,18 @@ def test_every_method_takes_a_network_of_other_channels(
 
 def test_a_method_that_does_not_apply_at_a_size_fails_the_photograph(prepared: Preparing) -> None:
     asked = prepared("gradcam", Bright, resize="full", gradcam__method=["kpca-cam"])
-    assert asked.at((SIDE, SIDE)) is asked
-    assert asked.at((64, 96)) is asked.at((64, 96))
-    assert asked.at((64, 96)).scope.layers["conv"].shape == (1, 32, 48)
-    assert asked.at((64, 96)).scope.input_spec.size == (64, 96)
+    assert asked.at_size((SIDE, SIDE)) is asked
+    assert asked.at_size((64, 96)) is asked.at_size((64, 96))
+    assert asked.at_size((64, 96)).context.layers["conv"].shape == (1, 32, 48)
+    assert asked.at_size((64, 96)).context.input_spec.size == (64, 96)
     with pytest.raises(ImageError, match="at 512 x 512 pixels: layer 'conv' has 256 x 256 positions"):
-        asked.at((512, 512))
+        asked.at_size((512, 512))
 
 
 def test_words_mean_the_same_layers_at_every_size(prepared: Preparing) -> None:
     asked = prepared("deconv", Noisy, resize="full", deconv__layer=["stages"])
-    usual = asked.scope.layers
-    there = asked.at((96, 64)).scope.layers
+    usual = asked.context.layers
+    there = asked.at_size((96, 64)).context.layers
     assert there.resolve(["stages"]) == usual.resolve(["stages"])
     assert [there[name].shape[1:] for name in there.resolve(["stages"])] == [(96, 64), (48, 32)]
 

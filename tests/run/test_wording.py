@@ -15,15 +15,15 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.render import Style
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.run.image_data import Wording, Work
-from cnnviz_cli.run.present import Naming, captioned
+from cnnviz_cli.run.image_data import Wording, TaskName
+from cnnviz_cli.run.present import FigureNames, build_caption
 from cnnviz_cli.tasks.description import TargetDescription
 
 MAP = np.array([[[0.0, 1.0]]], np.float32)
 WORDING = Wording("net", {"head": "last convolution (head)"}, {"conv1": "01", "head": "12"})
-COUNTER = Wording("net", {"head": "last convolution (head)"}, {"conv1": "01", "head": "12"}, counter=True)
+COUNTER = Wording("net", {"head": "last convolution (head)"}, {"conv1": "01", "head": "12"}, counterfactual=True)
 ESPRESSO = TargetDescription(Prediction(index=967, label="espresso", probability=0.5), "967-espresso")
-CAM = Work("gradcam", "gradcam", title="Grad-CAM")
+CAM = TaskName("gradcam", "gradcam", title="Grad-CAM")
 TIGER = Prediction(index=282, label="tiger cat", probability=0.4)
 
 
@@ -32,9 +32,9 @@ def mosaic(layer: str) -> FeatureMapGrid:
     return FeatureMapGrid(maps, np.arange(1), np.ones(1), maps, total=1, ranked_by="mean", layer=layer)
 
 
-def lines(panel: Panel, wording: Wording, work: Work = CAM, contrast: Prediction | None = None) -> list[str]:
+def lines(panel: Panel, wording: Wording, work: TaskName = CAM, contrast: Prediction | None = None) -> list[str]:
     shown = None if panel.target is None else ESPRESSO
-    caption = captioned(work, panel, shown, contrast, wording, "a.png", None)
+    caption = build_caption(work, panel, shown, contrast, wording, "a.png", None)
     return [line.text for line in caption_lines(caption, panel, 2000, 14, Style())]
 
 
@@ -50,7 +50,7 @@ def test_a_caption_names_the_method_and_the_layer_in_peoples_words() -> None:
         "Grad-CAM, last convolution (head)  ·  net  ·  a.png".replace("  ·  ", " · "),
     ]
     assert lines(Heatmap(MAP, target=0, layer="conv1"), WORDING)[1].startswith("Grad-CAM, conv1 ")
-    features = Work("features", "feature-maps", title="Feature maps")
+    features = TaskName("features", "feature-maps", title="Feature maps")
     assert lines(mosaic("conv1"), WORDING, features)[0] == "Feature maps of conv1"
     assert lines(mosaic("head"), WORDING, features)[0] == "Feature maps of head"  # what is drawn goes by its name
     kernels = Filters(np.zeros((1, 3, 2, 2), np.float32), layer="conv1")
@@ -67,12 +67,12 @@ def test_a_caption_names_the_method_and_the_layer_in_peoples_words() -> None:
     ],
 )
 def test_a_title_says_what_the_hues_mean(panel: Panel, wording: Wording, words: str) -> None:
-    assert lines(panel, wording, Work("saliency", "occlusion", title="Occlusion"))[1].split(" · ")[0] == words
+    assert lines(panel, wording, TaskName("saliency", "occlusion", title="Occlusion"))[1].split(" · ")[0] == words
 
 
 def test_the_hues_are_those_of_the_palette() -> None:
     panel = SignedMap(MAP, target=0)
-    caption = captioned(CAM, panel, ESPRESSO, None, WORDING, "a.png", None)
+    caption = build_caption(CAM, panel, ESPRESSO, None, WORDING, "a.png", None)
     shown = caption_lines(caption, panel, 2000, 14, Style(signed_palette="purple-green"))
     assert shown[1].text.startswith("Grad-CAM: green speaks for, purple against")
 
@@ -86,7 +86,7 @@ def test_a_counterfactual_says_so_and_against_what() -> None:
     assert " · rather than tiger cat · " in lines(panel, WORDING, contrast=TIGER)[1]
     assert " · and for tiger cat · " in lines(panel, COUNTER, contrast=TIGER)[1]
     alike = TargetDescription(TIGER, "similar", against="not similar to b.png")
-    caption = captioned(CAM, panel, alike, None, COUNTER, "a.png", None)
+    caption = build_caption(CAM, panel, alike, None, COUNTER, "a.png", None)
     assert caption.subject == "not similar to b.png"
     # What does not depend on a target is no counterfactual.
     assert "counterfactual" not in lines(Heatmap(MAP, layer="head"), COUNTER)[0]
@@ -111,8 +111,8 @@ def test_advice_on_a_map_without_evidence_points_the_right_way() -> None:
 
 
 def test_names_sort_by_depth_and_say_that_a_map_is_a_counterfactual() -> None:
-    works = [Work("features", "feature-maps"), Work("gradcam", "gradcam")]
-    naming, counter = (Naming(works, wording, several_targets=True) for wording in (WORDING, COUNTER))
+    works = [TaskName("features", "feature-maps"), TaskName("gradcam", "gradcam")]
+    naming, counter = (FigureNames(works, wording, several_targets=True) for wording in (WORDING, COUNTER))
     sheets = [mosaic("head"), mosaic("conv1")]
     stems = [".".join(naming.stem(works[0], panel, sheets, "")) for panel in sheets]
     assert sorted(stems) == ["features.01.conv1", "features.12.head"]

@@ -16,13 +16,13 @@ from typing import IO, Any, Literal, Protocol, Self, cast
 
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.process import usable_cores
-from cnnviz_cli.run.image_data import Answer, Drawing, Place, failed
-from cnnviz_cli.run.workers.process import Desk, Told
+from cnnviz_cli.run.image_data import ImageResult, RenderSpec, OutputSlot, failed_record
+from cnnviz_cli.run.workers.process import ImageWorker, JobResult
 
-PATIENCE = 120.0
+READ_TIMEOUT = 120.0
 """Seconds for one picture to be read, before the process that does it is taken to be stuck."""
 
-_GRACE = 0.3
+_CLOSE_TIMEOUT = 0.3
 """Seconds to finish what is being drawn, when the run ends before its time."""
 
 _START = (
@@ -30,67 +30,67 @@ _START = (
 )
 
 
-class Helper:
+class WorkerProcess:
     """A process of its own, and a thread here that talks to it.
 
     A picture on which the process dies is tried once more, by a new one; when that dies, too, the picture's record
-    says so and the run goes on. One that takes longer than `PATIENCE` to read is not tried again.
+    says so and the run goes on. One that takes longer than `READ_TIMEOUT` to read is not tried again.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hand")
-        self._drawing: Drawing | None = None
+        self._drawing: RenderSpec | None = None
         self._closed = False
-        self._jobs: set[Future[Told]] = set()
-        self._process: subprocess.Popen[bytes] | None = _started()
+        self._jobs: set[Future[JobResult]] = set()
+        self._process: subprocess.Popen[bytes] | None = _start_process()
         self._ready = False
-        self._current: Place | None = None
+        self._current: OutputSlot | None = None
 
-    def begin(self, drawing: Drawing) -> None:
+    def configure(self, spec: RenderSpec) -> None:
         """What the pictures have in common; before the first job."""
-        self._drawing = drawing
+        self._drawing = spec
 
     @property
     def waiting(self) -> int:
         return len(self._jobs)
 
-    def read(self, place: Place, *, keep: bool) -> Future[Told]:
-        return self._submit("read", place, keep)
+    def read(self, slot: OutputSlot, *, keep: bool) -> Future[JobResult]:
+        return self._submit("read", slot, keep)
 
-    def draw(self, place: Place, answer: Answer) -> Future[Told]:
-        return self._submit("draw", place, answer)
+    def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
+        return self._submit("draw", slot, result)
 
-    def drop(self, place: Place) -> None:
-        self._submit("drop", place)
+    def drop(self, slot: OutputSlot) -> None:
+        self._submit("drop", slot)
 
-    def close(self) -> Place | None:
+    def close(self) -> OutputSlot | None:
         """End the process; returns the picture that it was at work on, if it had to be stopped there."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        wait(list(self._jobs), _GRACE)
+        wait(list(self._jobs), _CLOSE_TIMEOUT)
         self._closed = True
         left = self._current
         if self._process:
-            _ended(self._process)
+            _end_process(self._process)
         self._thread.shutdown()
         return left
 
-    def _submit(self, job: str, place: Place, *arguments: Any) -> Future[Told]:
-        future = self._thread.submit(self._carry_out, job, place, *arguments)
+    def _submit(self, job: str, slot: OutputSlot, *arguments: Any) -> Future[JobResult]:
+        future = self._thread.submit(self._run_job, job, slot, *arguments)
         self._jobs.add(future)
         future.add_done_callback(self._jobs.discard)
         return future
 
-    def _carry_out(self, job: str, place: Place, *arguments: Any) -> Told:
+    def _run_job(self, job: str, slot: OutputSlot, *arguments: Any) -> JobResult:
         how = ""
-        self._current = place
+        self._current = slot
         try:
             for _ in range(2):
                 try:
-                    reply = self._ask(job, place, *arguments)
-                except _DeathError as death:
+                    reply = self._send_job(job, slot, *arguments)
+                except _WorkerDiedError as death:
                     how = death.how
                     if death.late:
-                        return Told(failed(place[0], how))
+                        return JobResult(failed_record(slot[0], how))
                     continue
                 if isinstance(reply, Exception):
                     raise reply
@@ -98,57 +98,57 @@ class Helper:
         finally:
             self._current = None
         doing = "reading" if job == "read" else "drawing"
-        return Told(failed(place[0], f"{doing} it ended the process that did it, twice: {how}"))
+        return JobResult(failed_record(slot[0], f"{doing} it ended the process that did it, twice: {how}"))
 
-    def _ask(self, job: str, place: Place, *arguments: Any) -> Any:
+    def _send_job(self, job: str, slot: OutputSlot, *arguments: Any) -> Any:
         if self._closed:
             raise CancelledError
-        process = self._at_hand()
-        limit = threading.Timer(PATIENCE, process.kill)
+        process = self._ready_process()
+        limit = threading.Timer(READ_TIMEOUT, process.kill)
         if job == "read":
             limit.start()
         try:
-            return _exchange(process, (job, (place, *arguments)))
+            return _exchange(process, (job, (slot, *arguments)))
         except (EOFError, OSError, pickle.UnpicklingError):
             late = limit.finished.is_set()  # and not yet cancelled
             self._process = None
-            _ended(process)
+            _end_process(process)
             if self._closed:
                 raise CancelledError from None
-            how = f"it took more than {PATIENCE:g} seconds to read" if late else _cause(process.returncode)
-            raise _DeathError(how, late=late) from None
+            how = f"it took more than {READ_TIMEOUT:g} seconds to read" if late else _exit_reason(process.returncode)
+            raise _WorkerDiedError(how, late=late) from None
         finally:
             limit.cancel()
 
-    def _at_hand(self) -> subprocess.Popen[bytes]:
+    def _ready_process(self) -> subprocess.Popen[bytes]:
         """The process, a new one in the place of one that died, told what the pictures have in common.
 
         Raises:
             DeviceError: it does not start.
         """
         if self._process is None:
-            self._process, self._ready = _started(), False
+            self._process, self._ready = _start_process(), False
         if not self._ready:
             try:
                 _exchange(self._process, self._drawing)
             except (EOFError, OSError) as error:
                 if self._closed:
                     raise CancelledError from None
-                _ended(self._process)
-                how = _cause(self._process.returncode)
+                _end_process(self._process)
+                how = _exit_reason(self._process.returncode)
                 what = f"a process that reads and draws did not start: {how}"
                 raise DeviceError(what, fix="Do without: --workers 0") from error
             self._ready = True
         return self._process
 
 
-class _DeathError(Exception):
+class _WorkerDiedError(Exception):
     def __init__(self, how: str, *, late: bool) -> None:
         super().__init__(how)
         self.how, self.late = how, late
 
 
-def _started() -> subprocess.Popen[bytes]:
+def _start_process() -> subprocess.Popen[bytes]:
     # One thread each, for numpy's linear algebra: the other cores have work of their own. Not `-m`, and -P: neither
     # may a file in the current folder pass for a module of ours or of Python's.
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -171,7 +171,7 @@ def _exchange(process: subprocess.Popen[bytes], message: Any) -> Any:
     return pickle.load(cast("IO[bytes]", process.stdout))
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _end_process(process: subprocess.Popen[bytes]) -> None:
     """Have a process gone, and its pipes closed."""
     process.kill()
     process.wait()
@@ -180,7 +180,7 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
             cast("IO[bytes]", pipe).close()
 
 
-def _cause(code: int) -> str:
+def _exit_reason(code: int) -> str:
     """Why a process ended, in words that are the same on every run."""
     if code >= 0:
         return f"exit code {code}"
@@ -189,18 +189,18 @@ def _cause(code: int) -> str:
     return f"signal {-code}"
 
 
-MOST = 16
+MAX_PROCESSES = 16
 """Processes that `auto` starts at most: on a machine of many cores the network is busy long before that."""
 
 
-def count_of(setting: int | Literal["auto"], pictures: int) -> int:
+def worker_count(setting: int | Literal["auto"], images: int) -> int:
     """How many processes to start for so many pictures."""
     if setting != "auto":
-        return min(setting, pictures)
-    return max(1, min(pictures, usable_cores(), MOST))
+        return min(setting, images)
+    return max(1, min(images, usable_cores(), MAX_PROCESSES))
 
 
-class Hand(Protocol):
+class WorkerHandle(Protocol):
     """One who reads and draws, one job after the other.
 
     Attributes:
@@ -210,45 +210,45 @@ class Hand(Protocol):
     @property
     def waiting(self) -> int: ...
 
-    def read(self, place: Place, *, keep: bool) -> Future[Told]:
+    def read(self, slot: OutputSlot, *, keep: bool) -> Future[JobResult]:
         """See `Desk.read`."""
         ...
 
-    def draw(self, place: Place, answer: Answer) -> Future[Told]:
+    def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
         """See `Desk.draw`."""
         ...
 
-    def drop(self, place: Place) -> None:
+    def drop(self, slot: OutputSlot) -> None:
         """See `Desk.drop`."""
         ...
 
 
-class Own:
+class InlineWorker:
     """This process: everything is done at once, when it is asked for."""
 
     waiting = 0
 
-    def __init__(self, drawing: Drawing) -> None:
-        self._desk = Desk(drawing)
+    def __init__(self, spec: RenderSpec) -> None:
+        self._desk = ImageWorker(spec)
 
-    def read(self, place: Place, *, keep: bool) -> Future[Told]:
-        return done(self._desk.read(place, keep))
+    def read(self, slot: OutputSlot, *, keep: bool) -> Future[JobResult]:
+        return completed_future(self._desk.read(slot, keep))
 
-    def draw(self, place: Place, answer: Answer) -> Future[Told]:
-        return done(self._desk.draw(place, answer))
+    def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
+        return completed_future(self._desk.draw(slot, result))
 
-    def drop(self, place: Place) -> None:
-        self._desk.drop(place)
+    def drop(self, slot: OutputSlot) -> None:
+        self._desk.drop(slot)
 
 
-def done(result: Told) -> Future[Told]:
+def completed_future(result: JobResult) -> Future[JobResult]:
     """A future that has its result."""
-    future: Future[Told] = Future()
+    future: Future[JobResult] = Future()
     future.set_result(result)
     return future
 
 
-class Hands:
+class WorkerPool:
     """All that read and draw for a run. A context manager, at whose end the processes are gone.
 
     Attributes:
@@ -259,19 +259,19 @@ class Hands:
 
     def __init__(self, count: int) -> None:
         """So many processes, started at once; with none of them this process does it all."""
-        self._helpers = [Helper() for _ in range(count)]
-        self._all: list[Hand] = []
-        self.ahead = 2 if count else 0
-        self.peaks: dict[int, int] = {}
-        self.stopped: list[Place] = []
+        self._helpers = [WorkerProcess() for _ in range(count)]
+        self._all: list[WorkerHandle] = []
+        self.batches_ahead = 2 if count else 0
+        self.peak_memory: dict[int, int] = {}
+        self.interrupted: list[OutputSlot] = []
 
-    def begin(self, drawing: Drawing) -> None:
+    def configure(self, spec: RenderSpec) -> None:
         """What the pictures have in common; before the first job."""
         for helper in self._helpers:
-            helper.begin(drawing)
-        self._all = [*self._helpers] or [Own(drawing)]
+            helper.configure(spec)
+        self._all = [*self._helpers] or [InlineWorker(spec)]
 
-    def next(self) -> Hand:
+    def least_busy(self) -> WorkerHandle:
         """The one with the least to do."""
         return min(self._all, key=lambda hand: hand.waiting)
 
@@ -282,4 +282,4 @@ class Hands:
         return self
 
     def __exit__(self, *_about: object) -> None:
-        self.stopped = [place for helper in self._helpers if (place := helper.close())]
+        self.interrupted = [place for helper in self._helpers if (place := helper.close())]

@@ -20,19 +20,19 @@ from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.output.run_report import peak_memory
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.image_data import Answer, Drawing, Place, Seen, failed, seen_or_failed
+from cnnviz_cli.run.image_data import ImageResult, RenderSpec, OutputSlot, LoadedImage, failed_record, load_image
 from cnnviz_cli.run.present import Presenter
 
-KEPT = 256 * 2**20
+MAX_KEPT_BYTES = 256 * 2**20
 """Bytes of photographs that are kept until they are drawn; what is beyond it is read a second time."""
 
 Stage = Literal["read", "draw and write"]
 Job = tuple[str, tuple[Any, ...]]
-"""The name of a method of `Desk`, and its arguments."""
+"""The name of a method of `ImageWorker`, and its arguments."""
 
 
 @dataclass(frozen=True)
-class Told:
+class JobResult:
     """What became of one job.
 
     Attributes:
@@ -45,88 +45,88 @@ class Told:
     """
 
     result: Any
-    said: tuple[tuple[str, bool], ...] = ()
+    messages: tuple[tuple[str, bool], ...] = ()
     stage: Stage = "read"
     seconds: float = 0.0
     core_seconds: float = 0.0
-    process: int = 0
-    peak: int | None = None
+    pid: int = 0
+    peak_memory: int | None = None
 
 
-class Desk:
+class ImageWorker:
     """Reads photographs and draws on them."""
 
-    def __init__(self, drawing: Drawing) -> None:
-        self._drawing = drawing
+    def __init__(self, spec: RenderSpec) -> None:
+        self._drawing = spec
         self._said: list[tuple[str, bool]] = []
         self._presenter = Presenter(
-            drawing, Sink(drawing.root, drawing.shard), lambda text: self._hear(text, warn=True)
+            spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True)
         )
-        self._kept: dict[str, Seen] = {}
-        self._room = KEPT
+        self._kept: dict[str, LoadedImage] = {}
+        self._room = MAX_KEPT_BYTES
 
-    def read(self, place: Place, keep: bool) -> Told:
+    def read(self, slot: OutputSlot, keep: bool) -> JobResult:
         """The picture's `Glance`, or the record of why there is none; the photograph is kept for drawing if wanted."""
-        start = _now()
-        seen = seen_or_failed(self._drawing, place, self._hear)
+        start = _clock_times()
+        seen = load_image(self._drawing, slot, self._note)
         if isinstance(seen, ImageRecord):
-            return self._told(seen, "read", start)
-        if keep and _bytes(seen) <= self._room:
-            self._room -= _bytes(seen)
+            return self._finish(seen, "read", start)
+        if keep and _size_in_bytes(seen) <= self._room:
+            self._room -= _size_in_bytes(seen)
             self._kept[seen.folder] = seen
-        return self._told(seen.glance, "read", start)
+        return self._finish(seen.network_input, "read", start)
 
-    def draw(self, place: Place, answer: Answer) -> Told:
+    def draw(self, slot: OutputSlot, result: ImageResult) -> JobResult:
         """The picture's record, its files in place."""
-        start = _now()
-        seen = self._take(place)
+        start = _clock_times()
+        seen = self._load(slot)
         if isinstance(seen, ImageRecord):
-            return self._told(seen, "draw and write", start)
-        if seen.photo.sha256 != answer.sha256:
-            record = failed(place[0], "the file was changed while the run went on", glance=seen.glance)
+            return self._finish(seen, "draw and write", start)
+        if seen.original.sha256 != result.sha256:
+            record = failed_record(slot[0], "the file was changed while the run went on", network_input=seen.network_input)
         else:
             try:
-                record = self._presenter.present(seen, answer)
+                record = self._presenter.present(seen, result)
             except MemoryError:
-                record = failed(place[0], "there is not enough memory to draw it", glance=seen.glance)
-        return self._told(record, "draw and write", start)
+                record = failed_record(slot[0], "there is not enough memory to draw it", network_input=seen.network_input)
+        return self._finish(record, "draw and write", start)
 
-    def drop(self, place: Place) -> Told:
+    def drop(self, slot: OutputSlot) -> JobResult:
         """The photograph will not be drawn."""
-        if place[1] in self._kept:
-            self._take(place)
-        return Told(None)
+        if slot[1] in self._kept:
+            self._load(slot)
+        return JobResult(None)
 
-    def _take(self, place: Place) -> Seen | ImageRecord:
+    def _load(self, place: OutputSlot) -> LoadedImage | ImageRecord:
         seen = self._kept.pop(place[1], None)
         if seen is None:
             # What there is to say of the file was said when it was read first.
-            return seen_or_failed(self._drawing, place, lambda _note: None)
-        self._room += _bytes(seen)
+            return load_image(self._drawing, place, lambda _note: None)
+        self._room += _size_in_bytes(seen)
         return seen
 
-    def _hear(self, text: str, *, warn: bool = False) -> None:
+    def _note(self, text: str, *, warn: bool = False) -> None:
         self._said.append((text, warn))
 
-    def _told(self, result: Any, stage: Stage, start: tuple[float, float]) -> Told:
+    def _finish(self, result: Any, stage: Stage, start: tuple[float, float]) -> JobResult:
         said, self._said = tuple(self._said), []
-        wall, busy = (now - then for now, then in zip(_now(), start, strict=True))
-        return Told(result, said, stage, wall, busy, os.getpid(), peak_memory())
+        wall, busy = (now - then for now, then in zip(_clock_times(), start, strict=True))
+        return JobResult(result, said, stage, wall, busy, os.getpid(), peak_memory())
 
 
-def _now() -> tuple[float, float]:
+def _clock_times() -> tuple[float, float]:
     return time.perf_counter(), time.thread_time()
 
 
-def _bytes(seen: Seen) -> int:
-    width, height = seen.photo.image.size
-    return 3 * width * height + (0 if seen.photo.planes is None else seen.photo.planes.nbytes)
+def _size_in_bytes(seen: LoadedImage) -> int:
+    width, height = seen.original.image.size
+    return 3 * width * height + (0 if seen.original.planes is None else seen.original.planes.nbytes)
 
 
 def main() -> None:
     """Serve the process that started this one: pickles in on standard input, pickles out on standard output.
 
-    First comes the `Drawing`, answered by None, then one `Job` after another, each answered by its `Told` or by an
+    First comes the `RenderSpec`, answered by None, then one `Job` after another, each answered by its `JobResult` or by an
     exception. The process ends at once when its input does, whatever it is doing: then the other one is gone, or wants
     no more.
     """
@@ -138,7 +138,7 @@ def main() -> None:
     os.dup2(nothing, 1)
     queue: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
-    desk = Desk(queue.get())
+    desk = ImageWorker(queue.get())
     _send(answers, None)
     os.dup2(nothing, 2)  # from here on, C libraries would be all that speaks
     while True:
