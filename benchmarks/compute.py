@@ -52,7 +52,9 @@ def recipe_of(net: nn.Module, name: str, **options: object) -> Recipe:
     """The recipe of a method for a network of 224x224 input."""
     method = find_method(name)
     frame = InputSpec((224, 224), (-2.0,) * 3, (2.0,) * 3)
-    return method.build(method.options(**options), method_context(net, probe_layers(net, (3, 224, 224), "bench"), frame))
+    return method.build(
+        method.options(**options), method_context(net, probe_layers(net, (3, 224, 224), "bench"), frame)
+    )
 
 
 def _plain_backwards(net: nn.Module, batch: Tensor, times: int) -> Callable[[], object]:

@@ -18,7 +18,7 @@ from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Pred
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.journal import record_in_line
 from cnnviz_cli.files.output.merge_shards import merge_shards
-from cnnviz_cli.files.output.resume import RunHeader, Ledger
+from cnnviz_cli.files.output.resume import Ledger, RunHeader
 from cnnviz_cli.files.output.run_report import peak_memory
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink

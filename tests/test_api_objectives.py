@@ -151,7 +151,7 @@ def test_a_mask_that_is_drawn_anew_is_read_anew(tmp_path: Path) -> None:
     assert not (maps[0] & maps[1]).any()
     # How much the network takes for it is no news of what was drawn, and stands in `target`.
     _, caption = image["gradient"].entry()
-    assert (caption.target, caption.figure) == ("1", "within its mask")
+    assert (caption.target, caption.detail) == ("1", "within its mask")
     assert image["gradient"].target.share is not None
     with pytest.raises(ImageError, match=r"image 0: it has no mask: there is no 'image 0\.png'"):
         explain(located.segmenter(), photo(), region=tmp_path)

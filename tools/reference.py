@@ -12,7 +12,7 @@ from typer.main import get_command
 from cnnviz_cli.cli import config, explain
 from cnnviz_cli.cli.app import app
 from cnnviz_cli.cli.typer_base import default_text
-from cnnviz_cli.config.names import SettingPath, field_at, setting_paths, environment_variable
+from cnnviz_cli.config.names import SettingPath, environment_variable, field_at, setting_paths
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods

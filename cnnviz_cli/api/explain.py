@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.api.arguments import NETWORK, rephrase_for_python, build_settings
-from cnnviz_cli.api.images import InputImage, ImageLike, read_tensor, as_image_list, read_input_image
-from cnnviz_cli.api.network import network_device, load_twin, name_scores, read_preset, preserve_global_state
+from cnnviz_cli.api.arguments import NETWORK, build_settings, rephrase_for_python
+from cnnviz_cli.api.images import ImageLike, InputImage, as_image_list, read_input_image, read_tensor
+from cnnviz_cli.api.network import load_twin, name_scores, network_device, preserve_global_state, read_preset
 from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, FigureContext
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
@@ -32,10 +32,10 @@ from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.image_data import Wording, TaskName, read_options, style_of
-from cnnviz_cli.run.present import build_caption, box_in_image_pixels
+from cnnviz_cli.run.image_data import TaskName, Wording, read_options, style_of
+from cnnviz_cli.run.present import box_in_image_pixels, build_caption
 from cnnviz_cli.run.question import NOT_FINITE
-from cnnviz_cli.run.session import Prepared, Task, output_settings, load_model_for, prepare_loaded, input_settings
+from cnnviz_cli.run.session import Prepared, Task, input_settings, load_model_for, output_settings, prepare_loaded
 from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
 _Found = tuple[ImageDescription | str, Sequence[tuple[Task, Sequence[Panel]]]]
@@ -53,7 +53,9 @@ def explain_images(prepared: Prepared, pictures: list[Any] | Tensor, heard: Repo
         if isinstance(pictures, Tensor):
             inputs = [read_tensor(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
         else:
-            inputs = [read_input_image(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])]
+            inputs = [
+                read_input_image(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])
+            ]
         for _, same in groupby(inputs, key=lambda one: one.pixels.shape):
             yield from _explain_same_size(prepared, list(same), heard)
 
@@ -135,7 +137,10 @@ def _image(
                 own = scale if panel.takes_scale else None
                 explanations.append(_explanation(prepared.task_name(task), panel, shown, contrast, scene, own, wording))
     return ExplainedImage(
-        one.name, tuple(box_in_image_pixels(prediction, one.view) for prediction in told.predictions), tuple(explanations), scene
+        one.name,
+        tuple(box_in_image_pixels(prediction, one.view) for prediction in told.predictions),
+        tuple(explanations),
+        scene,
     )
 
 

@@ -22,12 +22,12 @@ from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.images.pixel_values import (
     RgbImage,
     Samples,
-    type_range,
-    to_levels,
+    apply_range,
     choose_range,
     scale_transparent_gray,
+    to_levels,
     to_rgb,
-    apply_range,
+    type_range,
 )
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ImageLike = str | PathLike[str] | Image.Image | NDArray[Any]
 """A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
 
-Result = TypeVar("Made")
+Result = TypeVar("Result")
 
 ROUNDING_MARGIN = 0.02
 """How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
@@ -90,7 +90,9 @@ def as_image_list(images: Any) -> list[Any] | Tensor:
     return list(images)
 
 
-def read_input_image(image: ImageLike, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL) -> InputImage:
+def read_input_image(
+    image: ImageLike, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL
+) -> InputImage:
     """One picture; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.

@@ -20,8 +20,8 @@ from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.outputs import ExpectedOutput
-from cnnviz_cli.models.load.built_model import set_eval_mode, check_materialized, imagenet_preprocessing
-from cnnviz_cli.models.load.loaded_model import LoadedModel, find_network_facts, check_labels
+from cnnviz_cli.models.load.built_model import check_materialized, imagenet_preprocessing, set_eval_mode
+from cnnviz_cli.models.load.loaded_model import LoadedModel, check_labels, find_network_facts
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 
 IMAGENET = "imagenet"
@@ -89,7 +89,9 @@ def load_twin(
     twin, name = make_twin(net), type(_unwrapped(net)).__name__
     kept_training = set_eval_mode(twin)
     twin.to(device)
-    preprocessing, layers = apply_overrides(twin, preset or preset_for(twin, imagenet_preprocessing(), name), wanted, name, expected)
+    preprocessing, layers = apply_overrides(
+        twin, preset or preset_for(twin, imagenet_preprocessing(), name), wanted, name, expected
+    )
     returns = layers.returned.require_kind(name)
     labels = check_labels(None, layers.returned, name)
     facts = find_network_facts(twin, preprocessing, layers, kept_training, memory_format)

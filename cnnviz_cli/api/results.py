@@ -29,7 +29,7 @@ from cnnviz_cli.render import SUFFIXES, Caption, Style, encode, range_of, state_
 from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.scaling import replace_nonfinite, pixels_in_box, resample
+from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, resample
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
@@ -189,7 +189,7 @@ class Explanation:
     @property
     def counterfactual(self) -> bool:
         """Whether it shows what speaks against the target."""
-        return self._caption.counter
+        return self._caption.counterfactual
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -209,7 +209,9 @@ class Explanation:
 
     def _figure(self) -> Figure:
         scene = self._scene
-        return fit_width(partial(compose_figure, self._panel, scene.image, scene.view, scene.crop, self._caption), scene.style)
+        return fit_width(
+            partial(compose_figure, self._panel, scene.image, scene.view, scene.crop, self._caption), scene.style
+        )
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.

@@ -173,7 +173,8 @@ def _run(command: str, flags: Mapping[SettingPath, Any], given: Mapping[str, Any
         from cnnviz_cli.cli.hints import suggest_for_missing_image
 
         error.fix = (
-            suggest_for_missing_image(error.where, [str(image) for image in given["images"] or []], settings) or error.fix
+            suggest_for_missing_image(error.where, [str(image) for image in given["images"] or []], settings)
+            or error.fix
         )
         raise
     if ("output",) not in loaded.origins:
@@ -226,7 +227,9 @@ def _with_output_folder(command: str, settings: Settings, sources: Sequence[Sour
     return settings.model_copy(update={"output": folder})
 
 
-def _report_outcome(outcome: Outcome, settings: Settings, part: ShardChoice, listener: Reporter, given: Mapping[str, Any]) -> int:
+def _report_outcome(
+    outcome: Outcome, settings: Settings, part: ShardChoice, listener: Reporter, given: Mapping[str, Any]
+) -> int:
     """Print what came of a run, and return the exit code."""
     from cnnviz_cli.cli.printing import print_outcome
     from cnnviz_cli.cli.sharding import exit_code

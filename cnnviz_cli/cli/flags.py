@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.typer_base import default_text
 from cnnviz_cli.config.fields import Flag
-from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, field_at, flag_name, setting_paths, environment_variable
+from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.method import SELECTOR, methods
 

@@ -45,7 +45,9 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
     if not near:
         return UsageError(what, fix="See: cnnviz --help")
     (name,) = near
-    meant = _command_line(name, *rest) if name in commands else _command_line(families[name], *rest, f"--{SELECTOR}", name)
+    meant = (
+        _command_line(name, *rest) if name in commands else _command_line(families[name], *rest, f"--{SELECTOR}", name)
+    )
     return UsageError(what, fix=f"Did you mean: {meant}")
 
 

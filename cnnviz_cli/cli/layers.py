@@ -107,7 +107,7 @@ def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
     listener.say(f"{visible(settings.model)}: loading")
     with gc_disabled():
         from cnnviz_cli.models.load.loaded_model import load_layers  # imports torch, which takes seconds
-        from cnnviz_cli.run.session import load_model_for, input_settings
+        from cnnviz_cli.run.session import input_settings, load_model_for
 
     if any((name,) in loaded.origins for name in ("weights", "weights_key")):
         return load_model_for(settings, listener).layers

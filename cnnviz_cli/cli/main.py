@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cnnviz_cli.cli.errors import run_with_exit_code
 from cnnviz_cli.cli.json_output import reserve_stdout
-from cnnviz_cli.cli.process import safe_streams, handle_signals, gc_disabled
+from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

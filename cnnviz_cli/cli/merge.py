@@ -10,7 +10,7 @@ import typer
 
 from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import count_noun, accuracy_lines
+from cnnviz_cli.cli.printing import accuracy_lines, count_noun
 from cnnviz_cli.cli.typer_base import AsJson, Command
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.text import visible

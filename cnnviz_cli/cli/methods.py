@@ -19,7 +19,17 @@ from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AllowCode, AsJson, Command, Debug, definitions, wrapped
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, LinearHead, Method, MethodContext, find_method, methods
+from cnnviz_cli.core.method import (
+    FAMILIES,
+    SELECTOR,
+    Family,
+    InputSpec,
+    LinearHead,
+    Method,
+    MethodContext,
+    find_method,
+    methods,
+)
 from cnnviz_cli.core.text import did_you_mean, visible
 
 if TYPE_CHECKING:
@@ -187,7 +197,7 @@ def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
 def _option(method: Method, name: str) -> dict[str, Any]:
     # Not at the top: the settings bring pydantic, which a table does without.
     from cnnviz_cli.cli.flags import choices_of
-    from cnnviz_cli.config.names import field_at, flag_name, environment_variable
+    from cnnviz_cli.config.names import environment_variable, field_at, flag_name
     from cnnviz_cli.config.settings import settings_type
 
     path = (method.family, name)

@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def models(
     pattern: Annotated[
-        str | None, typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=completion.complete_models)
+        str | None,
+        typer.Argument(help="A glob (resnet*) or a part of the name.", autocompletion=completion.complete_models),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

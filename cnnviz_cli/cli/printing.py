@@ -61,7 +61,9 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
         lines = [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
         print("\n".join(map(visible, lines)))
     failed = f", {summary.failed} failed" if summary.failed else ""
-    images = count_noun(summary.images, "image") + (f" ({outcome.done_before} done before)" if outcome.done_before else "")
+    images = count_noun(summary.images, "image") + (
+        f" ({outcome.done_before} done before)" if outcome.done_before else ""
+    )
     print(f"{images}{failed}, {count_noun(summary.outputs, 'picture')}, {outcome.seconds:.1f} s")
     print(visible(str(outcome.manifest)))
 
@@ -118,7 +120,9 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
         print(f"  … and {len(found.inputs) - MAX_LINES} more")
     cost = found.cost
     variants = f", {count_noun(cost.variants, 'variant')} an image" if cost.variants else ""
-    print(f"plan for a batch: {count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}")
+    print(
+        f"plan for a batch: {count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}"
+    )
     for line in found.plan_lines:
         print(f"  {visible(line)}")
     print(f"pictures of the first image, below {visible(str(output))}")

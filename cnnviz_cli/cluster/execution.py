@@ -24,7 +24,15 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.identity import request_digest, run_seal
-from cnnviz_cli.run.lifecycle import StageTimer, Outcome, conclude_run, collect_records, assign_folders, report_earlier_run, report_shard
+from cnnviz_cli.run.lifecycle import (
+    Outcome,
+    StageTimer,
+    assign_folders,
+    collect_records,
+    conclude_run,
+    report_earlier_run,
+    report_shard,
+)
 
 
 def execute(

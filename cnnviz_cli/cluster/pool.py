@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnviz_cli.cluster.connection import Slot, FolderToken, await_files, uses_gpus, list_slots
-from cnnviz_cli.cluster.worker import Job, Part, SetupResult, Report, ClusterWorker
+from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
+from cnnviz_cli.cluster.worker import ClusterWorker, Job, Part, Report, SetupResult
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
@@ -158,7 +158,9 @@ class ActorPool:
     ready: SetupResult
     device: str
 
-    def __init__(self, ray: Any, job: Job, token: FolderToken, device: str, reporter: Reporter, clock: StageTimer) -> None:
+    def __init__(
+        self, ray: Any, job: Job, token: FolderToken, device: str, reporter: Reporter, clock: StageTimer
+    ) -> None:
         """Not yet at work; `device` is the setting."""
         self._ray = ray
         self._job = job

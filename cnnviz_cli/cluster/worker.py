@@ -24,8 +24,8 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.execution import render_spec
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import StageTimer
-from cnnviz_cli.run.manifest_header import device_name, build_header
-from cnnviz_cli.run.pipeline import Pipeline, MapScales
+from cnnviz_cli.run.manifest_header import build_header, device_name
+from cnnviz_cli.run.pipeline import MapScales, Pipeline
 from cnnviz_cli.run.session import prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 

@@ -120,7 +120,9 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
         allowed, choices = _allowed_values(details, loc, kind)
         name = ".".join(str(part) for part in loc if isinstance(part, str))
         # What may be a list or one text is shown as it was written.
-        shown = _display_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _display(given)
+        shown = (
+            _display_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _display(given)
+        )
         what = f"'{name}' {allowed}, not {shown}"
         fix = str(details.get("ctx", {}).get("fix", "")) or _suggest_fix(details["type"], given, choices)
         if not fix and choices and (example := getattr(_flag(loc, kind), "example", "")):

@@ -283,9 +283,13 @@ class DrawingFields(BaseModel):
         "around. Auto is bilinear for a constant overlay, else bicubic.",
     )
     scale: Annotated[
-        str, AfterValidator(check_scale), Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5")
+        str,
+        AfterValidator(check_scale),
+        Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5"),
     ] = Field(
-        "image", pattern=SCALE_PATTERN, description="Range of a map's colours: its own, the whole run's, or from LO to HI."
+        "image",
+        pattern=SCALE_PATTERN,
+        description="Range of a map's colours: its own, the whole run's, or from LO to HI.",
     )
     format: Annotated[Literal["png", "webp", "jpeg", "svg", "pdf"], Flag("Output")] = Field(
         "png",
@@ -343,7 +347,9 @@ class ComputingFields(BaseModel):
         None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
     )
     workers: Annotated[
-        int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0)), Flag("Computation", "auto|N", recorded=False)
+        int | Literal["auto"],
+        BeforeValidator(values.parse_auto_or_count(0)),
+        Flag("Computation", "auto|N", recorded=False),
     ] = Field("auto", description="Processes that read and draw meanwhile; auto is one a core, 16 at most; 0 is none.")
     engine: Annotated[Literal["local", "ray"], Flag("Computation", recorded=False)] = Field(
         "local", description="Who computes: this machine, or the nodes of a Ray cluster (RAY_ADDRESS)."

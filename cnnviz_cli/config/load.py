@@ -11,7 +11,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
-from cnnviz_cli.config.names import FORMER_NAMES, VARIABLE_PREFIX, SettingPath, field_at, flag_name, environment_variable, environment_variables
+from cnnviz_cli.config.names import (
+    FORMER_NAMES,
+    VARIABLE_PREFIX,
+    SettingPath,
+    environment_variable,
+    environment_variables,
+    field_at,
+    flag_name,
+)
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
@@ -36,7 +44,9 @@ class LoadedSettings:
     origins: Mapping[SettingPath, tuple[str, SourcePlace]] = field(default_factory=dict)
 
 
-def load_settings(command: str, flags: Mapping[SettingPath, Any], config_file: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    command: str, flags: Mapping[SettingPath, Any], config_file: Path | None, environ: Mapping[str, str]
+) -> Settings:
     """The settings of one run.
 
     Args:
@@ -65,7 +75,9 @@ def load_with_origins(
         _from_environment(kind, environ, problems),
         _from_flags(kind, command, flags, problems),
     )
-    problems += [_flag_only_error(path, layer) for layer in layers[:2] for path in layer.keys if _is_flag_only(kind, path)]
+    problems += [
+        _flag_only_error(path, layer) for layer in layers[:2] for path in layer.keys if _is_flag_only(kind, path)
+    ]
     merged: dict[str, Any] = {}
     origins: dict[SettingPath, tuple[str, SourcePlace]] = {}
     for layer in layers:
@@ -142,7 +154,9 @@ def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems
     return layer
 
 
-def _from_flags(kind: type[Settings], command: str, flags: Mapping[SettingPath, Any], problems: list[UsageError]) -> SettingsSource:
+def _from_flags(
+    kind: type[Settings], command: str, flags: Mapping[SettingPath, Any], problems: list[UsageError]
+) -> SettingsSource:
     layer = SettingsSource({}, {}, {}, kind="flag")
     for path, given in flags.items():
         name = flag_name(path, command)

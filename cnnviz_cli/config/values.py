@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.figure_settings import parse_scale, parse_figure_size
+from cnnviz_cli.core.figure_settings import parse_figure_size, parse_scale
 from cnnviz_cli.core.method import FAMILIES
 from cnnviz_cli.core.text import did_you_mean, visible
 
@@ -156,7 +156,9 @@ def parse_bands(value: Any) -> tuple[int, ...]:
     found: list[Any] = []
     for item in split_at_commas(value):
         span = _BAND_RANGE.fullmatch(item.strip()) if isinstance(item, str) else None
-        found += range(int(span[1]), int(span[2]) + 1) if span else [parse_scalar(item) if isinstance(item, str) else item]
+        found += (
+            range(int(span[1]), int(span[2]) + 1) if span else [parse_scalar(item) if isinstance(item, str) else item]
+        )
     whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found)
     if not whole or bool(found) != bool(value):
         raise _shape_error("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
@@ -192,7 +194,9 @@ def parse_std(value: Any) -> tuple[float, ...]:
 def _suggest_division(numbers: Sequence[float]) -> str:
     """The numbers that were meant, where they may count to 255; else of what values they are."""
     if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE_MAX:
-        return f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE_MAX:.6g}' for number in numbers)}"
+        return (
+            f"Values that count to 255 are divided by 255: {','.join(f'{number / BYTE_MAX:.6g}' for number in numbers)}"
+        )
     return "The values of an image go from 0 to 1 before they are normalized, whatever its file counts to."
 
 

@@ -27,7 +27,7 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from cnnviz_cli.config.errors import SourcePlace, combine_errors, caret_excerpt
+from cnnviz_cli.config.errors import SourcePlace, caret_excerpt, combine_errors
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, read_regular

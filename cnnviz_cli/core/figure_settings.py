@@ -72,7 +72,9 @@ def parse_figure_size(width: str, dpi: int = 0) -> FigureSize:
         pixels = int(width)
     if not WIDTH_LIMITS[0] <= pixels <= WIDTH_LIMITS[1]:
         print_size = f" at {dpi} dpi" if unit in _INCHES else ""
-        raise ValueError(f"{width} is {pixels:,} pixels{print_size}; a figure has {WIDTH_LIMITS[0]} to {WIDTH_LIMITS[1]:,}")
+        raise ValueError(
+            f"{width} is {pixels:,} pixels{print_size}; a figure has {WIDTH_LIMITS[0]} to {WIDTH_LIMITS[1]:,}"
+        )
     room = round(pixels / dpi * UNITS_PER_INCH) if dpi else pixels
     return FigureSize(pixels, min(max(room, MIN_LAYOUT_WIDTH), LAYOUT_WIDTH), source=False, dpi=dpi)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.scores import Score, score_name, rounding_magnitudes, class_scores
+from cnnviz_cli.core.scores import Score, class_scores, rounding_magnitudes, score_name
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:

@@ -32,7 +32,11 @@ def environment_error(error: BaseException) -> CnnvizError | None:
     from cnnviz_cli.core.network_errors import is_out_of_memory
 
     said = str(error).casefold()
-    if is_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or any(words in said for words in _MEMORY_LIMIT_WORDS):
+    if (
+        is_out_of_memory(error)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or any(words in said for words in _MEMORY_LIMIT_WORDS)
+    ):
         shown = visible(str(error) or type(error).__name__, 200)
         what = f"the process may not have as much memory as it needs: {shown}"
         return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")

@@ -17,7 +17,7 @@ from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.memory_format import match_memory_format
 from cnnviz_cli.core.objectives import Objective, magnitude_of
 from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.rounding import measures_change, find_unchanged
+from cnnviz_cli.core.rounding import find_unchanged, measures_change
 from cnnviz_cli.engine.answers import answer_to, answers
 from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
 from cnnviz_cli.engine.operations import check_visible
@@ -139,7 +139,9 @@ def _explain_gradient_cuts(net: nn.Module, image: Tensor) -> Iterator[None]:
         raise explain_missing_gradient(error, net, image) from None
 
 
-def _find_unchanged_needs(made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str) -> dict[Need, Tensor]:
+def _find_unchanged_needs(
+    made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str
+) -> dict[Need, Tensor]:
     """Of the needs that ask how a score changes, for which images it does not."""
     terms: dict[Objective, Tensor] = {}
     found: dict[Need, Tensor] = {}

@@ -13,7 +13,7 @@ from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Ne
 from cnnviz_cli.core.memory_format import match_memory_format
 from cnnviz_cli.core.variants import WeightedVariants
 from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
-from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, free_memory, explain_memory_errors
+from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, explain_memory_errors, free_memory
 from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
 from cnnviz_cli.engine.plan import Stream
@@ -54,9 +54,13 @@ class _Image:
         if stream.variants.at != INPUT and context.alone:
             self.net = make_whole_tail(context.net, stream.variants.at, picture, context.precision)
         elif stream.variants.at != INPUT:
-            self.net = make_tail(context.net, stream.variants.at, picture, logits, context.precision, context.read(image))
+            self.net = make_tail(
+                context.net, stream.variants.at, picture, logits, context.precision, context.read(image)
+            )
         elif not self.plan.layers and not context.alone:
-            self.net = self.modules = fold_if_equivalent(context.net, picture, logits, context.precision, context.read(image))
+            self.net = self.modules = fold_if_equivalent(
+                context.net, picture, logits, context.precision, context.read(image)
+            )
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""

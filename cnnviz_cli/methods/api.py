@@ -27,7 +27,16 @@ from cnnviz_cli.core.evidence import (
     Targets,
 )
 from cnnviz_cli.core.layers import LayerInfo, Layers
-from cnnviz_cli.core.method import AUGMENTATIONS, InputSpec, LinearHead, InputView, Recipe, MethodContext, method, option
+from cnnviz_cli.core.method import (
+    AUGMENTATIONS,
+    InputSpec,
+    InputView,
+    LinearHead,
+    MethodContext,
+    Recipe,
+    method,
+    option,
+)
 from cnnviz_cli.core.objectives import (
     Contrast,
     FinerContrast,
@@ -49,7 +58,7 @@ from cnnviz_cli.core.panels import (
     Projections,
     SignedMap,
 )
-from cnnviz_cli.core.resize import upsample, as_tensor, min_max_normalize
+from cnnviz_cli.core.resize import as_tensor, min_max_normalize, upsample
 from cnnviz_cli.core.rounding import resolution
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.core.value import value
@@ -87,17 +96,18 @@ __all__ = [
     "FeatureMapGrid",
     "Filters",
     "FinerContrast",
-    "InputSpec",
     "Gradient",
     "GradientOver",
     "GradientPath",
-    "LinearHead",
     "Heatmap",
     "Input",
     "InputProjection",
+    "InputSpec",
     "InputView",
     "LayerInfo",
     "Layers",
+    "LinearHead",
+    "MethodContext",
     "Multipliers",
     "Need",
     "Negated",
@@ -112,7 +122,6 @@ __all__ = [
     "Reduce",
     "Relevance",
     "ReluRule",
-    "MethodContext",
     "Scores",
     "Seeds",
     "SignedMap",
@@ -124,18 +133,18 @@ __all__ = [
     "UsageError",
     "Variants",
     "WeightedVariants",
+    "as_tensor",
     "cam_recipe",
-    "upsample",
     "finish",
     "gradient_recipe",
     "method",
+    "min_max_normalize",
     "option",
     "reduced",
     "resolution",
     "strongest_channels",
-    "as_tensor",
     "to_two_classes",
-    "min_max_normalize",
+    "upsample",
     "value",
     "views_of",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, Recipe, MethodContext, method, option, value
+from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, MethodContext, Recipe, method, option, value
 from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
 
 

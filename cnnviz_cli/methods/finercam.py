@@ -9,11 +9,11 @@ from cnnviz_cli.methods.api import (
     CamOptions,
     FinerContrast,
     Gradient,
+    MethodContext,
     Need,
     Negated,
     Objective,
     Recipe,
-    MethodContext,
     cam_recipe,
     method,
     option,
@@ -47,7 +47,9 @@ def finercam(options: Options, scope: MethodContext) -> Recipe:
     and `similar` has no say.
     """
     scope.require_classes("it tells the class from those most like it")
-    objective: Objective = FinerContrast(scope.rank, options.strength, options.similar, scope.contrast_rank, scope.score)
+    objective: Objective = FinerContrast(
+        scope.rank, options.strength, options.similar, scope.contrast_rank, scope.score
+    )
     if scope.counterfactual:
         objective = Negated(objective)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, gradient_recipe, method
 from cnnviz_cli.methods.common.cams import EPSILON
 
 if TYPE_CHECKING:

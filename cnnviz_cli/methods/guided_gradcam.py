@@ -11,13 +11,13 @@ from cnnviz_cli.methods.api import (
     Gradient,
     Heatmap,
     InputProjection,
+    MethodContext,
     Part,
     Recipe,
-    MethodContext,
-    upsample,
+    as_tensor,
     finish,
     method,
-    as_tensor,
+    upsample,
     views_of,
 )
 

@@ -8,11 +8,11 @@ from cnnviz_cli.methods.api import (
     REDUCE_HELP,
     Composite,
     Evidence,
+    MethodContext,
     Panel,
     Recipe,
     Reduce,
     Relevance,
-    MethodContext,
     method,
     option,
     reduced,
@@ -52,7 +52,9 @@ def lrp(options: Options, scope: MethodContext) -> Recipe:
     one sign, so that it cannot.
     """
     scope.require_logits("it hands the score before softmax down, of which the pixels are to be parts")
-    low, high = (scope.input_spec.black, scope.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
+    low, high = (
+        (scope.input_spec.black, scope.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
+    )
     relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
     score = scores_at(Ends(None), scope.target)
 

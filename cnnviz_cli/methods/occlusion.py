@@ -6,8 +6,8 @@ from cnnviz_cli.methods.api import (
     Baseline,
     BaselineChoice,
     Evidence,
-    Recipe,
     MethodContext,
+    Recipe,
     Scores,
     SignedMap,
     UsageError,
@@ -52,7 +52,10 @@ def occlusion(options: Options, scope: MethodContext) -> Recipe:
             fix=f"Use --stride {side} or less, or a larger --window.",
         )
     windows = Windows(
-        scope.input_spec.size, (min(side, height), min(side, width)), stride, Baseline.within(scope.input_spec, options.cover)
+        scope.input_spec.size,
+        (min(side, height), min(side, width)),
+        stride,
+        Baseline.within(scope.input_spec, options.cover),
     )
     scores = Scores(windows, of=scope.target)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, method
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, method
 from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, Panel, Recipe, MethodContext, method, reduced
+from cnnviz_cli.methods.api import Evidence, MethodContext, Panel, Recipe, method, reduced
 from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, Recipe, MethodContext, method, option, value
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, method, option, value
 from cnnviz_cli.methods.common.masking import NoisyMasks, mask_recipe
 
 

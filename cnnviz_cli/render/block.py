@@ -103,7 +103,9 @@ def blank_block(width: int, height: int) -> Block:
 
 def stack_vertically(blocks: Sequence[Part], gap: int) -> Block:
     """Blocks under each other, flush left."""
-    sheet = blank_block(max(block.width for block in blocks), sum(block.height for block in blocks) + gap * (len(blocks) - 1))
+    sheet = blank_block(
+        max(block.width for block in blocks), sum(block.height for block in blocks) + gap * (len(blocks) - 1)
+    )
     top = 0
     for block in blocks:
         sheet.put(block, 0, top)

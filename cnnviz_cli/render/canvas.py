@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotation
+from cnnviz_cli.core.annotations import Annotation, BoxAnnotation, RegionAnnotation
 from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.color_tables import ByteArray
 from cnnviz_cli.render.legends import hatching, no_data
-from cnnviz_cli.render.scaling import replace_nonfinite, pixels_in_box, resample
+from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, resample
 from cnnviz_cli.render.style import Interpolation, Overlay
 
 SUNK = 0.6
@@ -52,23 +52,23 @@ class Canvas:
         density: pixels a unit of the figure.
     """
 
-    photo: Image.Image
+    image: Image.Image
     view: View
     factor: float
     unit: int
     density: float = 1.0
 
     @property
-    def seen(self) -> tuple[int, int, int, int]:
+    def input_box(self) -> tuple[int, int, int, int]:
         """The pixels that the network saw: left, top, right, bottom."""
-        return pixels_in_box(self.view.box, self.photo.size)
+        return pixels_in_box(self.view.box, self.image.size)
 
     @property
     def type(self) -> int:
         """The size of the type beside it, in units of the figure."""
         return max(1, round(self.unit / self.density))
 
-    def placed(self, image: Image.Image) -> Raster:
+    def as_raster(self, image: Image.Image) -> Raster:
         """An image of the canvas's pixels as a part of a figure."""
         return Raster(image, max(1, round(image.width / self.density)), max(1, round(image.height / self.density)))
 
@@ -118,7 +118,9 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
     if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
         density = max(1.0, min(density, width / units[0]))
     pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
-    return Canvas(resize_image(photo, pixels), view.for_image_size(pixels), factor, max(1, round(unit * density)), density)
+    return Canvas(
+        resize_image(photo, pixels), view.for_image_size(pixels), factor, max(1, round(unit * density)), density
+    )
 
 
 GAP_ROOM = 12
@@ -158,18 +160,18 @@ def fit_canvas(image: Image.Image, view: View, width: int, height: int, unit: in
 def mark_unseen(canvas: Canvas) -> Image.Image:
     """The photograph with what the network never saw drained of colour, faded and hatched."""
     if canvas.view.is_whole:
-        return canvas.photo.copy()
-    ghost = canvas.photo.convert("L").point(_FADED)
+        return canvas.image.copy()
+    ghost = canvas.image.convert("L").point(_FADED)
     ghost.paste(196, mask=hatching(ghost.size, canvas.unit))
     sheet = ghost.convert("RGB")
-    sheet.paste(canvas.photo.crop(canvas.seen), canvas.seen[:2])
+    sheet.paste(canvas.image.crop(canvas.input_box), canvas.input_box[:2])
     return draw_input_outline(sheet, canvas)
 
 
 def draw_input_outline(sheet: Image.Image, canvas: Canvas) -> Image.Image:
     """The edge of the network's input drawn in place: a light line within a dark one, to show on any ground."""
     if not canvas.view.is_whole:
-        left, top, right, bottom = canvas.seen
+        left, top, right, bottom = canvas.input_box
         line = max(1, round(canvas.unit / 15))
         pen = ImageDraw.Draw(sheet)
         pen.rectangle((left - line, top - line, right - 1 + line, bottom - 1 + line), outline="#ffffff", width=line)
@@ -233,8 +235,8 @@ def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying:
         raw: (h, w) the values, for what of them is not finite.
     """
     sheet = mark_unseen(canvas)
-    seen = canvas.photo.crop(canvas.seen)
-    placed = resample(replace_nonfinite(shares), canvas.view.box, canvas.photo.size, laying.interpolation).clip(0, 1)
+    seen = canvas.image.crop(canvas.input_box)
+    placed = resample(replace_nonfinite(shares), canvas.view.box, canvas.image.size, laying.interpolation).clip(0, 1)
     colours = apply_colors(Image.fromarray(np.rint(placed * (len(laying.colors) - 1)).astype(np.uint8)), laying.colors)
     if laying.overlay == "constant":
         mixed = Image.blend(seen, colours, laying.alpha)
@@ -244,7 +246,7 @@ def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying:
         grey = seen.convert("L").point(_SUNKEN).convert("RGB")
         under = Image.composite(grey, seen, level.point(_levels(desaturate())))
         mixed = Image.composite(colours, under, level.point(_levels(opacity_table(laying.alpha))))
-    sheet.paste(mixed, canvas.seen[:2])
+    sheet.paste(mixed, canvas.input_box[:2])
     return draw_nonfinite(sheet, canvas, raw)
 
 
@@ -262,17 +264,19 @@ def draw_opaque(
         raw: (c, h, w) the values, for what of them is not finite.
         enlarging: how the map is enlarged.
     """
-    size = canvas.photo.size
+    size = canvas.image.size
     sheet = Image.new("RGB", size) if canvas.view.is_whole else no_data(size, canvas.unit)
     steps = 255 if colors is None else len(colors) - 1
     planes = [
         Image.fromarray(
-            np.rint(resample(replace_nonfinite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(np.uint8)
+            np.rint(resample(replace_nonfinite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(
+                np.uint8
+            )
         )
         for plane in shares
     ]
     picture = Image.merge("RGB", planes) if colors is None else apply_colors(planes[0], colors)
-    sheet.paste(picture, canvas.seen[:2])
+    sheet.paste(picture, canvas.input_box[:2])
     return draw_input_outline(draw_nonfinite(sheet, canvas, raw.max(0)), canvas)
 
 
@@ -280,8 +284,10 @@ def draw_nonfinite(sheet: Image.Image, canvas: Canvas, values: NDArray[Any]) -> 
     """A glaring chequer over the cells whose values are not finite."""
     bad = ~np.isfinite(values)
     if bad.any():
-        mask = resample(bad.astype(np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
-        sheet.paste(checkerboard((mask.shape[1], mask.shape[0]), canvas.unit), canvas.seen[:2], Image.fromarray(mask))
+        mask = resample(bad.astype(np.float32), canvas.view.box, canvas.image.size, "nearest") > 0.5
+        sheet.paste(
+            checkerboard((mask.shape[1], mask.shape[0]), canvas.unit), canvas.input_box[:2], Image.fromarray(mask)
+        )
     return sheet
 
 
@@ -334,13 +340,13 @@ def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
 
 def _outline(sheet: Image.Image, canvas: Canvas, mark: RegionAnnotation) -> None:
     line = _line(canvas)
-    inside = resample(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.photo.size, "nearest") > 0.5
+    inside = resample(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.image.size, "nearest") > 0.5
     region = Image.fromarray(inside).convert("L")
     light = _dilate(region, line)
     dark = _dilate(light, line)
     edge = np.asarray(dark) > np.asarray(_erode(region, line))
-    sheet.paste(DARK, canvas.seen[:2], Image.fromarray(edge))
-    sheet.paste(LIGHT, canvas.seen[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
+    sheet.paste(DARK, canvas.input_box[:2], Image.fromarray(edge))
+    sheet.paste(LIGHT, canvas.input_box[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
 
 
 def _line(canvas: Canvas) -> int:

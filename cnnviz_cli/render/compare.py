@@ -11,14 +11,24 @@ from PIL import Image
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, ScaleKind, SingleMap
-from cnnviz_cli.render.block import Block, Part, stack_horizontally, blank_block, add_margin, stack_vertically
+from cnnviz_cli.render.block import Block, Part, add_margin, blank_block, stack_horizontally, stack_vertically
 from cnnviz_cli.render.canvas import Canvas, checkerboard
-from cnnviz_cli.render.figures import map_colors, describe_overlay, describe_outside, draw_map
-from cnnviz_cli.render.legends import color_bar, legend_entry, format_ticks
+from cnnviz_cli.render.figures import describe_outside, describe_overlay, draw_map, map_colors
+from cnnviz_cli.render.legends import color_bar, format_ticks, legend_entry
 from cnnviz_cli.render.overview import GAP, HEADING, MARGIN, SECTION, SMALL, TYPE, add_rule
-from cnnviz_cli.render.scaling import count_outside, color_limits, overlay_of, state_of
+from cnnviz_cli.render.scaling import color_limits, count_outside, overlay_of, state_of
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, layer_lines, note_lines, wrap_words, set_lines
+from cnnviz_cli.render.typeset import (
+    INK,
+    MUTED,
+    Line,
+    elide,
+    layer_lines,
+    note_lines,
+    set_lines,
+    wrap_pieces,
+    wrap_words,
+)
 
 MOST_COLUMNS = 6
 """Maps in a row."""
@@ -196,12 +206,12 @@ def shared_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> 
 
 def _one(entries: Sequence[CaptionedMap], kind: type[SingleMap], style: Style, width: int) -> Block:
     title = kind.legend_title
-    style = style.under(entries[0][1])
+    style = style.for_caption(entries[0][1])
     if kind.scale_kind == "peak" and overlay_of(entries[0][0], style) != "none":
         title += " over the photograph"
     scale = shared_scale(entries, kind)
     labels, remarks = list(kind.bar_words), [_own_scale(kind)]
-    counter = entries[0][1].counter
+    counter = entries[0][1].counterfactual
     signed = kind.scale_kind == "centred" and not kind.in_colour
     if counter and signed:
         labels.reverse()
@@ -271,7 +281,9 @@ def compose_comparison(
         shown = [entry for block in page for entry in _entries(block)]
         columns = max(min(LEAST_COLUMNS, most + 1), *(_columns(block, most) for block in page))
         side = tile_of(columns, style)
-        sheet = _Sheet(fit_input(image, view, side, style.size.density), style, shown, side, columns, most, view.is_whole)
+        sheet = _Sheet(
+            fit_input(image, view, side, style.size.density), style, shown, side, columns, most, view.is_whole
+        )
         yield sheet.block(page, [*facts, *part], caption)
 
 
@@ -304,12 +316,12 @@ def fit_input(image: Image.Image, view: View, side: int, density: float = 1.0) -
 def map_tile(entry: CaptionedMap, canvas: Canvas, style: Style, side: int = TILE, *, scaled: bool) -> Part:
     """One map, and below it the range of its colours (left out if `scaled`), or why it cannot be read."""
     panel, named = entry
-    style = style.under(named)
+    style = style.for_caption(named)
     lines = note_lines(named.note or ADVICE[state_of(panel)], SMALL, side)
     ends = color_limits(panel, named.scale)
     if ends is not None and not scaled:
         lines.insert(0, Line(elide(" to ".join(format_ticks(ends)), SMALL, side), SMALL, MUTED))
-    picture = canvas.placed(draw_map(panel, canvas, style, named.scale, named.mark))
+    picture = canvas.as_raster(draw_map(panel, canvas, style, named.scale, named.mark))
     return stack_vertically([picture, set_lines(lines, side)], SMALL // 3) if lines else picture
 
 
@@ -350,7 +362,9 @@ class _Sheet:
                 rows.append(self._single(block, first))
             elif (groups := count_folds(block, self.most)) > 1:
                 if first:
-                    rows.append(stack_horizontally([first, _heading(facts, caption, self.width - self.side - GAP)], GAP))
+                    rows.append(
+                        stack_horizontally([first, _heading(facts, caption, self.width - self.side - GAP)], GAP)
+                    )
                 parts = [Table(block.columns, part) for part in split_evenly(block.rows, -(-len(block.rows) // groups))]
                 rows.append(stack_horizontally([self._table(part, self._above(part, None)) for part in parts], GAP))
             else:
@@ -363,11 +377,13 @@ class _Sheet:
     def _original(self) -> Block:
         words = "the photograph" if self.whole else "what the network saw"
         below = set_lines([Line(words, SMALL, MUTED)], self.side)
-        return stack_vertically([self.canvas.placed(self.canvas.photo), below], SMALL // 3)
+        return stack_vertically([self.canvas.as_raster(self.canvas.image), below], SMALL // 3)
 
     def _above(self, block: Table, heading: Block | None) -> Block:
         """What stands above the columns; with a place for the names of rows if there is no heading to go beside."""
-        captions = stack_horizontally([set_lines(_class_lines(named, self.side), self.side) for named in block.columns], GAP)
+        captions = stack_horizontally(
+            [set_lines(_class_lines(named, self.side), self.side) for named in block.columns], GAP
+        )
         return captions if heading else stack_horizontally([blank_block(self.side, 1), captions], GAP)
 
     def _table(self, block: Table, above: Block) -> Block:
@@ -434,7 +450,7 @@ def _masthead(original: Block, heading: Block, captions: Block) -> Block:
 
 def _class_lines(named: Caption, width: int = TILE) -> list[Line]:
     """What is explained and its figure, and what it is told apart from."""
-    facts = f"{named.figure}  {named.apart}".strip()
+    facts = f"{named.detail}  {named.contrast_text}".strip()
     return [
         Line(elide(named.subject or named.title, SECTION, width), SECTION, INK),
         Line(elide(facts, TYPE, width), TYPE, MUTED),

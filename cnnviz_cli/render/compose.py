@@ -20,7 +20,9 @@ from cnnviz_cli.render.style import SUFFIXES, Caption, Style
 from cnnviz_cli.render.svg import encode_svg
 
 
-def compose_figure(panel: Panel, image: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style) -> Block:
+def compose_figure(
+    panel: Panel, image: Image.Image, view: View, seen: Image.Image, caption: Caption, style: Style
+) -> Block:
     """The figure of a panel picked for one image.
 
     Args:

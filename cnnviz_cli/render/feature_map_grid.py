@@ -13,14 +13,14 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import LAYOUT_WIDTH
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
-from cnnviz_cli.render.block import Block, Ramp, Raster, blank_block, add_margin
+from cnnviz_cli.render.block import Block, Ramp, Raster, add_margin, blank_block
 from cnnviz_cli.render.color_tables import ByteArray, color_table
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import no_data, format_number
+from cnnviz_cli.render.legends import format_number, no_data
 from cnnviz_cli.render.scaling import is_constant, replace_nonfinite, stretch_range
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, text_width, put_text, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, put_text, set_lines, text_width, wrap_pieces
 
 TYPE = 14
 SMALL = 12
@@ -62,7 +62,7 @@ def columns_for(count: int, cell: int, room: int = LAYOUT_WIDTH - MARGINS) -> in
 
 def compose_feature_maps(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
     """The input and the channel mean, then every map on a scale of its own."""
-    style = style.under(caption)
+    style = style.for_caption(caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlargement_factor(max(height, width))
@@ -84,7 +84,7 @@ def compose_feature_maps(panel: FeatureMapGrid, seen: Image.Image, caption: Capt
         notes.append(f"the number above a map is its {panel.ranked_by}")
     if flat:
         notes.append(f"{flat} flat, drawn grey")
-    heading = replace(caption, target="", figure="")
+    heading = replace(caption, target="", detail="")
     sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.layout_width)
     return add_margin(sheet, MARGIN)
 
@@ -115,7 +115,7 @@ def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
         MapTile(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), f"#{number}", format_number(float(top)))
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
-    heading = replace(caption, target="", figure="", source="")
+    heading = replace(caption, target="", detail="", source="")
     return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.layout_width)
 
 

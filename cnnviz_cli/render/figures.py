@@ -9,16 +9,16 @@ from cnnviz_cli.core.annotations import Annotation
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
-from cnnviz_cli.render.block import Block, Part, stack_horizontally, add_margin, stack_vertically
+from cnnviz_cli.render.block import Block, Part, add_margin, stack_horizontally, stack_vertically
 from cnnviz_cli.render.canvas import (
     SUNK,
     Canvas,
     OverlaySpec,
-    draw_opaque,
     canvas_at,
     checkerboard,
     desaturate,
     draw_annotation,
+    draw_opaque,
     gap_of,
     mark_unseen,
     opacity_table,
@@ -26,22 +26,22 @@ from cnnviz_cli.render.canvas import (
 )
 from cnnviz_cli.render.color_tables import GRAYS, ByteArray, color_table
 from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.legends import bar_width, color_bar, legend, legend_entry, no_data, format_number, format_ticks
+from cnnviz_cli.render.legends import bar_width, color_bar, format_number, format_ticks, legend, legend_entry, no_data
 from cnnviz_cli.render.scaling import (
-    to_rgb,
+    color_limits,
     count_outside,
     is_blank,
-    color_limits,
     is_constant,
-    replace_nonfinite,
     normalize,
     overlay_of,
     peak_of,
+    replace_nonfinite,
     state_of,
+    to_rgb,
     top_of,
 )
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, wrap_pieces, text_width, note_lines, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, note_lines, set_lines, text_width, wrap_pieces
 
 INTERPOLATED = {
     "bicubic": "bicubic between its cells",
@@ -56,9 +56,9 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, style: 
     large = round(1.3 * unit)
     lines: list[Line] = []
     heading = caption.heading + describe_signs(panel, caption, style)
-    facts = [heading, caption.apart, caption.model, caption.source]
+    facts = [heading, caption.contrast_text, caption.model, caption.source]
     if caption.target:
-        figure = caption.figure and "   " + caption.figure
+        figure = caption.detail and "   " + caption.detail
         name = elide(caption.subject, large, width - text_width(figure, large))
         lines.append(Line(name + figure, large, INK))
     else:
@@ -73,19 +73,19 @@ def describe_signs(panel: Panel, caption: Caption, style: Style | None) -> str:
     if style is None or not isinstance(panel, SingleMap):
         return ""
     below, above = style.signed_palette.split("-")
-    return panel.sides[caption.counter].format(below=below, above=above)
+    return panel.sides[caption.counterfactual].format(below=below, above=above)
 
 
 def compose_map(panel: SingleMap, image: Image.Image, view: View, caption: Caption, style: Style) -> Block:
     """Caption, picture and colour bar under each other."""
-    style = style.under(caption)
+    style = style.for_caption(caption)
     beside_it = overlay_of(panel, style) == "none"
     flat = image.width > 1.9 * image.height
     canvas = canvas_at(image, view, style.size, 2 if beside_it and not flat else 1, 2 if beside_it and flat else 1)
     unit = canvas.type
-    picture: Part = canvas.placed(draw_map(panel, canvas, style, caption.scale, caption.mark))
+    picture: Part = canvas.as_raster(draw_map(panel, canvas, style, caption.scale, caption.mark))
     if beside_it:
-        original = canvas.placed(draw_annotation(mark_unseen(canvas), canvas, caption.mark))
+        original = canvas.as_raster(draw_annotation(mark_unseen(canvas), canvas, caption.mark))
         picture = (stack_vertically if flat else stack_horizontally)([original, picture], gap_of(unit))
     width = max(picture.width, 20 * unit) if style.size.pixels is None else style.size.layout_width - 2 * unit
     head = set_lines(caption_lines(caption, panel, width, unit, style), width)
@@ -128,7 +128,7 @@ def _evidence(panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | Non
         return mark_unseen(canvas)
     shares = normalize(panel, scale)
     overlay = overlay_of(panel, style)
-    enlarging = style.enlarging(overlay)
+    enlarging = style.interpolation_for(overlay)
     if panel.in_colour:
         return draw_opaque(canvas, list(to_rgb(shares)), None, raw, enlarging)
     signed = panel.scale_kind == "centred"
@@ -156,7 +156,7 @@ def make_color_bar(
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
     kind = "picture" if panel.in_colour else "map"
-    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[style.enlarging(overlay_of(panel, style))]}"
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[style.interpolation_for(overlay_of(panel, style))]}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if color_limits(panel, scale) is None:

@@ -9,9 +9,9 @@ from math import floor, log10
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, stack_horizontally, blank_block, stack_vertically
+from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, blank_block, stack_horizontally, stack_vertically
 from cnnviz_cli.render.color_tables import ByteArray
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, line_height, text_width, wrap_words, put_text, set_lines
+from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, line_height, put_text, set_lines, text_width, wrap_words
 
 
 def format_ticks(values: Sequence[float]) -> list[str]:
@@ -112,7 +112,9 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
 def legend_entry(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
     """A small sample and what it stands for."""
     side, top, indent = round(0.85 * unit), round(0.3 * unit), round(2.4 * unit)
-    words = set_lines([Line(line, unit, MUTED) for line in wrap_words(text, unit, width - indent)], max(1, width - indent))
+    words = set_lines(
+        [Line(line, unit, MUTED) for line in wrap_words(text, unit, width - indent)], max(1, width - indent)
+    )
     block = blank_block(width, words.height)
     block.put(Raster(swatch.crop((0, 0, 2 * side, side)), 2 * side, side), 0, top)
     block.put(Rectangle(2 * side, side, outline=EDGE, line=max(1, unit // 18)), 0, top)

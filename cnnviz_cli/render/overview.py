@@ -12,13 +12,21 @@ from PIL import Image
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, FeatureMapGrid, Filters, Panel, Projections, SingleMap
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render.block import Block, Part, Rectangle, stack_horizontally, blank_block, add_margin, stack_vertically
-from cnnviz_cli.render.canvas import Canvas, checkerboard, apply_colors, fit_canvas, mark_unseen
+from cnnviz_cli.render.block import (
+    Block,
+    Part,
+    Rectangle,
+    add_margin,
+    blank_block,
+    stack_horizontally,
+    stack_vertically,
+)
+from cnnviz_cli.render.canvas import Canvas, apply_colors, checkerboard, fit_canvas, mark_unseen
 from cnnviz_cli.render.color_tables import color_table
 from cnnviz_cli.render.drawings import Scene, drawing_of, draws_section, sections
-from cnnviz_cli.render.feature_map_grid import FLAT, kernels_block, describe_map
+from cnnviz_cli.render.feature_map_grid import FLAT, describe_map, kernels_block
 from cnnviz_cli.render.figures import draw_map, make_color_bar
-from cnnviz_cli.render.projections import describe_extent, projection_pair, add_title
+from cnnviz_cli.render.projections import add_title, describe_extent, projection_pair
 from cnnviz_cli.render.scaling import is_constant, state_of, stretch_range
 from cnnviz_cli.render.style import Caption, Style
 from cnnviz_cli.render.typeset import (
@@ -27,14 +35,14 @@ from cnnviz_cli.render.typeset import (
     RULE,
     Line,
     elide,
-    wrap_pieces,
     layer_lines,
     line_height,
-    text_width,
     note_lines,
-    wrap_words,
     put_text,
     set_lines,
+    text_width,
+    wrap_pieces,
+    wrap_words,
 )
 
 SECTION, TYPE, SMALL = 18, 14, 12
@@ -73,12 +81,12 @@ def prediction_bars(predictions: Sequence[Prediction], targets: Collection[str],
 
 def map_cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style: Style) -> Block:
     """One map in its place, with its class above and its scale below."""
-    style = style.under(named)
-    figure = "   " + named.figure if named.figure and named.target else ""
+    style = style.for_caption(named)
+    figure = "   " + named.detail if named.detail and named.target else ""
     title = elide(named.subject or named.title, SECTION, width - text_width(figure, SECTION)) + figure
-    facts = " · ".join(filter(None, [named.title if named.target else "", named.layer, named.apart]))
+    facts = " · ".join(filter(None, [named.title if named.target else "", named.layer, named.contrast_text]))
     head = set_lines([Line(title, SECTION), Line(elide(facts, TYPE, width), TYPE, MUTED)], width)
-    picture = canvas.placed(draw_map(panel, canvas, style, named.scale, named.mark))
+    picture = canvas.as_raster(draw_map(panel, canvas, style, named.scale, named.mark))
     bar, words = make_color_bar(panel, style, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
     lines = note_lines(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
@@ -150,14 +158,16 @@ def _fold_rows(rows: list[Block], width: int) -> list[Block]:
 
 
 def _feature_map_row(panel: FeatureMapGrid, named: Caption, style: Style, width: int, most: int) -> Block:
-    style = style.under(named)
+    style = style.for_caption(named)
     tile = (width - ASIDE - most * SMALL) // (most + 1)
     maps = np.asarray(panel.values)[:most]
     channels, strengths = np.asarray(panel.channels), np.asarray(panel.strengths)
     average = np.asarray(panel.average)[0]
     tiles = [add_title(_tile(average, tile, style), "channel mean")]
     tiles += [
-        add_title(_tile(values, tile, style), f"#{int(channels[number])}", describe_map(values, float(strengths[number])))
+        add_title(
+            _tile(values, tile, style), f"#{int(channels[number])}", describe_map(values, float(strengths[number]))
+        )
         for number, values in enumerate(maps)
     ]
     words = f"{len(maps)} of {panel.total} maps of {average.shape[1]} x {average.shape[0]}"
@@ -241,14 +251,20 @@ def compose_overview(
     rows = [_header(image, seen, caption)]
     width, canvas = _column(columns), canvases[columns]
     words = "the whole photograph was seen" if view.is_whole else "outlined: what the network saw"
-    blocks = [add_heading("photograph", words, canvas.placed(mark_unseen(canvas)), width)]
+    blocks = [add_heading("photograph", words, canvas.as_raster(mark_unseen(canvas)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
     blocks.append(add_heading("predictions", _what(predictions), prediction_bars(predictions, targets, room), room))
-    rows.append(stack_horizontally(blocks + [map_cell(panel, named, canvas, width, style) for panel, named in first], GAP))
+    rows.append(
+        stack_horizontally(blocks + [map_cell(panel, named, canvas, width, style) for panel, named in first], GAP)
+    )
     for run in runs:
         count = max(columns, len(run))
-        rows.append(stack_horizontally([map_cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP))
+        rows.append(
+            stack_horizontally(
+                [map_cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP
+            )
+        )
     others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
     for kind, section in sections().items():
         rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, style, WIDTH)

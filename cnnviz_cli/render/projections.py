@@ -9,25 +9,25 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render.block import Block, Part, Raster, stack_horizontally, blank_block, add_margin, stack_vertically
+from cnnviz_cli.render.block import Block, Part, Raster, add_margin, blank_block, stack_horizontally, stack_vertically
 from cnnviz_cli.render.canvas import checkerboard
 from cnnviz_cli.render.drawings import draws
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import no_data, format_number
-from cnnviz_cli.render.scaling import to_rgb, replace_nonfinite, pixels_in_box, top_of
+from cnnviz_cli.render.legends import format_number, no_data
+from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, to_rgb, top_of
 from cnnviz_cli.render.style import Caption
 from cnnviz_cli.render.typeset import (
     INK,
     MUTED,
     Line,
     elide,
-    wrap_pieces,
     line_height,
-    to_legible,
-    text_width,
-    wrap_words,
     put_text,
     set_lines,
+    text_width,
+    to_legible,
+    wrap_pieces,
+    wrap_words,
 )
 
 TYPE = 14
@@ -45,11 +45,13 @@ CONVENTION = (
 TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
 
 
-def compose_projections(panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE) -> Block:
+def compose_projections(
+    panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE
+) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
     rows = [_block(row, seen, size) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
-    heading = Caption(caption.title, "", caption.target, caption.figure, caption.model, caption.source, caption.note)
+    heading = Caption(caption.title, "", caption.target, caption.detail, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
     words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.remark])]
     foot = set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, width)], width)
@@ -103,7 +105,11 @@ def describe_peak(row: ProjectionRow, number: int) -> str:
     peak = float(np.asarray(row.peaks)[number])
     if peak <= 0:
         return f"silent {format_number(peak)}"
-    return f"{format_number(peak)}, mean {format_number(float(np.asarray(row.means)[number]))}" if is_tied(row) else format_number(peak)
+    return (
+        f"{format_number(peak)}, mean {format_number(float(np.asarray(row.means)[number]))}"
+        if is_tied(row)
+        else format_number(peak)
+    )
 
 
 def is_tied(row: ProjectionRow) -> bool:
@@ -142,7 +148,9 @@ def _block(row: ProjectionRow, seen: Image.Image, size: FigureSize) -> Block:
     lines = -(-count // most)
     across = -(-count // lines)
     pairs = [projection_pair(row, number, seen, TILE, size.density) for number in range(count)]
-    grid = stack_vertically([stack_horizontally(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2)
+    grid = stack_vertically(
+        [stack_horizontally(pairs[start : start + across], TYPE) for start in range(0, count, across)], TYPE // 2
+    )
     width = max(grid.width, 30 * TYPE)
     name = elide(row.layer, TYPE, width)
     head = set_lines([Line(name, TYPE, INK)], width)

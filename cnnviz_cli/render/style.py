@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from cnnviz_cli.core.annotations import Annotation
-from cnnviz_cli.core.figure_settings import NATURAL_SIZE, Scale, FigureSize
+from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, Scale
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
 """For evidence that starts at zero. All but turbo and jet are perceptually uniform."""
@@ -65,13 +65,13 @@ class Style:
         """The strongest opacity of an overlay, 0 to 1."""
         return _ALPHAS.get(overlay, 1.0) if self.alpha is None else self.alpha
 
-    def enlarging(self, overlay: Overlay) -> Interpolation:
+    def interpolation_for(self, overlay: Overlay) -> Interpolation:
         """How maps under an overlay are enlarged: never ``auto``."""
         if self.interpolation != "auto":
             return self.interpolation
         return "bilinear" if overlay == "constant" else "bicubic"
 
-    def under(self, caption: Caption) -> Self:
+    def for_caption(self, caption: Caption) -> Self:
         """The same with the palette of a caption, if that has one of its own."""
         return replace(self, palette=caption.palette) if caption.palette else self
 
@@ -82,7 +82,7 @@ class Caption:
 
     Attributes:
         title: what made the picture.
-        target: what was explained, and `figure` what the network says of it: a class and its probability.
+        target: what was explained, and `detail` what the network says of it: a class and its probability.
         contrast: the class that it was told apart from.
         source: the photograph's name.
         note: one sentence, for instance about a map that cannot be read.
@@ -98,7 +98,7 @@ class Caption:
     title: str
     layer: str = ""
     target: str = ""
-    figure: str = ""
+    detail: str = ""
     model: str = ""
     source: str = ""
     note: str = ""
@@ -107,7 +107,7 @@ class Caption:
     mark: Annotation | None = None
     values: str = ""
     palette: str = ""
-    counter: bool = False
+    counterfactual: bool = False
     against: str = ""
     joint: str = ", "
 
@@ -119,11 +119,11 @@ class Caption:
     @property
     def subject(self) -> str:
         """What was explained, in words; empty if nothing was."""
-        return (self.against or f"against {self.target}") if self.counter and self.target else self.target
+        return (self.against or f"against {self.target}") if self.counterfactual and self.target else self.target
 
     @property
-    def apart(self) -> str:
+    def contrast_text(self) -> str:
         """What the class was told apart from, in words."""
         if not self.contrast:
             return ""
-        return f"and for {self.contrast}" if self.counter else f"rather than {self.contrast}"
+        return f"and for {self.contrast}" if self.counterfactual else f"rather than {self.contrast}"

@@ -88,7 +88,8 @@ class _Body:
     def _image(self, item: Raster, left: float, top: int) -> None:
         self.lines.append(
             f'<image x="{_number(left)}" y="{top}" width="{item.width}" height="{item.height}" '
-            f'preserveAspectRatio="none" xlink:href="data:image/png;base64,{b64encode(encode_png(embed_image(item))).decode()}"/>'
+            f'preserveAspectRatio="none" xlink:href="data:image/png;base64,'
+            f'{b64encode(encode_png(embed_image(item))).decode()}"/>'
         )
 
     def _ramp(self, item: Ramp, left: float, top: int) -> None:

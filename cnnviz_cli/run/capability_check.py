@@ -14,7 +14,7 @@ from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.evidence import Need
 from cnnviz_cli.core.global_rng import reseed_forwards
 from cnnviz_cli.core.memory_format import to_memory_format
-from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, Recipe, MethodContext, methods
+from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, MethodContext, Recipe, methods
 from cnnviz_cli.core.readout import CLASSES, Readout
 from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.engine.observe import observe
@@ -167,7 +167,9 @@ def select_methods(
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:
             if isinstance(refusal, EvidenceError):
-                raise _with_method(refusal, one, "\n".join(filter(None, (refusal.fix, _suggest_commands(one.method, scope, check)))))
+                raise _with_method(
+                    refusal, one, "\n".join(filter(None, (refusal.fix, _suggest_commands(one.method, scope, check))))
+                )
             raise _with_method(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
         refused[name] = refusal
     left = tuple((one.method, found) for one, found in built if one.method.name not in refused)

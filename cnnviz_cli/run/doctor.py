@@ -27,7 +27,7 @@ from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm
-from cnnviz_cli.engine.device import free_memory, explain_memory_errors, select_device, move_to_device, synchronize
+from cnnviz_cli.engine.device import explain_memory_errors, free_memory, move_to_device, select_device, synchronize
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.models.inspect.facts import NetworkFacts

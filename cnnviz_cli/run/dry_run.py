@@ -71,7 +71,9 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             shown.setdefault(task.method.family, []).append((panel, caption))
     most = columns_in(style_of(settings).size.layout_width)
     sheets = {family: len(pages(entries, most)) for family, entries in shown.items()}
-    names += [name for family, number in sheets.items() for name in islice(comparison_names(family, names, suffix), number)]
+    names += [
+        name for family, number in sheets.items() for name in islice(comparison_names(family, names, suffix), number)
+    ]
     if settings.save_arrays:
         names.append(ARRAYS)
     return DryRun(

@@ -15,12 +15,21 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
-from cnnviz_cli.files.output.sink import Sink, DiskQueue
+from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.identity import request_digest, run_seal
-from cnnviz_cli.run.image_data import RenderSpec, OutputSlot, fast_decode_note, read_options, style_of
-from cnnviz_cli.run.lifecycle import StageTimer, Outcome, conclude_run, collect_records, assign_folders, check_shard_scale, report_earlier_run, report_shard
-from cnnviz_cli.run.manifest_header import device_name, build_header, settings_digest
-from cnnviz_cli.run.pipeline import NOTHING_DRAWN, ReadyImage, Pipeline, MapScales
+from cnnviz_cli.run.image_data import OutputSlot, RenderSpec, fast_decode_note, read_options, style_of
+from cnnviz_cli.run.lifecycle import (
+    Outcome,
+    StageTimer,
+    assign_folders,
+    check_shard_scale,
+    collect_records,
+    conclude_run,
+    report_earlier_run,
+    report_shard,
+)
+from cnnviz_cli.run.manifest_header import build_header, device_name, settings_digest
+from cnnviz_cli.run.pipeline import NOTHING_DRAWN, MapScales, Pipeline, ReadyImage
 from cnnviz_cli.run.session import Prepared, prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 

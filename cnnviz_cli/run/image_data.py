@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.figure_settings import Scale, parse_figure_size
-from cnnviz_cli.core.file_reading import REDUCTION_FACTORS, MEBIBYTE, MEGAPIXEL, ReadOptions, parse_value_range
+from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, REDUCTION_FACTORS, ReadOptions, parse_value_range
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
@@ -75,7 +75,9 @@ def style_of(settings: Settings) -> Style:
         alpha=settings.alpha,
         overlay=settings.overlay,
         interpolation=settings.map_interpolation,
-        size=replace(parse_figure_size(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1),
+        size=replace(
+            parse_figure_size(settings.width, settings.dpi), density=VECTOR_DENSITY if settings.format in VECTOR else 1
+        ),
     )
 
 
@@ -224,7 +226,9 @@ def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -
     return LoadedImage(source, folder, photo, view, crop, mask, drawn.sha256, bands)
 
 
-def failed_record(source: Source, why: str, *, sha256: str | None = None, network_input: NetworkInput | None = None) -> ImageRecord:
+def failed_record(
+    source: Source, why: str, *, sha256: str | None = None, network_input: NetworkInput | None = None
+) -> ImageRecord:
     """The record of a picture that could not be explained."""
     width, height = network_input.size if network_input else (None, None)
     return ImageRecord(

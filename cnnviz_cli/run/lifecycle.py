@@ -24,7 +24,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames
 from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
-from cnnviz_cli.files.output.resume import RunHeader, Ledger, Status
+from cnnviz_cli.files.output.resume import Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink

@@ -38,7 +38,9 @@ def tool_record() -> Tool:
 def build_header(prepared: Prepared) -> RunHeader:
     """What the run is about, and under what a later one may take its records over."""
     tool, masks = tool_record(), prepared.question.masks
-    about = RunHeader(_identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size)
+    about = RunHeader(
+        _identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size
+    )
     # Of one mask for all the identity has the digest.
     return replace(about, holds=partial(_has_same_mask, masks)) if masks and masks.sha256 is None else about
 

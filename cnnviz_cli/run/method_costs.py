@@ -18,9 +18,9 @@ from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.weights import offline_weights
-from cnnviz_cli.run.capability_check import MethodRequest, CapabilityCheck, select_methods
+from cnnviz_cli.run.capability_check import CapabilityCheck, MethodRequest, select_methods
 from cnnviz_cli.run.question import Question, question_for
-from cnnviz_cli.run.session import total_cost, describe_plans, plan_recipes, method_context
+from cnnviz_cli.run.session import describe_plans, method_context, plan_recipes, total_cost
 
 COMMAND = "all"
 

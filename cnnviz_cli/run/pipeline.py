@@ -132,7 +132,9 @@ class Pipeline:
         """How many images pass the network together now; fewer than were asked for where memory ran short."""
         return self._at_once
 
-    def results(self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool) -> Iterator[ReadyImage | ImageRecord]:
+    def results(
+        self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool
+    ) -> Iterator[ReadyImage | ImageRecord]:
         """For each source that is due, in order, its answer or the record of its failure.
 
         Args:
@@ -161,7 +163,9 @@ class Pipeline:
             if isinstance(entry, ImageRecord):
                 self._drawing.append(completed_future(JobResult(entry)))
             else:
-                answer = replace(entry.result, scales=scales.scales_of_all(self._prepared.task_names, entry.result.panels))
+                answer = replace(
+                    entry.result, scales=scales.scales_of_all(self._prepared.task_names, entry.result.panels)
+                )
                 self._drawing.append(entry.worker.draw(entry.slot, answer))
             while self._drawing and (len(self._drawing) > most or self._drawing[0].done()):
                 yield self._await_job(self._drawing.popleft())
@@ -199,7 +203,9 @@ class Pipeline:
             for asked, glance in zip(batch, found, strict=True)
             if isinstance(glance, NetworkInput)
         ]
-        wanted = any(asked.wanted and isinstance(glance, NetworkInput) for asked, glance in zip(batch, found, strict=True))
+        wanted = any(
+            asked.wanted and isinstance(glance, NetworkInput) for asked, glance in zip(batch, found, strict=True)
+        )
         if wanted:
             # Each image that is computed, though it may only keep the others company.
             named = [asked.slot[0].name for asked in batch if asked.wanted]

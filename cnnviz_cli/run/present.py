@@ -28,7 +28,7 @@ from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.style import Style
-from cnnviz_cli.run.image_data import ImageResult, RenderSpec, LoadedImage, Wording, TaskName
+from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
 from cnnviz_cli.tasks.description import TargetDescription
 
 OVERVIEW = "overview"
@@ -113,7 +113,9 @@ class Presenter:
     def present(self, loaded: LoadedImage, result: ImageResult) -> ImageRecord:
         """Draw, write and describe one image."""
         said = result.description
-        view = loaded.view.for_image_size(loaded.original.size)  # in the file's own pixels, of which fast decoding leaves fewer
+        view = loaded.view.for_image_size(
+            loaded.original.size
+        )  # in the file's own pixels, of which fast decoding leaves fewer
         predictions = [box_in_image_pixels(one, view) for one in said.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
@@ -164,8 +166,12 @@ class Presenter:
         if self._naming.with_overview:
             caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
             every = [entry for entries in shown.values() for entry in entries]
-            sheet = fit_width(partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style)
-            yield self._write_sheet("overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title)
+            sheet = fit_width(
+                partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style
+            )
+            yield self._write_sheet(
+                "overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title
+            )
         for family, entries in shown.items():
             caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
             sheets = fit_widths(partial(compose_comparison, photo, view, entries, caption), self._style)
@@ -193,7 +199,7 @@ class Presenter:
             layer=panel.layer,
             target=target,
             contrast=contrast,
-            counterfactual=caption.counter,
+            counterfactual=caption.counterfactual,
             path=path,
             sha256=sha256,
             width=width,
@@ -263,7 +269,7 @@ def build_caption(
         title=title,
         layer=_layer_text(panel, wording.layers),
         target=shown.prediction.title if shown else "",
-        figure=(shown.where or shown.prediction.figure) if shown else "",
+        detail=(shown.where or shown.prediction.figure) if shown else "",
         model=wording.model,
         source=source,
         contrast=apart,
@@ -271,7 +277,7 @@ def build_caption(
         scale=scale,
         mark=shown.mark if shown else None,
         palette=work.palette,
-        counter=counter,
+        counterfactual=counter,
         against=shown.against if shown else "",
         joint=" of " if panel.of_layer else ", ",
     )

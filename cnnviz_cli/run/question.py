@@ -70,8 +70,8 @@ class Question:
         """The scope with this question in it."""
         return replace(
             scope,
-            against=self.targets.contrast_rank,
-            counter=self.counter,
+            contrast_rank=self.targets.contrast_rank,
+            counterfactual=self.counter,
             probable=self.probable,
             sigmoid=self.sigmoid,
             classes=self.task.classes,

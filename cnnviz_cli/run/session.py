@@ -14,7 +14,7 @@ from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.config.values import palette_of
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import LayerInfo, Layers, split_run
-from cnnviz_cli.core.method import InputSpec, InputView, Method, Recipe, MethodContext
+from cnnviz_cli.core.method import InputSpec, InputView, Method, MethodContext, Recipe
 from cnnviz_cli.core.network_errors import network_errors
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
@@ -27,8 +27,8 @@ from cnnviz_cli.models.inspect.heads import find_head
 from cnnviz_cli.models.inspect.outputs import ExpectedOutput
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.run.capability_check import MethodRequest, CapabilityCheck, select_methods, build_recipes
-from cnnviz_cli.run.image_data import Wording, TaskName
+from cnnviz_cli.run.capability_check import CapabilityCheck, MethodRequest, build_recipes, select_methods
+from cnnviz_cli.run.image_data import TaskName, Wording
 from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.tasks.spec import default_task
 
@@ -198,11 +198,13 @@ class Prepared:
 
     def _build_for(self, size: tuple[int, int]) -> Prepared:
         frame = replace(self.context.input_spec, size=size)
-        there = probe_layers(self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None)
-        scope = replace(self.context, frame=frame, layers=LayersAtSize(self.context.layers, there))
+        there = probe_layers(
+            self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None
+        )
+        scope = replace(self.context, input_spec=frame, layers=LayersAtSize(self.context.layers, there))
         tasks = _build_tasks((one, build_recipes(one, scope, len(self.targets.ranks))) for one in self.requests)
         plan, views = plan_recipes(task.recipe for task in tasks)
-        return replace(self, tasks=tasks, plan=plan, views=views, scope=scope, _others={})
+        return replace(self, tasks=tasks, plan=plan, views=views, context=scope, _others={})
 
     @property
     def task_names(self) -> list[TaskName]:
@@ -338,13 +340,19 @@ def prepare_loaded(
     for line in facts.notes():
         reporter.say(f"{visible(model.name, 100)}: {line}")
     net = devices.move_to_device(model.net, device, facts.memory_format)
-    scope = question.put_to(method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head))
+    scope = question.put_to(
+        method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
+    )
     asked = [
-        MethodRequest(method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family)))
+        MethodRequest(
+            method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family))
+        )
         for family in families
         for method, options in settings.selected_methods(family)
     ]
-    check = CapabilityCheck(net, device, scope.input_spec, targets, settings.precision, question.describer.readout, facts)
+    check = CapabilityCheck(
+        net, device, scope.input_spec, targets, settings.precision, question.describer.readout, facts
+    )
     found = select_methods(asked, scope, check)
     if not found.built:
         raise next(iter(found.refused.values()))

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cnnviz_cli import __version__
-from cnnviz_cli.config.names import field_at, flag_name, setting_paths, environment_variable
+from cnnviz_cli.config.names import environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, flag_of, settings_type
 from cnnviz_cli.core.method import FAMILIES
 

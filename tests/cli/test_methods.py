@@ -24,7 +24,7 @@ from cnnviz_cli.config.settings import config_schema, families_of, settings_type
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evidence import Evidence, Gradient, Need, Scores
-from cnnviz_cli.core.method import ALL, FAMILIES, Recipe, MethodContext, method, methods, option
+from cnnviz_cli.core.method import ALL, FAMILIES, MethodContext, Recipe, method, methods, option
 from cnnviz_cli.core.records import Cost
 
 from .conftest import Command, FakeRun
@@ -219,7 +219,9 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
         assert (name, weights) == ("squeezenet1_1", "random:0")
         net = tiny.build(tiny.Plain).float()
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
-        return LoadedModel(net, name, weights, "", tuple("abcde"), size, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), name))
+        return LoadedModel(
+            net, name, weights, "", tuple("abcde"), size, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), name)
+        )
 
     monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.method_costs"), "load_model", loaded)
     few = {name: registry._METHODS[name] for name in ("gradcam", "picky", "x+y")}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from cnnviz_cli.cluster import pool
 from cnnviz_cli.cluster import pool as hired
-from cnnviz_cli.cluster.connection import FolderToken, await_files, uses_gpus, list_slots
+from cnnviz_cli.cluster.connection import FolderToken, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.pool import ActorPool, split_work
-from cnnviz_cli.cluster.worker import Part, SetupResult, Report
+from cnnviz_cli.cluster.worker import Part, Report, SetupResult
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord

@@ -49,7 +49,9 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(tmp_path: Pa
 
 def test_sections_are_merged_key_by_key(tmp_path: Path) -> None:
     file = written(tmp_path, "deconv: {maps: 2, start: peak}\n")
-    section = load_settings("deconv", {("deconv", "maps"): "3"}, file, {"CNNVIZ_DECONV__LAYER": "conv"}).section("deconv")
+    section = load_settings("deconv", {("deconv", "maps"): "3"}, file, {"CNNVIZ_DECONV__LAYER": "conv"}).section(
+        "deconv"
+    )
     expected = {"method": ("deconvnet",), "layer": ("conv",), "maps": 3, "start": "peak"}
     assert section.model_dump(include=set(expected)) == expected
 
@@ -68,7 +70,10 @@ def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
     file = written(tmp_path, "alpha: 0.1\n")
     assert load_settings("all", {}, None, {"CNNVIZ_CONFIG": str(file)}).alpha == 0.1
     assert load_settings("all", {}, file, {"CNNVIZ_CONFIG": "/nowhere.yaml"}).alpha == 0.1
-    assert load_settings("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size == "auto"
+    assert (
+        load_settings("all", {}, None, {"CNNVIZ_CONFIG": "", "CNNVIZ_MODEL": "", "CNNVIZ_DEBUG": "1"}).batch_size
+        == "auto"
+    )
 
 
 def test_text_stays_text_in_flags_and_variables() -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.config.names import field_at, flag_name, setting_paths, environment_variable
+from cnnviz_cli.config.names import environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, settings_type
 from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
 
@@ -68,7 +68,9 @@ def test_a_new_method_is_a_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         return Recipe((), lambda _evidence: [])
 
     environ = {"CNNVIZ_SALIENCY__SIZES": "[3, 4]", "CNNVIZ_SALIENCY__LAPS": "2"}
-    ((found, options),) = load_settings("saliency", {("saliency", "method"): ["made-up"]}, None, environ).selected_methods("saliency")
+    ((found, options),) = load_settings(
+        "saliency", {("saliency", "method"): ["made-up"]}, None, environ
+    ).selected_methods("saliency")
     assert found.name == "made-up"
     assert options == Options(laps=2, sizes=(3, 4))
     for name, value in (("LAPS", "1"), ("SIZES", "[1, 0]"), ("MODE", "c")):

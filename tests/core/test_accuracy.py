@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnviz_cli.core.accuracy import MAX_CONFUSIONS, MAX_MISTAKES, Mistake, AccuracyCounter
+from cnnviz_cli.core.accuracy import MAX_CONFUSIONS, MAX_MISTAKES, AccuracyCounter, Mistake
 from cnnviz_cli.core.records import Confusion
 
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")

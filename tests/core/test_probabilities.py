@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.readout import Classes
-from cnnviz_cli.core.scores import to_logits, probabilities, to_two_classes
+from cnnviz_cli.core.scores import probabilities, to_logits, to_two_classes
 from cnnviz_cli.tasks.regression import OutputValues
 from cnnviz_cli.tasks.segmentation import Regions, taken
 
@@ -21,7 +21,9 @@ def test_of_classes_that_exclude_each_other_the_logarithm_is_read() -> None:
 
 
 def test_of_a_yes_the_logit_is_read_so_that_half_is_the_threshold() -> None:
-    found = to_two_classes(Classes("", "probabilities", exclusive=False).scores(torch.tensor([[0.2], [0.5], [0.8]]), None))
+    found = to_two_classes(
+        Classes("", "probabilities", exclusive=False).scores(torch.tensor([[0.2], [0.5], [0.8]]), None)
+    )
     expected = math.log(4)
     torch.testing.assert_close(found, torch.tensor([[expected, -expected], [0.0, 0.0], [-expected, expected]]))
     torch.testing.assert_close(

@@ -29,7 +29,7 @@ from cnnviz_cli.core.objectives import (
     TargetProbability,
     magnitude_of,
 )
-from cnnviz_cli.core.rounding import SLACK, measures_change, find_cancelled, resolution, find_unchanged
+from cnnviz_cli.core.rounding import SLACK, find_cancelled, find_unchanged, measures_change, resolution
 from cnnviz_cli.core.scores import rounding_magnitudes
 from cnnviz_cli.methods.common.cams import Part, finish
 from cnnviz_cli.methods.common.paths import Noisy

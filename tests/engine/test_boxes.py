@@ -40,7 +40,9 @@ each_family = pytest.mark.parametrize("family", detectors.FAMILIES)
 @lru_cache(maxsize=8)
 def scope_for(net: nn.Module) -> MethodContext:
     """What methods are told of a detector."""
-    scope = method_context(net, probe_layers(net, (3, SIZE, SIZE), "tiny"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+    scope = method_context(
+        net, probe_layers(net, (3, SIZE, SIZE), "tiny"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3)
+    )
     return replace(scope, classes=False)
 
 

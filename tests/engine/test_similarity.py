@@ -47,7 +47,9 @@ def other(net: nn.Module, size: int = SIZE) -> Similarity:
 
 
 def recipe_of(name: str, net: nn.Module, size: int = SIZE, counter: bool = False, **options: Any) -> Recipe:
-    scope = method_context(net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
+    scope = method_context(
+        net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3)
+    )
     method = find_method(name)
     return method.build(method.options(**options), replace(scope, classes=False, counter=counter))
 

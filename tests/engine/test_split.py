@@ -84,7 +84,9 @@ class Branches(tiny.Plain):
 
 
 TINY = [*tiny.NETS, Untraceable, Branches]
-PLACES = [(kind, info.name) for kind in TINY for info in probe_layers(tiny.build(kind), (3, 12, 12), "tiny") if info.spatial]
+PLACES = [
+    (kind, info.name) for kind in TINY for info in probe_layers(tiny.build(kind), (3, 12, 12), "tiny") if info.spatial
+]
 
 
 @pytest.mark.parametrize(("kind", "layer"), PLACES, ids=[f"{kind.__name__}-{layer}" for kind, layer in PLACES])

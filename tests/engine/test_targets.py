@@ -19,7 +19,9 @@ def parse(
     contrast: str | int | None = None,
     also: Mapping[str, int] = NONE,
 ) -> TargetSelector:
-    return TargetSelector(ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also))
+    return TargetSelector(
+        ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also)
+    )
 
 
 @pytest.mark.parametrize(

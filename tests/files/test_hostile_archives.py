@@ -273,7 +273,11 @@ def test_the_two_that_hung_end(tmp_path: Path) -> None:
 
 
 def failures(path: Path) -> list[str]:
-    return [source.reader.why for source in find_images([path], recursive=False) if isinstance(source.reader, UnreadableContent)]
+    return [
+        source.reader.why
+        for source in find_images([path], recursive=False)
+        if isinstance(source.reader, UnreadableContent)
+    ]
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:700], lambda data: data[:1100], lambda data: data + b"x" * 512])

@@ -17,7 +17,7 @@ from cnnviz_cli.core.geometry import ResizeCrop
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.images.region_masks import Mask, open_masks, resize_mask
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.models.input.preprocessing import ResizeMode, Preprocessing
+from cnnviz_cli.models.input.preprocessing import Preprocessing, ResizeMode
 
 ROW = [[False, True, True]]
 
@@ -142,7 +142,9 @@ def test_in_a_folder_it_has_the_photographs_stem(tmp_path: Path) -> None:
     (tmp_path / "fox.png").mkdir()
     masks = open_masks(tmp_path)
     assert masks.sha256 is None
-    sizes = {name: int(masks.mask_for(named(name), (12, 8)).inside.sum()) for name in ("cat.jpg", "dog.jpg", "owl.x.jpeg")}
+    sizes = {
+        name: int(masks.mask_for(named(name), (12, 8)).inside.sum()) for name in ("cat.jpg", "dog.jpg", "owl.x.jpeg")
+    }
     assert sizes == {"cat.jpg": 1, "dog.jpg": 3, "owl.x.jpeg": 4}
     # Where the photograph lies below its folder comes first, then the folder of masks itself.
     assert masks.mask_for(named("animals/dog.jpg"), (12, 8)).inside.sum() == 2

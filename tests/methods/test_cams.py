@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import InputSpec, Recipe, MethodContext, find_method
+from cnnviz_cli.core.method import InputSpec, MethodContext, Recipe, find_method
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.readout import CLASSES

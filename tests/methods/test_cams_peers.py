@@ -50,7 +50,9 @@ def zoo(name: str) -> tuple[nn.Module, Tensor, list[int]]:
 
 @cache
 def scope_for(net: nn.Module) -> MethodContext:
-    return method_context(net, probe_layers(net, (3, SIZE, SIZE), "zoo"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3))
+    return method_context(
+        net, probe_layers(net, (3, SIZE, SIZE), "zoo"), InputSpec((SIZE, SIZE), (-1.0,) * 3, (1.0,) * 3)
+    )
 
 
 def ours(name: str, net: nn.Module, batch: Tensor, targets: list[int], **options: Any) -> Heatmap:

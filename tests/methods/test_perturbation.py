@@ -80,7 +80,9 @@ def test_the_chunks_leave_no_trace(name: str, run: Runner) -> None:
 def test_the_objective_is_the_one_asked_for(name: str) -> None:
     # What speaks against a class, by a linear model or a difference, is minus what speaks for it.
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    scope = method_context(net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, BLACK, WHITE))
+    scope = method_context(
+        net, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny"), InputSpec((tiny.SIZE,) * 2, BLACK, WHITE)
+    )
     method = find_method(name)
     measure = {"measure": "gain"} if name == "xrai" else {}
 

@@ -19,7 +19,7 @@ from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.models.load import zoo
 from cnnviz_cli.models.load.built_model import BuiltModel
 from cnnviz_cli.models.spec.catalog import load_labels, model_names
-from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
+from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile
 
 QUICK = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large")
 BEYOND = [*model_names("segmentation"), *model_names("detection")]

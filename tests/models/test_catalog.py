@@ -14,7 +14,7 @@ import torchvision
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.spec import catalog
-from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights, check_weights, parse_weights
+from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile, check_weights, parse_weights
 
 
 def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:

@@ -148,7 +148,9 @@ def test_a_network_that_pads_whatever_it_is_given_is_refused() -> None:
         (SSD, (300, 400), r"300 x 400 and brings it to 300 x 300.*--input-size 300x300"),
     ],
 )
-def test_inputs_that_would_lie_otherwise_inside_are_refused(inside: BuiltinTransform, size: Any, said: str | None) -> None:
+def test_inputs_that_would_lie_otherwise_inside_are_refused(
+    inside: BuiltinTransform, size: Any, said: str | None
+) -> None:
     if said is None:
         inside.check_size(size, "net")
         return

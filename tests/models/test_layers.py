@@ -109,7 +109,9 @@ def test_every_module_is_in_the_tree_and_those_that_are_no_layers_say_why(traps:
     net = Traps()
     assert list(traps.kinds.items()) == [(name, type(module).__name__) for name, module in net.named_modules() if name]
     layers = {info.name for info in traps}
-    assert list(traps.not_layers) == [name for name in traps.kinds if name not in layers] == ["pool", "body", "idle", "fc"]
+    assert (
+        list(traps.not_layers) == [name for name in traps.kinds if name not in layers] == ["pool", "body", "idle", "fc"]
+    )
 
 
 def test_marks_are_the_words_that_mean_a_layer(traps: ModelLayers) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision import models
 
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.models.input.preprocessing import Interpolation, ResizeMode, Preprocessing, Side
+from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing, ResizeMode, Side
 from cnnviz_cli.models.spec.catalog import model_names, weights_names
 
 SIZES = [(451, 300), (300, 451), (224, 224), (256, 256), (17, 31), (1, 1), (3, 130), (999, 333), (257, 1000), (600, 38)]

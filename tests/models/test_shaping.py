@@ -94,7 +94,9 @@ def test_another_number_of_channels_is_that_of_bands(channels: int) -> None:
     assert preprocessing.input_spec.black == (0.0,) * channels
     assert preprocessing.input_spec.white == (1.0,) * channels
     bands = tuple(range(channels, 0, -1))
-    given, _ = apply_overrides(net(Reads, channels), SMALL, InputOverrides(mean=(0.5,), std=(0.1,) * channels, bands=bands), "tiny")
+    given, _ = apply_overrides(
+        net(Reads, channels), SMALL, InputOverrides(mean=(0.5,), std=(0.1,) * channels, bands=bands), "tiny"
+    )
     assert (given.mean, given.std, given.bands) == ((0.5,) * channels, (0.1,) * channels, bands)
     assert given.as_json()["bands"] == list(bands)
 

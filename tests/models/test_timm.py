@@ -113,7 +113,12 @@ def test_random_weights_and_the_preprocessing_of_the_data_config(reporter: Any) 
     assert loaded.weights_sha256 == again.weights_sha256 != other.weights_sha256
     assert loaded.labels == imagenet_labels()
     found = loaded.preprocessing
-    assert (found.size, found.resized_size, found.mode, found.interpolation) == ((96, 96), (106, 106), "crop", "bicubic")
+    assert (found.size, found.resized_size, found.mode, found.interpolation) == (
+        (96, 96),
+        (106, 106),
+        "crop",
+        "bicubic",
+    )
     assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     assert loaded.layers.resolve(["last-conv"]) == ("conv",)
 

@@ -16,7 +16,7 @@ PANEL = Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0)
 @pytest.mark.parametrize(("contrast", "said"), [("tabby", "rather than tabby"), ("", "")])
 def test_a_caption_names_the_other_class(contrast: str, said: str) -> None:
     caption = Caption("gradcam", "stages.6", "tiger cat", "39.0 %", contrast=contrast)
-    assert caption.apart == said
+    assert caption.contrast_text == said
     lines = [line.text for line in caption_lines(caption, PANEL, 600, 14)]
     assert lines == ["tiger cat   39.0 %", " · ".join(filter(None, ("gradcam, stages.6", said)))]
     assert [line.text for line in _class_lines(caption)] == ["tiger cat", f"39.0 %  {said}".strip()]

@@ -15,9 +15,9 @@ from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Pr
 from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render import Caption, Style, comparison, pages
 from cnnviz_cli.render.canvas import Canvas
-from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, split_evenly, fit_input
+from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, fit_input, split_evenly
 from cnnviz_cli.render.figures import draw_map
-from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, text_width, set_lines
+from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, set_lines, text_width
 
 RNG = np.random.default_rng(8)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)).resize((400, 300))
@@ -39,7 +39,10 @@ def entries(methods: int, targets: int, labels: list[str] | None = None, layer: 
         (
             heat(target, 100 * method + target),
             Caption(
-                f"way {method}", layer, labels[target] if labels else f"class {target}", format_percent(0.5 / (target + 1))
+                f"way {method}",
+                layer,
+                labels[target] if labels else f"class {target}",
+                format_percent(0.5 / (target + 1)),
             ),
         )
         for method in range(methods)
@@ -292,11 +295,11 @@ def test_each_kind_has_a_range_of_its_own() -> None:
 def test_the_original_is_what_the_network_was_shown() -> None:
     view = View((400, 300), (200, 100), (100.0, 50.0, 300.0, 150.0))
     canvas = fit_input(PHOTO, view, 224)
-    assert canvas.photo.size == (224, 112)
+    assert canvas.image.size == (224, 112)
     assert canvas.view.is_whole
     # An input with a border round the photograph: the tile is the photograph, the map reaches beyond it.
     wide = fit_input(PHOTO, View((400, 300), (224, 224), (0.0, -50.0, 400.0, 350.0)), 224)
-    assert wide.photo.size == (224, 168)
+    assert wide.image.size == (224, 168)
     assert wide.view.box == pytest.approx((0, -28, 224, 196))
 
 

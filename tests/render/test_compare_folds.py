@@ -7,7 +7,7 @@ from render.drawn import centre_crop, placed, plain
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Raster, Text
-from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, count_folds, pages, group_maps
+from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, count_folds, group_maps, pages
 
 MAP = np.random.default_rng(6).random((1, 7, 7)).astype(np.float32)
 Entries = list[tuple[Heatmap, Caption]]

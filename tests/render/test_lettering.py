@@ -17,13 +17,13 @@ from cnnviz_cli.render.typeset import (
     MUTED,
     Line,
     elide,
-    wrap_pieces,
     font,
     layer_lines,
-    to_legible,
-    text_width,
-    wrap_words,
     set_lines,
+    text_width,
+    to_legible,
+    wrap_pieces,
+    wrap_words,
     write,
 )
 
@@ -130,7 +130,7 @@ def test_facts_that_are_joined_are_spelt_as_those_that_stand_alone() -> None:
 
 
 def test_the_probability_survives_a_long_label() -> None:
-    lines = caption_lines(Caption("x", target="label " * 50, figure="39.3 %"), MAP, 300, 14)
+    lines = caption_lines(Caption("x", target="label " * 50, detail="39.3 %"), MAP, 300, 14)
     assert lines[0].text.endswith("39.3 %")
 
 

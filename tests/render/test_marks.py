@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from render.drawn import centre_crop, plain, whole
 
-from cnnviz_cli.core.annotations import RegionAnnotation, Annotation, BoxAnnotation
+from cnnviz_cli.core.annotations import Annotation, BoxAnnotation, RegionAnnotation
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style, comparison, draw, overview
-from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, draw_annotation, fit_canvas, box_in_image, make_canvas
+from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, box_in_image, draw_annotation, fit_canvas, make_canvas
 
 GROUND = (120, 90, 60)
 
@@ -23,7 +23,7 @@ def canvas(width: int, height: int, view: View | None = None, unit: int = 14) ->
 
 def drawn_on(on: Canvas, mark: Annotation | None, ground: tuple[int, int, int] = GROUND) -> str:
     """The sheet as text: ``.`` ground, ``o`` light, ``#`` dark."""
-    sheet = draw_annotation(Image.new("RGB", on.photo.size, ground), on, mark)
+    sheet = draw_annotation(Image.new("RGB", on.image.size, ground), on, mark)
     return "\n".join("".join(_letter(sheet.getpixel((x, y)), ground) for x in range(sheet.width))
                      for y in range(sheet.height))  # fmt: skip
 
@@ -163,9 +163,9 @@ def test_where_the_input_is_more_than_the_photograph_both_lie_in_the_photograph(
 
 def test_a_tiny_photograph_is_marked_as_large_as_it_is_shown() -> None:
     on = make_canvas(plain(8, 6), whole(8, 6))
-    assert (on.factor, on.photo.size) == (36, (288, 216))
-    sheet = draw_annotation(on.photo.copy(), on, BoxAnnotation((2 / 8, 2 / 6, 4 / 8, 4 / 6)))
-    changed = np.argwhere(np.asarray(sheet) != np.asarray(on.photo))
+    assert (on.factor, on.image.size) == (36, (288, 216))
+    sheet = draw_annotation(on.image.copy(), on, BoxAnnotation((2 / 8, 2 / 6, 4 / 8, 4 / 6)))
+    changed = np.argwhere(np.asarray(sheet) != np.asarray(on.image))
     assert changed[:, :2].min(0).tolist() == [70, 70]
     assert changed[:, :2].max(0).tolist() == [145, 145]
     inner = np.asarray(sheet)[73:143, 73:143]
@@ -177,10 +177,10 @@ def test_what_is_given_is_not_changed() -> None:
     region = np.zeros((3, 4), bool)
     region[1, 1] = True
     area, before = RegionAnnotation(region), region.copy()
-    photo = on.photo.copy()
+    photo = on.image.copy()
     panel = Heatmap(np.ones((1, 3, 4), np.float32), layer="conv", target=0)
-    draw(panel, on.photo, on.view, on.photo, Caption(title="gradcam", target="cat", mark=area), Style())
-    assert on.photo.tobytes() == photo.tobytes()
+    draw(panel, on.image, on.view, on.image, Caption(title="gradcam", target="cat", mark=area), Style())
+    assert on.image.tobytes() == photo.tobytes()
     np.testing.assert_array_equal(region, before)
 
 

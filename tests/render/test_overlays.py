@@ -14,7 +14,7 @@ from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, draw
 from cnnviz_cli.render.canvas import Canvas, opacity_table
 from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.figures import map_colors, draw_map, make_color_bar
+from cnnviz_cli.render.figures import draw_map, make_color_bar, map_colors
 from cnnviz_cli.render.scaling import resample
 
 Kinds = Heatmap | PixelMap | SignedMap
@@ -78,7 +78,9 @@ def test_without_an_overlay_a_heat_map_stands_beside_the_photograph() -> None:
     panel = Heatmap(np.array([[[0.0, 1.0], [0.5, 0.25]]], np.float32))
     figure = np.asarray(draw(panel, photo, whole(300, 300), photo, Caption("x"), Style(overlay="none")), int)
     assert (figure == (10, 200, 30)).all(2).sum() >= 300 * 300  # the photograph, untouched
-    assert (np.abs(figure - color_table("inferno")[255].astype(int)).max(2) <= 2).sum() > 100  # and the strongest colour
+    assert (
+        np.abs(figure - color_table("inferno")[255].astype(int)).max(2) <= 2
+    ).sum() > 100  # and the strongest colour
     assert figure.shape[1] > 600
 
 
@@ -91,7 +93,9 @@ def test_a_picture_in_colours_never_lies_over_the_photograph(overlay: str) -> No
 
 def test_the_bar_says_in_words_what_is_laid_over() -> None:
     heat = Heatmap(np.linspace(0, 1, 49, dtype=np.float32).reshape(1, 7, 7))
-    words = {overlay: make_color_bar(heat, Style(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")}
+    words = {
+        overlay: make_color_bar(heat, Style(overlay=overlay), 252, 14)[1] for overlay in ("ramp", "constant", "none")
+    }
     assert words == {
         "ramp": "map of 7 x 7, bicubic between its cells, raw values; transparent at no "
         "evidence, 75 % colour at the strongest; bar: above as over light, below as over dark",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnviz_cli.render import PALETTES, SIGNED_PALETTES, Style
-from cnnviz_cli.render.color_tables import GRAYS, sample_color_table, color_table
+from cnnviz_cli.render.color_tables import GRAYS, color_table, sample_color_table
 
 ANCHORS = {
     "viridis": ("440154", "21918c", "fde725"),

@@ -19,7 +19,7 @@ from cnnviz_cli.core.panels import (
 )
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Style, draw, encode, overview
-from cnnviz_cli.render.overview import EXPLAINED, OTHER, arrange_groups, prediction_bars, group_by_target
+from cnnviz_cli.render.overview import EXPLAINED, OTHER, arrange_groups, group_by_target, prediction_bars
 
 RNG = np.random.default_rng(11)
 SEEN = Image.fromarray(RNG.integers(0, 256, (224, 224, 3), dtype=np.uint8))

@@ -10,7 +10,7 @@ from render.drawn import CHELSEA, centre_crop, plain, whole
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.canvas import Canvas, mark_unseen, opacity_table, make_canvas
+from cnnviz_cli.render.canvas import Canvas, make_canvas, mark_unseen, opacity_table
 from cnnviz_cli.render.color_tables import color_table
 from cnnviz_cli.render.figures import draw_map
 from cnnviz_cli.render.legends import hatching
@@ -193,7 +193,7 @@ def test_a_map_that_points_nowhere_leaves_the_photograph_as_it_is(panel: Heatmap
 def test_tiny_photographs_are_enlarged_by_a_whole_factor() -> None:
     canvas = make_canvas(plain(32, 20), centre_crop(32, 20))
     assert canvas.factor == 9
-    assert canvas.photo.size == (288, 180)
+    assert canvas.image.size == (288, 180)
     assert canvas.view.box == pytest.approx([9 * edge for edge in centre_crop(32, 20).box])
     assert make_canvas(plain(400, 20), whole(400, 20)).factor == 1
 

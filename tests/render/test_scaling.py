@@ -11,8 +11,8 @@ from cnnviz_cli.render import Caption, Style, compare, figures
 from cnnviz_cli.render.block import Block
 from cnnviz_cli.render.color_tables import color_table
 from cnnviz_cli.render.feature_map_grid import compose_kernels
-from cnnviz_cli.render.figures import map_colors, make_color_bar
-from cnnviz_cli.render.scaling import count_outside, color_limits, normalize, peak_of, range_of, stretch_range, top_of
+from cnnviz_cli.render.figures import make_color_bar, map_colors
+from cnnviz_cli.render.scaling import color_limits, count_outside, normalize, peak_of, range_of, stretch_range, top_of
 
 LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
 SHARES = [0.0, 0.25, 0.5, 0.5625, 0.625]
@@ -69,7 +69,9 @@ def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.
 
 def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
     kernel = np.array([[-4.0, 0.0], [0.0, 1.0]], np.float32)
-    sheet = np.asarray(compose_kernels(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int)
+    sheet = np.asarray(
+        compose_kernels(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int
+    )
     greys = sheet[(sheet.max(2) - sheet.min(2)) <= 2].mean(1)
     area = 42 * 42
     for value, times in ((0, 1), (128, 2), (159, 1)):  # 255 (0.5 + 0.5 v / 4)
@@ -128,7 +130,7 @@ def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monk
         return draw_bar(colours, texts, width, unit)
 
     monkeypatch.setattr(compare, "colour_bar", spy)
-    named = Caption("way", target="espresso", counter=counter)
+    named = Caption("way", target="espresso", counterfactual=counter)
     shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
     compare.shared_legend(shown, Style(), 900)
     assert labels == [

@@ -63,7 +63,9 @@ def test_widths_that_no_figure_has_are_refused(width: str) -> None:
 def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape: tuple[int, int]) -> None:
     style = Style(size=parse_figure_size(width))
     photo = plain(*shape)
-    block, scale = fit_width(lambda chosen: compose_figure(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style)
+    block, scale = fit_width(
+        lambda chosen: compose_figure(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style
+    )
     picture = rasterize(block, scale)
     assert picture.width == (style.size.pixels or picture.width) <= max(1600, style.size.pixels or 0)
     for left, top, item in placed(block):
@@ -88,16 +90,16 @@ def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape:
 )
 def test_automatic_sizes_by_hand(shape: tuple[int, int], across: int, drawn: tuple[int, int]) -> None:
     canvas = canvas_at(plain(*shape), whole(*shape), parse_figure_size("auto"), across, 1)
-    assert canvas.photo.size == drawn
-    assert SHORTEST <= max(canvas.photo.width * across, canvas.photo.height) <= LONGEST
+    assert canvas.image.size == drawn
+    assert SHORTEST <= max(canvas.image.width * across, canvas.image.height) <= LONGEST
 
 
 def test_small_photographs_show_their_pixels_and_larger_ones_are_smooth() -> None:
     tiny = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    shown = np.asarray(canvas_at(tiny, whole(60, 40), parse_figure_size("auto"), 1, 1).photo)
+    shown = np.asarray(canvas_at(tiny, whole(60, 40), parse_figure_size("auto"), 1, 1).image)
     assert (shown == np.asarray(tiny).repeat(8, 0).repeat(8, 1)).all()
     small = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
-    shown = np.asarray(canvas_at(small, whole(300, 200), parse_figure_size("auto"), 1, 1).photo, int)
+    shown = np.asarray(canvas_at(small, whole(300, 200), parse_figure_size("auto"), 1, 1).image, int)
     assert (shown[::2] != shown[1::2]).any()
 
 
@@ -169,7 +171,9 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
     for block, scale in sheets:
         wide = rasterize(block, scale).width
         assert wide == (style.size.pixels or wide) <= max(1600, style.size.pixels or 0)
-    block, scale = fit_width(lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style)
+    block, scale = fit_width(
+        lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style
+    )
     assert rasterize(block, scale).width == (style.size.pixels or 1680)
 
 

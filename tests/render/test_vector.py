@@ -17,9 +17,9 @@ from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjec
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.block import Block, Raster, Text
 from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.compose import compose_figure, with_density, encode_figure
+from cnnviz_cli.render.compose import compose_figure, encode_figure, with_density
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.svg import gradient_stops, encode_svg
+from cnnviz_cli.render.svg import encode_svg, gradient_stops
 from cnnviz_cli.render.typeset import text_width
 
 RNG = np.random.default_rng(9)

@@ -253,7 +253,10 @@ def test_statistics_are_those_of_the_layer(tmp_path: Path) -> None:
     heard = Heard()
     flags = {("output",): str(out), ("workers",): "0", ("features", "layer"): ["stages.0"]}
     execution.execute(
-        "features", load_settings("features", flags, None, {}), find_images([SAMPLES / "camera.png"], recursive=False), heard
+        "features",
+        load_settings("features", flags, None, {}),
+        find_images([SAMPLES / "camera.png"], recursive=False),
+        heard,
     )
     (output,) = heard.records[0].outputs
     assert set(output.statistics) == {"dead_share", "max", "mean"}

@@ -10,7 +10,7 @@ import torch
 
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.methods.common.cams import Part, finish
-from cnnviz_cli.run.image_data import Wording, TaskName
+from cnnviz_cli.run.image_data import TaskName, Wording
 from cnnviz_cli.run.present import build_caption
 
 WORDING = Wording(model="net", layers={"head": "last convolution (head)"})
@@ -18,7 +18,9 @@ WORDING = Wording(model="net", layers={"head": "last convolution (head)"})
 
 def heading(layers: tuple[str, ...], joined: str = "mean") -> str:
     panel = replace(Heatmap(np.ones((1, 2, 2), np.float32)), layers=layers, joined=joined)
-    return build_caption(TaskName("gradcam", "gradcam", "", "Grad-CAM"), panel, None, None, WORDING, "a.png", None).heading
+    return build_caption(
+        TaskName("gradcam", "gradcam", "", "Grad-CAM"), panel, None, None, WORDING, "a.png", None
+    ).heading
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
-from cnnviz_cli.files.output.validation import to_compact_json, is_relative_path, parse_record
+from cnnviz_cli.files.output.validation import is_relative_path, parse_record, to_compact_json
 from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -269,7 +269,9 @@ def test_numbers_keep_their_own_spelling() -> None:
 
 def test_paths_below() -> None:
     assert all(map(is_relative_path, ["x.png", "a/b/c.png", "..a/b..", "a b/~", ".hidden/x"]))
-    assert not any(map(is_relative_path, ["", "/x", "a//b", "a/", "./a", "a/.", "a/../b", "..", "a\\b", "a\0b", None, 7, b"x"]))
+    assert not any(
+        map(is_relative_path, ["", "/x", "a//b", "a/", "./a", "a/.", "a/../b", "..", "a\\b", "a\0b", None, 7, b"x"])
+    )
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"\xff", b'{"images": NaN}', b"7", b"null", b'{"a":' * 50_000])

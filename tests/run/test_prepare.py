@@ -26,7 +26,7 @@ from cnnviz_cli.core.evidence import (
     Scores,
     Unaltered,
 )
-from cnnviz_cli.core.method import Recipe, MethodContext, find_method, method, option
+from cnnviz_cli.core.method import MethodContext, Recipe, find_method, method, option
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.guided_path import GuidedPath

@@ -269,7 +269,9 @@ def test_a_misclassified_cat_in_an_image_folder(tmp_path: Path) -> None:
         (tmp_path / "in" / folder).mkdir(parents=True)
         shutil.copy(SAMPLES / name, tmp_path / "in" / folder)
     flags = {("output",): str(tmp_path / "out"), ("truth",): "folder", ("contrast",): "true", ("save_arrays",): True}
-    outcome = execute("gradcam", load_settings("gradcam", flags, None, {}), find_images([tmp_path / "in"], recursive=True), Listener())
+    outcome = execute(
+        "gradcam", load_settings("gradcam", flags, None, {}), find_images([tmp_path / "in"], recursive=True), Listener()
+    )
     assert outcome.status == "ok"
     found = images(tmp_path / "out")
     truths = {name: (image["truth"]["index"], image["truth"]["label"]) for name, image in found.items()}

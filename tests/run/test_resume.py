@@ -111,7 +111,9 @@ def test_size_and_time_that_stayed_are_taken_for_the_same_bytes(
     resume = importlib.import_module("cnnviz_cli.files.output.resume")
     monkeypatch.setattr(resume, "_RECENT", -(10**12))  # as if the pictures had lain there for long
     run(tmp_path / "out", sources)
-    stamps = [line.stamp for line in read_journal(tmp_path / "out" / "manifest.jsonl") if isinstance(line, JournalEntry)]
+    stamps = [
+        line.stamp for line in read_journal(tmp_path / "out" / "manifest.jsonl") if isinstance(line, JournalEntry)
+    ]
     found = [source.path.stat() for source in sources]
     assert stamps == [(one.st_size, one.st_mtime_ns) for one in found]
     inputs = importlib.import_module("cnnviz_cli.files.output.fingerprints")

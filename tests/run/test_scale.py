@@ -22,7 +22,7 @@ from cnnviz_cli.core.figure_settings import Scale, parse_scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, SignedMap
 from cnnviz_cli.core.records import Output
 from cnnviz_cli.files.inputs.search import Source, find_images
-from cnnviz_cli.files.output.sink import Sink, DiskQueue
+from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import describe_run
 from cnnviz_cli.run.image_data import TaskName
@@ -333,7 +333,9 @@ def test_each_image_has_its_sheet_first_and_a_dry_run_foretells_it(own: Path) ->
     settings = load_settings("gradcam", {("target",): "top2"}, None, {})
     sketch = describe_run("gradcam", settings, find_images([SAMPLES], recursive=False), Heard())
     assert "camera.png/gradcam.compare.png" in sketch.outputs
-    alone = describe_run("gradcam", load_settings("gradcam", {}, None, {}), find_images([SAMPLES], recursive=False), Heard())
+    alone = describe_run(
+        "gradcam", load_settings("gradcam", {}, None, {}), find_images([SAMPLES], recursive=False), Heard()
+    )
     assert alone.outputs == ["camera.png/gradcam.png"]
 
 

@@ -15,7 +15,7 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.render import Style
 from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.run.image_data import Wording, TaskName
+from cnnviz_cli.run.image_data import TaskName, Wording
 from cnnviz_cli.run.present import FigureNames, build_caption
 from cnnviz_cli.tasks.description import TargetDescription
 

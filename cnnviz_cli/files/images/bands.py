@@ -15,15 +15,15 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
 from cnnviz_cli.files.images.decode_errors import describe_pixel_limit
 from cnnviz_cli.files.images.pixel_values import (
-    RgbImage,
-    LowBytes,
-    Samples,
     DisplayRange,
-    type_range,
-    to_levels,
+    LowBytes,
+    RgbImage,
+    Samples,
     choose_range,
     read_samples,
     to_fractions,
+    to_levels,
+    type_range,
 )
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

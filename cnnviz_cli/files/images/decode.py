@@ -29,9 +29,20 @@ from cnnviz_cli.core.file_reading import (
 )
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
-from cnnviz_cli.files.images.decode_errors import suppress_pillow_warnings, describe_pixel_limit, describe_decode_error, describe_unidentified
-from cnnviz_cli.files.images.pillow_fixes import PLAIN_PPM, decode_netpbm, decoder_name, stated_maximum, low_bytes_loader
-from cnnviz_cli.files.images.pixel_values import RgbImage, LowBytes, DisplayRange, scale_transparent_gray, to_rgb
+from cnnviz_cli.files.images.decode_errors import (
+    describe_decode_error,
+    describe_pixel_limit,
+    describe_unidentified,
+    suppress_pillow_warnings,
+)
+from cnnviz_cli.files.images.pillow_fixes import (
+    PLAIN_PPM,
+    decode_netpbm,
+    decoder_name,
+    low_bytes_loader,
+    stated_maximum,
+)
+from cnnviz_cli.files.images.pixel_values import DisplayRange, LowBytes, RgbImage, scale_transparent_gray, to_rgb
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.inputs.image_source import Source, file_too_large
 from cnnviz_cli.files.inputs.urls import is_url
@@ -213,8 +224,8 @@ class DecodedImage:
     """A decoded picture.
 
     Attributes:
-        image: mode RGB, 8 bits, upright; of `read_converted`, what that made of it. Colours are those of the file; an embedded
-            ICC profile is not applied, as in the pipelines that the networks were trained with.
+        image: mode RGB, 8 bits, upright; of `read_converted`, what that made of it. Colours are those of the file;
+            an embedded ICC profile is not applied, as in the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
         size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
@@ -243,7 +254,9 @@ def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedIma
             manifest; its `sha256` is set if the bytes could be read.
     """
     if how.channels:
-        return read_converted(lambda image, low_bytes: read_image_bands(image, low_bytes, how), source, replace(how, least_side=None))
+        return read_converted(
+            lambda image, low_bytes: read_image_bands(image, low_bytes, how), source, replace(how, least_side=None)
+        )
     return read_converted(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
 
 

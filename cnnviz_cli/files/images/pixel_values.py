@@ -103,7 +103,9 @@ def choose_range(samples: Samples, wanted: ValueRange) -> DisplayRange:
     if stated is not None and stated[0] <= low and high <= stated[1]:
         return DisplayRange(*stated, found, "as the file states")
     if low >= 0 and samples.values.dtype.kind == "f" and high < _FEW:
-        return DisplayRange(0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value")
+        return DisplayRange(
+            0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value"
+        )
     depth = next((bits for bits in DEPTHS if high < 2**bits), None)
     if low >= 0 and depth is not None:
         return DisplayRange(0.0, 2.0**depth - 1, found, f"{depth} bits")

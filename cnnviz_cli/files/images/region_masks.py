@@ -17,7 +17,7 @@ from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_
 from cnnviz_cli.core.geometry import ResizeCrop
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.decode import read_converted
-from cnnviz_cli.files.images.pixel_values import RgbImage, LowBytes, to_rgb
+from cnnviz_cli.files.images.pixel_values import LowBytes, RgbImage, to_rgb
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, Source
 
 BoolArray = NDArray[np.bool_]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.folder_walk import natural_key
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, ArchiveMember, UnreadableContent
+from cnnviz_cli.files.inputs.image_source import ArchiveMember, BrokenArchiveError, UnreadableContent
 
 _PACKINGS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}
 ARCHIVE_SUFFIXES = (".zip", *_PACKINGS)

@@ -213,7 +213,7 @@ class _Names:
     links: set[str]
 
 
-_Level = Iterator["Entry | _Level"]
+_Level = Iterator["FolderEntry | _Level"]
 
 
 def _level(folder: _Folder, names: _Names, way: WalkOptions) -> _Level:

@@ -11,10 +11,17 @@ from typing import NamedTuple
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.files.inputs.archives import is_archive
 from cnnviz_cli.files.inputs.dedupe import FoundSources, as_text
-from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, WalkOptions, is_pattern, natural_key, flatten_levels
+from cnnviz_cli.files.inputs.folder_walk import (
+    NameFilter,
+    Pattern,
+    WalkOptions,
+    flatten_levels,
+    is_pattern,
+    natural_key,
+)
 from cnnviz_cli.files.inputs.image_source import Source, UnreadableContent, is_image
-from cnnviz_cli.files.inputs.remote import ObjectInfo, RemoteReader, entries, fact_of, describe_store_error
-from cnnviz_cli.files.inputs.urls import WEB_SCHEMES, Address, parse_url, is_url
+from cnnviz_cli.files.inputs.remote import ObjectInfo, RemoteReader, describe_store_error, entries, fact_of
+from cnnviz_cli.files.inputs.urls import WEB_SCHEMES, Address, is_url, parse_url
 
 _AT_ONCE = 16
 """Questions that a store is asked at the same time: each takes some 30 ms, whatever is asked."""

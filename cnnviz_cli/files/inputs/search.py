@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
-from cnnviz_cli.core.file_reading import NotRegularFileError, open_regular, format_size
+from cnnviz_cli.core.file_reading import NotRegularFileError, format_size, open_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs import archives, folder_walk
-from cnnviz_cli.files.inputs.dedupe import FoundSources, unique_names, as_text, dedupe, real_path
+from cnnviz_cli.files.inputs.dedupe import FoundSources, as_text, dedupe, real_path, unique_names
 from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, is_pattern, suggest_path
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, ContentReader, Source, UnreadableContent, is_image
 from cnnviz_cli.files.inputs.urls import common_folders, is_url, split_url

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, ArchiveMember, UnreadableContent, file_too_large
+from cnnviz_cli.files.inputs.image_source import ArchiveMember, BrokenArchiveError, UnreadableContent, file_too_large
 
 _HEADERS = 1024**2
 """The most that is read before one member: an archive may claim that a name has gigabytes."""

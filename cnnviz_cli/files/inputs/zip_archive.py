@@ -15,7 +15,13 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.files.inputs.image_source import BrokenArchiveError, ContentReader, ArchiveMember, UnreadableContent, file_too_large
+from cnnviz_cli.files.inputs.image_source import (
+    ArchiveMember,
+    BrokenArchiveError,
+    ContentReader,
+    UnreadableContent,
+    file_too_large,
+)
 
 # APPNOTE.TXT of PKWARE, 4.3.7 and 4.3.12 to 4.3.16.
 _LOCAL = Struct("<4s5H3L2H")

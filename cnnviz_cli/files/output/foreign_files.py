@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
-from cnnviz_cli.files.output.journal import JournalEntry, read_lines, parse_line
+from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
 from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.sink import foreign_file_error, is_temporary, write_error
 

@@ -18,15 +18,15 @@ from cnnviz_cli.core.records import ImageRecord, Json, Summary
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
 from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX
-from cnnviz_cli.files.output.sink import Sink, reach_write_point, write_error, sync_folder
+from cnnviz_cli.files.output.sink import Sink, reach_write_point, sync_folder, write_error
 from cnnviz_cli.files.output.validation import (
     MAX_LINE_BYTES,
-    to_compact_json,
-    parse_header,
-    is_relative_path,
     is_count,
-    record_paths,
+    is_relative_path,
+    parse_header,
     parse_record,
+    record_paths,
+    to_compact_json,
 )
 
 Stamp = tuple[int, int]
@@ -109,7 +109,9 @@ class Journal:
         except OSError as error:
             raise write_error(error, self.path) from error
 
-    def append(self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()) -> JournalEntry:
+    def append(
+        self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()
+    ) -> JournalEntry:
         """Add an image, whose files are in place, and return what `read_journal` will."""
         data = to_compact_json(record.model_dump(mode="json"))
         about = {
@@ -202,7 +204,9 @@ def parse_line(line: bytes, offset: int) -> Json | JournalEntry | None:
             return None
         if not all(is_relative_path(path) and is_count(size) for path, size in files):
             return None
-        return JournalEntry(record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data)
+        return JournalEntry(
+            record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data
+        )
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 

@@ -11,7 +11,7 @@ from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
-from cnnviz_cli.files.output.validation import MAX_LINE_BYTES, to_compact_json, parse_json, has_duplicate_keys
+from cnnviz_cli.files.output.validation import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 
 DIGEST_KEY = "sha256"
 """The key of the digest."""

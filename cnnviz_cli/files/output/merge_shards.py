@@ -17,7 +17,12 @@ from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
 from cnnviz_cli.files.output.journal import DONE, FAILED, JournalEntry, JournalIndex, read_journal
 from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
-from cnnviz_cli.files.output.previous_runs import PreviousRun, list_differences, find_previous_runs, refuse_concurrent_runs
+from cnnviz_cli.files.output.previous_runs import (
+    PreviousRun,
+    find_previous_runs,
+    list_differences,
+    refuse_concurrent_runs,
+)
 from cnnviz_cli.files.output.sink import Sink
 
 MAX_NAMED = 20

@@ -16,7 +16,7 @@ from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.fingerprints import list_digest
-from cnnviz_cli.files.output.journal import JournalEntry, read_lines, read_journal
+from cnnviz_cli.files.output.journal import JournalEntry, read_journal, read_lines
 from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
 from cnnviz_cli.files.output.shards import Shard, find_shards
 from cnnviz_cli.files.output.sink import write_error
@@ -159,7 +159,9 @@ def refuse_other_batches(runs: Sequence[PreviousRun], identity: Any, shard: Shar
             )
 
 
-def compare_settings(runs: Sequence[PreviousRun], identity: Mapping[str, Any], root: Path, *, force: bool) -> ResumeSummary:
+def compare_settings(
+    runs: Sequence[PreviousRun], identity: Mapping[str, Any], root: Path, *, force: bool
+) -> ResumeSummary:
     """What was made with other settings, where that is to be made anew.
 
     Raises:
@@ -266,7 +268,9 @@ def _is_free(folder: Path, shard: Shard) -> bool:
         return False
     try:
         return not any(
-            is_locked(folder / one.journal) for one in find_shards(folder) if one.count != shard.count or shard.count == 1
+            is_locked(folder / one.journal)
+            for one in find_shards(folder)
+            if one.count != shard.count or shard.count == 1
         )
     except OSError as error:
         raise write_error(error, folder) from error

@@ -18,9 +18,19 @@ from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.fingerprints import read_stamp, list_digest, is_unchanged, write_input_list
+from cnnviz_cli.files.output.fingerprints import is_unchanged, list_digest, read_stamp, write_input_list
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files, refuse_unknown_files
-from cnnviz_cli.files.output.journal import DONE, FAILED, PENDING, JournalEntry, JournalIndex, Journal, Stamp, parse_line, read_journal
+from cnnviz_cli.files.output.journal import (
+    DONE,
+    FAILED,
+    PENDING,
+    Journal,
+    JournalEntry,
+    JournalIndex,
+    Stamp,
+    parse_line,
+    read_journal,
+)
 from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.previous_runs import (
@@ -97,7 +107,9 @@ class Ledger:
         self._started = time.time_ns()
         self._header: RunHeader | None = None
 
-    def inspect(self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> ResumeSummary:
+    def inspect(
+        self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool
+    ) -> ResumeSummary:
         """Look through what is there, and change nothing; then `is_due` and `remaining` say what is to be done.
 
         Args:
@@ -135,7 +147,9 @@ class Ledger:
             other_batches=others,
         )
 
-    def begin(self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool) -> ResumeSummary:
+    def begin(
+        self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool
+    ) -> ResumeSummary:
         """`inspect`, and `make_ready`; arguments and errors are the same."""
         found = self.inspect(header, listed, mine, whole=whole)
         self.make_ready()
@@ -270,7 +284,9 @@ class Ledger:
             if self._shard.label and run.shard != self._shard:
                 continue
             for line in read_journal(run.path):
-                if not isinstance(line, JournalEntry) or (self._shard.label and self._index.position_of(line.source) is None):
+                if not isinstance(line, JournalEntry) or (
+                    self._shard.label and self._index.position_of(line.source) is None
+                ):
                     continue
                 for path, _ in line.files:
                     with suppress(OutputError):  # a journal that somebody has tampered with leads nowhere

@@ -20,7 +20,7 @@ from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
 from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
 from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.files.output.validation import to_compact_json, parse_json, parse_record, has_duplicate_keys
+from cnnviz_cli.files.output.validation import has_duplicate_keys, parse_json, parse_record, to_compact_json
 
 HEADER_BYTES = 8192
 """Bytes that hold what is looked for, in the files that we write."""

@@ -11,7 +11,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.inputs.urls import is_url
-from cnnviz_cli.files.tables.text_table import TableRow, find_column, read_text, parse_rows, name_set
+from cnnviz_cli.files.tables.text_table import TableRow, find_column, name_set, parse_rows, read_text
 
 FOLDER = "folder"
 """In the place of a file: each picture's folder has the name of its class, as in torchvision's ImageFolder."""

@@ -12,7 +12,7 @@ from typing import Any
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, read_text, parse_rows, name_set
+from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, name_set, parse_rows, read_text
 
 WHERE = "--labels"
 

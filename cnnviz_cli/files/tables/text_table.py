@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import OversizeError, read_regular, format_size
+from cnnviz_cli.core.file_reading import OversizeError, format_size, read_regular
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import AUGMENTATIONS, InputView, Recipe, MethodContext, option
+from cnnviz_cli.core.method import AUGMENTATIONS, InputView, MethodContext, Recipe, option
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
-from cnnviz_cli.core.resize import upsample, pad_to_input, as_tensor, min_max_normalize
+from cnnviz_cli.core.resize import as_tensor, min_max_normalize, pad_to_input, upsample
 from cnnviz_cli.core.rounding import find_cancelled
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.pca import principal
@@ -109,7 +109,11 @@ def cam_recipe(
 
 
 def gradient_recipe(
-    options: CamOptions, scope: MethodContext, weight: Callable[[Tensor, Tensor], Tensor], *, component: Sign | None = None
+    options: CamOptions,
+    scope: MethodContext,
+    weight: Callable[[Tensor, Tensor], Tensor],
+    *,
+    component: Sign | None = None,
 ) -> Recipe:
     """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weight(maps, gradient)."""
     return cam_recipe(

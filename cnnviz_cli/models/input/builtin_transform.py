@@ -85,7 +85,12 @@ class BuiltinTransform:
         if self.fixed_size is not None:
             return self.fixed_size if self.leaves_unchanged(self.fixed_size) else None
         lengths = range(self.min_size, self.max_size + 1)
-        sizes = [one for length in lengths for one in ((self.min_size, length), (length, self.min_size)) if self.leaves_unchanged(one)]
+        sizes = [
+            one
+            for length in lengths
+            for one in ((self.min_size, length), (length, self.min_size))
+            if self.leaves_unchanged(one)
+        ]
         return min(sizes, key=lambda one: abs(math.log(one[0] * size[1] / (one[1] * size[0]))), default=None)
 
     def preprocessing(self, model: str) -> Preprocessing:
@@ -99,11 +104,11 @@ class BuiltinTransform:
         """
         size = self.nearest_unchanged((1, 1))
         if size is None:
-            what = (
-                f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} pixels,"
-            )
+            what = f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} pixels,"
             what += f" which are no multiples of {self.size_divisible}, so that its maps do not lie over the picture"
-            raise UsageError(what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.size_divisible}.")
+            raise UsageError(
+                what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.size_divisible}."
+            )
         zeros, ones = (0.0,) * len(self.mean), (1.0,) * len(self.mean)
         if self.fixed_size is not None:
             return Preprocessing(size, size, zeros, ones, mode="squash", fill=self.mean)
@@ -132,7 +137,9 @@ class BuiltinTransform:
         raise UsageError(what, where="--input-size", fix=fix)
 
     def _padded_size(self, size: Size) -> Size:
-        return -(-size[0] // self.size_divisible) * self.size_divisible, -(-size[1] // self.size_divisible) * self.size_divisible
+        return -(-size[0] // self.size_divisible) * self.size_divisible, -(
+            -size[1] // self.size_divisible
+        ) * self.size_divisible
 
 
 def preset_for(net: nn.Module, preset: Preprocessing, model: str) -> Preprocessing:

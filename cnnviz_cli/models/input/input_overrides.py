@@ -11,7 +11,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.input.forward_errors import expected_channels, forward_error
-from cnnviz_cli.models.input.preprocessing import MAX_SIDE, Interpolation, ResizeMode, Preprocessing
+from cnnviz_cli.models.input.preprocessing import MAX_SIDE, Interpolation, Preprocessing, ResizeMode
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, find_values
@@ -110,7 +110,11 @@ class InputOverrides:
 
 
 def apply_overrides(
-    net: nn.Module, preset: Preprocessing, overrides: InputOverrides, model: str, expected: ExpectedOutput = NOTHING_EXPECTED
+    net: nn.Module,
+    preset: Preprocessing,
+    overrides: InputOverrides,
+    model: str,
+    expected: ExpectedOutput = NOTHING_EXPECTED,
 ) -> tuple[Preprocessing, ModelLayers]:
     """The preprocessing that is wanted, and the network's layers with it.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.geometry import STEP, ResizeCrop, View, cover, contain, native, stretch, shorter_side
+from cnnviz_cli.core.geometry import STEP, ResizeCrop, View, contain, cover, native, shorter_side, stretch
 from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.records import Json
 

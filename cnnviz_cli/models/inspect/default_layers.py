@@ -71,7 +71,9 @@ def default_layers(reach: ScoreReach) -> tuple[frozenset[str], str]:
 _TRIAL_COUNTS = (1, 4, 16)
 
 
-def drop_unreached(net: nn.Module, shape: tuple[int, int, int], reach: ScoreReach, head: str | None = None) -> ScoreReach:
+def drop_unreached(
+    net: nn.Module, shape: tuple[int, int, int], reach: ScoreReach, head: str | None = None
+) -> ScoreReach:
     """The same, with those candidates taken out whose positions get no gradient from any score.
 
     For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
@@ -100,7 +102,9 @@ def drop_unreached(net: nn.Module, shape: tuple[int, int, int], reach: ScoreReac
     return reach
 
 
-def _layers_with_gradient(net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], head: str | None) -> set[str] | None:
+def _layers_with_gradient(
+    net: nn.Module, shape: tuple[int, int, int], names: Sequence[str], head: str | None
+) -> set[str] | None:
     """Those of the layers whose positions get a gradient other than zero; None if the network gives none."""
     kept: dict[str, Tensor] = {}
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.global_rng import random_state, seeded_rng
 from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.memory_format import MemoryFormat, to_memory_format, match_memory_format, convert_weights
-from cnnviz_cli.core.network_errors import describe_error, network_errors, is_out_of_memory
+from cnnviz_cli.core.memory_format import MemoryFormat, convert_weights, match_memory_format, to_memory_format
+from cnnviz_cli.core.network_errors import describe_error, is_out_of_memory, network_errors
 from cnnviz_cli.core.outputs import named_tensors
 from cnnviz_cli.models.inspect.heads import noise_input
 

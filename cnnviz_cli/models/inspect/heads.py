@@ -76,7 +76,9 @@ def noise_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     return torch.randn(1, *shape, generator=same, dtype=torch.float32, device="cpu").to(zero_input(net, shape))
 
 
-def find_head(net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None) -> LinearHead | None:
+def find_head(
+    net: nn.Module, layers: Layers, shape: tuple[int, int, int], part: str | None = None
+) -> LinearHead | None:
     """The head of a network that ends in global average pooling and one linear layer, nothing between; else None.
 
     Found by running it on noise, not by names: what the last linear layer gets must be the average of some layer's

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.outputs import named_tensors, top_level_parts, select_part
+from cnnviz_cli.core.outputs import named_tensors, select_part, top_level_parts
 from cnnviz_cli.core.scores import ValueKind
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.inspect.heads import zero_input
@@ -119,7 +119,9 @@ class NetworkOutput:
             if head is not None:
                 raise UsageError("a detector's boxes are no heads", where="--head", fix="Leave it out.")
             return cls("boxes", 0, seen)
-        heads = tuple(HeadShape(name, tuple(part.shape)) for name, part in _named_tensors(output) if _may_hold_scores(name, part))
+        heads = tuple(
+            HeadShape(name, tuple(part.shape)) for name, part in _named_tensors(output) if _may_hold_scores(name, part)
+        )
         found = _default_head(heads) if head is None else _requested_head(output, heads, head)
         if found is None:
             return cls(None, 0, seen, heads=heads)
@@ -142,7 +144,9 @@ class NetworkOutput:
             what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be what is meant"
             fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
             raise UsageError(what, where="--model", excerpt=_list_heads(self.heads), fix=fix)
-        what = f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else that is known"
+        what = (
+            f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else that is known"
+        )
         fix = (
             "Explained are (batch, classes) scores; (batch, classes, height, width) maps of scores; either alone or in "
             "a tuple, a list or a mapping, for instance as 'out' or 'logits'; and for each picture a mapping with "
@@ -202,7 +206,9 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
     if names == [""]:
         raise UsageError("the network returns one tensor, which has no heads", where="--head", fix="Leave it out.")
     if fitting:
-        raise UsageError(f"'{shown}' names several heads", where="--head", excerpt=_list_heads(fitting), fix="Name one.")
+        raise UsageError(
+            f"'{shown}' names several heads", where="--head", excerpt=_list_heads(fitting), fix="Name one."
+        )
     there = {name for name, _ in _named_tensors(output)}
     what = f"'{shown}' holds no scores that can be explained" if name in there else f"there is no head '{shown}'"
     fix = did_you_mean(head, names) or (f"For instance: --head {visible(names[0], 60)}" if names else "Leave it out.")
@@ -210,7 +216,9 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
 
 
 def _list_heads(heads: Sequence[HeadShape]) -> str:
-    lines = [f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads[:_MAX_HEADS_LISTED]]
+    lines = [
+        f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads[:_MAX_HEADS_LISTED]
+    ]
     more = [f"  and {len(heads) - _MAX_HEADS_LISTED} more"] if len(heads) > _MAX_HEADS_LISTED else []
     return "\n".join([*lines, *more])
 
@@ -269,7 +277,9 @@ _ARITHMETIC = frozenset(f"aten::{name}" for name in ["mul", "rsub", "sub", "add"
 _KEPT = frozenset(f"aten::{name}" for name in _SHAPE_OPS.split())
 
 
-def find_values(net: nn.Module, shape: tuple[int, int, int], returned: NetworkOutput, told: StatedValues = "auto") -> NetworkOutput:
+def find_values(
+    net: nn.Module, shape: tuple[int, int, int], returned: NetworkOutput, told: StatedValues = "auto"
+) -> NetworkOutput:
     """`returned` with what the numbers of its head are.
 
     One forward of zeros says that they are logits if any is outside of what probabilities and their logarithms can be,
@@ -354,7 +364,9 @@ def _bounds(rows: Sequence[Tensor]) -> tuple[float, float]:
     return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
 
 
-def _score_rows(net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _OriginTracker | None = None) -> Tensor:
+def _score_rows(
+    net: Callable[[Tensor], Any], image: Tensor, head: str, origins: _OriginTracker | None = None
+) -> Tensor:
     """(N, K) float64: the numbers of each image, or of each position of its maps."""
     with torch.no_grad():
         found = select_part(net(image), head) if origins is None else origins.watch(net, image, head)

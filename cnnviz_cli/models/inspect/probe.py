@@ -15,7 +15,13 @@ from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.readout import maps_in, part_of
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
-from cnnviz_cli.models.inspect.default_layers import ScoreReach, ForwardTrace, default_layers, drop_unreached, find_backbone
+from cnnviz_cli.models.inspect.default_layers import (
+    ForwardTrace,
+    ScoreReach,
+    default_layers,
+    drop_unreached,
+    find_backbone,
+)
 from cnnviz_cli.models.inspect.dependence_rules import RESHAPE_OPS
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
@@ -38,7 +44,9 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
     """
     picture = zero_input(net, shape)
     modules = {name: module for name, module in net.named_modules() if name}
-    watch = _ProbeHooks(ReceptiveFieldTracker(picture), WindowTracker(picture), modules, BuiltinTransform.find(net), shape[1:])
+    watch = _ProbeHooks(
+        ReceptiveFieldTracker(picture), WindowTracker(picture), modules, BuiltinTransform.find(net), shape[1:]
+    )
     hooks = []
     try:
         for name, module in modules.items():
@@ -180,7 +188,9 @@ class _ProbeHooks:
             self.turns[name] = ", ".join(sorted(self.windows.turns_of(output)))
             window = self.windows.window_of(output)
             if window is not None:
-                run = replace(self.layers[name], name=f"{name}@{len(runs)}", window=None if is_whole(window) else window)
+                run = replace(
+                    self.layers[name], name=f"{name}@{len(runs)}", window=None if is_whole(window) else window
+                )
                 runs[-1] = run
             self._leading[name] = output.shape[1] - shape[1] * shape[2] if output.dim() == 3 else 0
             self._positions[name] = self._next  # of this run: an earlier one may go another way

@@ -22,7 +22,14 @@ from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import ReceptiveField
 from cnnviz_cli.core.network_errors import pass_through
 from cnnviz_cli.models.inspect.dependence import KnownTensor, Operation, PositionRun, Spread, source_spread
-from cnnviz_cli.models.inspect.dependence_rules import MADE_LIKE, SHAPED_LIKE, propagate_spread, slice_runs, attention_projections, grid_axes
+from cnnviz_cli.models.inspect.dependence_rules import (
+    MADE_LIKE,
+    SHAPED_LIKE,
+    attention_projections,
+    grid_axes,
+    propagate_spread,
+    slice_runs,
+)
 from cnnviz_cli.models.inspect.receptive_rules import RULES, Call, Track, pointwise
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
@@ -203,7 +210,9 @@ def _propagate_track(
 
 WHOLE_INPUT: Box = (0.0, 0.0, 1.0, 1.0)
 
-_MOVING_OPS = frozenset(("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take"))
+_MOVING_OPS = frozenset(
+    ("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take")
+)
 """Operations after which rows and columns are no longer where they were."""
 
 _TURNING_OPS = frozenset(("flip", "rot90", "grid_sample"))

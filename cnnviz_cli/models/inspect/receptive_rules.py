@@ -176,7 +176,9 @@ def reshape(call: Call) -> Track:
     """
     if call.track.axes is None or len(call.shape) < -call.track.axes[0]:
         return Track(None, None)
-    rows, columns = (_find_axis(call.output, call.shape[axis], _numel_behind(call.shape, axis)) for axis in call.track.axes)
+    rows, columns = (
+        _find_axis(call.output, call.shape[axis], _numel_behind(call.shape, axis)) for axis in call.track.axes
+    )
     if rows is not None and columns is not None and rows < columns:
         return Track(call.track.field, (rows, columns))
     return Track(None, _patches(call))

@@ -22,16 +22,16 @@ from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, open_regular, same_file_path
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.load.load_errors import (
-    read_first_bytes,
+    check_unpacked_size,
+    display_path,
+    meta_tensor_error,
+    needs_code_error,
     no_state_dict_error,
     not_weights_error,
     quantized_error,
-    check_unpacked_size,
-    needs_code_error,
-    display_path,
+    read_first_bytes,
     sparse_tensor_error,
     unreadable_error,
-    meta_tensor_error,
 )
 
 MAX_HASHED_VALUES = 1_000_000
@@ -156,7 +156,17 @@ def _check_call(function: Any, arguments: Any) -> _Value:
 StateDict = dict[str, Tensor]
 
 # What training scripts call the state dict of the network, the likeliest first.
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
+_STATE_DICT_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "model_state",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+)
 
 # Parts of a checkpoint whose tensors are not the network's.
 _OTHER_PARTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
@@ -330,7 +340,9 @@ def _load_pickle(path: Path) -> Any:
     except ModelError:
         raise
     except UnboundedPickleError as error:
-        raise not_weights_error(path, "it holds tuples within tuples, or calls, that would take for ever to load") from error
+        raise not_weights_error(
+            path, "it holds tuples within tuples, or calls, that would take for ever to load"
+        ) from error
     except OSError as error:
         raise unreadable_error(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything

@@ -49,7 +49,9 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
             raise ModelError(what, fix=f"Remove the file, and it is downloaded again:\n  rm '{visible(str(place))}'")
         return place, digest
     if offline:
-        raise _unavailable_error(f"The weights {name} are not in the cache, and --offline forbids a download", source, place)
+        raise _unavailable_error(
+            f"The weights {name} are not in the cache, and --offline forbids a download", source, place
+        )
     return place, _download(source, place, reporter)
 
 
@@ -72,7 +74,9 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
         response = _open(source)
     except HTTPError as error:
         error.close()
-        raise _unavailable_error(f"The server answered {error.code} ({visible(error.reason, 80)})", source, place) from error
+        raise _unavailable_error(
+            f"The server answered {error.code} ({visible(error.reason, 80)})", source, place
+        ) from error
     except (OSError, HTTPException) as error:
         raise _unavailable_error(f"No download: {_error_text(error)}", source, place) from error
     with response:

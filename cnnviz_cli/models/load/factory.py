@@ -18,11 +18,17 @@ from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.network_errors import describe_error
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.load.built_model import BuiltModel, check_materialized, check_not_meta, report_choices, imagenet_preprocessing
+from cnnviz_cli.models.load.built_model import (
+    BuiltModel,
+    check_materialized,
+    check_not_meta,
+    imagenet_preprocessing,
+    report_choices,
+)
 from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.network import FactoryModel, installed_only
-from cnnviz_cli.models.spec.weights import WeightsFile, OwnWeights
+from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile
 
 Labels = tuple[str, ...] | None
 
@@ -43,7 +49,9 @@ def build(factory: FactoryModel, spec: WeightsFile | OwnWeights, *, key: str | N
     """
     name = f"{factory.module}:{factory.attribute}"
     with installed_only(), redirect_stdout(sys.stderr):  # standard output is for results
-        made = build_with_seed(partial(_import_factory, factory, name), 0)  # a module may make its network when it is imported
+        made = build_with_seed(
+            partial(_import_factory, factory, name), 0
+        )  # a module may make its network when it is imported
         net, labels = _call_factory(made, name)
         if isinstance(spec, OwnWeights):
             check_materialized(net)

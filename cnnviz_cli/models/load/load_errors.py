@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, format_size
+from cnnviz_cli.core.file_reading import GIBIBYTE, format_size, open_regular
 from cnnviz_cli.core.text import visible
 
 _CONVERT = """\
@@ -178,7 +178,9 @@ class StateDictMismatch:
     others: tuple[str, ...]
 
     @classmethod
-    def compare(cls, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], others: Sequence[str]) -> StateDictMismatch | None:
+    def compare(
+        cls, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], others: Sequence[str]
+    ) -> StateDictMismatch | None:
         """The differences; None if there are none."""
         found = cls(
             # Files from before PyTorch 0.4.1 lack BatchNorm's counter of batches.
@@ -195,7 +197,9 @@ class StateDictMismatch:
         return not (self.missing or self.unexpected or self.wrong_shape)
 
 
-def mismatch_error(found: StateDictMismatch, source: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> ModelError:
+def mismatch_error(
+    found: StateDictMismatch, source: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> ModelError:
     """The error: how much of each kind, the first of each by name, and the three most likely causes."""
     shapes = [
         f"{name} {tuple(given[name].shape)}, in the network {tuple(wanted[name].shape)}" for name in found.wrong_shape
@@ -220,7 +224,9 @@ def _list_names(names: Sequence[str]) -> str:
     return ", ".join(visible(name, 120) for name in names[:_MAX_NAMES]) + more
 
 
-def _likely_causes(found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
+def _likely_causes(
+    found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> Iterator[str]:
     """Causes of which the names or the shapes speak."""
     head = list(wanted)[-1].rpartition(".")[0]
     place = f"{head.rpartition('.')[0] or head}."
@@ -231,7 +237,9 @@ def _likely_causes(found: StateDictMismatch, wanted: Mapping[str, Tensor], given
         yield f"The file holds no classifier ('{head}'), as training without labels leaves it: there are no scores."
     if _channels_differ(found, wanted, given):
         yield "It was trained on pictures of another number of channels: --model module:factory --allow-code"
-    if found.wrong_shape and (set(found.wrong_shape) <= {f"{head}.weight", f"{head}.bias"} or _only_classes_differ(found, wanted, given)):
+    if found.wrong_shape and (
+        set(found.wrong_shape) <= {f"{head}.weight", f"{head}.bias"} or _only_classes_differ(found, wanted, given)
+    ):
         yield "It was trained for another number of classes, by a head that cannot be rebuilt from its shape."
 
 

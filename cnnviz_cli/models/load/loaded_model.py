@@ -18,8 +18,16 @@ from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts, run_tr
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, OutputKind
 from cnnviz_cli.models.load.built_model import BuiltModel, set_eval_mode
-from cnnviz_cli.models.spec.network import FactoryModel, ModelSpec, ProgramModel, TimmModel, ZooModel, parse_model, check_code_allowed
-from cnnviz_cli.models.spec.weights import WeightsFile, OwnWeights, offline_weights, weights_for
+from cnnviz_cli.models.spec.network import (
+    FactoryModel,
+    ModelSpec,
+    ProgramModel,
+    TimmModel,
+    ZooModel,
+    check_code_allowed,
+    parse_model,
+)
+from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile, offline_weights, weights_for
 
 
 @dataclass(frozen=True)
@@ -101,10 +109,14 @@ def load_model(
     net, kept_training = built.net, set_eval_mode(built.net)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    preprocessing, layers = apply_overrides(net, preset_for(net, built.preset, called), overrides or InputOverrides(), called, expected)
+    preprocessing, layers = apply_overrides(
+        net, preset_for(net, built.preset, called), overrides or InputOverrides(), called, expected
+    )
     returns, known = layers.returned.require_kind(called), isinstance(named.network, ZooModel | TimmModel)
     labels = check_labels(built.labels, layers.returned, called)
-    facts = find_network_facts(net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, ZooModel))
+    facts = find_network_facts(
+        net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, ZooModel)
+    )
     return LoadedModel(
         net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known, facts
     )
@@ -143,7 +155,12 @@ def find_network_facts(
 
 @network_errors()
 def load_layers(
-    name: str, *, arch: str | None = None, allow_code: bool = False, overrides: InputOverrides | None = None, reporter: Reporter
+    name: str,
+    *,
+    arch: str | None = None,
+    allow_code: bool = False,
+    overrides: InputOverrides | None = None,
+    reporter: Reporter,
 ) -> ModelLayers:
     """The layers of a network, whatever its weights: none are downloaded, and of the catalogue's networks none made.
 
@@ -157,7 +174,9 @@ def load_layers(
         set_eval_mode(net)
         return apply_overrides(net, preset_for(net, preset, name), overrides or InputOverrides(), name)[1]
     weights = offline_weights(name, arch)
-    loaded = load_model(name, weights, arch=arch, allow_code=allow_code, overrides=overrides, offline=True, reporter=reporter)
+    loaded = load_model(
+        name, weights, arch=arch, allow_code=allow_code, overrides=overrides, offline=True, reporter=reporter
+    )
     return loaded.layers
 
 

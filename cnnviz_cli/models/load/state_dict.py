@@ -48,7 +48,7 @@ def _finish_lazy(module: Any) -> None:
         module.__class__ = module.cls_to_become
 
 
-ModuleT = TypeVar("Made")
+ModuleT = TypeVar("ModuleT")
 
 # What wrappers (torch.compile, FSDP, activation checkpointing) add to the path of a module, wherever they sit.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

@@ -17,18 +17,25 @@ from torch import nn
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.input.preprocessing import Interpolation, ResizeMode, Preprocessing
+from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing, ResizeMode
 from cnnviz_cli.models.load.built_model import BuiltModel, report_choices
 from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 from cnnviz_cli.models.spec.network import installed_only
-from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
+from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile
 
 _MODES: dict[str, ResizeMode] = {"center": "crop", "squash": "squash", "border": "pad"}
 
 
-def build(name: str, spec: PublishedWeights | RandomWeights | WeightsFile, *, key: str | None, offline: bool, reporter: Reporter) -> BuiltModel:
+def build(
+    name: str,
+    spec: PublishedWeights | RandomWeights | WeightsFile,
+    *,
+    key: str | None,
+    offline: bool,
+    reporter: Reporter,
+) -> BuiltModel:
     """A network of timm's, with the preprocessing of its ``pretrained_cfg``.
 
     Args:

@@ -14,13 +14,13 @@ from torch import nn
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.built_model import BuiltModel, report_choices, imagenet_preprocessing
+from cnnviz_cli.models.load.built_model import BuiltModel, imagenet_preprocessing, report_choices
 from cnnviz_cli.models.load.checkpoint import StateDict, read_state_dict, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.load.download import fetch_weights
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.load.state_dict import FittedNetwork, build_with_seed, build_without_weights, fit_state_dict
 from cnnviz_cli.models.spec.catalog import BUNDLED, load_labels, model_facts
-from cnnviz_cli.models.spec.weights import WeightsFile, PublishedWeights, RandomWeights
+from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -143,7 +143,9 @@ def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str
     if chosen is None or "num_classes" not in _parameters(build):
         return fit_state_dict(made(), state, source, unused=_AUXILIARY)
     classes = len(chosen.meta["categories"])
-    return fit_state_dict(made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count))
+    return fit_state_dict(
+        made(), state, source, unused=_AUXILIARY, made_for=classes, resize=lambda count: made(num_classes=count)
+    )
 
 
 def _network_builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:

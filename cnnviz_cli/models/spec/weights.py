@@ -18,8 +18,8 @@ from cnnviz_cli.models.spec.network import (
     ZooModel,
     existing_file,
     file_kind,
-    is_path,
     has_weights_suffix,
+    is_path,
     parse_model,
 )
 
@@ -140,7 +140,9 @@ def known_labels(model: str, spec: str) -> tuple[str, ...]:
     if not has_known_classes(model, spec):
         return ()
     facts, weights = model_facts(model), parse_weights(model, spec)
-    return load_labels((facts.weights_named(weights.entry) if isinstance(weights, PublishedWeights) else facts.default).labels)
+    return load_labels(
+        (facts.weights_named(weights.entry) if isinstance(weights, PublishedWeights) else facts.default).labels
+    )
 
 
 def is_detector(model: str) -> bool:

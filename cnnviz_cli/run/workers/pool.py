@@ -16,7 +16,7 @@ from typing import IO, Any, Literal, Protocol, Self, cast
 
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.process import usable_cores
-from cnnviz_cli.run.image_data import ImageResult, RenderSpec, OutputSlot, failed_record
+from cnnviz_cli.run.image_data import ImageResult, OutputSlot, RenderSpec, failed_record
 from cnnviz_cli.run.workers.process import ImageWorker, JobResult
 
 READ_TIMEOUT = 120.0
@@ -94,7 +94,7 @@ class WorkerProcess:
                     continue
                 if isinstance(reply, Exception):
                     raise reply
-                return cast("Told", reply)
+                return cast("JobResult", reply)
         finally:
             self._current = None
         doing = "reading" if job == "read" else "drawing"

@@ -20,7 +20,7 @@ from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.output.run_report import peak_memory
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.image_data import ImageResult, RenderSpec, OutputSlot, LoadedImage, failed_record, load_image
+from cnnviz_cli.run.image_data import ImageResult, LoadedImage, OutputSlot, RenderSpec, failed_record, load_image
 from cnnviz_cli.run.present import Presenter
 
 MAX_KEPT_BYTES = 256 * 2**20
@@ -59,9 +59,7 @@ class ImageWorker:
     def __init__(self, spec: RenderSpec) -> None:
         self._drawing = spec
         self._said: list[tuple[str, bool]] = []
-        self._presenter = Presenter(
-            spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True)
-        )
+        self._presenter = Presenter(spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True))
         self._kept: dict[str, LoadedImage] = {}
         self._room = MAX_KEPT_BYTES
 
@@ -83,12 +81,16 @@ class ImageWorker:
         if isinstance(seen, ImageRecord):
             return self._finish(seen, "draw and write", start)
         if seen.original.sha256 != result.sha256:
-            record = failed_record(slot[0], "the file was changed while the run went on", network_input=seen.network_input)
+            record = failed_record(
+                slot[0], "the file was changed while the run went on", network_input=seen.network_input
+            )
         else:
             try:
                 record = self._presenter.present(seen, result)
             except MemoryError:
-                record = failed_record(slot[0], "there is not enough memory to draw it", network_input=seen.network_input)
+                record = failed_record(
+                    slot[0], "there is not enough memory to draw it", network_input=seen.network_input
+                )
         return self._finish(record, "draw and write", start)
 
     def drop(self, slot: OutputSlot) -> JobResult:
