@@ -84,8 +84,8 @@ def _computed(prepared: Prepared, inputs: Sequence[Input], heard: Reporter) -> l
     with memory_errors_named(len(inputs)):
         pixels = torch.stack([one.pixels for one in inputs])
         batch = laid_out(pixels.to(prepared.device), prepared.model.facts.memory_format)
-        given = _masks(prepared, inputs)
-        seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, given=given)
+        masks = _masks(prepared, inputs)
+        seen, panels = explain(prepared, batch, [one.digest for one in inputs], heard, masks=masks)
         size = (batch.shape[2], batch.shape[3])
         told = prepared.question.describe(seen, size, wanted=prepared.explains)
         return [

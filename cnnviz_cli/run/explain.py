@@ -31,7 +31,7 @@ def explain(
     digests: Sequence[str],
     reporter: Reporter,
     truths: Sequence[int | None] = (),
-    given: Tensor | None = None,
+    masks: Tensor | None = None,
 ) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
     """Carry out the plan for a batch, and what its views add.
 
@@ -39,7 +39,7 @@ def explain(
         batch: (B, C, H, W) normalised, on the device.
         digests: of each image's file, for its random draws.
         truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
-        given: what somebody has said of each image, see `Readout.hold`.
+        masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
 
     Returns:
         What the unchanged inputs gave, and the panels of each task.
@@ -60,7 +60,7 @@ def explain(
                 plan,
                 choose,
                 readout=prepared.question.describer.readout,
-                masks=given,
+                masks=masks,
                 precision=settings.precision,
                 given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu")},
                 memory=memory,
