@@ -43,14 +43,18 @@ def run_method(
 ) -> Sequence[Panel]:
     """The panels of one method for one batch; `how` goes to the engine."""
     recipe = recipe_of(name, net, rank, size, **options)
-    seen = observe(net, batch, Plan.of(recipe.needs), choose, given=seeds_of(batch), **how)
+    seen = observe(net, batch, Plan.of(recipe.needs), choose, given=given_for(batch), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 
-def seeds_of(batch: Tensor) -> dict[str, Tensor]:
+def seeds_of(batch: Tensor) -> list[int]:
     """For each image the number its random draws start from: of its own pixels, as a run takes it from the file."""
-    seeds = [int.from_bytes(sha256(image.numpy().tobytes()).digest()[:7], "big") for image in batch]
-    return {"seeds": torch.tensor(seeds)}
+    return [int.from_bytes(sha256(image.numpy().tobytes()).digest()[:7], "big") for image in batch]
+
+
+def given_for(batch: Tensor) -> dict[str, Tensor]:
+    """What the engine is given for a batch."""
+    return {"seeds": torch.tensor(seeds_of(batch))}
 
 
 def numbers(panel: Panel) -> dict[str, Tensor]:

@@ -93,8 +93,8 @@ def _compute(prepared: Prepared, inputs: Sequence[InputImage], heard: Reporter) 
     with explain_memory_errors(len(inputs)):
         pixels = torch.stack([one.pixels for one in inputs])
         batch = to_memory_format(pixels.to(prepared.device), prepared.model.facts.memory_format)
-        given = _masks(prepared, inputs)
-        seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, masks=given)
+        masks = _masks(prepared, inputs)
+        seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, masks=masks)
         size = (batch.shape[2], batch.shape[3])
         told = prepared.question.describe(seen, size, wanted=prepared.explains_targets)
         return [

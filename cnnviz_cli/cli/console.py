@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.report import Reporter
 
 MAX_SINGLE_LINES = 20
-"""Up to so many images each gets a line of its own; of more, and inside an image, one every `PROGRESS_INTERVAL` seconds."""
+"""So many images get a line each; beyond that, and inside an image, one comes every `PROGRESS_INTERVAL` seconds."""
 PROGRESS_INTERVAL = 10.0
 """Seconds between two lines of progress."""
 

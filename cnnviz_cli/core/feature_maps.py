@@ -59,7 +59,8 @@ def as_maps(output: Tensor) -> Tensor | None:
 def token_grid(count: int) -> tuple[int, int, int] | None:
     """How many of `count` tokens lead, and height and width of the grid that the others are; None if they are none.
 
-    The grid has the input's proportions (see `input_proportions`), and is the largest that leaves no more than `MAX_LEADING_TOKENS` tokens.
+    The grid has the input's proportions (see `input_proportions`), and is the largest that leaves no more than
+    `MAX_LEADING_TOKENS` tokens.
     """
     return _token_grid(count, *_INPUT_SIDES.get())
 

@@ -156,7 +156,8 @@ def make_color_bar(
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
     kind = "picture" if panel.in_colour else "map"
-    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {INTERPOLATED[style.interpolation_for(overlay_of(panel, style))]}"
+    between = INTERPOLATED[style.interpolation_for(overlay_of(panel, style))]
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {between}"
     if not np.isfinite(raw).any():
         return None, f"{size}, without one finite value"
     if color_limits(panel, scale) is None:

@@ -39,7 +39,7 @@ def explain_batch(
         batch: (B, C, H, W) normalised, on the device.
         digests: of each image's file, for its random draws.
         truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
-        given: what somebody has said of each image, see `Readout.hold`.
+        masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
 
     Returns:
         What the unchanged inputs gave, and the panels of each task.

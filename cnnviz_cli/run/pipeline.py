@@ -267,8 +267,8 @@ class Pipeline:
             batch = to_memory_format(batch.to(prepared.device), prepared.model.facts.memory_format)
             digests = [glance.sha256 for glance in glances]
             masks = [glance.mask for glance in glances if glance.mask is not None]
-            given = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
-            observation, panels = explain_batch(prepared, batch, digests, self._reporter, truths, given)
+            drawn = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
+            observation, panels = explain_batch(prepared, batch, digests, self._reporter, truths, drawn)
             size = (batch.shape[2], batch.shape[3])
             told = prepared.question.describe(observation, size, truths, wanted=prepared.explains_targets)
         return (

@@ -13,7 +13,7 @@ import detectors
 import pytest
 import tiny
 import torch
-from running import numbers, seeds_of
+from running import given_for, numbers
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import RoIAlign
@@ -58,7 +58,7 @@ def explained(
     """The panels of one method; `how` goes to the engine."""
     method = find_method(name)
     recipe = method.build(method.options(**options), replace(scope_for(net), rank=rank))
-    seen = observe(net, batch, Plan.of(recipe.needs), choose, given=seeds_of(batch), readout=Boxes(), **how)
+    seen = observe(net, batch, Plan.of(recipe.needs), choose, given=given_for(batch), readout=Boxes(), **how)
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from engine.test_stream import Noisy
-from running import seeds_of
+from running import given_for
 from torch import Tensor, nn
 from torchvision import models
 
@@ -158,7 +158,7 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
     needs = [GradientOver(over, TargetLogit(0)), Scores(over)]
 
     def seen() -> list[Tensor]:
-        found = observe(net, batch, Plan.of(needs), tiny.first_class, precision=precision, given=seeds_of(batch))
+        found = observe(net, batch, Plan.of(needs), tiny.first_class, precision=precision, given=given_for(batch))
         return [found.evidence[need] for need in needs]
 
     used = []
@@ -184,7 +184,7 @@ def test_a_stream_that_reads_a_layer_runs_the_network_itself(monkeypatch: pytest
     net, batch = normed(), tiny.pictures(1)
     need = GradientOver(Noisy(at=INPUT), TargetLogit(0), at="norm2")
     plan = Plan.of([need, Activation("norm2"), Gradient("norm2", TargetLogit(0))])
-    found = observe(net, batch, plan, tiny.first_class, given=seeds_of(batch))
+    found = observe(net, batch, plan, tiny.first_class, given=given_for(batch))
     assert found.evidence[need].isfinite().all()
 
 

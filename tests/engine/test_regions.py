@@ -501,6 +501,7 @@ def read_of(net: nn.Module, batch: Tensor, given: Tensor | None = None) -> tuple
 def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = torchvisions(name)
     batch = batch[:1]
+    seeds = {"seeds": torch.tensor([0])}
     used: list[bool] = []
 
     def watched(whole: nn.Module, *args: Any) -> nn.Module:
@@ -510,10 +511,10 @@ def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.Monk
 
     needs = [GradientOver(Noisy(1)), Scores(Noisy(1))]
     monkeypatch.setattr(stream, "folded", watched)
-    by_copy = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions())
+    by_copy = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
     assert used == [True]
     monkeypatch.setattr(stream, "folded", lambda whole, *_args: whole)
-    by_itself = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions())
+    by_itself = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
     for need in needs:
         mine, expected = by_copy.evidence[need], by_itself.evidence[need]
         torch.testing.assert_close(mine, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from running import numbers, seeds_of
+from running import given_for, numbers
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
@@ -132,7 +132,7 @@ def panels(name: str, net: nn.Module, batch: Tensor, targets: list[list[int]], *
     options = {option: amount for option, amount in QUICK.items() if option in method.options.__dataclass_fields__}
     recipe = method.build(method.options(**options), scope_for(net, **changes))
     chosen = torch.tensor(targets)
-    seen = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, given=seeds_of(batch))
+    seen = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, given=given_for(batch))
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 

@@ -13,7 +13,7 @@ import tiny
 import torch
 from methods.test_laws import METHODS, assert_same, quick
 from peers import close, raw_maps
-from running import numbers, seeds_of
+from running import given_for, numbers
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
@@ -66,7 +66,7 @@ def explained(
         Plan.of(recipe.needs),
         first,
         readout=readout or other(net),
-        given=seeds_of(batch),
+        given=given_for(batch),
         **how,
     )
     return recipe.explain(seen.evidence.only(recipe.needs))

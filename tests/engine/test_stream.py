@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from running import seeds_of
+from running import given_for
 from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
@@ -120,7 +120,7 @@ def test_equal_variants_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     plan = Plan.of(NEEDS[:6])
     counts = tiny.count_passes(monkeypatch, net)
-    observe(net, batch, plan, tiny.first_class, given=seeds_of(batch))
+    observe(net, batch, plan, tiny.first_class, given=given_for(batch))
     # The batch's own forward, one to learn what a variant takes, and one chunk with one backward for all five sums.
     assert counts == {"forwards": 3, "backwards": 1}
     assert plan.cost().variants == 5
@@ -131,7 +131,7 @@ def test_equal_variants_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    whole = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch)).evidence
+    whole = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=given_for(batch)).evidence
     real, sizes = stream.run_pass, []
 
     def short(called: object, modules: object, chunk: Tensor, *rest: object, **named: object) -> object:
@@ -141,7 +141,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
         return real(called, modules, chunk, *rest, **named)
 
     monkeypatch.setattr(stream, "run_pass", short)
-    halved = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch)).evidence
+    halved = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=given_for(batch)).evidence
     # Each image starts again from the size that its memory suggests.
     assert sizes == [5, 2, 2, 1] * 2
     for need in NEEDS[:3]:
@@ -152,7 +152,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(stream, "run_pass", never)
     with pytest.raises(MemoryShortError, match="one image"):
-        observe(net, batch, Plan.of(NEEDS[:1]), tiny.first_class, given=seeds_of(batch))
+        observe(net, batch, Plan.of(NEEDS[:1]), tiny.first_class, given=given_for(batch))
 
 
 def test_progress_is_told_and_ends_at_the_count() -> None:
@@ -163,7 +163,7 @@ def test_progress_is_told_and_ends_at_the_count() -> None:
         batch,
         Plan.of(NEEDS[:1]),
         tiny.first_class,
-        given=seeds_of(batch),
+        given=given_for(batch),
         memory=1,
         tick=lambda *a: told.append(a),
     )
@@ -187,7 +187,7 @@ def test_curvature_is_the_hessian_times_the_maps() -> None:
 
     net, batch = tiny.build(Squared), tiny.pictures(2)
     needs = [Curvature("conv1"), Curvature("relu2"), Activation("relu2"), Activation("conv1")]
-    evidence = observe(net, batch, Plan.of(needs), tiny.first_class, given=seeds_of(batch)).evidence
+    evidence = observe(net, batch, Plan.of(needs), tiny.first_class, given=given_for(batch)).evidence
     chosen = net(batch).argmax(1)
 
     def top(maps: Tensor, image: int) -> Tensor:
@@ -217,6 +217,6 @@ def test_classes_are_ranked_once_for_a_batch_and_not_for_its_variants() -> None:
             return super().order(scores, held)
 
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
-    seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=seeds_of(batch), readout=Counting())
+    seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=given_for(batch), readout=Counting())
     assert asked == [2]
     assert torch.equal(seen.order, seen.logits)

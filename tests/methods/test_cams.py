@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from running import Runner, recipe_of, seeds_of
+from running import Runner, given_for, recipe_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,7 +108,7 @@ def answered(
     against: int | None = None,
 ) -> Any:
     chosen = torch.tensor([[target] if against is None else [target, against] for target in targets])
-    given = {"seeds": torch.tensor(seeds)} if seeds else seeds_of(batch)
+    given = {"seeds": torch.tensor(seeds)} if seeds else given_for(batch)
     made = observe(net, batch, Plan.of(recipe.needs), lambda _logits: chosen, given=given)
     return recipe.explain(made.evidence.only(recipe.needs))
 

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 import tiny
 import torch
-from running import Runner, numbers, recipe_of, seeds_of
+from running import Runner, given_for, numbers, recipe_of
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
@@ -148,7 +148,7 @@ def observe_takes_gradients(name: str, net: nn.Module) -> bool:
 def test_the_evidence_is_not_modified(name: str) -> None:
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
     recipe = recipe_of(name, net, **quick(name))
-    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=seeds_of(batch)).evidence
+    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=given_for(batch)).evidence
     before = {need: evidence[need].clone() for need in recipe.needs}
     recipe.explain(evidence)
     assert all(torch.equal(evidence[need], value) for need, value in before.items())
@@ -158,7 +158,7 @@ def test_the_evidence_is_not_modified(name: str) -> None:
 def test_every_need_is_declared_and_every_declared_need_is_used(name: str) -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     recipe = recipe_of(name, net, **quick(name))
-    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=seeds_of(batch)).evidence
+    evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=given_for(batch)).evidence
     for left_out in recipe.needs:
         narrowed = evidence.only(need for need in recipe.needs if need != left_out)
         with pytest.raises(UndeclaredError):
@@ -172,7 +172,7 @@ def test_together_equals_alone(kind: type[nn.Module], run: Runner) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
     recipes = {name: recipe_of(name, net, **quick(name)) for name in METHODS}
     plan = Plan.of(need for recipe in recipes.values() for need in recipe.needs)
-    evidence = observe(net, batch, plan, tiny.first_class, given=seeds_of(batch)).evidence
+    evidence = observe(net, batch, plan, tiny.first_class, given=given_for(batch)).evidence
     for name, recipe in recipes.items():
         together = recipe.explain(evidence.only(recipe.needs))
         assert_same(list(together), list(run(name, net, batch, **quick(name))), slice(None), rtol=1e-9, atol=1e-12)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from running import Runner, recipe_of, seeds_of
+from running import Runner, given_for, recipe_of, seeds_of
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
@@ -88,7 +88,7 @@ def test_the_objective_is_the_one_asked_for(name: str) -> None:
 
     def values(**changes: Any) -> Tensor:
         recipe = method.build(method.options(**SMALL[name], **measure), replace(scope, **changes))
-        seen = observe(net, batch, Plan.of(recipe.needs), zero_and_two, given=seeds_of(batch))
+        seen = observe(net, batch, Plan.of(recipe.needs), zero_and_two, given=given_for(batch))
         return recipe.explain(seen.evidence.only(recipe.needs))[0].values
 
     towards, away = values(against=1), values(against=1, counter=True)

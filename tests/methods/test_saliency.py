@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from running import Runner, numbers, recipe_of, seeds_of
+from running import Runner, given_for, numbers, recipe_of, seeds_of
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
@@ -77,7 +77,7 @@ def slope(net: nn.Module, points: Tensor, chosen: int) -> Tensor:
 
 
 def noise(batch: Tensor, image: int, number: int) -> Tensor:
-    return normal(int(seeds_of(batch)["seeds"][image]), number, tuple(batch.shape[1:])).double()
+    return normal(seeds_of(batch)[image], number, tuple(batch.shape[1:])).double()
 
 
 # --- by hand -----------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_integrated_gradients_by_a_plain_loop(baseline: BaselineChoice, run: Run
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
     chosen = net(batch).argmax(1)
     (panel,) = run("integrated-gradients", net, batch, steps=6, baseline=baseline)
-    evidence = Evidence({Input(): batch, Seeds(): seeds_of(batch)["seeds"]})
+    evidence = Evidence({Input(): batch, Seeds(): torch.tensor(seeds_of(batch))})
     origins = Baseline(baseline, (BLACK,) * 3, (1.0,) * 3).batch(evidence)
     nodes, shares = np.polynomial.legendre.leggauss(6)
     for image, (picture, origin) in enumerate(zip(batch, origins, strict=True)):
@@ -310,7 +310,7 @@ def test_gradient_shap_by_a_plain_loop(baseline: BaselineChoice, run: Runner) ->
     chosen = net(batch).argmax(1)
     (panel,) = run("gradient-shap", net, batch, samples=3, baseline=baseline)
     for image, picture in enumerate(batch):
-        seed, shape = int(seeds_of(batch)["seeds"][image]), tuple(picture.shape)
+        seed, shape = seeds_of(batch)[image], tuple(picture.shape)
         total = torch.zeros_like(picture)
         for k in range(3):
             end = picture + 0.15 * (picture.max() - picture.min()) * noise(batch, image, k)
@@ -421,7 +421,7 @@ def test_three_statistics_of_the_same_noise_share_one_stream(monkeypatch: pytest
     for plan in plans:
         with monkeypatch.context() as patch:
             passes = tiny.count_passes(patch, net)
-            observe(net, batch, plan, tiny.first_class, given=seeds_of(batch), memory=1)
+            observe(net, batch, plan, tiny.first_class, given=given_for(batch), memory=1)
             counts.append(passes)
     assert counts[0] == counts[1]
     assert counts[0]["backwards"] == 2 * 25

@@ -27,8 +27,8 @@ _ATTRIBUTES = ("min_size", "max_size", "image_mean", "image_std", "size_divisibl
 class BuiltinTransform:
     """What a network does with its input before anything else.
 
-    The shorter side is brought to `min_size`, unless the longer then were more than `max_size`: then that is brought to it.
-    At the right and below zeros are added up to multiples of `size_divisible`.
+    The shorter side becomes `min_size`, unless the longer would exceed `max_size`: then the longer becomes that.
+    Zeros are added at the right and below, up to multiples of `size_divisible`.
 
     Attributes:
         name: of the module that does it.
@@ -104,8 +104,10 @@ class BuiltinTransform:
         """
         size = self.nearest_unchanged((1, 1))
         if size is None:
-            what = f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} pixels,"
-            what += f" which are no multiples of {self.size_divisible}, so that its maps do not lie over the picture"
+            what = (
+                f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} "
+                f"pixels, which are no multiples of {self.size_divisible}, so that its maps do not lie over the picture"
+            )
             raise UsageError(
                 what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.size_divisible}."
             )
@@ -132,7 +134,8 @@ class BuiltinTransform:
         resized, near = self.resized_size(size), self.nearest_unchanged(size)
         padded = self._padded_size(resized)
         does = f"pads it to {_format_size(padded)}" if padded != resized else f"brings it to {_format_size(resized)}"
-        what = f"{visible(model, 100)} resizes an input of {_format_size(size)} and {does}, so that its maps do not lie over it"
+        what = f"{visible(model, 100)} resizes an input of {_format_size(size)} and {does}"
+        what += ", so that its maps do not lie over it"
         fix = f"Nearest to it that stays as it is: --input-size {near[0]}x{near[1]}" if near else ""
         raise UsageError(what, where="--input-size", fix=fix)
 

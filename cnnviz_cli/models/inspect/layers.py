@@ -116,8 +116,8 @@ class ModelLayers:
         """What is to be said of layers that run several times, or on a turned image: plain lines, and warnings."""
         lines = []
         warnings = [
-            f"{self.model} turns or bends the image before layer '{layer}' ({self.rotations[layer]}): the layer's maps lie "
-            "over the image as if it had not"
+            f"{self.model} turns or bends the image before layer '{layer}' ({self.rotations[layer]}): the layer's maps "
+            "lie over the image as if it had not"
             for layer in layers
             if layer in self.rotations
         ]

@@ -141,7 +141,7 @@ class NetworkOutput:
         if self.kind is not None:
             return self.kind
         if self.heads:
-            what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be what is meant"
+            what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be meant"
             fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
             raise UsageError(what, where="--model", excerpt=_list_heads(self.heads), fix=fix)
         what = (
@@ -283,8 +283,8 @@ def find_values(
     """`returned` with what the numbers of its head are.
 
     One forward of zeros says that they are logits if any is outside of what probabilities and their logarithms can be,
-    as nearly always; only otherwise the network is run on `TRIAL_COUNT` further inputs, from small to very large numbers,
-    and watched for the operation that its output comes from. The numbers are
+    as nearly always; only otherwise the network is run on `TRIAL_COUNT` further inputs, from small to very large
+    numbers, and watched for the operation that its output comes from. The numbers are
 
     - log-probabilities, if none is positive and the exponentials of each row add up to 1;
     - probabilities that exclude each other, if all are from 0 to 1 and each row adds up to 1;

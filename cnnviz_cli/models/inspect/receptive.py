@@ -87,7 +87,7 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         bits = 0
         for spread in given:
             bits |= spread.bits
-        if not all(spread.even for spread in given):
+        if not all(spread.is_even for spread in given):
             self.losses.append("a module")
         for tensor in lost:
             self._spreads[tensor] = source_spread(bits)
@@ -96,7 +96,7 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         """Everything that comes from tensors in `output` from now on has `bits`."""
         for tensor in tensors_in(output):
             if tensor in self._spreads:
-                self._spreads[tensor] = self._spreads[tensor].marked(bits)
+                self._spreads[tensor] = self._spreads[tensor].mark(bits)
 
     def mark_positions(self, output: Tensor, bits: int, skipped: int, grid: tuple[int, int]) -> None:
         """What comes from the positions of the maps in `output` from now on has `bits`.

@@ -128,9 +128,9 @@ def _size_in_bytes(seen: LoadedImage) -> int:
 def main() -> None:
     """Serve the process that started this one: pickles in on standard input, pickles out on standard output.
 
-    First comes the `RenderSpec`, answered by None, then one `Job` after another, each answered by its `JobResult` or by an
-    exception. The process ends at once when its input does, whatever it is doing: then the other one is gone, or wants
-    no more.
+    First comes the `RenderSpec`, answered by None, then one `Job` after another, each answered by its `JobResult` or
+    by an exception. The process ends at once when its input does, whatever it is doing: then the other one is gone,
+    or wants no more.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches every process of the terminal; one decides
