@@ -20,7 +20,7 @@ from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Fi
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
-from cnnviz_cli.core.memory_format import to_memory_format
+from cnnviz_cli.core.network import to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter, SilentReporter

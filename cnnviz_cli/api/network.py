@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
-from cnnviz_cli.core.memory_format import MemoryFormat
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import MemoryFormat, network_errors
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides

@@ -12,7 +12,7 @@ from typer import Abort, TyperException
 
 from cnnviz_cli.cli.json_output import print_errors
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
-from cnnviz_cli.core.network_errors import network_error
+from cnnviz_cli.core.network import network_error
 from cnnviz_cli.core.process import environment_error
 from cnnviz_cli.core.text import closest, visible
 

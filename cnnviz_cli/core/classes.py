@@ -157,17 +157,6 @@ def truth_index(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE
     return found[0] if found else None
 
 
-def drawn(targets: Sequence[int], contrast: int | None, rank: int) -> bool:
-    """Whether a target of an image is drawn: a class that several name is drawn once, and none is told from itself.
-
-    Args:
-        targets: the classes chosen for the image.
-        contrast: the class that they are told apart from, if any.
-        rank: which of them.
-    """
-    return targets[rank] != contrast and targets[rank] not in targets[:rank]
-
-
 def is_background(label: str) -> bool:
     """Whether a class is what is left when nothing is there, as the labels of segmenters and detectors call it."""
     return label.strip("_ ").casefold() == "background"

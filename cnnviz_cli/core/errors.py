@@ -48,7 +48,7 @@ class EvidenceError(UsageError):
     """The network does not give what a method needs; a method that needs something else may do.
 
     Args:
-        at: the layer, or `core.evidence.INPUT`, at which a gradient was asked for and none arrives; None where that is
+        at: the layer, or `core.needs.INPUT`, at which a gradient was asked for and none arrives; None where that is
             not the reason.
     """
 

@@ -1,8 +1,15 @@
-"""Where the network's input lies in the photograph."""
+"""Where the network's input lies in the image, and where what was explained lies in the input."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from cnnviz_cli.core.value import value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 Box = tuple[float, float, float, float]
 
@@ -148,3 +155,28 @@ def shorter_side(photo: tuple[int, int], side: int, most: int, step: int) -> Res
     length = min(max(round(wanted / step) * step, side), longest)
     size = (length, side) if width >= height else (side, length)
     return contain(photo, size) if wanted > longest + step / 2 else ResizeCrop(size, size)
+
+
+@value
+class BoxAnnotation:
+    """A box.
+
+    Attributes:
+        box: left, top, right, bottom as shares of the network's input, from 0 to 1.
+    """
+
+    box: tuple[float, float, float, float]
+
+
+@value
+class RegionAnnotation:
+    """A region.
+
+    Attributes:
+        inside: (h, w) which of the cells that the network's input is divided into belong to it.
+    """
+
+    mask: NDArray[np.bool_] | Any
+
+
+Annotation = BoxAnnotation | RegionAnnotation

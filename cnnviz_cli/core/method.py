@@ -8,8 +8,8 @@ from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Evidence, Need
 from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Score

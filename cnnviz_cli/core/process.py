@@ -29,7 +29,7 @@ def environment_error(error: BaseException) -> CnnvizError | None:
         return UsageError(what, where="PYTHONPATH", fix=fix)
     if isinstance(error, FileNotFoundError) and not _has_folder():
         return UsageError("the current folder was removed", fix="Go to a folder that is there: cd")
-    from cnnviz_cli.core.network_errors import is_out_of_memory
+    from cnnviz_cli.core.network import is_out_of_memory
 
     said = str(error).casefold()
     if (

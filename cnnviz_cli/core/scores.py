@@ -1,11 +1,17 @@
-"""What the score of a class is."""
+"""How scores are read from what a network returns, and what the score of a class is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 Score = Literal["logit", "softmax", "sigmoid"]
 """What the network returns; or its probability, by a softmax over all classes, or by the sigmoid of each by itself."""
@@ -30,6 +36,41 @@ def rounding_magnitudes(logits: Tensor, score: Score) -> Tensor:
         shares = found * sizes
         moved = moved + shares.sum(1, keepdim=True) - shares
     return found * moved.clamp(min=1)
+
+
+# Whether what was measured is more than rounding. A score is the sum of very many products, and so is each slope of it:
+# what differs by less than SLACK units in the last place of the score is noise, however well it could be drawn.
+
+SLACK = 32
+"""Units in the last place that rounding may add up to in a network."""
+
+HALF_ULP = {"bf16": 2.0**-7, "fp16": 2.0**-10}
+"""A unit in the last place of 1 by the short formats in which a network may run."""
+
+HALF_SLACK = 2
+"""As `SLACK`, of the short formats: sums are kept in long ones, and only what comes out is rounded to a short one."""
+
+
+def resolution(values: Tensor, precision: str = "fp32") -> float:
+    """The relative difference below which numbers of this kind are equal but for rounding.
+
+    Args:
+        precision: fp32 where the network ran in the kind of the values, or bf16 or fp16.
+    """
+    import torch
+
+    return max(SLACK * float(torch.finfo(values.dtype).eps), HALF_SLACK * HALF_ULP.get(precision, 0.0))
+
+
+def find_cancelled(values: Tensor, terms: Tensor) -> Tensor:
+    """(B,) whether all of a map is what rounding left of sums whose terms took each other away.
+
+    Args:
+        values: (B, 1, h, w) the sums.
+        terms: (B, C, h, w) what was added up over the second dimension.
+    """
+    largest = terms.abs().sum(1).flatten(1).amax(1)
+    return (values.abs().flatten(1).amax(1) <= resolution(values) * largest) & (largest > 0)
 
 
 ValueKind = Literal["logits", "probabilities", "log-probabilities"]
@@ -95,3 +136,209 @@ def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
         return logits.softmax(1).cpu()
     exact = logits.cpu().double()
     return exact.sigmoid().where(exact.isfinite(), float("nan"))
+
+
+_MAX_DEPTH = 4
+_MAX_TENSORS = 64
+
+
+def named_tensors(output: Any) -> list[tuple[str, Tensor]]:
+    """Every tensor in a tuple, a list, a mapping, a named tuple, a dataclass, or any nesting of them, with its name.
+
+    Names are keys, fields or places, joined by dots: ``logits``, ``0``, ``heads.age``. A tensor alone has the name "".
+    At most 64, at most 4 levels deep.
+    """
+    found: list[tuple[str, Tensor]] = []
+    for name, tensor in _walk(output, "", _MAX_DEPTH):
+        found.append((name, tensor))
+        if len(found) == _MAX_TENSORS:
+            break
+    return found
+
+
+def select_part(output: Any, head: str) -> Any:
+    """The part of an output that has this name, see `named_tensors`.
+
+    Raises:
+        KeyError: there is no such part.
+    """
+    if not head:
+        return output
+    for name, part in top_level_parts(output):
+        if name == head:
+            return part
+        if head.startswith(f"{name}."):
+            return select_part(part, head[len(name) + 1 :])
+    found = getattr(output, head, None)
+    if _is_tensor(found):
+        return found
+    raise KeyError(head)
+
+
+def top_level_parts(output: Any) -> list[tuple[str, Any]]:
+    """What an output is packed from, one level deep; nothing of a tensor, a number or a text."""
+    if isinstance(output, Mapping):
+        return [(str(key), value) for key, value in output.items()]
+    if isinstance(output, tuple | list):
+        names = getattr(output, "_fields", None) or map(str, range(len(output)))
+        return list(zip(names, output, strict=False))
+    if is_dataclass(output) and not isinstance(output, type):
+        return [(item.name, getattr(output, item.name)) for item in fields(output)]
+    if _is_tensor(output) or callable(output):
+        return []
+    return [(name, value) for name, value in getattr(output, "__dict__", {}).items() if not name.startswith("_")]
+
+
+def _walk(value: Any, name: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    if _is_tensor(value):
+        yield name, value
+    elif depth:
+        for key, part in top_level_parts(value):
+            yield from _walk(part, f"{name}.{key}" if name else key, depth - 1)
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "dim") and hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+class Readout(Protocol):
+    """One score for each thing that can be explained of an image. Frozen and hashable."""
+
+    def hold(self, output: Any, given: Tensor | None, /) -> Tensor | None:
+        """(B, ...) what is read of the images as they are and stays the same for everything that is made of them.
+
+        A region or a box is found once, so that the scores of altered inputs are scores of the same thing.
+
+        Args:
+            output: what the network returned for B images.
+            given: (B, ...) what somebody has said of each of them, for instance a mask.
+
+        Returns:
+            Detached, a row for each image; None where nothing has to be held.
+        """
+        ...
+
+    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+        """(B, K) the scores, attached to autograd.
+
+        Args:
+            output: what the network returned for B images, or for what was made of them.
+            held: what `hold` gave, a row for each of the B.
+
+        Raises:
+            UsageError: the network returns something else.
+        """
+        ...
+
+    def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+        """(B, K) detached: the higher, the earlier it is among top1, top2 and so on; minus infinity for what is not
+        there.
+
+        Args:
+            scores: detached.
+        """
+        ...
+
+
+@value
+class Classes:
+    """The class scores of a classifier, (B, K) or (B, K, 1, 1), of one class also (B,).
+
+    Attributes:
+        head: the name of the part of the output that holds them, see `core.scores`; None takes ``logits``, or the
+            first of several values.
+        returns: what they are. Of probabilities the logarithm is read, or the logit, see `to_logits`.
+        exclusive: whether probabilities of an image add up to 1.
+    """
+
+    head: str | None = None
+    returns: ValueKind = "logits"
+    exclusive: bool = True
+
+    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+        return None
+
+    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+        scores = rows_of(output, self.head)
+        if scores is None:
+            raise UsageError(
+                "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
+            )
+        return to_logits(scores, self.returns, exclusive=self.exclusive)
+
+    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+        return scores
+
+
+CLASSES = Classes()
+
+
+def unwrapped(output: Any) -> Any:
+    """What counts of a network's output: its ``logits``, if it has such, and of several values the first."""
+    found = getattr(output, "logits", output)
+    return found[0] if isinstance(found, tuple | list) and found else found
+
+
+def part_of(output: Any, head: str | None) -> Any:
+    """The part of an output that has this name; of None what `unwrapped` finds.
+
+    Raises:
+        UsageError: the network returned no such part this time.
+    """
+    if head is None:
+        return unwrapped(output)
+    try:
+        return select_part(output, head)
+    except KeyError:
+        raise UsageError(f"the network returned no '{head}' this time", where="--head") from None
+
+
+def rows_of(output: Any, head: str | None = None) -> Tensor | None:
+    """(B, K) numbers that a network returned for B images, also as (B, K, 1, 1), as one that convolves to the end does.
+
+    Of one number for an image also (B,), and () for one image. None if it returned something else.
+
+    Args:
+        head: the name of the part of the output that is meant, see `part_of`.
+    """
+    found = part_of(output, head)
+    shape = tuple(getattr(found, "shape", (0, 0, 0)))
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        found = found[:, :, 0, 0]
+    elif len(shape) < 2:
+        found = found.reshape(-1, 1)
+    elif len(shape) != 2:
+        return None
+    rows: Tensor = found
+    return rows
+
+
+def maps_in(output: Any, head: str | None = None) -> Any:
+    """What a network returned as maps of scores, if it returned such.
+
+    Args:
+        head: the name of the part that is meant, see `core.scores`.
+    """
+    if head is not None:
+        return part_of(output, head)
+    found = getattr(output, "logits", output)
+    return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
+
+
+def embedding(output: Any, head: str | None = None) -> Tensor:
+    """(B, D) what a network returned for B images.
+
+    Args:
+        head: the name of the part that is meant, see `part_of`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    vectors = rows_of(output, head)
+    if vectors is None or part_of(output, head).dim() < 2:
+        raise UsageError(
+            "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
+            "pictures are",
+            fix="Use a classifier, or a network that returns (batch, numbers)",
+        )
+    return vectors

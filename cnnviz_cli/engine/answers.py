@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from cnnviz_cli.core.evidence import SeparatePass
+from cnnviz_cli.core.needs import SeparatePass
 from cnnviz_cli.engine.pass_context import PassContext
 
 AnswerFunction = Callable[[PassContext, Any], Tensor]

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from cnnviz_cli.core.evidence import BiasGradients, Gradient
-from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.resize import min_max_normalize, upsample
+from cnnviz_cli.core.layers import as_maps, min_max_normalize, upsample
+from cnnviz_cli.core.needs import BiasGradients, Gradient
 from cnnviz_cli.engine.answers import answers
 from cnnviz_cli.engine.pass_context import PassContext
 from cnnviz_cli.engine.passes import answer, run_pass

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import DeviceError, MemoryShortError
-from cnnviz_cli.core.memory_format import MemoryFormat, convert_weights
-from cnnviz_cli.core.network_errors import is_out_of_memory
+from cnnviz_cli.core.network import MemoryFormat, convert_weights, is_out_of_memory
 
 
 def select_device(name: str, local_rank: int | None = None) -> torch.device:

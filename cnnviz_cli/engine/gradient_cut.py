@@ -15,8 +15,8 @@ from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from cnnviz_cli.core.errors import EvidenceError
-from cnnviz_cli.core.evidence import INPUT
-from cnnviz_cli.core.network_errors import current_user_line
+from cnnviz_cli.core.needs import INPUT
+from cnnviz_cli.core.network import current_user_line
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine.operations import tensors_in
 

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError
-from cnnviz_cli.core.evidence import Evidence, Gradient, Input, Need, PathIntegral, Targets
-from cnnviz_cli.core.feature_maps import input_proportions
-from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.memory_format import match_memory_format
+from cnnviz_cli.core.layers import input_proportions
+from cnnviz_cli.core.needs import INPUT, Activation, Evidence, Gradient, Input, Need, PathIntegral, Targets
+from cnnviz_cli.core.network import match_memory_format, without_checkpoints
 from cnnviz_cli.core.objectives import Objective, magnitude_of
-from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.rounding import find_unchanged, measures_change
+from cnnviz_cli.core.scores import CLASSES, Readout, resolution
 from cnnviz_cli.engine.answers import answer_to, answers
 from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
 from cnnviz_cli.engine.operations import check_visible
@@ -39,7 +37,7 @@ class Observation:
         evidence: the answers to all needs of the plan.
         order: (B, K) by what classes are ranked; minus infinity for what is not there.
         held: what the readout holds of each image; None where that is nothing.
-        unmoved: (B,) by need whether the answer shows no change of the score beyond its rounding, see core.rounding.
+        unmoved: (B,) by need whether the answer shows no change of the score beyond its rounding, see `find_unchanged`.
     """
 
     logits: Tensor
@@ -147,7 +145,7 @@ def _find_unchanged_needs(
     found: dict[Need, Tensor] = {}
     with torch.no_grad():
         for need in answers:
-            if measures_change(need):
+            if need.measures_change:
                 of = need.objective
                 assert of is not None  # every need that asks for a change has one
                 if of not in terms:
@@ -156,6 +154,55 @@ def _find_unchanged_needs(
                 if still is not None:
                     found[need] = still
     return found
+
+
+def find_unchanged(
+    need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor, precision: str = "fp32"
+) -> Tensor | None:
+    """Of each image whether an answer shows no change of the score beyond its rounding; None where that is not known.
+
+    Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: by no more
+    than that could the score change between nothing and what is there.
+
+    Args:
+        need: one that `measures_change`.
+        answers: the batch's; of a gradient at a layer the layer's maps are looked up.
+        inputs: (B, C, H, W) the network's input.
+        terms: (B,) `magnitude_of` the objective.
+        precision: in which the network ran, see `core.scores.resolution`.
+
+    Returns:
+        (B,) bool.
+    """
+    answer = answers[need]
+    unit = resolution(answer, precision)
+    if need.change == "values":
+        flat = answer.flatten(1)
+        return flat.amax(1) - flat.amin(1) <= unit * flat.abs().amax(1).maximum(terms.to(flat))
+    if need.change == "shares":
+        reach = answer.abs().flatten(1).sum(1)
+    elif need.change == "slopes":
+        at = need.place
+        by = inputs if at == INPUT else answers.get(Activation(at))
+        if by is None:
+            return None
+        power = getattr(need, "moment", 1)
+        slopes = answer if power == 1 else answer.abs().pow(1 / power)
+        length = _norms(by)
+        if at == INPUT:
+            length = length.clamp(min=by[0].numel() ** 0.5)
+        reach = _norms(slopes) * length  # no less than the sum of the slopes, which of weighted ones are shares
+    else:
+        return None
+    return reach <= unit * terms.to(reach)
+
+
+def _norms(values: Tensor) -> Tensor:
+    """(B,) Euclidean lengths; squares of tiny numbers do not vanish."""
+    flat = values.flatten(1)
+    top = flat.abs().amax(1, keepdim=True)
+    unit = flat / top.where(top > 0, 1)
+    return unit.square().sum(1).sqrt() * top.squeeze(1)
 
 
 @answers(PathIntegral)

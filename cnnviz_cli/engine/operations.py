@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.evidence import INPUT
+from cnnviz_cli.core.needs import INPUT
 from cnnviz_cli.engine.rectifiers import works_in_place
 
 # Names are those of Call.name: x + y, torch.add and x += y differ at most by a leading r or i.

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnnviz_cli.core.evidence import Evidence
-from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.scores import to_two_classes
+from cnnviz_cli.core.needs import Evidence
+from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) variants of one image."""

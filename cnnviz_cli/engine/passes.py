@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.evidence import INPUT, Curvature, Gradient, Need
-from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.layers import split_run
-from cnnviz_cli.core.readout import CLASSES, Readout
-from cnnviz_cli.core.scores import to_two_classes
+from cnnviz_cli.core.layers import as_maps, split_run
+from cnnviz_cli.core.needs import INPUT, Curvature, Gradient, Need
+from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
 from cnnviz_cli.engine.plan import Backward, Plan
 from cnnviz_cli.engine.rectifiers import RectifierMode
 
@@ -33,7 +31,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Pass:
-    """What one forward gave: see core.evidence.Forward, and the answers to the plan's own needs.
+    """What one forward gave: see core.objectives.Forward, and the answers to the plan's own needs.
 
     Attributes:
         logits: (B, K) class scores, detached once the backwards are over.

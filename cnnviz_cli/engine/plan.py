@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cnnviz_cli.core.evidence import (
+from cnnviz_cli.core.needs import (
     INPUT,
     Activation,
     Curvature,
@@ -16,10 +16,10 @@ from cnnviz_cli.core.evidence import (
     ReluRule,
     Scores,
     SeparatePass,
+    Variants,
 )
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.records import Cost
-from cnnviz_cli.core.variants import Variants
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cnnviz_cli.core.evidence import ReluRule
-from cnnviz_cli.core.network_errors import pass_through
+from cnnviz_cli.core.needs import ReluRule
+from cnnviz_cli.core.network import pass_through
 
 Call = Callable[[Tensor], Tensor]
 Slope = Callable[[Tensor, Tensor, "_Use"], Tensor]

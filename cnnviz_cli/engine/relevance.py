@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cnnviz_cli.core.evidence import Composite, Relevance
+from cnnviz_cli.core.needs import Composite, Relevance
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cnnviz_cli.core.evidence import Multipliers
+from cnnviz_cli.core.needs import Multipliers
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine.answers import answers

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
-from cnnviz_cli.core.evidence import INPUT, Evidence, Gradient, GradientOver, Need, Scores
-from cnnviz_cli.core.memory_format import match_memory_format
-from cnnviz_cli.core.variants import WeightedVariants
+from cnnviz_cli.core.needs import INPUT, Evidence, Gradient, GradientOver, Need, Scores, WeightedVariants
+from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
 from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, explain_memory_errors, free_memory
 from cnnviz_cli.engine.pass_context import PassContext

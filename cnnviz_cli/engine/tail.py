@@ -10,9 +10,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import from_maps
-from cnnviz_cli.core.layers import split_run
-from cnnviz_cli.core.memory_format import match_memory_format
+from cnnviz_cli.core.layers import from_maps, split_run
+from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.engine.graph import SplitError, SplitNetwork, expand_batch, scores_match, split_at_layer
 from cnnviz_cli.engine.passes import Read, autocast_context
 

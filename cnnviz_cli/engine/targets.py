@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.classes import TRUE, Rank, drawn
+from cnnviz_cli.core.classes import TRUE, Rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,13 @@ class TargetSelector:
         return chosen
 
     def drawn_ranks(self, chosen: Sequence[int]) -> list[int]:
-        """The ranks that are drawn of an image for which these classes were chosen, see `core.classes.drawn`."""
+        """The ranks that are drawn of an image for which these classes were chosen: each class once, no contrast."""
         contrast = None if self.contrast_rank is None else chosen[self.contrast_rank]
-        return [rank for rank in range(len(self.ranks)) if drawn(chosen, contrast, rank)]
+        return [
+            rank
+            for rank, index in enumerate(chosen[: len(self.ranks)])
+            if index != contrast and index not in chosen[:rank]
+        ]
 
     def names(self, labels: Sequence[str]) -> list[str]:
         """Each target as file names say it; ``top-K`` and ``true`` where only an image can tell the class."""

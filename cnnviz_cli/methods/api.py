@@ -7,26 +7,7 @@ is in `cnnviz_cli.methods.common`, a file a subject. No torch is imported here.
 from __future__ import annotations
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import (
-    INPUT,
-    Activation,
-    BiasGradients,
-    Composite,
-    Curvature,
-    Evidence,
-    Gradient,
-    GradientOver,
-    Input,
-    Multipliers,
-    Need,
-    PathIntegral,
-    Relevance,
-    ReluRule,
-    Scores,
-    Seeds,
-    Targets,
-)
-from cnnviz_cli.core.layers import LayerInfo, Layers
+from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor, min_max_normalize, upsample
 from cnnviz_cli.core.method import (
     AUGMENTATIONS,
     InputSpec,
@@ -36,6 +17,28 @@ from cnnviz_cli.core.method import (
     Recipe,
     method,
     option,
+)
+from cnnviz_cli.core.needs import (
+    INPUT,
+    Activation,
+    BiasGradients,
+    Composite,
+    Curvature,
+    Evidence,
+    Gradient,
+    GradientOver,
+    GradientPath,
+    Input,
+    Multipliers,
+    Need,
+    PathIntegral,
+    Relevance,
+    ReluRule,
+    Scores,
+    Seeds,
+    Targets,
+    Variants,
+    WeightedVariants,
 )
 from cnnviz_cli.core.objectives import (
     Contrast,
@@ -58,11 +61,8 @@ from cnnviz_cli.core.panels import (
     Projections,
     SignedMap,
 )
-from cnnviz_cli.core.resize import as_tensor, min_max_normalize, upsample
-from cnnviz_cli.core.rounding import resolution
-from cnnviz_cli.core.scores import to_two_classes
+from cnnviz_cli.core.scores import resolution, to_two_classes
 from cnnviz_cli.core.value import value
-from cnnviz_cli.core.variants import GradientPath, Variants, WeightedVariants
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.methods.common.cams import (
     LAYER,

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from cnnviz_cli.core.annotations import Annotation, BoxAnnotation, RegionAnnotation
 from cnnviz_cli.core.figure_settings import FigureSize
-from cnnviz_cli.core.geometry import Box, View
+from cnnviz_cli.core.geometry import Annotation, Box, BoxAnnotation, RegionAnnotation, View
 from cnnviz_cli.render.block import Raster
 from cnnviz_cli.render.color_tables import ByteArray
 from cnnviz_cli.render.legends import hatching, no_data

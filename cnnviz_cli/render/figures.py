@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.annotations import Annotation
 from cnnviz_cli.core.figure_settings import Scale
-from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.geometry import Annotation, View
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
 from cnnviz_cli.render.block import Block, Part, add_margin, stack_horizontally, stack_vertically
 from cnnviz_cli.render.canvas import (

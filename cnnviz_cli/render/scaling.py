@@ -11,7 +11,7 @@ from PIL import Image
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.panels import Panel, SingleMap, State
-from cnnviz_cli.core.rounding import SLACK
+from cnnviz_cli.core.scores import SLACK
 from cnnviz_cli.render.style import Interpolation, Overlay, Style
 
 Floats = NDArray[np.float32]

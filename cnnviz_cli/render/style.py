@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from cnnviz_cli.core.annotations import Annotation
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, Scale
+from cnnviz_cli.core.geometry import Annotation
 
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
 """For evidence that starts at zero. All but turbo and jet are perceptually uniform."""

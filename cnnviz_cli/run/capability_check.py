@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.evidence import Need
 from cnnviz_cli.core.global_rng import reseed_forwards
-from cnnviz_cli.core.memory_format import to_memory_format
 from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, MethodContext, Recipe, methods
-from cnnviz_cli.core.readout import CLASSES, Readout
+from cnnviz_cli.core.needs import Need
+from cnnviz_cli.core.network import to_memory_format
+from cnnviz_cli.core.scores import CLASSES, Readout
 from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan

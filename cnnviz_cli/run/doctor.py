@@ -21,8 +21,7 @@ from PIL import features
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
-from cnnviz_cli.core.memory_format import to_memory_format
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import network_errors, to_memory_format
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.evidence import INPUT, TARGETS, Evidence
+from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter

@@ -9,13 +9,11 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.memory_format import match_memory_format
+from cnnviz_cli.core.layers import as_tensor
 from cnnviz_cli.core.method import InputView, Recipe
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import match_memory_format, network_errors
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.resize import as_tensor
-from cnnviz_cli.core.rounding import measures_change
 from cnnviz_cli.engine.observe import Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.capability_check import reproducible_forward
@@ -91,7 +89,7 @@ def explain_batch(
 
 def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
     """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
-    asked = [need for need in recipe.needs if measures_change(need)]
+    asked = [need for need in recipe.needs if need.measures_change]
     if not asked or any(need not in one.unchanged for one in seen for need in asked):
         return panels
     still = torch.stack([one.unchanged[need] for one in seen for need in asked]).all(0)

@@ -10,9 +10,9 @@ from torch import nn
 from cnnviz_cli.config.settings import settings_type
 from cnnviz_cli.core.layers import Layers
 from cnnviz_cli.core.method import InputSpec, Method
-from cnnviz_cli.core.readout import CLASSES
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.scores import CLASSES
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts

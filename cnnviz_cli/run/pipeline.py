@@ -15,8 +15,7 @@ import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
 from cnnviz_cli.core.figure_settings import BY_RUN, Scale, parse_scale
-from cnnviz_cli.core.memory_format import to_memory_format
-from cnnviz_cli.core.network_errors import NetworkError
+from cnnviz_cli.core.network import NetworkError, to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter

@@ -15,7 +15,7 @@ from cnnviz_cli.config.values import palette_of
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.layers import LayerInfo, Layers, split_run
 from cnnviz_cli.core.method import InputSpec, InputView, Method, MethodContext, Recipe
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import network_errors
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible

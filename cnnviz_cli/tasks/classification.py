@@ -7,8 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
-from cnnviz_cli.core.readout import Classes
-from cnnviz_cli.core.scores import probabilities
+from cnnviz_cli.core.scores import Classes, probabilities
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription, highest, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.readout import Readout
+from cnnviz_cli.core.scores import Readout
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from cnnviz_cli.core.annotations import Annotation
+    from cnnviz_cli.core.geometry import Annotation
     from cnnviz_cli.core.records import Prediction
 
     Numbers = NDArray[Any]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.annotations import BoxAnnotation
 from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.geometry import BoxAnnotation
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription, rounded

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import rows_of
-from cnnviz_cli.core.scores import rank_second_first
+from cnnviz_cli.core.scores import rank_second_first, rows_of
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.classification import Classification, chosen
 from cnnviz_cli.tasks.description import Describer, TargetDescription, highest
@@ -29,7 +28,7 @@ class OutputValues:
     Several rank by their size.
 
     Attributes:
-        head: the name of the part of the output that holds them, see `core.outputs`.
+        head: the name of the part of the output that holds them, see `core.scores`.
         single: whether it is one value.
     """
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.annotations import RegionAnnotation
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import maps_in
-from cnnviz_cli.core.scores import ValueKind, to_logits
+from cnnviz_cli.core.geometry import RegionAnnotation
+from cnnviz_cli.core.scores import ValueKind, maps_in, to_logits
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
@@ -38,7 +37,7 @@ class Regions:
 
     Attributes:
         background: the class that stands for none; it ranks after all others that are there.
-        head: the name of the part of the output that holds the maps, see `core.outputs`; None finds it as above.
+        head: the name of the part of the output that holds the maps, see `core.scores`; None finds it as above.
         returns: what the maps hold.
         exclusive: whether probabilities of a position add up to 1.
     """

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import embedding
-from cnnviz_cli.core.resize import FLAT_ULPS
-from cnnviz_cli.core.scores import rank_second_first
+from cnnviz_cli.core.layers import FLAT_ULPS
+from cnnviz_cli.core.scores import embedding, rank_second_first
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
@@ -43,7 +42,7 @@ class Similarity:
 
     Attributes:
         reference: (D,) the other picture's embedding, finite and not all zeros; any but float64 becomes float32.
-        head: the name of the part of the output that is the embedding, see `core.readout.part_of`.
+        head: the name of the part of the output that is the embedding, see `core.scores.part_of`.
         digest: of its numbers, by which references are told apart.
     """
 
@@ -105,7 +104,7 @@ def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None =
         net: in eval mode; under the autocast under which pictures are compared with it, so that it differs from itself
             by rounding alone.
         batch: (1, C, H, W) normalised input, which is not written to.
-        head: the name of the part of the output that is meant, see `core.readout.part_of`.
+        head: the name of the part of the output that is meant, see `core.scores.part_of`.
 
     Raises:
         UsageError: the network returns no embedding, or one that nothing can be compared with.

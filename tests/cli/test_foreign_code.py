@@ -15,8 +15,7 @@ from torch.utils import checkpoint as checkpointing
 
 import cnnviz_cli
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.network_errors import NetworkError, network_error
+from cnnviz_cli.core.network import NetworkError, network_error, without_checkpoints
 
 from .conftest import Command
 

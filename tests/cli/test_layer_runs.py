@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import cnnviz_cli
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Gradient, Scores
+from cnnviz_cli.core.layers import pad_to_input
+from cnnviz_cli.core.needs import Activation, Gradient, Scores
 from cnnviz_cli.core.objectives import TargetLogit
-from cnnviz_cli.core.resize import pad_to_input
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.models.inspect.layers import ModelLayers

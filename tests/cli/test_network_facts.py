@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import cnnviz_cli
-from cnnviz_cli.core.memory_format import convert_weights, memory_format_of, to_memory_format
-from cnnviz_cli.core.network_errors import NetworkError, network_errors
+from cnnviz_cli.core.network import NetworkError, convert_weights, memory_format_of, network_errors, to_memory_format
 from cnnviz_cli.models.inspect.facts import NetworkFacts, run_trials
 from cnnviz_cli.models.load.built_model import set_eval_mode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnnviz_cli.core.feature_maps import as_maps, from_maps, input_proportions
+from cnnviz_cli.core.layers import as_maps, from_maps, input_proportions
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from cnnviz_cli.core.readout import Classes
-from cnnviz_cli.core.scores import probabilities, to_logits, to_two_classes
+from cnnviz_cli.core.scores import Classes, probabilities, to_logits, to_two_classes
 from cnnviz_cli.tasks.regression import OutputValues
 from cnnviz_cli.tasks.segmentation import Regions, taken
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnviz_cli.core.evidence import (
+from cnnviz_cli.core.needs import (
     INPUT,
     Activation,
     BiasGradients,
@@ -29,8 +29,8 @@ from cnnviz_cli.core.objectives import (
     TargetProbability,
     magnitude_of,
 )
-from cnnviz_cli.core.rounding import SLACK, find_cancelled, find_unchanged, measures_change, resolution
-from cnnviz_cli.core.scores import rounding_magnitudes
+from cnnviz_cli.core.scores import SLACK, find_cancelled, resolution, rounding_magnitudes
+from cnnviz_cli.engine.observe import find_unchanged
 from cnnviz_cli.methods.common.cams import Part, finish
 from cnnviz_cli.methods.common.paths import Noisy
 from cnnviz_cli.methods.common.saliency import reduced
@@ -93,11 +93,11 @@ def test_moments_and_weighed_slopes() -> None:
 
 
 def test_who_is_asked() -> None:
-    assert measures_change(Scores(NOISY))
-    assert measures_change(Gradient(of=Negated(Contrast(0, 1))))
-    assert not measures_change(Activation("a"))
-    assert not measures_change(Gradient(of=StrongestChannel("a")))
-    assert not measures_change(BiasGradients())
+    assert Scores(NOISY).measures_change
+    assert Gradient(of=Negated(Contrast(0, 1))).measures_change
+    assert not Activation("a").measures_change
+    assert not Gradient(of=StrongestChannel("a")).measures_change
+    assert not BiasGradients().measures_change
     assert Gradient().at == INPUT
 
 

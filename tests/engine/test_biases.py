@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
-from cnnviz_cli.core.evidence import BiasGradients
-from cnnviz_cli.core.resize import min_max_normalize
+from cnnviz_cli.core.layers import min_max_normalize
+from cnnviz_cli.core.needs import BiasGradients
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.biases import bias_of
 

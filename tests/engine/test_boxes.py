@@ -20,8 +20,8 @@ from torchvision.ops import RoIAlign
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, BiasGradients, Gradient, Scores
 from cnnviz_cli.core.method import InputSpec, MethodContext, find_method, methods
+from cnnviz_cli.core.needs import Activation, BiasGradients, Gradient, Scores
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe

@@ -12,7 +12,7 @@ from running import given_for
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, GradientOver, Scores
+from cnnviz_cli.core.needs import INPUT, Activation, Gradient, GradientOver, Scores
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe, stream

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import EvidenceError
-from cnnviz_cli.core.evidence import INPUT, Gradient
+from cnnviz_cli.core.needs import INPUT, Gradient
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.engine.gradient_cut import find_gradient_cut
 from cnnviz_cli.engine.observe import observe

@@ -9,8 +9,8 @@ import tiny
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.evidence import INPUT, Change, Evidence, Given, Input, Need, SeparatePass, Targets
 from cnnviz_cli.core.method import Recipe
+from cnnviz_cli.core.needs import INPUT, Change, Evidence, Given, Input, Need, SeparatePass, Targets
 from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.value import value
@@ -101,7 +101,7 @@ class Covered:
 
 
 def test_variants_are_made_from_what_the_caller_brings() -> None:
-    from cnnviz_cli.core.evidence import Scores
+    from cnnviz_cli.core.needs import Scores
 
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     brought = (torch.arange(batch[:, :1].numel()).view_as(batch[:, :1]) % 3 == 0).to(batch)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import INPUT, Activation, Gradient, Input, Need, UndeclaredError
+from cnnviz_cli.core.needs import INPUT, Activation, Gradient, Input, Need, UndeclaredError
 from cnnviz_cli.core.objectives import StrongestChannel, TargetLogit, TargetProbability, strongest_channels
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.probe import probe_layers

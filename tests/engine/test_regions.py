@@ -27,9 +27,9 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Gradient, GradientOver, Relevance, Scores
+from cnnviz_cli.core.needs import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.readout import Readout
+from cnnviz_cli.core.scores import Readout
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
 from cnnviz_cli.engine.tail import whole_network_reason

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Relevance
+from cnnviz_cli.core.needs import Relevance
 from cnnviz_cli.core.objectives import Contrast, Negated, TargetLogit
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine import relevance_rules as rules

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import INPUT, Evidence, Multipliers, Need
+from cnnviz_cli.core.needs import INPUT, Evidence, Multipliers, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, TargetLogit
 from cnnviz_cli.engine import Plan, observe
 

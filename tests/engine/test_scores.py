@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Gradient
 from cnnviz_cli.core.method import InputSpec, MethodContext, find_method, methods
+from cnnviz_cli.core.needs import Gradient
 from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.scores import probabilities, to_two_classes
 from cnnviz_cli.engine import Plan, observe

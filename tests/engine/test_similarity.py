@@ -19,8 +19,8 @@ from torch.nn import functional
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Activation, Gradient
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
+from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnviz_cli.core.evidence import Activation, Evidence, Need, Scores
-from cnnviz_cli.core.feature_maps import as_maps, from_maps
+from cnnviz_cli.core.layers import as_maps, from_maps
+from cnnviz_cli.core.needs import Activation, Evidence, Need, Scores
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.graph import SplitError, split_at_layer
 from cnnviz_cli.engine.tail import whole_network_reason

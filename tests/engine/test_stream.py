@@ -12,7 +12,7 @@ from running import given_for
 from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
-from cnnviz_cli.core.evidence import (
+from cnnviz_cli.core.needs import (
     INPUT,
     Activation,
     Curvature,
@@ -24,7 +24,7 @@ from cnnviz_cli.core.evidence import (
     Seeds,
 )
 from cnnviz_cli.core.objectives import Negated, TargetLogit
-from cnnviz_cli.core.readout import Classes
+from cnnviz_cli.core.scores import Classes
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.device import chunk_size
 from cnnviz_cli.methods.common.rng import normal

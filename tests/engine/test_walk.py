@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.evidence import Evidence, Input, Need, PathIntegral, Seeds, UndeclaredError
+from cnnviz_cli.core.needs import Evidence, Input, Need, PathIntegral, Seeds, UndeclaredError
 from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.engine import Plan, observe
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.layers import min_max_normalize
 from cnnviz_cli.core.method import InputSpec, MethodContext, Recipe, find_method
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.readout import CLASSES
-from cnnviz_cli.core.resize import min_max_normalize
+from cnnviz_cli.core.scores import CLASSES
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.common.cams import Fuse, Part, finish

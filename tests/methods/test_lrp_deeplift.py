@@ -8,7 +8,7 @@ import torch
 from running import Runner, recipe_of
 from torch import Tensor, nn
 
-from cnnviz_cli.core.evidence import Evidence, Relevance, Scores
+from cnnviz_cli.core.needs import Evidence, Relevance, Scores
 from cnnviz_cli.core.panels import PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.render import state_of

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from cnnviz_cli.core.evidence import Gradient
 from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
+from cnnviz_cli.core.needs import Gradient
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, PixelMap, Projections, SignedMap
 from cnnviz_cli.engine import Plan, observe

@@ -16,8 +16,8 @@ from running import Runner, given_for, recipe_of, seeds_of
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import Evidence, Input
 from cnnviz_cli.core.method import InputSpec, find_method
+from cnnviz_cli.core.needs import Evidence, Input
 from cnnviz_cli.core.panels import Heatmap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline

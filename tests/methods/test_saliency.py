@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.evidence import Evidence, Input, PathIntegral, Seeds
+from cnnviz_cli.core.needs import Evidence, Input, PathIntegral, Seeds
 from cnnviz_cli.core.panels import InputProjection, PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurred, spread

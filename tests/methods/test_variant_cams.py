@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.panels import Heatmap, InputProjection
-from cnnviz_cli.core.readout import CLASSES
-from cnnviz_cli.core.scores import to_two_classes
+from cnnviz_cli.core.scores import CLASSES, to_two_classes
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.tail import make_tail, whole_network_reason
 from cnnviz_cli.methods.common.rng import normal

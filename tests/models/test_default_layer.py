@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnviz_cli.core.feature_maps import as_maps
+from cnnviz_cli.core.layers import as_maps
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.core.memory_format import convert_weights
+from cnnviz_cli.core.network import convert_weights
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.network import installed_only
 

@@ -10,8 +10,7 @@ from torchvision import models
 from torchvision.ops.misc import Permute
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.feature_maps import as_maps
-from cnnviz_cli.core.layers import split_run
+from cnnviz_cli.core.layers import as_maps, split_run
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.spec.catalog import model_names

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
-from cnnviz_cli.core.memory_format import convert_weights
+from cnnviz_cli.core.network import convert_weights
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.load.timm import preset_from_config

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from render.drawn import centre_crop, plain, whole
 
-from cnnviz_cli.core.annotations import Annotation, BoxAnnotation, RegionAnnotation
-from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.geometry import Annotation, BoxAnnotation, RegionAnnotation, View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style, comparison, draw, overview
 from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, box_in_image, draw_annotation, fit_canvas, make_canvas

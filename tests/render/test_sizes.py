@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from render.drawn import centre_crop, placed, plain, row, whole
 
-from cnnviz_cli.core.annotations import BoxAnnotation
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, parse_figure_size
+from cnnviz_cli.core.geometry import BoxAnnotation
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.render import Caption, Style, encode
 from cnnviz_cli.render.block import Raster, Text

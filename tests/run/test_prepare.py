@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evidence import (
+from cnnviz_cli.core.method import MethodContext, Recipe, find_method, method, option
+from cnnviz_cli.core.needs import (
     Activation,
     Evidence,
     Gradient,
@@ -26,7 +27,6 @@ from cnnviz_cli.core.evidence import (
     Scores,
     Unaltered,
 )
-from cnnviz_cli.core.method import MethodContext, Recipe, find_method, method, option
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.guided_path import GuidedPath

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import embedding
+from cnnviz_cli.core.scores import embedding
 from cnnviz_cli.tasks.similarity import Similarity, reference_of
 
 

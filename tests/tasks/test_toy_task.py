@@ -16,9 +16,8 @@ import cnnviz_cli.methods
 from cnnviz_cli import Preprocessing, UsageError
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.method import methods
-from cnnviz_cli.core.readout import maps_in
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.scores import rank_second_first
+from cnnviz_cli.core.scores import maps_in, rank_second_first
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks import spec
 from cnnviz_cli.tasks.description import Describer, TargetDescription

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.method import InputSpec
+from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.rng import uniform
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from cnnviz_cli.core.evidence import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.layers import Layers, as_tensor, min_max_normalize, pad_to_input, upsample
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, MethodContext, Recipe, option
+from cnnviz_cli.core.needs import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
-from cnnviz_cli.core.resize import as_tensor, min_max_normalize, pad_to_input, upsample
-from cnnviz_cli.core.rounding import find_cancelled
+from cnnviz_cli.core.scores import find_cancelled
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.pca import principal
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnviz_cli.core.evidence import ReluRule
 from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.needs import ReluRule
 
 RuleChoice = Literal["auto", "rectify", "guide"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Evidence, Input, Need
+from cnnviz_cli.core.needs import Evidence, Input, Need
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import Baseline
 

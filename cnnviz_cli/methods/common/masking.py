@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
 from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.memory_format import match_memory_format
+from cnnviz_cli.core.layers import min_max_normalize, pad_to_input, upsample
 from cnnviz_cli.core.method import MethodContext, Recipe
-from cnnviz_cli.core.resize import min_max_normalize, pad_to_input, upsample
+from cnnviz_cli.core.needs import INPUT, Activation, Evidence, Input, Need, Scores, Seeds
+from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.cams import CamOptions, cam_recipe
 from cnnviz_cli.methods.common.rng import normal

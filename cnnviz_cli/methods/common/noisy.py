@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.core.evidence import GradientOver
 from cnnviz_cli.core.method import MethodContext, option
+from cnnviz_cli.core.needs import GradientOver
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy
 from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, comb
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import INPUT, Evidence, Input, Need, Seeds
+from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.rng import uniform

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.panels import Panel, PixelMap, SignedMap, State
-from cnnviz_cli.core.rounding import find_cancelled
+from cnnviz_cli.core.scores import find_cancelled
 
 if TYPE_CHECKING:
     from torch import Tensor

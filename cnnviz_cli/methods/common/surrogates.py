@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.evidence import Evidence, Input, Scores, Seeds
+from cnnviz_cli.core.needs import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.panels import SignedMap
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.perturbation import EvenSwitches

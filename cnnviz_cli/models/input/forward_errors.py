@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
-from cnnviz_cli.core.network_errors import describe_error
+from cnnviz_cli.core.network import describe_error
 from cnnviz_cli.core.text import visible
 
 Size = tuple[int, int]

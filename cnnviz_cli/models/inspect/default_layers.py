@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, input_proportions
-from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.readout import part_of
+from cnnviz_cli.core.layers import LayerInfo, as_maps, input_proportions
+from cnnviz_cli.core.scores import part_of
 from cnnviz_cli.models.inspect.heads import noise_input
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 

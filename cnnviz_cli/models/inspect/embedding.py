@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.readout import embedding
+from cnnviz_cli.core.scores import embedding
 from cnnviz_cli.models.inspect.heads import linear_calls, noise_input
 
 EmbeddingSource = Literal["auto", "features", "output"]
@@ -35,7 +35,7 @@ def embedding_network(
         net: in eval mode.
         shape: channels, height and width of the input.
         classifier: whether it is known to be one; somebody's own network may well return embeddings.
-        head: the name of the part of the output that is meant, see `core.readout.part_of`.
+        head: the name of the part of the output that is meant, see `core.scores.part_of`.
 
     Raises:
         UsageError: it returns no (batch, numbers), or features are asked for and there is no such layer.

@@ -10,10 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.global_rng import random_state, seeded_rng
-from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.memory_format import MemoryFormat, convert_weights, match_memory_format, to_memory_format
-from cnnviz_cli.core.network_errors import describe_error, is_out_of_memory, network_errors
-from cnnviz_cli.core.outputs import named_tensors
+from cnnviz_cli.core.network import (
+    MemoryFormat,
+    convert_weights,
+    describe_error,
+    is_out_of_memory,
+    match_memory_format,
+    network_errors,
+    to_memory_format,
+    without_checkpoints,
+)
+from cnnviz_cli.core.scores import named_tensors
 from cnnviz_cli.models.inspect.heads import noise_input
 
 Randomness = Literal["none", "seeded", "free"]

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, input_proportions
-from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.layers import Layers, as_maps, input_proportions
 from cnnviz_cli.core.method import LinearHead
-from cnnviz_cli.core.readout import part_of
+from cnnviz_cli.core.scores import part_of
 
 
 def zero_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
@@ -88,7 +87,7 @@ def find_head(
     Args:
         net: in eval mode.
         shape: channels, height and width of the input.
-        part: the name of the part of the output that is explained, see `core.readout.part_of`.
+        part: the name of the part of the output that is explained, see `core.scores.part_of`.
     """
     outputs: list[tuple[str, Tensor]] = []
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.outputs import named_tensors, select_part, top_level_parts
-from cnnviz_cli.core.scores import ValueKind
+from cnnviz_cli.core.scores import ValueKind, named_tensors, select_part, top_level_parts
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.receptive import tensors_in
@@ -55,7 +54,7 @@ class HeadShape:
     """A part of an output that may hold scores.
 
     Attributes:
-        name: see `core.outputs.entries`; "" where it is the whole output.
+        name: see `core.scores.entries`; "" where it is the whole output.
         shape: for one image.
     """
 
@@ -85,7 +84,7 @@ class NetworkOutput:
         kind: None if nothing in it can be explained, or several parts that nobody has chosen from.
         classes: how many have a score; of boxes nobody can tell, and it is 0.
         seen: in words.
-        head: the name of the part that is explained, see `core.outputs`; "" of the whole output.
+        head: the name of the part that is explained, see `core.scores`; "" of the whole output.
         heads: every part that may hold scores.
         values: what the numbers of the head are.
         exclusive: whether probabilities of an image, or of a position, add up to 1.

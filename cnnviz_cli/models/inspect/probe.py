@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.feature_maps import as_maps, input_proportions, token_grid
-from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
-from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.readout import maps_in, part_of
+from cnnviz_cli.core.layers import LayerInfo, as_maps, input_proportions, token_grid
+from cnnviz_cli.core.network import without_checkpoints
+from cnnviz_cli.core.scores import maps_in, part_of
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.inspect.default_layers import (
     ForwardTrace,

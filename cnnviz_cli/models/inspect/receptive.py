@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import ReceptiveField
-from cnnviz_cli.core.network_errors import pass_through
+from cnnviz_cli.core.network import pass_through
 from cnnviz_cli.models.inspect.dependence import KnownTensor, Operation, PositionRun, Spread, source_spread
 from cnnviz_cli.models.inspect.dependence_rules import (
     MADE_LIKE,

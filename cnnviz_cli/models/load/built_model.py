@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from cnnviz_cli.core.errors import ModelError
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import network_errors
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import Preprocessing

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
-from cnnviz_cli.core.network_errors import describe_error
+from cnnviz_cli.core.network import describe_error
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.load.built_model import (

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.memory_format import MemoryFormat
-from cnnviz_cli.core.network_errors import network_errors
+from cnnviz_cli.core.network import MemoryFormat, network_errors
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import preset_for

@@ -4,13 +4,14 @@ A need is a frozen value: the same object is the request in a recipe and the key
 Two methods that ask for equal needs share one computation. A need also says what every stage of a run has to know of
 it: what it is made from, what to try of it on a network, what stands in for its answer in a dry run. How it is answered
 is the engine's: a gradient or a score joins the shared passes of `engine.plan`; a `SeparatePass` has a function of its
-own, registered with `engine.answers`. No torch is imported at the top; tensors pass through.
+own, registered with `engine.answers`. A method that alters the input many times states how as `Variants`; the engine
+streams them through the network in chunks that fit into memory. No torch is imported at the top; tensors pass through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.value import value
@@ -18,7 +19,84 @@ from cnnviz_cli.core.value import value
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnviz_cli.core.variants import GradientPath, Variants
+
+class Variants(Protocol):
+    """A list of alterations of each image's input, or of its activation at a layer. Frozen and hashable.
+
+    Equal variants are made and run once, whoever asks. A variant must depend on the evidence of its own image, on its
+    number and on nothing else: never on the chunk in which it is made, and never on a global random state.
+    """
+
+    @property
+    def at(self) -> str:
+        """INPUT, or the layer whose output is replaced; then only what comes after the layer runs."""
+        ...
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The evidence it is made from: activations, gradients, the input, the seeds; no other variants."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are for each image."""
+        ...
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        """Variants number `start` to `stop` (excluded) of the batch's image number `image`.
+
+        Returns:
+            (stop - start, 3, H, W) normalised input, or (stop - start, C, h, w) maps of the layer.
+        """
+        ...
+
+    def label(self) -> str:
+        """In words, for ``--dry-run``: "25 noisy inputs"."""
+        ...
+
+
+class WeightedVariants(Variants, Protocol):
+    """Variants whose gradients are weighted before they are summed."""
+
+    def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        """(stop - start, ...) what each gradient is multiplied by, of a shape that broadcasts with the gradients."""
+        ...
+
+
+class GradientPath(Protocol):
+    """A walk through input space whose every step depends on the gradient at the step before. Frozen and hashable."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The evidence it starts from."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many gradients it takes."""
+        ...
+
+    def begin(self, evidence: Evidence) -> Tensor:
+        """(B, 3, H, W) where it starts."""
+        ...
+
+    def advance(self, evidence: Evidence, step: int, point: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """One step.
+
+        Args:
+            step: from 0 to `count` - 1.
+            point: (B, 3, H, W) where the walk is.
+            gradient: of the objective at `point`, of the same shape.
+
+        Returns:
+            Where it goes, and what this step attributes; the answer is the sum of the latter. Both (B, 3, H, W).
+        """
+        ...
+
+    def label(self) -> str:
+        """In words, for ``--dry-run``."""
+        ...
+
 
 INPUT = "<input>"
 """The network's input, where a need would otherwise name a layer."""
@@ -38,7 +116,7 @@ Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
 
 
 Change = Literal["unknown", "none", "values", "shares", "slopes"]
-"""How an answer tells that the score of a target changed at all, see core.rounding.
+"""How an answer tells that the score of a target changed at all, see engine.observe.
 
 values: they differ from each other. shares: they add up to the change. slopes: times what they are slopes by.
 none: what it tells is no part of the image.
@@ -84,6 +162,12 @@ class Need:
     def follows_target(self) -> bool:
         """Whether another target would give another answer."""
         return self.objective is not None and self.objective.follows_target
+
+    @property
+    def measures_change(self) -> bool:
+        """Whether it asks how the score of a target changes; biases move that too, but are no part of the image."""
+        of = self.objective
+        return self.change != "none" and of is not None and of.follows_target and not of.layers()
 
     @property
     def sources(self) -> tuple[Need, ...]:

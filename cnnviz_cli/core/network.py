@@ -1,23 +1,69 @@
-"""Tells a failure of the explained network's own code from a failure of cnnviz.
+"""What running a network takes that is code of its author's: its errors, its checkpoints, its layout in memory.
 
-A network is code of its author's: its forward, its backward, its hooks and whatever it overrides may raise anything.
-Where such an error leaves the network, the traceback shows it: the last of our own functions in it has called a module
-or autograd, and nothing of ours comes after.
+Its forward, its backward, its hooks and whatever it overrides may raise anything. Where such an error leaves the
+network, the traceback shows it: the last of our own functions in it has called a module or autograd, and nothing of
+ours comes after.
 """
 
 from __future__ import annotations
 
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import dropwhile
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError
-from cnnviz_cli.core.gradient_checkpointing import without_checkpoints
 from cnnviz_cli.core.text import visible
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+_REENTRANT = "CheckpointFunction"
+# What it is called depends on the version.
+_OTHERS = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[None]:
+    """Within, `torch.utils.checkpoint.checkpoint` calls its function, in this thread."""
+    module: Any = sys.modules.get("torch.utils.checkpoint")
+    before = {name: getattr(module, name) for name in (_REENTRANT, *_OTHERS) if hasattr(module, name)}
+    ours = threading.get_ident()
+    if _REENTRANT in before:
+        module.CheckpointFunction = _Plain(before[_REENTRANT], ours)
+    for name in before.keys() & set(_OTHERS):
+        setattr(module, name, _plain_generator(before[name], ours))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+class _Plain:
+    """In the place of the autograd function that a reentrant checkpoint is."""
+
+    def __init__(self, original: Any, thread: int) -> None:
+        self._original, self._thread = original, thread
+
+    def apply(self, function: Callable[..., Any], preserve: bool, *inputs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return self._original.apply(function, preserve, *inputs)
+        return function(*inputs)
+
+
+def _plain_generator(original: Callable[..., Iterator[None]], thread: int) -> Callable[..., Iterator[None]]:
+    def plain(*arguments: Any, **named: Any) -> Iterator[None]:
+        return original(*arguments, **named) if threading.get_ident() != thread else iter((None,))
+
+    return plain
+
 
 _PACKAGE = str(Path(__file__).parents[1])
 _ENTRIES = ("torch/nn/modules/module.py", "torch/autograd/", "torch/fx/graph_module.py", "torch/jit/", "torch/_ops.py")
@@ -132,3 +178,42 @@ def _is_library(name: str) -> bool:
     if name.startswith("<") or _within(name, _PACKAGE) or any(part in _LIBRARIES for part in Path(name).parts):
         return True
     return _within(name, _STDLIB) and "site-packages" not in name
+
+
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+
+def to_memory_format(tensor: Tensor, memory_format: MemoryFormat) -> Tensor:
+    """`tensor` in that layout, itself if it is; a tensor of other than four dimensions is contiguous in either."""
+    import torch
+
+    last = memory_format == "channels_last" and tensor.dim() == 4
+    return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def match_memory_format(tensor: Tensor, other: Tensor) -> Tensor:
+    """`tensor` in the layout of `other`."""
+    return to_memory_format(tensor, memory_format_of(other))
+
+
+def memory_format_of(tensor: Tensor) -> MemoryFormat:
+    """The layout of a tensor; contiguous where it is in both, as with one channel, or in neither."""
+    import torch
+
+    if tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
+        return "channels_last"
+    return "contiguous"
+
+
+def convert_weights(net: nn.Module, memory_format: MemoryFormat) -> None:
+    """Bring the parameters and buffers of four dimensions into that layout, in place.
+
+    Others stay as they are: torch has channels_last for four dimensions alone, and `net.to` refuses a network that has
+    a weight of five.
+    """
+    import torch
+
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.dim() == 4 and tensor.is_floating_point():
+                tensor.data = to_memory_format(tensor.data, memory_format)
