@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "files": {"core"},
     "tasks": {"core"},
     "config": {"core", "methods", "tasks"},
-    "run": ROOMS - {"cli", "cluster"},
+    "run": ROOMS - {"api", "cli", "cluster"},
+    "api": ROOMS - {"cli", "cluster"},
     "cluster": ROOMS - {"cli"},
     "cli": ROOMS,
 }

@@ -80,11 +80,9 @@ class Layers(Protocol):
     @property
     def max_pooled(self) -> bool:
         """Whether the network pools by the maximum anywhere."""
-        ...
 
     def __iter__(self) -> Iterator[LayerInfo]:
         """In the order in which they finish, low to high."""
-        ...
 
     def __getitem__(self, name: str) -> LayerInfo: ...
 
@@ -97,7 +95,6 @@ class Layers(Protocol):
         Raises:
             UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
         """
-        ...
 
 
 _INPUT_SIDES: ContextVar[tuple[int, int]] = ContextVar("the sides of the network's input", default=(1, 1))

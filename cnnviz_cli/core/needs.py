@@ -30,17 +30,14 @@ class Variants(Protocol):
     @property
     def at(self) -> str:
         """INPUT, or the layer whose output is replaced; then only what comes after the layer runs."""
-        ...
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """The evidence it is made from: activations, gradients, the input, the seeds; no other variants."""
-        ...
 
     @property
     def count(self) -> int:
         """How many there are for each image."""
-        ...
 
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         """Variants number `start` to `stop` (excluded) of the batch's image number `image`.
@@ -48,11 +45,9 @@ class Variants(Protocol):
         Returns:
             (stop - start, 3, H, W) normalised input, or (stop - start, C, h, w) maps of the layer.
         """
-        ...
 
     def label(self) -> str:
         """In words, for ``--dry-run``: "25 noisy inputs"."""
-        ...
 
 
 class WeightedVariants(Variants, Protocol):
@@ -60,7 +55,6 @@ class WeightedVariants(Variants, Protocol):
 
     def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         """(stop - start, ...) what each gradient is multiplied by, of a shape that broadcasts with the gradients."""
-        ...
 
 
 class GradientPath(Protocol):
@@ -69,16 +63,13 @@ class GradientPath(Protocol):
     @property
     def needs(self) -> tuple[Need, ...]:
         """The evidence it starts from."""
-        ...
 
     @property
     def count(self) -> int:
         """How many gradients it takes."""
-        ...
 
     def begin(self, evidence: Evidence) -> Tensor:
         """(B, 3, H, W) where it starts."""
-        ...
 
     def advance(self, evidence: Evidence, step: int, point: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """One step.
@@ -91,11 +82,9 @@ class GradientPath(Protocol):
         Returns:
             Where it goes, and what this step attributes; the answer is the sum of the latter. Both (B, 3, H, W).
         """
-        ...
 
     def label(self) -> str:
         """In words, for ``--dry-run``."""
-        ...
 
 
 INPUT = "<input>"

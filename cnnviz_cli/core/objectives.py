@@ -22,7 +22,6 @@ class Forward(Protocol):
 
     def maps(self, layer: str) -> Tensor:
         """(B, C, h, w) output of `layer`."""
-        ...
 
 
 class Objective(Protocol):
@@ -30,20 +29,16 @@ class Objective(Protocol):
 
     def layers(self) -> tuple[str, ...]:
         """Layers whose maps `value` reads; empty if it reads the class scores alone."""
-        ...
 
     def value(self, forward: Forward) -> Tensor:
         """(B,) the scalar of each image; image i's must depend on image i alone."""
-        ...
 
     def label(self) -> str:
         """In words, for ``--dry-run``."""
-        ...
 
     @property
     def follows_target(self) -> bool:
         """Whether another target would give another value."""
-        ...
 
 
 def magnitude_of(objective: Objective, forward: Forward) -> Tensor:

@@ -14,35 +14,27 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None:
         """One plain line of progress, for instance before a slow import."""
-        ...
 
     def warn(self, text: str) -> None:
         """One line the user should act on; shown under ``-q`` too."""
-        ...
 
     def begin(self, images: int) -> None:
         """The images start."""
-        ...
 
     def done(self, record: ImageRecord) -> None:
         """One image is finished, its files in place."""
-        ...
 
     def work(self, names: Sequence[str], variants: int) -> None:
         """The network takes up these images together, with so many altered inputs of them all."""
-        ...
 
     def tick(self, done: int, total: int) -> None:
         """Inside one long image: so many of the altered inputs of one kind have passed the network."""
-        ...
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         """A download's progress in bytes; `received` is a running sum, `total` None where unknown."""
-        ...
 
     def end(self) -> None:
         """The images are over, one way or another."""
-        ...
 
 
 class SilentReporter:

@@ -216,7 +216,6 @@ class Readout(Protocol):
         Returns:
             Detached, a row for each image; None where nothing has to be held.
         """
-        ...
 
     def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
         """(B, K) the scores, attached to autograd.
@@ -228,7 +227,6 @@ class Readout(Protocol):
         Raises:
             UsageError: the network returns something else.
         """
-        ...
 
     def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
         """(B, K) detached: the higher, the earlier it is among top1, top2 and so on; minus infinity for what is not
@@ -237,7 +235,6 @@ class Readout(Protocol):
         Args:
             scores: detached.
         """
-        ...
 
 
 @value

@@ -62,31 +62,24 @@ class TaskContext(Protocol):
         Raises:
             UsageError: the file cannot be read or does not fit.
         """
-        ...
 
     def given_labels(self) -> Labels | None:
         """What ``--labels`` names, whether or not it fits."""
-        ...
 
     def read_masks(self, path: Path) -> None:
         """Give the readout a mask for each image."""
-        ...
 
     def read_image(self, path: Path) -> Tensor:
         """(1, C, H, W) the network's input for another image, on the device."""
-        ...
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
         """The network on its device, from now on without its classifier if `what` (``--embedding``) says so."""
-        ...
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision at which images are explained."""
-        ...
 
     def set_min_score(self, value: float) -> bool:
         """Make a detector return boxes above this score; whether it has such a limit."""
-        ...
 
 
 @value
