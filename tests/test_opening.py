@@ -174,7 +174,7 @@ import os, sys
 from pathlib import Path
 from cnnviz_cli.core.errors import CnnvizError, ImageError
 from cnnviz_cli.config.yamlfile import read
-from cnnviz_cli.files.output.fingerprints import read_list, unchanged
+from cnnviz_cli.files.output.input_list import read_list, unchanged
 from cnnviz_cli.files.tables.labels import read_labels
 from cnnviz_cli.files.images.region_masks import masks_at
 from cnnviz_cli.files.output.merge_shards import merge

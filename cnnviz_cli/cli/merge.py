@@ -14,7 +14,7 @@ from cnnviz_cli.cli.printing import accuracy_lines, count_noun
 from cnnviz_cli.cli.typer_base import AsJson, Command
 from cnnviz_cli.core.errors import ExitCode
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.file_names import MANIFEST
 
 
 def register(app: typer.Typer) -> None:

@@ -29,7 +29,7 @@ from cnnviz_cli.files.inputs import tar_archive
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.files.output.file_names import folder_name
-from cnnviz_cli.files.output.fingerprints import is_unchanged
+from cnnviz_cli.files.output.resume import is_unchanged
 
 ZIPS = [".zip"]
 TARS = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"]

@@ -22,9 +22,9 @@ from cnnviz_cli.core.records import (
     Tool,
 )
 from cnnviz_cli.files.inputs.search import find_images
+from cnnviz_cli.files.output.file_names import is_output_folder
 from cnnviz_cli.files.output.journal import Journal
 from cnnviz_cli.files.output.manifest import manifest_schema, write_manifest
-from cnnviz_cli.files.output.own_files import is_output_folder
 from cnnviz_cli.files.output.run_report import RunReport, peak_memory, write_run_report
 from cnnviz_cli.files.output.sink import Sink
 

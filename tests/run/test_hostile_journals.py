@@ -16,10 +16,9 @@ from run.resuming import Listener, files_of, photographs, run
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.journal import JournalEntry, parse_line
+from cnnviz_cli.files.output.journal import JournalEntry, is_relative_path, parse_line, parse_record, to_compact_json
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
-from cnnviz_cli.files.output.validation import is_relative_path, parse_record, to_compact_json
 from cnnviz_cli.files.output.verify import verify
 
 pytestmark = pytest.mark.usefixtures("tiny_network")

@@ -116,7 +116,7 @@ def test_size_and_time_that_stayed_are_taken_for_the_same_bytes(
     ]
     found = [source.path.stat() for source in sources]
     assert stamps == [(one.st_size, one.st_mtime_ns) for one in found]
-    inputs = importlib.import_module("cnnviz_cli.files.output.fingerprints")
+    inputs = importlib.import_module("cnnviz_cli.files.output.resume")
     monkeypatch.setattr(inputs, "file_digest", lambda *_: pytest.fail("nothing has to be read"))
     heard = Listener()
     run(tmp_path / "out", sources, heard)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
-from cnnviz_cli.files.images.decode_errors import describe_pixel_limit
+from cnnviz_cli.files.images.pillow_fixes import describe_pixel_limit
 from cnnviz_cli.files.images.pixel_values import (
     DisplayRange,
     LowBytes,

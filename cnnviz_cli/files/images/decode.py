@@ -29,18 +29,15 @@ from cnnviz_cli.core.file_reading import (
 )
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
-from cnnviz_cli.files.images.decode_errors import (
-    describe_decode_error,
-    describe_pixel_limit,
-    describe_unidentified,
-    suppress_pillow_warnings,
-)
 from cnnviz_cli.files.images.pillow_fixes import (
     PLAIN_PPM,
     decode_netpbm,
     decoder_name,
+    describe_decode_error,
+    describe_pixel_limit,
     low_bytes_loader,
     stated_maximum,
+    suppress_pillow_warnings,
 )
 from cnnviz_cli.files.images.pixel_values import DisplayRange, LowBytes, RgbImage, scale_transparent_gray, to_rgb
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
@@ -266,23 +263,18 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
     Raises:
         ImageError: as `read_image`.
     """
-    where = visible(_place(source))
     data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with suppress_pillow_warnings(how.max_pixels):
             decoded, size = _decode(data, how, convert)
-    except ImageError as error:
-        raise ImageError(error.what, where=where, fix=error.fix, sha256=sha256) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            describe_unidentified(data),
-            where=where,
-            fix="JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them.",
-            sha256=sha256,
-        ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
-        raise ImageError(describe_decode_error(error, how.max_pixels), where=where, sha256=sha256) from error
+        what, fix = describe_decode_error(error, data, how.max_pixels), ""
+        if isinstance(error, ImageError):
+            what, fix = error.what, error.fix
+        elif isinstance(error, UnidentifiedImageError):
+            fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
+        raise ImageError(what, where=visible(_place(source)), fix=fix, sha256=sha256) from error
     return DecodedImage(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
 
 

@@ -12,7 +12,7 @@ from types import GeneratorType
 from typing import Any
 
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.files.output.own_files import is_output_folder
+from cnnviz_cli.files.output.file_names import is_output_folder
 
 _MAGIC = re.compile(r"[*?[]")
 

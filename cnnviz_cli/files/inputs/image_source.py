@@ -9,6 +9,9 @@ from typing import Protocol
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import MEBIBYTE
 
+Stamp = tuple[int, int]
+"""Of an input: its size in bytes and time of change in nanoseconds, or what a store has instead of a time."""
+
 
 class ContentReader(Protocol):
     """A picture within a file. Small, and may be pickled: whoever reads it opens the file anew."""

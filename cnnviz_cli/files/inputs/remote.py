@@ -12,14 +12,11 @@ from datetime import datetime
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.files.inputs.image_source import file_too_large
+from cnnviz_cli.files.inputs.image_source import Stamp, file_too_large
 from cnnviz_cli.files.inputs.urls import PACKAGES, WEB_SCHEMES, Address, parse_url
-
-if TYPE_CHECKING:
-    from cnnviz_cli.files.output.journal import Stamp
 
 _CHUNK = 1 << 20
 

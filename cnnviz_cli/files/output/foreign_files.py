@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
+from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
-from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.sink import foreign_file_error, is_temporary, write_error
 
 _PARSED = 1 << 26

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
-from cnnviz_cli.files.output.own_files import MANIFEST
+from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
-from cnnviz_cli.files.output.validation import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 
 DIGEST_KEY = "sha256"
 """The key of the digest."""

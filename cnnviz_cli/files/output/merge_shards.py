@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.output.fingerprints import read_input_list
+from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
+from cnnviz_cli.files.output.input_list import read_input_list
 from cnnviz_cli.files.output.journal import DONE, FAILED, JournalEntry, JournalIndex, read_journal
 from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
-from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
     find_previous_runs,

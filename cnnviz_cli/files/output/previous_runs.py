@@ -15,12 +15,11 @@ from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import is_locked
-from cnnviz_cli.files.output.fingerprints import list_digest
-from cnnviz_cli.files.output.journal import JournalEntry, read_journal, read_lines
-from cnnviz_cli.files.output.own_files import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.input_list import list_digest
+from cnnviz_cli.files.output.journal import JournalEntry, parse_header, read_journal, read_lines
 from cnnviz_cli.files.output.shards import Shard, find_shards
 from cnnviz_cli.files.output.sink import write_error
-from cnnviz_cli.files.output.validation import parse_header
 
 _NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
 

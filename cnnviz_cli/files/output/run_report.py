@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cnnviz_cli.files.output.own_files import RUN_REPORT
+from cnnviz_cli.files.output.file_names import RUN_REPORT
 from cnnviz_cli.files.output.sink import Sink
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnviz_cli.files.output.own_files import JOURNAL, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.file_names import JOURNAL, MANIFEST, RUN_REPORT
 
 _JOURNAL = re.compile(r"manifest\.(0|[1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.jsonl")
 

@@ -17,10 +17,10 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regul
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
+from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, parse_record, to_compact_json
 from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
-from cnnviz_cli.files.output.own_files import MANIFEST
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.files.output.validation import has_duplicate_keys, parse_json, parse_record, to_compact_json
 
 HEADER_BYTES = 8192
 """Bytes that hold what is looked for, in the files that we write."""

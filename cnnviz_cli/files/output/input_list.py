@@ -1,58 +1,18 @@
-"""The list of a run's inputs: whether one was changed, and the list itself for whoever has only the journals."""
+"""The list of a run's inputs, left in the output folder so that the journals of shards can be merged."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic_core import from_json
 
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.remote import RemoteReader
-from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.journal import Stamp
 from cnnviz_cli.files.output.sink import Sink
-
-
-def read_stamp(source: Source) -> tuple[Stamp, int] | None:
-    """An input's stamp, and the latest of its times; None if it cannot be asked. Stores were, when it was found."""
-    if isinstance(source.reader, RemoteReader):
-        return source.reader.stamp
-    # Not by way of a Path, which takes longer to make than the answer takes to come, a million times.
-    path = f"{source.folder}/{source.below}" if source.below else source.folder
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):  # ValueError: a NUL in the path
-        return None
-    return (found.st_size, found.st_mtime_ns), max(found.st_mtime_ns, found.st_ctime_ns)
-
-
-def is_unchanged(source: Source, stamp: Stamp | None, digest: str | None) -> bool:
-    """Whether an input has the bytes it had.
-
-    The same size and time are proof enough, since a million files cannot all be read to find that nothing is to do; of
-    others the bytes decide, so that a copy or a fresh checkout is not taken for a change.
-    """
-    found = read_stamp(source)
-    if found is None and not isinstance(source.reader, RemoteReader):
-        return False
-    if found is not None and stamp is not None and found[0] == stamp:
-        return True
-    try:
-        if source.reader:
-            # Here, since numpy and Pillow come with it: a third of the time of a run that finds nothing to do.
-            from cnnviz_cli.files.images.decode import read_bytes
-
-            return sha256(read_bytes(source)).hexdigest() == digest
-        with open_regular(source.path) as file:
-            return file_digest(file, "sha256").hexdigest() == digest
-    except (OSError, ImageError):
-        return False
 
 
 def list_digest(names: Iterable[str]) -> str:
