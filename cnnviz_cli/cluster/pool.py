@@ -12,14 +12,16 @@ from typing import Any
 
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.worker import ClusterWorker, Job, Part, Report, SetupResult
+from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.image_data import OutputSlot
-from cnnviz_cli.run.lifecycle import StageTimer
+from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
 
 _IMAGES = 256
 """About so many to a part: between two parts the stages of a process wait for one another once."""
@@ -147,34 +149,33 @@ _RAISED = re.compile(r"[A-Za-z]+Error: ")
 """The last line of what Ray says of a process that did not come as far as our own code."""
 
 
-class ActorPool:
+class ActorPool(Backend):
     """Processes with the model, one in each slot of the cluster.
 
     Attributes:
         ready: what the first of them found, which is what each of them has to find.
-        device: what they compute on.
     """
 
     ready: SetupResult
-    device: str
 
     def __init__(
-        self, ray: Any, job: Job, token: FolderToken, device: str, reporter: Reporter, clock: StageTimer
+        self, ray: Any, job: Job, token: FolderToken, settings: Settings, reporter: Reporter, clock: StageTimer
     ) -> None:
-        """Not yet at work; `device` is the setting."""
+        """Not yet at work."""
         self._ray = ray
         self._job = job
         self._token = token
+        self._settings = settings
         self._reporter = reporter
         self._clock = clock
-        self._gpus = uses_gpus(ray.nodes(), device)
+        self._gpus = uses_gpus(ray.nodes(), settings.device)
         self._team: list[WorkerActor] = []
         self._again: deque[WorkUnit] = deque()
         self._deaths: Counter[tuple[str, int]] = Counter()
         self._said: set[str] = set()
         self._looked = 0.0
 
-    def start(self) -> None:
+    def start(self) -> RunSetup:
         """Have a process in each slot, with the model loaded.
 
         Raises:
@@ -196,12 +197,14 @@ class ActorPool:
                     "none is ready yet: the model takes long to load, or the cluster is busy with others"
                 )
                 patient = float("inf")
-        self.device = f"{len(self._team)} x {self.ready.device}"
+        ready, truth = self.ready, self._settings.truth
+        truths = None if truth is None else GroundTruth(truth, ready.labels.names, ready.labels.also)
+        return RunSetup(ready.header, f"{len(self._team)} x {ready.device}", ready.batch_size, truths)
 
-    def records(self, places: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
+    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         """One record for each source that is still to do, in the order in which they are finished."""
         self._token.write()
-        rest = split_work(places, ledger, self.ready.batch_size, len(self._team))
+        rest = split_work(slots, ledger, self.ready.batch_size, len(self._team))
         following = next(rest, None)
         while True:
             self._fill_slots()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import Terminated, UsageError
 from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
@@ -28,9 +30,10 @@ from cnnviz_cli.files.output.resume import Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.identity import run_seal
+from cnnviz_cli.run.identity import request_digest, run_seal
 
 if TYPE_CHECKING:
+    from cnnviz_cli.run.ground_truth import GroundTruth
     from cnnviz_cli.run.image_data import OutputSlot
 
 
@@ -87,22 +90,104 @@ class Outcome:
     mistakes: Sequence[Mistake] = ()
 
 
-def collect_records(
-    records: Iterable[ImageRecord],
-    ledger: Ledger,
-    reporter: Reporter,
-    late: Callable[[], Iterable[ImageRecord]] = tuple,
-) -> BaseException | None:
-    """Take the records into the ledger as they come; returns the signal that ended them early.
+@dataclass(frozen=True)
+class RunSetup:
+    """What is known of a run once its model is loaded.
 
-    Args:
-        late: gives what was finished meanwhile, when a signal has arrived.
+    Attributes:
+        device: in words.
+        batch_size: how many images pass the network together.
+        truths: what is known to be true of the images, if that was asked for.
     """
+
+    header: RunHeader
+    device: str
+    batch_size: int
+    truths: GroundTruth | None = None
+
+
+class Backend(ABC):
+    """What computes the records of a run: this machine, or the processes of a cluster."""
+
+    @property
+    def smallest_batch(self) -> int | None:
+        """How many images passed the network together at last, where that is known."""
+        return None
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes that other processes held at most, where that is known."""
+        return 0
+
+    @abstractmethod
+    def start(self) -> RunSetup:
+        """Load the model."""
+
+    @abstractmethod
+    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
+        """One record for each source that is due, its files in place."""
+
+    def finish_drawing(self) -> Iterable[ImageRecord]:
+        """After an interruption: the records of what was being drawn and is there in a moment."""
+        return ()
+
+
+def execute_on(
+    backend: Callable[[Sink, StageTimer], AbstractContextManager[Backend]],
+    command: str,
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard,
+    force: bool,
+) -> Outcome:
+    """One run from sources to manifest; see `run.execute`."""
+    started, timer = datetime.now(UTC), StageTimer()
+    # Before anything is read of them: a file that changes while the network loads is not the one that was sealed.
+    seal = run_seal(command, settings)
+    # The folder first: that it cannot be written should not be learnt after a minute of loading.
+    sink = Sink(settings.output, shard.label)
+    sink.open()
+    with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
+        with backend(sink, timer) as working:
+            with timer.measure("load"):
+                setup = working.start()
+            if setup.truths:
+                setup.truths.check(sources, reporter)
+            slots = assign_folders(sources)
+            own = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]
+            report_shard(shard, len(own), len(slots), setup.batch_size, reporter)
+            header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
+            names = [source.name for source in sources]
+            found = ledger.begin(header, names, own, whole=settings.scale == BY_RUN)
+            report_earlier_run(found, len(own), settings.output, reporter, setup.batch_size)
+            stopped = _collect_records(working, own, ledger, reporter)
+        return conclude_run(
+            ledger,
+            sink,
+            shard,
+            stopped,
+            started=started,
+            done_before=found.done,
+            timer=timer,
+            device=setup.device,
+            batch=setup.batch_size,
+            smallest_batch=working.smallest_batch,
+            memory_beside=working.worker_memory,
+        )
+
+
+def _collect_records(
+    backend: Backend, slots: Sequence[OutputSlot], ledger: Ledger, reporter: Reporter
+) -> BaseException | None:
+    """Take the records into the ledger as they come; returns the signal that ended them early."""
+    records = backend.records(slots, ledger)
     reporter.begin(ledger.remaining)
     try:
         _append_records(records, ledger, reporter)
     except (KeyboardInterrupt, Terminated) as signal:
-        _append_records(late(), ledger, reporter)
+        _append_records(backend.finish_drawing(), ledger, reporter)
         return signal
     finally:
         reporter.end()

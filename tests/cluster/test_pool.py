@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_cli.cluster import pool
-from cnnviz_cli.cluster import pool as hired
 from cnnviz_cli.cluster.connection import FolderToken, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.pool import ActorPool, split_work
 from cnnviz_cli.cluster.worker import Part, Report, SetupResult
@@ -34,7 +33,7 @@ class Ledger:
     def __init__(self, done: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.done = done
 
-    def due(self, at: int) -> bool:
+    def is_due(self, at: int) -> bool:
         return at not in self.done
 
 
@@ -94,15 +93,16 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> type[Obedient]:
 
         def after(self, name: str) -> None: ...
 
-    monkeypatch.setattr(hired, "Worker", Fresh)
+    monkeypatch.setattr(pool, "ClusterWorker", Fresh)
     monkeypatch.setattr(pool, "_NODE_CHECK_INTERVAL", 0.0)
     return Fresh
 
 
 def started(ray: Ray, root: Path, reporter: Heard, device: str = "auto") -> ActorPool:
     job: Any = SimpleNamespace()
-    made = ActorPool(ray, job, FolderToken(Sink(root)), device, reporter, StageTimer())  # type: ignore[arg-type]
-    made.start()
+    settings: Any = SimpleNamespace(device=device, truth=None)
+    made = ActorPool(ray, job, FolderToken(Sink(root)), settings, reporter, StageTimer())  # type: ignore[arg-type]
+    assert made.start().device.endswith("x a processor")
     return made
 
 
@@ -120,7 +120,6 @@ def test_every_picture_that_is_due_has_one_record(tmp_path: Path) -> None:
     ray, heard = Ray(TWO), Heard()
     made = started(ray, tmp_path, heard)
     assert numbered(recorded(made, 41, {0, 1, 2, 3, 4, 5, 6, 7, 20})) == [*range(8, 20), *range(21, 41)]
-    assert made.device == "2 x a processor"
     assert heard.warned == ["method x is left out"], "said by each process, told once"
     assert heard.said.count("a note") == 1
     assert [how["num_cpus"] for how in ray.options] == [4, 8]

@@ -94,7 +94,9 @@ def test_a_scale_that_all_pictures_share_is_refused(tmp_path: Path, ray: Ray) ->
 def test_a_node_that_sees_another_output_folder_is_refused(
     tmp_path: Path, ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnviz_cli.cluster.connection.Token.put", lambda token: token.path.write_text("another"))
+    monkeypatch.setattr(
+        "cnnviz_cli.cluster.connection.FolderToken.write", lambda token: token.path.write_text("another")
+    )
     with pytest.raises(UsageError, match="another one here than where the run started"):
         far(tmp_path / "out", photographs(tmp_path / "in"))
     monkeypatch.undo()
