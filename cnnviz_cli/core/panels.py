@@ -77,7 +77,7 @@ class Panel:
         layers: the layers it was joined of, where there is more than one, and `joined` how: the mean or the max.
         target: the number (rank) of the target it explains, if any.
         statistics: (B,) numbers worth recording in the manifest, by name.
-        doubts: (B,) whether a method's own check found the map in that state, by state.
+        warnings: (B,) whether a method's own check found the map in that state, by state.
         unsigned: whether it shows magnitudes that are the same for the target and against it.
     """
 
@@ -100,7 +100,7 @@ class Panel:
     joined: str = ""
     target: int | None = None
     statistics: Mapping[str, Values] = field(default_factory=dict)
-    doubts: Mapping[State, Values] = field(default_factory=dict)
+    warnings: Mapping[State, Values] = field(default_factory=dict)
     unsigned: bool = False
 
     def pick(self, image: int) -> Self:
@@ -163,22 +163,22 @@ class Heatmap(SingleMap):
 
     Attributes:
         values: (B, 1, h, w), >= 0.
-        peak: (B,) highest value before the ReLU that made `values` non-negative, where there was one.
-        lowest: (B,) lowest value before it, which tells evidence against the target from none at all.
+        raw_max: (B,) highest value before the ReLU that made `values` non-negative, where there was one.
+        raw_min: (B,) lowest value before it, which tells evidence against the target from none at all.
     """
 
     scale_kind: ClassVar[ScaleKind] = "peak"
     legend_title: ClassVar[str] = "evidence"
     bar_words: ClassVar[tuple[str, ...]] = ("no evidence", "strongest evidence")
 
-    peak: Values | None = None
-    lowest: Values | None = None
+    raw_max: Values | None = None
+    raw_min: Values | None = None
 
     def own_state(self) -> State | None:
-        if self.peak is None or float(self.peak) > 0:
+        if self.raw_max is None or float(self.raw_max) > 0:
             return None
         # Nothing speaks for the target; if nothing speaks against it either, as in a dead layer, the map says nothing.
-        return "negative" if self.lowest is None or float(self.lowest) < 0 else "flat"
+        return "negative" if self.raw_min is None or float(self.raw_min) < 0 else "flat"
 
 
 @value
@@ -222,7 +222,7 @@ class InputProjection(SingleMap):
 
     Attributes:
         values: (B, C, H, W) at the input's size, for each of its channels.
-        remark: how the projection was made, in a few words for the legend.
+        note: how the projection was made, in a few words for the legend.
     """
 
     scale_kind: ClassVar[ScaleKind] = "centred"
@@ -230,13 +230,13 @@ class InputProjection(SingleMap):
     legend_title: ClassVar[str] = "red, green and blue, each around zero"
     bar_words: ClassVar[tuple[str, ...]] = ("negative", "0", "positive")
 
-    remark: str = ""
+    note: str = ""
 
     def arrays(self) -> Mapping[str, Values]:
         return {"picture": self.values}
 
     def made_how(self) -> str:
-        return self.remark
+        return self.note
 
 
 @value
@@ -322,11 +322,11 @@ class Projections(Panel):
 
     Attributes:
         rows: one for each layer.
-        remark: how the projection was made, in a few words for the legend.
+        note: how the projection was made, in a few words for the legend.
     """
 
     rows: tuple[ProjectionRow, ...]
-    remark: str = ""
+    note: str = ""
 
     def arrays(self) -> Mapping[str, Values]:
         named: dict[str, Values] = {}

@@ -204,31 +204,31 @@ def _is_tensor(value: Any) -> bool:
 class Readout(Protocol):
     """One score for each thing that can be explained of an image. Frozen and hashable."""
 
-    def hold(self, output: Any, given: Tensor | None, /) -> Tensor | None:
-        """(B, ...) what is read of the images as they are and stays the same for everything that is made of them.
+    def hold(self, output: Any, masks: Tensor | None, /) -> Tensor | None:
+        """(B, ...) the anchor: what is read of the images as they are, and stays the same for all that is made of them.
 
         A region or a box is found once, so that the scores of altered inputs are scores of the same thing.
 
         Args:
             output: what the network returned for B images.
-            given: (B, ...) what somebody has said of each of them, for instance a mask.
+            masks: (B, h, w) a mask of each of them, if the run has masks.
 
         Returns:
-            Detached, a row for each image; None where nothing has to be held.
+            Detached, a row for each image; None where there is no anchor.
         """
 
-    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
         """(B, K) the scores, attached to autograd.
 
         Args:
             output: what the network returned for B images, or for what was made of them.
-            held: what `hold` gave, a row for each of the B.
+            anchor: what `hold` gave, a row for each of the B.
 
         Raises:
             UsageError: the network returns something else.
         """
 
-    def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, anchor: Tensor | None, /) -> Tensor:
         """(B, K) detached: the higher, the earlier it is among top1, top2 and so on; minus infinity for what is not
         there.
 
@@ -252,10 +252,10 @@ class Classes:
     returns: ValueKind = "logits"
     exclusive: bool = True
 
-    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
         return None
 
-    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         scores = rows_of(output, self.head)
         if scores is None:
             raise UsageError(
@@ -263,7 +263,7 @@ class Classes:
             )
         return to_logits(scores, self.returns, exclusive=self.exclusive)
 
-    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
         return scores
 
 

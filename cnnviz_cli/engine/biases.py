@@ -64,7 +64,7 @@ def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
             context.targets,
             context.precision,
             readout=context.readout,
-            held=context.held,
+            anchor=context.anchor,
         )
     return answer(torch.stack(found, 1)) if found else batch.new_zeros((len(batch), 0, *batch.shape[2:]))
 

@@ -36,7 +36,7 @@ class Observation:
         targets: (B, R) class indices.
         evidence: the answers to all needs of the plan.
         order: (B, K) by what classes are ranked; minus infinity for what is not there.
-        held: what the readout holds of each image; None where that is nothing.
+        anchor: what the readout holds of each image; None where that is nothing.
         unmoved: (B,) by need whether the answer shows no change of the score beyond its rounding, see `find_unchanged`.
     """
 
@@ -44,7 +44,7 @@ class Observation:
     targets: Tensor
     evidence: Evidence
     order: Tensor
-    held: Tensor | None = None
+    anchor: Tensor | None = None
     unchanged: Mapping[Need, Tensor] = field(default_factory=dict)
 
 
@@ -114,7 +114,7 @@ def observe(
             memory,
             tick,
             readout,
-            made.held,
+            made.anchor,
             alone,
         )
         for stream in plan.streams:
@@ -123,7 +123,7 @@ def observe(
             answers[need] = answer_to(need)(context, need)
         assert made.order is not None  # by it the classes were chosen just now
         still = _find_unchanged_needs(made, answers, batch, precision)
-        return Observation(made.logits, made.targets, Evidence(answers), made.order, made.held, still)
+        return Observation(made.logits, made.targets, Evidence(answers), made.order, made.anchor, still)
 
 
 @contextmanager
@@ -223,7 +223,7 @@ def integrate_path(context: PassContext, need: PathIntegral) -> Tensor:
             context.targets,
             context.precision,
             readout=context.readout,
-            held=context.held,
+            anchor=context.anchor,
         )
         point, part = need.along.advance(evidence, step, point, made.answers[gradient])
         total = total + part

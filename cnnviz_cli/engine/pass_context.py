@@ -31,7 +31,7 @@ class PassContext:
         evidence: the answers to the plan's needs that take no variants.
         memory: bytes that variants may take at a time; None for a share of what is free.
         readout: how scores are read from what the network returns.
-        held: what is held of each image for it, see `Readout.hold`.
+        anchor: what is held of each image for it, see `Readout.hold`.
         alone: whether variants pass the whole network one by one.
     """
 
@@ -44,17 +44,17 @@ class PassContext:
     memory: int | None
     tick: Tick
     readout: Readout = CLASSES
-    held: Tensor | None = None
+    anchor: Tensor | None = None
     alone: bool = False
 
     def chosen(self, image: int, count: int) -> Tensor:
         """(count, R) the targets of one image, for as many variants of it."""
         return self.targets[image : image + 1].expand(count, -1)
 
-    def held_of(self, image: int, count: int) -> Tensor | None:
+    def anchor_of(self, image: int, count: int) -> Tensor | None:
         """(count, ...) what is held of one image, for as many variants of it."""
-        return None if self.held is None else self.held[image : image + 1].expand(count, *self.held.shape[1:])
+        return None if self.anchor is None else self.anchor[image : image + 1].expand(count, *self.anchor.shape[1:])
 
     def read(self, image: int) -> Callable[[Any], Tensor]:
         """From what the network returns for one image to its (1, K) scores, see `to_two_classes`."""
-        return lambda output: to_two_classes(self.readout.scores(output, self.held_of(image, 1)))
+        return lambda output: to_two_classes(self.readout.scores(output, self.anchor_of(image, 1)))

@@ -36,7 +36,7 @@ class Pass:
     Attributes:
         logits: (B, K) class scores, detached once the backwards are over.
         targets: (B, R) class indices.
-        held: what is held of each image, see `Readout`; None where that is nothing.
+        anchor: what is held of each image, see `Readout`; None where that is nothing.
         order: (B, K) by what classes are ranked; None where they were chosen already.
         kept: output of each layer of the plan, as the module returned it.
         answers: to the plan's Activation, Gradient and Curvature needs.
@@ -46,7 +46,7 @@ class Pass:
     targets: Tensor
     kept: dict[str, Tensor]
     answers: dict[Need, Tensor]
-    held: Tensor | None = None
+    anchor: Tensor | None = None
     order: Tensor | None = None
 
     def maps(self, layer: str) -> Tensor:
@@ -69,7 +69,7 @@ def run_pass(
     *,
     readout: Readout = CLASSES,
     masks: Tensor | None = None,
-    held: Tensor | None = None,
+    anchor: Tensor | None = None,
     owned: bool = False,
 ) -> Pass:
     """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
@@ -81,7 +81,7 @@ def run_pass(
         choose: see `Choose`; or the (B, R) classes themselves, which are chosen already of what `batch` was made from.
         readout: how scores are read from what `net` returns.
         masks: the region to be explained in each image, see `Readout.hold`.
-        held: what is held of each image already; found out if not given.
+        anchor: what is held of each image already; found out if not given.
         owned: whether nobody else needs `batch` afterwards, so that a first layer may work in place on it.
 
     Raises:
@@ -100,8 +100,8 @@ def run_pass(
         stack.enter_context(mode or nullcontext())
         stack.enter_context(autocast_context(source.device, precision))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
-        held = readout.hold(output, masks) if held is None else held
-        logits = to_two_classes(readout.scores(output, held))
+        anchor = readout.hold(output, masks) if anchor is None else anchor
+        logits = to_two_classes(readout.scores(output, anchor))
         for layer in plan.layers:
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
@@ -115,10 +115,10 @@ def run_pass(
     with torch.enable_grad():
         logits = logits if logits.dtype == torch.float64 else logits.float()
     if isinstance(choose, Tensor):
-        made = Pass(logits, choose, kept, {}, held)
+        made = Pass(logits, choose, kept, {}, anchor)
     else:
-        order = readout.order(logits.detach(), held)
-        made = Pass(logits, choose(order), kept, {}, held, order)
+        order = readout.order(logits.detach(), anchor)
+        made = Pass(logits, choose(order), kept, {}, anchor, order)
     for position, backward in enumerate(plan.backwards):
         last = position == len(plan.backwards) - 1
         made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))
@@ -158,7 +158,7 @@ def _run_backward(
         gradients = torch.autograd.grad(
             total, points, retain_graph=keep_graph or None, create_graph=bool(backward.curved), allow_unused=True
         )
-    elif forward.held is not None and not total.any():
+    elif forward.anchor is not None and not total.any():
         # What is held is in none of these images, and the network returned nothing that was made of them.
         gradients = tuple(torch.zeros_like(point) for point in points)
     answers: dict[Need, Tensor] = {}

@@ -128,7 +128,7 @@ def run_relevance(context: PassContext, need: Relevance) -> Tensor:
         source = leaf.clone()
         with RelevanceMode(need, source):
             output = context.net(source)
-            scores = context.readout.scores(output, context.held)
+            scores = context.readout.scores(output, context.anchor)
         ops.check_recorded(scores)
         logits = scores.detach().requires_grad_()
         value = need.of.value(Pass(to_two_classes(logits), context.targets, {}, {})).sum()

@@ -57,8 +57,8 @@ def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
         with RescaleMode():
             output = context.net(source)
             # The reference is read as the image is: of the same region, the same box.
-            held = None if context.held is None else torch.cat([context.held, context.held])
-            scores = context.readout.scores(output, held)
+            anchor = None if context.anchor is None else torch.cat([context.anchor, context.anchor])
+            scores = context.readout.scores(output, anchor)
         ops.check_recorded(scores)
         value = need.of.value(Pass(to_two_classes(scores[: len(batch)]), context.targets, {}, {})).sum()
     (found,) = torch.autograd.grad(value, leaf)

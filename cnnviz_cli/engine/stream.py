@@ -98,7 +98,7 @@ class _Image:
                     self.context.chosen(self.image, stop - start),
                     self.context.precision,
                     readout=self.context.readout,
-                    held=self.context.held_of(self.image, stop - start),
+                    anchor=self.context.anchor_of(self.image, stop - start),
                     owned=True,
                 )
                 return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}

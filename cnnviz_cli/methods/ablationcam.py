@@ -51,7 +51,7 @@ def ablationcam(options: CamOptions, scope: MethodContext) -> Recipe:
             # At zero itself the map is left undivided.
             weights = drops / y.abs().where(y != 0, 1).unsqueeze(1)
             parts.append(
-                Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, doubts={"unstable": doubtful})
+                Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, warnings={"unstable": doubtful})
             )
         return finish(parts, options.smooth, options.fuse, target=scope.rank, layers=scope.layers)
 

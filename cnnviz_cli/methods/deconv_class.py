@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnviz_cli.methods.api import Evidence, Gradient, InputProjection, MethodContext, Recipe, method, option, value
-from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
+from cnnviz_cli.methods.common.deconvolution import NOTES, RULE_HELP, RuleChoice, rule_for
 
 
 @value
@@ -28,6 +28,6 @@ def deconv_class(options: Options, scope: MethodContext) -> Recipe:
     projection = Gradient(of=scope.target, through=rule)
 
     def explain(evidence: Evidence) -> list[InputProjection]:
-        return [InputProjection(evidence[projection], target=scope.rank, remark=REMARKS[rule])]
+        return [InputProjection(evidence[projection], target=scope.rank, note=NOTES[rule])]
 
     return Recipe((projection,), explain)

@@ -19,7 +19,7 @@ from cnnviz_cli.methods.api import (
     strongest_channels,
     value,
 )
-from cnnviz_cli.methods.common.deconvolution import REMARKS, RULE_HELP, RuleChoice, rule_for
+from cnnviz_cli.methods.common.deconvolution import NOTES, RULE_HELP, RuleChoice, rule_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def deconvnet(options: Options, scope: MethodContext) -> Recipe:
             rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field, means))
             silent.append((peaks <= 0).float().mean(1))
         statistics = {"silent_share": sum(silent[1:], silent[0]) / len(silent)}
-        return [Projections(tuple(rows), REMARKS[rule], statistics=statistics)]
+        return [Projections(tuple(rows), NOTES[rule], statistics=statistics)]
 
     activations = tuple(Activation(info.name) for info in infos)
     return Recipe(activations + tuple(need for row in needs.values() for need in row), explain)

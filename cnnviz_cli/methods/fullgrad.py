@@ -54,6 +54,6 @@ def fullgrad(options: Options, scope: MethodContext) -> Recipe:
         part = Part("", torch.cat((pixels, evidence[biases]), 1))
         found = finish([part], options.smooth, target=scope.rank)
         # Of no single layer; and nothing was rectified away, so zeros say nothing about the class.
-        return [replace(panel, layer=None, peak=None, lowest=None, unsigned=True) for panel in found]
+        return [replace(panel, layer=None, raw_max=None, raw_min=None, unsigned=True) for panel in found]
 
     return Recipe((Input(), slope, biases), explain, views_of(options))

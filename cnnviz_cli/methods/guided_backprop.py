@@ -16,7 +16,7 @@ from cnnviz_cli.methods.api import (
     reduced,
     value,
 )
-from cnnviz_cli.methods.common.deconvolution import REMARKS
+from cnnviz_cli.methods.common.deconvolution import NOTES
 
 
 @value
@@ -41,7 +41,7 @@ def guided_backprop(options: Options, scope: MethodContext) -> Recipe:
 
     def explain(evidence: Evidence) -> list[Panel]:
         if options.reduce == "auto":
-            return [InputProjection(evidence[slope], target=scope.rank, remark=REMARKS["guide"])]
+            return [InputProjection(evidence[slope], target=scope.rank, note=NOTES["guide"])]
         return [reduced(evidence[slope], options.reduce, signed=False, either_way=False, target=scope.rank)]
 
     return Recipe((slope,), explain)

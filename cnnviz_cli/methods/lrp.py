@@ -69,7 +69,7 @@ def lrp(options: Options, scope: MethodContext) -> Recipe:
                 signed=True,
                 target=scope.rank,
                 statistics={"conserved": conserved},
-                doubts={"unstable": conserved.abs() > EXPLODED},
+                warnings={"unstable": conserved.abs() > EXPLODED},
             )
         ]
 

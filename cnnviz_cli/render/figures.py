@@ -236,9 +236,9 @@ def _own(panel: SingleMap, style: Style) -> tuple[ByteArray, list[str], str]:
     tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
     if not panel.in_colour:
         return colours, labels, "raw values around zero" + tail + over
-    remark = f"; {panel.made_how()}" if panel.made_how() else ""
+    note = f"; {panel.made_how()}" if panel.made_how() else ""
     what = "grey" if len(raw) == 1 else "red, green and blue each"
-    return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"
+    return colours, labels, f"{what} around zero; mid-grey is zero{tail}{note}"
 
 
 draws(SingleMap, lambda panel, scene: compose_map(panel, scene.photo, scene.view, scene.caption, scene.style))

@@ -53,7 +53,7 @@ def compose_projections(
     width = max([30 * TYPE, *(row.width for row in rows)])
     heading = Caption(caption.title, "", caption.target, caption.detail, caption.model, caption.source, caption.note)
     head = set_lines(caption_lines(heading, panel, width, TYPE), width)
-    words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.remark])]
+    words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.note])]
     foot = set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, width)], width)
     return add_margin(stack_vertically([head, *rows, foot], TYPE), TYPE)
 

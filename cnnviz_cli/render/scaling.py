@@ -28,7 +28,7 @@ def state_of(panel: Panel) -> State:
     parts = [part for part in map(np.asarray, panel.parts()) if part.size]
     if not all(np.isfinite(part).all() for part in parts):
         return "nonfinite"
-    doubtful = [state for state, doubt in panel.doubts.items() if bool(doubt)]
+    doubtful = [state for state, doubt in panel.warnings.items() if bool(doubt)]
     first = next((state for state in BLANK if state in doubtful), None)
     if first is not None:
         return first

@@ -94,13 +94,15 @@ def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observati
         return panels
     still = torch.stack([one.unchanged[need] for one in seen for need in asked]).all(0)
     return [
-        panel if panel.target is None else replace(panel, doubts={**panel.doubts, "flat": _merge_flat(panel, still)})
+        panel
+        if panel.target is None
+        else replace(panel, warnings={**panel.warnings, "flat": _merge_flat(panel, still)})
         for panel in panels
     ]
 
 
 def _merge_flat(panel: Panel, still: Tensor) -> Tensor:
-    known = panel.doubts.get("flat")
+    known = panel.warnings.get("flat")
     return still if known is None else still | as_tensor(known)
 
 
@@ -123,8 +125,8 @@ def _undo_view(view: InputView, panel: Panel) -> AveragedPanel:
 
 _COMBINE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "values": torch.mean,
-    "peak": torch.amax,  # where it speaks for the target in one view, the mean of the rectified maps is above zero
-    "lowest": torch.amin,
+    "raw_max": torch.amax,  # where it speaks for the target in one view, the mean of the rectified maps is above zero
+    "raw_min": torch.amin,
 }
 
 
@@ -140,8 +142,8 @@ def _average_views(panels: Sequence[AveragedPanel]) -> AveragedPanel:
         for name, combine in _COMBINE.items()
         if getattr(first, name, None) is not None
     }
-    doubts: dict[State, Tensor] = {
-        state: combine(torch.stack([as_tensor(panel.doubts[state]) for panel in panels]), 0)
-        for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in first.doubts)
+    warnings: dict[State, Tensor] = {
+        state: combine(torch.stack([as_tensor(panel.warnings[state]) for panel in panels]), 0)
+        for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in first.warnings)
     }
-    return replace(first, statistics=statistics, doubts=doubts, **numbers)  # type: ignore[arg-type]  # tensors by name
+    return replace(first, statistics=statistics, warnings=warnings, **numbers)  # type: ignore[arg-type]  # tensors by name

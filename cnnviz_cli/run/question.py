@@ -87,16 +87,16 @@ class Question:
             truths: the class that is true of each image, None if unknown.
             wanted: whether an image in which nothing of what is to be explained is there has failed.
         """
-        numbers, order = self.describer.numbers(seen.logits, seen.held), seen.order.cpu().numpy()
-        held = [None] * len(order) if seen.held is None else seen.held.cpu().numpy()
-        rows = zip(numbers, order, held, seen.targets.tolist(), truths or [None] * len(order), strict=True)
+        numbers, order = self.describer.numbers(seen.logits, seen.anchor), seen.order.cpu().numpy()
+        anchor = [None] * len(order) if seen.anchor is None else seen.anchor.cpu().numpy()
+        rows = zip(numbers, order, anchor, seen.targets.tolist(), truths or [None] * len(order), strict=True)
         return [self._described(*row, size, wanted=wanted) for row in rows]
 
     def _described(
         self,
         numbers: Numbers,
         order: Numbers,
-        held: Numbers | None,
+        anchor: Numbers | None,
         chosen: Sequence[int],
         truth: int | None,
         size: tuple[int, int],
@@ -107,7 +107,7 @@ class Question:
             return NOT_FINITE
 
         def described(index: int) -> TargetDescription:
-            return self.describer.describe(index, float(numbers[index]), held, size)
+            return self.describer.describe(index, float(numbers[index]), anchor, size)
 
         targets, ranks = self.targets, len(self.targets.ranks)
         drawn = [rank for rank in targets.drawn_ranks(chosen) if order[chosen[rank]] > -np.inf]

@@ -29,11 +29,11 @@ class ClassDescriber(Describer):
     labels: Sequence[str]
     sigmoid: bool
 
-    def numbers(self, scores: Tensor, _held: Tensor | None, /) -> Numbers:
+    def numbers(self, scores: Tensor, _anchor: Tensor | None, /) -> Numbers:
         found: Numbers = probabilities(scores, sigmoid=self.sigmoid).numpy()
         return found
 
-    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
+    def describe(self, index: int, number: float, _anchor: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]

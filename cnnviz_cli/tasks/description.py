@@ -62,22 +62,24 @@ class Describer:
 
     readout: Readout
 
-    def numbers(self, scores: Tensor, _held: Tensor | None, /) -> Numbers:
+    def numbers(self, scores: Tensor, _anchor: Tensor | None, /) -> Numbers:
         """(B, K) the numbers that are shown, on the CPU; not finite where the scores are not.
 
         Args:
             scores: (B, K) as the readout read them, see `core.scores.two_sided`.
-            held: (B, ...) what the readout holds of the images.
+            anchor: (B, ...) what the readout holds of the images.
         """
         found: Numbers = scores.cpu().double().numpy()
         return found
 
-    def describe(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> TargetDescription:
+    def describe(
+        self, index: int, number: float, anchor: Numbers | None, size: tuple[int, int], /
+    ) -> TargetDescription:
         """One of the K.
 
         Args:
             number: its number.
-            held: what the readout holds of the image.
+            anchor: what the readout holds of the image.
             size: height and width of the network's input.
         """
         raise NotImplementedError

@@ -55,38 +55,38 @@ class Boxes:
         if self.most < 2:
             raise ValueError("scores are read of at least 2 boxes")
 
-    def hold(self, output: Any, _given: Tensor | None, /) -> Tensor:
+    def hold(self, output: Any, _masks: Tensor | None, /) -> Tensor:
         import torch
 
-        held = []
+        anchor = []
         with torch.no_grad():
             for one in _images(output):
                 rows = _rows(one)
                 # A label below 0 is how networks fill up a list of fixed length.
                 rows = rows[(rows[:, 5] > 0) & (rows[:, 4] >= 0) & (rows[:, :2] < rows[:, 2:4]).all(1)]
                 rows = rows[rows[:, 5].sort(descending=True, stable=True).indices[: self.most]]
-                held.append(torch.cat([rows, rows.new_zeros((self.most - len(rows), 6))]))
-        return torch.stack(held)
+                anchor.append(torch.cat([rows, rows.new_zeros((self.most - len(rows), 6))]))
+        return torch.stack(anchor)
 
-    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
         import torch
 
-        assert held is not None  # `hold` gives something for every output that it accepts
-        return torch.stack([_scores(one, rows) for one, rows in zip(_images(output), held, strict=True)])
+        assert anchor is not None  # `hold` gives something for every output that it accepts
+        return torch.stack([_scores(one, rows) for one, rows in zip(_images(output), anchor, strict=True)])
 
-    def order(self, _scores: Tensor, held: Tensor | None, /) -> Tensor:
-        assert held is not None
-        likely = held[..., 5]
+    def order(self, _scores: Tensor, anchor: Tensor | None, /) -> Tensor:
+        assert anchor is not None
+        likely = anchor[..., 5]
         return likely.where(likely > 0, -float("inf"))
 
 
-def found(held: Iterable[Sequence[float]]) -> list[Found]:
+def found(anchor: Iterable[Sequence[float]]) -> list[Found]:
     """The boxes of one image in words that need no tensor, the likeliest first.
 
     Args:
-        held: (most, 6) what `Boxes.hold` gave for the image, as a tensor, an array or lists.
+        anchor: (most, 6) what `Boxes.hold` gave for the image, as a tensor, an array or lists.
     """
-    rows = [[float(number) for number in row] for row in held]
+    rows = [[float(number) for number in row] for row in anchor]
     return [
         (rank, round(label), score, (left, top, right, bottom))
         for rank, (left, top, right, bottom, label, score) in enumerate(rows)
@@ -116,28 +116,28 @@ def _rows(one: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([boxes.to(dtype), labels[:, None].to(dtype), scores[:, None].to(dtype)], 1)
 
 
-def _scores(one: Mapping[str, Tensor], held: Tensor) -> Tensor:
+def _scores(one: Mapping[str, Tensor], anchor: Tensor) -> Tensor:
     """(most,) the score of what has become of each box, attached."""
     import torch
 
     scores = one["scores"]
     # Also an empty list of scores is followed down to the input, so that what is gone has a gradient of zeros.
-    return torch.cat([scores, scores.new_zeros(1)]).index_select(0, _became(held, _rows(one)))
+    return torch.cat([scores, scores.new_zeros(1)]).index_select(0, _became(anchor, _rows(one)))
 
 
-def _became(held: Tensor, rows: Tensor) -> Tensor:
+def _became(anchor: Tensor, rows: Tensor) -> Tensor:
     """(most,) which of n rows each held box has become; n where it is gone."""
     import torch
     from torchvision.ops import box_iou
 
     # The highest score first, so that it is the first of equal overlaps.
     order = rows[:, 5].sort(descending=True, stable=True).indices
-    rows = rows[order].to(held)
-    overlap = box_iou(held[:, :4], rows[:, :4])
-    overlap = overlap.where((overlap >= LEAST_OVERLAP) & (held[:, None, 4] == rows[:, 4]), 0)
+    rows = rows[order].to(anchor)
+    overlap = box_iou(anchor[:, :4], rows[:, :4])
+    overlap = overlap.where((overlap >= LEAST_OVERLAP) & (anchor[:, None, 4] == rows[:, 4]), 0)
     # A box is itself, also where another lies exactly over it.
-    itself = (held[:, None] == rows).all(2) & (held[:, 5:] > 0)
-    gone = overlap.new_full((len(held), 1), LEAST_OVERLAP)
+    itself = (anchor[:, None] == rows).all(2) & (anchor[:, 5:] > 0)
+    gone = overlap.new_full((len(anchor), 1), LEAST_OVERLAP)
     which = torch.cat([overlap.masked_fill(itself, 2.0), gone], 1).argmax(1)
     return torch.cat([order, order.new_full((1,), len(order))])[which]
 
@@ -153,16 +153,18 @@ class BoxDescriber(Describer):
     readout: Boxes
     labels: Sequence[str]
 
-    def numbers(self, _scores: Tensor, held: Tensor | None, /) -> Numbers:
-        assert held is not None
-        found: Numbers = held[:, :, 5].cpu().double().numpy()
+    def numbers(self, _scores: Tensor, anchor: Tensor | None, /) -> Numbers:
+        assert anchor is not None
+        found: Numbers = anchor[:, :, 5].cpu().double().numpy()
         return found
 
-    def describe(self, index: int, number: float, held: Numbers | None, size: tuple[int, int], /) -> TargetDescription:
+    def describe(
+        self, index: int, number: float, anchor: Numbers | None, size: tuple[int, int], /
+    ) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
-        assert held is not None
-        _, kind, _, (left, top, right, bottom) = found(held)[index]
+        assert anchor is not None
+        _, kind, _, (left, top, right, bottom) = found(anchor)[index]
         label = self.labels[kind] if kind < len(self.labels) else str(kind)
         height, width = size
         box = (left / width, top / height, right / width, bottom / height)

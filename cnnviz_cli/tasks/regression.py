@@ -35,16 +35,16 @@ class OutputValues:
     head: str | None = None
     single: bool = False
 
-    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
         return None
 
-    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         found = rows_of(output, self.head)
         if found is None:
             raise UsageError("the network does not return one (batch, values) tensor, so there is no value to explain")
         return found
 
-    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
         if not self.single:
             return scores
         return rank_second_first(scores)
@@ -62,7 +62,7 @@ class ValueDescriber(Describer):
     labels: Sequence[str]
     unit: str = ""
 
-    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
+    def describe(self, index: int, number: float, _anchor: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]

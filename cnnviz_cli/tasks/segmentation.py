@@ -47,11 +47,11 @@ class Regions:
     returns: ValueKind = "logits"
     exclusive: bool = True
 
-    def hold(self, output: Any, given: Tensor | None, /) -> Tensor:
+    def hold(self, output: Any, masks: Tensor | None, /) -> Tensor:
         """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`.
 
         Args:
-            given: (B, h, w) bool or uint8 of any size, other than 0 within the mask; brought to the maps' size, of each
+            masks: (B, h, w) bool or uint8 of any size, other than 0 within the mask; brought to the maps' size, of each
                 position what the mask has at its centre.
         """
         import torch
@@ -60,15 +60,15 @@ class Regions:
         found = self._found(output).detach()
         maps = _two_sided(found)
         classes = (maps[:, 1] > 0).long() if found.shape[1] == 1 else maps.argmax(1)
-        if given is None:
+        if masks is None:
             return classes
-        if given.dim() != 3 or len(given) != len(maps):
-            raise ValueError(f"masks of shape {tuple(given.shape)} for {len(maps)} images")
-        masks = (given != 0)[:, None].to(maps.device, torch.float32)
-        inside = interpolate(masks, size=(maps.shape[2], maps.shape[3]), mode="nearest-exact")[:, 0]
+        if masks.dim() != 3 or len(masks) != len(maps):
+            raise ValueError(f"masks of shape {tuple(masks.shape)} for {len(maps)} images")
+        whole = (masks != 0)[:, None].to(maps.device, torch.float32)
+        inside = interpolate(whole, size=(maps.shape[2], maps.shape[3]), mode="nearest-exact")[:, 0]
         return torch.stack([classes, inside.long()], 1)
 
-    def scores(self, output: Any, held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
         """(B, K) float32, of a float64 network float64: the sums. 0 for a class without a position, with a gradient
         of zeros.
 
@@ -78,22 +78,22 @@ class Regions:
         import torch
 
         maps = _two_sided(self._found(output))
-        if held is None:
+        if anchor is None:
             raise ValueError("the sum over a region needs what `hold` gave")
-        if held.dim() == 4:
+        if anchor.dim() == 4:
             # Autocast would multiply in half precision.
             with torch.autocast(maps.device.type, enabled=False):
                 flat = maps.flatten(2)
                 flat = flat if flat.dtype == torch.float64 else flat.float()
-                return torch.bmm(flat, held[:, 1].flatten(1)[:, :, None].to(flat.dtype)).flatten(1)
+                return torch.bmm(flat, anchor[:, 1].flatten(1)[:, :, None].to(flat.dtype)).flatten(1)
         # Of each position the one score that counts: a fifth of the time that K masks over K maps take.
-        own = maps.gather(1, held[:, None]).flatten(1)
+        own = maps.gather(1, anchor[:, None]).flatten(1)
         # In double precision, where there is any, so that the order of so many summands leaves no trace.
         exact = own.float() if own.device.type == "mps" else own.double()
-        sums = exact.new_zeros(len(maps), maps.shape[1]).scatter_add(1, held.flatten(1), exact)
+        sums = exact.new_zeros(len(maps), maps.shape[1]).scatter_add(1, anchor.flatten(1), exact)
         return sums if own.dtype == torch.float64 else sums.float()
 
-    def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, anchor: Tensor | None, /) -> Tensor:
         """(B, K) by the share of the picture, or of the mask, that is taken for each class.
 
         Minus infinity for a class that no position is taken for. Within a mask that has positions every class has its
@@ -101,12 +101,12 @@ class Regions:
         """
         import torch
 
-        if held is None:
+        if anchor is None:
             raise ValueError("the order of regions needs what `hold` gave")
-        inside = within(held)
-        found = _counts(taken(held), scores.shape[1], inside)
+        inside = within(anchor)
+        found = _counts(taken(anchor), scores.shape[1], inside)
         size = inside.flatten(1).sum(1, keepdim=True)
-        masked = torch.full_like(size, held.dim() == 4, dtype=torch.bool) & (size > 0)
+        masked = torch.full_like(size, anchor.dim() == 4, dtype=torch.bool) & (size > 0)
         absent = torch.where(masked, -1.0, float("-inf"))
         order = torch.where(found > 0, found / size.clamp(min=1), absent).to(scores.dtype)
         if self.background is not None:
@@ -125,30 +125,30 @@ class Regions:
         return to_logits(found, self.returns, exclusive=self.exclusive)
 
 
-def taken(held: Tensor) -> Tensor:
+def taken(anchor: Tensor) -> Tensor:
     """(B, H, W) int64 the class that each position is taken for, of what `Regions` holds."""
-    return held[:, 0] if held.dim() == 4 else held
+    return anchor[:, 0] if anchor.dim() == 4 else anchor
 
 
-def within(held: Tensor) -> Tensor:
+def within(anchor: Tensor) -> Tensor:
     """(B, H, W) bool whether a position may count at all: within the mask, or anywhere where there is none."""
     import torch
 
-    return held[:, 1] > 0 if held.dim() == 4 else torch.ones_like(held, dtype=torch.bool)
+    return anchor[:, 1] > 0 if anchor.dim() == 4 else torch.ones_like(anchor, dtype=torch.bool)
 
 
-def region(held: Tensor, classes: Tensor) -> Tensor:
+def region(anchor: Tensor, classes: Tensor) -> Tensor:
     """(B, H, W) bool over what the score of a class is summed.
 
     Args:
         classes: (B,) int64, of each image one.
     """
-    return held[:, 1] > 0 if held.dim() == 4 else held == classes.to(held.device)[:, None, None]
+    return anchor[:, 1] > 0 if anchor.dim() == 4 else anchor == classes.to(anchor.device)[:, None, None]
 
 
-def shares(held: Tensor, count: int) -> Tensor:
+def shares(anchor: Tensor, count: int) -> Tensor:
     """(B, K) float32 the share of the picture that is taken for each of `count` classes, whatever the mask."""
-    classes = taken(held)
+    classes = taken(anchor)
     return _counts(classes, count, within(classes)).float() / classes[0].numel()
 
 
@@ -172,21 +172,23 @@ class RegionDescriber(Describer):
     readout: Regions
     labels: Sequence[str]
 
-    def numbers(self, scores: Tensor, held: Tensor | None, /) -> Numbers:
-        assert held is not None
-        covered = shares(held, scores.shape[1]).cpu().double()
+    def numbers(self, scores: Tensor, anchor: Tensor | None, /) -> Numbers:
+        assert anchor is not None
+        covered = shares(anchor, scores.shape[1]).cpu().double()
         found: Numbers = covered.where(scores.cpu().isfinite(), float("nan")).numpy()
         return found
 
-    def describe(self, index: int, number: float, held: Numbers | None, _size: tuple[int, int], /) -> TargetDescription:
+    def describe(
+        self, index: int, number: float, anchor: Numbers | None, _size: tuple[int, int], /
+    ) -> TargetDescription:
         import torch
 
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]
-        assert held is not None
-        masked = held.ndim == 3
-        (inside,) = region(torch.from_numpy(held)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
+        assert anchor is not None
+        masked = anchor.ndim == 3
+        (inside,) = region(torch.from_numpy(anchor)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
         prediction = Prediction(index=index, label=label, probability=None, share=rounded(number))
         where = "within its mask" if masked else ""
         return TargetDescription(prediction, f"{index}-{label}", RegionAnnotation(inside.numpy()), where)

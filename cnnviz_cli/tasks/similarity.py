@@ -60,10 +60,10 @@ class Similarity:
         digest = sha256(str(kept.dtype).encode() + kept.numpy().tobytes()).hexdigest()
         self.__dict__.update(reference=kept, digest=digest)
 
-    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
         return None
 
-    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         """(B, 1) float32, of a float64 network float64: the cosines, -1 to 1 up to rounding.
 
         Raises:
@@ -92,7 +92,7 @@ class Similarity:
                 fix="Use integrated-gradients, whose shares add up for any score, or gradcam",
             ) from error
 
-    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
         """(B, 2): similar first, whatever the cosine, and not similar after it."""
         return rank_second_first(scores)
 
@@ -154,7 +154,7 @@ class SimilarityDescriber(Describer):
     readout: Similarity
     other: str
 
-    def describe(self, index: int, number: float, _held: Any, _size: Any, /) -> TargetDescription:
+    def describe(self, index: int, number: float, _anchor: Any, _size: Any, /) -> TargetDescription:
         from cnnviz_cli.core.records import Prediction
 
         label = f"{'similar' if index else 'not similar'} to {self.other}"

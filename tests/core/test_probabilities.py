@@ -74,19 +74,19 @@ def test_log_probabilities_are_logits_as_they_are_and_of_one_class_by_itself_the
 def test_the_region_of_yes_is_where_the_network_says_more_than_half() -> None:
     shares = torch.tensor([[[[0.1, 0.6], [0.9, 0.4]]]])
     readout = Regions(head="", returns="probabilities", exclusive=False)
-    held = readout.hold(shares, None)
-    assert taken(held).tolist() == [[[0, 1], [1, 0]]]
+    anchor = readout.hold(shares, None)
+    assert taken(anchor).tolist() == [[[0, 1], [1, 0]]]
     # Yes: log(0.6/0.4) + log(0.9/0.1); no: minus the logits where the network says no.
     expected = [[math.log(9) + math.log(1.5), math.log(1.5) + math.log(9)]]
-    torch.testing.assert_close(readout.scores(shares, held), torch.tensor(expected))
+    torch.testing.assert_close(readout.scores(shares, anchor), torch.tensor(expected))
 
 
 def test_a_softmax_at_each_position_is_summed_by_its_logarithms() -> None:
     shares = torch.tensor([[[[0.7, 0.2]], [[0.2, 0.5]], [[0.1, 0.3]]]])
     readout = Regions(head="", returns="probabilities")
-    held = readout.hold(shares, None)
-    assert taken(held).tolist() == [[[0, 1]]]
-    torch.testing.assert_close(readout.scores(shares, held), torch.tensor([[math.log(0.7), math.log(0.5), 0.0]]))
+    anchor = readout.hold(shares, None)
+    assert taken(anchor).tolist() == [[[0, 1]]]
+    torch.testing.assert_close(readout.scores(shares, anchor), torch.tensor([[math.log(0.7), math.log(0.5), 0.0]]))
 
 
 def test_one_value_is_always_the_first_whatever_its_sign() -> None:

@@ -160,22 +160,22 @@ def test_sums_whose_terms_take_each_other_away() -> None:
         assert find_cancelled(torch.full((1, 1, 1, 1), units * EPS), many).tolist() == [noise]
     assert find_cancelled(0 * maps.sum(1, keepdim=True), 0 * maps).tolist() == [False]  # zero without rounding
     (panel,) = finish([Part("a", torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2) * (1 + EPS))], target=0)
-    assert panel.doubts["flat"].tolist() == [True]
+    assert panel.warnings["flat"].tolist() == [True]
     colours = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1).repeat(1, 1, 4, 4)
     colours[0, 0, 0] += 2 * EPS
-    assert reduced(colours, "signed", signed=True, target=0).doubts["flat"].tolist() == [True]
-    assert "flat" not in reduced(colours, "max", signed=True, target=0).doubts
+    assert reduced(colours, "signed", signed=True, target=0).warnings["flat"].tolist() == [True]
+    assert "flat" not in reduced(colours, "max", signed=True, target=0).warnings
 
 
 def test_a_map_of_positive_weights_below_zero_is_the_layers_and_no_evidence_against() -> None:
     below = -torch.ones(1, 3, 2, 2)
     (panel,) = finish([Part("a", below)], target=0, positive=True)
-    assert panel.doubts["silent"].tolist() == [True]
-    assert panel.peak.tolist() == [-3]
+    assert panel.warnings["silent"].tolist() == [True]
+    assert panel.raw_max.tolist() == [-3]
     below[0, 0, 0, 0] = 5
     (panel,) = finish([Part("a", below)], target=0, positive=True)
-    assert panel.doubts["silent"].tolist() == [False]
+    assert panel.warnings["silent"].tolist() == [False]
     # Of several layers all have to be silent.
     parts = [Part("a", below), Part("b", -torch.ones(1, 3, 2, 2))]
     (fused,) = finish(parts, fuse="mean", target=0, positive=True)
-    assert fused.doubts["silent"].tolist() == [False]
+    assert fused.warnings["silent"].tolist() == [False]

@@ -255,10 +255,10 @@ def test_layers_are_read_as_they_are_and_in_one_order(family: str) -> None:
         listed = net([*batch])
         hook.remove()
         torch.testing.assert_close(seen.evidence[needs[0]], outputs[-1], rtol=1e-9, atol=1e-12)
-        assert seen.held is not None
+        assert seen.anchor is not None
         for image, one in enumerate(listed):
             torch.testing.assert_close(seen.logits[image], one["scores"][:5], rtol=1e-9, atol=1e-12)
-            torch.testing.assert_close(seen.held[image, :, :4], one["boxes"][:5], rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(seen.anchor[image, :, :4], one["boxes"][:5], rtol=1e-9, atol=1e-12)
     assert torch.equal(batch, before)
 
 
@@ -401,13 +401,13 @@ def test_low_precision_reads_the_same_boxes(family: str) -> None:
     full, low = (
         observe(net, batch, Plan.of([Gradient()]), box(0), readout=Boxes(), precision=p) for p in ("fp32", "bf16")
     )
-    assert full.held is not None
-    assert low.held is not None
+    assert full.anchor is not None
+    assert low.anchor is not None
     assert low.logits.dtype == low.evidence[Gradient()].dtype == torch.float32
-    torch.testing.assert_close(low.logits, low.held[:, :, 5], rtol=0, atol=0)
+    torch.testing.assert_close(low.logits, low.anchor[:, :, 5], rtol=0, atol=0)
     # Of scores that are equal to 8 bits, as those close to 1 often are, another may come first.
     clear = full.logits[:, 0] - full.logits[:, 1] > 0.005
-    torch.testing.assert_close(low.held[clear, 0, :4], full.held[clear, 0, :4], rtol=0, atol=1)
+    torch.testing.assert_close(low.anchor[clear, 0, :4], full.anchor[clear, 0, :4], rtol=0, atol=1)
     torch.testing.assert_close(low.logits[:, 0], full.logits[:, 0], rtol=0, atol=0.02)
 
 

@@ -46,7 +46,9 @@ def run_mirrored(context: PassContext, need: Mirrored) -> Tensor:
 
 def recipe(share: float = 1.0) -> Recipe:
     need = Mirrored(share=share)
-    return Recipe((need,), lambda evidence: [Heatmap(evidence[need].clamp(min=0), peak=evidence[need].amax((1, 2, 3)))])
+    return Recipe(
+        (need,), lambda evidence: [Heatmap(evidence[need].clamp(min=0), raw_max=evidence[need].amax((1, 2, 3)))]
+    )
 
 
 def test_a_method_with_a_new_need_runs_end_to_end() -> None:
@@ -56,7 +58,7 @@ def test_a_method_with_a_new_need_runs_end_to_end() -> None:
     (panel,) = made.explain(seen.evidence.only(made.needs))
     with torch.no_grad():
         expected = 3 * (net(batch) - net(batch.flip(3)))[torch.arange(2), seen.targets[:, 0]]
-    torch.testing.assert_close(panel.peak, expected)
+    torch.testing.assert_close(panel.raw_max, expected)
     assert made.follows_target
     assert seen.unchanged[Mirrored(share=3.0)].tolist() == [False, False]
 

@@ -164,8 +164,8 @@ def slow(net: nn.Module, batch: Tensor, target: int, masked: bool) -> list[Slow]
 
 
 def test_there_is_something_to_tell_apart(net: nn.Module) -> None:
-    held = Regions().hold(net(tiny.pictures(2)), None)
-    sizes = [[int((image == k).sum()) for k in range(4)] for image in held]
+    anchor = Regions().hold(net(tiny.pictures(2)), None)
+    sizes = [[int((image == k).sum()) for k in range(4)] for image in anchor]
     assert all(min(three) > 10 for *three, _absent in sizes)
     assert [absent for *_, absent in sizes] == [0, 0]
 
@@ -265,13 +265,13 @@ class Out(nn.Module):
 class Sums(Out):
     """What captum takes: one score for each class, over the regions that were found before."""
 
-    def __init__(self, net: nn.Module, held: Tensor) -> None:
+    def __init__(self, net: nn.Module, anchor: Tensor) -> None:
         super().__init__(net)
-        self.held = held
+        self.anchor = anchor
 
     def forward(self, x: Tensor) -> Tensor:
         maps = super().forward(x)
-        return torch.stack([(maps[:, k] * (self.held == k)).sum((1, 2)) for k in range(maps.shape[1])], 1)
+        return torch.stack([(maps[:, k] * (self.anchor == k)).sum((1, 2)) for k in range(maps.shape[1])], 1)
 
 
 @masked_or_not
@@ -279,8 +279,8 @@ def test_gradcam_equals_pytorch_grad_cams_semantic_segmentation_target(masked: b
     peer = pytest.importorskip("pytorch_grad_cam")
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
     net, batch = built(Segments), tiny.pictures(2)
-    held = Regions().hold(net(batch), MASKS[:2] if masked else None)
-    places = region(held, torch.tensor([1, 2])).double().numpy()
+    anchor = Regions().hold(net(batch), MASKS[:2] if masked else None)
+    places = region(anchor, torch.tensor([1, 2])).double().numpy()
     wanted = [targets.SemanticSegmentationTarget(k, p) for k, p in zip((1, 2), places, strict=True)]
     model = Out(net.requires_grad_(True))
     # The head is read: nothing rewrites it in place.
@@ -316,10 +316,10 @@ def test_deeplift_equals_captum_where_its_modules_are_seen() -> None:
 
     net, batch = tiny.build(Once, SEEDS[Segments]), tiny.pictures(2)
     (panel,) = run("deeplift", net, batch, choose=always(1))
-    held = Regions().hold(net(batch), None)
+    anchor = Regions().hold(net(batch), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum says that it sets hooks
-        model = Sums(net, torch.cat([held, held]))  # it runs the images and their baselines as one batch
+        model = Sums(net, torch.cat([anchor, anchor]))  # it runs the images and their baselines as one batch
         theirs = captum.DeepLift(model).attribute(batch.clone().requires_grad_(), torch.full_like(batch, -1), target=1)
     close(panel.values, theirs.sum(1, keepdim=True))
 
@@ -364,22 +364,22 @@ def test_deeplift_is_complete(kind: type[nn.Module], masked: bool) -> None:
     net, batch = built(kind), tiny.pictures(2)
     (panel,) = run("deeplift", net, batch, masked, choose=always(1))
     readout, black = Regions(), torch.full_like(batch, -1)
-    held = readout.hold(net(batch), MASKS[:2] if masked else None)
-    gained = (readout.scores(net(batch), held) - readout.scores(net(black), held))[:, 1]
+    anchor = readout.hold(net(batch), MASKS[:2] if masked else None)
+    gained = (readout.scores(net(batch), anchor) - readout.scores(net(black), anchor))[:, 1]
     torch.testing.assert_close(panel.values.sum((1, 2, 3)), gained, rtol=1e-9, atol=1e-12)
     assert (panel.statistics["completeness_error"] < 1e-9).all()
 
 
 def test_bins_that_hold_a_signal_already_have_no_rule() -> None:
     class Bins(Readout):
-        def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+        def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
             return None
 
-        def scores(self, output: Tensor, _held: Tensor | None, /) -> Tensor:
+        def scores(self, output: Tensor, _anchor: Tensor | None, /) -> Tensor:
             flat = output.flatten(1)
             return flat[:, :2].scatter_add(1, torch.zeros_like(flat, dtype=torch.int64), flat)
 
-        def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+        def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
             return scores
 
     with pytest.raises(UsageError, match="scatter_add"):
@@ -493,8 +493,8 @@ def torchvisions(name: str) -> tuple[nn.Module, Tensor]:
 def read_of(net: nn.Module, batch: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """What is held of the images, and their scores."""
     output = net(batch)
-    held = Regions().hold(output, given)
-    return held, Regions().scores(output, held)
+    anchor = Regions().hold(output, given)
+    return anchor, Regions().scores(output, anchor)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -520,11 +520,11 @@ def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.Monk
         torch.testing.assert_close(mine, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
 
 
-def by_a_hook(net: nn.Module, picture: Tensor, layer: str, held: Tensor) -> Tensor:
+def by_a_hook(net: nn.Module, picture: Tensor, layer: str, anchor: Tensor) -> Tensor:
     """(K,) the whole network, the layer's output doubled, read in the regions of the picture as it is."""
     hook = net.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: output * 2)
     try:
-        return Regions().scores(net(picture[None]), held[None])[0]
+        return Regions().scores(net(picture[None]), anchor[None])[0]
     finally:
         hook.remove()
 
@@ -545,13 +545,13 @@ def test_variants_of_a_layer_run_through_its_tail_and_are_read_in_the_same_regio
     seen = observe(net, batch, Plan.of([need]), tiny.first_class, readout=Regions(), masks=given)
     # Only an output that torch.fx cannot trace makes the whole network run.
     assert (whole_network_reason(net, layer) is None) == (name != "Answers")
-    held, scores = read_of(net, batch, given)
+    anchor, scores = read_of(net, batch, given)
     torch.testing.assert_close(seen.logits, scores, **SLOW)
     for image, target in enumerate(seen.targets[:, 0].tolist()):
         plain, doubled = seen.evidence[need][image]
         tolerance = {"rtol": 1e-9, "atol": 1e-9 * float(scores.abs().max())}
         torch.testing.assert_close(plain, scores[image, target], **tolerance)
-        torch.testing.assert_close(doubled, by_a_hook(net, batch[image], layer, held[image])[target], **tolerance)
+        torch.testing.assert_close(doubled, by_a_hook(net, batch[image], layer, anchor[image])[target], **tolerance)
         assert not torch.allclose(plain, doubled)
 
 

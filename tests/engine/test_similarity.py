@@ -127,7 +127,7 @@ def test_scores_targets_and_order() -> None:
         torch.testing.assert_close(seen.logits, torch.stack([-expected, expected], 1), **SLOW)
         assert seen.targets.tolist() == [[1]] * 3
         assert seen.order.argmax(1).tolist() == [1] * 3
-        assert seen.held is None
+        assert seen.anchor is None
 
 
 # --- slowly ------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_of_a_picture_and_itself_maps_of_slopes_are_flat_and_said_to_be(double: 
         assert states == ["ok", "flat", "ok"], name
         assert not panel.values[1].any()
         if isinstance(panel, Heatmap):
-            assert float(panel.peak[1]) == float(panel.lowest[1]) == 0
+            assert float(panel.raw_max[1]) == float(panel.raw_min[1]) == 0
     seen = observe(net, batch, Plan.of([Gradient()]), first, readout=readout)
     assert seen.logits[1, 1].item() == pytest.approx(1, abs=1e-6)
 

@@ -212,9 +212,9 @@ def test_classes_are_ranked_once_for_a_batch_and_not_for_its_variants() -> None:
     asked: list[int] = []
 
     class Counting(Classes):
-        def order(self, scores: Tensor, held: Tensor | None, /) -> Tensor:
+        def order(self, scores: Tensor, anchor: Tensor | None, /) -> Tensor:
             asked.append(len(scores))
-            return super().order(scores, held)
+            return super().order(scores, anchor)
 
     net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
     seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=given_for(batch), readout=Counting())

@@ -136,7 +136,7 @@ def state(panel: Heatmap, image: int = 0) -> str:
 def test_two_maps_worked_by_hand(name: str, expected: list[list[float]], peak: float) -> None:
     (panel,) = seen(name, tiny.build(Hand), MAPS, [0], layer=("conv",))
     torch.testing.assert_close(panel.values[0, 0], torch.tensor(expected).double(), rtol=1e-6, atol=1e-12)
-    torch.testing.assert_close(panel.peak[0], torch.tensor(peak).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(panel.raw_max[0], torch.tensor(peak).double(), rtol=1e-6, atol=0)
     assert (panel.layer, panel.target) == ("conv", 0)
 
 
@@ -283,9 +283,9 @@ def test_against_slow_loops(name: str, smooth: str) -> None:
         signed = weighed.sum(0) if smooth == "none" else slow_component(weighed, weighed.sum(0))
         torch.testing.assert_close(panel.values[image, 0], torch.from_numpy(signed).clamp(min=0), **SLOW)
         if smooth == "none" and name != "fem":
-            torch.testing.assert_close(float(panel.peak[image]), signed.max(), **SLOW)
+            torch.testing.assert_close(float(panel.raw_max[image]), signed.max(), **SLOW)
         else:
-            assert panel.peak is None
+            assert panel.raw_max is None
         assert signed.min() < 0 < signed.max() or name in ("gradcam-elementwise", "fem")
 
 
@@ -317,7 +317,7 @@ def test_finercam_against_slow_loops(strength: float, similar: int) -> None:
 def test_components_against_a_decomposition_of_the_whole_matrix(name: str, smooth: str) -> None:
     net, maps, slopes, targets = curved()
     (panel,) = seen(name, net, tiny.pictures(2), targets, layer=("conv2",), smooth=smooth)
-    assert panel.peak is None
+    assert panel.raw_max is None
     for image in range(2):
         a = maps[image].numpy()
         source = a * slopes[image].numpy() if name == "eigengradcam" else a
@@ -385,7 +385,7 @@ def test_on_a_pooled_linear_head_cam_gradcam_and_hirescam_agree(
     for name in ("gradcam", "hirescam"):
         (other,) = seen(name, net, batch, targets, layer=(cam.layer,), **settings)
         torch.testing.assert_close(cam.values, positions * other.values, **SLOW)
-        torch.testing.assert_close(cam.peak, positions * other.peak, **SLOW)
+        torch.testing.assert_close(cam.raw_max, positions * other.raw_max, **SLOW)
     assert cam.target == 0
 
 
@@ -400,7 +400,7 @@ def test_a_contrast_is_the_difference_and_a_counterfactual_the_opposite(name: st
             for counter in (False, True)
         ]
         assert (pair[0].values * pair[1].values).abs().max() == 0
-        return pair[0].values - pair[1].values, pair[1].peak
+        return pair[0].values - pair[1].values, pair[1].raw_max
 
     signed, opposite = both([3, 1])
     assert signed.min() < 0 < signed.max()
@@ -482,12 +482,12 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
         changed = (batch.flip(3) if flipped else batch) * gain
         (one,) = seen(name, net, changed, [3, 1], **options)
         views.append(one.values.flip(3) if flipped else one.values)
-        peaks.append(one.peak)
-        lowest.append(one.lowest)
+        peaks.append(one.raw_max)
+        lowest.append(one.raw_min)
     torch.testing.assert_close(panel.values, sum(views) / 6, **SLOW)
     if name != "eigencam":
-        torch.testing.assert_close(panel.peak, torch.stack(peaks).amax(0), **SLOW)
-        torch.testing.assert_close(panel.lowest, torch.stack(lowest).amin(0), **SLOW)
+        torch.testing.assert_close(panel.raw_max, torch.stack(peaks).amax(0), **SLOW)
+        torch.testing.assert_close(panel.raw_min, torch.stack(lowest).amin(0), **SLOW)
     assert not torch.allclose(panel.values, views[1])
 
 
@@ -536,7 +536,7 @@ def test_layers_are_fused_at_the_largest_ones_size(how: str, run: Runner) -> Non
             scaled.append(slow_bilinear((values - values.min()) / (values.max() - values.min()), 12, 12))
         expected = sum(scaled) / 3 if how == "mean" else np.maximum(np.maximum(scaled[0], scaled[1]), scaled[2])
         torch.testing.assert_close(fused.values[image, 0], torch.from_numpy(expected), **SLOW)
-        assert float(fused.peak[image]) == max(float(panel.peak[image]) for panel in singles)
+        assert float(fused.raw_max[image]) == max(float(panel.raw_max[image]) for panel in singles)
     (alone,) = run("hirescam", net, batch, layer=("conv2",), fuse=how)
     assert alone.layer == "conv2"
     torch.testing.assert_close(alone.values, min_max_normalize(singles[2].values), **SLOW)
@@ -548,7 +548,7 @@ def test_statistics_of_fused_layers_are_averaged(run: Runner) -> None:
     (fused,) = run("eigencam", net, batch, layer=("conv1", "conv2"), fuse="max")
     mean = (singles[0].statistics["explained_share"] + singles[1].statistics["explained_share"]) / 2
     torch.testing.assert_close(fused.statistics["explained_share"], mean, **SLOW)
-    assert (fused.peak, fused.target) == (None, None)
+    assert (fused.raw_max, fused.target) == (None, None)
 
 
 # --- degenerate cases --------------------------------------------------------------------------------------
@@ -652,8 +652,8 @@ def test_xgradcams_dead_channels_add_nothing_and_small_denominators_keep_their_s
     (panel,) = seen("xgradcam", net, batch, [0, 0, 0], layer=("conv",))
     assert panel.values[0].abs().max() == 0
     # sum g A = -2e-9, over -1e-7: the weight is 0.02, the map negative.
-    torch.testing.assert_close(float(panel.peak[1]), -1e-9 * 0.02, rtol=1e-9, atol=0)
-    torch.testing.assert_close(float(panel.peak[2]), 1e7, rtol=1e-9, atol=0)
+    torch.testing.assert_close(float(panel.raw_max[1]), -1e-9 * 0.02, rtol=1e-9, atol=0)
+    torch.testing.assert_close(float(panel.raw_max[2]), 1e7, rtol=1e-9, atol=0)
 
 
 def test_gradcam_plus_plus_is_defined_where_its_fraction_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_worked_by_hand(run: Runner) -> None:
     (panel,) = run("fullgrad", net, batch, size=2)
     assert isinstance(panel, Heatmap)
     torch.testing.assert_close(panel.values[0, 0], torch.tensor([[0.8, 2], [1.1, 0.25]], dtype=torch.float64), **SLOW)
-    assert (panel.layer, panel.peak, panel.target) == (None, None, 0)
+    assert (panel.layer, panel.raw_max, panel.target) == (None, None, 0)
 
 
 def test_one_layer_and_channel_at_a_time(run: Runner) -> None:

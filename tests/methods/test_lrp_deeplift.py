@@ -59,7 +59,7 @@ def test_reduce_draws_sizes_too(run: Runner) -> None:
 def test_deeplift_is_complete_from_every_baseline(baseline: str, kind: type[nn.Module], run: Runner) -> None:
     (panel,) = run("deeplift", tiny.build(kind), tiny.pictures(2), baseline=baseline)
     assert (panel.statistics["completeness_error"] < 1e-9).all()
-    assert not panel.doubts["incomplete"].any()
+    assert not panel.warnings["incomplete"].any()
 
 
 def test_conserved_is_the_sum_over_the_score(run: Runner) -> None:

@@ -34,7 +34,7 @@ def test_gradcam_of_a_pooled_linear_head_worked_by_hand(run: Runner) -> None:
     for image, target in enumerate([0, 3, 1]):
         expected = sum(net.fc.weight[target, c] / 36 * maps[image, c] for c in range(6))
         torch.testing.assert_close(panel.values[image, 0], expected.clamp(min=0), **SLOW)
-        torch.testing.assert_close(panel.peak[image], expected.max(), **SLOW)
+        torch.testing.assert_close(panel.raw_max[image], expected.max(), **SLOW)
     assert isinstance(panel, Heatmap)
 
 
@@ -152,7 +152,7 @@ def test_deconvnet_through_an_overlapping_pool_by_hand(start: str, run: Runner) 
     net, batch = tiny.build(tiny.OverlappingPool), tiny.pictures(2)
     (panel,) = run("deconvnet", net, batch, layer=("relu1", "conv2"), maps=3, start=start)
     assert isinstance(panel, Projections)
-    assert "Zeiler" in panel.remark
+    assert "Zeiler" in panel.note
     assert [row.layer for row in panel.rows] == ["relu1", "conv2"]
 
     relu1 = net.relu1(net.conv1(batch))

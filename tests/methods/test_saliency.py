@@ -128,14 +128,14 @@ def test_a_quadratic_network_worked_by_hand(run: Runner) -> None:
     (shares,) = run("integrated-gradients", net, batch, steps=1, **how)
     torch.testing.assert_close(shares.values, (w * (batch**2 - BLACK**2) / 2).sum(1, keepdim=True), **SLOW)
     assert shares.statistics["completeness_error"].max() < 1e-9
-    assert not shares.doubts["incomplete"].any()
+    assert not shares.warnings["incomplete"].any()
 
 
 def test_guided_backpropagation_through_functional_rectifiers_by_hand(run: Runner) -> None:
     net, batch = tiny.build(tiny.Functional), tiny.pictures(2)
     (panel,) = run("guided-backprop", net, batch, choose=lambda _logits: torch.tensor([[1], [4]]))
     assert isinstance(panel, InputProjection)
-    assert panel.remark
+    assert panel.note
     first = net.conv1(batch)
     second = net.conv2(first.relu())
     third = net.conv3(second.relu())

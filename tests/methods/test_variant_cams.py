@@ -110,7 +110,7 @@ def test_masked_scores_worked_by_hand(run: Runner) -> None:
         expected = red * BY_HAND[0, 0] + (1 - red) * BY_HAND[0, 1]
         assert isinstance(panel, Heatmap)
         torch.testing.assert_close(panel.values[0, 0], expected, **SLOW)
-        torch.testing.assert_close(panel.peak[0], expected.max(), **SLOW)
+        torch.testing.assert_close(panel.raw_max[0], expected.max(), **SLOW)
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -135,7 +135,7 @@ def test_masked_scores_one_at_a_time(name: str, layer: str, sharp: nn.Module, ru
 
         expected = masked_slowly(sharp, batch[image], maps[image], 2, changes)
         torch.testing.assert_close(panel.values[image, 0], expected.clamp(min=0), **SLOW)
-        torch.testing.assert_close(panel.peak[image], expected.max(), **SLOW)
+        torch.testing.assert_close(panel.raw_max[image], expected.max(), **SLOW)
 
 
 def test_without_noise_and_in_one_step_they_are_scorecam(sharp: nn.Module, run: Runner) -> None:
@@ -204,9 +204,9 @@ def test_ablation_before_a_pooled_linear_head_worked_by_hand(run: Runner) -> Non
         weights = [net.fc.weight[target, c] * maps[image, c].mean() / abs(y) for c in range(6)]
         expected = sum(weight * grid for weight, grid in zip(weights, maps[image], strict=True))
         torch.testing.assert_close(panel.values[image, 0], expected.clamp(min=0), **SLOW)
-        torch.testing.assert_close(panel.peak[image], expected.max(), **SLOW)
+        torch.testing.assert_close(panel.raw_max[image], expected.max(), **SLOW)
         torch.testing.assert_close(panel.statistics["y"][image], y, **SLOW)
-    assert not panel.doubts["unstable"].any()
+    assert not panel.warnings["unstable"].any()
 
 
 @pytest.mark.parametrize(
@@ -287,14 +287,14 @@ def test_a_score_next_to_zero_is_said_and_divides_nothing_by_zero(run: Runner) -
     exact.fc.bias[1] = 0
     exact.conv2.weight[1], exact.conv2.bias[1] = exact.conv2.weight[0], exact.conv2.bias[0]
     (panel,) = run("ablationcam", nearly, batch, choose=always(1), layer=("relu2",))
-    assert panel.doubts["unstable"].tolist() == [True, False]
+    assert panel.warnings["unstable"].tolist() == [True, False]
     assert [state_of(panel.pick(image)) for image in range(2)] == ["unstable", "ok"]
     (fused,) = run("ablationcam", nearly, batch, choose=always(1), layer=("relu1", "relu2"), fuse="mean")
-    assert fused.doubts["unstable"].tolist() == [True, False]
+    assert fused.warnings["unstable"].tolist() == [True, False]
     # Two equal maps that cancel: the score is 0, the map is 0, and nothing is NaN.
     (panel,) = run("ablationcam", exact, batch, choose=always(1), layer=("relu2",))
     assert panel.statistics["y"].tolist() == [0, 0]
-    assert panel.doubts["unstable"].all()
+    assert panel.warnings["unstable"].all()
     assert panel.values.abs().max() < 1e-12
 
 
@@ -504,7 +504,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
             (one,) = recipe.explain(observe(net, view, Plan.of(recipe.needs), always(1)).evidence)
             total += one.values.flip(3) if flipped else one.values
     torch.testing.assert_close(picture.values, total / 6, **SLOW)
-    assert ablated.doubts["unstable"].tolist() == [True]
+    assert ablated.warnings["unstable"].tolist() == [True]
     assert ablated.statistics["y"].abs() > 1e-6
 
 

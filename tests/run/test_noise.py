@@ -110,5 +110,5 @@ def test_scores_of_a_layer_below_zero_are_no_evidence_against() -> None:
 
 
 def test_what_a_method_calls_flat_stays_so_though_the_score_moved() -> None:
-    own: Any = SimpleNamespace(doubts={"flat": torch.tensor([True, False, False])})
+    own: Any = SimpleNamespace(warnings={"flat": torch.tensor([True, False, False])})
     assert _merge_flat(own, torch.tensor([False, False, True])).tolist() == [True, False, True]

@@ -31,14 +31,14 @@ CAR = ((0.0, 40.0, 40.0, 60.0), 3, 0.7)
 
 
 def test_the_likeliest_boxes_are_held_and_the_rest_are_zeros() -> None:
-    held = Boxes(3).hold(output([CAT, DOG], [CAR, CAT, DOG, CAR]), None)
-    assert held.shape == (2, 3, 6)
-    assert not held.requires_grad
-    torch.testing.assert_close(held[0, 0], torch.tensor([10.0, 10.0, 30.0, 30.0, 18.0, 0.9]), rtol=0, atol=0)
-    assert held[0, :, 4].tolist() == [18, 17, 0]
-    assert not held[0, 2].any()
-    assert held[1, :, 4].tolist() == [18, 3, 3]
-    order = Boxes(3).order(torch.zeros(2, 3), held)
+    anchor = Boxes(3).hold(output([CAT, DOG], [CAR, CAT, DOG, CAR]), None)
+    assert anchor.shape == (2, 3, 6)
+    assert not anchor.requires_grad
+    torch.testing.assert_close(anchor[0, 0], torch.tensor([10.0, 10.0, 30.0, 30.0, 18.0, 0.9]), rtol=0, atol=0)
+    assert anchor[0, :, 4].tolist() == [18, 17, 0]
+    assert not anchor[0, 2].any()
+    assert anchor[1, :, 4].tolist() == [18, 3, 3]
+    order = Boxes(3).order(torch.zeros(2, 3), anchor)
     torch.testing.assert_close(order[0], torch.tensor([0.9, 0.4, -float("inf")]), rtol=0, atol=0)
 
 
@@ -53,8 +53,8 @@ def test_what_is_no_thing_is_not_held() -> None:
     broken = ((10.0, 10.0, 20.0, 30.0), 1, float("nan"))
     nowhere = ((float("nan"), 10.0, 20.0, 30.0), 1, 0.99)
     filling = ((10.0, 10.0, 20.0, 30.0), -1, 0.99)
-    held = Boxes().hold(output([line, nothing, broken, nowhere, filling, CAT]), None)
-    assert held[0, :, 4].tolist() == [17, 0, 0, 0, 0]
+    anchor = Boxes().hold(output([line, nothing, broken, nowhere, filling, CAT]), None)
+    assert anchor[0, :, 4].tolist() == [17, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("name", "shape"), [("boxes", (2, 5)), ("labels", (1,)), ("scores", (2, 1))])
@@ -69,8 +69,8 @@ def test_of_the_image_as_it_is_each_score_is_its_own_box() -> None:
     # Two boxes in one place, and one that a likelier one of its kind covers almost.
     twins = [((0.0, 0.0, 10.0, 10.0), 1, 0.3), ((0.0, 0.0, 10.0, 10.0), 1, 0.8), ((0.0, 0.0, 10.0, 9.0), 1, 0.2)]
     seen, readout = output(twins), Boxes(4)
-    held = readout.hold(seen, None)
-    scores = readout.scores(seen, held)
+    anchor = readout.hold(seen, None)
+    scores = readout.scores(seen, anchor)
     torch.testing.assert_close(scores, torch.tensor([[0.8, 0.3, 0.2, 0.0]]), rtol=0, atol=0)
     for rank, row in enumerate([1, 0, 2]):
         (slope,) = torch.autograd.grad(scores[0, rank], seen[0]["scores"], retain_graph=True)
@@ -80,11 +80,11 @@ def test_of_the_image_as_it_is_each_score_is_its_own_box() -> None:
 def test_what_has_become_of_a_box_worked_by_hand() -> None:
     # The dog's box is 20 by 20. Moved by 5 to the right the overlap is 300 of 500, by 8 it is 240 of 560.
     readout = Boxes(2)
-    held = readout.hold(output([DOG, CAT]), None)
+    anchor = readout.hold(output([DOG, CAT]), None)
 
     def score(*altered: tuple[tuple[float, float, float, float], int, float]) -> tuple[float, list[float]]:
         seen = output(list(altered))
-        scores = readout.scores(seen, held)
+        scores = readout.scores(seen, anchor)
         (slope,) = torch.autograd.grad(scores[0, 0], seen[0]["scores"])
         return round(scores[0, 0].item(), 6), slope.tolist()
 
@@ -110,9 +110,9 @@ def test_what_has_become_of_a_box_worked_by_hand() -> None:
 def test_a_box_that_was_not_found_stays_away() -> None:
     # Its row is zeros, and so is a box of nothing that an altered image may have.
     readout = Boxes(3)
-    held = readout.hold(output([DOG]), None)
+    anchor = readout.hold(output([DOG]), None)
     seen = output([((0.0, 0.0, 0.0, 0.0), 0, 0.0), DOG, DOG])
-    scores = readout.scores(seen, held)
+    scores = readout.scores(seen, anchor)
     torch.testing.assert_close(scores, torch.tensor([[0.9, 0, 0]]), rtol=0, atol=0)
     (slope,) = torch.autograd.grad(scores[0, 1:].sum(), seen[0]["scores"])
     assert slope.tolist() == [0, 0, 0]
@@ -120,9 +120,9 @@ def test_a_box_that_was_not_found_stays_away() -> None:
 
 def test_an_absent_score_has_a_gradient_of_zeros_whatever_the_others_are() -> None:
     readout = Boxes(2)
-    held = readout.hold(output([DOG]), None)
+    anchor = readout.hold(output([DOG]), None)
     seen = output([((40.0, 0.0, 50.0, 9.0), 18, float("inf")), ((40.0, 0.0, 50.0, 9.0), 18, float("nan"))])
-    scores = readout.scores(seen, held)
+    scores = readout.scores(seen, anchor)
     assert scores.tolist() == [[0, 0]]
     (slope,) = torch.autograd.grad(scores.sum(), seen[0]["scores"])
     assert slope.tolist() == [0, 0]
@@ -148,12 +148,12 @@ def test_matching_is_what_loops_over_pairs_give() -> None:
         return [{"boxes": torch.cat([corner, corner + sides], 1), "labels": labels, "scores": scores}]
 
     for count in (0, 1, 200):
-        held = Boxes(12).hold(crowd(20), None)
+        anchor = Boxes(12).hold(crowd(20), None)
         altered = crowd(count)
-        scores = Boxes(12).scores(altered, held)
+        scores = Boxes(12).scores(altered, anchor)
         hits = 0
         for rank in range(12):
-            left, top, right, bottom, label, _ = held[0, rank].tolist()
+            left, top, right, bottom, label, _ = anchor[0, rank].tolist()
             best, expected = 0.5, 0.0
             for box, kind, score in zip(altered[0]["boxes"], altered[0]["labels"], altered[0]["scores"], strict=True):
                 x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
@@ -176,20 +176,20 @@ def test_a_detector_that_finds_nothing_still_has_scores_that_depend_on_its_input
     net = detectors.build(family, least=1.0).to(dtype)
     batch = detectors.pictures(2).to(dtype).requires_grad_()
     seen, readout = net(batch), Boxes()
-    held = readout.hold(seen, None)
-    scores = readout.scores(seen, held)
-    assert not held.any()
+    anchor = readout.hold(seen, None)
+    scores = readout.scores(seen, anchor)
+    assert not anchor.any()
     assert not scores.any()
     (slope,) = torch.autograd.grad(scores.sum(), batch)
     assert not slope.any()
-    assert not readout.order(scores, held).isfinite().any()
+    assert not readout.order(scores, anchor).isfinite().any()
 
 
 def test_boxes_for_people() -> None:
-    held = Boxes(4).hold(output([CAT, DOG, CAR]), None)
-    names = [(rank, label, round(score, 6), box) for rank, label, score, box in found(held[0])]
+    anchor = Boxes(4).hold(output([CAT, DOG, CAR]), None)
+    names = [(rank, label, round(score, 6), box) for rank, label, score, box in found(anchor[0])]
     assert names == [(0, 18, 0.9, DOG[0]), (1, 3, 0.7, CAR[0]), (2, 17, 0.4, CAT[0])]
-    assert found(held[0].numpy()) == found(held[0].tolist()) == found(held[0])
+    assert found(anchor[0].numpy()) == found(anchor[0].tolist()) == found(anchor[0])
     assert found(torch.zeros(5, 6)) == []
 
 

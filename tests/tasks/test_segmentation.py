@@ -26,18 +26,18 @@ def maps_of(*images: list[Any], dtype: torch.dtype = torch.float64) -> Tensor:
 
 def test_each_class_adds_up_its_map_over_its_own_region() -> None:
     maps, readout = maps_of(FIRST, SECOND), Regions()
-    held = readout.hold(maps, None)
-    assert held.tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
+    anchor = readout.hold(maps, None)
+    assert anchor.tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
     # 3 + 2 and 4 + 0.75; then 1 + 2 + 3 + 4 and nothing.
-    assert readout.scores(maps, held).tolist() == [[5, 4.75], [10, 0]]
-    assert shares(held, 2).tolist() == [[0.5, 0.5], [1, 0]]
-    assert region(held, torch.tensor([1, 1])).tolist() == [[[False, True], [False, True]], [[False] * 2] * 2]
+    assert readout.scores(maps, anchor).tolist() == [[5, 4.75], [10, 0]]
+    assert shares(anchor, 2).tolist() == [[0.5, 0.5], [1, 0]]
+    assert region(anchor, torch.tensor([1, 1])).tolist() == [[[False, True], [False, True]], [[False] * 2] * 2]
 
 
 def test_altered_versions_are_read_in_the_regions_of_the_image_as_it_is() -> None:
-    held = Regions().hold(maps_of(FIRST), None)
+    anchor = Regions().hold(maps_of(FIRST), None)
     # Of the second image's maps, in the first image's regions: 1 + 3 and 0 + 0, though class 0 has it everywhere.
-    assert Regions().scores(maps_of(SECOND), held).tolist() == [[4, 0]]
+    assert Regions().scores(maps_of(SECOND), anchor).tolist() == [[4, 0]]
 
 
 def test_the_gradient_is_one_where_a_class_has_its_region_and_zero_elsewhere() -> None:
@@ -52,15 +52,15 @@ def test_the_gradient_is_one_where_a_class_has_its_region_and_zero_elsewhere() -
 def test_a_mask_is_the_region_of_every_class() -> None:
     maps, readout = maps_of(FIRST, SECOND).requires_grad_(), Regions()
     masks = torch.tensor([[[0, 255], [7, 0]], [[1, 1], [0, 0]]], dtype=torch.uint8)
-    held = readout.hold(maps, masks)
-    assert taken(held).tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
-    assert within(held).tolist() == (masks > 0).tolist() == region(held, torch.tensor([0, 1])).tolist()
-    scores = readout.scores(maps, held)
+    anchor = readout.hold(maps, masks)
+    assert taken(anchor).tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
+    assert within(anchor).tolist() == (masks > 0).tolist() == region(anchor, torch.tensor([0, 1])).tolist()
+    scores = readout.scores(maps, anchor)
     assert scores.tolist() == [[-1 + 2, 4 - 5], [1 + 2, 0]]
     (gradient,) = torch.autograd.grad(scores[:, 1].sum(), maps)
     assert gradient.tolist() == [[[[0] * 2] * 2, [[0, 1], [1, 0]]], [[[0] * 2] * 2, [[1, 1], [0, 0]]]]
     # For people it is the share of the picture all the same.
-    assert shares(held, 2).tolist() == [[0.5, 0.5], [1, 0]]
+    assert shares(anchor, 2).tolist() == [[0.5, 0.5], [1, 0]]
 
 
 def test_masks_of_another_size_are_read_at_the_centres() -> None:
@@ -92,10 +92,10 @@ def test_the_order_is_by_share_the_background_last_and_what_is_absent_nowhere() 
 def test_within_a_mask_the_order_is_by_share_of_the_mask_and_nothing_is_absent() -> None:
     classes = torch.tensor([[[0, 0, 0], [0, 0, 2], [2, 2, 3]]])
     mask = torch.tensor([[[0, 0, 0], [0, 0, 1], [1, 0, 1]]])
-    held, scores = torch.stack([classes, mask], 1), torch.zeros(1, 4)
-    order = Regions().order(scores, held)
+    anchor, scores = torch.stack([classes, mask], 1), torch.zeros(1, 4)
+    order = Regions().order(scores, anchor)
     torch.testing.assert_close(order, torch.tensor([[-1, -1, 2 / 3, 1 / 3]]), rtol=1e-6, atol=0)
-    background = Regions(background=0).order(scores, held)
+    background = Regions(background=0).order(scores, anchor)
     assert background.sort(dim=1, descending=True, stable=True).indices.tolist() == [[2, 3, 1, 0]]
     # A mask of nothing but background is the background's, which no other class has a part in.
     nothing_else = torch.stack([torch.zeros_like(classes), mask], 1)
@@ -106,16 +106,16 @@ def test_within_a_mask_the_order_is_by_share_of_the_mask_and_nothing_is_absent()
 
 def test_one_map_alone_is_a_question_of_yes_or_no() -> None:
     maps, readout = maps_of([[[2.0, -3.0], [0.0, 0.5]]]).requires_grad_(), Regions()
-    held = readout.hold(maps, None)
-    assert held.tolist() == [[[1, 0], [0, 1]]]  # 0 is no
-    scores = readout.scores(maps, held)
+    anchor = readout.hold(maps, None)
+    assert anchor.tolist() == [[[1, 0], [0, 1]]]  # 0 is no
+    scores = readout.scores(maps, anchor)
     assert scores.tolist() == [[3 - 0, 2 + 0.5]]
     assert to_two_classes(scores) is scores
     (gradient,) = torch.autograd.grad(scores[:, 0].sum(), maps)
     assert gradient.tolist() == [[[[0, -1], [-1, 0]]]]
     masked = readout.hold(maps, torch.tensor([[[True, True], [False, False]]]))
     assert readout.scores(maps, masked).tolist() == [[1, -1]]
-    assert shares(held, 2).tolist() == [[0.5, 0.5]]
+    assert shares(anchor, 2).tolist() == [[0.5, 0.5]]
 
 
 @pytest.mark.parametrize(
@@ -131,18 +131,18 @@ def test_one_map_alone_is_a_question_of_yes_or_no() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_form_in_which_networks_return_maps(form: Any, count: int) -> None:
     maps, readout = maps_of(FIRST, SECOND)[:, :count], Regions()
-    held = readout.hold(form(maps), None)
-    assert held.equal(readout.hold(maps, None))
-    assert readout.scores(form(maps), held).equal(readout.scores(maps, held))
+    anchor = readout.hold(form(maps), None)
+    assert anchor.equal(readout.hold(maps, None))
+    assert readout.scores(form(maps), anchor).equal(readout.scores(maps, anchor))
 
 
 @pytest.mark.parametrize("output", [torch.zeros(2, 5), {"aux": torch.zeros(1, 2, 3, 3)}, [], [{"boxes": 1}], None])
 def test_what_holds_no_maps_of_scores_is_refused(output: Any) -> None:
-    held = torch.zeros(2, 3, 3, dtype=torch.int64)
+    anchor = torch.zeros(2, 3, 3, dtype=torch.int64)
     with pytest.raises(UsageError, match="a map of scores for each class"):
         Regions().hold(output, None)
     with pytest.raises(UsageError, match="a map of scores for each class"):
-        Regions().scores(output, held)
+        Regions().scores(output, anchor)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -152,9 +152,9 @@ def test_half_precision_is_added_up_in_full(dtype: torch.dtype, masked: bool) ->
     maps = torch.zeros(1, 2, 64, 64, dtype=dtype)
     maps[:, 1] = 1.0625
     readout, mask = Regions(), torch.ones(1, 64, 64, dtype=torch.bool)
-    held = readout.hold(maps, mask if masked else None)
+    anchor = readout.hold(maps, mask if masked else None)
     with torch.autocast("cpu", dtype=dtype):
-        scores = readout.scores(maps, held)
+        scores = readout.scores(maps, anchor)
     assert scores.dtype == torch.float32
     assert scores.tolist() == [[0, 4352]]
 

@@ -33,20 +33,20 @@ CLASSIFIERS_ONLY = {"cam", "finercam"}
 class MeanOutput:
     """(B, 1) the mean of all maps that a network returns."""
 
-    def hold(self, _output: Any, _given: Tensor | None, /) -> None:
+    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
         return None
 
-    def scores(self, output: Any, _held: Tensor | None, /) -> Tensor:
+    def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         means: Tensor = maps_in(output).mean((1, 2, 3))[:, None]
         return means
 
-    def order(self, scores: Tensor, _held: Tensor | None, /) -> Tensor:
+    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
         return rank_second_first(scores)
 
 
 @value
 class BrightnessDescriber(Describer):
-    def describe(self, index: int, number: float, _held: Any, _size: tuple[int, int], /) -> TargetDescription:
+    def describe(self, index: int, number: float, _anchor: Any, _size: tuple[int, int], /) -> TargetDescription:
         label = "brightness" if index else "darkness"
         return TargetDescription(Prediction(index=index, label=label, probability=None, value=number), label)
 

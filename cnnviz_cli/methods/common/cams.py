@@ -59,13 +59,13 @@ class Part:
         layer: its name.
         maps: (B, C, h, w) weighted maps, of which the sum over channels is the map; C is 1 where it is there already.
         statistics: (B,) numbers for the manifest, by name.
-        doubts: see Panel.
+        warnings: see Panel.
     """
 
     layer: str
     maps: Tensor
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
-    doubts: Mapping[State, Tensor] = field(default_factory=dict)
+    warnings: Mapping[State, Tensor] = field(default_factory=dict)
 
 
 def cam_recipe(
@@ -145,13 +145,13 @@ def finish(
         smooth: aug is the run's work, see `views_of`.
         fuse: mean or max of all layers' maps, each scaled to [0, 1] by itself and brought to the size of the largest
             by bilinear interpolation; a map with one value everywhere becomes 0.
-        target: the rank of the target that the maps depend on; None if on none, and then neither `peak` nor `lowest` is
-            given: all negative says nothing about a class.
+        target: the rank of the target that the maps depend on; None if on none, and then neither `raw_max` nor `raw_min`
+            is given: all negative says nothing about a class.
         positive: no weight is negative, so that a map below zero is the layer's and no evidence against the target:
             where nothing is above zero it is called silent.
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
-            this component weighs them. Components are centred, never all negative, so they have no `peak` either.
+            this component weighs them. Components are centred, never all negative, so they have no `raw_max` either.
         layers: the network's: they tell over which part of the input a layer's maps lie.
     """
     panels = [
@@ -167,7 +167,7 @@ def _window(part: Part, layers: Layers | None) -> Box | None:
 def _panel(
     part: Part, eigen: bool, target: int | None, component: Sign | None, window: Box | None, *, positive: bool = False
 ) -> Heatmap:
-    maps, statistics, doubts = part.maps, dict(part.statistics), dict(part.doubts)
+    maps, statistics, warnings = part.maps, dict(part.statistics), dict(part.warnings)
     if component:
         toward = maps.abs() if component == "size" else maps
         maps, statistics["explained_share"] = principal(maps, toward.sum(1, keepdim=True))
@@ -175,9 +175,9 @@ def _panel(
         maps, statistics["explained_share"] = principal(maps, maps.sum(1, keepdim=True))
     signed = maps.sum(1, keepdim=True)
     if not (eigen or component):
-        doubts["flat"] = find_cancelled(signed, maps)
+        warnings["flat"] = find_cancelled(signed, maps)
         if positive:
-            doubts["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
+            warnings["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
     rectified = not (target is None or eigen or component)
     return Heatmap(
         pad_to_input(signed.relu(), window),
@@ -186,7 +186,7 @@ def _panel(
         layer=part.layer,
         target=target,
         statistics=statistics,
-        doubts=doubts,
+        warnings=warnings,
     )
 
 
@@ -196,8 +196,8 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     maps = [as_tensor(panel.values) for panel in panels]
     size = max((tuple(values.shape[2:]) for values in maps), key=lambda shape: shape[0] * shape[1])
     scaled = torch.stack([upsample(min_max_normalize(values), (size[0], size[1])) for values in maps])
-    peaks = [as_tensor(panel.peak) for panel in panels if panel.peak is not None]
-    lowest = [as_tensor(panel.lowest) for panel in panels if panel.lowest is not None]
+    peaks = [as_tensor(panel.raw_max) for panel in panels if panel.raw_max is not None]
+    lowest = [as_tensor(panel.raw_min) for panel in panels if panel.raw_min is not None]
     return Heatmap(
         scaled.mean(0) if how == "mean" else scaled.amax(0),
         torch.stack(peaks).amax(0) if peaks else None,
@@ -210,8 +210,8 @@ def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
             name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
             for name in panels[0].statistics
         },
-        doubts={
-            state: combine(torch.stack([as_tensor(panel.doubts[state]) for panel in panels]), 0)
-            for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in panels[0].doubts)
+        warnings={
+            state: combine(torch.stack([as_tensor(panel.warnings[state]) for panel in panels]), 0)
+            for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in panels[0].warnings)
         },
     )

@@ -34,7 +34,7 @@ def shared(shares: Tensor, at_baseline: Tensor, at_image: Tensor, how: Reduce, *
         signed=True,
         target=target,
         statistics={"completeness_error": error},
-        doubts={"incomplete": error > TOLERATED},
+        warnings={"incomplete": error > TOLERATED},
     )
 
 

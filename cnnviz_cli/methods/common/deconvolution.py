@@ -14,7 +14,7 @@ from cnnviz_cli.core.needs import ReluRule
 
 RuleChoice = Literal["auto", "rectify", "guide"]
 
-REMARKS: dict[ReluRule, str] = {
+NOTES: dict[ReluRule, str] = {
     "exact": "rectifiers by their derivative",
     "rectify": "rectifiers by Zeiler & Fergus' rule: the signal clamped at zero",
     "guide": "rectifiers by the rule guide: the signal clamped at zero, times the derivative",

@@ -27,7 +27,7 @@ def reduced(
     either_way: bool = True,
     target: int | None,
     statistics: Mapping[str, Tensor] | None = None,
-    doubts: Mapping[State, Tensor] | None = None,
+    warnings: Mapping[State, Tensor] | None = None,
 ) -> Panel:
     """The panel of a map with colours, one value a pixel.
 
@@ -39,18 +39,18 @@ def reduced(
         either_way: whether the magnitudes of slopes are the same for the target and against it.
         target: the rank of the target explained.
         statistics: see Panel.
-        doubts: see Panel.
+        warnings: see Panel.
 
     Returns:
         SignedMap for signed, else PixelMap; (B, 1, H, W).
     """
-    statistics, doubts = statistics or {}, doubts or {}
+    statistics, warnings = statistics or {}, warnings or {}
     if how == "auto":
         how = "signed" if signed else "max"
     if how == "signed":
         total = values.sum(1, keepdim=True)
-        doubts = {**doubts, "flat": find_cancelled(total, values)}
-        return SignedMap(total, slope=not signed, target=target, statistics=statistics, doubts=doubts)
+        warnings = {**warnings, "flat": find_cancelled(total, values)}
+        return SignedMap(total, slope=not signed, target=target, statistics=statistics, warnings=warnings)
     size = values.abs()
     if how == "max":
         size = size.amax(1, keepdim=True)
@@ -58,4 +58,4 @@ def reduced(
         size = size.square().sum(1, keepdim=True).sqrt()
     else:
         size = size.sum(1, keepdim=True)
-    return PixelMap(size, target=target, statistics=statistics, doubts=doubts, unsigned=either_way)
+    return PixelMap(size, target=target, statistics=statistics, warnings=warnings, unsigned=either_way)
