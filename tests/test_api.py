@@ -93,11 +93,7 @@ def test_the_pictures_and_arrays_are_the_commands(tmp_path: Path) -> None:
 
 
 def test_a_network_in_memory_gives_what_its_name_gives() -> None:
-    class Quiet(Reporter):
-        def __getattr__(self, _name: str) -> Callable[..., None]:
-            return lambda *_: None
-
-    model = load_model("efficientnet_lite0", reporter=Quiet())
+    model = load_model("efficientnet_lite0", reporter=Reporter())
     images = [SAMPLES / "rocket.jpg"]
     by_name = cnnviz_cli.explain("efficientnet_lite0", images)
     in_memory = cnnviz_cli.explain(model.net, images, preprocessing=model.preprocessing, labels="imagenet")

@@ -23,7 +23,7 @@ from cnnviz_cli.core.figure_settings import Scale, parse_scale
 from cnnviz_cli.core.network import to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.report import Reporter, SilentReporter
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.files.images.region_masks import resize_mask
@@ -165,7 +165,7 @@ def _explanation(
     )
 
 
-class WarningCollector(SilentReporter):
+class WarningCollector(Reporter):
     """Keeps warnings until the work is done."""
 
     def __init__(self) -> None:

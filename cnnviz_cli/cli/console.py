@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.json_output import add_warning
-from cnnviz_cli.core.report import SilentReporter
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
     from cnnviz_cli.core.records import ImageRecord
-    from cnnviz_cli.core.report import Reporter
 
 MAX_SINGLE_LINES = 20
 """So many images get a line each; beyond that, and inside an image, one comes every `PROGRESS_INTERVAL` seconds."""
@@ -69,7 +68,7 @@ def make_reporter(*, quiet: bool) -> Reporter:
     return LiveReporter() if sys.stderr.isatty() else PlainReporter()
 
 
-class QuietReporter(SilentReporter):
+class QuietReporter(Reporter):
     """Warnings and failures only."""
 
     def warn(self, text: str) -> None:

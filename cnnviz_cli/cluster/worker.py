@@ -16,7 +16,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.core.report import SilentReporter
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
@@ -97,7 +97,7 @@ class Report:
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-class MessageBuffer(SilentReporter):
+class MessageBuffer(Reporter):
     """Keeps what a run says until it is sent to whoever shows it."""
 
     def __init__(self) -> None:

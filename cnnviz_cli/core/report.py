@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.records import ImageRecord
 
 
-class Reporter(Protocol):
-    """Everything a run says while it works. All of it goes to stderr or nowhere; results are returned."""
+class Reporter:
+    """Everything a run says while it works; this one says nothing, and others override what they pass on.
+
+    All of it goes to stderr or nowhere; results are returned.
+    """
 
     def say(self, text: str) -> None:
         """One plain line of progress, for instance before a slow import."""
@@ -35,31 +38,3 @@ class Reporter(Protocol):
 
     def end(self) -> None:
         """The images are over, one way or another."""
-
-
-class SilentReporter:
-    """A reporter that tells nobody; what others say of a run, they say by overriding it."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def warn(self, text: str) -> None:
-        pass
-
-    def begin(self, images: int) -> None:
-        pass
-
-    def done(self, record: ImageRecord) -> None:
-        pass
-
-    def work(self, names: Sequence[str], variants: int) -> None:
-        pass
-
-    def tick(self, done: int, total: int) -> None:
-        pass
-
-    def transfer(self, name: str, received: int, total: int | None) -> None:
-        pass
-
-    def end(self) -> None:
-        pass

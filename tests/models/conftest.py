@@ -7,21 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.report import Reporter
 
 
 @dataclass
-class Remembers:
+class Remembers(Reporter):
     transfers: list[tuple[str, int, int | None]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-    def warn(self, text: str) -> None: ...
-    def begin(self, images: int) -> None: ...
-    def done(self, record: ImageRecord) -> None: ...
-    def end(self) -> None: ...
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         self.transfers.append((name, received, total))

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -50,7 +51,7 @@ def listed(folder: Path) -> list[Source]:
     return find_images([folder], recursive=False)
 
 
-class Listener:
+class Listener(Reporter):
     """A reporter that remembers what was said and done."""
 
     def __init__(self, on_done: Callable[[int], None] = lambda _count: None) -> None:
@@ -72,14 +73,6 @@ class Listener:
     def done(self, record: Any) -> None:
         self.done_.append(record.source)
         self._on_done(len(self.done_))
-
-    def work(self, names: Sequence[str], variants: int) -> None: ...
-
-    def tick(self, done: int, total: int) -> None: ...
-
-    def transfer(self, name: str, received: int, total: int | None) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def run(

@@ -6,7 +6,7 @@ import gc
 import importlib
 import json
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import ExitCode, MemoryShortError, OutputError, Terminated
 from cnnviz_cli.core.records import ImageRecord, Manifest
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
@@ -30,7 +31,7 @@ preparation = importlib.import_module("cnnviz_cli.run.session")
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
 
-class Heard:
+class Heard(Reporter):
     """A reporter that remembers."""
 
     def __init__(self, on_done: Callable[[int], None] = lambda _count: None) -> None:
@@ -39,22 +40,12 @@ class Heard:
         self.ended = 0
         self._on_done = on_done
 
-    def say(self, text: str) -> None: ...
-
     def warn(self, text: str) -> None:
         self.warned.append(text)
-
-    def begin(self, images: int) -> None: ...
 
     def done(self, record: ImageRecord) -> None:
         self.records.append(record)
         self._on_done(len(self.records))
-
-    def work(self, names: Sequence[str], variants: int) -> None: ...
-
-    def tick(self, done: int, total: int) -> None: ...
-
-    def transfer(self, name: str, received: int, total: int | None) -> None: ...
 
     def end(self) -> None:
         self.ended += 1

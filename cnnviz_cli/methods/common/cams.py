@@ -145,8 +145,8 @@ def finish(
         smooth: aug is the run's work, see `views_of`.
         fuse: mean or max of all layers' maps, each scaled to [0, 1] by itself and brought to the size of the largest
             by bilinear interpolation; a map with one value everywhere becomes 0.
-        target: the rank of the target that the maps depend on; None if on none, and then neither `raw_max` nor `raw_min`
-            is given: all negative says nothing about a class.
+        target: the rank of the target that the maps depend on; None if on none, and then there is no `raw_max` or
+            `raw_min`: all negative says nothing about a class.
         positive: no weight is negative, so that a map below zero is the layer's and no evidence against the target:
             where nothing is above zero it is called silent.
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
