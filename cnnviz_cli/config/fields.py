@@ -354,15 +354,3 @@ class ComputingFields(BaseModel):
     engine: Annotated[Literal["local", "ray"], Flag("Computation", recorded=False)] = Field(
         "local", description="Who computes: this machine, or the nodes of a Ray cluster (RAY_ADDRESS)."
     )
-
-
-__all__ = [
-    "CLOSED_CONFIG",
-    "ComputingFields",
-    "DrawingFields",
-    "Flag",
-    "NetworkFields",
-    "OutputFields",
-    "PlaceFields",
-    "QuestionFields",
-]

@@ -133,25 +133,6 @@ class MethodContext:
             )
 
 
-__all__ = [
-    "ALL",
-    "AUGMENTATIONS",
-    "FAMILIES",
-    "SELECTOR",
-    "Family",
-    "InputSpec",
-    "InputView",
-    "LinearHead",
-    "Method",
-    "MethodContext",
-    "Recipe",
-    "find_method",
-    "method",
-    "methods",
-    "option",
-]
-"""All that a method is made with, what it is asked included."""
-
 ALL = "all"
 """Where a method is chosen: every one of the family."""
 

@@ -24,55 +24,55 @@ class Forward(Protocol):
         """(B, C, h, w) output of `layer`."""
 
 
-class Objective(Protocol):
+@value
+class Objective:
     """A scalar per image to differentiate. Frozen and hashable, so that equal objectives share a backward."""
-
-    def layers(self) -> tuple[str, ...]:
-        """Layers whose maps `value` reads; empty if it reads the class scores alone."""
-
-    def value(self, forward: Forward) -> Tensor:
-        """(B,) the scalar of each image; image i's must depend on image i alone."""
-
-    def label(self) -> str:
-        """In words, for ``--dry-run``."""
 
     @property
     def follows_target(self) -> bool:
         """Whether another target would give another value."""
+        return True
+
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose maps `value` reads; empty if it reads the class scores alone."""
+        return ()
+
+    def value(self, forward: Forward) -> Tensor:
+        """(B,) the scalar of each image; image i's must depend on image i alone."""
+        raise NotImplementedError
+
+    def terms(self, forward: Forward) -> Tensor:
+        """(B,) how large the terms are that a rounding error is relative to: the value, or more, of any sign.
+
+        A difference of two scores is as exact as the scores, not as their difference.
+        """
+        return self.value(forward)
+
+    def label(self) -> str:
+        """In words, for ``--dry-run``."""
+        raise NotImplementedError
 
 
-def magnitude_of(objective: Objective, forward: Forward) -> Tensor:
-    """(B,) how large the terms of an objective are that a rounding error is relative to: its value, or more.
-
-    A difference of two scores is as exact as the scores, not as their difference: an objective that takes one from
-    another says so by a method `terms`.
-    """
-    terms = getattr(objective, "terms", None)
-    return (terms(forward) if terms is not None else objective.value(forward)).abs()
+def _of_rank(scores: Tensor, forward: Forward, rank: int) -> Tensor:
+    """(B,) of (B, K) scores that of each image's target number `rank`."""
+    return scores.gather(1, forward.targets[:, rank : rank + 1]).squeeze(1)
 
 
 @value
-class TargetLogit:
+class TargetLogit(Objective):
     """The score, before softmax, of the image's target number `rank`."""
 
     rank: int = 0
 
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
     def value(self, forward: Forward) -> Tensor:
-        return forward.logits.gather(1, forward.targets[:, self.rank : self.rank + 1]).squeeze(1)
+        return _of_rank(forward.logits, forward, self.rank)
 
     def label(self) -> str:
         return f"the score of target {self.rank + 1}"
 
-    @property
-    def follows_target(self) -> bool:
-        return True
-
 
 @value
-class TargetProbability:
+class TargetProbability(Objective):
     """The probability of the image's target number `rank`.
 
     Attributes:
@@ -82,17 +82,11 @@ class TargetProbability:
     rank: int = 0
     sigmoid: bool = False
 
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
     def value(self, forward: Forward) -> Tensor:
-        chosen = forward.targets[:, self.rank : self.rank + 1]
-        return class_scores(forward.logits, self._score).gather(1, chosen).squeeze(1)
+        return _of_rank(class_scores(forward.logits, self._score), forward, self.rank)
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) what the probability is rounded by, see `rounding_magnitudes`."""
-        chosen = forward.targets[:, self.rank : self.rank + 1]
-        return rounding_magnitudes(forward.logits, self._score).gather(1, chosen).squeeze(1)
+        return _of_rank(rounding_magnitudes(forward.logits, self._score), forward, self.rank)
 
     @property
     def _score(self) -> Score:
@@ -101,13 +95,9 @@ class TargetProbability:
     def label(self) -> str:
         return f"the probability of target {self.rank + 1}"
 
-    @property
-    def follows_target(self) -> bool:
-        return True
-
 
 @value
-class Contrast:
+class Contrast(Objective):
     """The score of the image's target number `rank` less that of another: why the target rather than this class.
 
     Attributes:
@@ -119,29 +109,21 @@ class Contrast:
     contrast_rank: int
     score: Score = "logit"
 
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
     def value(self, forward: Forward) -> Tensor:
         pair = forward.targets[:, [self.rank, self.contrast_rank]]
         target, other = class_scores(forward.logits, self.score).gather(1, pair).unbind(1)
         return target - other
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) the sum of the two magnitudes: by them the difference is rounded."""
         pair = forward.targets[:, [self.rank, self.contrast_rank]]
         return rounding_magnitudes(forward.logits, self.score).gather(1, pair).sum(1)
 
     def label(self) -> str:
         return f"the {score_name(self.score)} of target {self.rank + 1} less that of the contrast"
 
-    @property
-    def follows_target(self) -> bool:
-        return True
-
 
 @value
-class FinerContrast:
+class FinerContrast(Objective):
     """The score of the image's target number `rank` less that of the classes most like it, each image's own.
 
     y_t - alpha sum_d q_d y_d, where d runs over the `similar` classes whose scores lie nearest to y_t and q is the
@@ -162,9 +144,6 @@ class FinerContrast:
     contrast_rank: int | None = None
     score: Score = "logit"
 
-    def layers(self) -> tuple[str, ...]:
-        return ()
-
     def value(self, forward: Forward) -> Tensor:
         scores = class_scores(forward.logits, self.score)
         chosen = forward.targets[:, self.rank : self.rank + 1]
@@ -179,23 +158,18 @@ class FinerContrast:
         return score - self.alpha * (others.softmax(1) * others).sum(1)
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) no less than the magnitude of the target's score and of what is taken off: by them it is rounded."""
-        chosen = forward.targets[:, self.rank : self.rank + 1]
-        score = class_scores(forward.logits, self.score).gather(1, chosen).squeeze(1)
-        terms = rounding_magnitudes(forward.logits, self.score).gather(1, chosen).squeeze(1)
+        # No less than the magnitude of the target's score and of what is taken off.
+        score = _of_rank(class_scores(forward.logits, self.score), forward, self.rank)
+        terms = _of_rank(rounding_magnitudes(forward.logits, self.score), forward, self.rank)
         return terms + (self.value(forward) - score).abs()
 
     def label(self) -> str:
         classes = f"the {self.similar} most similar classes" if self.contrast_rank is None else "the contrast"
         return f"the {score_name(self.score)} of target {self.rank + 1} less {self.alpha:g} times that of {classes}"
 
-    @property
-    def follows_target(self) -> bool:
-        return True
-
 
 @value
-class Negated:
+class Negated(Objective):
     """An objective with its sign turned: what speaks against."""
 
     of: Objective
@@ -207,8 +181,7 @@ class Negated:
         return -self.of.value(forward)
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) those of the objective itself."""
-        return magnitude_of(self.of, forward)
+        return self.of.terms(forward)
 
     def label(self) -> str:
         return f"minus {self.of.label()}"
@@ -219,7 +192,7 @@ class Negated:
 
 
 @value
-class StrongestChannel:
+class StrongestChannel(Objective):
     """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
 
     Its gradient at the layer is the map itself where positive, and zero in every other map: the start signal of

@@ -1,6 +1,6 @@
 """What the manifest says, field by field. Paths are relative, numbers finite, nothing depends on time or place."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -12,12 +12,9 @@ SCHEMA_VERSION: Literal[1] = 1
 Json = dict[str, JsonValue]
 
 
-def _absent(number: object) -> bool:
-    return number is None
-
-
-def _no(answer: object) -> bool:
-    return answer is False
+def _optional(description: str | None = None, *, ge: float | None = None, le: float | None = None) -> Any:
+    """A field that the manifest leaves out where it is None."""
+    return Field(default=None, ge=ge, le=le, exclude_if=lambda found: found is None, description=description)
 
 
 class Record(BaseModel):
@@ -35,28 +32,14 @@ class Prediction(Record):
     index: int = Field(ge=0, description="Of the class.")
     label: str
     probability: float | None = Field(ge=0, le=1, description="Null where there is another number.")
-    share: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        exclude_if=_absent,
-        description="How much of what the network saw it takes for this class.",
+    share: float | None = _optional("How much of what the network saw it takes for this class.", ge=0, le=1)
+    similarity: float | None = _optional("The cosine of the angle to another picture.", ge=-1, le=1)
+    value: float | None = _optional("What the network returned, of a regression, to six digits.")
+    unit: str | None = _optional("Of the value, if one was given.")
+    box: tuple[float, float, float, float] | None = _optional(
+        "Left, top, right and bottom of what was found, in pixels of the upright photograph."
     )
-    similarity: float | None = Field(
-        default=None, ge=-1, le=1, exclude_if=_absent, description="The cosine of the angle to another picture."
-    )
-    value: float | None = Field(
-        default=None, exclude_if=_absent, description="What the network returned, of a regression, to six digits."
-    )
-    unit: str | None = Field(default=None, exclude_if=_absent, description="Of the value, if one was given.")
-    box: tuple[float, float, float, float] | None = Field(
-        default=None,
-        exclude_if=_absent,
-        description="Left, top, right and bottom of what was found, in pixels of the upright photograph.",
-    )
-    rank: int | None = Field(
-        default=None, ge=1, exclude_if=_absent, description="Among all that was found, from 1, the likeliest."
-    )
+    rank: int | None = _optional("Among all that was found, from 1, the likeliest.", ge=1)
 
     @property
     def title(self) -> str:
@@ -95,7 +78,9 @@ class Output(Record):
     target: Prediction | None = Field(description="The class that was explained, if one was.")
     contrast: Prediction | None = Field(default=None, description="The class that it was told apart from, if any.")
     counterfactual: bool = Field(
-        default=False, exclude_if=_no, description="Whether what speaks against the target was explained."
+        default=False,
+        exclude_if=lambda answer: answer is False,
+        description="Whether what speaks against the target was explained.",
     )
     path: str = Field(description="Relative to the manifest, with forward slashes.")
     sha256: str
@@ -138,13 +123,9 @@ class ImageRecord(Record):
     predictions: list[Prediction]
     truth: Prediction | None = Field(default=None, description="The class that is true of it; null if nobody says so.")
     seen: Window | None = Field(default=None, description="What the network was shown; null if nothing.")
-    mask_sha256: str | None = Field(
-        default=None, exclude_if=_absent, description="Of the mask's file, if a region was drawn by hand."
-    )
-    value_range: tuple[float, float] | None = Field(
-        default=None,
-        exclude_if=_absent,
-        description="The values of the file that became 0 and 1; absent where 8 bits were taken as they are.",
+    mask_sha256: str | None = _optional("Of the mask's file, if a region was drawn by hand.")
+    value_range: tuple[float, float] | None = _optional(
+        "The values of the file that became 0 and 1; absent where 8 bits were taken as they are."
     )
     outputs: list[Output]
     arrays: Arrays | None = None
@@ -179,9 +160,7 @@ class Run(Record):
     precision: str
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
-    objective_sha256: str | None = Field(
-        default=None, exclude_if=_absent, description="Of the picture or the mask that the objective names."
-    )
+    objective_sha256: str | None = _optional("Of the picture or the mask that the objective names.")
 
 
 class NetworkRecord(Record):
@@ -237,8 +216,8 @@ class ModelRecord(Record):
         default=None, description="Of the file with the classes' names, if one was given."
     )
     preprocessing: Json
-    network: NetworkRecord | None = Field(default=None, exclude_if=_absent)
-    output: OutputRecord | None = Field(default=None, exclude_if=_absent)
+    network: NetworkRecord | None = _optional()
+    output: OutputRecord | None = _optional()
 
 
 class Confusion(Record):
@@ -259,9 +238,7 @@ class Accuracy(Record):
     top5: int | None = Field(
         description="Whose true class is among the five likeliest; null where there are no more than five."
     )
-    present: int | None = Field(
-        default=None, exclude_if=_absent, description="With multilabel: whose true class has at least one half."
-    )
+    present: int | None = _optional("With multilabel: whose true class has at least one half.")
     confusions: list[Confusion] = Field(description="The most frequent ones, at most ten.")
 
 
@@ -272,9 +249,7 @@ class Summary(Record):
     ok: int
     failed: int
     outputs: int
-    accuracy: Accuracy | None = Field(
-        default=None, exclude_if=_absent, description="Where it is known what is true of some image."
-    )
+    accuracy: Accuracy | None = _optional("Where it is known what is true of some image.")
 
 
 class Manifest(Record):
@@ -285,9 +260,7 @@ class Manifest(Record):
     run: Run
     model: ModelRecord
     images: list[ImageRecord]
-    sha256: str | None = Field(
-        default=None,
-        exclude_if=_absent,
-        description="Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it.",
+    sha256: str | None = _optional(
+        "Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it."
     )
     summary: Summary

@@ -14,7 +14,7 @@ from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.layers import input_proportions
 from cnnviz_cli.core.needs import INPUT, Activation, Evidence, Gradient, Input, Need, PathIntegral, Targets
 from cnnviz_cli.core.network import match_memory_format, without_checkpoints
-from cnnviz_cli.core.objectives import Objective, magnitude_of
+from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.scores import CLASSES, Readout, resolution
 from cnnviz_cli.engine.answers import answer_to, answers
 from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
@@ -149,7 +149,7 @@ def _find_unchanged_needs(
                 of = need.objective
                 assert of is not None  # every need that asks for a change has one
                 if of not in terms:
-                    terms[of] = magnitude_of(of, made)
+                    terms[of] = of.terms(made).abs()
                 still = find_unchanged(need, answers, batch, terms[of], precision)
                 if still is not None:
                     found[need] = still
@@ -168,7 +168,7 @@ def find_unchanged(
         need: one that `measures_change`.
         answers: the batch's; of a gradient at a layer the layer's maps are looked up.
         inputs: (B, C, H, W) the network's input.
-        terms: (B,) `magnitude_of` the objective.
+        terms: (B,) the magnitude of the objective's terms.
         precision: in which the network ran, see `core.scores.resolution`.
 
     Returns:

@@ -27,7 +27,6 @@ from cnnviz_cli.core.objectives import (
     StrongestChannel,
     TargetLogit,
     TargetProbability,
-    magnitude_of,
 )
 from cnnviz_cli.core.scores import SLACK, find_cancelled, resolution, rounding_magnitudes
 from cnnviz_cli.engine.observe import find_unchanged
@@ -103,12 +102,12 @@ def test_who_is_asked() -> None:
 
 def test_terms_of_objectives() -> None:
     forward = SimpleNamespace(logits=torch.tensor([[3.0, -5.0, 1.0]]), targets=torch.tensor([[0, 1]]))
-    assert magnitude_of(TargetLogit(1), forward).tolist() == [5]  # type: ignore[arg-type]
-    assert magnitude_of(Contrast(0, 1), forward).tolist() == [8]  # type: ignore[arg-type]
-    assert magnitude_of(Negated(Contrast(0, 1)), forward).tolist() == [8]  # type: ignore[arg-type]
-    assert magnitude_of(Negated(TargetLogit(0)), forward).tolist() == [3]  # type: ignore[arg-type]
+    assert TargetLogit(1).terms(forward).abs().tolist() == [5]  # type: ignore[arg-type]
+    assert Contrast(0, 1).terms(forward).abs().tolist() == [8]  # type: ignore[arg-type]
+    assert Negated(Contrast(0, 1)).terms(forward).abs().tolist() == [8]  # type: ignore[arg-type]
+    assert Negated(TargetLogit(0)).terms(forward).abs().tolist() == [3]  # type: ignore[arg-type]
     # 3 - 2 (-5) = 13: terms of 3 and 10.
-    assert magnitude_of(FinerContrast(0, 2.0, contrast_rank=1), forward).tolist() == [13]  # type: ignore[arg-type]
+    assert FinerContrast(0, 2.0, contrast_rank=1).terms(forward).abs().tolist() == [13]  # type: ignore[arg-type]
 
 
 def test_what_probabilities_are_rounded_by() -> None:
@@ -130,7 +129,7 @@ def test_what_probabilities_are_rounded_by() -> None:
         (Contrast(0, 1, "softmax"), 3 / 8 * size),
         (FinerContrast(0, 2.0, contrast_rank=1, score="softmax"), 3 / 16 * size + 1.5),
     ):
-        assert magnitude_of(objective, forward).item() == pytest.approx(terms, rel=1e-4)  # type: ignore[arg-type]
+        assert objective.terms(forward).abs().item() == pytest.approx(terms, rel=1e-4)  # type: ignore[arg-type]
 
 
 def test_short_formats_are_measured_by_two_of_their_own_units() -> None:
