@@ -6,13 +6,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Self
 from weakref import WeakSet
 
 from cnnviz_cli.core.file_reading import check_regular
 
 _PATIENCE = 0.5
-"""Seconds: for as long as somebody may look whether the lock is free, or a killed process takes to be gone."""
+"""Seconds: as long as another process may look whether the lock is free, or a killed one takes to be gone."""
 
 
 class LockedError(Exception):
@@ -20,12 +19,9 @@ class LockedError(Exception):
 
 
 class LockedFile:
-    """A file that this process alone writes to, open for reading and appending.
+    """A file that this process alone writes to, open for reading and appending; `fd` is -1 once closed.
 
     A link in its place is not followed. A process forked off closes its copy, so that it cannot keep the lock alive.
-
-    Attributes:
-        fd: the descriptor; -1 once closed.
     """
 
     def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
@@ -57,12 +53,6 @@ class LockedFile:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_about: object) -> None:
-        self.close()
-
 
 def is_locked(path: Path) -> bool:
     """Whether another process holds the lock of an existing file."""
@@ -85,7 +75,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _locked(fd: int) -> bool:
-        """Lock one byte far behind the end, since Windows lets nobody read what is locked."""
+        """Lock one byte far behind the end, since on Windows no process can read what is locked."""
         os.lseek(fd, 1 << 40, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from pydantic_core import from_json
@@ -16,7 +18,7 @@ from pydantic_core import from_json
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
-from cnnviz_cli.files.output.sink import foreign_file_error, is_temporary, write_error
+from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error, is_temporary
 
 _PARSED = 1 << 26
 """Bytes of a manifest that was written anew by another program, for which all of it is read."""
@@ -38,14 +40,10 @@ def refuse_foreign_files(root: Path, journal: str, manifests: Iterable[str], rep
     for is_ours, names in kinds:
         for name in dict.fromkeys(names):
             path = root / name
-            try:
+            with explain_write_errors(path), suppress(FileNotFoundError):
                 found = path.lstat()
-                ours = not stat.S_ISREG(found.st_mode) or not found.st_size or is_ours(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise write_error(error, path) from error
-            if not ours:
+                if not stat.S_ISREG(found.st_mode) or not found.st_size or is_ours(path):
+                    continue
                 raise foreign_file_error(root, name)
 
 
@@ -58,7 +56,7 @@ def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
     Raises:
         OutputError: something does, or cannot be looked at.
     """
-    try:
+    with explain_write_errors(root):
         if any(is_manifest(path) for path in root.glob("manifest*.json") if path.is_file()):
             return
         there = set(os.listdir(root))  # noqa: PTH208  (names alone)
@@ -66,8 +64,6 @@ def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
             if folder.partition("/")[0] in there:
                 for path in _files_in(root, folder):
                     raise foreign_file_error(root, path)
-    except OSError as error:
-        raise write_error(error, root) from error
 
 
 def _files_in(root: Path, folder: str) -> Iterator[str]:
@@ -92,12 +88,10 @@ def _is_journal(path: Path) -> bool:
         if JOURNAL_PREFIX.startswith(head):  # a run that was killed while it loaded, or wrote the first line
             return True
         file.seek(0)
-        for number, (line, offset) in enumerate(read_lines(file)):
-            if number >= _LOOKED_AT:
-                break
-            if isinstance(parse_line(line, offset), JournalEntry) or line.startswith(JOURNAL_PREFIX):
-                return True
-    return False
+        return any(
+            isinstance(parse_line(line, offset), JournalEntry) or line.startswith(JOURNAL_PREFIX)
+            for line, offset in islice(read_lines(file), _LOOKED_AT)
+        )
 
 
 def _is_manifest(path: Path) -> bool:
@@ -116,8 +110,7 @@ def _is_report(path: Path) -> bool:
 
 
 def _json_in(path: Path) -> object:
-    try:
+    with suppress(ValueError, OversizeError):
         found: object = from_json(read_regular(path, _PARSED))
-    except (ValueError, OversizeError):
-        return None
-    return found
+        return found
+    return None

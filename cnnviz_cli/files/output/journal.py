@@ -30,7 +30,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.image_source import Stamp
 from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX
-from cnnviz_cli.files.output.sink import Sink, reach_write_point, sync_folder, write_error
+from cnnviz_cli.files.output.sink import Sink, explain_write_errors, reach_write_point, sync_folder, write_error
 
 MAX_LINE_BYTES = 1 << 26
 """Bytes of a line at the most: a record of a thousand pictures has a hundredth of it."""
@@ -55,11 +55,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def has_duplicate_keys(data: bytes) -> bool:
-    """Whether an object of a JSON text has a key twice, so that it depends on the reader what it says.
-
-    Raises:
-        ValueError: it is no JSON, or is nested without measure.
-    """
+    """Whether an object of a JSON text has a key twice, so that readers differ; ValueError as `parse_json`."""
     twice = False
 
     def seen(pairs: list[tuple[str, Any]]) -> None:
@@ -136,26 +132,20 @@ def record_paths(record: Json) -> list[Any]:
     return [output["path"] for output in outputs] + ([arrays["path"]] if arrays else [])
 
 
-def parse_header(line: bytes) -> Json | None:
-    """The header in a journal's line; None if there is none that a run could have written.
+_KINDS = {"digest": str, "identity": dict, "model": dict, "run": dict, "shard": list, "tool": dict}
 
-    What a newer version says beside it is let through.
-    """
+
+def parse_header(line: bytes) -> Json | None:
+    """The header in a journal's line; None if what is used of it has not its type. Other and missing keys pass."""
     try:
         header = parse_json(line)["header"]
     except (ValueError, KeyError, TypeError):
         return None
-    return header if isinstance(header, dict) and _is_sound(header) else None
-
-
-_KINDS = {"digest": str, "identity": dict, "model": dict, "run": dict, "shard": list, "tool": dict}
-
-
-def _is_sound(header: Json) -> bool:
-    """Whether what is used of a header has its type. A part that is missing is the business of whoever needs it."""
-    return all(isinstance(header[key], kind) for key, kind in _KINDS.items() if key in header) and all(
-        is_count(header[key]) for key in ("batch", "generation", "inputs") if key in header
+    sound = isinstance(header, dict) and all(
+        isinstance(header[key], kind) for key, kind in _KINDS.items() if key in header
     )
+    counts = ("batch", "generation", "inputs")
+    return header if sound and all(is_count(header[key]) for key in counts if key in header) else None
 
 
 _SYNC_LINES, _SYNC_SECONDS = 50, 2.0
@@ -167,7 +157,6 @@ class JournalEntry(NamedTuple):
     """What one line says of an image.
 
     Attributes:
-        ok: whether it was explained; else it failed.
         sha256: of the input's bytes, if they could be read.
         stamp: of the input as it was read; None if it may have changed while it was.
         files: of the image, below the output folder, with their sizes.
@@ -199,41 +188,32 @@ class Journal:
             OutputError: another process works on it, or the disk refuses.
         """
         self.path = sink.place(name)
-        try:
-            self._file = LockedFile(self.path)
-        except LockedError:
-            of = f" {who} of" if who else ""
-            raise OutputError(
-                f"another process is working on{of} this output folder",
-                where=visible(str(sink.root)),
-                fix="Wait until it ends, or choose another folder: --output DIR",
-            ) from None
-        except OSError as error:
-            raise write_error(error, self.path) from error
         self._unsynced, self._synced_at = 0, time.monotonic()
         try:
-            self.size = whole_length(self.path)
-            os.ftruncate(self._file.fd, self.size)
-        except OSError as error:
+            with explain_write_errors(self.path):
+                self._file = LockedFile(self.path)
+        except LockedError:
+            raise busy_error(sink.root, f"another process is working on{who and f' {who} of'}") from None
+        try:
+            with explain_write_errors(self.path):
+                self.size = whole_length(self.path)
+                os.ftruncate(self._file.fd, self.size)
+        except OutputError:
             self._file.close()
-            raise write_error(error, self.path) from error
+            raise
 
     def clear(self) -> None:
         """Forget everything."""
-        try:
+        with explain_write_errors(self.path):
             os.ftruncate(self._file.fd, 0)
-        except OSError as error:
-            raise write_error(error, self.path) from error
         self.size = 0
 
     def write_header(self, header: Json) -> None:
         """Say what is being made from here on."""
         self.write_line(JOURNAL_PREFIX[:-1] + b',"header":' + to_compact_json(header) + b"}\n")
         self.sync()
-        try:
+        with explain_write_errors(self.path):
             sync_folder(self.path.parent)
-        except OSError as error:
-            raise write_error(error, self.path) from error
 
     def append(
         self, record: ImageRecord, stamp: Stamp | None = None, files: tuple[tuple[str, int], ...] = ()
@@ -272,10 +252,8 @@ class Journal:
 
     def sync(self) -> None:
         """Have all of it on the disk, not only with the system."""
-        try:
+        with explain_write_errors(self.path):
             os.fsync(self._file.fd)
-        except OSError as error:
-            raise write_error(error, self.path) from error
         reach_write_point("journal: synced")
         self._unsynced, self._synced_at = 0, time.monotonic()
 
@@ -290,6 +268,12 @@ class Journal:
         self.close()
 
 
+def busy_error(root: Path, who: str) -> OutputError:
+    """The refusal of a folder in which another process is at work."""
+    fix = "Wait until it ends, or choose another folder: --output DIR"
+    return OutputError(f"{who} this output folder", where=visible(str(root)), fix=fix)
+
+
 def read_journal(path: Path) -> Iterator[Json | JournalEntry | None]:
     """What a journal holds, in its order: headers and entries; None for a line that is damaged or not of ours.
 
@@ -298,6 +282,11 @@ def read_journal(path: Path) -> Iterator[Json | JournalEntry | None]:
     with open_regular(path, MAX_JOURNAL_BYTES) as file:
         for line, offset in read_lines(file):
             yield parse_line(line, offset)
+
+
+def read_entries(path: Path) -> Iterator[JournalEntry]:
+    """The entries of a journal, in its order."""
+    return (line for line in read_journal(path) if isinstance(line, JournalEntry))
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -315,10 +304,10 @@ def parse_line(line: bytes, offset: int) -> Json | JournalEntry | None:
     """One line of a journal; None if it is damaged, or is none that we would write."""
     if line.startswith(JOURNAL_PREFIX):
         return parse_header(line)
-    cut = line.find(_RECORD)
-    data = line[cut + len(_RECORD) : -2]
+    start, _, end = line.partition(_RECORD)
+    data = end[:-2]
     try:
-        about, _ = _decoded(line[:cut].decode() + "}")
+        about, _ = _decoded(start.decode() + "}")
         if zlib.crc32(data) != about["crc"]:
             return None
         record = cast("Any", parse_record(data))
@@ -328,28 +317,22 @@ def parse_line(line: bytes, offset: int) -> Json | JournalEntry | None:
         told = record["source"], record["sha256"], ok, outputs, record_paths(record)
         if told != (about["source"], about["sha256"], about["ok"], about["outputs"], [path for path, _ in files]):
             return None
-        if not all(is_relative_path(path) and is_count(size) for path, size in files):
+        size, time_ns = (0, 0) if about["stamp"] is None else about["stamp"]
+        stamp = None if about["stamp"] is None else (size, time_ns)
+        counts = (size, *(size for _, size in files))
+        if not (
+            all(map(is_count, counts)) and type(time_ns) is int and all(is_relative_path(path) for path, _ in files)
+        ):
             return None
-        return JournalEntry(
-            record["source"], ok, record["sha256"], _stamp_from(about["stamp"]), files, outputs, offset, data
-        )
+        return JournalEntry(record["source"], ok, record["sha256"], stamp, files, outputs, offset, data)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
-
-
-def _stamp_from(value: Any) -> Stamp | None:
-    if value is None:
-        return None
-    size, time_ns = value
-    if not (is_count(size) and type(time_ns) is int):
-        raise ValueError("no stamp")
-    return size, time_ns
 
 
 def record_in_line(line: bytes) -> bytes:
     """The record at the end of an image's line."""
     # No text inside JSON holds a quotation mark that follows a comma: it would have a backslash before it.
-    return line[line.find(_RECORD) + len(_RECORD) : -2]
+    return line.partition(_RECORD)[2][:-2]
 
 
 def whole_length(path: Path) -> int:
@@ -370,11 +353,7 @@ PENDING, FAILED, DONE = range(3)
 
 
 class JournalIndex:
-    """For each input, in the order of the list, the line that counts and what it comes to.
-
-    Attributes:
-        states: `PENDING`, `FAILED` or `DONE`, one byte each.
-    """
+    """For each input, in the order of the list, the line that counts; `states` has its state, one byte each."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._places = {name: at for at, name in enumerate(names)}
@@ -418,13 +397,13 @@ class JournalIndex:
         """The JSON of the record of each of them."""
         return (record_in_line(line) for _, line in self.lines(places))
 
+    def missing_names(self) -> Iterator[str]:
+        """The names of the inputs that no line tells of."""
+        return (name for name, at in self._places.items() if not self.states[at])
+
     @property
     def summary(self) -> Summary:
         """How many images and pictures the lines tell of."""
         ok, failed = self.states.count(DONE), self.states.count(FAILED)
         outputs = sum(outputs for outputs, state in zip(self._outputs, self.states, strict=True) if state)
         return Summary(images=ok + failed, ok=ok, failed=failed, outputs=outputs)
-
-    def missing_names(self) -> Iterator[str]:
-        """The names of the inputs that no line tells of."""
-        return (name for name, at in self._places.items() if not self.states[at])

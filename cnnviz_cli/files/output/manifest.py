@@ -76,7 +76,7 @@ def write_manifest(
     summary: Summary,
     name: str = MANIFEST,
 ) -> AccuracyCounter | None:
-    """Write ``manifest.json``, one image in memory at a time; returns how often the network is right, if that is known.
+    """Write ``manifest.json``, one image in memory at a time; returns the network's accuracy, if that is known.
 
     Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one.
 
@@ -115,7 +115,7 @@ def write_manifest(
 
 
 def add_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:
-    """The summary, with what the tally comes to."""
+    """The summary, with the accuracy."""
     return summary if tally is None else summary.model_copy(update={"accuracy": tally.accuracy})
 
 

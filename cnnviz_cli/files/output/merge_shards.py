@@ -21,24 +21,18 @@ from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
     find_previous_runs,
     list_differences,
+    newest_runs,
     refuse_concurrent_runs,
 )
 from cnnviz_cli.files.output.sink import Sink
 
-MAX_NAMED = 20
+_MAX_NAMED = 20
 """How many missing inputs are named."""
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What came of it.
-
-    Attributes:
-        shards: how many processes the work was last divided among.
-        missing: how many inputs have no record.
-        first_missing: the names of the first of them, at most `MAX_NAMED`.
-        damaged: how many lines of the journals were left out, since they are damaged or none that a run writes.
-    """
+    """How many shards there are, how many inputs have no record (the first by name), and how many lines are damaged."""
 
     shards: int
     summary: Summary
@@ -57,8 +51,7 @@ def merge_shards(root: Path) -> MergeResult:
         OutputError: a shard is still at work, or the disk refuses.
     """
     runs = find_previous_runs(root)
-    newest = max((run.generation for run in runs), default=0)
-    peers = [run for run in runs if run.generation == newest]
+    peers = newest_runs(runs)
     if not peers:
         raise UsageError(
             "no run has left a journal here",
@@ -68,42 +61,38 @@ def merge_shards(root: Path) -> MergeResult:
     first = peers[0]
     if first.shard.count == 1:
         raise UsageError(
-            "these pictures were made by one process, whose manifest is whole by itself",
+            "these figures were written by one process, whose manifest is complete",
             where=visible(str(root)),
-            fix="If it did not come to its end, run the same command again; it does what is missing.",
+            fix="If the run was interrupted, run the same command again; it does what is missing.",
         )
     refuse_concurrent_runs(root, None)
     _refuse_unlike(peers)
     index = JournalIndex(read_input_list(root, str(first.digest)))
-    damaged = sum(_take(index, run) for run in runs if run.identity == first.identity)
+    damaged = 0
+    for run in runs:
+        for line in read_journal(run.path) if run.identity == first.identity else ():
+            damaged += line is None
+            at = index.position_of(line.source) if isinstance(line, JournalEntry) else None
+            if isinstance(line, JournalEntry) and at is not None:
+                index.put(at, DONE if line.ok else FAILED, run.path, line)
     summary = index.summary
     missing = len(index.states) - summary.images
-    tool, about, model = _told(first)
+    tool, about, model = _parts_of(first)
     status = "interrupted" if missing else "partial" if summary.failed else "ok"
     refuse_foreign_files(root, first.shard.journal, (MANIFEST,), ())
     sink = Sink(root)
     sink.sweep("")
-    tally = write_manifest(
-        sink,
-        index.records(),
-        tool=tool,
-        run=about.model_copy(update={"status": status}),
-        model=model,
-        summary=summary,
-    )
+    about = about.model_copy(update={"status": status})
+    tally = write_manifest(sink, index.records(), tool=tool, run=about, model=model, summary=summary)
     summary = add_accuracy(summary, tally)
-    return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), MAX_NAMED)), damaged)
+    return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), _MAX_NAMED)), damaged)
 
 
-def _told(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
+def _parts_of(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
     """What the header says of all images, for the manifest."""
-    header = first.header
+    tool, run, model = (first.header[key] for key in ("tool", "run", "model"))
     try:
-        return (
-            Tool.model_validate(header["tool"]),
-            Run.model_validate(header["run"]),
-            ModelRecord.model_validate(header["model"]),
-        )
+        return Tool.model_validate(tool), Run.model_validate(run), ModelRecord.model_validate(model)
     except ValidationError as error:
         at = ".".join(str(step) for step in error.errors()[0]["loc"])
         raise UsageError(
@@ -129,15 +118,4 @@ def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
             raise UsageError(what, where=where, fix=fix)
         if other.digest != first.digest:
             fix = "Run every shard again, over the same list; what is done is not done again."
-            raise UsageError(f"{both} are not about the same list of pictures", where=where, fix=fix)
-
-
-def _take(index: JournalIndex, run: PreviousRun) -> int:
-    """Take each line that counts; returns how many do not."""
-    damaged = 0
-    for line in read_journal(run.path):
-        damaged += line is None
-        at = index.position_of(line.source) if isinstance(line, JournalEntry) else None
-        if isinstance(line, JournalEntry) and at is not None:
-            index.put(at, DONE if line.ok else FAILED, run.path, line)
-    return damaged
+            raise UsageError(f"{both} are not about the same list of images", where=where, fix=fix)

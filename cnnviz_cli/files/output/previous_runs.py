@@ -10,21 +10,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
 from cnnviz_cli.files.output.input_list import list_digest
-from cnnviz_cli.files.output.journal import JournalEntry, parse_header, read_journal, read_lines
+from cnnviz_cli.files.output.journal import busy_error, parse_header, read_entries, read_lines
 from cnnviz_cli.files.output.shards import Shard, find_shards
-from cnnviz_cli.files.output.sink import write_error
+from cnnviz_cli.files.output.sink import explain_write_errors
 
 _NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
 
 
-_NONE: tuple[str, ...] = ()
 _KEEP = "To keep its pictures, write somewhere else: --output DIR"
 _REPLACE = "To put the new pictures in their place: --force"
 _FINISH = "To finish it, run it again with its own settings."
@@ -36,12 +35,12 @@ class ResumeSummary:
 
     Attributes:
         done: how many of this run's inputs are done.
-        replaced: how many pictures of an earlier run with other settings are made anew.
+        replaced: how many images of an earlier run with other settings are explained again.
         differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
-        damaged: lines of the journal that cannot be read.
+        damaged: how many lines of the journal cannot be read.
         unlisted: how many images are done that are not on this run's list.
         changed: the names of images whose bytes are no longer those that were explained.
-        other_batches: the sizes of the batches in which images of this run are done, where they are not this run's.
+        other_batches: other batch sizes with which images of this run were explained.
     """
 
     done: int
@@ -55,11 +54,7 @@ class ResumeSummary:
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """One shard's journal.
-
-    Attributes:
-        header: the last one in it.
-    """
+    """One shard's journal, and the last header in it."""
 
     shard: Shard
     path: Path
@@ -67,7 +62,7 @@ class PreviousRun:
 
     @property
     def identity(self) -> Any:
-        """Everything that changes pictures."""
+        """Everything that changes figures."""
         return self.header["identity"]
 
     @property
@@ -93,9 +88,8 @@ class PreviousRun:
     def progress(self) -> tuple[int, bool]:
         """How many images it has explained, and whether it has come to the end of its inputs."""
         seen: dict[bytes, bool] = {}
-        for line in read_journal(self.path):
-            if isinstance(line, JournalEntry):
-                seen[blake2b(line.source.encode(), digest_size=8).digest()] = line.ok
+        for entry in read_entries(self.path):
+            seen[blake2b(entry.source.encode(), digest_size=8).digest()] = entry.ok
         return sum(seen.values()), len(seen) >= int(str(self.header["inputs"]))
 
 
@@ -108,46 +102,35 @@ def find_previous_runs(root: Path) -> list[PreviousRun]:
     found = []
     for shard in find_shards(root):
         path = root / shard.journal
-        try:
+        with explain_write_errors(path):
             header = _last_header(path)
-        except OSError as error:
-            raise write_error(error, path) from error
         if header is not None:
             found.append(PreviousRun(shard, path, header))
     return sorted(found, key=lambda run: run.generation)
 
 
-def refuse_concurrent_runs(root: Path, shard: Shard | None) -> None:
-    """Make sure that nobody works in this folder, but this shard and its peers.
+def newest_runs(runs: Sequence[PreviousRun]) -> list[PreviousRun]:
+    """Those of the newest division into shards."""
+    newest = max((run.generation for run in runs), default=0)
+    return [run for run in runs if run.generation == newest]
 
-    Raises:
-        OutputError: somebody does.
-    """
+
+def refuse_concurrent_runs(root: Path, shard: Shard | None) -> None:
+    """Raise OutputError if another process than this shard and its peers works in this folder."""
     for other in find_shards(root):
         if shard is not None and other.count == shard.count:
             continue  # this one's own lock is held, and its peers are welcome
-        try:
+        with explain_write_errors(root / other.journal):
             busy = is_locked(root / other.journal)
-        except OSError as error:
-            raise write_error(error, root / other.journal) from error
         if busy:
             who = f"shard {other.index} of {other.count}" if other.label else "another process"
-            raise OutputError(
-                f"{who} is working on this output folder",
-                where=visible(str(root)),
-                fix="Wait until it ends, or choose another folder: --output DIR",
-            )
+            raise busy_error(root, f"{who} is working on")
 
 
 def refuse_other_batches(runs: Sequence[PreviousRun], identity: Any, shard: Shard, batch: int) -> None:
-    """Make sure that the shards of one division cut the list into the same batches, or images would be left out.
-
-    Raises:
-        UsageError: a peer of `shard` cuts it into batches of another size.
-    """
-    newest = max((run.generation for run in runs), default=0)
-    for run in runs:
-        peer = run.generation == newest and run.shard.count == shard.count and run.shard != shard
+    """Raise UsageError if a peer of `shard` cuts the list into batches of another size: images would be left out."""
+    for run in newest_runs(runs):
+        peer = run.shard.count == shard.count and run.shard != shard
         if peer and shard.label and run.identity == identity and run.batch != batch:
             raise UsageError(
                 f"shard {run.shard.index} of {run.shard.count} takes batches of {run.batch} from the list, and "
@@ -161,16 +144,15 @@ def refuse_other_batches(runs: Sequence[PreviousRun], identity: Any, shard: Shar
 def compare_settings(
     runs: Sequence[PreviousRun], identity: Mapping[str, Any], root: Path, *, force: bool
 ) -> ResumeSummary:
-    """What was made with other settings, where that is to be made anew.
+    """What was made with other settings and is made again.
 
     Raises:
-        UsageError: there is something, whose pictures would be lost; not if `force`.
+        UsageError: there is something, whose figures would be lost; not if `force`.
     """
-    newest = max((run.generation for run in runs), default=0)
-    replaced, changed = 0, _NONE
-    for run in runs:
-        # Of an older division into shards nothing counts that is not the same.
-        if run.generation < newest or run.identity == identity:
+    replaced, changed = 0, tuple[str, ...]()
+    # Of an older division into shards nothing counts that is not the same.
+    for run in newest_runs(runs):
+        if run.identity == identity:
             continue
         done, ended = run.progress()
         if not done:
@@ -224,18 +206,15 @@ def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[s
     That is one that holds nothing, or the same question about images that are all among these.
 
     Args:
-        asked: the digest of the question, see `Header.asked`.
+        asked: the digest of the question, see `RunHeader.asked`.
         names: the inputs of every shard.
 
     Raises:
         OutputError: a journal cannot be read.
     """
     digest, known = list_digest(names), frozenset(names)
-    for number in count(1):
-        folder = base / (command if number == 1 else f"{command}-{number}")
-        if _serves(folder, asked, digest, known, shard):
-            return folder
-    raise AssertionError("there is always another number")
+    folders = (base / (command if number == 1 else f"{command}-{number}") for number in count(1))
+    return next(folder for folder in folders if _serves(folder, asked, digest, known, shard))
 
 
 def _serves(folder: Path, asked: str, digest: str, names: frozenset[str], shard: Shard) -> bool:
@@ -244,32 +223,16 @@ def _serves(folder: Path, asked: str, digest: str, names: frozenset[str], shard:
     runs = find_previous_runs(folder)
     if not runs:
         return _is_free(folder, shard)
-    return all(run.asked == asked and (run.digest == digest or _names(run) <= names) for run in _last(runs))
-
-
-def _last(runs: Sequence[PreviousRun]) -> list[PreviousRun]:
-    """Those of the newest division into shards."""
-    newest = max(run.generation for run in runs)
-    return [run for run in runs if run.generation == newest]
-
-
-def _names(run: PreviousRun) -> set[str]:
-    return {line.source for line in _entries(run)}
-
-
-def _entries(run: PreviousRun) -> Iterator[JournalEntry]:
-    return (line for line in read_journal(run.path) if isinstance(line, JournalEntry))
+    return all(
+        run.asked == asked and (run.digest == digest or {entry.source for entry in read_entries(run.path)} <= names)
+        for run in newest_runs(runs)
+    )
 
 
 def _is_free(folder: Path, shard: Shard) -> bool:
-    """Whether nothing lies there that a run would replace, and nobody is about to write there but a peer."""
+    """Whether nothing lies there that a run would replace, and no other process but a peer is about to write there."""
     if any((folder / name).exists() for name in (MANIFEST, RUN_REPORT)):
         return False
-    try:
-        return not any(
-            is_locked(folder / one.journal)
-            for one in find_shards(folder)
-            if one.count != shard.count or shard.count == 1
-        )
-    except OSError as error:
-        raise write_error(error, folder) from error
+    others = (one for one in find_shards(folder) if one.count != shard.count or shard.count == 1)
+    with explain_write_errors(folder):
+        return not any(is_locked(folder / one.journal) for one in others)

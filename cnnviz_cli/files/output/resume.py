@@ -32,6 +32,7 @@ from cnnviz_cli.files.output.journal import (
     JournalEntry,
     JournalIndex,
     parse_line,
+    read_entries,
     read_journal,
     to_compact_json,
 )
@@ -45,7 +46,7 @@ from cnnviz_cli.files.output.previous_runs import (
     refuse_other_batches,
 )
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
-from cnnviz_cli.files.output.sink import Sink, write_error
+from cnnviz_cli.files.output.sink import Sink, explain_write_errors, write_error
 
 Status = Literal["ok", "partial", "interrupted"]
 
@@ -58,7 +59,7 @@ class RunHeader:
     """What is being made.
 
     Attributes:
-        identity: everything that changes pictures; records made under another one are not taken over.
+        identity: everything that changes figures; records made under another one are not taken over.
         batch: how many images pass the network together; shards divide the list by it.
         asked: the digest of what was asked for, known before the network is loaded.
         seal: a digest that stands for the identity where that is sure before the network is loaded.
@@ -77,11 +78,7 @@ class RunHeader:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        mistakes: the first images of which the network says something else than is true.
-    """
+    """How a run ended, with the first images that the network gets wrong."""
 
     status: Status
     summary: Summary
@@ -172,7 +169,8 @@ class Ledger:
         self._altered: dict[int, set[str]] = {}
         self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
         damaged = self._take_over(self._same)
-        if whole and (self._states_left() or any(run.digest != self._digest for run in self._same)):
+        left = len(mine) - self._index.states.count(DONE)
+        if whole and (left or any(run.digest != self._digest for run in self._same)):
             self._index.states[:] = bytes(len(mine))
         self._due = bytes(state != DONE for state in self._index.states)
         others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
@@ -201,12 +199,16 @@ class Ledger:
         """
         self._header = self._about
         if not self._earlier and not self._journal.size:
-            self._refuse_strangers()
+            try:
+                refuse_unknown_files(self._sink.root, (folder for _, folder in self._mine))
+            except OutputError:
+                self._journal.path.unlink(missing_ok=True)  # empty, and made by this process
+                raise
         if self._force:
             self._remove_earlier()
             self._journal.clear()
-        self._clear_the_way(swept=bool(self._earlier))
-        self._head(self._earlier, self._digest)
+        self._clear_the_way()
+        self._write_header()
         self._bring_over(run.path for run in self._same if run.shard != self._shard)
         if self._shard.label:
             write_input_list(self._sink, self._listed, self._digest)
@@ -321,17 +323,15 @@ class Ledger:
         for run in self._earlier:
             if self._shard.label and run.shard != self._shard:
                 continue
-            for line in read_journal(run.path):
-                if not isinstance(line, JournalEntry) or (
-                    self._shard.label and self._index.position_of(line.source) is None
-                ):
+            for entry in read_entries(run.path):
+                if self._shard.label and self._index.position_of(entry.source) is None:
                     continue
-                for path, _ in line.files:
-                    with suppress(OutputError):  # a journal that somebody has tampered with leads nowhere
-                        gone.add(self._removed(self._sink.place(path)))
+                for path, _ in entry.files:
+                    with suppress(OutputError):  # a journal that was tampered with leads nowhere
+                        gone.add(self._remove(self._sink.place(path)))
             if run.shard != self._shard:
                 for name in (run.shard.journal, run.shard.manifest, run.shard.report):
-                    self._removed(self._sink.place(name))
+                    self._remove(self._sink.place(name))
         for folder in sorted(gone, key=lambda path: len(path.parts), reverse=True):
             for above in (folder, *folder.parents):
                 if above == self._sink.root or self._sink.root not in above.parents:
@@ -339,66 +339,48 @@ class Ledger:
                 with suppress(OSError):  # other people's files lie in it
                     above.rmdir()
 
-    def _removed(self, path: Path) -> Path:
-        """Remove a file, and return the folder it lay in."""
-        try:
+    def _remove(self, path: Path) -> Path:
+        """Remove a file if it is ours, and return the folder it lay in."""
+        with explain_write_errors(path), suppress(IsADirectoryError, PermissionError, NotADirectoryError):
             path.unlink(missing_ok=True)
-        except (IsADirectoryError, PermissionError, NotADirectoryError):
-            pass  # no file of ours
-        except OSError as error:
-            raise write_error(error, path) from error
         return path.parent
 
-    def _states_left(self) -> int:
-        return len(self._mine) - self._index.states.count(DONE)
-
-    def _refuse_strangers(self) -> None:
-        """Raise OutputError if files that no run has written lie where images' files go; the folder stays as it was."""
-        try:
-            refuse_unknown_files(self._sink.root, (folder for _, folder in self._mine))
-        except OutputError:
-            self._journal.path.unlink(missing_ok=True)  # empty, and made by this process
-            raise
-
-    def _clear_the_way(self, *, swept: bool) -> None:
-        """Remove what describes pictures that are about to be replaced, and what a killed run left half written."""
+    def _clear_the_way(self) -> None:
+        """Remove what describes figures that are about to be replaced, and what a killed run left half written."""
         self._sink.sweep("")
         if not self.remaining:
             return
         for name in (MANIFEST, self._shard.manifest):
-            try:
+            with explain_write_errors(self._sink.root / name):
                 self._sink.place(name).unlink(missing_ok=True)
-            except OSError as error:
-                raise write_error(error, self._sink.root / name) from error
-        if swept:
-            for due, (_, folder) in zip(self._due, self._mine, strict=True):
-                if due:
-                    self._sink.sweep(folder)
-        for at in self._altered:
-            if self._due[at]:
-                for path in self._altered[at]:  # a journal lists it, so that it is ours, whatever it holds by now
-                    with suppress(OutputError):  # a link that leads out is refused when it is written to
-                        self._removed(self._sink.place(path))
+        for due, (_, folder) in zip(self._due, self._mine, strict=True):
+            if due and self._earlier:
+                self._sink.sweep(folder)
+        for at, paths in self._altered.items():
+            for path in (
+                paths if self._due[at] else ()
+            ):  # a journal lists it, so that it is ours, whatever it holds by now
+                with suppress(OutputError):  # a link that leads out is refused when it is written to
+                    self._remove(self._sink.place(path))
 
-    def _head(self, earlier: Sequence[PreviousRun], digest: str) -> None:
+    def _write_header(self) -> None:
         """Write the header, unless the journal has the same one already."""
-        assert self._header is not None
-        others = max((run.generation for run in earlier if run.shard.count != self._shard.count), default=-1)
-        peers = max((run.generation for run in earlier if run.shard.count == self._shard.count), default=-1)
+        others = max((run.generation for run in self._earlier if run.shard.count != self._shard.count), default=-1)
+        peers = max((run.generation for run in self._earlier if run.shard.count == self._shard.count), default=-1)
         header: Json = {
-            "asked": self._header.asked,
-            "batch": self._header.batch,
-            "digest": digest,
+            "asked": self._about.asked,
+            "batch": self._about.batch,
+            "digest": self._digest,
             "generation": peers if peers > others else others + 1,
-            "identity": dict(self._header.identity),
+            "identity": dict(self._about.identity),
             "inputs": len(self._mine),
-            "model": self._header.model.model_dump(mode="json"),
-            "run": self._header.run.model_dump(mode="json"),
-            "seal": self._header.seal,
+            "model": self._about.model.model_dump(mode="json"),
+            "run": self._about.run.model_dump(mode="json"),
+            "seal": self._about.seal,
             "shard": [self._shard.index, self._shard.count],
-            "tool": self._header.tool.model_dump(mode="json"),
+            "tool": self._about.tool.model_dump(mode="json"),
         }
-        own = [run.header for run in earlier if run.shard == self._shard]
+        own = [run.header for run in self._earlier if run.shard == self._shard]
         if not self._journal.size or own != [header]:
             self._journal.write_header(header)
 

@@ -19,15 +19,11 @@ class RunReport:
     """What only a clock can tell.
 
     Attributes:
-        started, finished: with a time zone.
-        images: how many are finished.
-        resumed: how many of them an earlier run had done.
+        images: how many are finished; `resumed` of them by an earlier run.
         seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
         core_seconds: the same of a processor's cores, all threads and processes together.
-        device: the device's name, as its maker calls it.
-        batch: how many images were to pass the network together.
-        smallest_batch: how many did, at the least, where memory ran short; None where several nodes know.
-        memory_beside: the peaks of the processes that read and drew, in bytes, added up.
+        smallest_batch: the smallest that was tried where memory ran short; None where several nodes know.
+        memory_beside: the peaks of the worker processes, in bytes, added up.
     """
 
     started: datetime
@@ -76,10 +72,9 @@ def peak_memory() -> int | None:
     """The most memory this process ever held, in bytes; None on Windows, which does not say."""
     # On Linux getrusage also remembers the process that started this one, before its exec.
     status = Path("/proc/self/status")
-    if status.is_file():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
-        if found:
-            return int(found.group(1)) * 1024
+    said = status.read_text(encoding="ascii", errors="replace") if status.is_file() else ""
+    if found := re.search(r"^VmHWM:\s+(\d+) kB$", said, re.MULTILINE):
+        return int(found[1]) * 1024
     if sys.platform == "win32":
         return None
     import resource

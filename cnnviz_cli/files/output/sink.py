@@ -11,9 +11,8 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from cnnviz_cli.core.errors import OutputError
@@ -93,11 +92,9 @@ class Sink:
     def open(self) -> None:
         """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
         if was_url(self.root):
-            fix = "Write to a disk, and copy it from there: --output DIR"
-            raise OutputError(
-                "pictures are read from object stores, but not written to them", where="--output", fix=fix
-            )
-        with self._explained(self.root):
+            what = "images are read from object stores, but figures are not written to them"
+            raise OutputError(what, where="--output", fix="Write to a disk, and copy it from there: --output DIR")
+        with explain_write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             trial = self.temporary_path()
             try:
@@ -112,13 +109,9 @@ class Sink:
         return hashlib.sha256(data).hexdigest()
 
     def write_figure(self, relative: str, data: bytes) -> str:
-        """Write one picture like `write`, but replace no other than one of ours.
-
-        Raises:
-            OutputError: also where a picture of somebody else's has that name.
-        """
+        """Write one figure like `write`, but replace no file other than one of ours."""
         place = self.place(relative)
-        with self._explained(place):
+        with explain_write_errors(place):
             if not is_replaceable(place):
                 raise foreign_file_error(self.root, relative)
         return self.write(relative, data)
@@ -130,7 +123,7 @@ class Sink:
         Its bytes are on the disk before it has the name, and the name is when the block has ended.
         """
         place = self.place(relative)
-        with self._explained(place):
+        with explain_write_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.temporary_path(place.parent)
             try:
@@ -160,10 +153,7 @@ class Sink:
         return (folder or self.root) / f".cnnviz-{self._label and self._label + '-'}{secrets.token_hex(6)}.tmp"
 
     def sweep(self, folder: str) -> None:
-        """Remove what a killed process left half written in one folder; what is no folder holds nothing.
-
-        Hold the lock: whoever does not might remove what another is writing.
-        """
+        """Remove what a killed process left half written in one folder; only for the process that holds the lock."""
         try:
             with os.scandir(f"{self.root}/{folder}") as entries:
                 left = [entry.name for entry in entries if self._is_own(entry.name)]
@@ -173,20 +163,13 @@ class Sink:
             raise write_error(error, self.root / folder) from error
         for name in left:
             path = self.place(f"{folder}/{name}" if folder else name)
-            with self._explained(path):
+            with explain_write_errors(path):
                 path.unlink(missing_ok=True)
 
     def _is_own(self, name: str) -> bool:
         found = _TEMPORARY.fullmatch(name)
-        # Where one process works on all, nobody else is at work, whatever the number of shards was before.
+        # Where one process works on all, no other is at work, whatever the number of shards was before.
         return found is not None and self._label in ("", found["label"])
-
-    @contextmanager
-    def _explained(self, place: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise write_error(error, place) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -221,19 +204,25 @@ def write_error(error: OSError, place: Path) -> OutputError:
     return OutputError(f"this cannot be written: {reason}", where=visible(str(place)), fix=fix)
 
 
+@contextmanager
+def explain_write_errors(place: Path) -> Iterator[None]:
+    """Make an `OutputError` about `place` of each OSError in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, place) from error
+
+
 class DiskQueue:
     """A queue on the disk of the output folder, one item of it in memory at a time. A context manager.
 
-    The file has no name, so nobody else can read or change it, and it is gone when the block ends or the process does,
-    however it ends.
+    The file has no name: no other process can change it, and it is gone when the block or the process ends.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._root = sink.root
-        try:
+        with explain_write_errors(self._root):
             self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._root))  # noqa: SIM115  (closed by __exit__)
-        except OSError as error:
-            raise write_error(error, self._root) from error
 
     def put(self, item: Any) -> None:
         """Add an item, of plain values and numpy arrays.
@@ -241,23 +230,19 @@ class DiskQueue:
         Raises:
             OutputError: the disk refuses.
         """
-        try:
+        with explain_write_errors(self._root):
             pickle.dump(item, self._file, pickle.HIGHEST_PROTOCOL)
             self._file.flush()
-        except OSError as error:
-            raise write_error(error, self._root) from error
 
     def __iter__(self) -> Iterator[Any]:
         """The items in the order in which they were put, once all of them are there."""
         self._file.seek(0)
-        while True:
-            try:
+        with suppress(EOFError):
+            while True:
                 yield pickle.load(self._file)
-            except EOFError:
-                return
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_about: object) -> None:
         self._file.close()

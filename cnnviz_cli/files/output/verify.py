@@ -25,9 +25,6 @@ from cnnviz_cli.files.output.sink import locate
 HEADER_BYTES = 8192
 """Bytes that hold what is looked for, in the files that we write."""
 
-_FRAMES = {0xC0, 0xC1, 0xC2}
-"""Markers of the JPEG segments that tell the size, for pictures coded in sequence or progressively."""
-
 
 def read_image_size(head: bytes) -> tuple[int, int] | None:
     """Width and height of a PNG, a WebP or a JPEG; None if this does not begin like one."""
@@ -41,13 +38,8 @@ def read_image_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def is_vector(head: bytes) -> bool:
-    """Whether this begins like an SVG or a PDF of ours, whose size is one in print."""
-    return head.startswith(b"%PDF-") or (head.startswith(b"<?xml ") and b"<svg " in head)
-
-
 def _of_webp(head: bytes) -> tuple[int, int] | None:
-    """The first chunk has it: 14 bits a side, as they are for a lossy picture, less one for a lossless one."""
+    """The first chunk has it: 14 bits a side, as they are in a lossy file, less one in a lossless one."""
     if head[12:16] == b"VP8 ":
         width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF
@@ -61,10 +53,9 @@ def _of_webp(head: bytes) -> tuple[int, int] | None:
 
 
 def _of_jpeg(head: bytes) -> tuple[int, int] | None:
-    """Segments are passed over up to the one that begins the picture."""
     place = 2
     while place + 9 <= len(head) and head[place] == 0xFF:
-        if head[place + 1] in _FRAMES:
+        if head[place + 1] in (0xC0, 0xC1, 0xC2):  # the frame: baseline, extended or progressive
             height, width = struct.unpack_from(">HH", head, place + 5)
             return width, height
         place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
@@ -76,19 +67,15 @@ _MOST_WHOLE = GIBIBYTE
 
 _WRITTEN = {*IMAGE_SUFFIXES, ".svg", ".pdf"}
 
-VECTOR = (0, 0)
-"""Stands for the size of a file that has none in pixels."""
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One difference between the manifest and the disk.
 
     Attributes:
-        kind: ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a picture that no
+        kind: ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a figure that no
             record lists; ``undigested`` a manifest without a digest of its own.
         path: as the manifest has it, relative to the folder.
-        detail: a sentence.
     """
 
     kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested"]
@@ -97,15 +84,15 @@ class Problem:
 
     @property
     def failure(self) -> bool:
-        """Whether the manifest does not hold; an extra picture, or a digest that is not there, says nothing of that."""
+        """Whether the manifest does not hold, which an extra figure or a missing digest does not say."""
         return self.kind not in ("extra", "undigested")
 
 
 def verify(root: Path) -> list[Problem]:
-    """Hash the manifest and every file that it lists, and look for pictures that it does not list.
+    """Hash the manifest and every file that it lists, and look for figures that it does not list.
 
     Returns:
-        What is wrong with the manifest first, then in its order, the extra pictures last; empty if all is well.
+        What is wrong with the manifest first, then in its order, the extra figures last; empty if all is well.
 
     Raises:
         UsageError: there is no manifest, or it is not one of ours.
@@ -135,8 +122,8 @@ def verify(root: Path) -> list[Problem]:
             where=visible(str(path)),
             fix="Run the same command again; it writes a new one.",
         ) from error
-    extra = (path for path in _find_figures(root) if path not in listed)
-    return [*problems, *(Problem("extra", path, "no record lists this picture") for path in extra)]
+    extra = sorted(_find_figures(root) - listed)
+    return [*problems, *(Problem("extra", path, "no record lists this figure") for path in extra)]
 
 
 def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
@@ -198,7 +185,7 @@ def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
 
 
 def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None) -> Iterator[Problem]:
-    """Nothing, or what is wrong with one file. `size` is the width and height of a picture."""
+    """Nothing, or what is wrong with one file. `size` is the width and height of a figure."""
     try:
         path = locate(root, relative)
     except ValueError as error:
@@ -210,28 +197,26 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
         yield Problem("changed", relative, "this is no longer a plain file")
     else:
         try:
-            digest, found = _digest_and_size(path)
+            with open_regular(path, follow=False) as file:
+                head = file.read(HEADER_BYTES)
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             yield Problem("unreadable", relative, error.strerror or type(error).__name__)
             return
+        vector = head.startswith(b"%PDF-") or (head.startswith(b"<?xml ") and b"<svg " in head)
+        found = size if vector else read_image_size(head)
         if digest != sha256:
             yield Problem("changed", relative, "the bytes are not those that were written")
-        elif size is not None and found not in (size, VECTOR):
-            actual = f"{found[0]} x {found[1]} pixels" if found else "no picture"
+        elif size is not None and found != size:
+            actual = f"{found[0]} x {found[1]} pixels" if found else "no image"
             yield Problem("size", relative, f"{actual} instead of {size[0]} x {size[1]} pixels")
 
 
-def _digest_and_size(path: Path) -> tuple[str, tuple[int, int] | None]:
-    with open_regular(path, follow=False) as file:
-        head = file.read(HEADER_BYTES)
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest(), VECTOR if is_vector(head) else read_image_size(head)
-
-
-def _find_figures(root: Path) -> list[str]:
-    """Pictures below `root`, sorted, by their relative path; hidden ones are somebody else's."""
+def _find_figures(root: Path) -> set[str]:
+    """The relative paths of the figures below `root`; what is hidden is none of ours."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += (Path(folder, name) for name in files if not name.startswith("."))
-    return sorted(path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN)
+    return {path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN}
