@@ -27,52 +27,52 @@ OPENS = {
 
 # Each call by such a name that stays: what it opens is ours, the system's, or open already.
 OTHERS = {
-    "core/opening.py": {"os.open(path, flags)", "os.fdopen(fd, 'rb')"},
+    "core/file_reading.py": {"os.open(path, flags)", "os.fdopen(fd, 'rb')"},
     # a place of ours: beside the code, or written by this process under a name that nothing had
-    "models/catalog.py": {
+    "models/spec/catalog.py": {
         "(Path(__file__).parent / file).read_text(encoding='utf-8')",
     },
-    "render/palettes.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
-    "files/sink.py": {
+    "render/color_tables.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
+    "files/output/sink.py": {
         "temporary.open('xb')",
+        "pickle.load(self._file)",
         "os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
     },
-    "models/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
+    "models/load/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
     # the system's own
-    "engine/memory.py": {
+    "engine/device.py": {
         "(_CGROUP / 'memory.max').read_text()",
         "(_CGROUP / 'memory.current').read_text()",
         "Path('/proc/meminfo').read_text()",
     },
-    "files/runreport.py": {"status.read_text(encoding='ascii', errors='replace')"},
-    "cli/streams.py": {
+    "files/output/run_report.py": {"status.read_text(encoding='ascii', errors='replace')"},
+    "cli/process.py": {
         "os.open(os.devnull, os.O_RDWR)",
         "os.open(os.devnull, os.O_WRONLY)",
         "Path(os.devnull).open('w', encoding='utf-8')",
     },
-    "run/hand.py": {
+    "run/workers/process.py": {
         "os.fdopen(os.dup(0), 'rb')",
         "os.fdopen(os.dup(1), 'wb')",
         "os.open(os.devnull, os.O_RDWR)",
         "pickle.load(jobs)",
     },
-    "run/helper.py": {"pickle.load(cast('IO[bytes]', process.stdout))"},
-    "files/spool.py": {"pickle.load(self._file)"},
+    "run/workers/pool.py": {"pickle.load(cast('IO[bytes]', process.stdout))"},
     # the journal, which is created and locked as it is opened, and looked at through its descriptor
-    "files/lock.py": {"os.open(path, flags, 438)"},
+    "files/output/file_lock.py": {"os.open(path, flags, 438)"},
     # what was opened by `open_regular`, or is in memory
-    "files/tars.py": {
+    "files/inputs/tar_archive.py": {
         "gzip.GzipFile(fileobj=file, mode='rb')",
     },
-    "models/container.py": {"zipfile.ZipFile(file)"},
-    "models/refusals.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
-    "models/checkpoint.py": {
+    "models/spec/network.py": {"zipfile.ZipFile(file)"},
+    "models/load/load_errors.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
+    "models/load/checkpoint.py": {
         "torch.load(file, map_location='cpu', weights_only=True)",
         "load_file(same_file_path(file, path))",
     },
-    "models/programs.py": {"torch.jit.load(file, map_location='cpu')", "torch.export.load(file)"},
+    "models/load/programs.py": {"torch.jit.load(file, map_location='cpu')", "torch.export.load(file)"},
     # no file: a client of a store, the output folder, settings
-    "files/remote.py": {"self._fs.open(path, 'rb', block_size=0)"},
+    "files/inputs/remote.py": {"store.open(path, 'rb', block_size=0)"},
 }
 
 

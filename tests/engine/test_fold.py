@@ -167,10 +167,10 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
         used.append(fold_if_equivalent(*given))
         return used[-1]
 
-    monkeypatch.setattr(stream, "folded", spy)
+    monkeypatch.setattr(stream, "fold_if_equivalent", spy)
     fast = seen()
     assert [norms(one) for one in used] == [1, 1]
-    monkeypatch.setattr(stream, "folded", lambda net, *_: net)
+    monkeypatch.setattr(stream, "fold_if_equivalent", lambda net, *_: net)
     bound = {"rtol": 1e-9, "atol": 1e-12} if precision == "fp32" else {"rtol": 0.1, "atol": 0.05}
     for mine, slow in zip(fast, seen(), strict=True):
         torch.testing.assert_close(mine, slow, **bound)
@@ -180,7 +180,7 @@ def test_a_stream_that_reads_a_layer_runs_the_network_itself(monkeypatch: pytest
     def fail(*_given: Any) -> nn.Module:
         raise AssertionError
 
-    monkeypatch.setattr(stream, "folded", fail)
+    monkeypatch.setattr(stream, "fold_if_equivalent", fail)
     net, batch = normed(), tiny.pictures(1)
     need = GradientOver(Noisy(at=INPUT), TargetLogit(0), at="norm2")
     plan = Plan.of([need, Activation("norm2"), Gradient("norm2", TargetLogit(0))])

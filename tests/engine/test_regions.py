@@ -510,10 +510,10 @@ def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.Monk
         return made
 
     needs = [GradientOver(Noisy(1)), Scores(Noisy(1))]
-    monkeypatch.setattr(stream, "folded", watched)
+    monkeypatch.setattr(stream, "fold_if_equivalent", watched)
     by_copy = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
     assert used == [True]
-    monkeypatch.setattr(stream, "folded", lambda whole, *_args: whole)
+    monkeypatch.setattr(stream, "fold_if_equivalent", lambda whole, *_args: whole)
     by_itself = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
     for need in needs:
         mine, expected = by_copy.evidence[need], by_itself.evidence[need]

@@ -331,7 +331,7 @@ def test_the_network_is_folded_and_its_tail_runs_by_itself(monkeypatch: pytest.M
         made.append((args[0], fold_if_equivalent(*args)))
         return made[-1][1]
 
-    monkeypatch.setattr(stream, "folded", noted)
+    monkeypatch.setattr(stream, "fold_if_equivalent", noted)
     explained("occlusion", net, batch, readout, window=6, stride=6)
     assert made
     assert all(copy is not whole for whole, copy in made)

@@ -25,11 +25,11 @@ import sys
 from pathlib import Path
 from PIL import Image
 import numpy
-from cnnviz_cli.files.images.decode import read_photo
+from cnnviz_cli.files.images.decode import read_image
 def peak():
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))
 before = peak()
-read_photo(Path(sys.argv[1]))
+read_image(Path(sys.argv[1]))
 print(1024 * (peak() - before))
 """
 

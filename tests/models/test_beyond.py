@@ -46,7 +46,7 @@ def published(
     """Ours, where the download would have given that state."""
     file = tmp_path / "published.pth"
     torch.save(state, file)
-    monkeypatch.setattr(zoo, "fetch", lambda _url, **_settings: (file, "0" * 64))
+    monkeypatch.setattr(zoo, "fetch_weights", lambda _url, **_settings: (file, "0" * 64))
     return built(name, PublishedWeights(entry))
 
 

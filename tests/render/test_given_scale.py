@@ -100,7 +100,7 @@ def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatc
         seen.append((list(labels), shown))
         return draw_bar(shown, labels, width, unit)
 
-    monkeypatch.setattr(figures, "colour_bar", spy)
+    monkeypatch.setattr(figures, "color_bar", spy)
     _, words = make_color_bar(SignedMap(LINE), Style(), 252, 14, Scale(-1, 2, "fixed"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, fixed scale; 2 values lie beyond it"
     labels, bar = seen[0]

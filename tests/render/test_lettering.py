@@ -184,7 +184,7 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         written.append(list(labels))
         return draw_bar(colours, labels, width, unit)
 
-    monkeypatch.setattr(figures, "colour_bar", spy)
+    monkeypatch.setattr(figures, "color_bar", spy)
     heavy = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     heavy[0, 19, 49] = 100
     make_color_bar(MAP, Style(), 252, 14)

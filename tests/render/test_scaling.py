@@ -60,7 +60,7 @@ def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
-    monkeypatch.setattr(figures, "colour_bar", spy)
+    monkeypatch.setattr(figures, "color_bar", spy)
     make_color_bar(SignedMap(LOPSIDED), Style(), 300, 14)
     make_color_bar(SignedMap(-LOPSIDED), Style(), 300, 14)
     assert [texts[0].split()[0] for texts in labels] == ["-4.00", "-4.00"]
@@ -129,7 +129,7 @@ def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monk
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
-    monkeypatch.setattr(compare, "colour_bar", spy)
+    monkeypatch.setattr(compare, "color_bar", spy)
     named = Caption("way", target="espresso", counterfactual=counter)
     shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
     compare.shared_legend(shown, Style(), 900)

@@ -77,7 +77,7 @@ def test_variants_of_every_view_count(prepared: Prepare, net: nn.Module, monkeyp
     found = prepared("gradcam", {("gradcam", "method"): ["scorecam"], ("gradcam", "smooth"): "aug"})
     assert found.cost.variants == 6 * 6  # of six maps, through six views
     monkeypatch.setattr(streaming, "MOST_INPUTS", 1)
-    monkeypatch.setattr(streaming, "footprint", lambda *_a, **_k: 1)
+    monkeypatch.setattr(streaming, "estimate_bytes", lambda *_a, **_k: 1)
     made = tiny.count_passes(monkeypatch, net)
     explain_batch(found, tiny.pictures(1).float(), ["a"], Heard())
     assert made["forwards"] == found.cost.forwards + found.cost.variants

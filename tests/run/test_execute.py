@@ -225,16 +225,16 @@ def test_a_run_that_fails_leaves_no_manifest_that_would_be_wrong(
 def test_one_batchs_photographs_are_gone_before_the_next_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, alive, most = reading.read_photo, [], []
+    genuine, alive, most = reading.read_image, [], []
 
-    def read_photo(source: Source, *how: Any) -> Any:
+    def read_image(source: Source, *how: Any) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
         photo = genuine(source, *how)
         alive.append(weakref.ref(photo.image))
         return photo
 
-    monkeypatch.setattr(reading, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_image", read_image)
     run(tmp_path / "out", Heard(), batch_size="2")
     assert most == [0, 1, 0, 1, 0]
 

@@ -70,13 +70,13 @@ def test_photographs_that_do_not_fit_are_read_a_second_time(
 ) -> None:
     hand = importlib.import_module("cnnviz_cli.run.workers.process")
     reads: list[str] = []
-    genuine = hand.seen_or_failed
+    genuine = hand.load_image
 
     def watched(drawing: Any, place: Any, say: Any) -> Any:
         reads.append(place[0].name)
         return genuine(drawing, place, say)
 
-    monkeypatch.setattr(hand, "seen_or_failed", watched)
+    monkeypatch.setattr(hand, "load_image", watched)
     run(tmp_path / "roomy", sources, workers="0")
     assert len(reads) == len(sources)
     monkeypatch.setattr(hand, "MAX_KEPT_BYTES", 2 * 3 * 14 * 16)

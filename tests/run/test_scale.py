@@ -183,16 +183,16 @@ def test_the_spool_gives_back_what_was_put_in_order(tmp_path: Path) -> None:
 def test_photographs_are_not_kept_for_the_second_pass(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, alive, most = reading.read_photo, [], []
+    genuine, alive, most = reading.read_image, [], []
 
-    def read_photo(source: Source, *how: Any) -> Any:
+    def read_image(source: Source, *how: Any) -> Any:
         gc.collect()
         most.append(sum(ref() is not None for ref in alive))
         photo = genuine(source, *how)
         alive.append(weakref.ref(photo.image))
         return photo
 
-    monkeypatch.setattr(reading, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_image", read_image)
     run(tmp_path / "out", None, photos, scale="run", batch_size="2")
     assert len(most) == 8
     assert max(most) == 0
@@ -202,10 +202,10 @@ def test_failures_of_either_pass_are_records_in_their_places(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos[1].write_bytes(b"this is no picture")
-    genuine: Callable[..., Any] = reading.read_photo
+    genuine: Callable[..., Any] = reading.read_image
     times: dict[str, int] = {}
 
-    def read_photo(source: Source, *how: Any) -> Any:
+    def read_image(source: Source, *how: Any) -> Any:
         times[source.name] = times.get(source.name, 0) + 1
         if (source.name, times[source.name]) == ("c.png", 2):
             Image.new("RGB", (40, 40)).save(source.path)
@@ -213,7 +213,7 @@ def test_failures_of_either_pass_are_records_in_their_places(
             source.path.write_bytes(b"gone")
         return genuine(source, *how)
 
-    monkeypatch.setattr(reading, "read_photo", read_photo)
+    monkeypatch.setattr(reading, "read_image", read_image)
     run(tmp_path / "out", None, photos, scale="run")
     images = manifest_of(tmp_path / "out").images
     assert [(image.source, image.status) for image in images] == [
