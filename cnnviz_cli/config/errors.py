@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -71,16 +71,16 @@ class SettingsSource:
     """The values of one source, and the places where it holds them.
 
     Attributes:
-        data: nested by section.
+        kind: ``file``, ``environment`` or ``flag``.
+        data: plain values, nested by section.
         keys: the place of each key.
         values: the place of each value.
-        kind: ``file``, ``environment`` or ``flag``.
     """
 
-    data: dict[str, Any]
-    keys: dict[Location, SourcePlace]
-    values: dict[Location, SourcePlace]
     kind: str = "file"
+    data: dict[str, Any] = field(default_factory=dict)
+    keys: dict[Location, SourcePlace] = field(default_factory=dict)
+    values: dict[Location, SourcePlace] = field(default_factory=dict)
 
     def set_value(self, path: tuple[str, ...], value: Any, place: SourcePlace) -> None:
         """Set one value."""

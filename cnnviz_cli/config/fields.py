@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cnnviz_cli.config import values
-from cnnviz_cli.config.values import check_scale, check_width
 from cnnviz_cli.core.figure_settings import SCALE_PATTERN, WIDTH_PATTERN
 from cnnviz_cli.core.file_reading import MAX_BYTES, MAX_PIXELS, MEBIBYTE, MEGAPIXEL
 from cnnviz_cli.tasks.spec import objective_usage
@@ -25,10 +25,10 @@ class Flag:
     Attributes:
         panel: its group in ``--help``.
         metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
-        example: values to show who gave one that fits none of the choices, where capitals stand for some.
         short: a one-letter flag, if any.
         recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
-        typed: whether nothing but the command line may give it: no file and no variable, which others may have written.
+        flag_only: whether only the command line may give it: no file and no variable, which others may have written.
+        example: values for an error about one that fits none of the choices, where capitals stand for some.
     """
 
     panel: str
@@ -39,96 +39,108 @@ class Flag:
     example: str = ""
 
 
+def setting(
+    panel: str,
+    default: Any,
+    text: str,
+    metavar: str = "",
+    short: str = "",
+    *,
+    recorded: bool = True,
+    flag_only: bool = False,
+    example: str = "",
+    **bounds: Any,
+) -> Any:
+    """A field with its `Flag`.
+
+    Args:
+        text: one or two lines of help.
+        bounds: what `pydantic.Field` checks: ``ge``, ``le``, ``pattern`` and the like.
+    """
+    field = Field(default, description=text, **bounds)
+    field.metadata.append(Flag(panel, metavar, short, recorded, flag_only, example))
+    return field
+
+
+_model = partial(setting, "Model")
+_input = partial(setting, "Network input")
+_network_output = partial(setting, "Network output")
+_question = partial(setting, "What to explain")
+_images = partial(setting, "Input")
+_drawing = partial(setting, "Drawing")
+_output = partial(setting, "Output")
+_computation = partial(setting, "Computation")
+
+
 class NetworkFields(BaseModel):
-    """Which network is explained, and where its weights come from."""
+    """Which network is explained, where its weights come from, and what it is given."""
 
     model_config = CLOSED_CONFIG
 
-    model: Annotated[str, Flag("Model", "NAME", "-m")] = Field(
+    model: str = _model(
         "efficientnet_lite0",
-        description="Network to explain: one that cnnviz models lists, timm:NAME, module:factory, or a file.",
+        "Network to explain: a name from cnnviz models, timm:NAME, module:factory, or a file.",
+        "NAME",
+        "-m",
     )
-    arch: Annotated[str | None, Flag("Model", "NAME")] = Field(
-        None, description="What network it is, where --model is a file of weights."
+    arch: str | None = _model(None, "Architecture of the network, if --model is a file of weights.", "NAME")
+    weights: str = _model(
+        "DEFAULT", "DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors.", "SPEC"
     )
-    weights: Annotated[str, Flag("Model", "SPEC")] = Field(
-        "DEFAULT", description="DEFAULT, a published name (IMAGENET1K_V1), none, random:SEED, or FILE.pth|.safetensors."
+    weights_key: str | None = _model(
+        None, "Which state dict of a checkpoint that holds several, such as state_dict_ema.", "KEY"
     )
-    weights_key: Annotated[str | None, Flag("Model", "KEY")] = Field(
-        None, description="Which state dict of a checkpoint that holds several, such as state_dict_ema."
+    allow_code: bool = _model(
+        False, "Allow models that run code: module:factory, TorchScript, torch.export.", recorded=False, flag_only=True
     )
-    allow_code: Annotated[bool, Flag("Model", recorded=False, flag_only=True)] = Field(
-        False, description="Let a network that is code run: module:factory, TorchScript, torch.export."
+    weights_mirror: str | None = _model(
+        None, "Where to download weights from instead of the publisher's address.", "URL", recorded=False
     )
-    weights_mirror: Annotated[str | None, Flag("Model", "URL", recorded=False)] = Field(
-        None, description="Where weight files are fetched from instead of the publisher's address."
+    offline: bool = _model(
+        False, "Never use the network; weights that are not on this machine are an error.", recorded=False
     )
-    offline: Annotated[bool, Flag("Model", recorded=False)] = Field(
-        False, description="Never use the network; weights that are not on this machine are an error."
-    )
-    resize: Annotated[Literal["crop", "squash", "pad", "full"] | None, Flag("Network input")] = Field(
+    resize: Literal["crop", "squash", "pad", "full"] | None = _input(
         None,
-        description="crop cuts the centre, squash stretches, pad adds a border, full keeps the photograph's own size; "
+        "crop cuts out the centre, squash ignores proportions, pad adds a border, full keeps the image's own size; "
         "unset does what the weights were trained with.",
     )
-    input_size: Annotated[
-        tuple[int, ...],
-        BeforeValidator(values.parse_size, json_schema_input_type=tuple[int, ...] | int | str),
-        Flag("Network input", "N|HxW"),
-    ] = Field((), description="Height and width of the input, in pixels; with full the least. Unset: the weights' own.")
-    resize_to: Annotated[int | None, Flag("Network input", "N")] = Field(
+    input_size: values.Size = _input(
+        (), "Height and width of the input, in pixels; with full, the smallest. Unset: that of the weights.", "N|HxW"
+    )
+    resize_to: int | None = _input(
         None,
+        "With crop: length of the shorter side after resizing, before the centre is cut out. Unset keeps the "
+        "proportion to the input that the weights were trained with.",
+        "N",
         ge=1,
         le=99_999,
-        description="With crop: shorter side after resizing, before the centre is cut. Unset keeps the weights' own "
-        "proportion to the input.",
     )
-    max_side: Annotated[int | None, Flag("Network input", "N")] = Field(
-        None, ge=1, description="With full: photographs with a longer side are reduced to it; unset is 1024."
+    max_side: int | None = _input(
+        None, "With full: images with a longer side are reduced to it; unset is 1024.", "N", ge=1
     )
-    interpolation: Annotated[
-        Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None, Flag("Network input")
-    ] = Field(None, description="Filter for resizing; unset takes the one that the weights were trained with.")
-    value_range: Annotated[
-        str,
-        BeforeValidator(values.parse_value_range, json_schema_input_type=tuple[float, float] | str),
-        Flag("Network input", "auto|container|LO,HI"),
-    ] = Field(
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = _input(
+        None, "Filter for resizing; unset takes the one that the weights were trained with."
+    )
+    value_range: values.ValueRange = _input(
         "auto",
-        description="Values that become 0 and 1, where samples have more than 8 bits: what the values need, all that "
-        "their type holds, or given ones.",
+        "For samples of more than 8 bits, the values that become 0 and 1: auto detects the range in use, container "
+        "takes the whole range of the type.",
+        "auto|container|LO,HI",
     )
-    bands: Annotated[
-        tuple[int, ...],
-        BeforeValidator(values.parse_bands, json_schema_input_type=tuple[int, ...] | int | str),
-        Flag("Network input", "N[,N...]"),
-    ] = Field(
+    bands: values.Bands = _input(
         (),
-        description="Which band of each image goes into which channel of the network, counted from 1. Unset: its "
-        "colours, or all of its bands.",
+        "Which bands of an image become the network's channels, counted from 1. Unset: its colours, or all bands.",
+        "N[,N...]",
     )
-    show_bands: Annotated[
-        tuple[int, ...],
-        BeforeValidator(values.parse_shown_bands, json_schema_input_type=tuple[int, ...] | int | str),
-        Flag("Network input", "R,G,B|N"),
-    ] = Field(
-        (), description="Which bands figures show as red, green and blue, or in grey. Unset: the network's first."
+    show_bands: values.ShownBands = _input(
+        (), "Which bands figures show as red, green and blue, or in grey. Unset: the network's first.", "R,G,B|N"
     )
-    mean: Annotated[
-        tuple[float, ...],
-        BeforeValidator(values.parse_mean, json_schema_input_type=tuple[float, ...] | float | str),
-        Flag("Network input", "X[,X...]"),
-    ] = Field((), description="Subtracted from each channel, which goes from 0 to 1. Unset: the weights' own.")
-    std: Annotated[
-        tuple[float, ...],
-        BeforeValidator(values.parse_std, json_schema_input_type=tuple[float, ...] | float | str),
-        Flag("Network input", "X[,X...]"),
-    ] = Field((), description="Divides each channel after that. Unset: the weights' own.")
-
-
-def _text(value: Any) -> Any:
-    """A head's name; a place in a tuple may be written as a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value or None
+    mean: values.Mean = _input(
+        (), "Mean to subtract from each channel, in units from 0 to 1. Unset: that of the weights.", "X[,X...]"
+    )
+    std: values.Std = _input(
+        (), "Standard deviation to divide each channel by. Unset: that of the weights.", "X[,X...]"
+    )
 
 
 class OutputFields(BaseModel):
@@ -136,19 +148,17 @@ class OutputFields(BaseModel):
 
     model_config = CLOSED_CONFIG
 
-    returns: Annotated[Literal["auto", "logits", "probabilities", "log-probabilities"], Flag("Network output")] = Field(
-        "auto", description="What the scores are; auto tries the network on a few inputs and says what it found."
+    returns: Literal["auto", "logits", "probabilities", "log-probabilities"] = _network_output(
+        "auto", "What the scores are; auto tries the network on a few inputs and reports what it found."
     )
-    head: Annotated[
-        str | None,
-        BeforeValidator(_text, json_schema_input_type=str | int | None),
-        Flag("Network output", "NAME|INDEX"),
-    ] = Field(None, description="Which part of an output that has several: its name, or its place in a tuple from 0.")
-    task: Annotated[Literal["auto", "classification", "regression"], Flag("Network output")] = Field(
-        "auto", description="What (batch, numbers) are: regression makes them values, without probabilities."
+    head: values.Head = _network_output(
+        None, "Which part of an output that has several: its name, or its index in a tuple.", "NAME|INDEX"
     )
-    unit: Annotated[str, Flag("Network output", "UNIT")] = Field(
-        "", max_length=20, description="With --task regression: the unit of the values, for instance years."
+    task: Literal["auto", "classification", "regression"] = _network_output(
+        "auto", "What (batch, numbers) are: regression takes them for values, without probabilities."
+    )
+    unit: str = _network_output(
+        "", "With --task regression: the unit of the values, for instance years.", "UNIT", max_length=20
     )
 
 
@@ -157,163 +167,144 @@ class QuestionFields(BaseModel):
 
     model_config = CLOSED_CONFIG
 
-    target: Annotated[
-        values.one_or_more(Annotated[str | int, BeforeValidator(values.parse_target)]),  # type: ignore[valid-type]
-        Flag("What to explain", "TARGET", "-t"),
-    ] = Field(
+    target: values.one_or_more(Annotated[str | int, BeforeValidator(values.parse_target)]) = _question(  # type: ignore[valid-type]
         ("top1",),
-        description="Class to explain: topK (the K likeliest), predicted, true (see --truth), an index, a name or a "
-        "part of one. Repeatable, or with commas.",
+        "Class to explain: topK (the K likeliest), predicted, true (see --truth), an index, a name or part of one. "
+        "Repeatable, or separated by commas.",
+        "TARGET",
+        "-t",
     )
-    contrast: Annotated[str | int | None, BeforeValidator(values.parse_class), Flag("What to explain", "CLASS")] = (
-        Field(
-            None,
-            description="Explain what tells the target from this class, which may be predicted or true: the difference "
-            "of the two scores.",
-        )
-    )
-    counterfactual: Annotated[bool, Flag("What to explain")] = Field(
-        False, description="Explain what speaks against the target: minus its score."
-    )
-    score: Annotated[Literal["logit", "probability"], Flag("What to explain")] = Field(
-        "logit", description="What the score of a class is: what the network returns, or the class's probability."
-    )
-    multilabel: Annotated[bool, Flag("What to explain")] = Field(
-        False, description="Classes do not exclude each other: each has a probability by itself (sigmoid)."
-    )
-    objective: Annotated[str, Flag("What to explain", "OBJECTIVE")] = Field(
-        "auto",
-        description=f"What is explained: {objective_usage()}. By default what the network's output is for.",
-    )
-    region: Annotated[
-        Path | None,
-        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
-        Flag("What to explain", "FILE|DIR"),
-    ] = Field(
+    contrast: Annotated[str | int | None, BeforeValidator(values.parse_class)] = _question(
         None,
-        description="With segment: explain the class within this mask (white is inside) instead of where the network "
-        "sees it; a folder holds a mask for each picture, of the same name.",
+        "Explain what distinguishes the target from this class (or predicted, or true): the difference of their "
+        "scores.",
+        "CLASS",
     )
-    embedding: Annotated[Literal["auto", "features", "output"], Flag("What to explain")] = Field(
-        "auto",
-        description="With similarity: compare what the last linear layer reads (features) or what the network returns.",
+    counterfactual: bool = _question(False, "Explain what speaks against the target: minus its score.")
+    score: Literal["logit", "probability"] = _question(
+        "logit", "What the score of a class is: what the network returns, or the class's probability."
     )
-    min_score: Annotated[float | None, Flag("What to explain", "SCORE")] = Field(
+    multilabel: bool = _question(False, "Classes are not exclusive: each has a probability of its own (sigmoid).")
+    objective: str = _question(
+        "auto", f"What to explain: {objective_usage()}. Default: what the network's output is for.", "OBJECTIVE"
+    )
+    region: values.OptionalFile = _question(
         None,
+        "With segment: explain the class within this mask (white is inside) instead of where the network sees it. "
+        "A folder holds one mask for each image, with the same name.",
+        "FILE|DIR",
+    )
+    embedding: Literal["auto", "features", "output"] = _question(
+        "auto", "With similarity: compare the input of the last linear layer (features) or the network's output."
+    )
+    min_score: float | None = _question(
+        None,
+        "With box: the lowest score that counts as a detection, instead of the network's own.",
+        "SCORE",
         ge=0,
         le=1,
-        description="With box: how likely a box has to be to count, instead of the network's own limit.",
     )
-    labels: Annotated[
-        Path | None,
-        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
-        Flag("What to explain", "FILE"),
-    ] = Field(None, description="Names of the classes: .txt (one a line), .json, or .csv (index,name).")
-    truth: Annotated[str | None, Flag("What to explain", "FILE|folder")] = Field(
+    labels: values.OptionalFile = _question(
+        None, "Names of the classes: .txt (one on each line), .json, or .csv (index,name).", "FILE"
+    )
+    truth: str | None = _question(
         None,
-        description="What is true of each picture: a .csv (file,label), or folder, where its folder has the "
-        "name of its class.",
+        "True class of each image: a .csv (file,label), or folder if folders are named after classes.",
+        "FILE|folder",
     )
 
 
 class PlaceFields(BaseModel):
-    """Where pictures are found, and where they go."""
+    """Which images are read, and where figures go."""
 
     model_config = CLOSED_CONFIG
 
-    output: Annotated[
-        Path, BeforeValidator(values.parse_folder, json_schema_input_type=str), Flag("Output", "DIR", "-o", False)
-    ] = Field(
+    output: values.Folder = _output(
         Path("cnnviz-out"),
-        description="Folder to write to; made if missing. Without it, a folder in cnnviz-out for each question.",
+        "Folder to write to; made if missing. Default: a folder in cnnviz-out for each question.",
+        "DIR",
+        "-o",
+        recorded=False,
     )
-    recursive: Annotated[bool, Flag("Input", "", "-r", recorded=False)] = Field(
-        False, description="Look for pictures in the folders below a folder, too."
+    recursive: bool = _images(False, "Search folders recursively.", "", "-r", recorded=False)
+    files_from: values.OptionalFile = _images(
+        None, "List of further images, separated by newlines or NULs; - is standard input.", "FILE", recorded=False
     )
-    files_from: Annotated[
-        Path | None,
-        BeforeValidator(values.parse_file, json_schema_input_type=str | None),
-        Flag("Input", "FILE", recorded=False),
-    ] = Field(None, description="List of further pictures, one a line or with NUL between; - is standard input.")
-    include: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
-        (), description="Of the pictures found, take those whose name or folder matches ('*_left.png'). Repeatable."
+    include: values.patterns() = _images(  # type: ignore[valid-type]
+        (), "Take only images whose name or folder matches ('*_left.png'). Repeatable.", "PATTERN", recorded=False
     )
-    exclude: Annotated[values.patterns(), Flag("Input", "PATTERN", recorded=False)] = Field(  # type: ignore[valid-type]
-        (), description="Leave out those whose name or folder matches ('thumbs'), also of --include. Repeatable."
+    exclude: values.patterns() = _images(  # type: ignore[valid-type]
+        (),
+        "Leave out images whose name or folder matches ('thumbs'), even if --include takes them. Repeatable.",
+        "PATTERN",
+        recorded=False,
     )
-    max_pixels: Annotated[float, Flag("Input", "MEGAPIXELS")] = Field(
+    max_pixels: float = _images(
         MAX_PIXELS / MEGAPIXEL,
+        "Largest image to decode, in millions of pixels; a larger one fails on its own.",
+        "MEGAPIXELS",
         gt=0,
-        description="Largest picture that is decoded, in millions of pixels; a larger one fails alone.",
     )
-    max_bytes: Annotated[float, Flag("Input", "MIB")] = Field(
+    max_bytes: float = _images(
         MAX_BYTES / MEBIBYTE,
+        "Largest file to read, or image to unpack from an archive; a larger one fails on its own.",
+        "MIB",
         gt=0,
-        description="Largest file that is read, or picture in an archive; a larger one fails alone.",
     )
-    fast_decode: Annotated[bool, Flag("Input")] = Field(
-        False, description="Decode and draw large photographs at 1/2, 1/4 or 1/8, which is quicker."
+    fast_decode: bool = _images(
+        False, "Decode and draw large images at 1/2, 1/4 or 1/8 of their size, which is faster."
     )
 
 
 class DrawingFields(BaseModel):
-    """What the pictures look like."""
+    """What figures look like."""
 
     model_config = CLOSED_CONFIG
 
-    palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
+    palette: str = _drawing(
         "auto",
-        description="Colours of maps that are zero or more: one palette for all, FAMILY=NAME with commas for some, or "
-        "auto for each family's own.",
+        "Colours of maps that are zero or more: one palette for all, FAMILY=NAME separated by commas, or auto for the "
+        "default of each family.",
+        "NAME",
     )
-    signed_palette: Annotated[str, Flag("Drawing", "NAME")] = Field(
-        "blue-red", description="Colours of maps around zero."
-    )
-    overlay: Annotated[Literal["auto", "ramp", "constant", "none"], Flag("Drawing")] = Field(
+    signed_palette: str = _drawing("blue-red", "Colours of maps around zero.", "NAME")
+    overlay: Literal["auto", "ramp", "constant", "none"] = _drawing(
         "auto",
-        description="Maps over the photograph: with an opacity that grows with the evidence, the same everywhere, or "
-        "not at all. Auto is ramp for heat maps, none for maps of single pixels.",
+        "How maps are laid over the image: with an opacity that grows with the evidence, with the same everywhere, or "
+        "not at all. auto is ramp for heat maps, none for maps of single pixels.",
     )
-    alpha: Annotated[float | None, Flag("Drawing", "0..1")] = Field(
-        None, ge=0, le=1, description="Strongest opacity of an overlay; by default 0.75 for ramp, 0.5 for constant."
+    alpha: float | None = _drawing(
+        None, "Strongest opacity of an overlay; by default 0.75 for ramp, 0.5 for constant.", "0..1", ge=0, le=1
     )
-    map_interpolation: Annotated[Literal["auto", "bicubic", "bilinear", "nearest"], Flag("Drawing")] = Field(
+    map_interpolation: Literal["auto", "bicubic", "bilinear", "nearest"] = _drawing(
         "auto",
-        description="How maps are enlarged in pictures; raw maps are left alone. Bicubic stays within the values "
-        "around. Auto is bilinear for a constant overlay, else bicubic.",
+        "How maps are enlarged in figures; raw maps are not changed. bicubic stays within the values around. auto is "
+        "bilinear for a constant overlay, otherwise bicubic.",
     )
-    scale: Annotated[
-        str,
-        AfterValidator(check_scale),
-        Flag("Drawing", "image|run|fixed:LO,HI", example="fixed:0,1, or fixed:-2.5,2.5"),
-    ] = Field(
+    scale: Annotated[str, AfterValidator(values.check_scale)] = _drawing(
         "image",
+        "Range of a map's colours: its own, that of the whole run, or from LO to HI.",
+        "image|run|fixed:LO,HI",
+        example="fixed:0,1, or fixed:-2.5,2.5",
         pattern=SCALE_PATTERN,
-        description="Range of a map's colours: its own, the whole run's, or from LO to HI.",
     )
-    format: Annotated[Literal["png", "webp", "jpeg", "svg", "pdf"], Flag("Output")] = Field(
+    format: Literal["png", "webp", "jpeg", "svg", "pdf"] = _output(
         "png",
-        description="Of the figures: png loses nothing, webp is the smallest file, jpeg the quickest to write; "
-        "svg and pdf keep text, rules and colour bars as vectors (pdf: pip install 'cnnviz-cli[pdf]').",
+        "File format of figures: png is lossless, webp makes the smallest files, jpeg is the fastest to write; svg and "
+        "pdf keep text, rules and colour bars as vectors (pdf: pip install 'cnnviz-cli[pdf]').",
     )
-    width: Annotated[
-        str,
-        AfterValidator(check_width),
-        Flag("Output", "auto|source|PIXELS|LENGTH", example="1200 for pixels, 8.5cm, 85mm or 3.3in in print"),
-    ] = Field(
+    width: Annotated[str, AfterValidator(values.check_width)] = _output(
         "auto",
+        "Width of figures: at most about 1600 pixels, the image's own, a number of pixels, or a length in print "
+        "(8.5cm).",
+        "auto|source|PIXELS|LENGTH",
+        example="1200 for pixels, 8.5cm, 85mm or 3.3in in print",
         pattern=WIDTH_PATTERN,
-        description="Of each figure: at most about 1600 pixels, the image's own, so many pixels, or in print (8.5cm).",
     )
-    dpi: Annotated[int, Flag("Output", "N")] = Field(
-        0, ge=0, le=2400, description="Pixels an inch, written into PNG and JPEG files; 0 for none, 300 with a length."
+    dpi: int = _output(
+        0, "Pixels per inch, written into PNG and JPEG files; 0 for none, 300 with a length.", "N", ge=0, le=2400
     )
-    save_arrays: Annotated[bool, Flag("Output")] = Field(
-        False, description="Also write the raw float32 maps, as arrays.npz beside the figures."
-    )
-
-
-_DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"
+    save_arrays: bool = _output(False, "Also write the raw float32 maps, as arrays.npz beside the figures.")
 
 
 class ComputingFields(BaseModel):
@@ -321,36 +312,33 @@ class ComputingFields(BaseModel):
 
     model_config = CLOSED_CONFIG
 
-    seed: Annotated[int, Flag("Computation", "N")] = Field(
-        0, ge=0, description="Where random draws start, together with each image's bytes."
+    seed: int = _computation(0, "Seed of random draws, combined with each image's bytes.", "N", ge=0)
+    max_memory: float | None = _computation(
+        None, "Memory for altered inputs at a time; unset takes a quarter of what is free.", "GIB", recorded=False, gt=0
     )
-    max_memory: Annotated[float | None, Flag("Computation", "GIB", recorded=False)] = Field(
-        None, gt=0, description="Memory for altered inputs at a time; unset takes a quarter of what is free."
+    device: str = _computation(
+        "auto",
+        "Where to compute; auto takes an accelerator if there is one.",
+        "auto|cpu|cuda|cuda:N|mps",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$",
     )
-    device: Annotated[str, Flag("Computation", "auto|cpu|cuda|cuda:N|mps")] = Field(
-        "auto", pattern=_DEVICE, description="Where to compute; auto takes an accelerator if there is one."
+    precision: Literal["fp32", "bf16", "fp16"] = _computation(
+        "fp32", "Precision of the network; maps are always computed in fp32."
     )
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("Computation")] = Field(
-        "fp32", description="Arithmetic of the network; maps are computed in fp32 whatever this says."
+    memory_format: Literal["auto", "channels_last", "contiguous"] = _computation(
+        "auto",
+        "Memory layout of weights and inputs; auto is channels_last unless the network's code needs its own layout.",
+        recorded=False,
     )
-    memory_format: Annotated[Literal["auto", "channels_last", "contiguous"], Flag("Computation", recorded=False)] = (
-        Field(
-            "auto",
-            description="How weights and inputs lie in memory; auto is channels_last unless the network's "
-            "code turns out to need its own layout.",
-        )
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
+        "auto", "Images per batch; auto is 8, on an accelerator 32.", "auto|N", "-b"
     )
-    batch_size: Annotated[
-        int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1)), Flag("Computation", "auto|N", "-b")
-    ] = Field("auto", description="Images that pass the network together; auto is 8, on an accelerator 32.")
-    threads: Annotated[int | None, Flag("Computation", "N")] = Field(
-        None, ge=1, description="CPU threads for the network; unset leaves the choice to torch."
+    threads: int | None = _computation(
+        None, "CPU threads for the network; unset leaves the choice to torch.", "N", ge=1
     )
-    workers: Annotated[
-        int | Literal["auto"],
-        BeforeValidator(values.parse_auto_or_count(0)),
-        Flag("Computation", "auto|N", recorded=False),
-    ] = Field("auto", description="Processes that read and draw meanwhile; auto is one a core, 16 at most; 0 is none.")
-    engine: Annotated[Literal["local", "ray"], Flag("Computation", recorded=False)] = Field(
-        "local", description="Who computes: this machine, or the nodes of a Ray cluster (RAY_ADDRESS)."
+    workers: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0))] = _computation(
+        "auto", "Processes that read and draw; auto is one per core, at most 16; 0 is none.", "auto|N", recorded=False
+    )
+    engine: Literal["local", "ray"] = _computation(
+        "local", "Where the run is computed: on this machine, or on a Ray cluster (RAY_ADDRESS).", recorded=False
     )

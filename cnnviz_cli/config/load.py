@@ -106,15 +106,14 @@ def _flag_only_error(path: tuple[str | int, ...], layer: SettingsSource) -> Usag
 
 def _from_file(config_file: Path | None, problems: list[UsageError]) -> SettingsSource:
     if config_file is None:
-        return SettingsSource({}, {}, {})
+        return SettingsSource()
     from cnnviz_cli.config import yamlfile  # PyYAML only where there is YAML: start-up counts
 
     try:
-        document = yamlfile.read_file(config_file)
+        layer = yamlfile.read_file(config_file)
     except UsageError as error:
         problems.extend(split_errors(error))
-        return SettingsSource({}, {}, {})
-    layer = SettingsSource(document.data, document.keys, document.values)
+        return SettingsSource()
     for old, new in FORMER_NAMES.items():
         section = layer.data.get(old[0])
         if not isinstance(section, dict) or old[1] not in section:
@@ -135,7 +134,7 @@ def _from_file(config_file: Path | None, problems: list[UsageError]) -> Settings
 def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems: list[UsageError]) -> SettingsSource:
     """What the variables say. An empty one counts as unset."""
     known, former = environment_variables(kind), {environment_variable(old) for old in FORMER_NAMES}
-    layer = SettingsSource({}, {}, {}, kind="environment")
+    layer = SettingsSource("environment")
     for name in sorted(environ):
         if not name.startswith(VARIABLE_PREFIX) or name in OWN_VARIABLES or not environ[name]:
             continue
@@ -157,7 +156,7 @@ def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems
 def _from_flags(
     kind: type[Settings], command: str, flags: Mapping[SettingPath, Any], problems: list[UsageError]
 ) -> SettingsSource:
-    layer = SettingsSource({}, {}, {}, kind="flag")
+    layer = SettingsSource("flag")
     for path, given in flags.items():
         name = flag_name(path, command)
         annotation = field_at(kind, path).annotation

@@ -23,6 +23,7 @@ from cnnviz_cli.config.fields import (
     OutputFields,
     PlaceFields,
     QuestionFields,
+    setting,
 )
 from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
@@ -124,30 +125,17 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
     names = tuple(m.name for m in methods(family.name))
     unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
     selector: Any = Annotated[
-        values.one_or_more(Literal[(ALL, *names)]),
-        unique,
-        BeforeValidator(values.split_at_commas),
-        Flag(panel, "METHOD"),
+        values.one_or_more(Literal[(ALL, *names)]), unique, BeforeValidator(values.split_at_commas)
     ]
-    members: dict[str, Any] = {
-        SELECTOR: (
-            selector,
-            Field(
-                (family.default,),
-                description="Methods to run, of those that cnnviz methods lists, or all. Repeatable, or with commas.",
-            ),
-        )
-    }
+    text = "Methods to run, of those that cnnviz methods lists, or all. Repeatable, or separated by commas."
+    members: dict[str, Any] = {SELECTOR: (selector, setting(panel, (family.default,), text, "METHOD"))}
     for registered in methods(family.name):
         new = [item for item in fields(registered.options) if item.name not in members]  # the registry sees to equality
         hints = get_type_hints(registered.options) if new else {}
         for item in new:
             default = item.metadata.get("in_all", item.default) if in_all else item.default
             annotation = _with_lower_bound(hints[item.name], item.metadata["at_least"], empty=default == ())
-            members[item.name] = (
-                Annotated[annotation, Flag(panel)],
-                Field(default, description=item.metadata["help"]),
-            )
+            members[item.name] = (annotation, setting(panel, default, item.metadata["help"]))
     return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED_CONFIG, __module__=__name__, **members)
 
 

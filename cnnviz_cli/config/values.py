@@ -61,13 +61,11 @@ def parse_target(value: Any) -> str | int:
     """A class index, or text that names one or more classes; digits alone are an index wherever they come from."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise PydanticCustomError("target", "must be topK, a class index or a class name")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise PydanticCustomError("target", "must be at least 0 where it is a class index")
         return value
-    if not value.strip():
+    if not isinstance(value, str) or not value.strip():
         raise PydanticCustomError("target", "must be topK, a class index or a class name")
     return value.strip()
 
@@ -116,6 +114,18 @@ def parse_folder(value: Any) -> Any:
     return value
 
 
+OptionalFile = Annotated[Path | None, BeforeValidator(parse_file, json_schema_input_type=str | None)]
+Folder = Annotated[Path, BeforeValidator(parse_folder, json_schema_input_type=str)]
+
+
+def parse_head(value: Any) -> Any:
+    """The name of a part of an output; an index in a tuple may be written as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value or None
+
+
+Head = Annotated[str | None, BeforeValidator(parse_head, json_schema_input_type=str | int | None)]
+
+
 BYTE_MAX = 255
 """What values of eight bits count to."""
 
@@ -137,32 +147,35 @@ def parse_size(value: Any) -> tuple[int, ...]:
     return tuple(items)
 
 
+Size = Annotated[tuple[int, ...], BeforeValidator(parse_size, json_schema_input_type=tuple[int, ...] | int | str)]
+
+
 def parse_value_range(value: Any) -> str:
     """``auto``, ``container``, or the values that become 0 and 1: ``0,4095`` or ``[0, 4095]``."""
     if value in ("auto", "container"):
         return str(value)
-    found = [parse_scalar(item) if isinstance(item, str) else item for item in split_at_commas(value)]
-    whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
-    if len(found) != 2 or not whole:
+    found = _numbers(value)
+    if found is None or len(found) != 2:
         raise _shape_error("must be auto, container or LO,HI", "For instance 0,4095, or -160,240 for a window of CT.")
-    low, high = (float(item) for item in found if isinstance(item, int | float))
+    low, high = found
     if not low < high:
         raise _shape_error("must have a lower value before a higher one", f"Did you mean {high:.12g},{low:.12g}?")
     return f"{low:.12g},{high:.12g}"
+
+
+ValueRange = Annotated[str, BeforeValidator(parse_value_range, json_schema_input_type=tuple[float, float] | str)]
 
 
 def parse_bands(value: Any) -> tuple[int, ...]:
     """One band's number, from 1, or several: a list, or text with commas and ranges, ``1-5,8``."""
     found: list[Any] = []
     for item in split_at_commas(value):
-        span = _BAND_RANGE.fullmatch(item.strip()) if isinstance(item, str) else None
-        found += (
-            range(int(span[1]), int(span[2]) + 1) if span else [parse_scalar(item) if isinstance(item, str) else item]
-        )
+        span = _BAND_RANGE.fullmatch(item) if isinstance(item, str) else None
+        found += range(int(span[1]), int(span[2]) + 1) if span else [_scalar(item)]
     whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10_000 for item in found)
     if not whole or bool(found) != bool(value):
         raise _shape_error("must be the numbers of bands, counted from 1", "For instance 3,2,1, or 1-5.")
-    return tuple(item for item in found if isinstance(item, int))
+    return tuple(found)
 
 
 def parse_shown_bands(value: Any) -> tuple[int, ...]:
@@ -171,6 +184,12 @@ def parse_shown_bands(value: Any) -> tuple[int, ...]:
     if len(found) not in (0, 1, 3):
         raise _shape_error("must be three bands, or one", "For instance 3,2,1, or 4.")
     return found
+
+
+Bands = Annotated[tuple[int, ...], BeforeValidator(parse_bands, json_schema_input_type=tuple[int, ...] | int | str)]
+ShownBands = Annotated[
+    tuple[int, ...], BeforeValidator(parse_shown_bands, json_schema_input_type=tuple[int, ...] | int | str)
+]
 
 
 def parse_mean(value: Any) -> tuple[float, ...]:
@@ -191,6 +210,10 @@ def parse_std(value: Any) -> tuple[float, ...]:
     return found
 
 
+Mean = Annotated[tuple[float, ...], BeforeValidator(parse_mean, json_schema_input_type=tuple[float, ...] | float | str)]
+Std = Annotated[tuple[float, ...], BeforeValidator(parse_std, json_schema_input_type=tuple[float, ...] | float | str)]
+
+
 def _suggest_division(numbers: Sequence[float]) -> str:
     """The numbers that were meant, where they may count to 255; else of what values they are."""
     if min(numbers) >= 0 and 2 <= max(numbers) <= BYTE_MAX:
@@ -201,10 +224,21 @@ def _suggest_division(numbers: Sequence[float]) -> str:
 
 
 def _parse_numbers(value: Any) -> tuple[float, ...]:
-    found = [parse_scalar(item) if isinstance(item, str) else item for item in split_at_commas(value)]
-    if not all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found):
+    found = _numbers(value)
+    if found is None:
         raise _shape_error("must be one number or a list of numbers", "For instance 0.5, or 0.485,0.456,0.406.")
-    return tuple(float(item) for item in found if isinstance(item, int | float))
+    return found
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    """One finite number or several; None if any is something else."""
+    found = [_scalar(item) for item in split_at_commas(value)]
+    whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
+    return tuple(map(float, found)) if whole else None
+
+
+def _scalar(item: Any) -> Any:
+    return parse_scalar(item) if isinstance(item, str) else item
 
 
 def _shape_error(what: str, fix: str) -> PydanticCustomError:
@@ -213,20 +247,20 @@ def _shape_error(what: str, fix: str) -> PydanticCustomError:
 
 def check_scale(value: str) -> str:
     """The text of a scale whose numbers, if it has any, are a range."""
-    try:
-        parse_scale(value)
-    except ValueError as error:
-        # In braces pydantic would look for values to fill in; the numbers come from the user.
-        raise PydanticCustomError("scale", "{what}", {"what": str(error)}) from error
-    return value
+    return _check(parse_scale, value)
 
 
 def check_width(value: str) -> str:
     """The text of a width that a figure can have, at the resolution that is usual in print."""
+    return _check(parse_figure_size, value)
+
+
+def _check(parse: Callable[[str], object], value: str) -> str:
     try:
-        parse_figure_size(value)
+        parse(value)
     except ValueError as error:
-        raise PydanticCustomError("width", "{what}", {"what": str(error)}) from error
+        # In braces pydantic would look for values to fill in; the numbers come from the user.
+        raise PydanticCustomError("value", "{what}", {"what": str(error)}) from error
     return value
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +26,7 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from cnnviz_cli.config.errors import SourcePlace, caret_excerpt, combine_errors
+from cnnviz_cli.config.errors import Location, SettingsSource, SourcePlace, caret_excerpt, combine_errors
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, read_regular
@@ -37,27 +36,10 @@ MAX_BYTES = 256 * 1024
 """Bytes; a configuration of cnnviz has a few hundred."""
 MAX_DEPTH = 8
 
-NodePath = tuple[str | int, ...]
-
 _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 
-@dataclass(slots=True)
-class Document:
-    """A mapping and where everything in it stands.
-
-    Attributes:
-        data: plain dicts, lists, strings, numbers, booleans, None.
-        keys: the place of each key, by its path.
-        values: the place of each value, by its path.
-    """
-
-    data: dict[str, Any] = field(default_factory=dict)
-    keys: dict[NodePath, SourcePlace] = field(default_factory=dict)
-    values: dict[NodePath, SourcePlace] = field(default_factory=dict)
-
-
-def read_file(path: Path) -> Document:
+def read_file(path: Path) -> SettingsSource:
     """The file's mapping.
 
     Raises:
@@ -85,7 +67,7 @@ def read_file(path: Path) -> Document:
         lines = _LINE_BREAK.split(before)
         where = f"{name}:{len(lines)}:{len(lines[-1]) + 1}"
         raise UsageError("the configuration file is not UTF-8", where=where, fix="Save it as UTF-8.") from None
-    document = Document()
+    document = SettingsSource()
     root = _Builder(text, name, document).build()
     if not isinstance(root, dict):
         raise UsageError("the configuration file is empty", where=name, fix="Write keys into it: model: resnet50")
@@ -99,13 +81,13 @@ def parse(text: str, name: str) -> Any:
     Raises:
         UsageError: as `read_file`.
     """
-    return _Builder(text, name, Document(), mapping=False).build()
+    return _Builder(text, name, SettingsSource(), mapping=False).build()
 
 
 class _Builder:
     """Turns PyYAML's events into plain values, keeping their places and collecting what it refuses."""
 
-    def __init__(self, text: str, name: str, document: Document, *, mapping: bool = True) -> None:
+    def __init__(self, text: str, name: str, document: SettingsSource, *, mapping: bool = True) -> None:
         self._text = text
         self._lines = _LINE_BREAK.split(text)
         self._name = name
@@ -147,7 +129,7 @@ class _Builder:
                 value = self._value(event, ())
         return value
 
-    def _value(self, event: Event, path: NodePath) -> Any:
+    def _value(self, event: Event, path: Location) -> Any:
         self._document.values[path] = self._place(event)
         if isinstance(event, AliasEvent):
             self._refuse(event, f"aliases are not allowed (*{event.anchor})", "Write the value out.")
@@ -163,13 +145,13 @@ class _Builder:
             self._stop_at(event, f"nested deeper than {MAX_DEPTH} levels")
         return self._sequence(path) if isinstance(event, SequenceStartEvent) else self._members(path)
 
-    def _sequence(self, path: NodePath) -> list[Any]:
+    def _sequence(self, path: Location) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(self._events), SequenceEndEvent):
             items.append(self._value(event, (*path, len(items))))
         return items
 
-    def _members(self, path: NodePath) -> dict[str, Any]:
+    def _members(self, path: Location) -> dict[str, Any]:
         members: dict[str, Any] = {}
         while not isinstance(event := next(self._events), MappingEndEvent):
             key = self._key(event, path, members)
@@ -181,7 +163,7 @@ class _Builder:
                 members[key] = value
         return members
 
-    def _key(self, event: Event, path: NodePath, members: dict[str, Any]) -> str | None:
+    def _key(self, event: Event, path: Location, members: dict[str, Any]) -> str | None:
         """The key, or None where it was refused; its value is still to be read."""
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.style is None:
             self._refuse(event, "merge keys are not allowed (<<)", "Write the keys out.")
