@@ -7,7 +7,7 @@ from torch import Tensor
 
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.memory import SAMPLES
-from cnnviz_cli.cli.console import QuietReporter
+from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.method import MethodContext, find_method
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from cnnviz_cli.cli import config, explain
 from cnnviz_cli.cli.app import app
-from cnnviz_cli.cli.typer_base import default_text
+from cnnviz_cli.cli.flags import default_text
 from cnnviz_cli.config.names import SettingPath, environment_variable, field_at, setting_paths
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode

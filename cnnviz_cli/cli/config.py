@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.main import get_command
 
-from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.flags import Config, Flags, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.preflight import check_request
+from cnnviz_cli.cli.preflight import check_request, load_request
 from cnnviz_cli.cli.typer_base import AsJson, Command, Group
 from cnnviz_cli.config.errors import combine_errors, split_errors
 from cnnviz_cli.config.load import LoadedSettings, load_with_origins
@@ -33,13 +31,12 @@ def build(name: str, summary: str) -> Any:
     group = typer.Typer(name=name, cls=Group, help=summary, add_completion=False)
     group.command("schema", cls=Command)(schema)
     group.command("check", cls=Command)(check_files)
-    shown = with_settings("all", _show, [CONFIG, parameter("as_json", AsJson, False)])
-    group.command("show", cls=Command, help=_SHOW)(shown)
+    group.command("show", cls=Command)(with_settings("all", _show))
     return get_command(group)
 
 
 def schema(
-    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.", show_default=False)] = "config",
+    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.")] = "config",
     as_json: AsJson = False,
 ) -> None:
     """The JSON Schema of a configuration file, or of manifest.json."""
@@ -54,7 +51,7 @@ def schema(
 
 
 def check_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.")],
     as_json: AsJson = False,
 ) -> None:
     """Check configuration files, whatever the environment says: every mistake with its line and column."""
@@ -73,16 +70,13 @@ def check_files(
         print_json({"files": [{"file": str(file), "state": "ok"} for file in files]})
 
 
-_SHOW = "The settings that a file, the environment and flags come to, as YAML, each with the place it came from."
-
-
-def _show(flags: dict[SettingPath, Any], given: Mapping[str, Any]) -> None:
-    loaded = load_with_origins("all", flags, given["config"], os.environ)
-    check_request(loaded)
+def _show(flags: Flags, *, config: Config = None, as_json: AsJson = False) -> None:
+    """Print the settings that result from a file, the environment and flags, as YAML, with the source of each value."""
+    loaded = load_request("all", flags, config)
     section = ""
     values = loaded.settings.model_dump(mode="json")
     kind = type(loaded.settings)
-    if given["as_json"]:
+    if as_json:
         typed = [path[0] for path in setting_paths(kind) if len(path) == 1 and flag_of(kind, path[0]).flag_only]
         origins = {".".join(path): _origin(loaded, path) for path in loaded.origins if path[0] not in typed}
         print_json({"settings": {k: v for k, v in values.items() if k not in typed}, "origins": origins})

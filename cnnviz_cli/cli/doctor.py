@@ -2,69 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import make_reporter
-from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.flags import Config, Flags, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import align_columns
-from cnnviz_cli.cli.typer_base import AsJson, Command, Debug
+from cnnviz_cli.cli.reporters import make_reporter
+from cnnviz_cli.cli.text_layout import align_columns
+from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.config.fields import NetworkFields, OutputFields
-from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode
 
 _ASKED = {"device", "threads", "memory_format", "output"}
 _SETTINGS = {*NetworkFields.model_fields, *OutputFields.model_fields, *_ASKED}
 """All that corrects a belief about a network, and where a run would compute and write."""
 
-_HELP = """Look at versions, memory, devices, codecs and folders, and time the network. Nothing is left behind.
 
-Of a MODEL it says instead what cnnviz believes of it: its input, its output, its layers, what trial forwards have
-shown; and below each line the flags that correct it. Give them here to see what they change.
+def _examine(
+    flags: Flags,
+    *,
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A network: show what cnnviz assumes about it.",
+            autocompletion=completion.complete_models,
+        ),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> int:
+    """Check versions, memory, devices, codecs and folders, and time the network. Leaves no files behind.
 
-What is not given is what a run would take: from the environment, the file, or the defaults. The exit code is that
-of the first failure: 4 without the model, 5 without a place to write, 6 without the device."""
+    With a MODEL it shows instead what cnnviz assumes about that network: its input, its output, its layers, what trial
+    forwards have shown; and below each line the flags that correct it. Give them here to see what they change.
 
-_OTHERS = [
-    parameter(
-        "network",
-        Annotated[
-            str | None,
-            typer.Argument(
-                metavar="[MODEL]",
-                help="Network to look into: what cnnviz believes of it.",
-                show_default=False,
-                autocompletion=completion.complete_models,
-            ),
-        ],
-        None,
-    ),
-    CONFIG,
-    parameter("as_json", AsJson, False),
-    parameter("debug", Debug, False),
-]
+    Settings that are not given are those of a run: from the environment, the file, or the defaults. The exit code is
+    that of the first failure: 4 for the model, 5 for the output folder, 6 for the device.
+    """
+    from cnnviz_cli.cli.preflight import load_request  # not before it is needed: --help does without
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("doctor", cls=Command, help=_HELP)(with_settings("all", _doctor, _OTHERS, only=_SETTINGS))
-
-
-def _doctor(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
-    from cnnviz_cli.cli.preflight import check_request
-    from cnnviz_cli.config.load import load_with_origins
-
-    network, as_json = given["network"], given["as_json"]
-    asked = dict(flags)
-    if network is not None:
-        asked["model",] = network
-    loaded = load_with_origins("all", asked, given["config"], os.environ)
-    check_request(loaded)
+    loaded = load_request("all", flags, config, model=network)
     from cnnviz_cli.run.doctor import examine_machine, examine_network
 
     look = examine_machine if network is None else examine_network
@@ -78,3 +59,6 @@ def _doctor(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> int:
             if one.fix:
                 print("\n".join(f"    {text}" for text in one.fix.splitlines()))
     return next((one.code for one in found if one.state == "failure"), ExitCode.OK)
+
+
+doctor = with_settings("all", _examine, only=_SETTINGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -12,33 +12,45 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.typer_base import default_text
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import Settings, families_of, settings_type
 from cnnviz_cli.core.method import SELECTOR, methods
 
-Body = Callable[[dict[SettingPath, Any], Mapping[str, Any]], int | None]
-"""What a command does, given the settings on its command line, by path, and its other parameters, by name."""
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+Flags = dict[SettingPath, Any]
+"""The settings on a command line, by path, as they were written."""
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="YAML file of settings (CNNVIZ_CONFIG).", rich_help_panel="Input"
+    ),
+]
 
 
 def with_settings(
-    command: str, body: Body, others: list[inspect.Parameter], only: Collection[str] | None = None
+    command: str, body: Callable[..., int | None], *, only: Collection[str] | None = None, without: Collection[str] = ()
 ) -> Callable[..., int | None]:
-    """A function for Typer: `body` behind a signature of `others` and a flag for each setting of `command`.
+    """`body` for Typer, with a flag for each setting of `command` in the place of its first parameter, a `Flags`.
 
     Args:
+        body: what the command does; its docstring is the command's help, and its other parameters are arguments and
+            flags, too.
         only: names of the common settings that get flags, where not all of them do.
+        without: parameters of `body` that this command does not have.
     """
     kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
     flagged = [path for path in _flag_paths(kind, command) if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
-    options = [_parameter(name, path, field_at(kind, path), command) for name, path in by_name.items()]
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
-    options += [
-        parameter(name, Annotated[list[str] | None, typer.Option(flag_name(old, command), hidden=True)], None)
-        for name, old in former.items()
+    own = [
+        one for one in list(inspect.signature(body, eval_str=True).parameters.values())[1:] if one.name not in without
     ]
+    options = {name: _option(path, field_at(kind, path), command) for name, path in by_name.items()} | {
+        name: Annotated[list[str] | None, typer.Option(flag_name(old, command), hidden=True)]
+        for name, old in former.items()
+    }
 
     def run(**given: Any) -> int | None:
         settings = {path: given[name] for name, path in by_name.items() if given[name] is not None}
@@ -46,19 +58,14 @@ def with_settings(
             if given[name]:
                 path = FORMER_NAMES[old]
                 settings[path] = [*(settings.get(path) or []), *given[name]]
-        return body(
-            settings, {name: value for name, value in given.items() if name not in by_name and name not in former}
-        )
+        return body(settings, **{one.name: given[one.name] for one in own})
 
-    signature = inspect.Signature([*others, *options])
+    made = [inspect.Parameter(name, _KEYWORD, annotation=kind, default=None) for name, kind in options.items()]
+    signature = inspect.Signature([one.replace(kind=_KEYWORD) for one in own] + made)
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    run.__doc__ = body.__doc__
     return run
-
-
-def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-    """A parameter of a generated function; without a default it is required."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _flag_paths(kind: type[Settings], command: str) -> list[SettingPath]:
@@ -66,7 +73,7 @@ def _flag_paths(kind: type[Settings], command: str) -> list[SettingPath]:
     return [path for path in setting_paths(kind) if len(path) == 1 or path[0] in families_of(command)]
 
 
-def _parameter(name: str, path: SettingPath, info: FieldInfo, command: str) -> inspect.Parameter:
+def _option(path: SettingPath, info: FieldInfo, command: str) -> Any:
     side = _side(info)
     names = [flag_name(path, command), *([side.short] if side.short else [])]
     annotation: Any = str | None
@@ -80,10 +87,18 @@ def _parameter(name: str, path: SettingPath, info: FieldInfo, command: str) -> i
         help=help_text(path, info, command),
         metavar=metavar(path, info),
         rich_help_panel=_panel(path, side, command),
-        show_default=False,
         autocompletion=_completion(path, info),
     )
-    return parameter(name, Annotated[annotation, option], None)
+    return Annotated[annotation, option]
+
+
+def default_text(value: Any) -> str:
+    """A default as a person would type it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(default_text(item) for item in value) or "none"
+    return "none" if value is None or value == "" else str(value)
 
 
 def help_text(path: SettingPath, info: FieldInfo, command: str) -> str:
@@ -155,15 +170,3 @@ def _completion(path: SettingPath, info: FieldInfo) -> Callable[..., list[str]] 
     if len(path) == 2 and path[1] == SELECTOR:
         return completion.list_completion(choices)
     return completion.choice_completion(choices) if choices else completion.BY_SETTING.get(path)
-
-
-CONFIG = parameter(
-    "config",
-    Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", metavar="FILE", help="YAML file of settings (CNNVIZ_CONFIG).", rich_help_panel="Input"
-        ),
-    ],
-    None,
-)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import make_reporter
-from cnnviz_cli.cli.flags import CONFIG, parameter, with_settings
+from cnnviz_cli.cli.flags import Config, Flags, with_settings
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import align_columns
 from cnnviz_cli.cli.process import gc_disabled
-from cnnviz_cli.cli.typer_base import AsJson, Command, Debug, wrapped
+from cnnviz_cli.cli.reporters import make_reporter
+from cnnviz_cli.cli.text_layout import align_columns, terminal_width, wrap_paragraphs
+from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.config.fields import NetworkFields
-from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.load import LoadedSettings
     from cnnviz_cli.models.inspect.layers import ModelLayers
-
-_HELP = """The tree of a network: every module with its maps, what a position of them sees, and the words that mean it.
-
-Layers do not depend on the weights, so none are downloaded where none are named."""
 
 _SETTINGS = NetworkFields.model_fields.keys() - {
     "model", "resize", "resize_to", "max_side", "interpolation", "value_range", "bands", "show_bands", "mean", "std"
@@ -46,59 +39,41 @@ _RUNS_NOTE = (
     "sizes are those of the last."
 )
 
-_OTHERS = [
-    parameter(
-        "model",
-        Annotated[
-            str | None,
-            typer.Argument(
-                help="Its name; without one, the network that a run would take.",
-                show_default=False,
-                autocompletion=completion.complete_models,
-            ),
-        ],
-        None,
-    ),
-    CONFIG,
-    parameter(
-        "depth",
-        Annotated[
-            int | None,
-            typer.Option("--depth", metavar="N", min=1, help="Only N levels of the tree.", show_default=False),
-        ],
-        None,
-    ),
-    parameter("as_json", AsJson, False),
-    parameter("debug", Debug, False),
-]
 
+def _show(
+    flags: Flags,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A network's name; without one, the network that a run would use.",
+            autocompletion=completion.complete_models,
+        ),
+    ] = None,
+    config: Config = None,
+    depth: Annotated[int | None, typer.Option("--depth", metavar="N", min=1, help="Only N levels of the tree.")] = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> None:
+    """The layers of a network as a tree, with their feature maps, receptive fields, and names for --layer.
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("layers", cls=Command, help=_HELP)(with_settings("all", _layers, _OTHERS, only=_SETTINGS))
+    Layers do not depend on the weights, so no weights are downloaded unless you name some.
+    """
+    from cnnviz_cli.cli.preflight import load_request  # not before it is needed: --help does without
 
-
-def _layers(flags: Mapping[SettingPath, Any], given: Mapping[str, Any]) -> None:
-    from cnnviz_cli.cli.preflight import check_request
-    from cnnviz_cli.config.load import load_with_origins
-
-    asked = dict(flags)
-    if given["model"] is not None:
-        asked["model",] = given["model"]
-    loaded = load_with_origins("all", asked, given["config"], os.environ)
-    check_request(loaded)
-    layers = _load(loaded, quiet=given["as_json"])
-    shown = [name for name in layers.kinds if given["depth"] is None or name.count(".") < given["depth"]]
-    if given["as_json"]:
+    loaded = load_request("all", flags, config, model=model)
+    layers = _load(loaded, quiet=as_json)
+    shown = [name for name in layers.kinds if depth is None or name.count(".") < depth]
+    if as_json:
         print_json({"layers": list(_layer_record(layers, shown))})
         return
     print("\n".join(_table(layers, shown)))
-    width = max(shutil.get_terminal_size().columns, 40)
+    width = terminal_width()
     default = layers.default
     chosen = () if default is None else (f"default: {default.layer}, {default.why}.",)
     several = (_RUNS_NOTE,) if layers.runs else ()
     notes = (f"{layers.whole}.",) if layers.whole else (*chosen, *_NOTES, *several)
-    print("\n" + "\n".join(wrapped(note, width) for note in notes))
+    print("\n" + "\n".join(wrap_paragraphs(note, width) for note in notes))
 
 
 def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
@@ -159,3 +134,6 @@ def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
 def _pixels(size: tuple[float, float]) -> str:
     """A size in pixels: one number where height and width agree."""
     return f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g}x{size[1]:g}"
+
+
+layers = with_settings("all", _show, only=_SETTINGS)

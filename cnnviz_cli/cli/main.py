@@ -1,34 +1,125 @@
-"""The process: streams and signals before, an exit code after."""
+"""The process: streams and signals before a command, and after it an exit code for whatever became of it."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from cnnviz_cli.cli.errors import run_with_exit_code
-from cnnviz_cli.cli.json_output import reserve_stdout
+from typer import Abort, TyperException
+
+from cnnviz_cli.cli.json_output import print_errors, reserve_stdout
 from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
+from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
+from cnnviz_cli.core.network import network_error
+from cnnviz_cli.core.process import environment_error
+from cnnviz_cli.core.text import closest, visible
+
+_debug = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run cnnviz and return the exit code; `arguments` are those after the program's name."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     with safe_streams(), reserve_stdout(given):
-        return run_with_exit_code(lambda: _run_with_signals(given))
-
-
-def _run_with_signals(arguments: list[str]) -> int | None:
-    with handle_signals():
-        return _run_command(arguments)
+        return _run_with_exit_code(lambda: _run_command(given))
 
 
 def _run_command(arguments: list[str]) -> int | None:
-    with gc_disabled():
-        from typer.main import get_command
+    with handle_signals():
+        with gc_disabled():
+            from typer.main import get_command
 
-        from cnnviz_cli.cli.app import app
+            from cnnviz_cli.cli.app import app
 
-        command = get_command(app)
-    result: int | None = command.main(arguments, prog_name="cnnviz", standalone_mode=False)
-    sys.stdout.flush()  # here, where a full disk is still an error like any other
-    return result
+            command = get_command(app)
+        result: int | None = command.main(arguments, prog_name="cnnviz", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk is still an error like any other
+        return result
+
+
+def set_debug(wanted: bool) -> bool:
+    """Ask for the traceback of a bug, as ``--debug`` does."""
+    global _debug  # noqa: PLW0603  (the boundary stands outside of every command, and is to know even so)
+    _debug = _debug or wanted
+    return wanted
+
+
+def _run_with_exit_code(work: Callable[[], int | None]) -> int:
+    """Do `work`, and return the exit code: its own, or that of what went wrong, which is then on stderr."""
+    errors: Sequence[CnnvizError] = ()
+    try:
+        code = work() or 0
+    except CnnvizError as error:
+        _show_error(error)
+        code, errors = error.code, getattr(error, "problems", (error,))
+    except TyperException as error:
+        errors = _show_usage_error(error)
+        code = ExitCode.USAGE
+    except (KeyboardInterrupt, Abort):
+        code = ExitCode.INTERRUPTED
+    except Terminated:
+        code = ExitCode.TERMINATED
+    except Exception as error:
+        known = network_error(error) or environment_error(error)
+        errors = [known or _show_bug(error)]
+        code = errors[0].code
+        if known:
+            _show_error(known)
+    if code == ExitCode.INTERRUPTED:
+        _print("interrupted")
+    elif code == ExitCode.TERMINATED:
+        _print("terminated")
+    if code:
+        print_errors(errors, code)
+    return code
+
+
+def _show_error(error: CnnvizError) -> None:
+    """What happened and where, the line it happened in, and what to do about it."""
+    for one in getattr(error, "problems", (error,)):
+        where = f"{one.where}: " if one.where else ""
+        _print(f"error: {visible(where + one.what)}")
+        for line in [*one.excerpt.splitlines(), *(f"  {line}" for line in one.fix.splitlines())]:
+            _print(visible(line))
+
+
+def _show_usage_error(error: TyperException) -> list[CnnvizError]:
+    """A flag or a command that does not exist, a value that is missing."""
+    context: Any = getattr(error, "ctx", None)
+    message, fix = error.format_message(), ""
+    if not message:
+        return []  # a group of commands without one of them: Typer has printed its help
+    option = getattr(error, "option_name", "")
+    if context is not None and hasattr(error, "possibilities"):
+        message = f"{context.command_path} has no option {option}"
+        known = [name for p in context.command.get_params(context) for name in (*p.opts, *p.secondary_opts)]
+        near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
+        fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
+        if hasattr(context.command, "commands") and not near:
+            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {option} ..."
+    _print(f"error: {visible(message)}")
+    if fix:
+        _print(f"  {visible(fix)}")
+    see = f"See: {context.command_path} --help" if context is not None else ""
+    if see:
+        _print(f"  {see}")
+    return [UsageError(message, fix="\n".join(filter(None, (fix, see))))]
+
+
+def _show_bug(error: Exception) -> CnnvizError:
+    asked = _debug or os.environ.get("CNNVIZ_DEBUG", "") not in ("", "0")
+    if asked:
+        traceback.print_exception(error)
+    what = f"this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}"
+    fix = "" if asked else "For a report, run it again with CNNVIZ_DEBUG=1, which adds the traceback."
+    _print(f"error: {what}")
+    if fix:
+        _print(f"  {fix}")
+    return CnnvizError(what, fix=fix)
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr)

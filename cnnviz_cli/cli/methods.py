@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import inspect
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.console import make_reporter
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import align_columns
 from cnnviz_cli.cli.process import gc_disabled
-from cnnviz_cli.cli.typer_base import AllowCode, AsJson, Command, Debug, definitions, wrapped
+from cnnviz_cli.cli.reporters import make_reporter
+from cnnviz_cli.cli.text_layout import align_columns, list_definitions, terminal_width, wrap_paragraphs
+from cnnviz_cli.cli.typer_base import AsJson, Debug
+from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.method import (
-    FAMILIES,
-    SELECTOR,
-    Family,
-    InputSpec,
-    LinearHead,
-    Method,
-    MethodContext,
-    find_method,
-    methods,
-)
+from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, LinearHead, Method, MethodContext, find_method
 from cnnviz_cli.core.text import did_you_mean, visible
 
 if TYPE_CHECKING:
+    from cnnviz_cli.core.records import Cost
     from cnnviz_cli.run.method_costs import Price
 
 
@@ -50,10 +42,10 @@ def formula(method: Method) -> str:
 
 
 def class_discriminative(method: Method) -> bool | None:
-    """Whether the picture tells one class from another, with the method's default options.
+    """Whether the figure tells one class from another, with the method's default options.
 
-    What reaches the picture through bent rectifiers alone does not count: it depends on the class, and hardly shows it
-    (Nie et al. 2018, https://arxiv.org/abs/1805.07039). None where the method does not apply to the plainest network.
+    What reaches it through modified ReLU rules alone does not count: it depends on the class, and hardly shows it
+    (Nie et al. 2018, https://arxiv.org/abs/1805.07039). None if the method does not apply to the simplest network.
     """
     try:
         recipe = method.build(method.options(), _simplest_network())
@@ -62,12 +54,11 @@ def class_discriminative(method: Method) -> bool | None:
     return any(need.follows_target and need.rule == "exact" for need in recipe.needs)
 
 
-@dataclass(frozen=True, slots=True)
 class _OneLayer:
     """The layers of a network that has one."""
 
-    info: LayerInfo
-    max_pooled: bool = False
+    info = LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None)
+    max_pooled = False
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter((self.info,))
@@ -79,31 +70,19 @@ class _OneLayer:
         return (self.info.name,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """A tensor of which only the shape is known."""
-
-    shape: tuple[int, ...]
-
-
 def _simplest_network() -> MethodContext:
     """One convolution, an average of its maps, one linear layer: no method needs more."""
-    layers = _OneLayer(LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None))
-    head = LinearHead("conv", cast("Any", _Shape((10, 8))))
-    return MethodContext(layers, 0, None, InputSpec((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
+    head = LinearHead("conv", cast("Any", SimpleNamespace(shape=(10, 8))))  # of the weight only the shape is read
+    return MethodContext(_OneLayer(), 0, None, InputSpec((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
 
 
 _NARROWEST = 24
 """Columns for words, at the least."""
+_YES_NO = {True: "yes", False: "no", None: "-"}
 _NAMES = 34
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("methods", cls=Command)(methods_)
-
-
-def methods_(
+def methods(
     name: Annotated[
         str | None, typer.Argument(help="One method, in full.", autocompletion=completion.complete_method_names)
     ] = None,
@@ -113,8 +92,7 @@ def methods_(
             "--model",
             "-m",
             metavar="NAME",
-            help="Also say what each costs on this network, or why it does not apply to it.",
-            show_default=False,
+            help="Also print what each costs on this network, or why it does not apply.",
             autocompletion=completion.complete_models,
         ),
     ] = None,
@@ -124,13 +102,12 @@ def methods_(
             "--family",
             metavar="FAMILY",
             help=f"Of one family only: {', '.join(FAMILIES)}.",
-            show_default=False,
             autocompletion=completion.choice_completion(FAMILIES),
         ),
     ] = None,
-    allow_code: AllowCode = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a network that is code run.")] = False,
     as_json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  (its callback has done the work)
+    _debug: Debug = False,
 ) -> None:
     """The methods of each family: what they show, their papers, and what they cost on a network.
 
@@ -145,7 +122,7 @@ def methods_(
         one
         for group in FAMILIES.values()
         if family in (None, group.name)
-        for one in sorted(methods(group.name), key=lambda one: (one.name != group.default, one.name))
+        for one in sorted(registry.methods(group.name), key=lambda one: (one.name != group.default, one.name))
     ]
     if name is not None:
         found = [find_method(name, family)]
@@ -182,7 +159,7 @@ def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
         "formula": formula(method),
         "paper": method.paper,
         "class_discriminative": class_discriminative(method),
-        "options": [_option(method, item.name) for item in fields(method.options)],
+        "options": list(_options(method)),
     }
     if price is not None:
         described |= {
@@ -194,32 +171,33 @@ def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
     return described
 
 
-def _option(method: Method, name: str) -> dict[str, Any]:
+def _options(method: Method) -> Iterator[dict[str, Any]]:
     # Not at the top: the settings bring pydantic, which a table does without.
     from cnnviz_cli.cli.flags import choices_of
     from cnnviz_cli.config.names import environment_variable, field_at, flag_name
     from cnnviz_cli.config.settings import settings_type
 
-    path = (method.family, name)
-    info = field_at(settings_type("config"), path)
-    return {
-        "name": name,
-        "flag": flag_name(path, method.family),
-        "flag_of_all": flag_name(path, "all"),
-        "variable": environment_variable(path),
-        "default": info.default,
-        "choices": choices_of(info) or None,
-        "help": info.description,
-    }
+    for item in fields(method.options):
+        path = (method.family, item.name)
+        info = field_at(settings_type("config"), path)
+        yield {
+            "name": item.name,
+            "flag": flag_name(path, method.family),
+            "flag_of_all": flag_name(path, "all"),
+            "variable": environment_variable(path),
+            "default": info.default,
+            "choices": choices_of(info) or None,
+            "help": info.description,
+        }
 
 
 def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
-    width = _width()
+    width = terminal_width()
     for family in FAMILIES.values():
         chosen = [method for method in found if method.family == family.name]
         if chosen:
-            print(wrapped(f"{family.name}: {family.summary}", width))
-            print(wrapped(f"cnnviz {family.name} --{SELECTOR} NAME", width))
+            print(wrap_paragraphs(f"{family.name}: {family.summary}", width))
+            print(wrap_paragraphs(f"cnnviz {family.name} --{SELECTOR} NAME", width))
             print("\n".join(_table(family, chosen, prices, width)) + "\n")
     notes = [
         "* runs if none is named.",
@@ -230,7 +208,7 @@ def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
     else:
         notes.append("What each costs on a network: cnnviz methods --model NAME.")
     notes.append("One method with its formula and its options: cnnviz methods NAME.")
-    print("\n".join(wrapped(note, width) for note in notes))
+    print("\n".join(wrap_paragraphs(note, width) for note in notes))
 
 
 def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price], width: int) -> list[str]:
@@ -239,8 +217,8 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
     facts = [
         [
             f"{method.name} *" if method.name == family.default else method.name,
-            {True: "yes", False: "no", None: "-"}[class_discriminative(method)],
-            *(_numbers(prices[method.name]) if prices else []),
+            _YES_NO[class_discriminative(method)],
+            *(_counts(prices[method.name].cost) if prices else []),
         ]
         for method in chosen
     ]
@@ -257,14 +235,12 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
         for position, text in enumerate(words):
             first = f"  {column}".ljust(indent) if beside and position == 0 else ""
             margin = " " * (indent if beside else 4)
-            lines.append(wrapped(text, width, margin, first=first or margin))
+            lines.append(wrap_paragraphs(text, width, margin, first=first or margin))
     return lines
 
 
-def _numbers(price: Price) -> list[str]:
-    if price.cost is None:
-        return ["-"] * 3
-    return [str(price.cost.forwards), str(price.cost.backwards), str(price.cost.variants)]
+def _counts(cost: Cost | None) -> list[str]:
+    return ["-"] * 3 if cost is None else [str(cost.forwards), str(cost.backwards), str(cost.variants)]
 
 
 def _print_one(method: Method, model: str | None, price: Price | None) -> None:
@@ -272,20 +248,19 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     from cnnviz_cli.config.names import field_at, flag_name
     from cnnviz_cli.config.settings import settings_type
 
-    width, family = _width(), FAMILIES[method.family]
-    print(wrapped(f"{method.name}: {method.summary}", width) + "\n")
+    width, family = terminal_width(), FAMILIES[method.family]
+    print(wrap_paragraphs(f"{method.name}: {method.summary}", width) + "\n")
     for paragraph in filter(None, formula(method).split("\n\n")):
         lines = paragraph.splitlines()
         as_written = any(line.startswith((" ", "-", "*")) for line in lines)  # a list or a formula set apart
-        print("\n".join(wrapped(line, width) for line in lines) if as_written else wrapped(paragraph, width))
-        print()
+        print("\n".join(wrap_paragraphs(part, width) for part in (lines if as_written else [paragraph])) + "\n")
     chosen = ", which runs it by default" if family.default == method.name else f" --{SELECTOR} {method.name}"
     facts = [
         ("command", f"cnnviz {family.name}{chosen}"),
         ("paper", method.paper),
-        ("class-discriminative", {True: "yes", False: "no", None: "-"}[class_discriminative(method)]),
+        ("class-discriminative", _YES_NO[class_discriminative(method)]),
     ]
-    print("\n".join(wrapped(f"{word}: {text}", width, "  ") for word, text in facts) + "\n")
+    print("\n".join(wrap_paragraphs(f"{word}: {text}", width, "  ") for word, text in facts) + "\n")
     kind, rows = settings_type("config"), []
     for item in fields(method.options):
         path = (method.family, item.name)
@@ -295,15 +270,11 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
         )
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
-        print(f"options:\n{definitions(rows, width, indent)}")
-        print(wrapped(f"Under cnnviz all the flags begin with --{family.name}-.", width))
+        print(f"options:\n{list_definitions(rows, width, indent)}")
+        print(wrap_paragraphs(f"Under cnnviz all the flags begin with --{family.name}-.", width))
     else:
         print("no options")
     if price is not None:
         print(f"\non {model}:")
         said = price.lines or (f"does not apply: {price.refusal}",)
-        print("\n".join(wrapped(visible(line), width, "    ", first="  ") for line in said))
-
-
-def _width() -> int:
-    return max(shutil.get_terminal_size().columns, 40)
+        print("\n".join(wrap_paragraphs(visible(line), width, "    ", first="  ") for line in said))

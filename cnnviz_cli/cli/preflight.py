@@ -1,13 +1,15 @@
-"""Names that several rooms know about, checked before torch is imported."""
+"""A request, loaded and checked: names that several rooms know about, before torch is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from cnnviz_cli.cli.flags import Flags
 from cnnviz_cli.config.errors import combine_errors
-from cnnviz_cli.config.load import LoadedSettings
+from cnnviz_cli.config.load import LoadedSettings, load_with_origins
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -22,6 +24,18 @@ from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, kno
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
+def load_request(command: str, flags: Flags, config: Path | None, *, model: str | None = None) -> LoadedSettings:
+    """The settings of a command line, checked; `model` is a network that it names without a flag.
+
+    Raises:
+        UsageError, ModelError: as `check_request` does.
+    """
+    asked = flags if model is None else {**flags, ("model",): model}
+    loaded = load_with_origins(command, asked, config, os.environ)
+    check_request(loaded)
+    return loaded
+
+
 def check_request(loaded: LoadedSettings) -> None:
     """Refuse a model, weights, a palette or a class that does not exist.
 
@@ -29,91 +43,82 @@ def check_request(loaded: LoadedSettings) -> None:
         UsageError: with the place the name was written in; all of them at once.
         ModelError: the weights are a file that is not there.
     """
-    problems: list[UsageError] = []
-    missing: CnnvizError | None = None
-    for name, work in _checks(loaded):
-        try:
-            work()
-        except CnnvizError as error:
-            # A check of one setting may find fault with another.
-            concerned = (error.where.removeprefix("--").replace("-", "_"), name)
-            place = next((loaded.origins[(one,)][1] for one in concerned if (one,) in loaded.origins), None)
-            if place is not None:
-                error.where, error.excerpt = place.where, place.excerpt
-            if isinstance(error, UsageError):
-                problems.append(error)
-            else:
-                missing = error
-    if problems:
-        raise combine_errors(problems)
-    if missing:
-        raise missing
-
-
-def _checks(loaded: LoadedSettings) -> Iterator[tuple[str, Callable[[], None]]]:
     settings = loaded.settings
-    sound: list[str] = []
-    yield "model", partial(_check_network, settings, sound)
-    if sound:
-        yield "weights", partial(_check_weights, settings, sound)
+    problems: list[CnnvizError] = []
+    passes = partial(_passes, loaded, problems)
+    model_known = passes("model", lambda: check_network(settings.model, settings.arch, allow_code=settings.allow_code))
+    weights_known = model_known and passes(
+        "weights", lambda: check_weights(settings.model, settings.weights, settings.arch)
+    )
     for name in ("palette", "signed_palette"):
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
-            yield name, partial(_check_palette, name, getattr(settings, name))
-    yield "format", partial(_check_format, settings.format)
+            passes(name, partial(_check_palette, name, getattr(settings, name)))
+    if settings.format == "pdf":
+        passes("format", _check_pdf)
     tasks: list[TaskSpec] = []
-    yield "objective", partial(_check_objective, settings, sound, tasks)
+    passes("objective", lambda: _find_task(settings, tasks, model_known=model_known))
     if tasks and (path := parse_objective(settings.objective).file) is not None:
-        yield "objective", partial(_check_reference_image, path)
+        passes("objective", partial(_check_reference_image, path))
     if settings.region is not None:
-        yield "region", partial(_check_region, settings.region)
-    labels = Labels(_known_labels(settings, sound))
+        passes("region", partial(_check_region, settings.region))
+    labels = Labels(_known_labels(settings, weights_known=weights_known))
     listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:
         found: list[Labels] = []
-        yield "labels", partial(_read_labels, settings.labels, found)
+        passes("labels", lambda: found.append(read_labels(Path(str(settings.labels)))))
         # One name alone is that of a question of yes or no, and a second will be made of it.
         labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
     for task in tasks:
-        for name, work in task.checks(settings, parse_objective(settings.objective).what, labels):
-            yield name, partial(_point_to_listing, listing, work)
+        for name, check in task.checks(settings, parse_objective(settings.objective).what, labels):
+            passes(name, partial(_point_to_listing, listing, check))
     if settings.truth not in (None, FOLDER):
-        yield "truth", partial(_check_file, Path(str(settings.truth)))
+        passes("truth", lambda: _check_file(Path(str(settings.truth))))
+    mistakes = [error for error in problems if isinstance(error, UsageError)]
+    if mistakes:
+        raise combine_errors(mistakes)
+    if problems:
+        raise problems[-1]
 
 
-def _check_network(settings: Settings, sound: list[str]) -> None:
-    check_network(settings.model, settings.arch, allow_code=settings.allow_code)
-    sound.append("model")
+def _passes(loaded: LoadedSettings, problems: list[CnnvizError], name: str, check: Callable[[], object]) -> bool:
+    """Whether `check` of the setting `name` raises nothing; what it raises is added to `problems`, with its place."""
+    try:
+        check()
+    except CnnvizError as error:
+        # A check of one setting may find fault with another.
+        concerned = (error.where.removeprefix("--").replace("-", "_"), name)
+        place = next((loaded.origins[(one,)][1] for one in concerned if (one,) in loaded.origins), None)
+        if place is not None:
+            error.where, error.excerpt = place.where, place.excerpt
+        problems.append(error)
+        return False
+    return True
 
 
-def _check_weights(settings: Settings, sound: list[str]) -> None:
-    check_weights(settings.model, settings.weights, settings.arch)
-    sound.append("weights")
-
-
-def _known_labels(settings: Settings, sound: list[str]) -> tuple[str, ...]:
+def _known_labels(settings: Settings, *, weights_known: bool) -> tuple[str, ...]:
     """A weights file may have any classes; those of every other kind of weights are known."""
-    if "weights" in sound:
+    if weights_known:
         return known_labels(settings.model, settings.weights)
-    # Of a name with a slip most likely ImageNet's.
+    # A misspelt name most likely means a network with ImageNet's classes.
     return imagenet_labels() if has_known_classes(settings.model, settings.weights) else ()
 
 
-def _check_objective(settings: Settings, sound: list[str], tasks: list[TaskSpec]) -> None:
+def _find_task(settings: Settings, tasks: list[TaskSpec], *, model_known: bool) -> None:
     """Add to `tasks` what is explained, if that can be told without the network."""
     request = parse_objective(settings.objective)
-    known = task_of(settings.model, settings.arch) if "model" in sound else None
+    known = task_of(settings.model, settings.arch) if model_known else None
     task = request.task(settings.task)
     if known is not None:
         task = request.task_for(find_task(known).returns, settings.model, settings.task)
     if task is not None:
         tasks.append(task)
         check_settings(settings, task)
-    elif not sound:
-        tasks.append(default_task(name=settings.task))  # of a name with a slip most likely
+    elif not model_known:
+        tasks.append(default_task(name=settings.task))  # a misspelt name most likely means a classifier
 
 
 def _check_reference_image(path: Path) -> None:
-    """Raise UsageError unless it is a picture that others can be compared with."""
+    """Raise UsageError unless it is an image that others can be compared with."""
     from cnnviz_cli.files.images.decode import read_reference_image
 
     read_reference_image(path)
@@ -125,11 +130,10 @@ def _check_region(path: Path) -> None:
     open_masks(path)
 
 
-def _check_format(name: str) -> None:
-    if name == "pdf":
-        from cnnviz_cli.render.pdf import require_reportlab
+def _check_pdf() -> None:
+    from cnnviz_cli.render.pdf import require_reportlab
 
-        require_reportlab()
+    require_reportlab()
 
 
 def _check_palette(setting: str, name: str) -> None:
@@ -142,14 +146,10 @@ def _check_palette(setting: str, name: str) -> None:
         raise unknown_palette_error(name, SIGNED_PALETTES)
 
 
-def _read_labels(path: Path, found: list[Labels]) -> None:
-    found.append(read_labels(path))
-
-
-def _point_to_listing(listing: str, work: Callable[[], object]) -> None:
+def _point_to_listing(listing: str, check: Callable[[], object]) -> None:
     """Add where classes are listed to the error of one that is not among them."""
     try:
-        work()
+        check()
     except UsageError as error:
         if listing and "has no class" in error.what:
             error.fix = f"{error.fix}\n{listing}".strip()

@@ -1,4 +1,4 @@
-"""verify: whether an output folder still holds what its manifest says."""
+"""verify: whether an output folder still matches its manifest."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from typing import Annotated
 import typer
 
 from cnnviz_cli.cli.json_output import print_json
-from cnnviz_cli.cli.printing import align_columns, count_noun
-from cnnviz_cli.cli.typer_base import AsJson, Command
+from cnnviz_cli.cli.text_layout import align_columns, count_noun
+from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import ExitCode
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("verify", cls=Command)(verify)
-
-
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that a run wrote.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of a run.")],
     as_json: AsJson = False,
 ) -> int:
     """Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing."""
@@ -39,11 +34,9 @@ def verify(
 
 
 def _outcome(kinds: Sequence[str], failures: int) -> str:
-    """The last line: no more than is true."""
+    """The last line; files without a digest in the manifest are not said to be unchanged."""
     extra = kinds.count("extra")
-    beside = f"{count_noun(extra, 'picture')} {'is' if extra == 1 else 'are'} not listed" if extra else ""
-    if failures:
-        return "; ".join(filter(None, (count_noun(failures, "difference"), beside)))
-    if "undigested" in kinds:
-        return "; ".join(filter(None, ("every file that is listed is as the manifest says", beside)))
-    return f"everything that is listed is as it was written; {beside}" if extra else "everything is as it was written"
+    said = count_noun(failures, "difference")
+    if not failures:
+        said = "all listed files match the manifest" if "undigested" in kinds else "all listed files are unchanged"
+    return f"{said}; {count_noun(extra, 'figure')} not listed" if extra else said

@@ -36,7 +36,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "220")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr("cnnviz_cli.cli.errors._debug", False)
+    monkeypatch.setattr("cnnviz_cli.cli.main._debug", False)
     monkeypatch.chdir(tmp_path)
     handler = signal.getsignal(signal.SIGTERM)
     yield

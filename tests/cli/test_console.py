@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from cnnviz_cli.cli.console import LiveReporter, PlainReporter, QuietReporter, make_reporter
-from cnnviz_cli.cli.printing import align_columns
+from cnnviz_cli.cli.reporters import LiveReporter, PlainReporter, QuietReporter, make_reporter
+from cnnviz_cli.cli.text_layout import align_columns
 from cnnviz_cli.core.report import Reporter
 
 from .conftest import record

@@ -17,7 +17,7 @@ import tiny
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli import methods as method_facts
 from cnnviz_cli.cli.explain import build
-from cnnviz_cli.cli.printing import print_dry_run
+from cnnviz_cli.cli.run_summary import print_dry_run
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.names import flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, families_of, settings_type

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 import cnnviz_cli
-from cnnviz_cli.cli.console import make_reporter
+from cnnviz_cli.cli.reporters import make_reporter
 from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.heads import zero_input

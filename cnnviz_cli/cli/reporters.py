@@ -1,4 +1,4 @@
-"""What a run says on standard error: a live bar on a terminal, plain lines elsewhere, little under ``-q``."""
+"""Progress on standard error: a live bar on a terminal, plain lines elsewhere, warnings alone under ``-q``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.progress import Progress, ProgressColumn, Task, TaskID
 
     from cnnviz_cli.core.records import ImageRecord
 
@@ -150,9 +150,20 @@ class LiveReporter(QuietReporter):
         self._line(text)
 
     def begin(self, images: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
 
-        from cnnviz_cli.cli.progress_columns import ImagesPerSecond
+        class ImagesPerSecond(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                pace = task.finished_speed or task.speed
+                return Text(f"{pace:.1f} images/s" if pace else "")
 
         self._finished, self._within = 0, ImageProgress(images)
         self._start(

@@ -1,0 +1,61 @@
+"""classes: the classes of a network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnnviz_cli.cli import completion
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.text_layout import align_columns
+from cnnviz_cli.cli.typer_base import AsJson
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.text import did_you_mean, visible
+
+
+def classes(
+    query: Annotated[str | None, typer.Argument(help="A glob, or a part of the name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Of this network; without one, ImageNet-1K's.",
+            autocompletion=completion.complete_models,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="WEIGHTS",
+            help="Of these weights of it.",
+            autocompletion=completion.complete_weights,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The classes of a network, by index and name, as --target takes them."""
+    from cnnviz_cli.models.spec.catalog import BUNDLED, find_classes
+    from cnnviz_cli.models.spec.weights import known_labels
+
+    labels = known_labels(model or BUNDLED, weights or "DEFAULT")
+    if not labels:
+        raise UsageError(
+            f"the classes of '{visible(str(model), 100)}' with these weights are known to who made them",
+            where="--model" if weights is None else "--weights",
+            fix="Give a run their names with --labels; here are those of torchvision's networks: cnnviz models",
+        )
+    found = find_classes(query or "*", labels)
+    if not found:
+        named = f" --model {model}" if model else ""
+        raise UsageError(
+            f"no class matches '{visible(str(query), 60)}'",
+            fix=did_you_mean(str(query), labels) or f"See: cnnviz classes{named}",
+        )
+    if as_json:
+        print_json({"classes": [{"index": index, "name": name} for index, name in found]})
+        return
+    print("\n".join(align_columns([[str(index), name] for index, name in found], right=frozenset((0,)))))

@@ -1,0 +1,109 @@
+"""What a run came to, or would come to, on standard output: as lines or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnviz_cli.cli.json_output import print_json
+from cnnviz_cli.cli.text_layout import align_columns, count_noun
+from cnnviz_cli.core.text import format_percent, visible
+
+if TYPE_CHECKING:
+    from cnnviz_cli.core.accuracy import Mistake
+    from cnnviz_cli.core.records import Accuracy, ImageRecord, Summary
+    from cnnviz_cli.run import DryRun, Outcome
+
+MAX_LINES = 20
+
+
+def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
+    """Which figures there are, and where the manifest is."""
+    summary = outcome.summary
+    if as_json:
+        mistakes = {"mistakes": [one._asdict() for one in outcome.mistakes]} if summary.accuracy else {}
+        answer = {
+            "status": outcome.status,
+            "output": str(output),
+            "manifest": str(outcome.manifest),
+            "resumed": outcome.done_before,
+            "seconds": round(outcome.seconds, 3),
+            "summary": summary.model_dump(),
+        }
+        print_json(answer | mistakes)
+        return
+    lines = align_columns([_row(record, output) for record in outcome.first[:MAX_LINES]]) if outcome.first else []
+    lines += more_line(summary.images - len(lines))
+    if summary.accuracy:
+        lines += [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
+    before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
+    lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
+    print("\n".join(map(visible, lines)))
+
+
+def totals(summary: Summary, before: str = "") -> str:
+    """``5 images, 1 failed, 8 figures``; `before` follows the images."""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    return f"{count_noun(summary.images, 'image')}{before}{failed}, {count_noun(summary.outputs, 'figure')}"
+
+
+def accuracy_lines(accuracy: Accuracy) -> list[str]:
+    """How often the network is right, and which classes it takes for others, a line each."""
+    known = accuracy.known
+    counts = {"top-1": accuracy.top1, "top-5": accuracy.top5, "true class at 50 % or more": accuracy.present}
+    shares = [f"{name} {n} ({format_percent(n / known)})" for name, n in counts.items() if n is not None]
+    lines = [f"correct, of {count_noun(known, 'image')} with ground truth: {', '.join(shares)}"]
+    pairs = [f"{one.truth} taken for {one.predicted} ({one.count})" for one in accuracy.confusions]
+    return lines + ([f"confused: {', '.join(pairs)}"] if pairs else [])
+
+
+def _mistake_lines(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]:
+    right = accuracy.top1 if accuracy.present is None else accuracy.present
+    wrong = accuracy.known - (right or 0)
+    if not wrong:
+        return []
+    rows = [
+        [f"  {m.source}", f"{m.truth} {m.probability_of_truth:.2f}", f"predicted {m.predicted} {m.probability:.2f}"]
+        for m in mistakes[:MAX_LINES]
+    ]
+    more = [f"  … and {wrong - MAX_LINES} more; see --json"] if wrong > MAX_LINES else []
+    return [f"{count_noun(wrong, 'mistake')}:", *align_columns(rows), *more]
+
+
+def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
+    """What a run would read, compute and write."""
+    cost = found.cost
+    if as_json:
+        answer = {"inputs": found.inputs, "plan": found.plan_lines, "cost": cost.model_dump()}
+        print_json(answer | {"output": str(output), "outputs": found.outputs})
+        return
+    variants = f", {count_noun(cost.variants, 'variant')} per image" if cost.variants else ""
+    passes = f"{count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}"
+    lines = [
+        count_noun(len(found.inputs), "image"),
+        *(f"  {name}" for name in found.inputs[:MAX_LINES]),
+        *more_line(len(found.inputs) - MAX_LINES, "  "),
+        f"passes per batch: {passes}",
+        *(f"  {line}" for line in found.plan_lines),
+        f"figures of the first image, in {output}",
+        *(f"  {name}" for name in found.outputs),
+        "nothing was written",
+    ]
+    print("\n".join(map(visible, lines)))
+
+
+def more_line(number: int, margin: str = "") -> list[str]:
+    """A line for `number` lines that are left out; none if there are none."""
+    return [f"{margin}… and {number} more"] if number > 0 else []
+
+
+def _row(record: ImageRecord, output: Path) -> list[str]:
+    """Source, likeliest class, and the figure to look at first."""
+    if record.status == "failed":
+        return [record.source, "failed", record.error or ""]
+    label = record.predictions[0].brief if record.predictions else ""
+    if not record.outputs:
+        return [record.source, label, ""]
+    others = f" + {len(record.outputs) - 1} more" if len(record.outputs) > 1 else ""
+    return [record.source, label, f"{output / record.outputs[0].path}{others}"]
