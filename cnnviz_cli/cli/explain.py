@@ -109,7 +109,7 @@ def _run(
     settings = loaded.settings
     if not images and settings.files_from is None:
         fix = f"Name images, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
-        raise UsageError("no image was named", fix=fix)
+        raise UsageError("no images were given", fix=fix)
     part = choose_shard(shard, os.environ)
     try:
         sources = find_sources(

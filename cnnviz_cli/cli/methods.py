@@ -225,7 +225,7 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
     columns = align_columns([head, *facts], right=frozenset(range(2, len(head))))
     indent = max(map(len, columns)) + 4
     beside = width - indent >= _NARROWEST
-    lines = [f"  {columns[0]}".ljust(indent) + "what one sees" if beside else f"  {columns[0]}"]
+    lines = [f"  {columns[0]}".ljust(indent) + "what it shows" if beside else f"  {columns[0]}"]
     for method, column in zip(chosen, columns[1:], strict=True):
         words = [f"{method.summary} ({short_citation(method)})"]
         if prices and prices[method.name].refusal:

@@ -100,7 +100,7 @@ def test_verify_and_merge_end_well(cnnviz: Command) -> None:
     one_object(cnnviz("gradcam", "a.png", "b.png", "--shard", "0/2", "-o", "parts", *quick).out)
     partly = cnnviz("merge", "parts", "--json")
     found = one_object(partly.out)
-    assert (partly.code, found["missing"], found["warnings"]) == (3, 1, ["1 input of no shard's journal:"])
+    assert (partly.code, found["missing"], found["warnings"]) == (3, 1, ["1 image missing from every shard's journal:"])
     (Path("out") / "a.png" / "gradcam.png").write_bytes(b"x")
     broken = cnnviz("verify", "out", "--json")
     found = one_object(broken.out)

@@ -126,7 +126,7 @@ def test_merge_says_what_there_is_and_what_is_missing(cnnviz: Command, tmp_path:
     assert cnnviz("gradcam", SAMPLES, "--shard", "0/2", *quick).code == 0
     partly = cnnviz("merge", "out")
     assert partly.code == 3
-    assert "2 inputs of no shard's journal" in partly.err
+    assert "2 images missing from every shard's journal" in partly.err
     assert cnnviz("gradcam", SAMPLES, "--shard", "1/2", *quick).code == 0
     whole = cnnviz("merge", "out", "--json")
     assert whole.code == 0

@@ -74,7 +74,7 @@ def test_both_flags_choose_deconvs_methods(flags: list[str], cnnviz: Cnnviz, fak
     image = tmp_path / "a.png"
     image.write_bytes(b"")
     assert cnnviz("deconv", str(image), *flags).code == 0
-    assert fake_run.settings.names("deconv") == ("class",)
+    assert fake_run.settings.method_names("deconv") == ("class",)
     assert "--variant" not in cnnviz("deconv", "--help").out
 
 

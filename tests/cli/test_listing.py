@@ -132,14 +132,14 @@ def test_verify_lists_what_differs(cnnviz: Command) -> None:
     fine = cnnviz("verify", "out")
     assert fine.code == 0
     assert fine.out.startswith("undigested  manifest.json")
-    assert fine.out.endswith("\nevery file that is listed is as the manifest says\n")
+    assert fine.out.endswith("\nall listed files match the manifest\n")
     Path("out/manifest.json").write_text(json.dumps(sealed(manifest)), encoding="utf-8")
     fine = cnnviz("verify", "out")
-    assert (fine.code, fine.out) == (0, "everything is as it was written\n")
+    assert (fine.code, fine.out) == (0, "all listed files are unchanged\n")
     Path("out/a.png/mine.png").write_bytes(b"x")
     extra = cnnviz("verify", "out")
     assert extra.code == 0
-    assert extra.out.endswith("\neverything that is listed is as it was written; 1 picture is not listed\n")
+    assert extra.out.endswith("\nall listed files are unchanged; 1 figure not listed\n")
     Path("out/a.png/mine.png").unlink()
     Path("out/a.png/gradcam.png").write_bytes(picture + b"x")
     changed = cnnviz("verify", "out")

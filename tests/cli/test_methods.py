@@ -104,7 +104,7 @@ def test_a_row_in_columns(cnnviz: Command, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(registry, "_METHODS", {n: m for n, m in registry._METHODS.items() if n in ("picky", "x+y")})
     assert cnnviz("methods", "--family", "gradcam").out.splitlines()[1:5] == [
         "cnnviz gradcam --method NAME",
-        "  method  class  what one sees",
+        "  method  class  what it shows",
         "  picky   -      Nothing at all, on no network whatever. (Nobody & Noone 1999)",
         "  x+y     yes    What one sees. (Anon 2000)",
     ]
@@ -275,7 +275,7 @@ def test_all_of_a_family_by_flag_variable_and_file(
     def chosen(*arguments: str) -> dict[str, tuple[str, ...]]:
         result = cnnviz(*arguments)
         assert result.code == 0, result.err
-        return {family: fake_run.settings.names(family) for family in families_of(arguments[0])}
+        return {family: fake_run.settings.method_names(family) for family in families_of(arguments[0])}
 
     first = {family.name: (family.default,) for family in FAMILIES.values()}
     assert chosen("gradcam", "a.png", "--method", "all") == {"gradcam": EVERY["gradcam"]}
@@ -298,12 +298,12 @@ def test_methods_of_any_family_under_all(cnnviz: Command, fake_run: FakeRun) -> 
         return fake_run.settings
 
     settings = chosen("--method", "x+y,class", "--gradcam-method", "gradcam", "--gradcam-zeal", "high")
-    assert settings.names("gradcam") == ("gradcam", "x+y")
-    assert settings.names("deconv") == ("class",)
-    assert settings.names("saliency") == ("gradient",)
-    assert {m.name: options for m, options in settings.chosen("gradcam")}["x+y"].zeal == "high"
+    assert settings.method_names("gradcam") == ("gradcam", "x+y")
+    assert settings.method_names("deconv") == ("class",)
+    assert settings.method_names("saliency") == ("gradient",)
+    assert {m.name: options for m, options in settings.selected_methods("gradcam")}["x+y"].zeal == "high"
     settings = chosen("--method", "x+y", "--method", "all")
-    asked = {m.name: settings.by_name(m) for m, _ in settings.chosen("gradcam")}
+    asked = {m.name: settings.is_named(m) for m, _ in settings.selected_methods("gradcam")}
     assert (asked["x+y"], asked["picky"]) == (True, False)
 
 
@@ -392,4 +392,4 @@ def test_a_plan_says_how_many_variants_an_image_has(capsys: pytest.CaptureFixtur
         outputs=[],
     )
     print_dry_run(sketch, Path("out"), as_json=False)  # type: ignore[arg-type]
-    assert "plan for a batch: 1 forward, 0 backwards, 1280 variants an image\n" in capsys.readouterr().out
+    assert "passes per batch: 1 forward, 0 backwards, 1280 variants per image\n" in capsys.readouterr().out

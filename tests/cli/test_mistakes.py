@@ -16,7 +16,7 @@ from .conftest import Command, FakeRun
         (["gradcam", "a.png", "--lyer", "x"], "cnnviz gradcam has no option --lyer", "Did you mean --layer?"),
         (["all", "a.png", "--layer", "x"], "cnnviz all has no option --layer", "--gradcam-layer"),
         (["gradcam", "a.png", "-z"], "cnnviz gradcam has no option -z", "See: cnnviz gradcam --help"),
-        (["gradcam"], "no picture was named", "See: cnnviz gradcam --help"),
+        (["gradcam"], "no images were given", "See: cnnviz gradcam --help"),
         (["gradcam", "--files-from", "nowhere"], "nowhere: this list cannot be read: No such file", ""),
         (["gradcam", "a.png", "--exclude", ""], "--exclude: 'exclude' must be a pattern of file names", ""),
         (["gradcam", "a.png", "--layer"], "Option '--layer' requires an argument", ""),

@@ -95,12 +95,12 @@ grace = 0
 import hashlib, os, signal, sys, threading, time, types
 import cnnviz_cli
 def execute(command, settings, sources, reporter, **how):
-    from cnnviz_cli.cli import signals as signals_room
-    from cnnviz_cli.core.process import checkpoints
+    from cnnviz_cli.cli import process as signals_room
+    from cnnviz_cli.core.process import save_on_interrupt
     signals_room.GRACE = grace or signals_room.GRACE
     def saved():
         print("saved", file=sys.stderr, flush=True)
-    with checkpoints(saved):
+    with save_on_interrupt(saved):
         work, cleaning, signals = lambda: %s, %s, (%s)
         threading.Thread(target=kill, args=signals, daemon=True).start()
         try:

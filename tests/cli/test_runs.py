@@ -62,7 +62,7 @@ def test_the_summary_names_pictures_and_manifest_on_stdout_and_the_rest_on_stder
     assert result.out.splitlines() == [
         "a.png   tiger cat 0.39  out/a.png/0.png + 1 more",
         "bb.png  tiger cat 0.39  out/bb.png/0.png",
-        "2 images, 3 pictures, 1.2 s",
+        "2 images, 3 figures, 1.2 s",
         "out/manifest.json",
     ]
     assert result.err.startswith("1 image, efficientnet_lite0: loading\n")
@@ -82,7 +82,7 @@ def test_a_failed_image_is_told_with_its_reason_and_ends_in_3(cnnviz: Command, f
     result = cnnviz("gradcam", "a.png")
     assert result.code == 3
     assert "failed: b.png: this is no picture" in result.err
-    assert "2 images, 1 failed, 2 pictures, 1.2 s" in result.out
+    assert "2 images, 1 failed, 2 figures, 1.2 s" in result.out
 
 
 def test_json_is_one_object_on_stdout(cnnviz: Command, fake_run: FakeRun) -> None:
@@ -112,11 +112,11 @@ def test_a_dry_run_prints_inputs_plan_cost_and_outputs(cnnviz: Command) -> None:
     result = cnnviz("gradcam", "a.png", "--dry-run", "-o", "out")
     assert result.code == 0
     assert result.out.splitlines() == [
-        "1 input",
+        "1 image",
         "  a.png",
-        "plan for a batch: 1 forward, 2 backwards",
+        "passes per batch: 1 forward, 2 backwards",
         "  one forward",
-        "pictures of the first image, below out",
+        "figures of the first image, in out",
         "  a.png/gradcam.{target}.png",
         "nothing was written",
     ]

@@ -40,7 +40,7 @@ def test_the_manifest_and_the_summary_say_how_often(
     asked = ["gradcam", "in", "--truth", "truth.csv", "--device", "cpu", "-o", "out", "--batch-size", "1"]
     assert main(asked) == 0
     printed = capsys.readouterr().out
-    assert "right, of 5 images with a known truth: top-1 2 (40.0 %)\n" in printed
+    assert "correct, of 5 images with ground truth: top-1 2 (40.0 %)\n" in printed
     assert "3 mistakes:\n  2.png" in printed
     assert "confused: " in printed
     manifest = Manifest.model_validate_json((tmp_path / "out" / "manifest.json").read_bytes())
@@ -77,4 +77,4 @@ def test_where_classes_go_together(labelled: list[Source], tmp_path: Path, capsy
     assert main(asked) == 0
     images = json.loads((tmp_path / "out" / "manifest.json").read_bytes())["images"]
     present = sum(image["truth"]["probability"] >= 0.5 for image in images if image["truth"])
-    assert f"5 images with a known truth: true class at 50 % or more {present} (" in capsys.readouterr().out
+    assert f"5 images with ground truth: true class at 50 % or more {present} (" in capsys.readouterr().out
