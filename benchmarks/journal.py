@@ -104,11 +104,11 @@ def main(count: int) -> None:
                 mine = [places[at] for at in shard.positions(count, 1)]
                 with timed(f"writing {len(mine)} lines"), Ledger(sink, shard) as ledger:
                     ledger._started += 10**12  # as if the input had lain there for long
-                    ledger.begin(HEADER, names, mine, whole=False)
+                    ledger.begin(HEADER, names, mine)
                     written(ledger, [source.name for source, _ in mine])
             for shard in shards if len(shards) == 1 else ():
                 with timed("resuming and writing the manifest"), Ledger(sink, shard) as ledger:
-                    found = ledger.begin(HEADER, names, places, whole=False)
+                    found = ledger.begin(HEADER, names, places)
                     ledger.finish(interrupted=False)
                 if found.done != count:
                     raise SystemExit(f"only {found.done} of {count} were found")

@@ -29,7 +29,7 @@ EXIT_CODES = {
     ExitCode.OUTPUT: "the output cannot be written, or the disk is full",
     ExitCode.DEVICE: "the device is missing or runs out of memory",
     ExitCode.NO_INPUTS: "no images matched",
-    ExitCode.INTERRUPTED: "Ctrl-C; the manifest lists what was finished",
+    ExitCode.INTERRUPTED: "Ctrl-C, or `--scale run` needs other shards first; the manifest lists what was finished",
     ExitCode.TERMINATED: "SIGTERM; the manifest lists what was finished",
 }
 

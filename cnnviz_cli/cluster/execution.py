@@ -11,8 +11,6 @@ from cnnviz_cli.cluster.connection import FolderToken, connect_ray
 from cnnviz_cli.cluster.pool import ActorPool
 from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.inputs.urls import is_url
@@ -38,12 +36,6 @@ def execute(
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
-    if settings.scale == BY_RUN:
-        raise UsageError(
-            "a scale for the whole run is not known to the processes of a cluster",
-            where="--scale",
-            fix="Give a range: --scale fixed:LO,HI",
-        )
 
     @contextmanager
     def this_cluster(sink: Sink, timer: StageTimer) -> Iterator[Backend]:

@@ -13,7 +13,8 @@ from typing import Any
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.worker import ClusterWorker, Job, Part, Report, SetupResult
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
+from cnnviz_cli.core.errors import CnnvizError, DeviceError, Terminated, UsageError
+from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
@@ -22,6 +23,8 @@ from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.image_data import OutputSlot
 from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
+from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN
+from cnnviz_cli.run.scales import WidestRanges, share_ranges
 
 _IMAGES = 256
 """About so many to a part: between two parts the stages of a process wait for one another once."""
@@ -49,10 +52,10 @@ class WorkUnit:
     deaths: int = 0
     again: bool = field(default=False)
 
-    def part(self) -> Part:
-        """What a process is to do of it."""
+    def part(self, *, computed: bool = False) -> Part:
+        """What a process is to do of it; `computed` is whether this process has its maps already."""
         left = set(self.missing.values())
-        return Part(self.places, [at in left for at in range(len(self.places))], self.again)
+        return Part(self.places, [at in left for at in range(len(self.places))], self.again, computed)
 
     def complete(self, name: str) -> bool:
         """Take note of a picture's record; False if it had one."""
@@ -100,6 +103,7 @@ class WorkerActor:
         beginning: its first answer, until that is there.
         lot: what it is at work on.
         stream: of its reports about that.
+        computed: whose maps it holds, to be drawn in this order when the scale of all is known.
     """
 
     slot: Slot
@@ -107,6 +111,11 @@ class WorkerActor:
     setup: Any
     unit: WorkUnit | None = None
     stream: Any = None
+    computed: deque[WorkUnit] = field(default_factory=deque)
+
+    def holds(self, unit: WorkUnit) -> bool:
+        """Whether the maps of the unit that it was given last are all computed."""
+        return bool(self.computed) and self.computed[-1] is unit
 
     @property
     def pending(self) -> Any:
@@ -171,6 +180,9 @@ class ActorPool(Backend):
         self._gpus = uses_gpus(ray.nodes(), settings.device)
         self._team: list[WorkerActor] = []
         self._again: deque[WorkUnit] = deque()
+        self._lost: deque[WorkUnit] = deque()
+        self._ranges: WidestRanges | None = None
+        self._shared: Any = None
         self._deaths: Counter[tuple[str, int]] = Counter()
         self._said: set[str] = set()
         self._looked = 0.0
@@ -204,17 +216,42 @@ class ActorPool(Backend):
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         """One record for each source that is still to do, in the order in which they are finished."""
         self._token.write()
-        rest = split_work(slots, ledger, self.ready.batch_size, len(self._team))
-        following = next(rest, None)
+        units = split_work(slots, ledger, self.ready.batch_size, len(self._team))
+        if self._settings.scale != BY_RUN:
+            yield from self._work_through(units)
+        elif ledger.remaining or not slots:
+            self._shared = self._share_ranges(units, ledger).to_state()
+            self._again, self._lost = self._lost, deque()
+            yield from self._work_through(iter(()))
+
+    def _share_ranges(self, units: Iterator[WorkUnit], ledger: Ledger) -> WidestRanges:
+        """Have every map computed, to be drawn by the process that holds it; returns the ranges of them all."""
+        self._reporter.say(ALL_MAPS_FIRST)
+        self._ranges = WidestRanges()
+        try:
+            for record in self._work_through(units):
+                raise RuntimeError(f"{record.source!r} was drawn before its scale was known")
+            return share_ranges(self._ranges, ledger, self._reporter)
+        except (KeyboardInterrupt, Terminated):
+            self._reporter.warn(NOTHING_DRAWN)
+            raise
+        finally:
+            self._ranges = None
+
+    def _work_through(self, units: Iterator[WorkUnit]) -> Iterator[ImageRecord]:
+        """Have the units done by processes that are free, and what is left of others; the records as they come."""
+        following = next(units, None)
         while True:
             self._fill_slots()
             for hired in self._team:
                 if hired.pending is None:
-                    if self._again:
+                    if hired.computed and self._shared is not None:
+                        self._assign(hired, hired.computed.popleft(), computed=True)
+                    elif self._again:
                         self._assign(hired, self._again.popleft())
                     elif following:
                         self._assign(hired, following)
-                        following = next(rest, None)
+                        following = next(units, None)
             if not (following or self._again or any(hired.unit for hired in self._team)):
                 return
             self._require_actors()
@@ -242,9 +279,11 @@ class ActorPool(Backend):
             if place not in taken and self._deaths[place] < _MAX_STARTS:
                 self._team.append(start_actor(self._ray, self._job, slot))
 
-    def _assign(self, hired: WorkerActor, lot: WorkUnit) -> None:
+    def _assign(self, hired: WorkerActor, lot: WorkUnit, *, computed: bool = False) -> None:
         hired.unit = lot
-        hired.stream = hired.actor.explain.options(num_returns="streaming").remote(lot.part())
+        method = hired.actor.explain if self._ranges is None else hired.actor.compute
+        shared = () if self._shared is None else (self._shared,)
+        hired.stream = method.options(num_returns="streaming").remote(lot.part(computed=computed), *shared)
 
     def _wait_for_actors(self) -> list[WorkerActor]:
         """Those that have something to say, or nobody after a moment, in which signals are heard."""
@@ -283,7 +322,7 @@ class ActorPool(Backend):
         try:
             reference = next(hired.stream)
         except StopIteration:
-            if lot.missing:
+            if lot.missing and not hired.holds(lot):
                 raise RuntimeError(f"no record came for {next(iter(lot.missing))!r}") from None
             hired.unit = hired.stream = None
             return
@@ -293,6 +332,9 @@ class ActorPool(Backend):
         self._pass_on(report.messages)
         for stage, (seconds, core_seconds) in report.times.items():
             self._clock.add(stage, seconds, core_seconds)
+        if report.ranges is not None and self._ranges is not None:
+            self._ranges.merge(WidestRanges.from_state(report.ranges))
+            hired.computed.append(lot)
         for record, files in report.records:
             if lot.complete(record.source):
                 await_files(self._token.root, files)
@@ -327,9 +369,11 @@ class ActorPool(Backend):
         self._team.remove(hired)
         with suppress(Exception):
             self._ray.kill(hired.actor)  # it may only have been out of reach
-        if hired.unit:
+        if hired.unit and not hired.holds(hired.unit):
             hired.unit.record_death()
             self._again.append(hired.unit)
+        # Their maps are gone with it. What they said of the scale counts, so that they are done when it is known.
+        (self._again if self._ranges is None else self._lost).extend(hired.computed)
 
     def _require_actors(self) -> None:
         if not self._team:

@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,12 +22,13 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
-from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.execution import render_spec
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.manifest_header import build_header, device_name
 from cnnviz_cli.run.pipeline import MapScales, Pipeline
+from cnnviz_cli.run.scales import WidestRanges
 from cnnviz_cli.run.session import prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
@@ -76,11 +79,13 @@ class Part:
     Attributes:
         due: which of the places are still to do; the others keep their batches company.
         again: whether a process has died over it, and may have left something half written.
+        computed: whether `ClusterWorker.compute` has done it in the same process.
     """
 
     places: Sequence[OutputSlot]
     due: Sequence[bool]
     again: bool = False
+    computed: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,15 @@ class Report:
     """What became of some pictures.
 
     Attributes:
-        said: what the user is to hear, and whether it is a warning.
+        messages: what the user is to hear, and whether it is a warning.
         times: by stage, wall and core seconds.
+        ranges: the state of `WidestRanges`, of maps that wait to be drawn.
     """
 
     records: Sequence[tuple[ImageRecord, FileSizes]]
     messages: Sequence[tuple[str, bool]] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Any = None
 
 
 class MessageBuffer(Reporter):
@@ -116,7 +123,11 @@ class MessageBuffer(Reporter):
 
 
 class ClusterWorker:
-    """Holds the model. First `configure`, then `explain` for one part after another."""
+    """Holds the model. First `begin`, then `explain` for one part after another.
+
+    Where all maps of a run share a scale, `compute` for one part after another, and then `explain` for those in the
+    same order.
+    """
 
     def __init__(self, job: Job, cores: int, share: int) -> None:
         """Nothing is done yet, so that nothing can fail where it cannot be told.
@@ -129,6 +140,8 @@ class ClusterWorker:
         self._cores = cores
         self._share = share
         self._listener = MessageBuffer()
+        self._queue: DiskQueue | None = None
+        self._queued: Iterator[Any] | None = None
 
     def begin(self) -> SetupResult | CnnvizError:
         """See to it that the node sees what the others do, and load the model; what is wrong with it is returned."""
@@ -156,23 +169,41 @@ class ClusterWorker:
             messages=self._listener.take(),
         )
 
-    def explain(self, part: Part) -> Iterator[Report]:
-        """The records of a part, a few at a time, their files in place; what ends the run is raised."""
+    def compute(self, part: Part) -> Iterator[Report]:
+        """The ranges of a part's maps, which wait on the disk until `explain` draws them; errors are raised."""
+        clock = StageTimer()
+        if self._queue is None:
+            self._queue = DiskQueue(self._sink)
+        pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
+        ranges = pipeline.queue_results(part.places, part.due, self._queue)
+        yield Report([], self._listener.take(), _times(clock), ranges.to_state())
+
+    def explain(self, part: Part, ranges: Any = None) -> Iterator[Report]:
+        """The records of a part, a few at a time, their files in place; what ends the run is raised.
+
+        Args:
+            ranges: the state of `WidestRanges` over the whole run, where all maps share a scale.
+        """
         if part.again:
             for (_, folder), due in zip(part.places, part.due, strict=True):
                 if due:
                     self._sink.sweep(folder)
         clock = StageTimer()
         pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
-        answers = pipeline.results(part.places, part.due, keep=True)
+        widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
+        if part.computed:
+            slots = [slot for slot, wanted in zip(part.places, part.due, strict=True) if wanted]
+            self._queued = iter(self._queue or ()) if self._queued is None else self._queued
+            answers = pipeline.reload(slots, islice(self._queued, len(slots)))
+        else:
+            answers = pipeline.results(part.places, part.due, keep=True)
         waiting: list[tuple[ImageRecord, FileSizes]] = []
-        for record in pipeline.records(answers, MapScales(self._prepared.settings.scale)):
+        for record in pipeline.records(answers, MapScales(self._prepared.settings.scale, widest)):
             waiting.append((record, self._files(record)))
             if len(waiting) == self._prepared.batch_size:
                 yield Report(waiting, self._listener.take())
                 waiting = []
-        times = {stage: (seconds, clock.core_seconds[stage]) for stage, seconds in clock.seconds.items()}
-        yield Report(waiting, self._listener.take(), times)
+        yield Report(waiting, self._listener.take(), _times(clock))
 
     def _files(self, record: ImageRecord) -> FileSizes:
         paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
@@ -202,3 +233,7 @@ class ClusterWorker:
             )
         if job.example and not os.path.lexists(job.example):
             raise UsageError(f"there is no {visible(job.example)}", fix=fix)
+
+
+def _times(clock: StageTimer) -> dict[str, tuple[float, float]]:
+    return {stage: (seconds, clock.core_seconds[stage]) for stage, seconds in clock.seconds.items()}

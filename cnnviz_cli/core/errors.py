@@ -102,5 +102,9 @@ class ImageError(CnnvizError):
         self.sha256 = sha256
 
 
+class MissingShardsError(Exception):
+    """What other shards find is needed to go on, and no process is working on some of them; the text says which."""
+
+
 class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt no Exception, so that nothing but the run itself catches it."""

@@ -95,6 +95,9 @@ class Panel:
     of_layer: ClassVar[bool] = False
     """Whether it shows a layer itself, so that a title goes on with "of" and the layer's name."""
 
+    of_network: ClassVar[bool] = False
+    """Whether it shows the network itself, the same for every image."""
+
     layer: str | None = None
     layers: tuple[str, ...] = ()
     joined: str = ""
@@ -282,6 +285,7 @@ class Filters(Panel):
     part: ClassVar[str] = "filters"
     title: ClassVar[str] = "Kernels"
     of_layer: ClassVar[bool] = True
+    of_network: ClassVar[bool] = True
 
     values: Values
 

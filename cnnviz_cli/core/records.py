@@ -69,12 +69,31 @@ class Prediction(Record):
         return max(0.0, self.share or self.similarity or self.probability or 0.0)
 
 
+class Subject(Record):
+    """A unit of the network that a record or a figure is about: a layer, or a channel, class or direction of it."""
+
+    layer: str | None = Field(default=None, description="Null where the unit belongs to no layer.")
+    channel: int | None = _optional("Of the layer.", ge=0)
+    class_index: int | None = _optional("Of the network's classes.", ge=0)
+    direction: str | None = _optional("The name of a direction in the space of the layer's channels.")
+
+    @property
+    def name(self) -> str:
+        """What it is called, which stands in a record's `source` where another has an image's path."""
+        parts = {"channel": self.channel, "class": self.class_index, "direction": self.direction}
+        named = (f"{word} {part}" for word, part in parts.items() if part is not None)
+        return " ".join(filter(None, [self.layer, *named]))
+
+
 class Output(Record):
     """One picture that was written."""
 
     family: str = Field(description="features, saliency, deconv, gradcam, or overview.")
     method: str | None = Field(description="The method's name; null for a sheet that shows several pictures.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
+    subject: Subject | None = _optional(
+        "What of the network it shows, the same for every image; absent where it is about the image."
+    )
     target: Prediction | None = Field(description="The class that was explained, if one was.")
     contrast: Prediction | None = Field(default=None, description="The class that it was told apart from, if any.")
     counterfactual: bool = Field(
@@ -114,7 +133,10 @@ class Window(Record):
 class ImageRecord(Record):
     """One input, explained or failed."""
 
-    source: str = Field(description="The path below the argument that named it, with forward slashes.")
+    source: str = Field(
+        description="The path below the argument that named it, with forward slashes; of a unit its name."
+    )
+    subject: Subject | None = _optional("The unit of the network that it is about; absent for an image.")
     sha256: str | None = Field(description="Of the file's bytes; null if they could not be read.")
     width: int | None = Field(description="Of the upright photograph, in pixels.")
     height: int | None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import Terminated
+from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
@@ -15,9 +16,10 @@ from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.image_data import OutputSlot, RenderSpec, fast_decode_note, read_options, style_of
-from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, check_shard_scale, execute_on
+from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, settings_digest
-from cnnviz_cli.run.pipeline import NOTHING_DRAWN, MapScales, Pipeline, ReadyImage
+from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN, MapScales, Pipeline
+from cnnviz_cli.run.scales import share_ranges
 from cnnviz_cli.run.session import Prepared, prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
@@ -47,7 +49,6 @@ def execute(
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
     """
-    check_shard_scale(settings.scale, shard)
 
     @contextmanager
     def this_machine(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
@@ -108,28 +109,26 @@ class LocalBackend(Backend):
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         if note := fast_decode_note(self._spec.reading):
             self._reporter.say(note)
-        return self._compute(slots, [ledger.is_due(at) for at in range(len(slots))])
+        return self._compute(slots, [ledger.is_due(at) for at in range(len(slots))], ledger)
 
-    def _compute(self, slots: Sequence[OutputSlot], due: Sequence[bool]) -> Iterator[ImageRecord]:
-        pipeline, tasks = self._pipeline, self._prepared.task_names
-        scales = MapScales(self._prepared.settings.scale)
-        if not scales.by_run:
-            yield from pipeline.records(pipeline.results(slots, due, keep=True), scales)
+    def _compute(self, slots: Sequence[OutputSlot], due: Sequence[bool], ledger: Ledger) -> Iterator[ImageRecord]:
+        pipeline, setting = self._pipeline, self._prepared.settings.scale
+        if setting != BY_RUN:
+            yield from pipeline.records(pipeline.results(slots, due, keep=True), MapScales(setting))
             return
-
-        self._reporter.say("every map is computed before the first is drawn, for a scale that all share")
+        if slots and not any(due):
+            return
+        self._reporter.say(ALL_MAPS_FIRST)
         with DiskQueue(self._sink) as queue:
             try:
-                for entry in pipeline.results(slots, due, keep=False):
-                    if isinstance(entry, ReadyImage):
-                        scales.widen_all(tasks, entry.result.panels)
-                    queue.put(entry.result if isinstance(entry, ReadyImage) else entry)
+                ranges = pipeline.queue_results(slots, due, queue)
+                widest = share_ranges(ranges, ledger, self._reporter)
             except (KeyboardInterrupt, Terminated):
                 # Drawn now, the maps found so far would carry a scale that is not the run's.
                 self._reporter.warn(NOTHING_DRAWN)
                 raise
             waiting = (slot for slot, wanted in zip(slots, due, strict=True) if wanted)
-            yield from pipeline.records(pipeline.reload(waiting, queue), scales)
+            yield from pipeline.records(pipeline.reload(waiting, queue), MapScales(setting, widest.finish()))
 
 
 def render_spec(prepared: Prepared, shard: Shard = SINGLE_SHARD) -> RenderSpec:

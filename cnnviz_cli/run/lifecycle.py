@@ -11,14 +11,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
-from cnnviz_cli.core.errors import Terminated, UsageError
+from cnnviz_cli.core.errors import MissingShardsError, Terminated
 from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.report import Reporter
@@ -73,7 +74,8 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        status: interrupted after Ctrl-C or SIGTERM; partial if some image failed.
+        status: interrupted after Ctrl-C or SIGTERM, or where other shards have to be run first; partial if some image
+            failed.
         first: the records of the first images, at most `MAX_RECORDS`.
         done_before: how many of the images an earlier run had done.
         terminated: whether it was SIGTERM.
@@ -160,7 +162,7 @@ def execute_on(
             report_shard(shard, len(own), len(slots), setup.batch_size, reporter)
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
             names = [source.name for source in sources]
-            found = ledger.begin(header, names, own, whole=settings.scale == BY_RUN)
+            found = ledger.begin(header, names, own, fold_of(settings))
             report_earlier_run(found, len(own), settings.output, reporter, setup.batch_size)
             stopped = _collect_records(working, own, ledger, reporter)
         return conclude_run(
@@ -181,7 +183,7 @@ def execute_on(
 def _collect_records(
     backend: Backend, slots: Sequence[OutputSlot], ledger: Ledger, reporter: Reporter
 ) -> BaseException | None:
-    """Take the records into the ledger as they come; returns the signal that ended them early."""
+    """Take the records into the ledger as they come; returns what ended them early: a signal, or shards that miss."""
     records = backend.records(slots, ledger)
     reporter.begin(ledger.remaining)
     try:
@@ -189,6 +191,9 @@ def _collect_records(
     except (KeyboardInterrupt, Terminated) as signal:
         _append_records(backend.finish_drawing(), ledger, reporter)
         return signal
+    except MissingShardsError as error:
+        reporter.warn(str(error))
+        return error
     finally:
         reporter.end()
     return None
@@ -217,7 +222,7 @@ def conclude_run(
     """Write the manifest and the report, and say how it went.
 
     Args:
-        stopped: the signal that ended the run early, if one did.
+        stopped: what ended the run early, if anything did.
     """
     ended = ledger.finish(interrupted=stopped is not None)
     first = ledger.first_records(MAX_RECORDS)
@@ -257,18 +262,13 @@ def assign_folders(sources: Sequence[Source]) -> list[OutputSlot]:
     return [(source, folders.folder_for(source.name)) for source in sources]
 
 
-def check_shard_scale(scale: str, shard: Shard) -> None:
-    """Refuse a scale for which one process would have to see the maps of all.
+def fold_of(settings: Settings) -> type[Fold[Any, Any]] | None:
+    """What has to be added up over all images before the first figure is drawn, if anything has."""
+    if settings.scale != BY_RUN:
+        return None
+    from cnnviz_cli.run.scales import WidestRanges  # with numpy and Pillow, which other runs may never need
 
-    Raises:
-        UsageError: `scale` is the whole run's, and the run is split.
-    """
-    if shard.label and scale == BY_RUN:
-        raise UsageError(
-            f"a scale for the whole run is not known to shard {shard.index} of {shard.count}",
-            where="--scale",
-            fix="Give a range: --scale fixed:LO,HI",
-        )
+    return WidestRanges
 
 
 def report_shard(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
@@ -342,8 +342,9 @@ def conclude_if_done(
         places = assign_folders(sources)
         mine = [places[at] for at in shard.positions(len(places), own.batch)]
         names = [source.name for source in sources]
-        found = ledger.inspect(header, names, mine, whole=settings.scale == BY_RUN)
-        if ledger.remaining or found.damaged:
+        fold = fold_of(settings)
+        found = ledger.inspect(header, names, mine, fold)
+        if ledger.remaining or found.damaged or (fold and not mine):
             return None
         ledger.make_ready()
         report_earlier_run(found, len(mine), root, reporter, own.batch)

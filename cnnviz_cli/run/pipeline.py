@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, TimeoutError  # noqa: A004  (what `result` raises)
 from dataclasses import dataclass, replace
 from itertools import chain, takewhile
@@ -14,70 +14,48 @@ import numpy as np
 import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
-from cnnviz_cli.core.figure_settings import BY_RUN, Scale, parse_scale
+from cnnviz_cli.core.figure_settings import Scale, parse_scale
 from cnnviz_cli.core.network import NetworkError, to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import explain_memory_errors
-from cnnviz_cli.render import color_limits, state_of
+from cnnviz_cli.files.output.sink import DiskQueue
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.image_data import ImageResult, NetworkInput, OutputSlot, TaskName, failed_record
 from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.question import NOT_FINITE
+from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key
 from cnnviz_cli.run.session import Prepared
 from cnnviz_cli.run.workers.pool import WorkerHandle, WorkerPool, completed_future
 from cnnviz_cli.run.workers.process import JobResult
 
+ALL_MAPS_FIRST = "every map is computed before the first is drawn, for a scale that all share"
+
 NOTHING_DRAWN = (
     "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
-    "there; with --scale image or --scale fixed:LO,HI each picture is kept as soon as it is finished"
+    "there; with --scale image or --scale fixed:LO,HI each figure is kept as soon as it is finished"
 )
-"""What to tell somebody who interrupts a run before its scale is known."""
-
-_Key = tuple[str, str | None, type[Panel]]
+"""What a run says that is interrupted before its scale is known."""
 
 
 class MapScales:
-    """Each map's own range, one that is given, or one for all maps of a method, layer and kind.
+    """Each map's own range, one that is given, or one for all maps of a method, layer and kind."""
 
-    Attributes:
-        by_run: whether every map of the run has to be seen by `widen` before the first is drawn.
-    """
-
-    def __init__(self, setting: str) -> None:
-        """Of a setting that `core.figure_settings.fixed` takes."""
-        self.by_run = setting == BY_RUN
+    def __init__(self, setting: str, widest: Mapping[RangeKey, Scale] | None = None) -> None:
+        """Of a setting that `core.figure_settings.parse_scale` takes, and what `WidestRanges` came to, if it did."""
         self._fixed = parse_scale(setting)
-        self._widest: dict[_Key, Scale] = {}
+        self._widest = widest
 
-    def widen(self, work: TaskName, panel: Panel) -> None:
-        """Have the run's range reach as far as a picked panel's own. One that overflowed counts for nothing."""
-        ends = color_limits(panel)
-        if ends is None or not panel.takes_scale or state_of(panel) == "nonfinite":
-            return
-        known = self._widest.get(_key(work, panel), Scale(*ends, "the run's"))
-        self._widest[_key(work, panel)] = Scale(min(known.low, ends[0]), max(known.high, ends[1]), known.label)
-
-    def scale_of(self, work: TaskName, panel: Panel) -> Scale | None:
+    def scale_of(self, task: TaskName, panel: Panel) -> Scale | None:
         """The range to draw a panel in; None for its own."""
         if not panel.takes_scale:
             return None
-        return self._widest.get(_key(work, panel)) if self.by_run else self._fixed
+        return self._fixed if self._widest is None else self._widest.get(range_key(task, panel))
 
-    def widen_all(self, works: Sequence[TaskName], panels: Sequence[Sequence[Panel]]) -> None:
-        """`widen` by each panel of each task."""
-        for work, found in zip(works, panels, strict=True):
-            for panel in found:
-                self.widen(work, panel)
-
-    def scales_of_all(self, works: Sequence[TaskName], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
+    def scales_of_all(self, tasks: Sequence[TaskName], panels: Sequence[Sequence[Panel]]) -> list[list[Scale | None]]:
         """The range of each panel of each task."""
-        return [[self.scale_of(work, panel) for panel in found] for work, found in zip(works, panels, strict=True)]
-
-
-def _key(work: TaskName, panel: Panel) -> _Key:
-    return work.method, panel.layer, type(panel)
+        return [[self.scale_of(task, panel) for panel in found] for task, found in zip(tasks, panels, strict=True)]
 
 
 BATCHES_BEHIND = 2
@@ -147,6 +125,15 @@ class Pipeline:
             if not reading:
                 return
             yield from self._explain_batch(reading.popleft())
+
+    def queue_results(self, slots: Sequence[OutputSlot], due: Sequence[bool], queue: DiskQueue) -> WidestRanges:
+        """`results` for all that are due, put on the disk until they are drawn; returns the ranges of their maps."""
+        ranges = WidestRanges()
+        for entry in self.results(slots, due, keep=False):
+            if isinstance(entry, ReadyImage):
+                ranges.add((self._prepared.task_names, entry.result.panels))
+            queue.put(entry.result if isinstance(entry, ReadyImage) else entry)
+        return ranges
 
     def reload(
         self, places: Iterable[OutputSlot], answers: Iterable[ImageResult | ImageRecord]

@@ -18,7 +18,7 @@ from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.panels import Panel, advice
-from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
+from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Subject, Window
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_names import file_name
 from cnnviz_cli.files.output.sink import Sink
@@ -197,6 +197,7 @@ class Presenter:
             family=work.family,
             method=work.method,
             layer=panel.layer,
+            subject=Subject(layer=panel.layer) if panel.of_network else None,
             target=target,
             contrast=contrast,
             counterfactual=caption.counterfactual,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from cnnviz_cli.files.output.sink import DiskQueue
+
 
 class RayError(Exception):
     pass
@@ -120,6 +122,9 @@ class Ray:
 
     def kill(self, actor: Actor) -> None:
         actor.gone = True
+        for held in vars(actor._made).values():
+            if isinstance(held, DiskQueue):  # the end of a real process closes its files
+                held.__exit__(None, None, None)
 
 
 def _raise(error: Exception) -> Any:

@@ -100,7 +100,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> type[Obedient]:
 
 def started(ray: Ray, root: Path, reporter: Heard, device: str = "auto") -> ActorPool:
     job: Any = SimpleNamespace()
-    settings: Any = SimpleNamespace(device=device, truth=None)
+    settings: Any = SimpleNamespace(device=device, truth=None, scale="image")
     made = ActorPool(ray, job, FolderToken(Sink(root)), settings, reporter, StageTimer())  # type: ignore[arg-type]
     assert made.start().device.endswith("x a processor")
     return made

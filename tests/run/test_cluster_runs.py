@@ -13,7 +13,9 @@ from cnnviz_cli.cluster import connection, execute
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.run.pipeline import Pipeline
 
 FOUR = {name: {"CPU": 1.0} for name in "abcd"}
 
@@ -83,11 +85,75 @@ def test_a_shard_of_a_list_may_be_a_clusters(tmp_path: Path) -> None:
     assert outcome.manifest.name == "manifest.1-of-2.json"
 
 
+def shared(out: str, sources: list[Source], heard: Listener | None = None, **how: Any) -> Any:
+    return far(Path(out), sources, heard, scale="run", batch_size="1", **how)
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
+def test_all_processes_draw_with_the_scale_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = photographs(Path("in"), 20)
+    run(Path("here"), sources, scale="run", batch_size="1", threads="1")
+    computed: list[int] = []
+    genuine = Pipeline.results
+
+    def results(pipeline: Pipeline, places: Any, due: Any, **how: Any) -> Any:
+        computed.append(sum(due))
+        return genuine(pipeline, places, due, **how)
+
+    monkeypatch.setattr(Pipeline, "results", results)
+    assert shared("there", sources).status == "partial"
+    assert sum(computed) == 20  # each map once
+    assert files_of(Path("there")) == files_of(Path("here"))
+    assert not list(Path("there").rglob(".cnnviz-*"))
+
+
 @pytest.mark.usefixtures("tiny_network")
-def test_a_scale_that_all_pictures_share_is_refused(tmp_path: Path, ray: Ray) -> None:
-    with pytest.raises(UsageError, match="scale for the whole run"):
-        far(tmp_path / "out", photographs(tmp_path / "in"), scale="run")
-    assert not ray.hired
+@pytest.mark.parametrize("deaths", [(2,), (7, 8), (1, 30), (28, 33), (45,)])
+def test_maps_that_a_dead_node_held_are_computed_again(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch, deaths: tuple[int, ...]
+) -> None:
+    """Whether it dies before the scale is known or behind it, in the middle of a part or between two."""
+    sources = photographs(Path("in"), 20)
+    run(Path("here"), sources, scale="run", batch_size="1", threads="1")
+    genuine, reports = ray.get, []
+
+    def get(reference: Any) -> Any:
+        reports.append(1)
+        if len(reports) in deaths:
+            ray.alive.discard(sorted(ray.alive)[0])
+        return genuine(reference)
+
+    monkeypatch.setattr(ray, "get", get)
+    heard = Listener()
+    assert shared("there", sources, heard).status == "partial"
+    assert max(deaths) <= len(reports)
+    assert len(ray.alive) == 4 - len(deaths)
+    assert sorted(heard.done_) == sorted(source.name for source in sources)
+    assert files_of(Path("there")) == files_of(Path("here"))
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
+def test_clusters_and_machines_share_a_scale_by_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnviz_cli.run.scales._START_SECONDS", 0.0)
+    sources, out = photographs(Path("in"), 9), Path("out")
+    run(Path("here"), sources, scale="run", batch_size="1", threads="1")
+    assert shared("out", sources, heard := Listener(), shard=Shard(0, 2)).status == "interrupted"
+    assert "shard 1 of 2" in heard.warned[-1]
+    run(out, sources, shard=Shard(1, 2), scale="run", batch_size="1", threads="1")
+    assert shared("out", sources, shard=Shard(0, 2)).status == "ok"
+    assert merge_shards(out).missing == 0
+    assert (out / "manifest.json").read_bytes() == (Path("here") / "manifest.json").read_bytes()
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
+def test_a_run_that_ends_before_its_scale_is_known_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnnviz_cli.cluster.pool.share_ranges", stop)
+    assert shared("out", photographs(Path("in"), 9), heard := Listener()).status == "interrupted"
+    assert heard.done_ == []
+    assert "nothing is drawn" in heard.warned[-1]
 
 
 @pytest.mark.usefixtures("tiny_network")

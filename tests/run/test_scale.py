@@ -28,6 +28,7 @@ from cnnviz_cli.run import describe_run
 from cnnviz_cli.run.image_data import TaskName
 from cnnviz_cli.run.pipeline import MapScales
 from cnnviz_cli.run.present import comparison_names
+from cnnviz_cli.run.scales import WidestRanges
 
 spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 
@@ -233,7 +234,7 @@ RAMP = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
 
 
 def test_scales_widen_for_each_method_layer_and_kind() -> None:
-    scales = MapScales("run")
+    ranges = WidestRanges()
     other = TaskName("saliency", "gradient")
     for method, panel in (
         (gradcam(), Heatmap(RAMP, layer="a")),
@@ -243,7 +244,8 @@ def test_scales_widen_for_each_method_layer_and_kind() -> None:
         (other, SignedMap(RAMP - 5)),
         (other, PixelMap(7 * RAMP)),
     ):
-        scales.widen(method, panel)
+        ranges.add(([method], [[panel]]))
+    scales = MapScales("run", ranges.finish())
     found: list[tuple[Any, Panel]] = [
         (gradcam(), Heatmap(RAMP, layer="a")),
         (gradcam(), Heatmap(RAMP, layer="b")),
@@ -262,14 +264,14 @@ def test_scales_widen_for_each_method_layer_and_kind() -> None:
 
 
 def test_maps_that_cannot_be_read_do_not_widen_the_scale() -> None:
-    scales = MapScales("run")
+    ranges = WidestRanges()
     huge = RAMP * np.float32(1e30)
     huge[0, 0, 0] = np.inf
     for values, peak in ((huge, 1), (RAMP * 0, -1), (RAMP * 0 + 50, 50)):
-        scales.widen(gradcam(), Heatmap(values, np.float32(peak)))
-    assert scales.scale_of(gradcam(), Heatmap(RAMP)) is None
-    scales.widen(gradcam(), Heatmap(RAMP, np.float32(1)))
-    assert scales.scale_of(gradcam(), Heatmap(RAMP)) == Scale(0, 1, "the run's")
+        ranges.add(([gradcam()], [[Heatmap(values, np.float32(peak))]]))
+    assert ranges.finish() == {}
+    ranges.add(([gradcam()], [[Heatmap(RAMP, np.float32(1))]]))
+    assert MapScales("run", ranges.finish()).scale_of(gradcam(), Heatmap(RAMP)) == Scale(0, 1, "the run's")
 
 
 @pytest.mark.parametrize(

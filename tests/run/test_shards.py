@@ -94,9 +94,9 @@ def test_any_history_of_divisions_does_each_picture_once(
             shard = Shard(index, count)
             mine = [inputs[at] for at in shard.positions(len(inputs), 1)]
             with ledger.Ledger(Sink(folder), shard) as held:
-                held.begin(header(), names, mine, whole=False)
+                held.begin(header(), names, mine)
                 for at, (source, _) in enumerate(mine):
-                    if held.due(at):
+                    if held.is_due(at):
                         done.append(source.name)
                         held.append(bare(source))
                 held.finish(interrupted=False)
@@ -176,12 +176,6 @@ def test_a_shard_sweeps_only_its_own(tmp_path: Path, sources: list[Source]) -> N
     own.touch()
     run(out, sources, shard=Shard(0, 2))
     assert (peers.exists(), own.exists()) == (True, False)
-
-
-def test_a_scale_of_the_whole_run_cannot_be_divided(tmp_path: Path, sources: list[Source]) -> None:
-    with pytest.raises(UsageError, match="scale"):
-        run(tmp_path / "out", sources, shard=Shard(0, 2), scale="run")
-    assert not (tmp_path / "out").exists()
 
 
 def test_only_real_shards_have_journals(tmp_path: Path) -> None:

@@ -18,9 +18,13 @@ from cnnviz_cli.core.file_reading import open_regular
 MANIFEST = "manifest.json"
 JOURNAL = "manifest.jsonl"
 RUN_REPORT = "run.json"
+FOLD_STATE = "run.scale.json"
 
 JOURNAL_PREFIX = b'{"journal":"cnnviz",'
 """The first bytes of every journal that is not empty."""
+
+FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'
+"""The first bytes of what a shard has added up over its images."""
 
 _SNIFFED = 4096
 

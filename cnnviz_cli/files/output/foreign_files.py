@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
-from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, is_manifest
+from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
 from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error, is_temporary
 
@@ -27,16 +27,18 @@ _LOOKED_AT = 100
 """Lines of a journal among which one has to be ours; damage hardly reaches so many."""
 
 
-def refuse_foreign_files(root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str]) -> None:
+def refuse_foreign_files(
+    root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str], states: Iterable[str] = ()
+) -> None:
     """Make sure that a run replaces no file but those of earlier runs.
 
     Args:
-        journal, manifests, reports: the names that it is going to write to.
+        journal, manifests, reports, states: the names that it is going to write to.
 
     Raises:
         OutputError: one of them is somebody else's, or cannot be read.
     """
-    kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports))
+    kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports), (_is_state, states))
     for is_ours, names in kinds:
         for name in dict.fromkeys(names):
             path = root / name
@@ -107,6 +109,11 @@ def _is_manifest(path: Path) -> bool:
 def _is_report(path: Path) -> bool:
     found = _json_in(path)
     return isinstance(found, dict) and {"started", "finished", "images", "host"} <= found.keys()
+
+
+def _is_state(path: Path) -> bool:
+    with open_regular(path) as file:
+        return file.read(len(FOLD_STATE_PREFIX)) == FOLD_STATE_PREFIX
 
 
 def _json_in(path: Path) -> object:

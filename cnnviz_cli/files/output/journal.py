@@ -132,7 +132,7 @@ def record_paths(record: Json) -> list[Any]:
     return [output["path"] for output in outputs] + ([arrays["path"]] if arrays else [])
 
 
-_KINDS = {"digest": str, "identity": dict, "model": dict, "run": dict, "shard": list, "tool": dict}
+_KINDS = {"digest": str, "identity": dict, "model": dict, "run": dict, "scale": str, "shard": list, "tool": dict}
 
 
 def parse_header(line: bytes) -> Json | None:
@@ -287,6 +287,19 @@ def read_journal(path: Path) -> Iterator[Json | JournalEntry | None]:
 def read_entries(path: Path) -> Iterator[JournalEntry]:
     """The entries of a journal, in its order."""
     return (line for line in read_journal(path) if isinstance(line, JournalEntry))
+
+
+def read_with_scales(path: Path) -> Iterator[tuple[JournalEntry | None, str | None]]:
+    """The entries of a journal, each with the digest of the scale that its figures were drawn with, if they share one.
+
+    None for a line that is damaged or not of ours.
+    """
+    scale: str | None = None
+    for line in read_journal(path):
+        if isinstance(line, dict):
+            scale = cast("str | None", line.get("scale"))
+        else:
+            yield line, scale
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

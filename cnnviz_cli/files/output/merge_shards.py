@@ -15,7 +15,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
 from cnnviz_cli.files.output.input_list import read_input_list
-from cnnviz_cli.files.output.journal import DONE, FAILED, JournalEntry, JournalIndex, read_journal
+from cnnviz_cli.files.output.journal import DONE, FAILED, JournalIndex, read_with_scales
 from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
 from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
@@ -67,13 +67,14 @@ def merge_shards(root: Path) -> MergeResult:
         )
     refuse_concurrent_runs(root, None)
     _refuse_unlike(peers)
+    scale = _common_scale(peers)
     index = JournalIndex(read_input_list(root, str(first.digest)))
     damaged = 0
     for run in runs:
-        for line in read_journal(run.path) if run.identity == first.identity else ():
+        for line, drawn_with in read_with_scales(run.path) if run.identity == first.identity else ():
             damaged += line is None
-            at = index.position_of(line.source) if isinstance(line, JournalEntry) else None
-            if isinstance(line, JournalEntry) and at is not None:
+            at = index.position_of(line.source) if line and drawn_with == scale else None
+            if line is not None and at is not None:
                 index.put(at, DONE if line.ok else FAILED, run.path, line)
     summary = index.summary
     missing = len(index.states) - summary.images
@@ -119,3 +120,16 @@ def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
         if other.digest != first.digest:
             fix = "Run every shard again, over the same list; what is done is not done again."
             raise UsageError(f"{both} are not about the same list of images", where=where, fix=fix)
+
+
+def _common_scale(runs: Sequence[PreviousRun]) -> str | None:
+    """The digest of the scale that the figures share; None if they share none, or no shard has drawn yet."""
+    drawn = [run for run in runs if run.scale is not None]
+    for other in drawn[1:]:
+        if other.scale != drawn[0].scale:
+            raise UsageError(
+                f"the figures of {drawn[0].path.name} and {other.path.name} do not share one scale: images changed",
+                where=visible(str(other.path.parent)),
+                fix="Run every shard again; what is up to date is not done again.",
+            )
+    return drawn[0].scale if drawn else None

@@ -76,6 +76,12 @@ class PreviousRun:
         return int(str(self.header.get("batch", 1)))
 
     @property
+    def scale(self) -> str | None:
+        """The digest of the scale that its newest figures were drawn with, if they share one."""
+        found = self.header.get("scale")
+        return None if found is None else str(found)
+
+    @property
     def asked(self) -> str:
         """The digest of what was asked for."""
         return str(self.header.get("asked", ""))

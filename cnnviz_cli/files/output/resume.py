@@ -18,10 +18,12 @@ from typing import Any, Literal, Self
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import ImageError, OutputError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.fold import Fold
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Subject, Summary, Tool
 from cnnviz_cli.files.inputs.image_source import Source, Stamp
 from cnnviz_cli.files.inputs.remote import RemoteReader
 from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.fold_states import AnyFold, FoldStates, state_digest
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files, refuse_unknown_files
 from cnnviz_cli.files.output.input_list import list_digest, write_input_list
 from cnnviz_cli.files.output.journal import (
@@ -33,7 +35,7 @@ from cnnviz_cli.files.output.journal import (
     JournalIndex,
     parse_line,
     read_entries,
-    read_journal,
+    read_with_scales,
     to_compact_json,
 )
 from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
@@ -49,6 +51,9 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors, write_error
 
 Status = Literal["ok", "partial", "interrupted"]
+
+Input = Source | Subject
+"""What a record is about: an image, or a unit of the network."""
 
 _RECENT = 2 * 10**9
 """Nanoseconds. A file that was changed later than so long before it was read may have been changed again since."""
@@ -137,20 +142,26 @@ class Ledger:
         self._sink, self._shard, self._force = sink, shard, force
         self._mutex = threading.RLock()
         who = f"shard {shard.index} of {shard.count}" if shard.label else ""
-        refuse_foreign_files(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,))
+        states = (shard.fold_state,) if shard.label else ()
+        refuse_foreign_files(sink.root, shard.journal, (MANIFEST, shard.manifest), (shard.report,), states)
         self._journal = Journal(sink, shard.journal, who)
         self._started = time.time_ns()
         self._header: RunHeader | None = None
 
     def inspect(
-        self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool
+        self,
+        header: RunHeader,
+        listed: Sequence[str],
+        mine: Sequence[tuple[Input, str]],
+        fold: type[Fold[Any, Any]] | None = None,
     ) -> ResumeSummary:
         """Look through what is there, and change nothing; then `is_due` and `remaining` say what is to be done.
 
         Args:
             listed: the names of all inputs, of every shard.
             mine: this shard's inputs, each with the folder of its pictures.
-            whole: whether each picture depends on every input, so that one that is missing is as good as all.
+            fold: what is added up over all inputs before the first figure is drawn, so that one that is missing is as
+                good as all.
 
         Raises:
             UsageError: a run with other settings is in the way, or the shards of this division cut the list into other
@@ -168,10 +179,12 @@ class Ledger:
             refuse_other_batches(self._earlier, identity, self._shard, header.batch)
         self._altered: dict[int, set[str]] = {}
         self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
+        self._scale = self._known_scale(fold) if fold else None
         damaged = self._take_over(self._same)
         left = len(mine) - self._index.states.count(DONE)
-        if whole and (left or any(run.digest != self._digest for run in self._same)):
+        if fold and (left or not self._scales_agree()):
             self._index.states[:] = bytes(len(mine))
+            self._scale = None
         self._due = bytes(state != DONE for state in self._index.states)
         others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
         return replace(
@@ -184,10 +197,14 @@ class Ledger:
         )
 
     def begin(
-        self, header: RunHeader, listed: Sequence[str], mine: Sequence[tuple[Source, str]], *, whole: bool
+        self,
+        header: RunHeader,
+        listed: Sequence[str],
+        mine: Sequence[tuple[Input, str]],
+        fold: type[Fold[Any, Any]] | None = None,
     ) -> ResumeSummary:
         """`inspect`, and `make_ready`; arguments and errors are the same."""
-        found = self.inspect(header, listed, mine, whole=whole)
+        found = self.inspect(header, listed, mine, fold)
         self.make_ready()
         return found
 
@@ -206,12 +223,30 @@ class Ledger:
                 raise
         if self._force:
             self._remove_earlier()
+            self._remove(self._sink.place(self._shard.fold_state))
             self._journal.clear()
         self._clear_the_way()
         self._write_header()
         self._bring_over(run.path for run in self._same if run.shard != self._shard)
         if self._shard.label:
             write_input_list(self._sink, self._listed, self._digest)
+
+    @property
+    def shard(self) -> Shard:
+        """Which part of the list this is."""
+        return self._shard
+
+    def fold_states(self, kind: type[AnyFold]) -> FoldStates[AnyFold]:
+        """What the shards of this run have added up."""
+        about = self._about
+        return FoldStates(
+            self._sink, self._shard, kind, identity=about.identity, digest=self._digest, batch=about.batch
+        )
+
+    def set_scale(self, fold: Fold[Any, Any]) -> None:
+        """The figures of the records that follow are drawn with what was added up over all images."""
+        with self._mutex:
+            self._journal.write_header({**self._written, "scale": state_digest(fold)})
 
     def is_due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""
@@ -277,19 +312,23 @@ class Ledger:
         self.close()
 
     def _take_over(self, runs: Sequence[PreviousRun]) -> int:
-        """Look at every line of these runs' journals; returns how many are damaged."""
+        """Look at every line of these runs' journals; returns how many are damaged.
+
+        Figures that were drawn with another scale than the run's are not done.
+        """
         damaged = 0
         self._unlisted: set[str] = set()
         self._changed: dict[str, None] = {}
         for run in runs:
-            for line in read_journal(run.path):
+            for line, drawn_with in read_with_scales(run.path):
                 damaged += line is None
-                if not isinstance(line, JournalEntry):
+                if line is None:
                     continue
                 at = self._index.position_of(line.source)
                 if at is not None:
                     self._changed.pop(line.source, None)
-                    state = FAILED if not line.ok else DONE if self._holds(at, line) else PENDING
+                    done = line.ok and self._holds(at, line) and drawn_with == self._scale
+                    state = FAILED if not line.ok else DONE if done else PENDING
                     self._index.put(at, state, run.path, line)
                 elif line.ok and not self._shard.label:
                     self._unlisted.add(line.source)
@@ -308,6 +347,8 @@ class Ledger:
             if found.st_size != size or not stat.S_ISREG(found.st_mode):
                 self._altered.setdefault(at, set()).add(path)
                 return False
+        if isinstance(source, Subject):  # whose network is part of the run's identity
+            return bool(json.loads(entry.record).get("subject") == source.model_dump(mode="json"))
         if not is_unchanged(source, entry.stamp, entry.sha256):
             self._changed[source.name] = None
             return False
@@ -330,7 +371,7 @@ class Ledger:
                     with suppress(OutputError):  # a journal that was tampered with leads nowhere
                         gone.add(self._remove(self._sink.place(path)))
             if run.shard != self._shard:
-                for name in (run.shard.journal, run.shard.manifest, run.shard.report):
+                for name in (run.shard.journal, run.shard.manifest, run.shard.report, run.shard.fold_state):
                     self._remove(self._sink.place(name))
         for folder in sorted(gone, key=lambda path: len(path.parts), reverse=True):
             for above in (folder, *folder.parents):
@@ -344,6 +385,19 @@ class Ledger:
         with explain_write_errors(path), suppress(IsADirectoryError, PermissionError, NotADirectoryError):
             path.unlink(missing_ok=True)
         return path.parent
+
+    def _known_scale(self, fold: type[Fold[Any, Any]]) -> str | None:
+        """The digest of what the figures have to be drawn with; None if that is not known, or an older run's is not."""
+        if self._shard.label:
+            merged = self.fold_states(fold).merged()
+            return None if merged is None or not self._mine else state_digest(merged)
+        return next((run.scale for run in reversed(self._same)), None)
+
+    def _scales_agree(self) -> bool:
+        """Whether what is done has the scale of all images on this list. The states of shards are of one list."""
+        if self._shard.label:
+            return self._scale is not None
+        return all(run.digest == self._digest for run in self._same)
 
     def _clear_the_way(self) -> None:
         """Remove what describes figures that are about to be replaced, and what a killed run left half written."""
@@ -379,7 +433,9 @@ class Ledger:
             "seal": self._about.seal,
             "shard": [self._shard.index, self._shard.count],
             "tool": self._about.tool.model_dump(mode="json"),
+            **({"scale": self._scale} if self._scale else {}),
         }
+        self._written = header
         own = [run.header for run in self._earlier if run.shard == self._shard]
         if not self._journal.size or own != [header]:
             self._journal.write_header(header)
@@ -393,7 +449,9 @@ class Ledger:
                     self._index.put(at, self._index.states[at], self._journal.path, entry)
         self._journal.sync()
 
-    def _stamp_for(self, source: Source) -> Stamp | None:
+    def _stamp_for(self, source: Input) -> Stamp | None:
         """The input's stamp, unless it was changed so lately that it may have been while the run was reading it."""
+        if isinstance(source, Subject):
+            return None
         found = read_stamp(source)
         return None if found is None or found[1] > self._started - _RECENT else found[0]

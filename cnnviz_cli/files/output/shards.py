@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnviz_cli.files.output.file_names import JOURNAL, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.file_names import FOLD_STATE, JOURNAL, MANIFEST, RUN_REPORT
 
 _JOURNAL = re.compile(r"manifest\.(0|[1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})\.jsonl")
 
@@ -49,6 +49,11 @@ class Shard:
     def report(self) -> str:
         """The file name of its run report."""
         return self._named(RUN_REPORT)
+
+    @property
+    def fold_state(self) -> str:
+        """The file name of what it has added up over its images."""
+        return self._named(FOLD_STATE)
 
     def _named(self, name: str) -> str:
         stem, _, suffix = name.partition(".")
