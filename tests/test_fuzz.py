@@ -36,7 +36,7 @@ def test_every_file_is_counted_under_what_became_of_it(folder: Path) -> None:
     assert findings.bad == []
     lines = list(findings.lines())
     assert lines[0] == "4 files: 2 ok, 2 failed, 0 raised, 0 died, 0 slow"
-    assert {"  failed    1  the picture is cut short", "     1  Fax4Decode"} <= set(lines)
+    assert {"  failed    1  the image is cut short", "     1  Fax4Decode"} <= set(lines)
 
 
 def test_a_process_that_dies_or_hangs_is_told_of_and_replaced(

@@ -165,7 +165,7 @@ def test_inputs_that_are_not_there(cnnviz: Command, fake_run: FakeRun, tmp_path:
         (tmp_path / "empty" / f"{number}.txt").touch()
     result = cnnviz("gradcam", "empty")
     assert result.code == 7
-    assert "error: empty: 0 of 12 files in this folder are pictures" in result.err
+    assert "error: empty: 0 of 12 files in this folder are images" in result.err
     assert cnnviz("gradcam", "*.jpg").code == cnnviz("gradcam", "a.png", "--exclude", "a*").code == 7
     missing = cnnviz("gradcam", "aa.png")
     assert missing.code == 2

@@ -133,7 +133,7 @@ def test_a_compressed_archive_is_read_by_threads_in_any_order(tmp_path: Path) ->
 
 def test_an_archive_in_a_folder_is_no_picture_and_one_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     path = archive(tmp_path / "x.zip", PLAIN)
-    with pytest.raises(NoInputsError, match="0 of 1 files in this folder are pictures") as caught:
+    with pytest.raises(NoInputsError, match="0 of 1 files in this folder are images") as caught:
         found(tmp_path)
     assert "archives" in caught.value.fix
     (tmp_path / "link.zip").symlink_to(path)
@@ -164,7 +164,7 @@ def test_archives_of_one_name_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
 def test_an_archive_without_pictures_says_how_many_files_it_holds(tmp_path: Path, suffix: str) -> None:
     twelve = [(f"{n}.txt", b"x") for n in range(12)]
-    with pytest.raises(NoInputsError, match="0 of 12 files in this archive are pictures"):
+    with pytest.raises(NoInputsError, match="0 of 12 files in this archive are images"):
         found(archive(tmp_path / f"x{suffix}", twelve))
     with pytest.raises(NoInputsError, match="this archive holds no files"):
         found(archive(tmp_path / f"empty{suffix}", []))
@@ -280,7 +280,7 @@ def test_every_packing_is_undone_and_its_checksum_asked(tmp_path: Path, method: 
         broken = bytearray(whole)
         broken[at + 1] ^= 0xFF
         (tmp_path / "x.zip").write_bytes(broken)
-        assert "damaged where this picture is" in failure(found(tmp_path / "x.zip")[0]).what
+        assert "damaged at this image" in failure(found(tmp_path / "x.zip")[0]).what
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_pattern_with_a_suffix_of_its_own_takes_what_it_matches(tmp_path: Path
     filled(tmp_path, "a.dat", "b.dat", "c.jpg", "notes.txt")
     assert names(tmp_path / "*.dat") == ["a.dat", "b.dat"]
     assert names(tmp_path / "*") == ["c.jpg"]
-    with pytest.raises(NoInputsError, match="0 of 1 files that match this pattern are pictures") as caught:
+    with pytest.raises(NoInputsError, match="0 of 1 files that match this pattern are images") as caught:
         names(tmp_path / "n*")
     assert caught.value.where.endswith("n*")
     with pytest.raises(NoInputsError, match="no file matches this pattern"):

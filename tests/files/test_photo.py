@@ -220,10 +220,10 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(60_000, 60_000, 8, 2, b""))
-    refusal = "the picture is too large: it has more than 178 megapixels (--max-pixels)"
+    refusal = "the image is too large: it has more than 178 megapixels (--max-pixels)"
     assert failure(path).what == refusal
     path.write_bytes(png_of(12_000, 10_000, 8, 2, b""))  # Pillow warns here, and would go on
-    refusal = "the picture is too large: 12000 x 10000 pixels are more than 0.5 megapixels (--max-pixels)"
+    refusal = "the image is too large: 12000 x 10000 pixels are more than 0.5 megapixels (--max-pixels)"
     assert failure(path, ReadOptions(max_pixels=500_000)).what == refusal
     assert "too large" not in failure(path).what
     assert limit == Image.MAX_IMAGE_PIXELS
@@ -327,7 +327,7 @@ def test_a_progressive_photograph_has_far_fewer_scans_than_are_refused() -> None
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0" * 100, "no picture"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "PNG picture whose header is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "PNG image whose header is damaged"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     ],
 )
@@ -390,7 +390,7 @@ def test_a_message_carries_no_address_and_no_escape_sequence(tmp_path: Path, mon
         raise ValueError(f"bad {BytesIO()} \x1b[2J")
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
-    assert failure(path).what == "the picture is damaged: bad \\x1b[2J"
+    assert failure(path).what == "the image is damaged: bad \\x1b[2J"
 
 
 def test_pillow_stays_silent_in_every_thread_and_the_filters_come_back(

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def test_limits_fail_one_picture_and_name_their_flag(folder: Path, tmp_path: Path) -> None:
     pixels = manifest_of_run(tmp_path / "1", folder, max_pixels="0.02")
     assert pixels["images"][0]["status"] == "ok"
-    wanted = "the picture is too large: 200 x 120 pixels are more than 0.02 megapixels (--max-pixels)"
+    wanted = "the image is too large: 200 x 120 pixels are more than 0.02 megapixels (--max-pixels)"
     assert pixels["images"][1]["error"] == wanted
     assert pixels["images"][1]["sha256"]
     size = (folder / "b.jpg").stat().st_size

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, ReadOptions
-from cnnviz_cli.files.images.pillow_fixes import describe_pixel_limit
+from cnnviz_cli.core.file_reading import ReadOptions
+from cnnviz_cli.files.images.pillow_fixes import describe_memory_limit, exceeds_memory
 from cnnviz_cli.files.images.pixel_values import (
     DisplayRange,
     LowBytes,
@@ -46,7 +46,7 @@ class BandSelection:
     Attributes:
         network: for each channel of the network, a band of the image.
         shown: those that figures show as red, green and blue, or the one that they show in grey.
-        named: whether the network's were named; else the image has to have so many bands, and no more.
+        named: whether `--bands` named the network's; else the image has exactly so many.
     """
 
     network: tuple[int, ...]
@@ -208,9 +208,8 @@ def _check(choice: BandSelection, count: int) -> None:
 def _refuse_large(width: int, height: int, samples: int, size: int, stored: int, how: ReadOptions) -> None:
     """Raise ImageError before more memory is taken than an image may."""
     if width < 1 or height < 1:
-        raise ImageError(f"the picture has no pixels ({width} x {height})")
+        raise ImageError(f"the image has no pixels ({width} x {height})")
     taken = stored + width * height * (samples * size + (4 + size) * len(select_bands(how).network) + 16)
-    if width * height > how.max_pixels or taken > max(BYTES_PER_PIXEL * how.max_pixels, 2**28):
-        much = f"{width} x {height} pixels of {samples} bands take {taken / 1e9:.1f} GB, as much as"
-        what = describe_pixel_limit(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", how.max_pixels)
-        raise ImageError(what, fix="Cut it into tiles first.")
+    if width * height > how.max_pixels or exceeds_memory(taken, how.max_pixels):
+        what = f"{width} x {height} pixels of {samples} bands"
+        raise ImageError(describe_memory_limit(what, taken, how.max_pixels), fix="Cut it into tiles first.")

@@ -18,9 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import (
-    BYTES_PER_PIXEL,
     MAX_BYTES,
-    MEBIBYTE,
     READ_ALL,
     NotRegularFileError,
     OversizeError,
@@ -34,7 +32,9 @@ from cnnviz_cli.files.images.pillow_fixes import (
     decode_netpbm,
     decoder_name,
     describe_decode_error,
+    describe_memory_limit,
     describe_pixel_limit,
+    exceeds_memory,
     low_bytes_loader,
     stated_maximum,
     suppress_pillow_warnings,
@@ -52,9 +52,6 @@ _PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "P
 
 _DECODER = {"WEBP": 12, "AVIF": 8}
 """Bytes of a pixel that decoders of whole images take beside their result."""
-
-_ALWAYS = 256 * MEBIBYTE
-"""Bytes that any image may take: small limits are about pixels."""
 
 _ROW = 16
 """Bytes of a row beside its pixels: where it starts, and what it is rounded up to."""
@@ -84,15 +81,14 @@ def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, t
 
 
 def refuse_costly(image: Image.Image, data: bytes, stored: tuple[int, int], max_pixels: int, *, turned: bool) -> None:
-    """Raise ImageError for an image that takes more memory than `BYTES_PER_PIXEL` for each of `max_pixels`."""
+    """Raise ImageError for an image that takes more memory than one may."""
     taken = decode_memory(image, data, stored, turned=turned)
-    if taken > max(BYTES_PER_PIXEL * max_pixels, _ALWAYS):
-        width, height = image.size
-        much = f"{width} x {height} pixels of this kind take {taken / 1e9:.1f} GB, as much as"
-        raise ImageError(
-            describe_pixel_limit(f"{much} {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,", max_pixels),
-            fix="Resize it first; the network sees a few hundred pixels across.",
-        )
+    if exceeds_memory(taken, max_pixels):
+        what = f"{image.width} x {image.height} pixels of this kind"
+        raise ImageError(describe_memory_limit(what, taken, max_pixels), fix=_RESIZE)
+
+
+_RESIZE = "Resize it first; the network sees a few hundred pixels across."
 
 
 def _scanned(image: Image.Image) -> int:
@@ -112,27 +108,17 @@ _EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
 
 
 def describe_extra_frames(image: Image.Image, data: bytes) -> tuple[str, ...]:
-    """What is to be said of the frames after the first; nothing if there are none.
-
-    Args:
-        image: as opened.
-        data: the file it was opened from.
-    """
-    count = _count(image, data)
+    """What is to be said of the frames after the first of an opened image; nothing if there are none."""
+    count: int | None = 1  # of MPO: a JPEG with previews and depth maps behind it
+    if image.format == "GIF":
+        count = _in_gif(data)
+    elif image.format == "TIFF":
+        count = _in_tiff(data)
+    elif image.format != "MPO":
+        count = int(getattr(image, "n_frames", 1))  # as a WebP, AVIF or PNG file says in its header
     if count is None:
         return ("first frame; the others are too many to count",)
     return (f"first of {count} frames",) if count > 1 else ()
-
-
-def _count(image: Image.Image, data: bytes) -> int | None:
-    """None if they are too many."""
-    if image.format == "MPO":  # a JPEG with previews and depth maps behind it, which no one thinks of as frames
-        return 1
-    if image.format == "GIF":
-        return _in_gif(data)
-    if image.format == "TIFF":
-        return _in_tiff(data)
-    return int(getattr(image, "n_frames", 1))  # as a WebP, AVIF or PNG file says in its header
 
 
 def _in_gif(data: bytes) -> int | None:
@@ -218,17 +204,15 @@ Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         image: mode RGB, 8 bits, upright; of `read_converted`, what that made of it. Colours are those of the file;
             an embedded ICC profile is not applied, as in the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
         notes: what had to be decided on the way, for instance ``first of 12 frames``.
-        size: width and height of the upright picture in the file, which are not those of `image` after fast decoding.
-        shown: the range of values that it is shown in; None where that is what 8 bits hold.
-        planes: (H, W, C) the bands that the network reads, where those are not the image's colours: uint8, or float32
-            from 0 to 1.
+        size: width and height of the upright image in the file, which are not those of `image` after fast decoding.
+        shown, planes: as `RgbImage` has them.
     """
 
     image: Image.Image
@@ -240,11 +224,11 @@ class DecodedImage:
 
 
 def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """Read and decode one picture. May be called from several threads.
+    """Read and decode one image. May be called from several threads.
 
     Args:
-        source: a file, or one of the pictures that `find` gives, which may be in an archive.
-        how: what is refused for its size, and whether a reduced picture will do.
+        source: a file, or one of the images that `find_images` gives, which may be in an archive.
+        how: what is refused for its size, and whether a reduced image will do.
 
     Raises:
         ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
@@ -258,11 +242,7 @@ def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedIma
 
 
 def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """`read_image` for a picture that is no photograph: its pixels are what `convert` makes of the loaded picture.
-
-    Raises:
-        ImageError: as `read_image`.
-    """
+    """`read_image` with pixels that `convert` makes of the loaded image; raises as it does."""
     data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
@@ -287,7 +267,7 @@ def _place(source: Path | Source) -> str:
 
 
 def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of one picture, as they are in its file or archive.
+    """The bytes of one image, as they are in its file or archive.
 
     Raises:
         ImageError: they cannot be read, or are none, or more than `max_bytes`.
@@ -296,31 +276,26 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
         if isinstance(source, Source) and source.reader:
             data = source.reader.read(source.path, max_bytes)
         else:
-            data = _of_file(source if isinstance(source, Path) else source.path, max_bytes)
-        if not data:
-            raise ImageError("the file is empty")
+            data = read_regular(source if isinstance(source, Path) else source.path, max_bytes)
+        if data:
+            return data
+        what = "the file is empty"
     except ImageError as error:
-        raise ImageError(error.what, where=visible(_place(source))) from error
+        what = error.what
+    except IsADirectoryError:
+        what = "this is a folder, not an image"
+    except NotRegularFileError:
+        what = "this is a pipe or a device, not a file"
+    except OversizeError:
+        what = file_too_large(max_bytes).what
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise ImageError(f"the file cannot be read: {reason}", where=visible(_place(source))) from error
-    return data
-
-
-def _of_file(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a regular file; a pipe or a device would block or never end."""
-    try:
-        return read_regular(path, max_bytes)
-    except IsADirectoryError:
-        raise ImageError("this is a folder, not a picture") from None
-    except NotRegularFileError:
-        raise ImageError("this is a pipe or a device, not a file") from None
-    except OversizeError:
-        raise file_too_large(max_bytes) from None
+        what = f"the file cannot be read: {reason}"
+    raise ImageError(what, where=visible(_place(source)))
 
 
 def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
-    """The upright picture with what is to be said of it, and its size in the file."""
+    """The upright image with what is to be said of it, and its size in the file."""
     if how.channels and is_multiband(data):
         many = read_multiband(data, how)
         return many, many.image.size
@@ -333,8 +308,7 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
         scale_transparent_gray(image)
         low_bytes = low_bytes_loader(image, data, _readable())
-        loaded = decode_netpbm(image, data) or _loaded(image)
-        decoded = convert(loaded, low_bytes)
+        decoded = convert(decode_netpbm(image, data) or _loaded(image), low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
         frames = () if decoded.planes is not None else describe_extra_frames(image, data)
@@ -360,25 +334,18 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Refuse a picture that has no pixels, or too many, or whose few bytes are made to take minutes.
-
-    Raises:
-        ImageError: with the flag that says otherwise, where there is one.
-    """
+    """Raise ImageError for an image that has no pixels, or too many, or whose few bytes are made to take minutes."""
     width, height = image.size
     if width < 1 or height < 1:
-        raise ImageError(f"the picture has no pixels ({width} x {height})")
+        raise ImageError(f"the image has no pixels ({width} x {height})")
     if width * height > max_pixels:
-        raise ImageError(
-            describe_pixel_limit(f"{width} x {height} pixels are", max_pixels),
-            fix="Resize it first; the network sees a few hundred pixels across.",
-        )
+        raise ImageError(describe_pixel_limit(f"{width} x {height} pixels are", max_pixels), fix=_RESIZE)
     scans = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 0
     if scans > FEW_SCANS and scans * width * height > MAX_SCANNED:
-        raise ImageError(f"the picture is made of {scans:,} scans, each of which costs as much as a picture")
+        raise ImageError(f"the image is made of {scans:,} scans, each of which costs as much as an image")
     slow = _SLOW.get(decoder_name(image))
     if slow and width * height > MAX_RUNS:
-        raise ImageError(f"the picture is too large for a {slow}: {width} x {height} pixels")
+        raise ImageError(f"the image is too large for a {slow}: {width} x {height} pixels")
 
 
 def _will_turn(image: Image.Image) -> bool:
@@ -403,7 +370,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def read_reference_image(path: Path, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """The picture at `path`, decoded whole.
+    """The image at `path`, decoded whole.
 
     Raises:
         UsageError: it cannot be read; with the nearest name, where there is no such file.

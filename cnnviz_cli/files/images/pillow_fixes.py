@@ -16,18 +16,18 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.file_reading import MEGAPIXEL
+from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, MEBIBYTE, MEGAPIXEL
 from cnnviz_cli.core.text import visible
 
 _LOOKS_LIKE = (
-    (re.compile(rb"\x89PNG"), "a PNG picture whose header is damaged"),
-    (re.compile(rb"\xff\xd8\xff"), "a JPEG picture whose header is damaged"),
+    (re.compile(rb"\x89PNG"), "a PNG image whose header is damaged"),
+    (re.compile(rb"\xff\xd8\xff"), "a JPEG image whose header is damaged"),
     (
         re.compile(rb"(II\*\0|MM\0\*)"),
         "a TIFF of more bands than are colours (--bands 3,2,1 chooses), of a kind that is not read, or damaged",
     ),
-    (re.compile(rb"(GIF8|RIFF....WEBP|BM|P[1-7fF]\s)", re.DOTALL), "a picture whose header is damaged"),
-    (re.compile(rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL), "a HEIC picture"),
+    (re.compile(rb"(GIF8|RIFF....WEBP|BM|P[1-7fF]\s)", re.DOTALL), "an image whose header is damaged"),
+    (re.compile(rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL), "a HEIC image"),
     (re.compile(rb"....ftyp", re.DOTALL), "a video"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"(\xc5\xd0\xd3\xc6|%!PS)"), "a PostScript file"),
@@ -42,8 +42,8 @@ def _describe_unidentified(data: bytes) -> str:
     """What a file that no decoder knows looks like."""
     for pattern, kind in _LOOKS_LIKE:
         if pattern.match(data[:512]):
-            return f"this is no picture that can be read; it looks like {kind}"
-    return "this is no picture that can be read"
+            return f"this is not an image that can be read; it looks like {kind}"
+    return "this is not an image that can be read"
 
 
 def describe_decode_error(error: Exception, data: bytes, max_pixels: int) -> str:
@@ -51,19 +51,30 @@ def describe_decode_error(error: Exception, data: bytes, max_pixels: int) -> str
     if isinstance(error, UnidentifiedImageError):
         return _describe_unidentified(data)
     if isinstance(error, MemoryError):
-        return "the picture needs more memory than there is"
+        return "the image needs more memory than there is"
     if isinstance(error, Image.DecompressionBombError):
         return describe_pixel_limit("it has", max_pixels)
     # Libraries put object addresses into their messages; the manifest must not change from run to run.
     message = visible(re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)), limit=160)
     if "truncated" in message.casefold():
-        return f"the picture is cut short: {message}"
-    return f"the picture is damaged: {message or type(error).__name__}"
+        return f"the image is cut short: {message}"
+    return f"the image is damaged: {message or type(error).__name__}"
 
 
 def describe_pixel_limit(what: str, max_pixels: int) -> str:
-    """That a picture is refused for its area."""
-    return f"the picture is too large: {what} more than {max_pixels / MEGAPIXEL:,.6g} megapixels (--max-pixels)"
+    """That an image is refused for its area."""
+    return f"the image is too large: {what} more than {max_pixels / MEGAPIXEL:,.6g} megapixels (--max-pixels)"
+
+
+def exceeds_memory(taken: int, max_pixels: int) -> bool:
+    """Whether decoding takes more bytes than `BYTES_PER_PIXEL` for each of `max_pixels`, and more than all may take."""
+    return taken > max(BYTES_PER_PIXEL * max_pixels, 256 * MEBIBYTE)
+
+
+def describe_memory_limit(what: str, taken: int, max_pixels: int) -> str:
+    """That an image is refused for the bytes that it takes in memory."""
+    much = f"{what} take {taken / 1e9:.1f} GB, as much as {taken / BYTES_PER_PIXEL / 1e6:,.0f} megapixels,"
+    return describe_pixel_limit(much, max_pixels)
 
 
 # Without any handler, Python prints a library's log messages to stderr.
@@ -77,7 +88,7 @@ _limit: int | None = None
 
 @contextmanager
 def suppress_pillow_warnings(max_pixels: int) -> Iterator[None]:
-    """Drop Pillow's warnings while the block runs, and have it refuse no picture of up to `max_pixels` for its area.
+    """Drop Pillow's warnings while the block runs, and have it refuse no image of up to `max_pixels` for its area.
 
     The filters of `warnings` and Pillow's limit belong to the process: were each thread to save and restore them by
     itself, the last one out could leave those of another behind. So the first in saves, the last out restores.
@@ -136,7 +147,7 @@ def decode_netpbm(image: Image.Image, data: bytes) -> Image.Image | None:
     kind = np.dtype(">u2" if highest > _BYTE else "u1")
     count, start = image.width * image.height * channels, image.tile[0].offset
     if len(data) - start < count * kind.itemsize:
-        raise ImageError("the picture is cut short: not enough image data")
+        raise ImageError("the image is cut short: not enough image data")
     shape = (image.height, image.width) if channels == 1 else (image.height, image.width, channels)
     values = np.frombuffer(data, kind, count, start).reshape(shape)
     if channels == 1 and highest > _BYTE:

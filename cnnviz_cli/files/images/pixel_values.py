@@ -50,11 +50,9 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class DisplayRange:
-    """The range that an image is shown in.
+    """The range that an image is shown in: `low` becomes 0 and `high` 1, for a network and in figures.
 
     Attributes:
-        low: the value that becomes 0, for a network and in figures.
-        high: the value that becomes 1.
         found: the lowest and the highest value of the image.
         why: where the range is from, in words.
     """
@@ -103,9 +101,8 @@ def choose_range(samples: Samples, wanted: ValueRange) -> DisplayRange:
     if stated is not None and stated[0] <= low and high <= stated[1]:
         return DisplayRange(*stated, found, "as the file states")
     if low >= 0 and samples.values.dtype.kind == "f" and high < _FEW:
-        return DisplayRange(
-            0.0, max(high, 1.0), found, "floats within 0 and 1" if high <= 1 else "0 to its highest value"
-        )
+        why = "floats within 0 and 1" if high <= 1 else "0 to its highest value"
+        return DisplayRange(0.0, max(high, 1.0), found, why)
     depth = next((bits for bits in DEPTHS if high < 2**bits), None)
     if low >= 0 and depth is not None:
         return DisplayRange(0.0, 2.0**depth - 1, found, f"{depth} bits")
@@ -114,26 +111,22 @@ def choose_range(samples: Samples, wanted: ValueRange) -> DisplayRange:
 
 def to_fractions(samples: Samples, shown: DisplayRange) -> NDArray[np.float32]:
     """The values as shares of the range, from 0 to 1; values beyond it are clipped."""
-    whole = np.empty(samples.values.shape, np.float32)
-    for rows in _blocks(samples.values):
-        whole[rows] = _to_fractions(samples.values[rows], samples, shown)
-    return whole
+    return _convert(samples, shown, np.empty(samples.values.shape, np.float32), lambda block: block)
 
 
 def to_levels(samples: Samples, shown: DisplayRange) -> NDArray[np.uint8]:
     """The values as shares of the range, from 0 to 255, rounded; values beyond it are clipped."""
-    whole = np.empty(samples.values.shape, np.uint8)
-    for rows in _blocks(samples.values):
-        whole[rows] = np.rint(_to_fractions(samples.values[rows], samples, shown) * 255)
-    return whole
+    return _convert(samples, shown, np.empty(samples.values.shape, np.uint8), lambda block: np.rint(block * 255))
 
 
-def _to_fractions(values: Values, samples: Samples, shown: DisplayRange) -> NDArray[np.float64]:
+def _convert(samples: Samples, shown: DisplayRange, into: Values, last: Callable[[Values], Values]) -> Values:
     spread = shown.high - shown.low
-    exact = values.astype(np.float64) - shown.low
-    # An image of one value has no contrast to stretch.
-    found: NDArray[np.float64] = (exact / spread if spread > 0 else exact * 0).clip(0, 1)
-    return 1 - found if samples.inverted else found
+    for rows in _blocks(samples.values):
+        exact = samples.values[rows].astype(np.float64) - shown.low
+        # An image of one value has no contrast to stretch.
+        found = (exact / spread if spread > 0 else exact * 0).clip(0, 1)
+        into[rows] = last(1 - found if samples.inverted else found)
+    return into
 
 
 def _extremes(values: Values) -> tuple[float, float]:
@@ -195,7 +188,7 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     """`image`, loaded, as 8-bit RGB.
 
     Transparency is laid on white; colour hidden under it does not show. Images whose samples have more than eight bits
-    are scaled by `ranges.range_of`; those of eight bits stay as they are, unless a range is given.
+    are scaled by `choose_range`; those of eight bits stay as they are, unless a range is given.
 
     Args:
         wanted: the range of values that is shown.

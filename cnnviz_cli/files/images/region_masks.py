@@ -1,8 +1,9 @@
-"""Masks: pictures that say which pixels of a photograph make up a region."""
+"""Masks: images that say which pixels of another image make up a region."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import file_digest
@@ -17,7 +18,7 @@ from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_
 from cnnviz_cli.core.geometry import ResizeCrop
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.decode import read_converted
-from cnnviz_cli.files.images.pixel_values import LowBytes, RgbImage, to_rgb
+from cnnviz_cli.files.images.pixel_values import RgbImage, to_rgb
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, Source
 
 BoolArray = NDArray[np.bool_]
@@ -32,12 +33,7 @@ _HALF = 128
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which pixels of a photograph count.
-
-    Attributes:
-        inside: (H, W) bool, upright.
-        sha256: of the file's bytes, in hexadecimal.
-    """
+    """Which pixels of an image count: (H, W) bool, upright; and the SHA-256 of the mask's file, in hexadecimal."""
 
     inside: BoolArray
     sha256: str
@@ -45,28 +41,23 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class MaskSource:
-    """One mask for all photographs, or a folder of theirs. Small, and may be pickled.
-
-    Attributes:
-        path: of the file or the folder.
-        sha256: of the file's bytes; None for a folder.
-    """
+    """One mask for all images, or a folder of masks, which has no SHA-256. Small, and may be pickled."""
 
     path: str
     sha256: str | None
 
     def mask_for(self, source: Source, size: tuple[int, int], how: ReadOptions = READ_ALL) -> Mask:
-        """The mask of one photograph.
+        """The mask of one image.
 
-        In a folder it is the picture whose path is the photograph's but for the suffix: below the folder as the
-        photograph is below the argument that named it, else in the folder itself.
+        In a folder it is the file whose path is the image's but for the suffix: below the folder as the image is below
+        the argument that named it, else in the folder itself.
 
         Args:
-            size: width and height of the upright photograph in its file.
+            size: width and height of the upright image in its file.
             how: what is refused for its size; masks are decoded whole.
 
         Raises:
-            ImageError: there is none, or several; or it cannot be read, or has other proportions than the photograph.
+            ImageError: there is none, or several; or it cannot be read, or has other proportions than the image.
         """
         path = Path(self.path) if self.sha256 else self._beside(source.name)
         try:
@@ -75,14 +66,14 @@ class MaskSource:
             raise ImageError(f"its mask: {error.what}", where=error.where, fix=error.fix) from error
         (height, width), (across, down) = mask.inside.shape, size
         if self.sha256 not in (None, mask.sha256):
-            raise ImageError("its mask was changed while the run went on", where=visible(str(path)))
+            raise ImageError("its mask was changed during the run", where=visible(str(path)))
         if width * down != height * across:
             what = f"its mask has {width} x {height} pixels, other proportions than its own {across} x {down}"
-            raise ImageError(what, where=visible(str(path)), fix="Make the mask of the photograph itself.")
+            raise ImageError(what, where=visible(str(path)), fix="Make the mask of the image itself.")
         return mask
 
     def digest_of(self, source: Source) -> str | None:
-        """Of the bytes of the photograph's own mask, in hexadecimal; None if it cannot be read."""
+        """The SHA-256 of an image's mask, in hexadecimal; None if it cannot be read."""
         if self.sha256:
             return self.sha256
         try:
@@ -92,7 +83,7 @@ class MaskSource:
             return None
 
     def _beside(self, name: str) -> Path:
-        """The file in the folder that is for the picture of that name."""
+        """The file in the folder that is for the image of that name."""
         below = PurePosixPath(name).with_suffix("")
         harmless = not below.is_absolute() and ".." not in below.parts
         for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
@@ -110,7 +101,7 @@ def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
     """The masks that a user named: a file, which is read once to see that it can be, or a folder.
 
     Raises:
-        UsageError: there is neither, or the file is no picture that can be read.
+        UsageError: there is neither, or the file is no image that can be read.
     """
     _kept.cache_clear()  # or Python would not see that it was drawn anew
     try:
@@ -119,17 +110,17 @@ def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
         return MaskSource(str(path), _kept(path, replace(how, least_side=None)).sha256)
     except (ImageError, OSError) as error:
         what = error.what if isinstance(error, ImageError) else f"it cannot be read: {type(error).__name__}"
-        fix = "Name a picture that is white within the region, or a folder with one for each photograph."
+        fix = "Name an image that is white within the region, or a folder with one for each image."
         raise UsageError(f"{visible(str(path), 100)}: {what}", where=WHERE, fix=fix) from error
 
 
 def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
-    """(H, W) what of a mask is in the network's input, 1 within it and 0 elsewhere, also outside the photograph.
+    """(H, W) uint8, the mask in the network's input: 1 within it and 0 elsewhere, also outside the image.
 
     Of each position it is what the mask has at its centre.
 
     Args:
-        placing: how the photograph itself is shown, `Preprocessing.placing` of it.
+        resize_crop: of the image itself.
 
     Raises:
         ImageError: nothing of it is.
@@ -145,13 +136,13 @@ def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
         raise ImageError(
             "nothing of its mask is within what the network sees of it",
             where=WHERE,
-            fix="Show all of the photograph: --resize pad",
+            fix="Show all of the image: --resize pad",
         )
     return seen.astype(np.uint8)
 
 
 _MARKS = (
-    "What is not black is within: of a palette of colours every index but 0, of a picture with transparent parts what "
+    "What is not black is within: of a palette of colours every index but 0, of an image with transparent parts what "
     "is opaque, of JPEG, WebP and AVIF, which blur, what is brighter than half."
 )
 
@@ -174,24 +165,21 @@ def _mask_files(folder: Path, stem: str) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    try:
+    with suppress(OSError, ValueError):  # a name that is too long, or has a NUL in it
         return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a NUL in it
-        return False
+    return False
 
 
 def _read(path: Path, how: ReadOptions) -> Mask:
-    read = read_converted(_marked, path, how)
+    # 255 within the region and 0 outside, of a loaded image of any mode: see `_MARKS`.
+    read = read_converted(
+        lambda image, _low_bytes: RgbImage(Image.fromarray(_within(image) * np.uint8(255)), ()), path, how
+    )
     return Mask(np.asarray(read.image) > 0, read.sha256)
 
 
 _kept = lru_cache(maxsize=1)(_read)
-"""For the one mask that every photograph has."""
-
-
-def _marked(image: Image.Image, _low_bytes: LowBytes | None) -> RgbImage:
-    """255 within the region and 0 outside, of a loaded picture of any mode: see `_MARKS`."""
-    return RgbImage(Image.fromarray(_within(image).astype(np.uint8) * 255), ())
+"""For the one mask that every image has."""
 
 
 def _within(image: Image.Image) -> BoolArray:

@@ -1,4 +1,4 @@
-"""Zip and tar archives of pictures, read in place: nothing is ever unpacked onto the disk."""
+"""Zip and tar archives of images, read in place: nothing is ever unpacked onto the disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +25,8 @@ def list_archive(path: Path) -> Iterator[ArchiveMember]:
     Of a compressed tar archive in its own order, since it can only be read forwards. What is hidden is left out.
     Archives in archives are files like others. Where the archive breaks off, a last member with an empty name says why.
     """
-    found: Iterator[ArchiveMember] = _until_broken(path)
-    if not path.name.casefold().endswith((".zip", ".tar")):
-        yield from found
-    else:
-        yield from sorted(found, key=_order)
+    found = _until_broken(path)
+    yield from sorted(found, key=_order) if path.name.casefold().endswith((".zip", ".tar")) else found
 
 
 def _order(member: ArchiveMember) -> tuple[bool, str]:

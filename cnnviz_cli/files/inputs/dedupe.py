@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from cnnviz_cli.files.inputs.urls import is_url
 
 if TYPE_CHECKING:
+    from cnnviz_cli.files.inputs.folder_walk import NameFilter
     from cnnviz_cli.files.inputs.image_source import Source
 
 
@@ -21,20 +23,24 @@ class FoundSources:
     """What the arguments have given so far.
 
     Attributes:
+        choice: what of it is left out.
         linked: the numbers of those sources whose real place is not that of their folder and path.
         searched: each folder that was searched, as often as it was; its files differ from each other.
         named: the folders of files that were named one by one, and so perhaps twice.
-        files: how many files were looked at, pictures and others.
+        files: how many files were looked at, images and others.
     """
 
+    choice: NameFilter
     sources: list[Source] = field(default_factory=list)
     linked: set[int] = field(default_factory=set)
     searched: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     files: int = 0
 
-    def add(self, source: Source, *, linked: bool = False) -> None:
-        """One more source."""
+    def take(self, source: Source, *, linked: bool = False) -> None:
+        """One more source, if it is not left out."""
+        if self.choice and not self.choice.accepts(source.name):
+            return
         if linked:
             self.linked.add(len(self.sources))
         self.sources.append(source)
@@ -90,7 +96,12 @@ def unique_names(sources: list[Source]) -> list[Source]:
     names = [source.name for source in sources]
     if len(set(names)) == len(names):
         return sources
-    for group in _equal(names):
+    again = {name for name, times in Counter(names).items() if times > 1}
+    groups: dict[str, list[int]] = {}
+    for at, name in enumerate(names):
+        if name in again:
+            groups.setdefault(name, []).append(at)
+    for group in groups.values():
         for at, name in zip(group, _qualified([sources[at] for at in group]), strict=True):
             names[at] = name
     wanted, taken = set(names), set[str]()
@@ -104,17 +115,6 @@ def unique_names(sources: list[Source]) -> list[Source]:
         taken.add(name)
         result.append(source if name == source.name else replace(source, name=name))
     return result
-
-
-def _equal(names: Sequence[str]) -> list[list[int]]:
-    """Where the names are that occur more than once."""
-    seen: set[str] = set()
-    again = {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
-    groups: dict[str, list[int]] = {name: [] for name in again}
-    for at, name in enumerate(names):
-        if name in groups:
-            groups[name].append(at)
-    return list(groups.values())
 
 
 def _qualified(group: Sequence[Source]) -> list[str]:

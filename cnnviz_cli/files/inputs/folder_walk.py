@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
+from itertools import takewhile
 from pathlib import Path
 from types import GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.files.output.file_names import is_output_folder
@@ -65,12 +67,22 @@ class Pattern:
         return state
 
 
+_SUFFIX = re.compile(r".*(\.[^*?\[\].]+)\Z")
+
+
+def split_pattern(parts: Sequence[str]) -> tuple[list[str], Pattern, str]:
+    """The folders in front of the first wildcard, the pattern below them, and the suffix it ends in, or nothing."""
+    literal = list(takewhile(lambda part: not is_pattern(part), parts))
+    spelled = _SUFFIX.fullmatch(parts[-1])
+    return literal, Pattern(parts[len(literal) :]), spelled[1] if spelled else ""
+
+
 class NameFilter:
     """What ``--include`` and ``--exclude`` leave of the names found.
 
     A pattern without a slash is held against each part of a name, one with a slash against the name from its start;
-    what matches a folder holds for everything in it. A name stays if it matches some `include`, or there is none, and
-    no `exclude`: the order in which they are given says nothing.
+    what matches a folder holds for everything in it. A name stays if it matches an `include`, or there is none, and
+    no `exclude`.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
@@ -82,13 +94,13 @@ class NameFilter:
         return bool(self._include or self._exclude)
 
     def accepts(self, name: str) -> bool:
-        """Whether a picture of this name stays."""
+        """Whether an image of this name stays."""
         parts = name.split("/")
         included = not self._include or any(_holds(pattern, parts) for pattern in self._include)
         return included and not any(_holds(pattern, parts) for pattern in self._exclude)
 
     def enters(self, folder: str) -> bool:
-        """Whether a picture below this folder may stay."""
+        """Whether an image below this folder may stay."""
         parts = folder.split("/")
         return not any(_holds(pattern, parts) for pattern in self._exclude)
 
@@ -117,7 +129,7 @@ class FolderEntry:
 
     Attributes:
         below: its path below the folder, with forward slashes.
-        linked: whether it is a link, or lies behind one; so that its place may be elsewhere.
+        linked: whether it is a link, or lies behind one.
         error: of a sub-folder that cannot be searched, why; it stands among the files in its own place.
     """
 
@@ -165,8 +177,9 @@ def walk_files(folder: str, way: WalkOptions) -> Iterator[FolderEntry]:
     Raises:
         OSError: the folder itself cannot be listed.
     """
-    state = _State(way.pattern.start if way.pattern else 0, inherited=False, linked=False)
-    yield from flatten_levels(_level(_Folder(folder, "", os.path.realpath(folder), state), _names(folder), way))
+    start = way.pattern.start if way.pattern else 0
+    first = _Folder(folder, "", os.path.realpath(folder), start, inherited=False, linked=False)
+    yield from flatten_levels(_level(first, _names(folder), way))
 
 
 def flatten_levels(first: Iterator[Any]) -> Iterator[Any]:
@@ -185,32 +198,27 @@ def flatten_levels(first: Iterator[Any]) -> Iterator[Any]:
             yield found
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """How far the pattern is, whether the folder is taken whole for one above it, and whether a link led here."""
+class _Folder(NamedTuple):
+    """A folder on the way.
 
-    pattern: int
-    inherited: bool
-    linked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """A folder on the way: where it is, the names of its files up to their last part, and its real path."""
+    Attributes:
+        prefix: what the names of its files begin with.
+        real: its real path.
+        at: how far the pattern is.
+        inherited: whether it is taken whole for one above it.
+        linked: whether a link led here.
+    """
 
     path: str
     prefix: str
     real: str
-    state: _State
+    at: int
+    inherited: bool
+    linked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The names in a folder in natural order, and which of them are folders and links."""
-
-    all: list[str]
-    folders: set[str]
-    links: set[str]
+_Names = tuple[list[str], set[str], set[str]]
+"""The names in a folder in natural order, and which of them are folders and links."""
 
 
 _Level = Iterator["FolderEntry | _Level"]
@@ -218,32 +226,28 @@ _Level = Iterator["FolderEntry | _Level"]
 
 def _level(folder: _Folder, names: _Names, way: WalkOptions) -> _Level:
     """One folder's files, and the level of each of its folders that is to be entered."""
-    state = folder.state
-    for name in names.all:
-        link = name in names.links
-        taken, after, inherited = way.step(state.pattern, state.inherited, name, link=link)
-        if name not in names.folders:
+    every, folders, links = names
+    for name in every:
+        link = name in links
+        linked = folder.linked or link
+        taken, after, inherited = way.step(folder.at, folder.inherited, name, link=link)
+        if name not in folders:
             if taken:
-                yield FolderEntry(folder.prefix + name, state.linked or link)
+                yield FolderEntry(folder.prefix + name, linked)
             continue
         if not (after or inherited) or (way.enters is not None and not way.enters(folder.prefix + name)):
             continue
         path = f"{folder.path}/{name}"
-        below = _Folder(
-            path,
-            f"{folder.prefix}{name}/",
-            os.path.realpath(path) if link else os.path.join(folder.real, name),  # noqa: PTH118  (a Path takes 8 times as long)
-            _State(after, inherited, state.linked or link),
-        )
-        if below.real == way.output:
+        real = os.path.realpath(path) if link else os.path.join(folder.real, name)  # noqa: PTH118  (a Path takes 8 times as long)
+        if real == way.output:
             continue
         try:
             inside = _names(path)
         except OSError as error:
-            yield FolderEntry(folder.prefix + name, state.linked or link, error.strerror or type(error).__name__)
+            yield FolderEntry(folder.prefix + name, linked, error.strerror or type(error).__name__)
             continue
         if not is_output_folder(Path(path)):
-            yield _level(below, inside, way)
+            yield _level(_Folder(path, f"{folder.prefix}{name}/", real, after, inherited, linked), inside, way)
 
 
 def _names(folder: str) -> _Names:
@@ -253,12 +257,10 @@ def _names(folder: str) -> _Names:
             names.append(entry.name)
             if entry.is_symlink():
                 links.add(entry.name)
-            try:
+            with suppress(OSError):  # a link in a circle: an image that cannot be read
                 if entry.is_dir():
                     folders.add(entry.name)
-            except OSError:  # a link in a circle: a picture that cannot be read
-                pass
-    return _Names(sorted(names, key=natural_key), folders, links)
+    return sorted(names, key=natural_key), folders, links
 
 
 def suggest_path(missing: Path) -> str:

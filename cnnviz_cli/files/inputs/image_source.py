@@ -14,25 +14,20 @@ Stamp = tuple[int, int]
 
 
 class ContentReader(Protocol):
-    """A picture within a file. Small, and may be pickled: whoever reads it opens the file anew."""
+    """Reads an image that is no file of its own. Small, and may be pickled: each read opens the file anew."""
 
     def read(self, path: Path, limit: int) -> bytes:
-        """The picture's bytes.
-
-        Args:
-            path: of the file it is in.
-            limit: the most bytes that are unpacked.
+        """The image's bytes, from the file at `path` that it is in, at most `limit`.
 
         Raises:
             ImageError: it is larger, or damaged.
             OSError: the file cannot be read.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableContent:
-    """A place in the list for what is known to have failed: a run goes on without it, and its record says why."""
+    """In the place of what is known to be unreadable: a run goes on without it, and its record says why."""
 
     why: str
 
@@ -47,12 +42,7 @@ class BrokenArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """One file in an archive.
-
-    Attributes:
-        name: as the archive has it, so it may be anything at all.
-        inside: how to read it.
-    """
+    """One file in an archive; its name is as the archive has it, so it may be anything at all."""
 
     name: str
     reader: ContentReader
@@ -65,23 +55,23 @@ def file_too_large(limit: int) -> ImageError:
 
 _KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm")
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())
-"""Of files that are taken for pictures in a folder or an archive, in lower case."""
+"""Of files that are taken for images in a folder or an archive, in lower case."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for a picture; its suffix says so."""
+    """Whether a file is taken for an image; its suffix says so."""
     return name[name.rfind(".") :].casefold() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture to explain. A run may have a million: the folder is shared, and the name mostly is the path.
+    """One image to explain. A run may have a million: the folder is shared, and the name mostly is the path.
 
     Attributes:
         folder: the folder, or the archive, in which it was found.
         below: its path below the folder; empty where it is in an archive.
         name: its path below the argument that named it, with forward slashes; unique in the run.
-        inside: how to get at it where it is no file of its own.
+        reader: of an image that is no file of its own.
     """
 
     folder: str

@@ -1,4 +1,4 @@
-"""Pictures in object stores and on web servers; fsspec does the talking, and is imported where one is named.
+"""Images in object stores and on web servers; fsspec does the talking, and is imported where one is named.
 
 What a client library says of a failure may quote a signed URL, and is replaced by words of ours.
 """
@@ -122,18 +122,18 @@ def _connected(address: Address) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RemoteReader:
-    """A picture in a store, as `Inside` has it.
+    """An image in a store.
 
     Attributes:
         url: whole, so that it is never shown.
-        fact: when the store was asked, before the picture was read; None if it knew nothing.
+        info: of when the store was asked, before the image was read; None if it knew nothing.
     """
 
     url: str
     info: ObjectInfo | None = None
 
-    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `Inside` has it)
-        """See `Inside`."""
+    def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `ContentReader` has it)
+        """See `ContentReader`."""
         size = self.info.size if self.info else None
         if size is not None and size > limit:
             raise file_too_large(limit)
@@ -152,7 +152,7 @@ class RemoteReader:
 
     @property
     def stamp(self) -> tuple[Stamp, int] | None:
-        """As `inputs.changed_at` gives it of files: size and version, and when it was changed."""
+        """As `read_stamp` gives it of files: size and version, and when it was changed."""
         if self.info is None or self.info.size is None or self.info.version is None:
             return None
         return (self.info.size, self.info.version), self.info.changed

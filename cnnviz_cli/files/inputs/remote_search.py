@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import islice
 from typing import NamedTuple
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.files.inputs.archives import is_archive
 from cnnviz_cli.files.inputs.dedupe import FoundSources, as_text
 from cnnviz_cli.files.inputs.folder_walk import (
-    NameFilter,
     Pattern,
     WalkOptions,
     flatten_levels,
     is_pattern,
     natural_key,
+    split_pattern,
 )
 from cnnviz_cli.files.inputs.image_source import Source, UnreadableContent, is_image
 from cnnviz_cli.files.inputs.remote import ObjectInfo, RemoteReader, describe_store_error, entries, fact_of
@@ -36,9 +36,8 @@ Place = tuple[str, str]
 class RemoteSearch:
     """Collects sources by URL."""
 
-    def __init__(self, found: FoundSources, choice: NameFilter, *, recursive: bool) -> None:
+    def __init__(self, found: FoundSources, *, recursive: bool) -> None:
         self._found = found
-        self._choice = choice
         self._recursive = recursive
         self._web: set[str] = set()
 
@@ -47,23 +46,21 @@ class RemoteSearch:
 
         Raises:
             UsageError: there is no such object or folder, or the store cannot be asked.
-            NoInputsError: it is a folder or a pattern without a picture.
+            NoInputsError: it is a folder or a pattern without an image.
         """
         address = parse_url(url)
         folder = not address.key or address.key.endswith("/")
         if address.scheme in WEB_SCHEMES and folder:
-            raise UsageError(
-                "a web server does not list its folders",
-                where=address.shown,
-                fix="Name each picture: --files-from FILE",
-            )
+            what, fix = "a web server does not list its folders", "Name each image: --files-from FILE"
+            raise UsageError(what, where=address.shown, fix=fix)
         try:
             fact = ObjectInfo(is_folder=True) if folder else fact_of(address)
         except UsageError:
             raise
         except Exception as error:
             if isinstance(error, FileNotFoundError) and address.scheme not in WEB_SCHEMES and is_pattern(address.key):
-                self._pattern(address)
+                literal, pattern, suffix = split_pattern(address.key.split("/"))
+                self._folder(replace(address, key="/".join(literal)), pattern=pattern, suffix=suffix)
                 return
             raise UsageError(f"this cannot be read: {describe_store_error(error)}", where=address.shown) from None
         if fact.is_folder and address.scheme not in WEB_SCHEMES:
@@ -102,7 +99,7 @@ class RemoteSearch:
         self._found.files += 1
         folder, below = place
         if address.scheme in WEB_SCHEMES:
-            # The path may be a secret, and what tells two pictures apart may be the query alone.
+            # The path may be a secret, and what tells two images apart may be the query alone.
             if address.url in self._web:
                 return
             self._web.add(address.url)
@@ -110,16 +107,12 @@ class RemoteSearch:
         else:
             self._found.named.add(folder)
         inside = found if isinstance(found, UnreadableContent) else RemoteReader(address.url, found)
-        self._take(Source(folder, below, as_text(below), inside))
-
-    def _take(self, source: Source) -> None:
-        if not self._choice or self._choice.accepts(source.name):
-            self._found.add(source)
+        self._found.take(Source(folder, below, as_text(below), inside))
 
     def _folder(
         self, address: Address, *, place: Place | None = None, pattern: Pattern | None = None, suffix: str = ""
     ) -> None:
-        """The pictures of a folder.
+        """The images of a folder.
 
         Args:
             place: of the folder in a list; it is no error then that there is none.
@@ -127,31 +120,25 @@ class RemoteSearch:
         """
         folder, below = place or (address.url, "")
         prefix = f"{below}/" if below else ""
-        way = WalkOptions(self._recursive, pattern, enters=lambda name: self._choice.enters(as_text(prefix + name)))
-        files = pictures = 0
+        choice = self._found.choice
+        way = WalkOptions(self._recursive, pattern, enters=lambda name: choice.enters(as_text(prefix + name)))
+        files = images = 0
         for entry in _objects(address, way):
             files += 1
             if not entry.error and not (is_image(entry.below) or (suffix and entry.below.endswith(suffix))):
                 continue
-            pictures += 1
+            images += 1
             name = prefix + entry.below
             inside: RemoteReader | UnreadableContent = UnreadableContent(f"this folder cannot be listed: {entry.error}")
             if not entry.error:
                 inside = RemoteReader(address.below(entry.below).url, entry.fact)
-            self._take(Source(folder, name, as_text(name), inside))
+            self._found.take(Source(folder, name, as_text(name), inside))
         self._found.files += files
         (self._found.named.add if place else self._found.searched.append)(folder)
-        if not place and not pictures and not self._choice:
-            what = f"0 of {files:,} objects {'that match this pattern' if pattern else 'in this folder'} are pictures"
+        if not place and not images and not choice:
+            what = f"0 of {files:,} objects {'that match this pattern' if pattern else 'in this folder'} are images"
             deeper = "" if self._recursive or pattern else "Folders below it are searched with -r."
             raise NoInputsError(what, where=address.shown, fix=deeper)
-
-    def _pattern(self, address: Address) -> None:
-        parts = address.key.split("/")
-        literal = list(takewhile(lambda part: not is_pattern(part), parts))
-        last = parts[-1].rpartition(".")[2]
-        suffix = f".{last}" if "." in parts[-1] and not is_pattern(last) else ""
-        self._folder(replace(address, key="/".join(literal)), pattern=Pattern(parts[len(literal) :]), suffix=suffix)
 
 
 def _asked(place: Place) -> ObjectInfo | None:
@@ -164,7 +151,7 @@ def _asked(place: Place) -> ObjectInfo | None:
         return fact_of(address)
     except UsageError:
         raise
-    except Exception:  # whatever it is, reading the picture meets it again, and its record says so
+    except Exception:  # whatever it is, reading the image meets it again, and its record says so
         return None
 
 

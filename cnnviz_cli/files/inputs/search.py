@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -55,10 +53,8 @@ def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
     for path in paths:
         if path.startswith("/"):
             above = os.path.dirname(path)  # noqa: PTH120  (of a million paths)
-            if not base:
-                base = above
-            elif not above.startswith(base.rstrip("/") + "/"):
-                base = os.path.commonpath((base, above))
+            if not base or not above.startswith(base.rstrip("/") + "/"):
+                base = os.path.commonpath((base or above, above))
     cut = len(base.rstrip("/")) + 1
     return [
         (base, path[cut:]) if path.startswith("/") else split_url(path, bases) if is_url(path) else (".", path)
@@ -67,19 +63,11 @@ def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
 
 
 def _cleaned(path: str) -> str:
+    """A path without the detours that may be taken out; behind a link, ``..`` is not one step back."""
     if is_url(path):
         return path
-    return os.path.normpath(path) if _near(path) else _placed(path)
-
-
-def _near(path: str) -> bool:
-    return not path.startswith("/") and ".." not in path.split("/")
-
-
-def _placed(path: str) -> str:
-    """A path from the root, without the detours that may be taken out; behind a link, ``..`` is not one step back."""
     if ".." not in path.split("/"):
-        return "/" + os.path.normpath(path).lstrip("/")
+        return "/" * path.startswith("/") + os.path.normpath(path).lstrip("/")
     above, name = os.path.split(path)
     return os.path.realpath(path) if name in ("", "..") else f"{real_path(above).rstrip('/')}/{name}"
 
@@ -126,21 +114,12 @@ def _paths(file: BinaryIO, where: str) -> Iterator[str]:
                 yield os.fsdecode(path)
 
 
-_SUFFIX = re.compile(r".*(\.[^*?\[\].]+)\Z")
-
-
 class Search:
-    """Collects sources.
-
-    Attributes:
-        found: what has been found so far.
-
-    Args:
-        output: the real path of the output folder; empty for none.
-    """
+    """Collects sources, in `found`."""
 
     def __init__(self, recursive: bool, output: str, choice: NameFilter) -> None:
-        self.found = FoundSources()
+        """`output` is the real path of the output folder; empty for none."""
+        self.found = FoundSources(choice)
         self._far: RemoteSearch | None = None
         self._recursive = recursive
         self._output = output
@@ -152,7 +131,7 @@ class Search:
 
         Raises:
             UsageError: it does not exist, or is the output folder.
-            NoInputsError: it is a folder, an archive or a pattern without a picture.
+            NoInputsError: it is a folder, an archive or a pattern without an image.
             OSError: it cannot be searched.
         """
         text = str(argument)
@@ -162,19 +141,21 @@ class Search:
         argument = Path(argument)
         if argument.is_dir():
             self._folder(text)
-        # A dangling link exists too: as a picture that cannot be read.
+        # A dangling link exists too: as an image that cannot be read.
         elif argument.exists() or argument.is_symlink():
             self._file(str(argument.parent), argument.name, link=argument.is_symlink())
         elif is_pattern(text):
             self._pattern(argument)
         else:
-            raise UsageError("there is no such file or folder", where=visible(text), fix=_instead_of(argument))
+            no_folder = f"There is no folder '{visible(str(argument.parent))}' either."
+            fix = suggest_path(argument) if argument.parent.is_dir() else no_folder
+            raise UsageError("there is no such file or folder", where=visible(text), fix=fix)
 
     def _buckets(self) -> RemoteSearch:
         # Not at the top, since most runs name no URL.
         from cnnviz_cli.files.inputs.remote_search import RemoteSearch
 
-        self._far = self._far or RemoteSearch(self.found, self._choice, recursive=self._recursive)
+        self._far = self._far or RemoteSearch(self.found, recursive=self._recursive)
         return self._far
 
     def add_all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
@@ -201,7 +182,7 @@ class Search:
             self._folder(folder, "" if below == "." else f"{below}/", strict=False)
         except OSError as error:
             why = error.strerror or type(error).__name__
-            self.found.add(Source(folder, below, as_text(below), _unsearchable(why)))
+            self.found.sources.append(Source(folder, below, as_text(below), _unsearchable(why)))
         return True
 
     def _file(self, folder: str, below: str, *, link: bool, strict: bool = True) -> None:
@@ -212,16 +193,12 @@ class Search:
         elsewhere = bool(above) and real_path(_joined(folder, above)) != _joined(real_path(folder), above)
         self.found.files += 1
         self.found.named.add(folder)
-        self._take(Source(folder, below, as_text(below)), linked=link or elsewhere)
-
-    def _take(self, source: Source, *, linked: bool = False) -> None:
-        if not self._choice or self._choice.accepts(source.name):
-            self.found.add(source, linked=linked)
+        self.found.take(Source(folder, below, as_text(below)), linked=link or elsewhere)
 
     def _folder(
         self, folder: str, prefix: str = "", *, pattern: Pattern | None = None, suffix: str = "", strict: bool = True
     ) -> None:
-        """The pictures below `prefix` in a folder.
+        """The images below `prefix` in a folder.
 
         Args:
             prefix: the part that their names begin with; empty or ending in a slash.
@@ -238,7 +215,7 @@ class Search:
         enters = (lambda below: self._choice.enters(as_text(prefix + below))) if self._choice else None
         way = folder_walk.WalkOptions(self._recursive, pattern, self._output, enters)
         elsewhere = bool(prefix) and real_path(path) != _joined(real_path(folder), prefix[:-1])
-        files = pictures = packed = 0
+        files = images = packed = 0
         for entry in folder_walk.walk_files(path, way):
             files += 1
             below = prefix + entry.below
@@ -253,31 +230,21 @@ class Search:
                     continue
                 if not (suffix and below.endswith(suffix)):
                     continue
-            pictures += 1
-            self._take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
+            images += 1
+            self.found.take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
         self.found.files += files
-        if strict:
-            self.found.searched.append(folder)
-        else:
-            self.found.named.add(folder)
-        if strict and not pictures and not self._choice and not (pattern and packed):
-            raise self._nothing(path, files, packed, pattern)
-
-    def _nothing(self, path: str, files: int, packed: int, pattern: Pattern | None) -> NoInputsError:
+        (self.found.searched.append if strict else self.found.named.add)(folder)
+        if not strict or images or self._choice or (pattern and packed):
+            return
         if pattern:
-            what = (
-                f"0 of {files:,} files that match this pattern are pictures"
-                if files
-                else "no file matches this pattern"
-            )
-            return NoInputsError(what)
-        fix = "It holds archives; name them to have their pictures read." if packed else ""
+            what = f"0 of {files:,} files that match this pattern are images"
+            raise NoInputsError(what if files else "no file matches this pattern")
+        fix = "It holds archives; name them to have their images read." if packed else ""
         if not self._recursive:
             deeper = folder_walk.walk_files(path, folder_walk.WalkOptions(recursive=True, output=self._output))
             if any(is_image(entry.below) for entry in deeper):
                 fix = "Its sub-folders hold some; search them too: --recursive"
-        what = f"0 of {files:,} files in this folder are pictures" if files else "this folder holds no files"
-        return NoInputsError(what, where=visible(path), fix=fix)
+        raise NoInputsError(_none_in("folder", files), where=visible(path), fix=fix)
 
     def _archive(self, folder: str, below: str, *, strict: bool) -> None:
         path, name = Path(folder, below), as_text(below)
@@ -285,33 +252,28 @@ class Search:
         if place in self._opened or (self._choice and not self._choice.enters(name)):
             return
         self._opened.add(place)
-        files, pictures, text = 0, 0, str(path)
+        files, images, text = 0, 0, str(path)
         for member in archives.list_archive(path):
             if not member.name:
-                pictures += 1
-                self.found.add(Source(text, "", name, member.reader))
+                images += 1
+                self.found.sources.append(Source(text, "", name, member.reader))
                 continue
             files += 1
             if is_image(member.name):
-                pictures += 1
-                self._take(Source(text, "", as_text(f"{name}/{member.name}"), member.reader))
+                images += 1
+                self.found.take(Source(text, "", as_text(f"{name}/{member.name}"), member.reader))
         self.found.files += files
-        if strict and not pictures and not self._choice:
-            raise NoInputsError(
-                f"0 of {files:,} files in this archive are pictures" if files else "this archive holds no files",
-                where=visible(text),
-            )
+        if strict and not images and not self._choice:
+            raise NoInputsError(_none_in("archive", files), where=visible(text))
 
     def _pattern(self, argument: Path) -> None:
-        parts = argument.parts
-        literal = list(takewhile(lambda part: not is_pattern(part), parts))
+        literal, pattern, suffix = folder_walk.split_pattern(argument.parts)
         folder = str(Path(*literal))
         if not Path(folder).is_dir():
             fix = f"There is no folder '{visible(folder)}'."
             raise NoInputsError("no file matches this pattern", where=visible(str(argument)), fix=fix)
-        spelled = _SUFFIX.fullmatch(parts[-1])
         try:
-            self._folder(folder, pattern=Pattern(parts[len(literal) :]), suffix=spelled[1] if spelled else "")
+            self._folder(folder, pattern=pattern, suffix=suffix)
         except NoInputsError as error:
             error.where = visible(str(argument))
             raise
@@ -321,14 +283,12 @@ def _joined(folder: str, below: str) -> str:
     return os.path.join(folder, below)  # noqa: PTH118  (of a million paths)
 
 
+def _none_in(place: str, files: int) -> str:
+    return f"0 of {files:,} files in this {place} are images" if files else f"this {place} holds no files"
+
+
 def _unsearchable(why: str) -> UnreadableContent:
     return UnreadableContent(f"this folder cannot be searched: {why}")
-
-
-def _instead_of(missing: Path) -> str:
-    if not missing.parent.is_dir():
-        return f"There is no folder '{visible(str(missing.parent))}' either."
-    return folder_walk.suggest_path(missing)
 
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "find_images"]
@@ -343,9 +303,9 @@ def find_images(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> list[Source]:
-    """The pictures that files, folders, archives, patterns and URLs stand for, each once.
+    """The images that files, folders, archives, patterns and URLs stand for, each once.
 
-    Arguments keep their order; a folder's pictures come in natural order (``img2`` before ``img10``). A folder is
+    Arguments keep their order; a folder's images come in natural order (``img2`` before ``img10``). A folder is
     searched by suffix, without hidden files, links to folders, archives and cnnviz's own output folders; an archive by
     suffix, too. A file that is named is taken whatever it is called. What matches a pattern is taken as the files of a
     folder are, archives with them, and whatever it is called if the pattern itself ends in a suffix.
@@ -356,14 +316,14 @@ def find_images(
         recursive: whether to descend into folders.
         output: the run's output folder, which is never searched.
         files_from: a list of further arguments, taken literally; a minus sign stands for standard input. One that is
-            missing becomes a picture that cannot be read. Names are the paths as listed, of those that start elsewhere
+            missing becomes an image that cannot be read. Names are the paths as listed, of those that start elsewhere
             (at the root, or above the working directory) what lies below the folder that they all share.
         include: patterns, of which a name has to match one; see `NameFilter`.
         exclude: patterns, none of which it may match.
 
     Raises:
         UsageError: an argument or the list does not exist or cannot be read, or is the output folder itself.
-        NoInputsError: a folder, an archive or a pattern gives no picture, or nothing was named.
+        NoInputsError: a folder, an archive or a pattern gives no image, or nothing was named.
     """
     real_path.cache_clear()
     search = Search(recursive, os.path.realpath(output) if output else "", NameFilter(include, exclude))
@@ -381,11 +341,11 @@ def find_images(
         return unique_names(dedupe(search.found))
     if include or exclude:
         raise NoInputsError(
-            f"0 of {search.found.files:,} files are pictures that --include and --exclude let through",
+            f"0 of {search.found.files:,} files are images that --include and --exclude let through",
             fix="A pattern without a slash is held against each part of a name, one with a slash against all of it; "
             "upper and lower case differ.",
         )
-    raise NoInputsError("no picture was named", fix="Name a picture, a folder of pictures or an archive of them.")
+    raise NoInputsError("no image was named", fix="Name an image, a folder of images or an archive of them.")
 
 
 def _from_list(search: Search, files_from: Path) -> None:

@@ -49,19 +49,14 @@ _UNPACKERS: dict[str, Callable[[BinaryIO], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """Where a member's bytes are.
-
-    Attributes:
-        at: their first, in the archive as unpacked.
-        packing: of the archive: ``gz``, ``bz2``, ``xz`` or nothing.
-    """
+    """Where a member's bytes start in the archive as unpacked, and its packing: ``gz``, ``bz2``, ``xz`` or nothing."""
 
     at: int
     size: int
     packing: str
 
     def read(self, path: Path, limit: int) -> bytes:
-        """See `Inside`. Of a compressed archive, members are best read in their order: going back starts anew."""
+        """See `ContentReader`. Of a compressed archive, members are best read in order: going back starts anew."""
         if self.size > limit:
             raise file_too_large(limit)
         if not self.packing:
@@ -70,18 +65,17 @@ class TarMember:
         with _lock:
             try:
                 return self._from(_opened(path, self.packing))
-            except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+            except BaseException as error:
                 _close()
-                raise ImageError(f"the archive is damaged before or where this picture is: {_words(error)}") from error
-            except BaseException:
-                _close()
-                raise
+                if not isinstance(error, OSError | EOFError | lzma.LZMAError | ValueError):
+                    raise
+                raise ImageError(f"the archive is damaged before or at this image: {_words(error)}") from error
 
     def _from(self, file: BinaryIO) -> bytes:
         file.seek(self.at)
         data = file.read(self.size)
         if len(data) < self.size:
-            raise ImageError("the archive is cut short where this picture is")
+            raise ImageError("the archive is cut short at this image")
         return data
 
 
@@ -130,16 +124,14 @@ def list_tar(path: Path, packing: str) -> Iterator[ArchiveMember]:
     with open_regular(path) as file, _UNPACKERS[packing](file) if packing else nullcontext(file) as unpacked:
         most = max(_EXPANDED, _RATIO * os.fstat(file.fileno()).st_size) if packing else None
         try:
-            yield from _listed(_Wary(unpacked, most), packing)
+            yield from _listed(_BoundedFile(unpacked, most), packing)
         except BrokenArchiveError:
-            raise
-        except GeneratorExit:
             raise
         except Exception as error:  # from four decompressors, as many kinds as from Pillow
             raise BrokenArchiveError(_words(error)) from error
 
 
-def _listed(file: _Wary, packing: str) -> Iterator[ArchiveMember]:
+def _listed(file: _BoundedFile, packing: str) -> Iterator[ArchiveMember]:
     """The members one after another. Each header lies behind the one before it, so every list ends."""
     at, count, everywhere = 0, 0, _Pax()
     while (head := _header(file, at)) is not None:
@@ -150,10 +142,10 @@ def _listed(file: _Wary, packing: str) -> Iterator[ArchiveMember]:
         if count > MOST_MEMBERS:
             raise BrokenArchiveError(f"it has more than {MOST_MEMBERS:,} files")
         kind = said.head[156:157]
-        name = said.name or _own_name(said.head, kind)
-        size, start, sparse = said.size, at + _BLOCK, said.sparse
-        if size is None:
-            size = _number(said.head[124:136])
+        above = _text(said.head[345:500]) if kind != _SPARSE else ""
+        name = said.name or (above and f"{above}/") + _text(said.head[:100])
+        size = _number(said.head[124:136]) if said.size is None else said.size
+        start, sparse = at + _BLOCK, said.sparse
         if kind == _SPARSE:
             start, sparse = _past_map(file, said.head, start), True
         at = start if kind in _WITHOUT_DATA else start + _padded(size)
@@ -167,11 +159,7 @@ def _listed(file: _Wary, packing: str) -> Iterator[ArchiveMember]:
 
 @dataclass(slots=True)
 class _Pax:
-    """What extended headers say of a member, in the place of its own header.
-
-    Attributes:
-        head: that header, once it was reached.
-    """
+    """What extended headers say of a member in the place of its own header, and `head`, that header."""
 
     name: str = ""
     size: int | None = None
@@ -179,7 +167,7 @@ class _Pax:
     head: bytes | None = None
 
 
-def _said_before(file: _Wary, head: bytes | None, at: int, everywhere: _Pax) -> tuple[_Pax, int]:
+def _said_before(file: _BoundedFile, head: bytes | None, at: int, everywhere: _Pax) -> tuple[_Pax, int]:
     """What stands before a member's own header, and where that is.
 
     Args:
@@ -227,7 +215,7 @@ def _take(data: bytes, into: _Pax) -> None:
         place = end
 
 
-def _header(file: _Wary, at: int) -> bytes | None:
+def _header(file: _BoundedFile, at: int) -> bytes | None:
     """The block at a place, whose checksum is right; None at the end of the archive."""
     # Not to a place where the file is already: of a compressed one that would mean to start anew.
     if at != file.tell():
@@ -250,7 +238,7 @@ def _header(file: _Wary, at: int) -> bytes | None:
     return block
 
 
-def _past_map(file: _Wary, head: bytes, at: int) -> int:
+def _past_map(file: _BoundedFile, head: bytes, at: int) -> int:
     """Where the data of a sparse member start, behind the blocks that say where its holes are."""
     more, start = head[482:483] not in (b"\0", b""), at
     while more:
@@ -260,11 +248,6 @@ def _past_map(file: _Wary, head: bytes, at: int) -> int:
             raise BrokenArchiveError("it is damaged")
         more = block[504:505] != b"\0"
     return at
-
-
-def _own_name(head: bytes, kind: bytes) -> str:
-    name, above = _text(head[:100]), _text(head[345:500])
-    return f"{above}/{name}" if above and kind != _SPARSE else name
 
 
 def _text(raw: bytes) -> str:
@@ -287,29 +270,22 @@ def _padded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-class _Wary:
-    """A file of which little is read at a time, and only so far."""
+class _BoundedFile:
+    """A file that is read only so far: a compressed archive may expand to `most` bytes, a plain one has no bound."""
 
     def __init__(self, file: BinaryIO, most: int | None) -> None:
-        self._file = file
-        self._most = most
-
-    def read(self, size: int) -> bytes:
-        """At most `_HEADERS` bytes and the rest of a block."""
-        return self._file.read(size)
+        self.read, self.tell = file.read, file.tell
+        self._file, self._most = file, most
 
     def seek(self, at: int) -> None:
-        """Go on to a place."""
+        """Go on to a place; BrokenArchiveError if it is too far."""
         self.check(at)
         self._file.seek(at)
 
     def check(self, at: int) -> None:
-        """Raise BrokenArchiveError if a place is farther than a compressed archive may expand."""
+        """Raise BrokenArchiveError if a place is too far."""
         if self._most is not None and at > self._most:
             raise BrokenArchiveError(f"it expands to more than {_RATIO} times its size")
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 def _words(error: Exception) -> str:

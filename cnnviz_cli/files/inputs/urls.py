@@ -1,4 +1,4 @@
-"""URLs of pictures taken apart, and what of them may be shown.
+"""URLs of images taken apart, and what of them may be shown.
 
 No user, password, query or token of a URL is ever shown or recorded: of a web address only the host and the last part.
 """
@@ -19,7 +19,7 @@ PACKAGES |= {"https": PACKAGES["http"], "memory": "fsspec"}
 """The schemes that are taken, and what each needs. No others: fsspec knows dozens, some of which run commands."""
 
 WEB_SCHEMES = ("http", "https")
-"""Schemes whose servers have no folders to list, and whose queries say which picture it is."""
+"""Schemes whose servers have no folders to list, and whose queries say which image it is."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?[^?/]*=")
@@ -37,13 +37,7 @@ def was_url(path: PurePath) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where something is in a store.
-
-    Attributes:
-        store: bucket, container or host.
-        key: what follows, without a slash in front.
-        query: of a web address.
-    """
+    """Where something is in a store (bucket, container or host); the key has no slash in front."""
 
     scheme: str
     store: str
@@ -84,7 +78,7 @@ def parse_url(url: str) -> Address:
     scheme, rest = found[1].lower(), found[2]
     if scheme not in PACKAGES:
         raise UsageError(
-            f"pictures are not read from {visible(scheme, 30)}:// addresses",
+            f"images are not read from {visible(scheme, 30)}:// addresses",
             fix=f"There are {', '.join(f'{name}://' for name in PACKAGES)}; and file:// is a path.",
         )
     query = ""

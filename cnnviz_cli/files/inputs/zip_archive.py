@@ -38,7 +38,7 @@ _IN_64 = 0xFFFFFFFF
 _ENCRYPTED = 0x1
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
 _UNIX = 3
-_DAMAGED = "the archive is damaged where this picture is"
+_DAMAGED = "the archive is damaged at this image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,6 @@ class ZipMember:
         at: where its own header starts.
         packed: bytes in the archive.
         size: bytes unpacked, as the archive says; not to be believed.
-        crc: of the unpacked bytes.
-        method: how they are packed.
     """
 
     at: int
@@ -71,21 +69,18 @@ class ZipMember:
             *_, name, extra = _LOCAL.unpack(header)
             file.seek(name + extra, 1)
             packed = file.read(self.packed)
-        try:
-            data = self._unpacked(packed)
+        try:  # at most one byte more than the archive says there are
+            if self.method == _STORED:
+                data = packed
+            elif self.method == _DEFLATED:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self.size + 1)
+            else:
+                data = bz2.BZ2Decompressor().decompress(packed, self.size + 1)
         except (zlib.error, OSError, EOFError) as error:
             raise ImageError(_DAMAGED) from error
         if len(data) != self.size or zlib.crc32(data) != self.crc:
             raise ImageError(_DAMAGED)
         return data
-
-    def _unpacked(self, packed: bytes) -> bytes:
-        """At most one byte more than the archive says there are."""
-        if self.method == _STORED:
-            return packed
-        if self.method == _DEFLATED:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self.size + 1)
-        return bz2.BZ2Decompressor().decompress(packed, self.size + 1)
 
 
 def list_zip(path: Path) -> Iterator[ArchiveMember]:
@@ -147,11 +142,11 @@ def _member(file: BinaryIO, header: bytes, shift: int) -> Iterator[ArchiveMember
     unix = mode >> 16 if made >> 8 == _UNIX else 0
     inside: ContentReader
     if flags & _ENCRYPTED:
-        inside = UnreadableContent("this picture is encrypted in its archive")
+        inside = UnreadableContent("this image is encrypted in its archive")
     elif unix and stat.S_IFMT(unix) not in (0, stat.S_IFREG):
         inside = UnreadableContent("this is no file in its archive, but a link or a device")
     elif method not in (_STORED, _DEFLATED, _BZIP2):
-        inside = UnreadableContent(f"this picture is packed in its archive by a method that is not read ({method})")
+        inside = UnreadableContent(f"this image is packed in its archive by a method that is not read ({method})")
     else:
         size, packed, at = _in_64(extra, size, packed, at)
         inside = ZipMember(at + shift, packed, size, crc, method)

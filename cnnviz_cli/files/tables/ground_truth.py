@@ -1,4 +1,4 @@
-"""What is true of each picture, as a table of the user's or the picture's own folder says it."""
+"""The true class of each image, from a table of the user's or from the name of the image's folder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.inputs.urls import is_url
-from cnnviz_cli.files.tables.text_table import TableRow, find_column, name_set, parse_rows, read_text
+from cnnviz_cli.files.tables.text_table import find_column, parse_rows, read_text
 
 FOLDER = "folder"
-"""In the place of a file: each picture's folder has the name of its class, as in torchvision's ImageFolder."""
+"""In the place of a file: each image's folder has the name of its class, as in torchvision's ImageFolder."""
 
 WHERE = "--truth"
 
-_FILE = name_set("file filename file_name filepath path image image_path picture source")
-_LABEL = name_set("label class truth true target category class_name label_name y")
+_FILE = "file filename file_name filepath path image image_path picture source"
+_LABEL = "label class truth true target category class_name label_name y"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,11 @@ class GroundTruthRow:
 
 @dataclass(frozen=True, slots=True)
 class GroundTruthTable:
-    """A table of pictures and labels.
+    """A table of images and labels, with the name of its file, without the folder, and the SHA-256 of its bytes.
 
     Attributes:
         entries: by path, with forward slashes: from the root, or the end of one.
-        name: of the file, without its folder.
-        sha256: of its bytes.
+        depths: how many parts these ends have, the most first.
     """
 
     entries: Mapping[str, GroundTruthRow]
@@ -46,7 +45,7 @@ class GroundTruthTable:
     sha256: str
 
     def path_of(self, source: Source) -> str | None:
-        """The path in the table that is a picture's: its own from the root, or the longest end of that."""
+        """The path in the table that is an image's: its own from the root, or the longest end of that."""
         whole = _whole(source)
         if whole in self.entries:
             return whole
@@ -56,9 +55,9 @@ class GroundTruthTable:
 
 
 def read_ground_truth(path: Path) -> GroundTruthTable:
-    """A table with a picture and its label in each row.
+    """A table with an image and its label in each row.
 
-    The columns are the first two, or those that a header calls ``file`` and ``label`` or something like it. A picture
+    The columns are the first two, or those that a header calls ``file`` and ``label`` or something like it. An image
     is given by its path from the root, or by as much of the path's end as tells it apart; where ``..`` occurs, by a
     path from the table's folder.
 
@@ -66,45 +65,40 @@ def read_ground_truth(path: Path) -> GroundTruthTable:
         UsageError: it cannot be read, a row has no two cells, or two rows contradict each other.
     """
     given = read_text(path, WHERE)
-    rows = parse_rows(given, WHERE)
-    shown = visible(given.name, 100)
+    rows = parse_rows(given)
     if not rows:
-        raise UsageError(f"{shown} has no rows", where=WHERE)
-    columns = _columns(rows[0])
-    at_file, at_label = columns or (0, 1)
+        raise UsageError(f"{visible(given.name, 100)} has no rows", where=WHERE)
+    at_file, at_label = find_column(rows[0], _FILE), find_column(rows[0], _LABEL)
+    bare = at_file is None or at_label is None
+    if at_file is None or at_label is None:
+        at_file, at_label = 0, 1
     entries: dict[str, GroundTruthRow] = {}
-    for row in rows[1:] if columns else rows:
+    for row in rows if bare else rows[1:]:
         if len(row.cells) <= max(at_file, at_label) or not (row.cells[at_file] and row.cells[at_label]):
-            raise UsageError(f"{shown}:{row.line}: this row needs a file and a label", where=WHERE)
-        if columns is None and len(row.cells) > 2:
+            raise given.error("this row needs a file and a label", line=row.line)
+        if bare and len(row.cells) > 2:
             fix = "Say which columns count by a header: file,label. Names with commas stand in quotes."
-            raise UsageError(f"{shown}:{row.line}: this row has more than a file and a label", where=WHERE, fix=fix)
+            raise given.error("this row has more than a file and a label", line=row.line, fix=fix)
         key, entry = _normal(row.cells[at_file], path), GroundTruthRow(row.cells[at_label], row.line)
         before = entries.setdefault(key, entry)
         if before.label != entry.label:
             what = f"'{visible(key, 100)}' is '{visible(before.label, 60)}' in line {before.line}"
-            raise UsageError(f"{shown}:{row.line}: {what}, and here '{visible(entry.label, 60)}'", where=WHERE)
+            raise given.error(f"{what}, and here '{visible(entry.label, 60)}'", line=row.line)
     depths = sorted({key.count("/") + 1 for key in entries if not key.startswith("/")}, reverse=True)
     return GroundTruthTable(entries, tuple(depths), given.name, given.sha256)
 
 
 def parent_folder_name(source: Source) -> str:
-    """The name of the folder in which a picture lies, in an archive too; empty where there is none."""
+    """The name of the folder in which an image lies, in an archive too; empty where there is none."""
     return PurePosixPath(_whole(source)).parent.name
 
 
 def _whole(source: Source) -> str:
-    """The path of a picture from the root; in an archive, from that on by its name; in a store, as its URL has it."""
+    """The path of an image from the root; in an archive, from that on by its name; in a store, as its URL has it."""
     if is_url(source.folder):
         return f"/{source.folder.partition('://')[2].strip('/')}/{source.below}"
     path = os.path.abspath(source.path).replace(os.sep, "/")  # noqa: PTH100  (no link is followed)
     return path if source.reader is None else f"{path}/{source.name}"
-
-
-def _columns(row: TableRow) -> tuple[int, int] | None:
-    """The columns of files and labels, if a row is a header."""
-    at_file, at_label = find_column(row, _FILE), find_column(row, _LABEL)
-    return None if at_file is None or at_label is None else (at_file, at_label)
 
 
 def _normal(cell: str, table: Path) -> str:

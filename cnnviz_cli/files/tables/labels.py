@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.classes import Labels
-from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, name_set, parse_rows, read_text
+from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, parse_rows, read_text
 
 WHERE = "--labels"
 
-_INDEX = name_set("index id idx class_id class_index label_id")
-_NAME = name_set("name label class_name label_name category")
-_EITHER = name_set("class classes")
-_KEY = name_set("wnid synset")
+_INDEX = "index id idx class_id class_index label_id"
+_NAME = "name label class_name label_name category"
+_EITHER = "class classes"
+_KEY = "wnid synset"
 _WORDNET = re.compile(r"(n[0-9]{8})\s+(\S.*)")
 
 
@@ -28,8 +27,8 @@ def read_labels(path: Path) -> Labels:
 
     JSON may be a list of names; an object of names by index; of pairs of a WordNet number and a name by index, as
     ImageNet's; or of indices by name, as torchvision's ``class_to_idx``. Of an object with ``id2label`` that is read.
-    A table has an index and a name in each row, with or without a header. A name that several classes bear gets the
-    index behind it.
+    A table has an index and a name in each row, with or without a header. A name of several classes gets the index
+    behind it.
 
     Raises:
         UsageError: the file cannot be read or understood, or a class has no name or two.
@@ -38,13 +37,13 @@ def read_labels(path: Path) -> Labels:
     read = {".json": _from_json, ".csv": _from_table, ".tsv": _from_table}.get(path.suffix.casefold(), _from_lines)
     names, keys = read(given)
     if not names:
-        raise _mistake(given, "this names no class")
+        raise given.error("this names no class")
     also = {key.casefold(): index for index, key in enumerate(keys) if key}
     return Labels(make_distinct(names), also, given.name, given.sha256)
 
 
 def make_distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, those that several classes bear with the index behind them; case is ignored, as it is in targets."""
+    """The names, those of several classes with the index behind them; case is ignored, as it is in targets."""
     times = Counter(name.casefold() for name in names)
     return tuple(f"{name} ({index})" if times[name.casefold()] > 1 else name for index, name in enumerate(names))
 
@@ -59,7 +58,7 @@ def _from_lines(given: TextFile) -> ParsedLabels:
         lines.pop()
     if "" in lines:
         at = lines.index("") + 1
-        raise _mistake(given, "this line is empty, so the class has no name", line=at, fix="A line for each class.")
+        raise given.error("this line is empty, so the class has no name", line=at, fix="A line for each class.")
     pairs = [_WORDNET.fullmatch(line) for line in lines]
     if all(pairs):  # ImageNet's own list: n02123045 tabby, tabby cat
         return [pair[2] for pair in pairs if pair], [pair[1] for pair in pairs if pair]
@@ -70,15 +69,18 @@ def _from_json(given: TextFile) -> ParsedLabels:
     try:
         data = json.loads(given.text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise _mistake(given, f"this is no JSON of labels: {visible(str(error), 120)}") from error
+        raise given.error(f"this is no JSON of labels: {visible(str(error), 120)}") from error
     if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
         data = data["id2label"]
     if isinstance(data, dict):
         if data and all(isinstance(value, int) and not isinstance(value, bool) for value in data.values()):
-            data = {str(index): name for name, index in _swappable(data, given)}
+            twice = next((index for index, times in Counter(data.values()).items() if times > 1), None)
+            if twice is not None:
+                raise given.error(f"index {twice} has several names")
+            data = {str(index): name for name, index in data.items()}
         data = _in_order(given, [(key, value, f'"{visible(str(key), 40)}"') for key, value in data.items()])
     if not isinstance(data, list):
-        raise _mistake(given, "this is neither a list nor an object of names")
+        raise given.error("this is neither a list nor an object of names")
     return _named(given, data)
 
 
@@ -90,26 +92,19 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _swappable(data: Mapping[str, int], given: TextFile) -> list[tuple[str, int]]:
-    twice = next((index for index, times in Counter(data.values()).items() if times > 1), None)
-    if twice is not None:
-        raise _mistake(given, f"index {twice} has several names")
-    return list(data.items())
-
-
 def _named(given: TextFile, items: Sequence[Any]) -> ParsedLabels:
     names, keys = [], []
     for index, item in enumerate(items):
         key, name = item if isinstance(item, list) and len(item) == 2 else ("", item)
         if not (isinstance(name, str) and isinstance(key, str) and name.strip()):
-            raise _mistake(given, f"class {index} has no name, but {visible(json.dumps(item), 60)}")
+            raise given.error(f"class {index} has no name, but {visible(json.dumps(item), 60)}")
         names.append(name.strip())
         keys.append(key.strip())
     return names, keys
 
 
 def _from_table(given: TextFile) -> ParsedLabels:
-    rows = parse_rows(given, WHERE)
+    rows = parse_rows(given)
     if not rows:
         return [], []
     header = None if re.fullmatch(r"[0-9]+", rows[0].cells[0]) else rows.pop(0)
@@ -117,9 +112,9 @@ def _from_table(given: TextFile) -> ParsedLabels:
     entries = []
     for row in rows:
         if len(row.cells) <= max(at_index, at_name, at_key or 0):
-            raise _mistake(given, "this row is too short: it needs an index and a name", line=row.line)
+            raise given.error("this row is too short: it needs an index and a name", line=row.line)
         if header is None and len(row.cells) > 2:
-            raise _mistake(given, "this row has more than an index and a name", line=row.line, fix=_QUOTED)
+            raise given.error("this row has more than an index and a name", line=row.line, fix=_QUOTED)
         key = "" if at_key is None else row.cells[at_key]
         entries.append((row.cells[at_index], [key, row.cells[at_name]], f"line {row.line}"))
     return _named(given, _in_order(given, entries))
@@ -134,7 +129,7 @@ def _columns(given: TextFile, header: TableRow) -> tuple[int, int, int | None]:
     at_index, at_name = (left if found is None else found for found in (at_index, at_name))
     if at_index is None or at_name is None or at_index == at_name:
         fix = "Call them index and name, or leave the header out: 0,tench"
-        raise _mistake(given, "no columns of indices and names are seen in the header", line=header.line, fix=fix)
+        raise given.error("no columns of indices and names are seen in the header", line=header.line, fix=fix)
     return at_index, at_name, find_column(header, _KEY)
 
 
@@ -143,17 +138,12 @@ def _in_order(given: TextFile, entries: Sequence[tuple[Any, Any, str]]) -> list[
     found: dict[int, Any] = {}
     for key, item, place in entries:
         if not re.fullmatch(r"[0-9]{1,9}", str(key)):
-            raise _mistake(given, f"{place}: '{visible(str(key), 40)}' is no index of a class")
+            raise given.error(f"{place}: '{visible(str(key), 40)}' is no index of a class")
         if int(key) in found:
-            raise _mistake(given, f"{place}: index {int(key)} stands twice")
+            raise given.error(f"{place}: index {int(key)} stands twice")
         found[int(key)] = item
     missing = next((index for index in range(len(found)) if index not in found), None)
     if missing is not None:
         fix = "Classes count from 0." if missing == 0 else ""
-        raise _mistake(given, f"there is no index {missing} among {len(found)} indices", fix=fix)
+        raise given.error(f"there is no index {missing} among {len(found)} indices", fix=fix)
     return [found[index] for index in range(len(found))]
-
-
-def _mistake(given: TextFile, what: str, *, line: int = 0, fix: str = "") -> UsageError:
-    place = f"{visible(given.name, 100)}:{line}" if line else visible(given.name, 100)
-    return UsageError(f"{place}: {what}", where=WHERE, fix=fix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +13,7 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 
 MAX_TABLE_BYTES = 2**28
-"""Bytes of such a file at the most: a line for each of a million pictures has half of it."""
+"""Bytes of such a file at the most: a line for each of a million images has half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,18 @@ class TextFile:
     Attributes:
         name: of the file, without its folder.
         sha256: of its bytes.
+        where: the flag that named it.
     """
 
     name: str
     text: str
     sha256: str
+    where: str
+
+    def error(self, what: str, *, line: int = 0, fix: str = "") -> UsageError:
+        """That something is wrong with the file, or with a line of it."""
+        place = f"{visible(self.name, 100)}:{line}" if line else visible(self.name, 100)
+        return UsageError(f"{place}: {what}", where=self.where, fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,7 @@ class TableRow:
 
 
 def read_text(path: Path, where: str) -> TextFile:
-    """The text of a file; a byte order mark is no part of it.
-
-    Args:
-        where: the flag that named it.
+    """The text of a file that the flag `where` named; a byte order mark is no part of it.
 
     Raises:
         UsageError: it cannot be read, is too large, or is no UTF-8.
@@ -63,10 +66,10 @@ def read_text(path: Path, where: str) -> TextFile:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UsageError(f"{path.name}:{line}: this is no UTF-8", where=where, fix="Save it as UTF-8.") from error
-    return TextFile(path.name, text, sha256(data).hexdigest())
+    return TextFile(path.name, text, sha256(data).hexdigest(), where)
 
 
-def parse_rows(given: TextFile, where: str) -> list[TableRow]:
+def parse_rows(given: TextFile) -> list[TableRow]:
     """The rows of a table whose cells are parted by commas, or by semicolons or tabs where its first line has no comma.
 
     Raises:
@@ -82,15 +85,10 @@ def parse_rows(given: TextFile, where: str) -> list[TableRow]:
             if any(stripped):
                 found.append(TableRow(reader.line_num, stripped))
     except csv.Error as error:
-        raise UsageError(f"{given.name}:{reader.line_num}: this is no table: {error}", where=where) from error
+        raise given.error(f"this is no table: {error}", line=reader.line_num) from error
     return found
 
 
-def name_set(text: str) -> frozenset[str]:
-    """The words of a text, for `find_column`."""
-    return frozenset(text.split())
-
-
-def find_column(header: TableRow, names: Collection[str]) -> int | None:
-    """The number of the first column with one of these names; upper and lower case are the same."""
-    return next((at for at, cell in enumerate(header.cells) if cell.casefold() in names), None)
+def find_column(header: TableRow, names: str) -> int | None:
+    """The number of the first column with one of these names, which blanks part; case is ignored."""
+    return next((at for at, cell in enumerate(header.cells) if cell.casefold() in names.split()), None)
