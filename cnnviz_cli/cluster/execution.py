@@ -12,8 +12,8 @@ from cnnviz_cli.cluster.pool import ActorPool
 from cnnviz_cli.cluster.worker import Job
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.files.inputs.remote import is_url
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.inputs.urls import is_url
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.lifecycle import Backend, Outcome, StageTimer, execute_on

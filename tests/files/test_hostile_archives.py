@@ -258,7 +258,7 @@ def test_the_two_that_hung_end(tmp_path: Path) -> None:
     for name, kind in (("loop0.tar", b"0"), ("loopZ.tar", b"Z")):
         (tmp_path / name).write_bytes(A + header(b"b.png", negative(-512), kind) + END)
     code = (
-        "import sys; from pathlib import Path; from cnnviz_cli.files.inputs.search import find\n"
+        "import sys; from pathlib import Path; from cnnviz_cli.files.inputs.search import find_images as find\n"
         "print([len(find([Path(name)], recursive=False)) for name in sys.argv[1:]])"
     )
     done = subprocess.run(

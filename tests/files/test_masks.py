@@ -129,8 +129,8 @@ def test_one_file_is_every_photographs_and_is_read_once(tmp_path: Path, monkeypa
     masks = pickle.loads(pickle.dumps(open_masks(path)))
     monkeypatch.setattr(Path, "read_bytes", None)
     # Of its own size, or of the same proportions, however the photograph is to be decoded.
-    first = masks.of(named("a.jpg"), (12, 8))
-    assert first is masks.of(named("b/c.png"), (1200, 800), ReadOptions(least_side=2))
+    first = masks.mask_for(named("a.jpg"), (12, 8))
+    assert first is masks.mask_for(named("b/c.png"), (1200, 800), ReadOptions(least_side=2))
     assert first.inside.sum() == 4
     assert first.sha256 == masks.sha256
 

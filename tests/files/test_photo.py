@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions
-from cnnviz_cli.files.images.decode import FEW_SCANS, DecodedImage, _count, describe_extra_frames, read_image
+from cnnviz_cli.files.images.decode import FEW_SCANS, DecodedImage, count_frames, describe_extra_frames, read_image
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 WHITE = [255, 255, 255]
@@ -300,7 +300,7 @@ def test_frames_of_a_file_cut_anywhere_are_counted_without_a_failure() -> None:
     for form in ("GIF", "TIFF"):
         data = hostile.encoded(frames[0], form, save_all=True, append_images=frames[1:])
         with Image.open(BytesIO(data)) as opened:
-            counts = [_count(opened, data[:length]) for length in range(len(data) + 1)]
+            counts = [count_frames(opened, data[:length]) for length in range(len(data) + 1)]
         assert counts == sorted(counts)
         assert counts[-1] == 3
         assert counts[8] == 0
@@ -326,7 +326,7 @@ def test_a_progressive_photograph_has_far_fewer_scans_than_are_refused() -> None
         (b"hello, this is text\n", "text"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
-        (b"\0" * 100, "no picture"),
+        (b"\0" * 100, "not an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "PNG image whose header is damaged"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     ],

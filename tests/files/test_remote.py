@@ -22,8 +22,8 @@ from cnnviz_cli.core.errors import CnnvizError, ImageError, NoInputsError, Outpu
 from cnnviz_cli.files.images.decode import read_bytes, read_image
 from cnnviz_cli.files.inputs import remote
 from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.inputs.remote import is_url, parse_url
 from cnnviz_cli.files.inputs.search import find_images
-from cnnviz_cli.files.inputs.urls import is_url, parse_url
 from cnnviz_cli.files.output.resume import is_unchanged, read_stamp
 from cnnviz_cli.files.output.sink import Sink
 

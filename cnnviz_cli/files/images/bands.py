@@ -190,7 +190,6 @@ def _values(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) ->
 
 
 def _to_rgb(values: NDArray[np.uint8]) -> Image.Image:
-    """(H, W, 1), or (H, W, 3), as RGB."""
     grey = values.shape[2] != 3
     return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if grey else values)).convert("RGB")
 

@@ -42,7 +42,7 @@ from cnnviz_cli.files.images.pillow_fixes import (
 from cnnviz_cli.files.images.pixel_values import DisplayRange, LowBytes, RgbImage, scale_transparent_gray, to_rgb
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.inputs.image_source import Source, file_too_large
-from cnnviz_cli.files.inputs.urls import is_url
+from cnnviz_cli.files.inputs.remote import is_url
 
 _RGB = 4
 """Bytes of a pixel of RGB in memory."""
@@ -109,16 +109,20 @@ _EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
 
 def describe_extra_frames(image: Image.Image, data: bytes) -> tuple[str, ...]:
     """What is to be said of the frames after the first of an opened image; nothing if there are none."""
-    count: int | None = 1  # of MPO: a JPEG with previews and depth maps behind it
-    if image.format == "GIF":
-        count = _in_gif(data)
-    elif image.format == "TIFF":
-        count = _in_tiff(data)
-    elif image.format != "MPO":
-        count = int(getattr(image, "n_frames", 1))  # as a WebP, AVIF or PNG file says in its header
+    count = count_frames(image, data)
     if count is None:
         return ("first frame; the others are too many to count",)
     return (f"first of {count} frames",) if count > 1 else ()
+
+
+def count_frames(image: Image.Image, data: bytes) -> int | None:
+    """How many frames an opened image has; None if they are too many."""
+    if image.format == "GIF":
+        return _in_gif(data)
+    if image.format == "TIFF":
+        return _in_tiff(data)
+    # WebP, AVIF and PNG say so in their headers; MPO is a JPEG with previews and depth maps behind it.
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
 def _in_gif(data: bytes) -> int | None:
@@ -354,7 +358,7 @@ def _will_turn(image: Image.Image) -> bool:
 
 
 def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:
-    """How its metadata say that it is to be turned; broken metadata do not spoil a good picture."""
+    """How its metadata say that it is to be turned; broken metadata do not spoil a good image."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # as many kinds as in decoding

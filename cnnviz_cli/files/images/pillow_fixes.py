@@ -39,7 +39,6 @@ _LOOKS_LIKE = (
 
 
 def _describe_unidentified(data: bytes) -> str:
-    """What a file that no decoder knows looks like."""
     for pattern, kind in _LOOKS_LIKE:
         if pattern.match(data[:512]):
             return f"this is not an image that can be read; it looks like {kind}"

@@ -146,7 +146,6 @@ def _extremes(values: Values) -> tuple[float, float]:
 
 
 def _blocks(values: Values) -> list[slice]:
-    """Rows that make up a block each."""
     step = max(1, _BLOCK // max(1, values[0].size))
     return [slice(start, start + step) for start in range(0, len(values), step)]
 
@@ -200,14 +199,23 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     samples = read_samples(image, wanted, low_bytes)
     if samples is not None:
         return _scaled(image, samples, wanted)
+    notes: tuple[str, ...] = ()
     if image.mode in _ALPHA or image.has_transparency_data:
-        decoded = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"), wanted)
+        rgba = apply_range(image if image.mode == "RGBA" else image.convert("RGBA"), wanted)
+        if rgba.getchannel("A").getextrema() != (_BYTE, _BYTE):
+            white = Image.new("RGBA", rgba.size, "white")
+            white.alpha_composite(rgba)
+            rgba, notes = white, ("transparency laid on white",)
+        rgb = rgba.convert("RGB")
     elif image.mode in _PLAIN:
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        decoded = RgbImage(apply_range(rgb, wanted), ())
+        rgb = apply_range(image if image.mode == "RGB" else image.convert("RGB"), wanted)
     else:
         raise ImageError(f"the colours are stored as {image.mode}, which is not read", fix="Convert the image to RGB.")
-    return _with_range(decoded, wanted)
+    if not isinstance(wanted, tuple):
+        return RgbImage(rgb, notes)
+    shown = DisplayRange(*wanted, (0.0, float(_BYTE)), "--value-range")
+    note = f"values of 8 bits, shown from {shown.low:g} to {shown.high:g} (--value-range)"
+    return RgbImage(rgb, (note, *notes), shown)
 
 
 def read_samples(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes | None = None) -> Samples | None:
@@ -249,7 +257,6 @@ def _sixteen_bit_colors(image: Image.Image, wanted: ValueRange, low_bytes: LowBy
 
 
 def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> RgbImage:
-    """The values of an image scaled to eight bits, its transparent ones white."""
     shown = choose_range(samples, wanted)
     scaled = to_levels(samples, shown)
     notes = [shown.note(samples.kind)]
@@ -274,14 +281,6 @@ def _hidden(image: Image.Image, values: Values) -> Values | None:
     return None
 
 
-def _on_white(rgba: Image.Image, wanted: ValueRange) -> RgbImage:
-    if rgba.getchannel("A").getextrema() == (_BYTE, _BYTE):
-        return RgbImage(apply_range(rgba.convert("RGB"), wanted), ())
-    white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(apply_range(rgba, wanted))
-    return RgbImage(white.convert("RGB"), ("transparency laid on white",))
-
-
 def apply_range(image: Image.Image, wanted: ValueRange) -> Image.Image:
     """An image of eight bits in a range that is given, its alpha as it is."""
     if not isinstance(wanted, tuple):
@@ -289,15 +288,6 @@ def apply_range(image: Image.Image, wanted: ValueRange) -> Image.Image:
     low, high = wanted
     table = [round(_BYTE * min(max((level - low) / (high - low), 0), 1)) for level in range(_BYTE + 1)]
     return image.point(table * 3 + list(range(_BYTE + 1)) * (len(image.getbands()) - 3))
-
-
-def _with_range(decoded: RgbImage, wanted: ValueRange) -> RgbImage:
-    """With the range that was given; of an image of eight bits nothing else is to be said."""
-    if not isinstance(wanted, tuple):
-        return decoded
-    shown = DisplayRange(*wanted, (0.0, float(_BYTE)), "--value-range")
-    note = f"values of 8 bits, shown from {shown.low:g} to {shown.high:g} (--value-range)"
-    return RgbImage(decoded.image, (note, *decoded.notes), shown)
 
 
 def scale_transparent_gray(image: Image.Image) -> None:
@@ -318,13 +308,11 @@ def _stated(image: Image.Image) -> tuple[float, float] | None:
     """The range that a TIFF or a PGM states, if it is one narrower than what its type holds."""
     if "highest" in image.info:
         return 0.0, float(image.info["highest"])
-    low, high = _first_tag(image, _LOWEST), _first_tag(image, _HIGHEST)
+    low, high = (
+        next((float(value) for tag in tags if (value := _tag(image, tag, None)) is not None), nan)
+        for tags in (_LOWEST, _HIGHEST)
+    )
     return (low, high) if isfinite(low) and isfinite(high) and low < high else None
-
-
-def _first_tag(image: Image.Image, tags: tuple[int, ...]) -> float:
-    """The first of these numbers that the file has, else NaN."""
-    return next((float(value) for value in (_tag(image, tag, None) for tag in tags) if value is not None), nan)
 
 
 def _tag(image: Image.Image, tag: int, default: Any) -> Any:

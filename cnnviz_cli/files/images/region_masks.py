@@ -83,7 +83,6 @@ class MaskSource:
             return None
 
     def _beside(self, name: str) -> Path:
-        """The file in the folder that is for the image of that name."""
         below = PurePosixPath(name).with_suffix("")
         harmless = not below.is_absolute() and ".." not in below.parts
         for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.files.inputs.urls import is_url
+from cnnviz_cli.files.inputs.remote import is_url
 
 if TYPE_CHECKING:
     from cnnviz_cli.files.inputs.folder_walk import NameFilter

@@ -111,7 +111,6 @@ def _anywhere(text: str) -> Pattern:
 
 
 def _holds(pattern: Pattern, parts: Sequence[str]) -> bool:
-    """Whether the pattern matches the name or a folder above it."""
     state = pattern.start
     for part in parts:
         state = pattern.step(state, part)

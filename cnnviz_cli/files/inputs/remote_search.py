@@ -20,8 +20,17 @@ from cnnviz_cli.files.inputs.folder_walk import (
     split_pattern,
 )
 from cnnviz_cli.files.inputs.image_source import Source, UnreadableContent, is_image
-from cnnviz_cli.files.inputs.remote import ObjectInfo, RemoteReader, describe_store_error, entries, fact_of
-from cnnviz_cli.files.inputs.urls import WEB_SCHEMES, Address, is_url, parse_url
+from cnnviz_cli.files.inputs.remote import (
+    WEB_SCHEMES,
+    Address,
+    ObjectInfo,
+    RemoteReader,
+    describe_store_error,
+    entries,
+    fact_of,
+    is_url,
+    parse_url,
+)
 
 _AT_ONCE = 16
 """Questions that a store is asked at the same time: each takes some 30 ms, whatever is asked."""
@@ -174,11 +183,7 @@ _Level = Iterator["_Entry | _Level"]
 
 
 def _objects(address: Address, way: WalkOptions) -> Iterator[_Entry]:
-    """The objects below a folder in natural order, hidden ones left out; those of a folder stand where its name does.
-
-    Raises:
-        UsageError: the folder itself cannot be listed.
-    """
+    """The objects below a folder in natural order, hidden ones left out; UsageError if it cannot be listed itself."""
     try:
         first = _names(address)
     except UsageError:
@@ -189,7 +194,7 @@ def _objects(address: Address, way: WalkOptions) -> Iterator[_Entry]:
 
 
 def _level(address: Address, prefix: str, names: _Names, state: tuple[int, bool], way: WalkOptions) -> _Level:
-    """One folder's objects, and the level of each of its folders that is to be entered; see `listing`."""
+    """One folder's objects, and the level of each of its folders that is to be entered, as in `folder_walk`."""
     for name, fact in names:
         taken, after, inherited = way.step(*state, name)
         if not fact.is_folder:
@@ -208,5 +213,4 @@ def _level(address: Address, prefix: str, names: _Names, state: tuple[int, bool]
 
 
 def _names(address: Address) -> _Names:
-    """What is in a folder, in natural order."""
     return sorted(entries(address), key=lambda entry: natural_key(entry[0]))

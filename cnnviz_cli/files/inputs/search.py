@@ -16,7 +16,7 @@ from cnnviz_cli.files.inputs import archives, folder_walk
 from cnnviz_cli.files.inputs.dedupe import FoundSources, as_text, dedupe, real_path, unique_names
 from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, is_pattern, suggest_path
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, ContentReader, Source, UnreadableContent, is_image
-from cnnviz_cli.files.inputs.urls import common_folders, is_url, split_url
+from cnnviz_cli.files.inputs.remote import common_folders, is_url, split_url
 
 if TYPE_CHECKING:
     from cnnviz_cli.files.inputs.remote_search import RemoteSearch
@@ -310,7 +310,7 @@ def find_images(
     suffix, too. A file that is named is taken whatever it is called. What matches a pattern is taken as the files of a
     folder are, archives with them, and whatever it is called if the pattern itself ends in a suffix.
 
-    A URL names an object, a folder or a pattern in a store, or one file on a web server; see `urls`.
+    A URL names an object, a folder or a pattern in a store, or one file on a web server; see `remote`.
 
     Args:
         recursive: whether to descend into folders.

@@ -88,19 +88,9 @@ def _opened(path: Path, packing: str) -> BinaryIO:
     key = (os.getpid(), path)
     if not _kept or _kept[0][0] != key:
         _close()
-        _kept.append((key, *_unpacked(path, packing)))
+        file = open_regular(path)  # which closing the unpacked one does not close
+        _kept.append((key, cast("BinaryIO", _UNPACKERS[packing](file)), file))
     return _kept[0][1]
-
-
-def _unpacked(path: Path, packing: str) -> tuple[BinaryIO, BinaryIO]:
-    """The bytes of a compressed archive, and the archive itself, which closing the former does not close."""
-    file = open_regular(path)
-    try:
-        unpacked = cast("BinaryIO", _UNPACKERS[packing](file))
-    except BaseException:
-        file.close()
-        raise
-    return unpacked, file
 
 
 def _close() -> None:

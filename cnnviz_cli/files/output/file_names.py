@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import unicodedata
-from itertools import accumulate
+from contextlib import suppress
+from itertools import accumulate, count
 from pathlib import Path
 
 from cnnviz_cli.core.file_reading import open_regular
@@ -34,11 +35,9 @@ _FIGURE_MARKERS = (b"Software\0\0\0\0\0cnnviz ", b"Software: cnnviz ", b"<f:Soft
 
 def is_output_folder(folder: Path) -> bool:
     """Whether `folder` holds a manifest or a journal of ours, judged by its first and last bytes."""
-    try:
+    with suppress(OSError):
         if is_manifest(folder / MANIFEST):
             return True
-    except OSError:
-        pass
     return any(map(_is_journal, (folder / JOURNAL, *folder.glob("manifest.*-of-*.jsonl"))))
 
 
@@ -74,13 +73,10 @@ def is_replaceable(path: Path) -> bool:
 
 
 def _is_journal(path: Path) -> bool:
-    try:
-        with open_regular(path) as file:
-            head = file.read(len(JOURNAL_PREFIX))
-    except OSError:
-        return False
-    # A run that was killed while it loaded leaves an empty journal.
-    return JOURNAL_PREFIX.startswith(head)
+    with suppress(OSError), open_regular(path) as file:
+        # A run that was killed while it loaded leaves an empty journal.
+        return JOURNAL_PREFIX.startswith(file.read(len(JOURNAL_PREFIX)))
+    return False
 
 
 MAX_NAME_BYTES = 255
@@ -121,12 +117,14 @@ class FolderNames:
     def folder_for(self, source_name: str) -> str:
         """The folder of this image; the same one for the same name."""
         if source_name not in self._given:
-            plain = folder_name(source_name)
-            folder = plain
-            attempt = 0
+            folder = plain = folder_name(source_name)
+            attempts = count()
             while self._clashes(folder):
-                folder = _retagged(plain, f"{attempt}:{source_name}", first=attempt > 0)
-                attempt += 1
+                attempt = next(attempts)
+                parts = plain.split("/")
+                at = 0 if attempt else -1  # the first part where the clash lies above the last
+                parts[at] = _tagged(parts[at], f"{attempt}:{source_name}")
+                folder = "/".join(parts)
             *above, key = _prefixes(folder)
             self._taken.add(key)
             self._above.update(above)
@@ -148,7 +146,8 @@ def file_name(*parts: str) -> str:
     nothing but punctuation give the same name: a class goes in with its index.
     """
     *stem, suffix = (slug for slug in (_slug(part) for part in parts) if slug)
-    return _within(_undeviced(".".join(stem)), MAX_NAME_BYTES - len(suffix) - 1) + "." + suffix
+    name, limit = _undeviced(".".join(stem)), MAX_NAME_BYTES - len(suffix) - 1
+    return f"{name if _size(name) <= limit else _tagged(name, name, limit)}.{suffix}"
 
 
 def _slug(part: str) -> str:
@@ -171,28 +170,10 @@ def _undeviced(name: str) -> str:
     return f"_{name}" if name.split(".", 1)[0].strip().casefold() in _DEVICES else name
 
 
-def _retagged(folder: str, key: str, *, first: bool) -> str:
-    """`folder` with another last part; with another first one where the clash lies above the last."""
-    parts = folder.split("/")
-    at = 0 if first else -1
-    parts[at] = _tagged(parts[at], key)
-    return "/".join(parts)
-
-
-def _tagged(part: str, key: str) -> str:
+def _tagged(part: str, key: str, limit: int = MAX_NAME_BYTES) -> str:
+    """`part`, cut to what fits into `limit` bytes with ten digits of the hash of `key`."""
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    return f"{_cut(part, MAX_NAME_BYTES - 11)}~{digest}"
-
-
-def _within(name: str, limit: int) -> str:
-    if _size(name) <= limit:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
-    return f"{_cut(name, limit - 11)}~{digest}"
-
-
-def _cut(text: str, limit: int) -> str:
-    return text.encode("utf-8", "surrogatepass")[:limit].decode("utf-8", "ignore")
+    return f"{part.encode('utf-8', 'surrogatepass')[: limit - 11].decode('utf-8', 'ignore')}~{digest}"
 
 
 def _size(text: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
+from cnnviz_cli.core.records import Json
 from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
 from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error, is_temporary
@@ -99,16 +100,13 @@ def _is_journal(path: Path) -> bool:
 def _is_manifest(path: Path) -> bool:
     if is_manifest(path):
         return True
-    found = _json_in(path)
-    if not isinstance(found, dict):
-        return False
+    found = _object_in(path)
     tool = found.get("tool")
     return isinstance(tool, dict) and "cnnviz" in tool and {"images", "schema_version"} <= found.keys()
 
 
 def _is_report(path: Path) -> bool:
-    found = _json_in(path)
-    return isinstance(found, dict) and {"started", "finished", "images", "host"} <= found.keys()
+    return {"started", "finished", "images", "host"} <= _object_in(path).keys()
 
 
 def _is_state(path: Path) -> bool:
@@ -116,8 +114,9 @@ def _is_state(path: Path) -> bool:
         return file.read(len(FOLD_STATE_PREFIX)) == FOLD_STATE_PREFIX
 
 
-def _json_in(path: Path) -> object:
+def _object_in(path: Path) -> Json:
+    """The JSON object in a file; an empty one if there is none."""
     with suppress(ValueError, OversizeError):
-        found: object = from_json(read_regular(path, _PARSED))
-        return found
-    return None
+        found = from_json(read_regular(path, _PARSED))
+        return found if isinstance(found, dict) else {}
+    return {}

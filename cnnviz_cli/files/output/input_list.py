@@ -24,7 +24,6 @@ def list_digest(names: Iterable[str]) -> str:
 
 
 def _digest_bytes(name: str) -> bytes:
-    """What goes into the digest for a name: the name, and where it ends."""
     return name.encode() + b"\0"
 
 

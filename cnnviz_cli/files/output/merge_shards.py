@@ -90,7 +90,6 @@ def merge_shards(root: Path) -> MergeResult:
 
 
 def _parts_of(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
-    """What the header says of all images, for the manifest."""
     tool, run, model = (first.header[key] for key in ("tool", "run", "model"))
     try:
         return Tool.model_validate(tool), Run.model_validate(run), ModelRecord.model_validate(model)
@@ -104,7 +103,6 @@ def _parts_of(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
 
 
 def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
-    """Refuse shards of different lists, or of different settings."""
     first = runs[0]
     for other in runs[1:]:
         both = f"{first.path.name} and {other.path.name}"

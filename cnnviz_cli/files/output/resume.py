@@ -335,7 +335,7 @@ class Ledger:
         return damaged
 
     def _holds(self, at: int, entry: JournalEntry) -> bool:
-        """Whether the pictures are there, where they belong, and the input is still the same."""
+        """Whether the figures are there, where they belong, and the input is still the same."""
         source, folder = self._mine[at]
         for path, size in entry.files:
             if not path.startswith(f"{folder}/"):
@@ -410,10 +410,8 @@ class Ledger:
         for due, (_, folder) in zip(self._due, self._mine, strict=True):
             if due and self._earlier:
                 self._sink.sweep(folder)
-        for at, paths in self._altered.items():
-            for path in (
-                paths if self._due[at] else ()
-            ):  # a journal lists it, so that it is ours, whatever it holds by now
+        for at in self._altered:
+            for path in self._altered[at] if self._due[at] else ():  # which a journal lists, so that it is ours
                 with suppress(OutputError):  # a link that leads out is refused when it is written to
                     self._remove(self._sink.place(path))
 

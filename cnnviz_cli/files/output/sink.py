@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self, cast
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.files.inputs.urls import was_url
+from cnnviz_cli.files.inputs.remote import was_url
 from cnnviz_cli.files.output.file_names import is_replaceable
 
 WRITE_POINTS = (

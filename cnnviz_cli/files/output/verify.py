@@ -127,13 +127,9 @@ def verify(root: Path) -> list[Problem]:
 
 
 def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
-    """The images' records, everything else, and the digest of both.
+    """The images' records, everything else, and the digest of both; ValueError if it is no manifest.
 
     A manifest in our own form is read line by line, twice; one that another program has written anew is read whole.
-
-    Raises:
-        ValueError: it is no manifest.
-        OSError: it cannot be read, or is too large to be read whole.
     """
     try:
         seal = ManifestDigest()
@@ -152,7 +148,6 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
 
 
 def _reason(error: ValueError) -> str:
-    """What is wrong with a manifest, and where, if that is known."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
@@ -176,7 +171,6 @@ def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
 
 
 def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
-    """What the manifest's own digest says of it."""
     if rest.get(DIGEST_KEY) is None:
         detail = "it has no digest of its own (an older version wrote it), so whether it was edited is not known"
         yield Problem("undigested", MANIFEST, detail)

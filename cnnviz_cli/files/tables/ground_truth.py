@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.urls import is_url
+from cnnviz_cli.files.inputs.remote import is_url
 from cnnviz_cli.files.tables.text_table import find_column, parse_rows, read_text
 
 FOLDER = "folder"
