@@ -1,10 +1,13 @@
 """What the file of a method imports: ``from cnnviz_cli.methods.api import Heatmap, Recipe, method``.
 
 Registration, needs, variants, objectives and panels, and what most methods of a family share. What fewer methods share
-is in `cnnviz_cli.methods.common`, a file a subject. No torch is imported here.
+is in `cnnviz_cli.methods.common`, a file a subject. No torch is imported here: `Tensor` is torch's to a type checker,
+and for annotations alone.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor, min_max_normalize, upsample
@@ -25,6 +28,7 @@ from cnnviz_cli.core.needs import (
     Composite,
     Curvature,
     Evidence,
+    Given,
     Gradient,
     GradientOver,
     GradientPath,
@@ -66,85 +70,29 @@ from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.methods.common.cams import (
     LAYER,
-    SMOOTH,
     CamOptions,
     Part,
-    Smooth,
+    SmoothOptions,
     cam_recipe,
     finish,
     gradient_recipe,
     views_of,
 )
-from cnnviz_cli.methods.common.saliency import REDUCE_HELP, Reduce, reduced
+from cnnviz_cli.methods.common.saliency import SaliencyOptions, reduced, saliency_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any
 
 __all__ = [
-    "AUGMENTATIONS",
-    "BASELINE_HELP",
-    "INPUT",
-    "LAYER",
-    "REDUCE_HELP",
-    "SMOOTH",
-    "Activation",
-    "Baseline",
-    "BaselineChoice",
-    "BiasGradients",
-    "CamOptions",
-    "Composite",
-    "Contrast",
-    "Curvature",
-    "Evidence",
-    "FeatureMapGrid",
-    "Filters",
-    "FinerContrast",
-    "Gradient",
-    "GradientOver",
-    "GradientPath",
-    "Heatmap",
-    "Input",
-    "InputProjection",
-    "InputSpec",
-    "InputView",
-    "LayerInfo",
-    "Layers",
-    "LinearHead",
-    "MethodContext",
-    "Multipliers",
-    "Need",
-    "Negated",
-    "Objective",
-    "Panel",
-    "Part",
-    "PathIntegral",
-    "PixelMap",
-    "ProjectionRow",
-    "Projections",
-    "Recipe",
-    "Reduce",
-    "Relevance",
-    "ReluRule",
-    "Scores",
-    "Seeds",
-    "SignedMap",
-    "Smooth",
-    "StrongestChannel",
-    "TargetLogit",
-    "TargetProbability",
-    "Targets",
-    "UsageError",
-    "Variants",
-    "WeightedVariants",
-    "as_tensor",
-    "cam_recipe",
-    "finish",
-    "gradient_recipe",
-    "method",
-    "min_max_normalize",
-    "option",
-    "reduced",
-    "resolution",
-    "strongest_channels",
-    "to_two_classes",
-    "upsample",
-    "value",
-    "views_of",
+    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "Activation", "Baseline", "BaselineChoice", "BiasGradients",
+    "CamOptions", "Composite", "Contrast", "Curvature", "Evidence", "FeatureMapGrid", "Filters", "FinerContrast",
+    "Given", "Gradient", "GradientOver", "GradientPath", "Heatmap", "Input", "InputProjection", "InputSpec",
+    "InputView", "LayerInfo", "Layers", "LinearHead", "MethodContext", "Multipliers", "Need", "Negated", "Objective",
+    "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow", "Projections", "Recipe", "Relevance", "ReluRule",
+    "SaliencyOptions", "Scores", "Seeds", "SignedMap", "SmoothOptions", "StrongestChannel", "TargetLogit",
+    "TargetProbability", "Targets", "Tensor", "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe",
+    "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduced", "resolution", "saliency_recipe",
+    "strongest_channels", "to_two_classes", "upsample", "value", "views_of",
 ]  # fmt: skip

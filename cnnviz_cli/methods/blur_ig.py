@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from cnnviz_cli.methods.api import (
-    REDUCE_HELP,
-    Evidence,
     GradientOver,
     MethodContext,
-    Panel,
     Recipe,
-    Reduce,
+    SaliencyOptions,
     method,
     option,
-    reduced,
+    saliency_recipe,
     value,
 )
 from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Blurring
 
 
 @value
-class Options:
-    reduce: Reduce = option("auto", REDUCE_HELP)
+class Options(SaliencyOptions):
     steps: int = option(STEPS, STEPS_HELP, at_least=1)
     max_sigma: int = option(
         50, "Standard deviation of the strongest blur, in pixels of the network's input.", at_least=1
@@ -40,8 +36,4 @@ def blur_ig(options: Options, scope: MethodContext) -> Recipe:
     - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.
     """
     shares = GradientOver(Blurring(options.steps, options.max_sigma), of=scope.target, weighted=True)
-
-    def explain(evidence: Evidence) -> list[Panel]:
-        return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]
-
-    return Recipe((shares,), explain)
+    return saliency_recipe(options, scope, (shares,), signed=True)

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
-    SMOOTH,
     Activation,
     Evidence,
     Heatmap,
     MethodContext,
     Part,
     Recipe,
-    Smooth,
+    SmoothOptions,
     Targets,
+    Tensor,
     UsageError,
     finish,
     method,
     to_two_classes,
-    value,
     views_of,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-@value
-class Options:
-    """No layer to choose: the classifier says which one it averages."""
-
-    smooth: Smooth = SMOOTH
 
 
 @method(
     "cam",
     title="Class activation map",
     family="gradcam",
-    options=Options,
+    options=SmoothOptions,
     paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, https://arxiv.org/abs/1512.04150",
 )
-def cam(options: Options, scope: MethodContext) -> Recipe:
+def cam(options: SmoothOptions, scope: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, by the classifier's own weights.
 
     relu(sum_c W_tc A_c) with W the linear layer that weighs the averages of the maps A for class t; for a contrast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cnnviz_cli.methods.api import (
     Activation,
@@ -14,15 +14,13 @@ from cnnviz_cli.methods.api import (
     Projections,
     Recipe,
     StrongestChannel,
+    Tensor,
     method,
     option,
     strongest_channels,
     value,
 )
 from cnnviz_cli.methods.common.deconvolution import NOTES, RULE_HELP, RuleChoice, rule_for
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @value

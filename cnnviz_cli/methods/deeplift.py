@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cnnviz_cli.methods.api import (
     BASELINE_HELP,
-    REDUCE_HELP,
     Baseline,
     BaselineChoice,
     Evidence,
@@ -13,19 +12,18 @@ from cnnviz_cli.methods.api import (
     Multipliers,
     Panel,
     Recipe,
-    Reduce,
+    SaliencyOptions,
+    Scores,
     method,
     option,
     value,
 )
-from cnnviz_cli.methods.common.completeness import shared
-from cnnviz_cli.methods.common.ends import Ends, scores_at
+from cnnviz_cli.methods.common.saliency import Ends, shared
 
 
 @value
-class Options:
+class Options(SaliencyOptions):
     baseline: BaselineChoice = option("black", BASELINE_HELP)
-    reduce: Reduce = option("auto", REDUCE_HELP)
 
 
 @method(
@@ -45,7 +43,7 @@ def deeplift(options: Options, scope: MethodContext) -> Recipe:
     scope.require_logits("it shares out the score before softmax")
     baseline = Baseline.within(scope.input_spec, options.baseline)
     multipliers = Multipliers(baseline, scope.target)
-    ends = scores_at(Ends(baseline), scope.target)
+    ends = Scores(Ends(baseline), scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         picture = evidence[Input()]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, gradient_recipe, method
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, Tensor, gradient_recipe, method
 
 
 @method(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     Evidence,
@@ -12,13 +10,11 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Panel,
     Recipe,
+    Tensor,
     method,
     option,
     value,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     CamOptions,
@@ -14,14 +12,12 @@ from cnnviz_cli.methods.api import (
     Negated,
     Objective,
     Recipe,
+    Tensor,
     cam_recipe,
     method,
     option,
     value,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @value

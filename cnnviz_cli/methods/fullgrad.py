@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cnnviz_cli.methods.api import (
-    SMOOTH,
     BiasGradients,
     Evidence,
     Gradient,
@@ -14,29 +13,23 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Part,
     Recipe,
-    Smooth,
+    SmoothOptions,
     finish,
     method,
     min_max_normalize,
-    value,
     views_of,
 )
-
-
-@value
-class Options:
-    smooth: Smooth = SMOOTH
 
 
 @method(
     "fullgrad",
     title="FullGrad",
     family="gradcam",
-    options=Options,
+    options=SmoothOptions,
     paper="Srinivas & Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019, "
     "https://arxiv.org/abs/1905.00780",
 )
-def fullgrad(options: Options, scope: MethodContext) -> Recipe:
+def fullgrad(options: SmoothOptions, scope: MethodContext) -> Recipe:
     """Which parts of the image the score hangs on, by way of the input and of every bias in the network.
 
     sum_k u(|x_k g_k|) + sum_l sum_c u(|b_c dy/db_c|), with u the stretch of a channel to [0, 1], each then enlarged to

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, gradient_recipe, method
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, Tensor, gradient_recipe, method
 from cnnviz_cli.methods.common.cams import EPSILON
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method(

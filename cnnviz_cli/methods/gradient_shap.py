@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from cnnviz_cli.methods.api import (
     BASELINE_HELP,
-    REDUCE_HELP,
     Baseline,
     BaselineChoice,
-    Evidence,
     GradientOver,
     MethodContext,
-    Panel,
     Recipe,
-    Reduce,
     method,
     option,
-    reduced,
+    saliency_recipe,
     value,
 )
-from cnnviz_cli.methods.common.paths import NOISE, NOISE_HELP, SAMPLES, SAMPLES_HELP, Noisy, ScatteredLine
+from cnnviz_cli.methods.common.paths import Noisy, NoisyOptions, ScatteredLine
 
 
 @value
-class Options:
-    reduce: Reduce = option("auto", REDUCE_HELP)
-    samples: int = option(SAMPLES, SAMPLES_HELP, at_least=1)
-    noise: float = option(NOISE, NOISE_HELP, at_least=0)
+class Options(NoisyOptions):
     baseline: BaselineChoice = option("black", BASELINE_HELP)
 
 
@@ -45,8 +38,4 @@ def gradient_shap(options: Options, scope: MethodContext) -> Recipe:
     """
     line = ScatteredLine(Noisy(options.samples, options.noise), Baseline.within(scope.input_spec, options.baseline))
     shares = GradientOver(line, of=scope.target, weighted=True)
-
-    def explain(evidence: Evidence) -> list[Panel]:
-        return [reduced(evidence[shares], options.reduce, signed=True, target=scope.rank)]
-
-    return Recipe((shares,), explain)
+    return saliency_recipe(options, scope, (shares,), signed=True)

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from cnnviz_cli.methods.api import (
-    REDUCE_HELP,
     Evidence,
     Gradient,
     InputProjection,
     MethodContext,
     Panel,
     Recipe,
-    Reduce,
+    SaliencyOptions,
     method,
-    option,
     reduced,
-    value,
 )
 from cnnviz_cli.methods.common.deconvolution import NOTES
-
-
-@value
-class Options:
-    reduce: Reduce = option("auto", REDUCE_HELP)
 
 
 @method(
     "guided-backprop",
     title="Guided backpropagation",
     family="saliency",
-    options=Options,
+    options=SaliencyOptions,
     paper="Springenberg et al., Striving for Simplicity, 2015, https://arxiv.org/abs/1412.6806",
 )
-def guided_backprop(options: Options, scope: MethodContext) -> Recipe:
+def guided_backprop(options: SaliencyOptions, scope: MethodContext) -> Recipe:
     """The strokes and colours in the image that feed the class score through positive signals alone.
 
     The gradient with the incoming signal clamped at zero at every rectifier, times its derivative. By --reduce auto it

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     CamOptions,
@@ -14,15 +12,13 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Part,
     Recipe,
+    Tensor,
     as_tensor,
     finish,
     method,
     upsample,
     views_of,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 REMARK = "guided backpropagation times Grad-CAM (Selvaraju et al.)"
 

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import (
-    BASELINE_HELP,
-    REDUCE_HELP,
-    Baseline,
-    BaselineChoice,
-    Evidence,
-    GradientOver,
-    Input,
-    MethodContext,
-    Panel,
-    Recipe,
-    Reduce,
-    Scores,
-    method,
-    option,
-    value,
-)
-from cnnviz_cli.methods.common.completeness import shared
-from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Line
-
-
-@value
-class Options:
-    reduce: Reduce = option("auto", REDUCE_HELP)
-    steps: int = option(STEPS, STEPS_HELP, at_least=1)
-    baseline: BaselineChoice = option("black", BASELINE_HELP)
+from cnnviz_cli.methods.api import Baseline, Evidence, GradientOver, Input, MethodContext, Panel, Recipe, Scores, method
+from cnnviz_cli.methods.common.paths import Line, PathOptions
+from cnnviz_cli.methods.common.saliency import shared
 
 
 @method(
     "integrated-gradients",
     title="Integrated gradients",
     family="saliency",
-    options=Options,
+    options=PathOptions,
     paper="Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017, https://arxiv.org/abs/1703.01365",
 )
-def integrated_gradients(options: Options, scope: MethodContext) -> Recipe:
+def integrated_gradients(options: PathOptions, scope: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, on the way from a baseline to the image.
 
     (x - b) times the integral of g(b + t (x - b)) over t from 0 to 1, by a Gauss-Legendre rule. The shares add up to

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     CamOptions,
@@ -12,15 +10,13 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Part,
     Recipe,
+    Tensor,
     UsageError,
     finish,
     method,
     views_of,
 )
 from cnnviz_cli.methods.common.pca import kernel_principal
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 POSITIONS = 4096
 """The most positions a layer may have: the kernel matrix has their square, and its eigenvectors take their cube."""

@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.methods.api import (
-    Baseline,
-    BaselineChoice,
-    Evidence,
-    MethodContext,
-    Recipe,
-    Scores,
-    SignedMap,
-    method,
-    option,
-    value,
-)
-from cnnviz_cli.methods.common.perturbation import COVER_HELP, DRAWS, DRAWS_HELP, EvenSwitches
-from cnnviz_cli.methods.common.segments import CELLS, CELLS_HELP, SEGMENTS_HELP, Segmenting, SegmentsChoice
-from cnnviz_cli.methods.common.surrogates import Trials, lasso, surrogate_map
+from cnnviz_cli.methods.api import MethodContext, Recipe, method, option, value
+from cnnviz_cli.methods.common.perturbation import EvenSwitches
+from cnnviz_cli.methods.common.surrogates import SurrogateOptions, Trials, lasso, surrogate_recipe, switches_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +14,7 @@ if TYPE_CHECKING:
 
 
 @value
-class Options:
-    segments: SegmentsChoice = option("slic", SEGMENTS_HELP)
-    cells: int = option(CELLS, CELLS_HELP, at_least=1)
-    draws: int = option(DRAWS, DRAWS_HELP, at_least=1)
-    cover: BaselineChoice = option("mean", COVER_HELP)
+class Options(SurrogateOptions):
     penalty: float = option(
         0.01, "What a segment's weight costs, in units of the score: small ones become zero.", at_least=0
     )
@@ -50,19 +34,11 @@ def lime(options: Options, scope: MethodContext) -> Recipe:
     its cosine distance to the image (the defaults of captum's Lime). A pixel shows its segment's weight. In the
     manifest: the number of `segments`, and which share of the scores' variance the model explains (`fit`).
     """
-    switches = EvenSwitches(
-        Segmenting.within(scope.input_spec, options.segments, options.cells),
-        Baseline.within(scope.input_spec, options.cover),
-        options.draws,
-    )
-    scores = Scores(switches, of=scope.target)
+    switches = switches_of(options, scope, EvenSwitches)
 
     def fit(trials: Trials) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         closeness = trials.closeness()
         weights, start = lasso(trials.on, trials.scores, closeness, options.penalty)
         return weights, closeness, start
 
-    def explain(evidence: Evidence) -> list[SignedMap]:
-        return [surrogate_map(evidence, scores, switches, fit, scope.rank)]
-
-    return Recipe((scores, *switches.needs), explain)
+    return surrogate_recipe(scope, switches, fit)

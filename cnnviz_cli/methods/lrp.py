@@ -5,33 +5,34 @@ from __future__ import annotations
 from typing import Literal
 
 from cnnviz_cli.methods.api import (
-    REDUCE_HELP,
     Composite,
     Evidence,
     MethodContext,
     Panel,
     Recipe,
-    Reduce,
     Relevance,
+    SaliencyOptions,
+    Scores,
     method,
     option,
     reduced,
     value,
 )
-from cnnviz_cli.methods.common.ends import Ends, scores_at
-
-COMPOSITE_HELP = "Rules for convolutions and the first layer: epsilon for all, z-plus and flat, or gamma and z-box."
-BIASES_HELP = "What biases take of the relevance: their share, or nothing, so that the pixels get all of it."
+from cnnviz_cli.methods.common.saliency import Ends
 
 EXPLODED = 10.0
 """Of the statistic `conserved`, from which a map is called unstable: sums next to zero have blown relevance up."""
 
 
 @value
-class Options:
-    composite: Composite = option("epsilon-plus-flat", COMPOSITE_HELP)
-    reduce: Reduce = option("auto", REDUCE_HELP)
-    biases: Literal["share", "nothing"] = option("share", BIASES_HELP)
+class Options(SaliencyOptions):
+    composite: Composite = option(
+        "epsilon-plus-flat",
+        "Rules for convolutions and the first layer: epsilon for all, z-plus and flat, or gamma and z-box.",
+    )
+    biases: Literal["share", "nothing"] = option(
+        "share", "What biases take of the relevance: their share, or nothing, so that the pixels get all of it."
+    )
 
 
 @method(
@@ -56,7 +57,7 @@ def lrp(options: Options, scope: MethodContext) -> Recipe:
         (scope.input_spec.black, scope.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
     )
     relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
-    score = scores_at(Ends(None), scope.target)
+    score = Scores(Ends(None), scope.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         values, whole = evidence[relevance], evidence[score][:, 0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     CamOptions,
@@ -12,13 +10,11 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Need,
     Recipe,
+    Tensor,
     UsageError,
     cam_recipe,
     method,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ONCE_ONLY = ("Hardsigmoid",)
 """Kinds of module that torch differentiates once and no more."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, MethodContext, Panel, Recipe, method, reduced
-from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
+from cnnviz_cli.methods.api import MethodContext, Recipe, method, saliency_recipe
+from cnnviz_cli.methods.common.paths import NoisyOptions, moment
 
 
 @method(
@@ -18,9 +18,4 @@ def smoothgrad_squared(options: NoisyOptions, scope: MethodContext) -> Recipe:
 
     1/n sum_i g(x + e_i)^2; slopes of changing sign do not cancel, as they do in the plain mean.
     """
-    squares = moment(options, scope, 2)
-
-    def explain(evidence: Evidence) -> list[Panel]:
-        return [reduced(evidence[squares], options.reduce, signed=False, target=scope.rank)]
-
-    return Recipe((squares,), explain)
+    return saliency_recipe(options, scope, (moment(options, scope, 2),), signed=False)

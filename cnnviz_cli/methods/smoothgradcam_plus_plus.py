@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnnviz_cli.methods.api import (
     Activation,
     CamOptions,
@@ -11,6 +9,7 @@ from cnnviz_cli.methods.api import (
     MethodContext,
     Need,
     Recipe,
+    Tensor,
     cam_recipe,
     method,
     option,
@@ -18,9 +17,6 @@ from cnnviz_cli.methods.api import (
 )
 from cnnviz_cli.methods.common.cams import EPSILON
 from cnnviz_cli.methods.common.paths import Noisy
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Evidence, MethodContext, Panel, Recipe, method, reduced, resolution
-from cnnviz_cli.methods.common.noisy import NoisyOptions, moment
+from cnnviz_cli.methods.api import MethodContext, Recipe, Tensor, method, resolution, saliency_recipe
+from cnnviz_cli.methods.common.paths import NoisyOptions, moment
 
 
 @method(
@@ -19,13 +19,11 @@ def vargrad(options: NoisyOptions, scope: MethodContext) -> Recipe:
 
     1/n sum_i g_i^2 - (1/n sum_i g_i)^2 with g_i = g(x + e_i).
     """
-    mean, squares = moment(options, scope, 1), moment(options, scope, 2)
 
-    def explain(evidence: Evidence) -> list[Panel]:
+    def variance(mean: Tensor, squares: Tensor) -> Tensor:
         # A variance of zero is a little beside it by rounding, as large as that of the two terms.
-        large = evidence[squares]
-        spread = large - evidence[mean].square()
-        spread = spread.where(spread > resolution(large) / 8 * large, 0)
-        return [reduced(spread, options.reduce, signed=False, target=scope.rank)]
+        spread = squares - mean.square()
+        return spread.where(spread > resolution(squares) / 8 * squares, 0)
 
-    return Recipe((mean, squares), explain)
+    needs = (moment(options, scope, 1), moment(options, scope, 2))
+    return saliency_recipe(options, scope, needs, variance, signed=False)

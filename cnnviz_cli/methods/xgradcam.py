@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, gradient_recipe, method
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, Tensor, gradient_recipe, method
 
 LEAST = 1e-7
 """The smallest size of a denominator: below it a channel is as good as dead."""

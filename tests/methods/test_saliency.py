@@ -18,11 +18,9 @@ from cnnviz_cli.core.needs import Evidence, Input, PathIntegral, Seeds
 from cnnviz_cli.core.panels import InputProjection, PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurred, spread
-from cnnviz_cli.methods.common.completeness import completeness_error
-from cnnviz_cli.methods.common.guided_path import GuidedPath
-from cnnviz_cli.methods.common.paths import Noisy
+from cnnviz_cli.methods.common.paths import GuidedPath, Noisy
 from cnnviz_cli.methods.common.rng import normal, uniform
-from cnnviz_cli.methods.common.saliency import Reduce, reduced
+from cnnviz_cli.methods.common.saliency import Reduce, completeness_error, reduced
 from cnnviz_cli.render import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}

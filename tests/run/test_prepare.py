@@ -29,8 +29,8 @@ from cnnviz_cli.core.needs import (
 )
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.methods.common.baselines import Baseline
-from cnnviz_cli.methods.common.guided_path import GuidedPath
 from cnnviz_cli.methods.common.masking import WithoutChannel
+from cnnviz_cli.methods.common.paths import GuidedPath
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
@@ -36,6 +36,8 @@ class Baseline:
         white: that of white.
     """
 
+    at: ClassVar[str] = INPUT
+
     kind: BaselineChoice
     black: tuple[float, ...]
     white: tuple[float, ...]
@@ -44,10 +46,6 @@ class Baseline:
     def within(cls, frame: InputSpec, kind: BaselineChoice) -> Baseline:
         """The baseline of that kind for a network's input."""
         return cls(kind, frame.black, frame.white)
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import Layers, as_tensor, min_max_normalize, pad_to_input, upsample
@@ -32,14 +32,13 @@ SMOOTH = option(
     "Less noise: eigen keeps the first principal component of the weighted maps, "
     "aug averages over flipped and dimmed inputs.",
 )
-FUSE = option("none", "Of several layers one map each, or their mean or maximum, each scaled to [0, 1] before.")
 
 
-class Smoothed(Protocol):
-    """Options with `smooth`."""
+@value
+class SmoothOptions:
+    """The option of the methods that have no layer to choose."""
 
-    @property
-    def smooth(self) -> Smooth: ...
+    smooth: Smooth = SMOOTH
 
 
 @value
@@ -48,7 +47,9 @@ class CamOptions:
 
     layer: tuple[str, ...] = LAYER
     smooth: Smooth = SMOOTH
-    fuse: Fuse = FUSE
+    fuse: Fuse = option(
+        "none", "Of several layers one map each, or their mean or maximum, each scaled to [0, 1] before."
+    )
 
 
 @value
@@ -120,7 +121,7 @@ def gradient_recipe(
     )
 
 
-def views_of(options: Smoothed) -> tuple[InputView, ...]:
+def views_of(options: CamOptions | SmoothOptions) -> tuple[InputView, ...]:
     """The views of the input over which the run averages."""
     return AUGMENTATIONS if options.smooth == "aug" else ()
 

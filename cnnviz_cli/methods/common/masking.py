@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import min_max_normalize, pad_to_input, upsample
@@ -30,13 +30,11 @@ class ChannelMasks:
         window: see `LayerInfo`.
     """
 
+    at: ClassVar[str] = INPUT
+
     layer: str
     channels: int
     window: Box | None = field(default=None, kw_only=True)
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:

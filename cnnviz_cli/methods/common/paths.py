@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
+from cnnviz_cli.core.method import MethodContext, option
+from cnnviz_cli.core.needs import INPUT, Evidence, GradientOver, Input, Need, Seeds
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import Baseline, blurred, spread
+from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice, blurred, spread
 from cnnviz_cli.methods.common.rng import normal, uniform
+from cnnviz_cli.methods.common.saliency import SaliencyOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-SAMPLES, SAMPLES_HELP = 25, "How many noisy inputs."
-NOISE, NOISE_HELP = 0.15, "Standard deviation of the noise, as a share of the image's own range of values."
 STEPS, STEPS_HELP = 50, "How many steps from the baseline to the image."
 
 _LINE_DRAWS = 1 << 41
@@ -26,19 +26,33 @@ _SIGMA_STEP = 0.01
 
 
 @value
+class NoisyOptions(SaliencyOptions):
+    samples: int = option(25, "How many noisy inputs.", at_least=1)
+    noise: float = option(
+        0.15, "Standard deviation of the noise, as a share of the image's own range of values.", at_least=0
+    )
+
+
+@value
+class PathOptions(SaliencyOptions):
+    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    baseline: BaselineChoice = option("black", BASELINE_HELP)
+
+
+def moment(options: NoisyOptions, scope: MethodContext, power: int) -> GradientOver:
+    """(B, 3, H, W) the mean of g ** power over the noisy inputs; equal settings share one stream."""
+    return GradientOver(Noisy(options.samples, options.noise), of=scope.target, moment=power)
+
+
+@value
 class Noisy:
     """x + e_i, where e_i is normal noise of standard deviation `noise` (max x - min x), drawn for each image."""
 
+    at: ClassVar[str] = INPUT
+    needs: ClassVar[tuple[Need, ...]] = (Input(), Seeds())
+
     samples: int
     noise: float
-
-    @property
-    def at(self) -> str:
-        return INPUT
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (Input(), Seeds())
 
     @property
     def count(self) -> int:
@@ -63,12 +77,10 @@ class Line:
     The two ends follow with weight 0, baseline first: their scores tell what the shares have to add up to.
     """
 
+    at: ClassVar[str] = INPUT
+
     steps: int
     baseline: Baseline
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -96,12 +108,10 @@ class ScatteredLine:
     A baseline of noise is drawn anew for each i.
     """
 
+    at: ClassVar[str] = INPUT
+
     noisy: Noisy
     baseline: Baseline
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -140,16 +150,11 @@ class Blurring:
     Zeros lie beyond the border.
     """
 
+    at: ClassVar[str] = INPUT
+    needs: ClassVar[tuple[Need, ...]] = (Input(),)
+
     steps: int
     sigma: float
-
-    @property
-    def at(self) -> str:
-        return INPUT
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (Input(),)
 
     @property
     def count(self) -> int:
@@ -182,6 +187,66 @@ class Blurring:
         return f"{self.steps} blurs of the image"
 
 
+@value
+class GuidedPath:
+    """Kapishnikov et al., 2021: each step goes 1 / steps of the L1 distance, by the values of least |gradient|.
+
+    Attributes:
+        steps: how many.
+        baseline: where it starts.
+        fraction: of all values, how many are moved at a time; when they do not suffice, the next ones follow.
+        leash: how far a value may be ahead of or behind the straight line, as a share of its way.
+    """
+
+    steps: int
+    baseline: Baseline
+    fraction: float
+    leash: float
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return tuple(dict.fromkeys((Input(), *self.baseline.needs)))
+
+    @property
+    def count(self) -> int:
+        return self.steps
+
+    def begin(self, evidence: Evidence) -> Tensor:
+        return self.baseline.batch(evidence).cpu().double()
+
+    def advance(self, evidence: Evidence, step: int, point: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
+        # On the CPU in double precision: distances to the image are compared, and some devices have no float64.
+        ends, starts = evidence[Input()].cpu().double(), self.begin(evidence)
+        slopes = gradient.cpu()
+        moved = torch.stack([self._moved(step, *one) for one in zip(point, slopes, starts, ends, strict=True)])
+        return moved, (moved - point) * slopes
+
+    def _moved(self, step: int, point: Tensor, slope: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Where one image's point goes; all (3, H, W)."""
+        along = (step + 1) / self.steps
+        way = end - start
+        rear, front = (start + way * min(max(along + off, 0.0), 1.0) for off in (-self.leash, self.leash))
+        # Whoever fell behind catches up.
+        point = point.where((point - start) * way.sign() >= (rear - start) * way.sign(), rear)
+        length = float(way.abs().sum())
+        left = length * (1 - along)
+        size = slope.abs()
+        while (gap := float((point - end).abs().sum()) - left) > 1e-9 * length:
+            chosen = _least(size, point != front, self.fraction)
+            reach = float((front - point)[chosen].abs().sum())
+            if reach == 0:
+                break
+            if gap <= reach:
+                return point.where(~chosen, point + (front - point) * (gap / reach))
+            point = point.where(~chosen, front)
+        return point
+
+    def label(self) -> str:
+        return f"{self.steps} steps from {self.baseline.label()}, least slopes first"
+
+
 @lru_cache(maxsize=8)  # an eigenvalue problem of that many rows, asked for twice a chunk
 def _rule(steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Nodes in [0, 1] and weights of the Gauss-Legendre rule, then the two ends with weight 0."""
@@ -194,3 +259,17 @@ def _rule(steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
 def _column(like: Tensor, numbers: NDArray[Any]) -> Tensor:
     """(n, 1, 1, 1) of the kind of another tensor."""
     return like.new_tensor(numbers).view(-1, 1, 1, 1)
+
+
+def _least(size: Tensor, free: Tensor, fraction: float) -> Tensor:
+    """Which of the free values have a size up to the `fraction` quantile of all, the others counting as infinite.
+
+    What differs by rounding alone is taken together: in a plain baseline many slopes are equal but for their last bits,
+    which depend on the batch.
+    """
+    import torch
+
+    open_ones = size.where(free, torch.inf).flatten()
+    limit = open_ones.kthvalue(int(fraction * (open_ones.numel() - 1)) + 1).values
+    slack = 16 * torch.finfo(size.dtype).eps * size.max()
+    return free & (size <= limit + slack)

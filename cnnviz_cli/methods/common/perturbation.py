@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COVER_HELP = "What hides a part: the image's mean colour, black, a blur of the image, or random noise."
-
-DRAWS = 1000
-DRAWS_HELP = "How many times random segments are switched off."
 
 VISIBLE = 0.5
 """The share of a random mask's cells through which the image is seen."""
@@ -36,14 +33,12 @@ class Windows:
         cover: what the window shows instead.
     """
 
+    at: ClassVar[str] = INPUT
+
     size: tuple[int, int]
     window: tuple[int, int]
     stride: int
     cover: Baseline
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -110,16 +105,11 @@ class RandomMasks:
         cells: of the grid, a side.
     """
 
+    at: ClassVar[str] = INPUT
+    needs: ClassVar[tuple[Need, ...]] = (Input(), Seeds())
+
     masks: int
     cells: int
-
-    @property
-    def at(self) -> str:
-        return INPUT
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (Input(), Seeds())
 
     @property
     def count(self) -> int:
@@ -160,13 +150,11 @@ class EvenSwitches:
         draws: how many random choices there are.
     """
 
+    at: ClassVar[str] = INPUT
+
     segments: Segmenting
     cover: Baseline
     draws: int
-
-    @property
-    def at(self) -> str:
-        return INPUT
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 SegmentsChoice = Literal["slic", "grid"]
 
-SEGMENTS_HELP = "What is switched off and on: slic follows the picture's edges, grid is rectangles."
-
-CELLS = 50
-CELLS_HELP = "About how many segments the picture is cut into."
-
 REGION_SCALES = (50, 100, 150, 250, 500, 1200)
 REGION_SIGMA = 0.8
 REGION_LEAST = 150

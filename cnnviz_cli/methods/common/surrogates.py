@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from cnnviz_cli.core.method import MethodContext, Recipe, option
 from cnnviz_cli.core.needs import Evidence, Input, Scores, Seeds
 from cnnviz_cli.core.panels import SignedMap
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.perturbation import EvenSwitches
+from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice
+from cnnviz_cli.methods.common.perturbation import COVER_HELP, EvenSwitches
+from cnnviz_cli.methods.common.segments import Segmenting, SegmentsChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,29 @@ if TYPE_CHECKING:
 SWEEPS = 2000
 SETTLED = 1e-13
 """A lasso is found when a sweep moves no weight by more than this share of the scores' spread, or after so many."""
+
+Switches = TypeVar("Switches", bound=EvenSwitches)
+
+
+@value
+class SurrogateOptions:
+    """What is altered, and how often; a method with more options inherits these."""
+
+    segments: SegmentsChoice = option(
+        "slic", "What is switched off and on: slic follows the picture's edges, grid is rectangles."
+    )
+    cells: int = option(50, "About how many segments the picture is cut into.", at_least=1)
+    draws: int = option(1000, "How many times random segments are switched off.", at_least=1)
+    cover: BaselineChoice = option("mean", COVER_HELP)
+
+
+def switches_of(options: SurrogateOptions, scope: MethodContext, kind: type[Switches]) -> Switches:
+    """The variants that the options stand for."""
+    return kind(
+        Segmenting.within(scope.input_spec, options.segments, options.cells),
+        Baseline.within(scope.input_spec, options.cover),
+        options.draws,
+    )
 
 
 @value
@@ -58,18 +84,20 @@ Fit = Callable[[Trials], "tuple[Floats, Floats, float]"]
 """Gives the (M,) weights of the segments, the (n,) weights of the trials, and the score where nothing is seen."""
 
 
-def surrogate_map(evidence: Evidence, scores: Scores, switches: EvenSwitches, fit: Fit, rank: int) -> SignedMap:
-    """Each pixel's segment's weight in a linear model of the scores.
+def surrogate_recipe(scope: MethodContext, switches: EvenSwitches, fit: Fit) -> Recipe:
+    """The recipe of a method that shows at each pixel its segment's weight in a linear model of the target's scores.
 
     Statistics: `segments`, how many there are; `fit`, which share of the scores' weighted variance the model explains.
-
-    Args:
-        scores: of the variants `switches`.
-        rank: of the target.
-
-    Returns:
-        (B, 1, H, W).
     """
+    scores = Scores(switches, of=scope.target)
+
+    def explain(evidence: Evidence) -> list[SignedMap]:
+        return [_surrogate_map(evidence, scores, switches, fit, scope.rank)]
+
+    return Recipe((scores, *switches.needs), explain)
+
+
+def _surrogate_map(evidence: Evidence, scores: Scores, switches: EvenSwitches, fit: Fit, rank: int) -> SignedMap:
     import numpy as np
 
     pictures = evidence[Input()]
