@@ -28,7 +28,7 @@ NEAR_ZERO = 1e-3
     options=CamOptions,
     paper="Desai & Ramaswamy, Ablation-CAM, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360",
 )
-def ablationcam(options: CamOptions, scope: MethodContext) -> Recipe:
+def ablationcam(options: CamOptions, context: MethodContext) -> Recipe:
     """Where the maps lie without which the class score falls.
 
     relu(sum_c w_c A_c) with w_c = (y - y_c) / |y|, where y is the score and y_c that with channel c of the layer set
@@ -38,8 +38,8 @@ def ablationcam(options: CamOptions, scope: MethodContext) -> Recipe:
     as `y`; next to zero it makes the map huge, which is said.
     """
     reads = {
-        layer: (Activation(layer), Scores(WithoutChannel(layer, scope.layers[layer].shape[0]), scope.target))
-        for layer in scope.layers.resolve(options.layer)
+        layer: (Activation(layer), Scores(WithoutChannel(layer, context.layers[layer].shape[0]), context.target))
+        for layer in context.layers.resolve(options.layer)
     }
 
     def explain(evidence: Evidence) -> list[Heatmap]:
@@ -53,6 +53,6 @@ def ablationcam(options: CamOptions, scope: MethodContext) -> Recipe:
             parts.append(
                 Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, warnings={"unstable": doubtful})
             )
-        return finish(parts, options.smooth, options.fuse, target=scope.rank, layers=scope.layers)
+        return finish(parts, options.smooth, options.fuse, target=context.rank, layers=context.layers)
 
     return Recipe(tuple(need for pair in reads.values() for need in pair), explain, views_of(options))

@@ -30,10 +30,10 @@ class Options(SaliencyOptions):
     options=Options,
     paper="Xu et al., Attribution in Scale and Space, 2020, https://arxiv.org/abs/2004.03383",
 )
-def blur_ig(options: Options, scope: MethodContext) -> Recipe:
+def blur_ig(options: Options, context: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, as the image sharpens out of a blur.
 
     - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.
     """
-    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=scope.target, weighted=True)
-    return saliency_recipe(options, scope, (shares,), signed=True)
+    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=context.target, weighted=True)
+    return saliency_recipe(options, context, (shares,), signed=True)

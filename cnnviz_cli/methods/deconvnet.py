@@ -38,13 +38,13 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",
 )
-def deconvnet(options: Options, scope: MethodContext) -> Recipe:
+def deconvnet(options: Options, context: MethodContext) -> Recipe:
     """What the strongest feature maps of each layer respond to, beside the patch of the picture that caused it.
 
     One backward for each layer and rank serves the whole batch, each image with its own feature map of that rank.
     """
-    rule = rule_for(options.rule, scope.layers)
-    infos = [scope.layers[name] for name in scope.layers.resolve(options.layer)]
+    rule = rule_for(options.rule, context.layers)
+    infos = [context.layers[name] for name in context.layers.resolve(options.layer)]
     needs: dict[str, list[Gradient]] = {
         info.name: [
             Gradient(of=StrongestChannel(info.name, rank, options.start), through=rule)

@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import Activation, CamOptions, MethodContext, Recipe
     options=CamOptions,
     paper="Muhammad & Yeasin, Eigen-CAM, IJCNN 2020, https://arxiv.org/abs/2008.00299",
 )
-def eigencam(options: CamOptions, scope: MethodContext) -> Recipe:
+def eigencam(options: CamOptions, context: MethodContext) -> Recipe:
     """What in the image the layer as a whole is about, whatever the class.
 
     relu(X v) with X the (h w, C) matrix of the maps less their means and v its first right singular vector, with the
@@ -23,4 +23,4 @@ def eigencam(options: CamOptions, scope: MethodContext) -> Recipe:
     def weight(maps: Tensor) -> Tensor:
         return maps
 
-    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weight, targeted=False, component="size")
+    return cam_recipe(options, context, lambda layer: (Activation(layer),), weight, targeted=False, component="size")

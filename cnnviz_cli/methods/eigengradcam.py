@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, Tensor, gr
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam; Muhammad & Yeasin, 2020, https://arxiv.org/abs/2008.00299",
 )
-def eigengradcam(options: CamOptions, scope: MethodContext) -> Recipe:
+def eigengradcam(options: CamOptions, context: MethodContext) -> Recipe:
     """What in the image the evidence for the class has most in common across feature maps.
 
     Eigen-CAM of g A in place of A, with g = dy/dA, and the sign by which the component correlates with sum_c g_c A_c:
@@ -22,4 +22,4 @@ def eigengradcam(options: CamOptions, scope: MethodContext) -> Recipe:
     def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient * maps
 
-    return gradient_recipe(options, scope, weight, component="sum")
+    return gradient_recipe(options, context, weight, component="sum")

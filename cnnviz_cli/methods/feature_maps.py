@@ -35,10 +35,10 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Yosinski et al., 2015, https://arxiv.org/abs/1506.06579",
 )
-def feature_maps(options: Options, scope: MethodContext) -> Recipe:
+def feature_maps(options: Options, context: MethodContext) -> Recipe:
     """What each convolution layer answers to this picture, channel by channel."""
-    reads = [Activation(name) for name in scope.layers.resolve(options.layer)]
-    kernels = scope.kernels if options.filters else None
+    reads = [Activation(name) for name in context.layers.resolve(options.layer)]
+    kernels = context.kernels if options.filters else None
 
     def explain(evidence: Evidence) -> list[Panel]:
         panels: list[Panel] = []

@@ -15,7 +15,7 @@ SIGMAS = 2
     options=CamOptions,
     paper="Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020, https://hal.science/hal-02963298",
 )
-def fem(options: CamOptions, scope: MethodContext) -> Recipe:
+def fem(options: CamOptions, context: MethodContext) -> Recipe:
     """Where the layer answers unusually strongly, whatever the class.
 
     relu(sum_c w_c A_c) with w_c the share of positions at which A_c exceeds its mean by more than 2 standard deviations
@@ -27,4 +27,4 @@ def fem(options: CamOptions, scope: MethodContext) -> Recipe:
         spread = (maps - mean).square().mean((2, 3), keepdim=True).sqrt()
         return (maps > mean + SIGMAS * spread).to(maps).mean((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, lambda layer: (Activation(layer),), weight, targeted=False)
+    return cam_recipe(options, context, lambda layer: (Activation(layer),), weight, targeted=False)

@@ -35,18 +35,18 @@ class Options(CamOptions):
     options=Options,
     paper="Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309",
 )
-def finercam(options: Options, scope: MethodContext) -> Recipe:
+def finercam(options: Options, context: MethodContext) -> Recipe:
     """Where in the image the class differs from those that look most like it.
 
     Grad-CAM of y_t - strength sum_d q_d y_d over the `similar` classes d with scores nearest to that of target t, with
     q their softmax among themselves, see core.objectives.FinerContrast. With a contrast the class given is the only d,
     and `similar` has no say.
     """
-    scope.require_classes("it tells the class from those most like it")
+    context.require_classes("it tells the class from those most like it")
     objective: Objective = FinerContrast(
-        scope.rank, options.strength, options.similar, scope.contrast_rank, scope.score
+        context.rank, options.strength, options.similar, context.contrast_rank, context.score
     )
-    if scope.counterfactual:
+    if context.counterfactual:
         objective = Negated(objective)
 
     def needs(layer: str) -> tuple[Need, ...]:
@@ -55,4 +55,4 @@ def finercam(options: Options, scope: MethodContext) -> Recipe:
     def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return gradient.mean((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, needs, weight)
+    return cam_recipe(options, context, needs, weight)

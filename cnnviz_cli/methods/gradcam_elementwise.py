@@ -12,7 +12,7 @@ from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, Tensor, gr
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
 )
-def gradcam_elementwise(options: CamOptions, scope: MethodContext) -> Recipe:
+def gradcam_elementwise(options: CamOptions, context: MethodContext) -> Recipe:
     """Where in the image any feature map speaks for the class, none of them cancelling another.
 
     sum_c relu(g_c A_c) with g = dy/dA: what speaks against the class is dropped before the sum, not after it.
@@ -21,4 +21,4 @@ def gradcam_elementwise(options: CamOptions, scope: MethodContext) -> Recipe:
     def weight(maps: Tensor, gradient: Tensor) -> Tensor:
         return (gradient * maps).relu()
 
-    return gradient_recipe(options, scope, weight)
+    return gradient_recipe(options, context, weight)

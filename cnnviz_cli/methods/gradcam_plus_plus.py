@@ -13,7 +13,7 @@ from cnnviz_cli.methods.common.cams import EPSILON
     options=CamOptions,
     paper="Chattopadhyay et al., Grad-CAM++, WACV 2018, https://arxiv.org/abs/1710.11063",
 )
-def gradcam_plus_plus(options: CamOptions, scope: MethodContext) -> Recipe:
+def gradcam_plus_plus(options: CamOptions, context: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, several instances of it more evenly than by one mean.
 
     relu(sum_c w_c A_c) with w_c = sum_hw alpha_c relu(g_c), g = dy/dA, and alpha_c = g_c^2 / (2 g_c^2 + S_c g_c^3 +
@@ -27,4 +27,4 @@ def gradcam_plus_plus(options: CamOptions, scope: MethodContext) -> Recipe:
         alpha = (square / denominator.where(defined, 1)).where(defined, 0)
         return (alpha * gradient.relu()).sum((2, 3), keepdim=True) * maps
 
-    return gradient_recipe(options, scope, weight)
+    return gradient_recipe(options, context, weight)

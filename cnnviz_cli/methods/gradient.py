@@ -12,9 +12,9 @@ from cnnviz_cli.methods.api import Gradient, MethodContext, Recipe, SaliencyOpti
     options=SaliencyOptions,
     paper="Simonyan et al., Deep Inside Convolutional Networks, 2014, https://arxiv.org/abs/1312.6034",
 )
-def gradient(options: SaliencyOptions, scope: MethodContext) -> Recipe:
+def gradient(options: SaliencyOptions, context: MethodContext) -> Recipe:
     """Which pixels change the class score most when they change a little.
 
     max_c |dy/dx|, of the same shape as the input but with one channel.
     """
-    return saliency_recipe(options, scope, (Gradient(of=scope.target),), signed=False)
+    return saliency_recipe(options, context, (Gradient(of=context.target),), signed=False)

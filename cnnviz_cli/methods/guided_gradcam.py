@@ -30,21 +30,21 @@ REMARK = "guided backpropagation times Grad-CAM (Selvaraju et al.)"
     options=CamOptions,
     paper="Selvaraju et al., Grad-CAM, ICCV 2017, https://arxiv.org/abs/1610.02391",
 )
-def guided_gradcam(options: CamOptions, scope: MethodContext) -> Recipe:
+def guided_gradcam(options: CamOptions, context: MethodContext) -> Recipe:
     """The fine structure that raises the class score, where Grad-CAM says that the evidence lies.
 
     G enlarge(L): G is the gradient of the score by the input, its incoming signal clamped at every rectifier and
     multiplied by the derivative (Springenberg et al., 2015); L is the map of Grad-CAM, enlarged bilinearly as in the
     paper, section 3.2. captum's GuidedGradCam enlarges by nearest neighbours unless told.
     """
-    guided = Gradient(of=scope.target, through="guide")
-    reads = [(Activation(name), Gradient(name, scope.target)) for name in scope.layers.resolve(options.layer)]
+    guided = Gradient(of=context.target, through="guide")
+    reads = [(Activation(name), Gradient(name, context.target)) for name in context.layers.resolve(options.layer)]
 
     def explain(evidence: Evidence) -> list[InputProjection]:
         parts = [
             Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
         ]
-        where = finish(parts, options.smooth, options.fuse, target=scope.rank, layers=scope.layers)
+        where = finish(parts, options.smooth, options.fuse, target=context.rank, layers=context.layers)
         return [_seen(evidence[guided], heat) for heat in where]
 
     return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))

@@ -21,7 +21,7 @@ from cnnviz_cli.methods.api import (
     options=SaliencyOptions,
     paper="Shrikumar et al., Not Just a Black Box, 2016, https://arxiv.org/abs/1605.01713",
 )
-def input_x_gradient(options: SaliencyOptions, scope: MethodContext) -> Recipe:
+def input_x_gradient(options: SaliencyOptions, context: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, if the network were linear.
 
     x dy/dx, where x is the normalised input: a colour of value 0 there has no share, whatever the slope.
@@ -30,4 +30,4 @@ def input_x_gradient(options: SaliencyOptions, scope: MethodContext) -> Recipe:
     def attribute(picture: Tensor, slope: Tensor) -> Tensor:
         return picture * slope
 
-    return saliency_recipe(options, scope, (Input(), Gradient(of=scope.target)), attribute, signed=True)
+    return saliency_recipe(options, context, (Input(), Gradient(of=context.target)), attribute, signed=True)

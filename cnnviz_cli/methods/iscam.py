@@ -18,11 +18,11 @@ class Options(CamOptions):
     options=Options,
     paper="Naidu et al., IS-CAM: Integrated Score-CAM, 2020, https://arxiv.org/abs/2010.03023",
 )
-def iscam(options: Options, scope: MethodContext) -> Recipe:
+def iscam(options: Options, context: MethodContext) -> Recipe:
     """Where the maps lie through which the class scores high, on average while they come up out of the dark.
 
     relu(sum_c w_c A_c) with w = softmax_c mean_i s(x M_c i / N), i from 1 to N: the masks M_c of Score-CAM, each in
     N = `mask_steps` strengths. torchcam multiplies by the running sum of i / N instead, up to (N + 1) / 2 times the
     input.
     """
-    return mask_recipe(options, scope, lambda layer, channels: IntegratedMasks(layer, channels, options.mask_steps))
+    return mask_recipe(options, context, lambda layer, channels: IntegratedMasks(layer, channels, options.mask_steps))

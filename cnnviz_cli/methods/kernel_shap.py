@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     options=SurrogateOptions,
     paper="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, 2017, https://arxiv.org/abs/1705.07874",
 )
-def kernel_shap(options: SurrogateOptions, scope: MethodContext) -> Recipe:
+def kernel_shap(options: SurrogateOptions, context: MethodContext) -> Recipe:
     """What each segment of the image adds to the class score, shared out fairly among all of them.
 
     Shapley values by least squares over coalitions of segments, weighted by (M - 1) / (C(M, k) k (M - k)) for k of M.
@@ -34,7 +34,7 @@ def kernel_shap(options: SurrogateOptions, scope: MethodContext) -> Recipe:
     coalitions, else an estimate. In the manifest: the number of `segments`, and which share of the scores'
     variance the sums explain (`fit`).
     """
-    switches = switches_of(options, scope, ShapleySwitches)
+    switches = switches_of(options, context, ShapleySwitches)
 
     def fit(trials: Trials) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         import numpy as np
@@ -44,4 +44,4 @@ def kernel_shap(options: SurrogateOptions, scope: MethodContext) -> Recipe:
         gained = shares_of_a_sum(trials.on[2:], trials.scores[2:] - nothing, importance, everything - nothing)
         return gained, np.concatenate(([0, 0], importance)), float(nothing)
 
-    return surrogate_recipe(scope, switches, fit)
+    return surrogate_recipe(context, switches, fit)

@@ -29,7 +29,7 @@ POSITIONS = 4096
     options=CamOptions,
     paper="Karmani et al., KPCA-CAM, 2024, https://arxiv.org/abs/2410.00267",
 )
-def kpca_cam(options: CamOptions, scope: MethodContext) -> Recipe:
+def kpca_cam(options: CamOptions, context: MethodContext) -> Recipe:
     """What in the image the layer as a whole is about, curved relations between its maps included, whatever the class.
 
     The first kernel principal component of the positions, each the vector of its C centred activations, by the sigmoid
@@ -37,9 +37,9 @@ def kpca_cam(options: CamOptions, scope: MethodContext) -> Recipe:
     It does not depend on the target. smooth=eigen gives the first principal component of the centred maps, each
     multiplied by its inner product with the kernel component.
     """
-    layers = scope.layers.resolve(options.layer)
+    layers = context.layers.resolve(options.layer)
     for layer in layers:
-        _channels, rows, columns = scope.layers[layer].shape
+        _channels, rows, columns = context.layers[layer].shape
         if rows * columns > POSITIONS:
             raise UsageError(
                 f"layer '{layer}' has {rows} x {columns} positions, and kpca-cam compares each with each: "
@@ -56,7 +56,11 @@ def kpca_cam(options: CamOptions, scope: MethodContext) -> Recipe:
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         return finish(
-            [part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None, layers=scope.layers
+            [part(evidence, layer) for layer in layers],
+            options.smooth,
+            options.fuse,
+            target=None,
+            layers=context.layers,
         )
 
     return Recipe(tuple(Activation(layer) for layer in layers), explain, views_of(options))

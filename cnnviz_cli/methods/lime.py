@@ -27,18 +27,18 @@ class Options(SurrogateOptions):
     options=Options,
     paper="Ribeiro et al., Why Should I Trust You?, 2016, https://arxiv.org/abs/1602.04938",
 )
-def lime(options: Options, scope: MethodContext) -> Recipe:
+def lime(options: Options, context: MethodContext) -> Recipe:
     """Which segments of the image raise the class score and which lower it, by a sparse linear model.
 
     A lasso is fitted to the scores of inputs with random segments covered, each input weighted by exp(-d^2 / 2) with d
     its cosine distance to the image (the defaults of captum's Lime). A pixel shows its segment's weight. In the
     manifest: the number of `segments`, and which share of the scores' variance the model explains (`fit`).
     """
-    switches = switches_of(options, scope, EvenSwitches)
+    switches = switches_of(options, context, EvenSwitches)
 
     def fit(trials: Trials) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         closeness = trials.closeness()
         weights, start = lasso(trials.on, trials.scores, closeness, options.penalty)
         return weights, closeness, start
 
-    return surrogate_recipe(scope, switches, fit)
+    return surrogate_recipe(context, switches, fit)

@@ -42,7 +42,7 @@ class Options(SaliencyOptions):
     options=Options,
     paper="Bach et al., On Pixel-Wise Explanations, PLoS ONE 2015, https://doi.org/10.1371/journal.pone.0130140",
 )
-def lrp(options: Options, scope: MethodContext) -> Recipe:
+def lrp(options: Options, context: MethodContext) -> Recipe:
     """How the class score is made up of the pixels, handed down layer by layer.
 
     R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j)) and its kin (engine.relevance_rules). The statistic `conserved`
@@ -52,12 +52,12 @@ def lrp(options: Options, scope: MethodContext) -> Recipe:
     convolutions: by the rules that weigh both signs relevance then explodes, which is said. epsilon-plus-flat adds up
     one sign, so that it cannot.
     """
-    scope.require_logits("it hands the score before softmax down, of which the pixels are to be parts")
+    context.require_logits("it hands the score before softmax down, of which the pixels are to be parts")
     low, high = (
-        (scope.input_spec.black, scope.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
+        (context.input_spec.black, context.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
     )
-    relevance = Relevance(options.composite, scope.target, low, high, options.biases == "share")
-    score = Scores(Ends(None), scope.target)
+    relevance = Relevance(options.composite, context.target, low, high, options.biases == "share")
+    score = Scores(Ends(None), context.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
         values, whole = evidence[relevance], evidence[score][:, 0]
@@ -68,7 +68,7 @@ def lrp(options: Options, scope: MethodContext) -> Recipe:
                 values,
                 options.reduce,
                 signed=True,
-                target=scope.rank,
+                target=context.rank,
                 statistics={"conserved": conserved},
                 warnings={"unstable": conserved.abs() > EXPLODED},
             )

@@ -34,7 +34,7 @@ class Options:
     options=Options,
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",
 )
-def occlusion(options: Options, scope: MethodContext) -> Recipe:
+def occlusion(options: Options, context: MethodContext) -> Recipe:
     """How much of the class score is lost where a window hides the image.
 
     At each pixel the mean, over the windows that cover it, of y(x) - y(x with the window covered): the paper's section
@@ -43,7 +43,7 @@ def occlusion(options: Options, scope: MethodContext) -> Recipe:
     Raises:
         UsageError: the stride is larger than the window, so that no window covers some pixels.
     """
-    height, width = scope.input_spec.size
+    height, width = context.input_spec.size
     side = options.window or max(round(min(height, width) / 7), 1)
     stride = options.stride or max(side // 2, 1)
     if stride > side:
@@ -52,16 +52,16 @@ def occlusion(options: Options, scope: MethodContext) -> Recipe:
             fix=f"Use --stride {side} or less, or a larger --window.",
         )
     windows = Windows(
-        scope.input_spec.size,
+        context.input_spec.size,
         (min(side, height), min(side, width)),
         stride,
-        Baseline.within(scope.input_spec, options.cover),
+        Baseline.within(context.input_spec, options.cover),
     )
-    scores = Scores(windows, of=scope.target)
+    scores = Scores(windows, of=context.target)
 
     def explain(evidence: Evidence) -> list[SignedMap]:
         found = evidence[scores]
         lost = windows.mean_over(found[:, :1] - found[:, 1:])
-        return [SignedMap(lost.unsqueeze(1), target=scope.rank)]
+        return [SignedMap(lost.unsqueeze(1), target=context.rank)]
 
     return Recipe((scores,), explain)

@@ -28,25 +28,29 @@ DRAWS = 1 << 41
     options=CamOptions,
     paper="Gildenblat et al., pytorch-grad-cam, https://github.com/jacobgil/pytorch-grad-cam",
 )
-def randomcam(options: CamOptions, scope: MethodContext) -> Recipe:
+def randomcam(options: CamOptions, context: MethodContext) -> Recipe:
     """What comes out when the feature maps are weighted at random: no explanation, but what one has to beat.
 
     relu(sum_c w_c A_c) with w_c uniform in [-1, 1), drawn for each image and layer from the run's seed and the image's
     bytes. It does not depend on the target.
     """
-    layers = scope.layers.resolve(options.layer)
+    layers = context.layers.resolve(options.layer)
 
     def part(evidence: Evidence, layer: str) -> Part:
         maps = evidence[Activation(layer)]
         weighted = maps.new_empty(maps.shape)
         for image, seed in enumerate(evidence[Seeds()].tolist()):
-            draw = uniform(seed, DRAWS + scope.layers[layer].order, (maps.shape[1], 1, 1))
+            draw = uniform(seed, DRAWS + context.layers[layer].order, (maps.shape[1], 1, 1))
             weighted[image] = (2 * draw - 1).to(maps) * maps[image]
         return Part(layer, weighted)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         return finish(
-            [part(evidence, layer) for layer in layers], options.smooth, options.fuse, target=None, layers=scope.layers
+            [part(evidence, layer) for layer in layers],
+            options.smooth,
+            options.fuse,
+            target=None,
+            layers=context.layers,
         )
 
     return Recipe((Seeds(), *(Activation(layer) for layer in layers)), explain, views_of(options))

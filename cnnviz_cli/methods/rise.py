@@ -34,7 +34,7 @@ class Options:
     options=Options,
     paper="Petsiuk et al., RISE: Randomized Input Sampling for Explanation, 2018, https://arxiv.org/abs/1806.07421",
 )
-def rise(options: Options, scope: MethodContext) -> Recipe:
+def rise(options: Options, context: MethodContext) -> Recipe:
     """Which parts of the image the class is seen by, judged by random masks.
 
     At each pixel sum_i s_i m_i / sum_i m_i over the masks m_i: the mean score where the pixel is seen. The score s_i of
@@ -43,8 +43,8 @@ def rise(options: Options, scope: MethodContext) -> Recipe:
     colours begin at zero, and recorded as `lowest`.
     """
     masks = RandomMasks(options.masks, options.grid)
-    plain = scope.contrast_rank is None and not scope.counterfactual
-    objective: Objective = scope.probability if plain else scope.target
+    plain = context.contrast_rank is None and not context.counterfactual
+    objective: Objective = context.probability if plain else context.target
     scores = Scores(masks, of=objective)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
@@ -61,6 +61,6 @@ def rise(options: Options, scope: MethodContext) -> Recipe:
             # Of a pixel that no mask shows nothing is known: it gets the mean score.
             means[image, 0] = (weighted / seen.clamp(min=1e-12)).where(seen > 0, found[image].mean())
         lowest = means.amin((1, 2, 3))
-        return [Heatmap(means - lowest.view(-1, 1, 1, 1), target=scope.rank, statistics={"lowest": lowest})]
+        return [Heatmap(means - lowest.view(-1, 1, 1, 1), target=context.rank, statistics={"lowest": lowest})]
 
     return Recipe((scores, Input(), Seeds()), explain)

@@ -13,11 +13,11 @@ from cnnviz_cli.methods.common.masking import ChannelMasks, mask_recipe
     options=CamOptions,
     paper="Wang et al., Score-CAM, CVPR Workshops 2020, https://arxiv.org/abs/1910.01279",
 )
-def scorecam(options: CamOptions, scope: MethodContext) -> Recipe:
+def scorecam(options: CamOptions, context: MethodContext) -> Recipe:
     """Where the maps lie through which the network, shown nothing else, still gives the class a high score.
 
     relu(sum_c w_c A_c) with w = softmax_c s(x M_c), where M_c is A_c enlarged to the input x and stretched to [0, 1]
     (a flat map gives zero), and s is the score before softmax. The paper takes the score of a baseline off each s,
     which a softmax does not notice. One forward a channel.
     """
-    return mask_recipe(options, scope, ChannelMasks)
+    return mask_recipe(options, context, ChannelMasks)

@@ -34,7 +34,7 @@ class Options(CamOptions):
     options=Options,
     paper="Omeiza et al., Smooth Grad-CAM++, 2019, https://arxiv.org/abs/1908.01224",
 )
-def smoothgradcam_plus_plus(options: Options, scope: MethodContext) -> Recipe:
+def smoothgradcam_plus_plus(options: Options, context: MethodContext) -> Recipe:
     """Where the evidence for the class still sits when noise is laid over the image.
 
     relu(sum_c w_c A_c) with w_c = sum_hw alpha_c relu(D1_c) and alpha_c = D2_c / (2 D2_c + S_c D3_c + 1e-6), 0 where
@@ -46,7 +46,7 @@ def smoothgradcam_plus_plus(options: Options, scope: MethodContext) -> Recipe:
     noisy = Noisy(options.noisy_inputs, options.input_noise)
 
     def needs(layer: str) -> tuple[Need, ...]:
-        moments = (GradientOver(noisy, scope.target, layer, moment=moment) for moment in (1, 2, 3))
+        moments = (GradientOver(noisy, context.target, layer, moment=moment) for moment in (1, 2, 3))
         return (Activation(layer), *moments)
 
     def weight(maps: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -55,4 +55,4 @@ def smoothgradcam_plus_plus(options: Options, scope: MethodContext) -> Recipe:
         alpha = (second / denominator.where(defined, 1)).where(defined, 0)
         return (alpha * first.relu()).sum((2, 3), keepdim=True) * maps
 
-    return cam_recipe(options, scope, needs, weight)
+    return cam_recipe(options, context, needs, weight)

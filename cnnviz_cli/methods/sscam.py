@@ -19,7 +19,7 @@ class Options(CamOptions):
     options=Options,
     paper="Wang et al., SS-CAM: Smoothed Score-CAM, 2020, https://arxiv.org/abs/2006.14255",
 )
-def sscam(options: Options, scope: MethodContext) -> Recipe:
+def sscam(options: Options, context: MethodContext) -> Recipe:
     """Where the maps lie through which the class scores high, on average over noise on what they let through.
 
     relu(sum_c w_c A_c) with w = softmax_c mean_i s(x (M_c + e_ci)): the masks M_c of Score-CAM, each `noisy_masks`
@@ -27,5 +27,5 @@ def sscam(options: Options, scope: MethodContext) -> Recipe:
     the softmax.
     """
     return mask_recipe(
-        options, scope, lambda layer, channels: NoisyMasks(layer, channels, options.noisy_masks, options.mask_noise)
+        options, context, lambda layer, channels: NoisyMasks(layer, channels, options.noisy_masks, options.mask_noise)
     )

@@ -14,7 +14,7 @@ from cnnviz_cli.methods.common.paths import NoisyOptions, moment
     paper="Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values, "
     "2018, https://arxiv.org/abs/1810.03307",
 )
-def vargrad(options: NoisyOptions, scope: MethodContext) -> Recipe:
+def vargrad(options: NoisyOptions, context: MethodContext) -> Recipe:
     """Where the gradient changes most when a little noise is added to the image.
 
     1/n sum_i g_i^2 - (1/n sum_i g_i)^2 with g_i = g(x + e_i).
@@ -25,5 +25,5 @@ def vargrad(options: NoisyOptions, scope: MethodContext) -> Recipe:
         spread = squares - mean.square()
         return spread.where(spread > resolution(squares) / 8 * squares, 0)
 
-    needs = (moment(options, scope, 1), moment(options, scope, 2))
-    return saliency_recipe(options, scope, needs, variance, signed=False)
+    needs = (moment(options, context, 1), moment(options, context, 2))
+    return saliency_recipe(options, context, needs, variance, signed=False)

@@ -15,7 +15,7 @@ LEAST = 1e-7
     options=CamOptions,
     paper="Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312",
 )
-def xgradcam(options: CamOptions, scope: MethodContext) -> Recipe:
+def xgradcam(options: CamOptions, context: MethodContext) -> Recipe:
     """Where in the image the evidence for the class sits, each map weighted by what it contributes to the score.
 
     relu(sum_c w_c A_c) with w_c = sum_hw(g_c A_c) / sum_hw(A_c), g = dy/dA: equation 8 of the paper. A denominator
@@ -27,4 +27,4 @@ def xgradcam(options: CamOptions, scope: MethodContext) -> Recipe:
         total = total.where(total.abs() >= LEAST, LEAST * (1 - 2 * (total < 0).to(total)))
         return (gradient * maps).sum((2, 3), keepdim=True) / total * maps
 
-    return gradient_recipe(options, scope, weight)
+    return gradient_recipe(options, context, weight)

@@ -56,7 +56,7 @@ class _White(Baseline):
     options=Options,
     paper="Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, https://arxiv.org/abs/1906.02825",
 )
-def xrai(options: Options, scope: MethodContext) -> Recipe:
+def xrai(options: Options, context: MethodContext) -> Recipe:
     """Which regions of the image matter most for the class, in their order.
 
     Integrated gradients from black and from white are averaged, and of each pixel's colours the highest counts. Of
@@ -64,9 +64,9 @@ def xrai(options: Options, scope: MethodContext) -> Recipe:
     first, again and again; that mean is the gain of those pixels. A pixel's rank is the share of the image whose gain
     is at most its own: the best tenth of the image lies above 0.9.
     """
-    frame = scope.input_spec
+    frame = context.input_spec
     ends = (Baseline.within(frame, "black"), _White("black", frame.white, frame.white))
-    slopes = [GradientOver(Line(options.steps, end), of=scope.target, weighted=True) for end in ends]
+    slopes = [GradientOver(Line(options.steps, end), of=context.target, weighted=True) for end in ends]
 
     def explain(evidence: Evidence) -> list[Heatmap | SignedMap]:
         import numpy as np
@@ -77,9 +77,9 @@ def xrai(options: Options, scope: MethodContext) -> Recipe:
         pairs = zip(attributions, pictures, strict=True)
         gained = np.stack([gains(attribution, regions(picture)) for attribution, picture in pairs])
         if options.measure == "gain":
-            return [SignedMap(pictures.new_tensor(gained).unsqueeze(1), target=scope.rank)]
+            return [SignedMap(pictures.new_tensor(gained).unsqueeze(1), target=context.rank)]
         ranked = np.stack([ranks(gain) for gain in gained])
-        return [Heatmap(pictures.new_tensor(ranked).unsqueeze(1), target=scope.rank)]
+        return [Heatmap(pictures.new_tensor(ranked).unsqueeze(1), target=context.rank)]
 
     return Recipe((*slopes, Input()), explain)
 

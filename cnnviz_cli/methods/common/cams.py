@@ -71,7 +71,7 @@ class Part:
 
 def cam_recipe(
     options: CamOptions,
-    scope: MethodContext,
+    context: MethodContext,
     needs: Callable[[str], tuple[Need, ...]],
     weight: Callable[..., Tensor],
     *,
@@ -83,18 +83,18 @@ def cam_recipe(
 
     Args:
         options: of the family.
-        scope: see Scope.
+        context: see `MethodContext`.
         needs: what it asks for, by layer.
         weight: from the answers to `needs`, in their order, to the layer's weighted maps (B, C, h, w).
         targeted: whether the result depends on the target.
         positive: see `finish`.
         component: see `finish`.
     """
-    asked = {layer: needs(layer) for layer in scope.layers.resolve(options.layer)}
+    asked = {layer: needs(layer) for layer in context.layers.resolve(options.layer)}
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         parts = [Part(layer, weight(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
-        target = scope.rank if targeted else None
+        target = context.rank if targeted else None
         return finish(
             parts,
             options.smooth,
@@ -102,7 +102,7 @@ def cam_recipe(
             target=target,
             positive=positive,
             component=component,
-            layers=scope.layers,
+            layers=context.layers,
         )
 
     return Recipe(tuple(need for wanted in asked.values() for need in wanted), explain, views_of(options))
@@ -110,14 +110,18 @@ def cam_recipe(
 
 def gradient_recipe(
     options: CamOptions,
-    scope: MethodContext,
+    context: MethodContext,
     weight: Callable[[Tensor, Tensor], Tensor],
     *,
     component: Sign | None = None,
 ) -> Recipe:
     """`cam_recipe` of a method that needs a layer's maps and the gradient of the target: weight(maps, gradient)."""
     return cam_recipe(
-        options, scope, lambda layer: (Activation(layer), Gradient(layer, scope.target)), weight, component=component
+        options,
+        context,
+        lambda layer: (Activation(layer), Gradient(layer, context.target)),
+        weight,
+        component=component,
     )
 
 

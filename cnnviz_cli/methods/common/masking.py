@@ -150,7 +150,7 @@ class WithoutChannel:
         return f"the maps of {self.layer} without one of them"
 
 
-def mask_recipe(options: CamOptions, scope: MethodContext, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
+def mask_recipe(options: CamOptions, context: MethodContext, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
     """relu(sum_c w_c A_c) with w the softmax over channels of the target's mean score on each channel's masked inputs.
 
     Args:
@@ -158,12 +158,12 @@ def mask_recipe(options: CamOptions, scope: MethodContext, masked: Callable[[str
     """
 
     def needs(layer: str) -> tuple[Need, ...]:
-        info = scope.layers[layer]
-        return (Activation(layer), Scores(replace(masked(layer, info.shape[0]), window=info.window), scope.target))
+        info = context.layers[layer]
+        return (Activation(layer), Scores(replace(masked(layer, info.shape[0]), window=info.window), context.target))
 
     def weight(maps: Tensor, scores: Tensor) -> Tensor:
         # Averaged before the softmax, as the papers have it.
         weights = scores.reshape(*maps.shape[:2], -1).mean(2).softmax(1)
         return weights[:, :, None, None] * maps
 
-    return cam_recipe(options, scope, needs, weight, positive=True)
+    return cam_recipe(options, context, needs, weight, positive=True)

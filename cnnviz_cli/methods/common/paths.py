@@ -39,9 +39,9 @@ class PathOptions(SaliencyOptions):
     baseline: BaselineChoice = option("black", BASELINE_HELP)
 
 
-def moment(options: NoisyOptions, scope: MethodContext, power: int) -> GradientOver:
+def moment(options: NoisyOptions, context: MethodContext, power: int) -> GradientOver:
     """(B, 3, H, W) the mean of g ** power over the noisy inputs; equal settings share one stream."""
-    return GradientOver(Noisy(options.samples, options.noise), of=scope.target, moment=power)
+    return GradientOver(Noisy(options.samples, options.noise), of=context.target, moment=power)
 
 
 @value

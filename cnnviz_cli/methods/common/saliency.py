@@ -34,7 +34,7 @@ class SaliencyOptions:
 
 def saliency_recipe(
     options: SaliencyOptions,
-    scope: MethodContext,
+    context: MethodContext,
     needs: tuple[Need, ...],
     attribute: Callable[..., Tensor] = lambda answer: answer,
     *,
@@ -49,7 +49,7 @@ def saliency_recipe(
 
     def explain(evidence: Evidence) -> list[Panel]:
         values = attribute(*(evidence[need] for need in needs))
-        return [reduced(values, options.reduce, signed=signed, target=scope.rank)]
+        return [reduced(values, options.reduce, signed=signed, target=context.rank)]
 
     return Recipe(needs, explain)
 

@@ -38,11 +38,11 @@ class SurrogateOptions:
     cover: BaselineChoice = option("mean", COVER_HELP)
 
 
-def switches_of(options: SurrogateOptions, scope: MethodContext, kind: type[Switches]) -> Switches:
+def switches_of(options: SurrogateOptions, context: MethodContext, kind: type[Switches]) -> Switches:
     """The variants that the options stand for."""
     return kind(
-        Segmenting.within(scope.input_spec, options.segments, options.cells),
-        Baseline.within(scope.input_spec, options.cover),
+        Segmenting.within(context.input_spec, options.segments, options.cells),
+        Baseline.within(context.input_spec, options.cover),
         options.draws,
     )
 
@@ -84,15 +84,15 @@ Fit = Callable[[Trials], "tuple[Floats, Floats, float]"]
 """Gives the (M,) weights of the segments, the (n,) weights of the trials, and the score where nothing is seen."""
 
 
-def surrogate_recipe(scope: MethodContext, switches: EvenSwitches, fit: Fit) -> Recipe:
+def surrogate_recipe(context: MethodContext, switches: EvenSwitches, fit: Fit) -> Recipe:
     """The recipe of a method that shows at each pixel its segment's weight in a linear model of the target's scores.
 
     Statistics: `segments`, how many there are; `fit`, which share of the scores' weighted variance the model explains.
     """
-    scores = Scores(switches, of=scope.target)
+    scores = Scores(switches, of=context.target)
 
     def explain(evidence: Evidence) -> list[SignedMap]:
-        return [_surrogate_map(evidence, scores, switches, fit, scope.rank)]
+        return [_surrogate_map(evidence, scores, switches, fit, context.rank)]
 
     return Recipe((scores, *switches.needs), explain)
 
