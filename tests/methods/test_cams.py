@@ -89,11 +89,11 @@ def scope_for(net: nn.Module, size: int = tiny.SIZE, **changes: Any) -> MethodCo
 def seen(
     name: str, net: nn.Module, batch: Tensor, targets: list[int], seeds: list[int] | None = None, **options: Any
 ) -> list[Heatmap]:
-    """The panels; `contrast_rank` is a class, which as in a run is the last of those chosen for each image."""
-    against = options.pop("against", None)
-    scope = {key: options.pop(key) for key in ("counter", "probable", "sigmoid") if key in options}
+    """The panels; `contrast` is a class, which as in a run is the last of those chosen for each image."""
+    against = options.pop("contrast", None)
+    scope = {key: options.pop(key) for key in ("counterfactual", "probable", "sigmoid") if key in options}
     if against is not None:
-        scope["against"] = 1
+        scope["contrast_rank"] = 1
     chosen = find_method(name)
     recipe = chosen.build(chosen.options(**options), scope_for(net, batch.shape[3], **scope))
     return answered(recipe, net, batch, targets, seeds, against)
@@ -375,7 +375,9 @@ def test_randomcam_takes_its_weights_from_the_image_and_the_layer_alone() -> Non
 
 
 @pytest.mark.parametrize("kind", tiny.NETS, ids=[k.__name__ for k in tiny.NETS])
-@pytest.mark.parametrize("settings", [{}, {"against": 2}, {"counter": True}, {"against": 2, "counter": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"contrast": 2}, {"counterfactual": True}, {"contrast": 2, "counterfactual": True}], ids=str
+)
 def test_on_a_pooled_linear_head_cam_gradcam_and_hirescam_agree(
     kind: type[nn.Module], settings: dict[str, Any]
 ) -> None:
@@ -396,7 +398,7 @@ def test_a_contrast_is_the_difference_and_a_counterfactual_the_opposite(name: st
     def both(targets: list[int], **settings: Any) -> tuple[Tensor, Tensor]:
         """The map before the ReLU is what speaks for less what speaks against."""
         pair = [
-            seen(name, net, batch, targets, layer=("conv2",), counter=counter, **settings)[0]
+            seen(name, net, batch, targets, layer=("conv2",), counterfactual=counter, **settings)[0]
             for counter in (False, True)
         ]
         assert (pair[0].values * pair[1].values).abs().max() == 0
@@ -406,7 +408,7 @@ def test_a_contrast_is_the_difference_and_a_counterfactual_the_opposite(name: st
     assert signed.min() < 0 < signed.max()
     torch.testing.assert_close(opposite, -signed.amin((1, 2, 3)), **SLOW)
     other, _peak = both([4, 4])
-    contrast, _peak = both([3, 1], against=4)
+    contrast, _peak = both([3, 1], contrast=4)
     torch.testing.assert_close(contrast, signed - other, **SLOW)
 
 
@@ -415,7 +417,9 @@ def test_a_contrast_is_the_difference_and_a_counterfactual_the_opposite(name: st
 )
 def test_a_component_turns_with_the_evidence(name: str, options: dict[str, Any]) -> None:
     net, batch = tiny.build(Curved), tiny.pictures(2)
-    panels = [seen(name, net, batch, [3, 1], layer=("conv2",), counter=c, **options)[0].values for c in (False, True)]
+    panels = [
+        seen(name, net, batch, [3, 1], layer=("conv2",), counterfactual=c, **options)[0].values for c in (False, True)
+    ]
     signed = panels[0] - panels[1]
     assert (panels[0] * panels[1]).abs().max() == 0
     torch.testing.assert_close(signed.sum((1, 2, 3)), torch.zeros(2).double(), rtol=0, atol=1e-12)
@@ -424,12 +428,12 @@ def test_a_component_turns_with_the_evidence(name: str, options: dict[str, Any])
 
 def test_finercam_follows_a_contrast_and_a_counterfactual() -> None:
     net, batch, targets = tiny.build(Curved), tiny.pictures(2), [3, 1]
-    told = {"layer": ("conv2",), "against": 4}
+    told = {"layer": ("conv2",), "contrast": 4}
     torch.testing.assert_close(
         seen("finercam", net, batch, targets, **told)[0].values, seen("gradcam", net, batch, targets, **told)[0].values
     )
     plain, turned = (
-        seen("finercam", net, batch, targets, layer=("conv2",), counter=counter)[0] for counter in (False, True)
+        seen("finercam", net, batch, targets, layer=("conv2",), counterfactual=turned)[0] for turned in (False, True)
     )
     assert (plain.values * turned.values).abs().max() == 0
     assert (plain.values + turned.values).min() > 0
@@ -473,7 +477,7 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
         views={view: Plan.of(recipe.needs) for view in recipe.views},
         tasks=[SimpleNamespace(recipe=recipe)],
     )
-    prepared.at = lambda _size: prepared
+    prepared.at_size = lambda _size: prepared
     _observation, [(_task, [panel])] = explain_batch(
         prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None)
     )

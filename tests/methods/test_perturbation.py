@@ -91,7 +91,7 @@ def test_the_objective_is_the_one_asked_for(name: str) -> None:
         seen = observe(net, batch, Plan.of(recipe.needs), zero_and_two, given=given_for(batch))
         return recipe.explain(seen.evidence.only(recipe.needs))[0].values
 
-    towards, away = values(against=1), values(against=1, counter=True)
+    towards, away = values(contrast_rank=1), values(contrast_rank=1, counterfactual=True)
     if name in ("lime", "kernel-shap", "occlusion"):
         torch.testing.assert_close(away, -towards, **SLOW)
     if name == "rise":  # its lowest value is taken off

@@ -307,7 +307,7 @@ def test_the_counterfactual_of_an_ablation_is_what_the_ablation_rectifies_away()
     method = find_method("ablationcam")
     maps = {}
     for counter in (False, True):
-        recipe = method.build(method.options(layer=("conv2",)), replace(scope, counter=counter))
+        recipe = method.build(method.options(layer=("conv2",)), replace(scope, counterfactual=counter))
         (maps[counter],) = recipe.explain(observe(net, batch, Plan.of(recipe.needs), tiny.first_class).evidence)
     assert (maps[False].values * maps[True].values).abs().max() == 0
     assert min(maps[False].values.max(), maps[True].values.max()) > 0
@@ -493,7 +493,7 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
         views={view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views},
         tasks=[SimpleNamespace(recipe=recipe) for recipe in recipes],
     )
-    prepared.at = lambda _size: prepared
+    prepared.at_size = lambda _size: prepared
     reporter: Any = SimpleNamespace(tick=lambda *_: None)
     _seen, [(_, [picture]), (_, [ablated])] = explain_batch(prepared, batch, ["00"], reporter)
     total = torch.zeros_like(batch)
