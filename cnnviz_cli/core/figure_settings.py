@@ -35,8 +35,8 @@ class FigureSize:
 
     Attributes:
         pixels: their exact width; None for as wide as they need.
-        room: the units for which they are laid out, a pixel each unless `pixels` says otherwise.
-        source: whether photographs keep their own size, however large.
+        layout_width: the units for which they are laid out, a pixel each unless `pixels` says otherwise.
+        source: whether images keep their own size, however large.
         dpi: pixels an inch, for the file; 0 where nothing is known of print.
         density: pixels a unit of the images in a figure.
     """
@@ -49,7 +49,7 @@ class FigureSize:
 
 
 NATURAL_SIZE = FigureSize()
-"""Photographs at their own size, sheets as wide as they need."""
+"""Images at their own size, sheets as wide as they need."""
 
 
 def parse_figure_size(width: str, dpi: int = 0) -> FigureSize:
@@ -92,13 +92,7 @@ SCALE_PATTERN = rf"^(?:{BY_IMAGE}|{BY_RUN}|fixed:{_NUMBER},{_NUMBER})$"
 
 @value
 class Scale:
-    """A range given from outside a picture.
-
-    Attributes:
-        low: the raw value drawn in the first colour; lower ones are drawn so, too.
-        high: the raw value drawn in the last colour; higher ones are drawn so, too.
-        whose: whose range it is, in words for a legend.
-    """
+    """The raw values drawn in the first and in the last colour, and what the range is, in words for a legend."""
 
     low: float
     high: float

@@ -35,11 +35,11 @@ def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None, *, 
     """Open a regular file, or a link to one, for reading; nothing else is opened, and nothing is waited for.
 
     Args:
-        most: bytes that it may have; None where whoever reads has a bound of their own.
+        max_bytes: None where the caller has a limit of its own.
         follow: whether the file may be a link.
 
     Raises:
-        NoFileError: it is a pipe, a socket or a device, or a link to one.
+        NotRegularFileError: it is a pipe, a socket or a device, or a link to one.
         IsADirectoryError: it is a folder.
         OversizeError: it has more than `max_bytes` bytes.
         OSError: it is not there, or the system does not give it.
@@ -75,7 +75,7 @@ def read_regular(path: str | os.PathLike[str], max_bytes: int, *, follow: bool =
 
 
 def check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
-    """Raise NoFileError or IsADirectoryError unless this is a regular file; the reason is in words for people."""
+    """Raise NotRegularFileError or IsADirectoryError unless this is a regular file; the reason is in plain words."""
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFREG:
         return

@@ -20,14 +20,14 @@ over the input without a rest."""
 
 @value
 class View:
-    """The part of an upright photograph that the network was shown.
+    """The part of an upright image that the network was shown.
 
     Resizing and cropping are one affine map without rotation, so a single box says all of it.
 
     Attributes:
-        photo: width and height of the upright photograph, in pixels.
+        image: width and height of the upright image, in pixels.
         size: width and height of the network's input, in pixels.
-        box: left, top, right, bottom of the input's area, in photo pixels (edges, not centres; fractional).
+        box: left, top, right, bottom of the input's area, in image pixels (edges, not centres; fractional).
     """
 
     image: tuple[int, int]
@@ -35,55 +35,50 @@ class View:
     box: Box
 
     def to_image(self, box: Box) -> Box:
-        """A box in input pixels as a box in photo pixels."""
+        """A box in input pixels as a box in image pixels."""
         left, top, right, bottom = self.box
         across = (right - left) / self.size[0]
         down = (bottom - top) / self.size[1]
         return (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
 
     def fractions_to_image(self, box: Box) -> Box:
-        """A box in shares of the input, from 0 to 1, as a box in photo pixels."""
+        """A box in shares of the input, from 0 to 1, as a box in image pixels."""
         across, down = self.size
         return self.to_image((box[0] * across, box[1] * down, box[2] * across, box[3] * down))
 
     def for_image_size(self, image: tuple[int, int]) -> View:
-        """The same part of the photograph, where that has another width and height."""
+        """The same part of the image, where that has another width and height."""
         across, down = image[0] / self.image[0], image[1] / self.image[1]
         left, top, right, bottom = self.box
         return View(image, self.size, (left * across, top * down, right * across, bottom * down))
 
     @property
     def is_whole(self) -> bool:
-        """Whether the network saw the whole photograph (to half a pixel)."""
+        """Whether the network saw the whole image (to half a pixel)."""
         left, top, right, bottom = self.box
         return left < 0.5 and top < 0.5 and right > self.image[0] - 0.5 and bottom > self.image[1] - 0.5
 
 
 @value
 class ResizeCrop:
-    """A photograph resized, and a window of the input's size over it.
-
-    Attributes:
-        resized: width and height of the resized photograph, in pixels.
-        size: width and height of the window, in pixels.
-    """
+    """The (width, height) of a resized image, and the size of a window over it, the network's input."""
 
     resized: tuple[int, int]
     size: tuple[int, int]
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Left and top of the window in the resized photograph, whose centre it shares; negative where it juts out."""
+        """Left and top of the window in the resized image, whose centre it shares; negative where it juts out."""
         return _offset(self.resized[0], self.size[0]), _offset(self.resized[1], self.size[1])
 
     @property
     def within(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the part of the resized photograph that the window shows."""
+        """Left, top, right, bottom of the part of the resized image that the window shows."""
         (left, top), (width, height) = self.corner, self.size
         return max(left, 0), max(top, 0), min(left + width, self.resized[0]), min(top + height, self.resized[1])
 
     def view_of(self, image: tuple[int, int]) -> View:
-        """The window in a photograph of that width and height."""
+        """The window in an image of that width and height."""
         (left, top), (width, height) = self.corner, self.size
         across, down = image[0] / self.resized[0], image[1] / self.resized[1]
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
@@ -99,9 +94,7 @@ def cover(image: tuple[int, int], area: tuple[int, int], size: tuple[int, int]) 
     """Resized without distortion until `area` is just covered; the window is the centre of it.
 
     For squares this is torchvision's rule: the shorter side becomes the cover's, the longer is rounded down.
-
-    Args:
-        photo: width and height, as all sizes here.
+    All sizes are width and height.
     """
     (width, height), (across, down) = image, area
     if width * down <= height * across:
@@ -125,12 +118,12 @@ def contain(image: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
 def native(image: tuple[int, int], least: tuple[int, int], most: int) -> ResizeCrop:
     """At its own size, the window's sides the largest multiples of `STEP` that are within it.
 
-    A photograph smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to
+    An image smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to
     that; where both cannot be, in slivers, the window juts out.
 
     Args:
         least: width and height of the smallest window.
-        most: the longest side of the photograph, in pixels.
+        most: the longest side of the image, in pixels.
     """
     width, height = image
     ratio = min(max(1.0, least[0] / width, least[1] / height), most / max(image))
@@ -139,42 +132,34 @@ def native(image: tuple[int, int], least: tuple[int, int], most: int) -> ResizeC
     return ResizeCrop(resized, (across, down))
 
 
-def shorter_side(photo: tuple[int, int], side: int, most: int, step: int) -> ResizeCrop:
+def shorter_side(image: tuple[int, int], side: int, most: int, step: int) -> ResizeCrop:
     """All of it, its shorter side brought to `side` and the longer to the multiple of `step` that is nearest to its
     proportions.
 
-    A photograph that would be longer than `most` is shown in a window of `most` by `side`, which juts out.
+    An image that would be longer than `most` is shown in a window of `most` by `side`, which juts out.
 
     Args:
         side: of the window, in pixels.
         most: the longest side of the window, no less than `side`.
     """
-    width, height = photo
+    width, height = image
     longest = max(most // step * step, side)
-    wanted = side * max(photo) / min(photo)
+    wanted = side * max(image) / min(image)
     length = min(max(round(wanted / step) * step, side), longest)
     size = (length, side) if width >= height else (side, length)
-    return contain(photo, size) if wanted > longest + step / 2 else ResizeCrop(size, size)
+    return contain(image, size) if wanted > longest + step / 2 else ResizeCrop(size, size)
 
 
 @value
 class BoxAnnotation:
-    """A box.
-
-    Attributes:
-        box: left, top, right, bottom as shares of the network's input, from 0 to 1.
-    """
+    """A box: left, top, right, bottom as shares of the network's input, from 0 to 1."""
 
     box: tuple[float, float, float, float]
 
 
 @value
 class RegionAnnotation:
-    """A region.
-
-    Attributes:
-        inside: (h, w) which of the cells that the network's input is divided into belong to it.
-    """
+    """A region: (h, w) which of the cells that the network's input is divided into belong to it."""
 
     mask: NDArray[np.bool_] | Any
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
@@ -48,10 +49,6 @@ class InputSpec:
     white: tuple[float, ...]
 
 
-def _no_head() -> None:
-    """No classifier is known."""
-
-
 @value
 class MethodContext:
     """What a method is asked to explain.
@@ -59,14 +56,11 @@ class MethodContext:
     Attributes:
         layers: the layers of the model.
         rank: which of the image's targets to explain, from 0.
-        kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight;
-            None where there is none.
-        frame: the network's input.
-        find_head: gives the network's classifier, if it is one that averages maps and weighs them, else None; looking
-            for it costs a forward.
-        against: the rank among the image's targets of the class that the target is told apart from, if any
-            (--contrast).
-        counter: whether to explain what speaks against the target (--counterfactual).
+        kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight.
+        find_head: gives the network's classifier, if it is one that averages maps and weighs them; looking for it
+            costs a forward.
+        contrast_rank: which of the image's targets to distinguish the target from, if any (--contrast).
+        counterfactual: whether to explain what speaks against the target.
         probable: whether the score explained is the class's probability (--score).
         sigmoid: whether each class has a probability by itself (--multilabel, and networks with one score).
         classes: whether scores are a classifier's, of which a softmax or sigmoids make probabilities; not so of
@@ -77,7 +71,7 @@ class MethodContext:
     rank: int
     kernels: tuple[str, Tensor] | None
     input_spec: InputSpec
-    find_head: Callable[[], LinearHead | None] = _no_head
+    find_head: Callable[[], LinearHead | None] = lambda: None
     contrast_rank: int | None = None
     counterfactual: bool = False
     probable: bool = False
@@ -212,7 +206,7 @@ class Recipe:
     explain: Callable[[Evidence], Sequence[Panel]]
     views: tuple[InputView, ...] = ()
 
-    @property
+    @cached_property
     def follows_target(self) -> bool:
         """Whether another target would give another result."""
         return any(need.follows_target for need in self.needs)
@@ -224,11 +218,11 @@ class Method:
 
     Attributes:
         name: unique; what the user types.
-        title: what pictures call it, in people's words.
+        title: its name in figures.
         family: its family's name.
         options: a `value` whose fields were made by `option`.
-        build: from its options and the scope to its recipe.
-        summary: the first line of the function's docstring: what one sees in the picture.
+        build: from its options and the context to its recipe.
+        summary: the first line of the function's docstring: what one sees in the figure.
         paper: the reference, with its address.
     """
 
@@ -259,15 +253,10 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     return field(default=default, metadata=metadata)
 
 
-def _option_types(options: type[Any]) -> dict[str, Any]:
+@cache
+def _option_types(options: Any) -> dict[str, Any]:
     """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
-    if options not in _TYPES:
-        _TYPES[options] = get_type_hints(options)
-    return _TYPES[options]
-
-
-_TYPES: dict[type[Any], dict[str, Any]] = {}
-"""What `_option_types` has found."""
+    return get_type_hints(options)
 
 
 def method(
@@ -280,7 +269,7 @@ def method(
         family: the name of its family.
         options: a `value` whose fields were made by `option`.
         paper: the reference, with its address.
-        title: what pictures call it, for instance "Grad-CAM"; the name if there is none.
+        title: its name in figures, for instance "Grad-CAM"; `name` if empty.
 
     Raises:
         ValueError: the name is taken or not possible, the family unknown, an option has no help, or an option of the

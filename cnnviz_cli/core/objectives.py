@@ -101,8 +101,7 @@ class Contrast(Objective):
     """The score of the image's target number `rank` less that of another: why the target rather than this class.
 
     Attributes:
-        against: the number of the other, counted as `rank` is.
-        score: what is compared.
+        contrast_rank: the number of the other, counted as `rank` is.
     """
 
     rank: int
@@ -134,7 +133,7 @@ class FinerContrast(Objective):
     Attributes:
         alpha: how much of the others' score to take off.
         similar: how many classes; all others if there are not as many.
-        against: if given, the number of the one class d, counted as `rank` is.
+        contrast_rank: if given, the number of the one class d, counted as `rank` is.
         score: what y is.
     """
 

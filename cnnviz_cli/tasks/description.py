@@ -66,8 +66,7 @@ class Describer:
         """(B, K) the numbers that are shown, on the CPU; not finite where the scores are not.
 
         Args:
-            scores: (B, K) as the readout read them, see `core.scores.two_sided`.
-            anchor: (B, ...) what the readout holds of the images.
+            scores: (B, K) as the readout read them, see `core.scores.to_two_classes`.
         """
         found: Numbers = scores.cpu().double().numpy()
         return found

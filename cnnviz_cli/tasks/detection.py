@@ -46,7 +46,7 @@ class Boxes:
 
     Attributes:
         most: how many boxes an image has scores for; at least 2, since a single score would be one of yes or no, see
-            `core.scores.two_sided`.
+            `core.scores.to_two_classes`.
     """
 
     most: int = 5

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class OutputValues:
     """The (B, K) numbers as the network returns them, of one number also (B,).
 
-    One value z alone is read as the two -z and z, see `core.scores.two_sided`; z is always the first to be explained.
-    Several rank by their size.
+    One value z alone is read as the two -z and z, see `core.scores.to_two_classes`; z always ranks first. Several rank
+    by their size.
 
     Attributes:
         head: the name of the part of the output that holds them, see `core.scores`.

@@ -35,7 +35,7 @@ class Similarity:
     rounding alone and is taken for zero, so that maps made of it are flat. Of an embedding of zeros the cosine is 0,
     and so is its slope.
 
-    The one score z is read as the two -z and z, see `two_sided`: class 1 is similar and always the first, class 0 not.
+    The one score z is read as the two -z and z, see `to_two_classes`: class 1 is similar and always first, 0 is not.
 
     Networks return (B, D) or (B, D, 1, 1) embeddings, or these are an attribute ``logits`` or the first of several
     values.
