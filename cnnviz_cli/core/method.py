@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
@@ -253,10 +253,14 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     return field(default=default, metadata=metadata)
 
 
-@cache
-def _option_types(options: Any) -> dict[str, Any]:
+_TYPES: dict[type[Any], dict[str, Any]] = {}
+
+
+def _option_types(options: type[Any]) -> dict[str, Any]:
     """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
-    return get_type_hints(options)
+    if options not in _TYPES:
+        _TYPES[options] = get_type_hints(options)
+    return _TYPES[options]
 
 
 def method(

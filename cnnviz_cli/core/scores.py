@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -138,6 +139,19 @@ def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
     return exact.sigmoid().where(exact.isfinite(), float("nan"))
 
 
+def highest(numbers: NDArray[Any], count: int) -> list[int]:
+    """The places of the `count` highest, highest first; minus infinity is what is not there."""
+    import numpy as np
+
+    order: list[int] = np.argsort(-numbers, kind="stable")[:count].tolist()
+    return [index for index in order if numbers[index] > -np.inf]
+
+
+def rounded(number: float, low: float = 0.0) -> float:
+    """A probability, a share or a cosine to six digits: more would make the manifest depend on a sum's last bit."""
+    return round(min(1.0, max(low, number)), 6)
+
+
 _MAX_DEPTH = 4
 _MAX_TENSORS = 64
 
@@ -201,21 +215,23 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "dim") and hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-class Readout(Protocol):
+@value
+class Readout:
     """One score for each thing that can be explained of an image. Frozen and hashable."""
 
-    def hold(self, output: Any, masks: Tensor | None, /) -> Tensor | None:
+    def hold(self, _output: Any, _masks: Tensor | None, /) -> Tensor | None:
         """(B, ...) the anchor: what is read of the images as they are, and stays the same for all that is made of them.
 
         A region or a box is found once, so that the scores of altered inputs are scores of the same thing.
 
         Args:
-            output: what the network returned for B images.
-            masks: (B, h, w) a mask of each of them, if the run has masks.
+            _output: what the network returned for B images.
+            _masks: (B, h, w) a mask of each of them, if the run has masks.
 
         Returns:
             Detached, a row for each image; None where there is no anchor.
         """
+        return None
 
     def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
         """(B, K) the scores, attached to autograd.
@@ -227,18 +243,16 @@ class Readout(Protocol):
         Raises:
             UsageError: the network returns something else.
         """
+        raise NotImplementedError
 
-    def order(self, scores: Tensor, anchor: Tensor | None, /) -> Tensor:
-        """(B, K) detached: the higher, the earlier it is among top1, top2 and so on; minus infinity for what is not
-        there.
-
-        Args:
-            scores: detached.
-        """
+    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
+        """(B, K) of detached scores: the higher, the earlier it is among top1, top2 and so on; minus infinity for what
+        is not there."""
+        return scores
 
 
 @value
-class Classes:
+class Classes(Readout):
     """The class scores of a classifier, (B, K) or (B, K, 1, 1), of one class also (B,).
 
     Attributes:
@@ -252,9 +266,6 @@ class Classes:
     returns: ValueKind = "logits"
     exclusive: bool = True
 
-    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
-        return None
-
     def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         scores = rows_of(output, self.head)
         if scores is None:
@@ -262,9 +273,6 @@ class Classes:
                 "the network does not return one (batch, classes) tensor of scores, so it is no classifier"
             )
         return to_logits(scores, self.returns, exclusive=self.exclusive)
-
-    def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
-        return scores
 
 
 CLASSES = Classes()

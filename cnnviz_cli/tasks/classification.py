@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
-from cnnviz_cli.core.scores import Classes, probabilities
+from cnnviz_cli.core.scores import Classes, highest, probabilities, rounded
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import Describer, TargetDescription, highest, rounded
+from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnviz_cli.tasks.description import Numbers
+    from cnnviz_cli.tasks.description import PREDICTIONS, Numbers
 
 
 @value
@@ -41,7 +41,7 @@ class ClassDescriber(Describer):
         return TargetDescription(prediction, f"{index}-{label}")
 
     def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:
-        return highest(numbers)
+        return highest(numbers, PREDICTIONS)
 
 
 @register

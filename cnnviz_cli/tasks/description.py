@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.scores import Readout
+from cnnviz_cli.core.scores import Readout, highest
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -86,21 +86,8 @@ class Describer:
     def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:
         """Which of the K are listed as the image's predictions, the foremost first: of their (K,) numbers, and the
         (K,) by which they are ranked."""
-        return highest(order)
+        return highest(order, PREDICTIONS)
 
     def missing(self, _indices: Sequence[int], /) -> str:
         """Why an image has nothing to explain if none of these is there."""
         return ""
-
-
-def highest(numbers: Numbers) -> list[int]:
-    """The places of the highest, of those that are there at all."""
-    import numpy as np
-
-    order: list[int] = np.argsort(-numbers, kind="stable")[:PREDICTIONS].tolist()
-    return [index for index in order if numbers[index] > -np.inf]
-
-
-def rounded(number: float, low: float = 0.0) -> float:
-    """A probability, a share or a cosine to six digits: more would make the manifest depend on a sum's last bit."""
-    return round(min(1.0, max(low, number)), 6)

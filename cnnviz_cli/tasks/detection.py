@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import BoxAnnotation
+from cnnviz_cli.core.scores import Readout, rounded
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription, rounded
+from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _MOST_BOXES = 9999
 
 
 @value
-class Boxes:
+class Boxes(Readout):
     """The scores of the likeliest boxes of each image, as torchvision's detectors return them in eval mode.
 
     Each image's output is a mapping of ``boxes`` (n, 4) as left, top, right, bottom in pixels of the input, ``scores``

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.scores import rank_second_first, rows_of
+from cnnviz_cli.core.scores import Readout, highest, rank_second_first, rows_of
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.classification import Classification, chosen
-from cnnviz_cli.tasks.description import Describer, TargetDescription, highest
+from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @value
-class OutputValues:
+class OutputValues(Readout):
     """The (B, K) numbers as the network returns them, of one number also (B,).
 
     One value z alone is read as the two -z and z, see `core.scores.to_two_classes`; z always ranks first. Several rank
@@ -35,9 +35,6 @@ class OutputValues:
     head: str | None = None
     single: bool = False
 
-    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
-        return None
-
     def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         found = rows_of(output, self.head)
         if found is None:
@@ -45,9 +42,7 @@ class OutputValues:
         return found
 
     def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
-        if not self.single:
-            return scores
-        return rank_second_first(scores)
+        return rank_second_first(scores) if self.single else scores
 
 
 @value
@@ -72,7 +67,7 @@ class ValueDescriber(Describer):
         return TargetDescription(prediction, f"{index}-{label}")
 
     def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:
-        return [1] if self.readout.single else highest(numbers)
+        return [1] if self.readout.single else highest(numbers, PREDICTIONS)
 
 
 @register

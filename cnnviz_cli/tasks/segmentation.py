@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import RegionAnnotation
-from cnnviz_cli.core.scores import ValueKind, maps_in, to_logits
+from cnnviz_cli.core.scores import Readout, ValueKind, maps_in, rounded, to_logits
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
+from cnnviz_cli.tasks.description import Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @value
-class Regions:
+class Regions(Readout):
     """The sum of a class's map of scores y_k over its region, sum over p in R_k of y_k(p).
 
     R_k are the positions that the network takes for class k; or, where there is a mask, the positions within that, for

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import FLAT_ULPS
-from cnnviz_cli.core.scores import embedding, rank_second_first
+from cnnviz_cli.core.scores import Readout, embedding, rank_second_first, rounded
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.description import Describer, TargetDescription, rounded
+from cnnviz_cli.tasks.description import Describer, TargetDescription
 from cnnviz_cli.tasks.spec import TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SHORT = 4
 
 
 @value
-class Similarity:
+class Similarity(Readout):
     """The cosine z.r / (|z| |r|) of each image's embedding z with the one r of another picture.
 
     Its slope by z is (r/|r| - cos z/|z|) / |z|: nothing along z itself, and shorter the more alike the two are. Where
@@ -59,9 +59,6 @@ class Similarity:
             raise ValueError(f"a reference of shape {tuple(kept.shape)}, to be finite, one row and not all zeros")
         digest = sha256(str(kept.dtype).encode() + kept.numpy().tobytes()).hexdigest()
         self.__dict__.update(reference=kept, digest=digest)
-
-    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
-        return None
 
     def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         """(B, 1) float32, of a float64 network float64: the cosines, -1 to 1 up to rounding.

@@ -17,7 +17,7 @@ from cnnviz_cli import Preprocessing, UsageError
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.scores import maps_in, rank_second_first
+from cnnviz_cli.core.scores import Readout, maps_in, rank_second_first
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks import spec
 from cnnviz_cli.tasks.description import Describer, TargetDescription
@@ -30,11 +30,8 @@ CLASSIFIERS_ONLY = {"cam", "finercam"}
 
 
 @value
-class MeanOutput:
+class MeanOutput(Readout):
     """(B, 1) the mean of all maps that a network returns."""
-
-    def hold(self, _output: Any, _masks: Tensor | None, /) -> None:
-        return None
 
     def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         means: Tensor = maps_in(output).mean((1, 2, 3))[:, None]
