@@ -43,7 +43,7 @@ def test_regions_of_a_network_in_memory() -> None:
     assert (dog.target.label, dog.target.share) == ("dog", image.predictions[0].share)
     assert image.select("gradcam", target="dog") == (dog,)
     assert repr(image).startswith("<ExplainedImage image 0: dog ")
-    assert "% of the picture" in repr(image)
+    assert "% of the image" in repr(image)
     assert repr(cat) == f"<Explanation gradcam, relu, cat: {cat.state}>"
     assert dog.picture.size > (SIDE, SIDE)
     image.picture.load()

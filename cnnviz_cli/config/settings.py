@@ -52,7 +52,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         return method.name in self._selector(method.family)
 
     def has_selection(self, family: str) -> bool:
-        """Whether somebody chose the family's methods; else they are its default."""
+        """Whether the family's methods were chosen; else they are its default."""
         return SELECTOR in self.section(family).model_fields_set
 
     def selected_methods(self, family: str) -> list[tuple[Method, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
@@ -268,6 +269,7 @@ AUTO_PALETTE = "auto"
 """Each family's own."""
 
 
+@cache
 def palette_of(setting: str, family: str) -> str:
     """The palette of a family's maps by a setting that `check_palettes` takes: the last word that is about it."""
     chosen = FAMILIES[family].palette

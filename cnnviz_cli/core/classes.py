@@ -140,7 +140,7 @@ def named(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> l
 
 
 def truth_index(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> int | None:
-    """The class that a label stands for in a list of what is true of pictures, or as the name of a folder.
+    """The class that a label stands for in a table of true classes, or as the name of a folder.
 
     It is a whole name, or else an index, or else a name with underscores for blanks; None if it is none of them.
 
@@ -169,8 +169,8 @@ def _where_to_look(labels: Sequence[str]) -> str:
 
 
 def missing_truth(where: str) -> UsageError:
-    """The mistake of asking for the true class without saying where it stands."""
-    return UsageError("nobody says what is true", where=where, fix="Add --truth FILE.csv, or --truth folder")
+    """The error of asking for the true class where it is not known."""
+    return UsageError("the true classes are not known", where=where, fix="Add --truth FILE.csv, or --truth folder")
 
 
 def _rank(spec: str | int, labels: Sequence[str], also: Mapping[str, int], where: str) -> Rank:

@@ -58,7 +58,7 @@ class EvidenceError(UsageError):
 
 
 class ModelError(CnnvizError):
-    """The model or its weights cannot be had, or were refused."""
+    """The model or its weights are unavailable or were rejected."""
 
     code = ExitCode.MODEL
 
@@ -80,13 +80,13 @@ class MemoryShortError(DeviceError):
 
 
 class NoInputsError(CnnvizError):
-    """Nothing that was named holds a picture."""
+    """No images matched."""
 
     code = ExitCode.NO_INPUTS
 
 
 class ImageError(CnnvizError):
-    """One picture cannot be read. Becomes a ``failed`` record; the run goes on.
+    """One image cannot be read. Becomes a ``failed`` record; the run goes on.
 
     Args:
         what: goes into the manifest, so it names no path.

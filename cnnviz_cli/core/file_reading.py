@@ -150,7 +150,7 @@ class ReadOptions:
 
     Attributes:
         max_pixels: the largest area that is decoded.
-        max_bytes: the largest file that is read, or picture in an archive that is unpacked.
+        max_bytes: the largest file that is read, or image that is unpacked from an archive.
         least_side: how many pixels the shorter side has to keep; None decodes all there are.
         channels: how many bands the network reads, where they are not red, green and blue; else 0.
         bands: which bands of an image these are, counted from 1; empty for all that it has.
@@ -167,11 +167,11 @@ class ReadOptions:
     shown_bands: tuple[int, ...] = ()
 
     def reduction_factor(self, size: tuple[int, int]) -> int:
-        """By what both sides of a picture of this size are divided: 8, 4, 2, or 1."""
+        """By what both sides of an image of this size are divided: 8, 4, 2, or 1."""
         if self.least_side is None:
             return 1
         return next((factor for factor in REDUCTION_FACTORS if min(size) // factor >= self.least_side), 1)
 
 
 READ_ALL = ReadOptions()
-"""Every pixel, within the limits that hold where nobody says otherwise."""
+"""Every pixel, within the default limits."""

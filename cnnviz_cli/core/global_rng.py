@@ -29,7 +29,7 @@ def seeded_rng(seed: int) -> Iterator[None]:
 
 
 def random_state() -> tuple[Any, ...]:
-    """What changes whenever somebody draws from one of the generators; to be compared."""
+    """What changes with every draw from one of the generators; to be compared."""
     import numpy as np
     import torch
 

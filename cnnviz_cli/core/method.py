@@ -161,17 +161,17 @@ FAMILIES: Mapping[str, Family] = {
         Family(
             "features",
             "feature-maps",
-            "What the convolution layers answer: a grid of feature maps a layer.",
+            "Activations of the convolutional layers: a grid of feature maps for each layer.",
             palette="viridis",
         ),
-        Family("saliency", "gradient", "Which pixels the class score hangs on."),
+        Family("saliency", "gradient", "Which pixels the class score depends on."),
         Family(
             "deconv",
             "deconvnet",
-            "What the strongest feature maps saw, projected back to pixels.",
+            "What the strongest feature maps respond to, projected back to pixels.",
             former_selector="variant",
         ),
-        Family("gradcam", "gradcam", "Where the evidence for a class lies, over the photograph."),
+        Family("gradcam", "gradcam", "Where the evidence for a class lies: a heat map over the image."),
     )
 }
 

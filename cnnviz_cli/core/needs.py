@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Variants(Protocol):
     """A list of alterations of each image's input, or of its activation at a layer. Frozen and hashable.
 
-    Equal variants are made and run once, whoever asks. A variant must depend on the evidence of its own image, on its
+    Equal variants are made and run once. A variant must depend on the evidence of its own image, on its
     number and on nothing else: never on the chunk in which it is made, and never on a global random state.
     """
 

@@ -134,7 +134,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:
-    """An error of somebody's code in one line, and the innermost line of that code, for people."""
+    """An error of foreign code in one line, and the innermost line of that code, for people."""
     said = visible(str(error).strip().partition("\n")[0], 200)
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
     place = line = ""
@@ -149,7 +149,7 @@ def describe_error(error: BaseException) -> tuple[str, str]:
 
 
 def current_user_line() -> str:
-    """The innermost line of somebody's own code that is running, as excerpts show it; empty where there is none."""
+    """The innermost line of foreign code that is running, as excerpts show it; empty where there is none."""
     called_by_us = dropwhile(lambda frame: _within(frame.filename, _PACKAGE), reversed(traceback.extract_stack()))
     for frame in called_by_us:
         if _within(frame.filename, _PACKAGE):

@@ -82,7 +82,7 @@ class Panel:
     """
 
     part: ClassVar[str] = ""
-    """What tells this kind's file from another picture of the same method and layer."""
+    """What tells this kind's file from another figure of the same method and layer."""
 
     scale_kind: ClassVar[ScaleKind] = "none"
 
@@ -116,7 +116,7 @@ class Panel:
 
     def parts(self) -> list[Values]:
         """The arrays that the figure of a picked panel shows, each with a scale of its own."""
-        raise TypeError(f"no picture is known for {type(self).__name__}")
+        raise TypeError(f"no figure is known for {type(self).__name__}")
 
     def own_state(self) -> State | None:
         """What a picked panel knows of its state beside its parts."""
@@ -130,7 +130,7 @@ class Panel:
 
 @value
 class SingleMap(Panel):
-    """One map with one scale, over the photograph or beside it. Drawn and explained by what its class says of itself.
+    """One map with one scale, over the image or beside it. Drawn and explained by what its class says of itself.
 
     Attributes:
         values: (B, C, h, w).
@@ -162,7 +162,7 @@ class SingleMap(Panel):
 
 @value
 class Heatmap(SingleMap):
-    """Evidence at coarse resolution, to lay over the photograph.
+    """Evidence at coarse resolution, to lay over the image.
 
     Attributes:
         values: (B, 1, h, w), >= 0.
@@ -186,7 +186,7 @@ class Heatmap(SingleMap):
 
 @value
 class PixelMap(SingleMap):
-    """Evidence per input pixel, too fine to lay over a photograph.
+    """Evidence per input pixel, too fine to lay over an image.
 
     Attributes:
         values: (B, 1, H, W) at the input's size, >= 0.
@@ -276,7 +276,7 @@ class FeatureMapGrid(Panel):
 
 @value
 class Filters(Panel):
-    """The kernels of a first layer, which are pictures themselves. The same for every image.
+    """The kernels of a first layer, which are images themselves. The same for every image.
 
     Attributes:
         values: (B, N, 3 or 1, kh, kw).

@@ -18,7 +18,7 @@ _MEMORY_LIMIT_WORDS = ("failed to map segment", "cannot allocate memory", "can't
 
 
 def environment_error(error: BaseException) -> CnnvizError | None:
-    """What the environment has to do with an error nobody foresaw; None if nothing."""
+    """An unexpected error as one of the environment; None if it is not."""
     hidden = _find_shadowed(error)  # before anything is imported that may be what is hidden
     from cnnviz_cli.core.text import visible
 

@@ -33,24 +33,24 @@ class Prediction(Record):
     label: str
     probability: float | None = Field(ge=0, le=1, description="Null where there is another number.")
     share: float | None = _optional("How much of what the network saw it takes for this class.", ge=0, le=1)
-    similarity: float | None = _optional("The cosine of the angle to another picture.", ge=-1, le=1)
+    similarity: float | None = _optional("Cosine similarity to the reference image.", ge=-1, le=1)
     value: float | None = _optional("What the network returned, of a regression, to six digits.")
     unit: str | None = _optional("Of the value, if one was given.")
     box: tuple[float, float, float, float] | None = _optional(
-        "Left, top, right and bottom of what was found, in pixels of the upright photograph."
+        "Left, top, right and bottom of what was found, in pixels of the upright image."
     )
     rank: int | None = _optional("Among all that was found, from 1, the likeliest.", ge=1)
 
     @property
     def title(self) -> str:
-        """What it is called in pictures: of two finds of one class each has its own."""
+        """Its name in figures: two boxes of one class have different ones."""
         return self.label if self.rank is None else f"{self.label}, box {self.rank}"
 
     @property
     def figure(self) -> str:
         """The number, for people."""
         if self.share is not None:
-            return f"{format_percent(self.share)} of the picture"
+            return f"{format_percent(self.share)} of the image"
         if self.similarity is not None:
             return f"{self.similarity:.3f}"
         if self.value is not None:
@@ -86,10 +86,10 @@ class Subject(Record):
 
 
 class Output(Record):
-    """One picture that was written."""
+    """One figure that was written."""
 
     family: str = Field(description="features, saliency, deconv, gradcam, or overview.")
-    method: str | None = Field(description="The method's name; null for a sheet that shows several pictures.")
+    method: str | None = Field(description="The method's name; null for a figure of several maps.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
     subject: Subject | None = _optional(
         "What of the network it shows, the same for every image; absent where it is about the image."
@@ -122,11 +122,11 @@ class Arrays(Record):
 
 
 class Window(Record):
-    """What of a photograph the network was shown: with it, raw maps can be laid over the photograph."""
+    """The part of an image that the network was shown; with it, raw maps can be laid over the image."""
 
     size: tuple[int, int] = Field(description="Width and height of the network's input, in pixels.")
     box: tuple[float, float, float, float] = Field(
-        description="Left, top, right and bottom of it, in pixels of the upright photograph; it may reach outside."
+        description="Left, top, right and bottom of it, in pixels of the upright image; it may reach outside."
     )
 
 
@@ -138,12 +138,12 @@ class ImageRecord(Record):
     )
     subject: Subject | None = _optional("The unit of the network that it is about; absent for an image.")
     sha256: str | None = Field(description="Of the file's bytes; null if they could not be read.")
-    width: int | None = Field(description="Of the upright photograph, in pixels.")
+    width: int | None = Field(description="Of the upright image, in pixels.")
     height: int | None
     status: Literal["ok", "failed"]
     error: str | None
     predictions: list[Prediction]
-    truth: Prediction | None = Field(default=None, description="The class that is true of it; null if nobody says so.")
+    truth: Prediction | None = Field(default=None, description="Its true class; null if unknown.")
     seen: Window | None = Field(default=None, description="What the network was shown; null if nothing.")
     mask_sha256: str | None = _optional("Of the mask's file, if a region was drawn by hand.")
     value_range: tuple[float, float] | None = _optional(
@@ -162,7 +162,7 @@ class Cost(Record):
 
 
 class Tool(Record):
-    """Versions of what made the pictures."""
+    """Versions of what made the figures."""
 
     cnnviz: str
     python: str
@@ -182,11 +182,11 @@ class Run(Record):
     precision: str
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
-    objective_sha256: str | None = _optional("Of the picture or the mask that the objective names.")
+    objective_sha256: str | None = _optional("Of the image or the mask that the objective names.")
 
 
 class NetworkRecord(Record):
-    """What trial forwards have shown of the network, as far as it may change a picture."""
+    """What trial forwards have shown of the network, as far as it may change a figure."""
 
     memory_format: Literal["channels_last", "contiguous"] = Field(description="How weights and inputs lie in memory.")
     randomness: Literal["none", "seeded", "free"] = Field(

@@ -342,8 +342,7 @@ def embedding(output: Any, head: str | None = None) -> Tensor:
     vectors = rows_of(output, head)
     if vectors is None or part_of(output, head).dim() < 2:
         raise UsageError(
-            "the network does not return one (batch, numbers) tensor of embeddings, so it cannot tell how alike "
-            "pictures are",
+            "the network does not return one (batch, numbers) tensor of embeddings, so images cannot be compared",
             fix="Use a classifier, or a network that returns (batch, numbers)",
         )
     return vectors

@@ -1,4 +1,4 @@
-"""Segmentation: one score for each class, the sum of its map over a region of the picture."""
+"""Segmentation: one score for each class, the sum of its map over a region of the image."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Regions(Readout):
         return sums if own.dtype == torch.float64 else sums.float()
 
     def order(self, scores: Tensor, anchor: Tensor | None, /) -> Tensor:
-        """(B, K) by the share of the picture, or of the mask, that is taken for each class.
+        """(B, K) by the share of the image, or of the mask, that is taken for each class.
 
         Minus infinity for a class that no position is taken for. Within a mask that has positions every class has its
         sum, so there it is -1; of the background it is 1 less, so that it comes after all that are there.
@@ -147,7 +147,7 @@ def region(anchor: Tensor, classes: Tensor) -> Tensor:
 
 
 def shares(anchor: Tensor, count: int) -> Tensor:
-    """(B, K) float32 the share of the picture that is taken for each of `count` classes, whatever the mask."""
+    """(B, K) float32 the share of the image that is taken for each of `count` classes, whatever the mask."""
     classes = taken(anchor)
     return _counts(classes, count, within(classes)).float() / classes[0].numel()
 
@@ -245,6 +245,6 @@ def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...
         error.where = where
         raise
     if TRUE in ranks:
-        problem = "what is true is known of whole pictures, and not of their regions"
+        problem = "true classes are known for whole images, not for their regions"
         raise UsageError(problem, where=where, fix="Name a class, or topK.")
     return ranks

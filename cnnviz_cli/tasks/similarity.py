@@ -28,10 +28,10 @@ SHORT = 4
 
 @value
 class Similarity(Readout):
-    """The cosine z.r / (|z| |r|) of each image's embedding z with the one r of another picture.
+    """The cosine z.r / (|z| |r|) of each image's embedding z with the one r of a reference image.
 
     Its slope by z is (r/|r| - cos z/|z|) / |z|: nothing along z itself, and shorter the more alike the two are. Where
-    they point the same way, or the opposite one, but for rounding, as of a picture compared with itself, the slope is
+    they point the same way, or the opposite one, but for rounding, as of an image compared with itself, the slope is
     rounding alone and is taken for zero, so that maps made of it are flat. Of an embedding of zeros the cosine is 0,
     and so is its slope.
 
@@ -41,7 +41,7 @@ class Similarity(Readout):
     values.
 
     Attributes:
-        reference: (D,) the other picture's embedding, finite and not all zeros; any but float64 becomes float32.
+        reference: (D,) the reference image's embedding, finite and not all zeros; any but float64 becomes float32.
         head: the name of the part of the output that is the embedding, see `core.scores.part_of`.
         digest: of its numbers, by which references are told apart.
     """
@@ -72,7 +72,7 @@ class Similarity(Readout):
         found = embedding(output, self.head)
         if found.shape[1] != len(self.reference):
             raise UsageError(
-                f"the network returns {found.shape[1]:,} numbers for an image, and the picture to compare it with has "
+                f"the network returns {found.shape[1]:,} numbers for an image, and the reference image has "
                 f"{len(self.reference):,}"
             )
         # Under autocast networks that end in a normalisation return float32 that is no better than what it was made of.
@@ -83,9 +83,9 @@ class Similarity(Readout):
         exact = found if found.dtype == torch.float64 else found.float()
         try:
             return _cosines(exact, self.reference.to(exact), rounding)
-        except UsageError as error:  # of whoever follows each operation by rules of its own
+        except UsageError as error:  # of methods that follow each operation by rules of their own
             raise UsageError(
-                "how alike two pictures are is a cosine, and there is no rule by which that is the sum of parts",
+                "similarity is a cosine, and there is no rule by which that is the sum of parts",
                 fix="Use integrated-gradients, whose shares add up for any score, or gradcam",
             ) from error
 
@@ -95,10 +95,10 @@ class Similarity(Readout):
 
 
 def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:
-    """(D,) the embedding of one picture, detached, float32, on its device.
+    """(D,) the embedding of one image, detached, float32, on its device.
 
     Args:
-        net: in eval mode; under the autocast under which pictures are compared with it, so that it differs from itself
+        net: in eval mode; under the autocast under which images are compared with it, so that it differs from itself
             by rounding alone.
         batch: (1, C, H, W) normalised input, which is not written to.
         head: the name of the part of the output that is meant, see `core.scores.part_of`.
@@ -111,13 +111,11 @@ def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None =
     with torch.no_grad():
         found = embedding(net(batch.clone()), head)[0].float()
     if not found.isfinite().all():
-        raise UsageError(
-            "the embedding of the picture to compare with is not finite", fix="Check the weights, and that picture."
-        )
+        raise UsageError("the embedding of the reference image is not finite", fix="Check the weights, and that image.")
     if not found.any():
         raise UsageError(
-            "the embedding of the picture to compare with is all zeros, which is like nothing",
-            fix="Compare with another picture, or another part of the network: --embedding output",
+            "the embedding of the reference image is all zeros, which is like nothing",
+            fix="Compare with another image, or another part of the network: --embedding output",
         )
     return found
 
@@ -169,7 +167,7 @@ class SimilarityTask(TaskSpec):
 
     name = "similarity"
     word = "similarity"
-    usage = "similarity:FILE (to another picture)"
+    usage = "similarity:FILE (to another image)"
     sample = "similarity:other.jpg"
     place = 5
     reads = ("scores",)
@@ -187,7 +185,7 @@ class SimilarityTask(TaskSpec):
 
     def check_objective(self, what: str, _text: str, /) -> None:
         if not what:
-            raise UsageError("similarity to which picture?", where="--objective", fix=self.sample)
+            raise UsageError("similarity to which image?", where="--objective", fix=self.sample)
 
     def check_settings(self, settings: TaskSettings) -> None:
         super().check_settings(settings)
@@ -199,6 +197,6 @@ class SimilarityTask(TaskSpec):
             raise UsageError("nothing is compared", where="--embedding", fix=f"Add --objective {self.sample}")
 
     def mismatch(self, model: str, fitting: TaskSpec) -> UsageError:
-        what = f"{model} returns {fitting.output}, and pictures are compared by vectors"
+        what = f"{model} returns {fitting.output}, and images are compared by vectors"
         fix = "Use a classifier, or a network that returns (batch, numbers)."
         return UsageError(what, where="--objective", fix=fix)

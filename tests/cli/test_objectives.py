@@ -33,7 +33,7 @@ def files() -> None:
         ([*DETECTOR, "--objective", "box:person"], "--objective: 'box:person': boxes are told by their rank", "box:2"),
         ([*SEGMENTER, "--objective", "segment:"], "--objective: 'segment:' is not whole", "segment:person"),
         (["--objective", "class:7"], "--objective: 'class:7' is not whole", "segment:person"),
-        (["--objective", "similarity"], "--objective: similarity to which picture?", "similarity:other.jpg"),
+        (["--objective", "similarity"], "--objective: similarity to which image?", "similarity:other.jpg"),
         (["--objective", "similarity:"], "--objective: 'similarity:' is not whole", "similarity:other.jpg"),
         (["--objective", "similarity:othr.png"], "--objective: 'othr.png': ", "'other.png'"),
         (["--objective", "similarity:text.png"], "--objective: 'text.png': ", ""),
@@ -56,7 +56,7 @@ def files() -> None:
         ),
         (
             [*DETECTOR, "--objective", "similarity:other.png"],
-            "--objective: fasterrcnn_resnet50_fpn returns boxes, and pictures are compared by vectors",
+            "--objective: fasterrcnn_resnet50_fpn returns boxes, and images are compared by vectors",
             "Use a classifier",
         ),
         (
@@ -76,8 +76,8 @@ def files() -> None:
             "--objective: 'top22' asks for more classes: the model has 21 classes",
             "",
         ),
-        ([*SEGMENTER, "--objective", "segment:true"], "--objective: what is true is known of whole pictures", "topK"),
-        ([*SEGMENTER, "-t", "true"], "--target: what is true is known of whole pictures", "topK"),
+        ([*SEGMENTER, "--objective", "segment:true"], "--objective: true classes are known for whole images", "topK"),
+        ([*SEGMENTER, "-t", "true"], "--target: true classes are known for whole images", "topK"),
         (
             [*SEGMENTER, "--objective", "segment:person", "-t", "cat"],
             "--target: 'segment:person' says what is explained already",

@@ -489,9 +489,9 @@ def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: 
     [
         ("segmenter", ["--objective", "box"], "--objective: located:segmenter returns maps of class scores, so there"),
         ("segmenter", ["--objective", "class"], "so there is no class to explain"),
-        ("segmenter", ["--objective", "similarity:in/1.png"], "and pictures are compared by vectors"),
+        ("segmenter", ["--objective", "similarity:in/1.png"], "and images are compared by vectors"),
         ("segmenter", ["--objective", "segment:cow", "--labels", "labels.txt"], "--objective: the model has no class"),
-        ("segmenter", ["-t", "true"], "--target: what is true is known of whole pictures"),
+        ("segmenter", ["-t", "true"], "--target: true classes are known for whole images"),
         ("segmenter", ["--truth", "folder"], "--truth: --truth is for the classes of a classifier"),
         ("segmenter", ["--multilabel"], "--multilabel: --multilabel is for the classes of a classifier"),
         ("segmenter", ["--min-score", "0"], "--min-score: --min-score is for box"),

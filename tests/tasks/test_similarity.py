@@ -122,7 +122,7 @@ def test_what_networks_return() -> None:
     for output in (vectors, vectors[:, :, None, None], SimpleNamespace(logits=vectors), (vectors, None), [vectors]):
         assert torch.equal(embedding(output), vectors)
     for output in (vectors[0], vectors[None], {"out": vectors}, (), None, torch.zeros(2, 2, 1, 2), SimpleNamespace()):
-        with pytest.raises(UsageError, match="how alike") as refused:
+        with pytest.raises(UsageError, match="cannot be compared") as refused:
             DIAGONAL.scores(output, None)
         assert refused.value.fix
     with pytest.raises(UsageError, match=r"returns 3 numbers .* has 2"):
@@ -181,5 +181,5 @@ def test_pictures_with_which_nothing_can_be_compared(net: Any, why: str) -> None
     with pytest.raises(UsageError, match=why) as refused:
         reference_of(net, torch.ones(1, 3, 2, 2))
     assert refused.value.fix
-    with pytest.raises(UsageError, match="how alike"):
+    with pytest.raises(UsageError, match="cannot be compared"):
         reference_of(nn.Conv2d(3, 2, 1), torch.ones(1, 3, 2, 2))
