@@ -22,7 +22,7 @@ def classes(
             "--model",
             "-m",
             metavar="NAME",
-            help="Of this network; without one, ImageNet-1K's.",
+            help="The network; by default the classes of ImageNet-1K.",
             autocompletion=completion.complete_models,
         ),
     ] = None,
@@ -31,7 +31,7 @@ def classes(
         typer.Option(
             "--weights",
             metavar="WEIGHTS",
-            help="Of these weights of it.",
+            help="Weights of that network.",
             autocompletion=completion.complete_weights,
         ),
     ] = None,
@@ -44,9 +44,9 @@ def classes(
     labels = known_labels(model or BUNDLED, weights or "DEFAULT")
     if not labels:
         raise UsageError(
-            f"the classes of '{visible(str(model), 100)}' with these weights are known to who made them",
+            f"the classes of '{visible(str(model), 100)}' with these weights are not known to cnnviz",
             where="--model" if weights is None else "--weights",
-            fix="Give a run their names with --labels; here are those of torchvision's networks: cnnviz models",
+            fix="Name them with --labels FILE; torchvision's networks are listed by: cnnviz models",
         )
     found = find_classes(query or "*", labels)
     if not found:

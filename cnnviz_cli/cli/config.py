@@ -36,7 +36,7 @@ def build(name: str, summary: str) -> Any:
 
 
 def schema(
-    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Of which file.")] = "config",
+    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Which file's schema.")] = "config",
     as_json: AsJson = False,
 ) -> None:
     """The JSON Schema of a configuration file, or of manifest.json."""

@@ -75,15 +75,15 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
         if whole:
             meant.append(f"{flag} {shlex.quote(visible(whole, 100))}")
     if meant:
-        return f"A name with spaces has to be in quotes: {' or '.join(meant)}"
+        return f"Put a name with spaces in quotes: {' or '.join(meant)}"
     if missing.casefold() in known:
-        return f"It is the name of a class, and each has a flag: --target {shlex.quote(known[missing.casefold()])}"
+        return f"It is the name of a class; each class needs its own flag: --target {shlex.quote(known[missing.casefold()])}"
 
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import SELECTOR, methods
 
     if missing in {method.name for method in methods()}:
-        return f"It is the name of a method, and several are joined by commas: --{SELECTOR} NAME,{missing}"
+        return f"It is the name of a method; separate several with commas: --{SELECTOR} NAME,{missing}"
     return ""
 
 

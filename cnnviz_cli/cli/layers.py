@@ -31,7 +31,7 @@ _NOTES = (
     "sees: height and width of what one position depends on, in pixels of the input, or all of it where attention or a "
     "global pool came before; every: how far that moves from one position to the next.",
     "--layer takes these names, globs over them ('layer4*'), the words of the last column, conv (every convolution) "
-    "and low-mid-high (the three). Modules without maps (-), and maps of a single position, are no layers.",
+    "and low-mid-high (the three). Modules without maps (-), and maps of a single position, are not layers.",
 )
 
 _RUNS_NOTE = (

@@ -114,7 +114,7 @@ def _show_bug(error: Exception) -> CnnvizError:
     if asked:
         traceback.print_exception(error)
     what = f"this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}"
-    fix = "" if asked else "For a report, run it again with CNNVIZ_DEBUG=1, which adds the traceback."
+    fix = "" if asked else "Please report it with the traceback: run it again with CNNVIZ_DEBUG=1."
     _print(f"error: {what}")
     if fix:
         _print(f"  {fix}")

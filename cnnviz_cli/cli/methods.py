@@ -101,11 +101,11 @@ def methods(
         typer.Option(
             "--family",
             metavar="FAMILY",
-            help=f"Of one family only: {', '.join(FAMILIES)}.",
+            help=f"Only this family: {', '.join(FAMILIES)}.",
             autocompletion=completion.choice_completion(FAMILIES),
         ),
     ] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let a network that is code run.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Allow a network that is code to run.")] = False,
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
@@ -200,8 +200,8 @@ def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
             print(wrap_paragraphs(f"cnnviz {family.name} --{SELECTOR} NAME", width))
             print("\n".join(_table(family, chosen, prices, width)) + "\n")
     notes = [
-        "* runs if none is named.",
-        "class: whether the picture tells one class from another; bent rules for rectifiers leave little of that.",
+        "* is the default.",
+        "class: whether the figure tells one class from another; modified ReLU rules leave little of that.",
     ]
     if prices:
         notes.append("fwd, bwd: passes for each batch; var: passes of altered inputs or activations for each image.")
@@ -271,7 +271,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
         print(f"options:\n{list_definitions(rows, width, indent)}")
-        print(wrap_paragraphs(f"Under cnnviz all the flags begin with --{family.name}-.", width))
+        print(wrap_paragraphs(f"Under cnnviz all these flags begin with --{family.name}-.", width))
     else:
         print("no options")
     if price is not None:

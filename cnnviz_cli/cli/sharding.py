@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.report import Reporter
     from cnnviz_cli.run import Outcome
 
-_EXPLICIT = "Say it yourself: --shard I/N, or --shard none to do all pictures here."
+_EXPLICIT = "Set it yourself: --shard I/N, or --shard none to do all images here."
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
         return ExitCode.OK
     if part.by_torchrun:
         reporter.warn(
-            f"{outcome.summary.failed} failed; torchrun is told 0, so that it does not start everything again"
+            f"{outcome.summary.failed} failed; the exit code is 0 all the same, or torchrun would restart every process"
         )
         return ExitCode.OK
     return ExitCode.PARTIAL
@@ -74,7 +74,7 @@ def _from_flag(word: str) -> tuple[Shard, str]:
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", word)
     if not found:
         raise UsageError(
-            f"'{visible(word, 60)}' is no part of a whole",
+            f"'{visible(word, 60)}' is not a shard",
             where="--shard",
             fix="Write I/N with I from 0 to N-1, for instance 0/8; auto, or none.",
         )
@@ -89,10 +89,10 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Shard, str]:
     if "JOB_COMPLETION_INDEX" in environ:
         if "JOB_COMPLETION_COUNT" not in environ:
             raise UsageError(
-                "Kubernetes says which part this is, but not of how many",
+                "Kubernetes gives the index of this shard, but not the number of shards",
                 where="JOB_COMPLETION_INDEX",
                 fix="Set JOB_COMPLETION_COUNT to the job's number of completions, or use "
-                "--shard $JOB_COMPLETION_INDEX/N, or --shard none to do all pictures here.",
+                "--shard $JOB_COMPLETION_INDEX/N, or --shard none to do all images here.",
             )
         index, count = _number(environ, "JOB_COMPLETION_INDEX"), _number(environ, "JOB_COMPLETION_COUNT")
         return _shard(index, count, "JOB_COMPLETION_INDEX"), "JOB_COMPLETION_INDEX"
@@ -112,7 +112,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
         step = (last - first) // (count - 1)  # Slurm says 1 for a list that has other steps
     regular = step > 0 and (last is None or first + step * (count - 1) == last) and (task - first) % step == 0
     if not regular:
-        raise UsageError("the numbers of this array's tasks have gaps of different sizes", where=name, fix=_EXPLICIT)
+        raise UsageError("the task numbers of this array are not evenly spaced", where=name, fix=_EXPLICIT)
     return _shard((task - first) // step, count, name)
 
 
@@ -120,11 +120,11 @@ def _shard(index: int, count: int, where: str) -> Shard:
     try:
         return Shard(index, count)
     except ValueError as error:
-        raise UsageError(str(error), where=where, fix=f"Parts count from 0 to N-1. {_EXPLICIT}") from error
+        raise UsageError(str(error), where=where, fix=f"Shards count from 0 to N-1. {_EXPLICIT}") from error
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
     text = environ.get(name, "")
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"this is no number: '{visible(text, 60)}'", where=name, fix=_EXPLICIT)
+        raise UsageError(f"not a number: '{visible(text, 60)}'", where=name, fix=_EXPLICIT)
     return int(text)

@@ -165,7 +165,9 @@ def await_files(root: Path, files: FileSizes) -> None:
         path = root / name
         while not _is_complete(path, size):
             if time.monotonic() > until:
-                raise OutputError("what a node of the cluster has written is not seen here", where=visible(str(path)))
+                raise OutputError(
+                    "the files that a node of the cluster wrote are not visible here", where=visible(str(path))
+                )
             time.sleep(0.05)
 
 

@@ -73,9 +73,8 @@ class WorkUnit:
         if self.deaths == _DEATHS:
             first = next(iter(self.missing))
             raise DeviceError(
-                f"{_DEATHS} processes of the cluster ended over the same pictures, the first of which is "
-                f"{visible(first)}",
-                fix="Look into Ray's logs for the reason; memory is the most frequent one: --batch-size N",
+                f"{_DEATHS} processes of the cluster died at the same images, the first of which is {visible(first)}",
+                fix="See Ray's logs for the reason; most often it is memory: --batch-size N",
             )
 
 
@@ -205,9 +204,7 @@ class ActorPool(Backend):
                 until = min(until, time.monotonic() + _JOIN_TIMEOUT)
             self._require_actors()
             if not hasattr(self, "ready") and time.monotonic() > patient:
-                self._reporter.say(
-                    "none is ready yet: the model takes long to load, or the cluster is busy with others"
-                )
+                self._reporter.say("no process is ready yet: the model takes long to load, or the cluster is busy")
                 patient = float("inf")
         ready, truth = self.ready, self._settings.truth
         truths = None if truth is None else GroundTruth(truth, ready.labels.names, ready.labels.also)
@@ -302,7 +299,7 @@ class ActorPool(Backend):
         if isinstance(found, SetupResult) and hasattr(self, "ready"):
             changed = list_differences(self.ready.header.identity, found.header.identity)
             if changed:
-                found = UsageError("this node would make other pictures than the first", fix="\n".join(changed))
+                found = UsageError("this node would make other figures than the first", fix="\n".join(changed))
         if isinstance(found, SetupResult):
             if not hasattr(self, "ready"):
                 self.ready = found
@@ -311,7 +308,7 @@ class ActorPool(Backend):
         found.where = f"{hired.slot.host}: {found.where}" if found.where else f"node {hired.slot.host}"
         if not late:
             raise found
-        self._reporter.warn(f"node {visible(hired.slot.host)} takes no part: {found.what}")
+        self._reporter.warn(f"node {visible(hired.slot.host)} is not used: {found.what}")
         self._deaths[hired.slot.node, hired.slot.number] = _MAX_STARTS
         self._remove(hired)
 
@@ -355,7 +352,7 @@ class ActorPool(Backend):
             raise
         except errors.RayError as error:
             last = str(error).strip().rpartition("\n")[2].strip()
-            why = "it is out of reach" if isinstance(error, errors.ActorUnavailableError) else visible(last, 200)
+            why = "it cannot be reached" if isinstance(error, errors.ActorUnavailableError) else visible(last, 200)
             if hired.setup is not None and _RAISED.match(why):
                 return UsageError(
                     f"cnnviz does not start on this node: {why}", fix="Install the same packages on every node."
@@ -381,7 +378,7 @@ class ActorPool(Backend):
             self._fill_slots()
         if not self._team:
             raise DeviceError(
-                "no node of the cluster is left to work on", fix="What is finished is kept; start the run again."
+                "no node of the cluster is left", fix="Finished images are kept; run the same command again."
             )
 
     def _pass_on(self, said: Iterable[tuple[str, bool]]) -> None:

@@ -107,7 +107,7 @@ def _devices() -> Iterator[Check]:
             value = f"{facts.name}, {_size(facts.total_memory)}, compute capability {facts.major}.{facts.minor}"
             yield Check(f"cuda:{index}", value)
     elif torch.version.cuda:
-        yield Check("cuda", f"none is seen (torch was built for CUDA {torch.version.cuda})")
+        yield Check("cuda", f"none found (torch was built for CUDA {torch.version.cuda})")
     else:
         yield Check("cuda", "none: torch was built without CUDA")
     if torch.backends.mps.is_available():
@@ -341,7 +341,7 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
     agree = {
         "none": "agree to the bit",
         "seeded": "differ by its random draws, which start from the seed and the image: --seed N",
-        "free": "differ whatever the seed: the same command may give other pictures",
+        "free": "differ whatever the seed: the same command may give other figures",
     }
     yield Check("two forwards", agree[facts.randomness], "ok" if facts.randomness == "none" else "warning")
     batches = {

@@ -68,7 +68,7 @@ class GroundTruth:
         if count and unknown == count:
             raise self._nothing_known(first, folders)
         if unknown:
-            reporter.warn(f"of {unknown} of {count} pictures nobody says what is true, '{first}' for one")
+            reporter.warn(f"the true class of {unknown} of {count} images is unknown, for instance of '{first}'")
 
     def _class_of_folder(self, name: str) -> int | None:
         if name not in self._folders:
@@ -89,7 +89,7 @@ class GroundTruth:
                 except UsageError as error:
                     raise UsageError(f"{place}: {error.what}", where=WHERE, fix=error.fix) from error
                 if index is None:
-                    fix = f"{did_you_mean(entry.label, self._labels)}\nA header has to call its columns file and label."
+                    fix = f"{did_you_mean(entry.label, self._labels)}\nThe header must name the columns file and label."
                     what = f"{place}: the model has no class '{visible(entry.label, 60)}'"
                     raise UsageError(what, where=WHERE, fix=fix.strip())
                 known[entry.label] = index
@@ -99,7 +99,7 @@ class GroundTruth:
     def _ambiguous_row(self, path: str, first: str, second: str) -> UsageError:
         place = f"{visible(self._table.name, 100)}:{self._table.entries[path].line}" if self._table else ""
         pictures = f"'{visible(first, 100)}' as well as '{visible(second, 100)}'"
-        fix = "Write as many folders in front of the names as tell the pictures apart."
+        fix = "Write enough of the path before each name to tell the images apart."
         return UsageError(f"{place}: '{visible(path, 100)}' is {pictures}", where=WHERE, fix=fix)
 
     def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
@@ -107,8 +107,8 @@ class GroundTruth:
             listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:MAX_NAMES])
             more = f" and {len(folders) - MAX_NAMES} more" if len(folders) > MAX_NAMES else ""
             fix = next(filter(None, (did_you_mean(name, self._labels) for name in folders)), "")
-            what = f"no picture lies in a folder with the name of a class, but in {listed}{more}"
+            what = f"no image lies in a folder named after a class, but in {listed}{more}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
         example = visible(next(iter(self._table.entries)), 100)
-        what = f"no row of {visible(self._table.name, 100)} is about any of these pictures"
-        return UsageError(what, where=WHERE, fix=f"A row says '{example}', a picture is '{first}'.")
+        what = f"no row of {visible(self._table.name, 100)} names any of these images"
+        return UsageError(what, where=WHERE, fix=f"A row says '{example}', an image is '{first}'.")

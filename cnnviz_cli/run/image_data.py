@@ -197,7 +197,7 @@ def fast_decode_note(how: ReadOptions) -> str:
         return ""
     shares = ", ".join(f"1/{factor}" for factor in sorted(REDUCTION_FACTORS))
     return (
-        f"photographs whose shorter side is {how.least_side * min(REDUCTION_FACTORS):,} pixels or more are decoded and "
+        f"images whose shorter side is {how.least_side * min(REDUCTION_FACTORS):,} pixels or more are decoded and "
         f"drawn at {shares} of their size"
     )
 

@@ -289,7 +289,7 @@ def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter
     """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
     if found.damaged:
         lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
-        reporter.warn(f"{lines} of the journal cannot be read; the images they told of are done again")
+        reporter.warn(f"{lines} of the journal cannot be read; their images are done again")
     if found.replaced:
         changed = "; ".join(found.differing)
         count = f"{found.replaced} done with other settings ({changed})"
@@ -297,12 +297,12 @@ def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter
     if found.changed:
         names = ", ".join(visible(name, 100) for name in found.changed[:MAX_NAMES])
         more = f" and {len(found.changed) - MAX_NAMES} more" if len(found.changed) > MAX_NAMES else ""
-        reporter.warn(f"not the bytes that were explained before, so that new pictures take their place: {names}{more}")
+        reporter.warn(f"changed since they were explained, so their figures are replaced: {names}{more}")
     if found.unlisted:
         images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
         reporter.warn(
-            f"{visible(str(output))} also holds the pictures of {images} not on this list; they stay, and the manifest "
-            "leaves them out"
+            f"{visible(str(output))} also holds the figures of {images} not on this list; they stay, but the manifest "
+            "omits them"
         )
     if found.done and found.other_batches:
         sizes = " and ".join(map(str, found.other_batches))
@@ -311,7 +311,7 @@ def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter
             f"their numbers may differ from those of one run; --batch-size {found.other_batches[0]} keeps them"
         )
     if found.done:
-        reporter.say(f"{found.done} of {inputs} pictures are done already; --force does them again")
+        reporter.say(f"{found.done} of {inputs} images are already done; --force does them again")
 
 
 def conclude_if_done(

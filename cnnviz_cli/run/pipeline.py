@@ -33,10 +33,10 @@ from cnnviz_cli.run.workers.process import JobResult
 ALL_MAPS_FIRST = "every map is computed before the first is drawn, for a scale that all share"
 
 NOTHING_DRAWN = (
-    "nothing is drawn: a scale for the whole run takes the maps of all its images, and it ended before they were "
-    "there; with --scale image or --scale fixed:LO,HI each figure is kept as soon as it is finished"
+    "nothing was drawn: --scale run needs the maps of all images, and the run ended before it had them; with --scale "
+    "image or --scale fixed:LO,HI each figure is kept as soon as it is finished"
 )
-"""What a run says that is interrupted before its scale is known."""
+"""The warning of a run that is interrupted before its scale is known."""
 
 
 class MapScales:
@@ -239,7 +239,7 @@ class Pipeline:
                 # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
                 self._at_once = len(part) // 2
                 self._reporter.warn(
-                    f"out of memory with a batch of {len(part)}; going on with batches of {self._at_once}"
+                    f"out of memory with a batch of {len(part)}; continuing with batches of {self._at_once}"
                 )
                 continue
             start += len(part)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NOT_FINITE = "the network's scores are not finite"
 
-UNKNOWN = "nobody says what is true of it, and without that there is nothing to explain"
+UNKNOWN = "its true class is unknown, and without that there is nothing to explain"
 """Why an image fails, if only its true class is to be explained or all is told apart from that."""
 
 

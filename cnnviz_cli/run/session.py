@@ -373,7 +373,7 @@ def prepare_loaded(
         reporter.warn(line)
     if views and question.task.located:
         raise UsageError(
-            "what is explained has a place in the picture, which is not looked for in a turned one",
+            "what is explained has a place in the image, which is not looked for in a flipped one",
             where="--smooth",
             fix="Leave it out.",
         )
@@ -390,9 +390,9 @@ def _check_another_size(prepared: Prepared, reporter: Reporter) -> None:
         prepared.at_size(preprocessing.trial_size)
     except ImageError as error:
         what = f"{prepared.model.name} is read at one size only: {error.what}"
-        raise UsageError(what, where="--resize full", fix="Show it all of the photograph: --resize pad") from error
+        raise UsageError(what, where="--resize full", fix="Show it the whole image: --resize pad") from error
     if preprocessing.side is None:  # as somebody has asked for, and not as the network was trained
-        reporter.say(f"photographs are taken at their own size, up to {preprocessing.most} pixels a side (--max-side)")
+        reporter.say(f"images keep their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
 def _build_tasks(built: Iterable[tuple[MethodRequest, Sequence[Recipe]]]) -> tuple[Task, ...]:

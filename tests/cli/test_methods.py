@@ -189,7 +189,7 @@ options:
                    CNNVIZ_GRADCAM__ZEAL)
   --rounds N       How often. (default 3, 5;
                    CNNVIZ_GRADCAM__ROUNDS)
-Under cnnviz all the flags begin with --gradcam-.
+Under cnnviz all these flags begin with --gradcam-.
 """
     )
     picky = cnnviz("methods", "picky").out

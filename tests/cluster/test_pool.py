@@ -168,7 +168,7 @@ def test_pictures_that_end_every_process_end_the_run(tmp_path: Path, worker: typ
         yield Report([])
 
     worker.explain = explain  # type: ignore[method-assign]
-    with pytest.raises(DeviceError, match=r"3 processes .* ended over the same pictures|no node .* is left"):
+    with pytest.raises(DeviceError, match=r"3 processes .* died at the same images|no node .* is left"):
         recorded(made, 40)
 
 

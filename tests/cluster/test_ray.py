@@ -111,7 +111,7 @@ def test_a_run_that_was_interrupted_goes_on_and_a_finished_one_has_nothing_to_do
         running = started(place, "stopped")
         _, said = running.communicate(timeout=300)
         assert running.returncode == 3, said
-        assert "pictures are done already" in said
+        assert "images are already done" in said
         check(place, "stopped")
 
 

@@ -97,7 +97,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest
     tried = memory_for(2, monkeypatch)
     assert run(tmp_path / "short", heard).status == "ok"
     assert tried == [5, 2, 2, 1]
-    assert heard.warned == ["out of memory with a batch of 5; going on with batches of 2"]
+    assert heard.warned == ["out of memory with a batch of 5; continuing with batches of 2"]
     report = json.loads((tmp_path / "short" / "run.json").read_text())
     assert (report["batch_size"], report["smallest_batch_size"]) == (8, 2)
     assert [r.source for r in heard.records] == [r.source for r in plain.records]

@@ -135,7 +135,7 @@ def test_a_photograph_that_changed_is_replaced_and_that_is_said(here: Path) -> N
     run(here / "out", sources, heard)
     assert heard.done_ == [sources[0].name]
     (warning,) = heard.warned
-    assert warning == "not the bytes that were explained before, so that new pictures take their place: 0.png"
+    assert warning == "changed since they were explained, so their figures are replaced: 0.png"
 
 
 def test_a_shorter_list_says_what_the_manifest_leaves_out(here: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_shorter_list_says_what_the_manifest_leaves_out(here: Path) -> None:
     run(here / "out", sources)
     heard = Listener()
     run(here / "out", sources[1:], heard)
-    assert "also holds the pictures of an image that is not on this list" in heard.warned[0]
+    assert "also holds the figures of an image that is not on this list" in heard.warned[0]
 
 
 def test_force_removes_what_it_replaces_and_nothing_else(here: Path, sources: list[Source]) -> None:

@@ -127,7 +127,7 @@ def test_a_picture_on_which_processes_die_is_alone_in_failing(
     assert killed == ["1.png"] * 2
     failed = {image.source: image.error for image in manifest_of(tmp_path / "out").images if image.status == "failed"}
     assert set(failed) == {"1.png", BROKEN}
-    assert failed["1.png"] == f"{doing} it ended the process that did it, twice: SIGSEGV"
+    assert failed["1.png"] == f"{doing} it crashed the worker process, twice: SIGSEGV"
     assert heard.done_ == [source.name for source in sources]
 
 

@@ -57,7 +57,7 @@ def test_a_rerun_with_nothing_to_do_imports_no_torch(line: Line, tmp_path: Path)
     before = (tmp_path / "out" / "manifest.json").read_bytes()
     again = line(*asked)
     assert again.startswith("lean 0")
-    assert "3 of 3 pictures are done already; --force does them again" in again
+    assert "3 of 3 images are already done; --force does them again" in again
     assert "3 images (3 already done), 3 figures" in again
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert json.loads((tmp_path / "out" / "run.json").read_text())["resumed"] == 3

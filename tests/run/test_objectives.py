@@ -325,7 +325,7 @@ def test_another_reference_picture_of_the_same_name_is_noticed(cnnviz: Say) -> N
     asked = ["in/0.png", "in/1.png", "--objective", "similarity:other.png"]
     cnnviz("gradcam", "embedder", *asked)
     before = files()
-    assert "2 of 2 pictures are done already" in cnnviz("gradcam", "embedder", *asked)
+    assert "2 of 2 images are already done" in cnnviz("gradcam", "embedder", *asked)
     assert files() == before
     shutil.copy("in/0.png", "other.png")
     assert "digest of what the objective names: " in cnnviz("gradcam", "embedder", *asked, code=2)
@@ -424,7 +424,7 @@ def test_a_mask_that_was_changed_is_noticed(cnnviz: Say) -> None:
     mask("mask.png", half())
     asked = ["in/0.png", "in/1.png", "-t", "1"]
     cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
-    assert "2 of 2 pictures are done already" in cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
+    assert "2 of 2 images are already done" in cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png")
     mask("mask.png", ~half())
     refused = cnnviz("gradcam", "segmenter", *asked, "--region", "mask.png", code=2)
     assert "digest of what the objective names: " in refused
@@ -440,7 +440,7 @@ def test_of_a_folder_of_masks_what_was_changed_is_done_again_and_the_rest_is_not
     mask("masks/1.png", ~half())
     mask("masks/2.png", half())  # what had none is tried again anyhow
     before = images()
-    assert "1 of 4 pictures are done already" in cnnviz("gradcam", "segmenter", *asked, code=3)
+    assert "1 of 4 images are already done" in cnnviz("gradcam", "segmenter", *asked, code=3)
     after = images()
     assert after["0.png"] == before["0.png"]
     assert after["1.png"]["mask_sha256"] == read_image(Path("masks/1.png")).sha256 != before["1.png"]["mask_sha256"]

@@ -65,7 +65,7 @@ def test_in_an_image_folder_predicted_and_true_are_explained(folders: list[Sourc
     heard = Listener()
     outcome = run(tmp_path / "out", folders, heard, truth="folder", target=["predicted,true"])
     assert (outcome.summary.ok, outcome.summary.failed) == (4, 1)
-    assert "of 1 of 5 pictures nobody says what is true, 'none/4.png' for one" in heard.warned
+    assert "the true class of 1 of 5 images is unknown, for instance of 'none/4.png'" in heard.warned
     found = images(tmp_path / "out")
     for name, true in (("a/0.png", 0), ("a/1.png", 0), ("B/2.png", 1)):
         predicted = found[name]["predictions"][0]["index"]
@@ -84,7 +84,7 @@ def test_without_a_truth_a_picture_fails_where_all_hangs_on_it(
     outcome = run(tmp_path / "out", folders, truth="folder", **settings)
     assert (outcome.status, outcome.summary.failed) == ("partial", 2)
     unknown = images(tmp_path / "out")["none/4.png"]
-    assert unknown["error"] == "nobody says what is true of it, and without that there is nothing to explain"
+    assert unknown["error"] == "its true class is unknown, and without that there is nothing to explain"
     assert unknown["sha256"]
 
 
@@ -135,7 +135,7 @@ def test_a_table_says_the_same_as_folders(folders: list[Source], tmp_path: Path)
     ("content", "what", "fix"),
     [
         ("0.png,a\nB/2.png,x\n", "truth.csv:2: the model has no class 'x'", "file and label"),
-        ("9.png,a\n", "no row of truth.csv is about any of these pictures", "'9.png', a picture is 'a/0.png'"),
+        ("9.png,a\n", "no row of truth.csv names any of these images", "'9.png', an image is 'a/0.png'"),
         ("0.png,a\n7.png,b\n", "truth.csv:1: '0.png' is 'a/0.png' as well as 'z/0.png'", "as many folders"),
     ],
 )
@@ -150,7 +150,7 @@ def test_tables_that_do_not_fit(content: str, what: str, fix: str, folders: list
 
 @tiny_runs
 def test_folders_of_which_none_is_a_class_are_a_mistake(folders: list[Source], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no picture lies in a folder with the name of a class, but in 'none'"):
+    with pytest.raises(UsageError, match="no image lies in a folder named after a class, but in 'none'"):
         run(tmp_path / "out", [source for source in folders if source.name.startswith("none")], truth="folder")
 
 

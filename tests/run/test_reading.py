@@ -68,7 +68,7 @@ def test_fast_decoding_draws_what_it_decoded_and_records_what_there_was(
     heard = Listener()
     run(tmp_path / "out", listed(folder), heard, fast_decode="true", workers=workers)
     # The tiny network's input has 12 pixels a side.
-    note = "photographs whose shorter side is 48 pixels or more are decoded and drawn at 1/2, 1/4, 1/8 of their size"
+    note = "images whose shorter side is 48 pixels or more are decoded and drawn at 1/2, 1/4, 1/8 of their size"
     assert [text for text in heard.said if "decoded" in text] == [note]
     manifest = manifest_of(tmp_path / "out")
     assert manifest["run"]["config"]["fast_decode"] is True

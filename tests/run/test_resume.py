@@ -55,7 +55,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     # The broken one is the fourth, and is tried again.
     done = count if count < 4 else count - 1
     assert heard.done_ == names(sources)[count:] if count < 4 else [BROKEN, *names(sources)[count:]]
-    assert f"{done} of 7 pictures are done already; --force does them again" in heard.said
+    assert f"{done} of 7 images are already done; --force does them again" in heard.said
     assert (outcome.done_before, heard.begun, outcome.summary.images) == (done, 7 - done, 7)
     assert [record.source for record in outcome.first] == names(sources)
     assert files_of(out) == undisturbed

@@ -140,7 +140,7 @@ def test_a_first_pass_that_ends_early_leaves_nothing_behind(
         assert names(tmp_path / "out") == {"manifest.json", "manifest.jsonl", "run.json"}
         assert verify(tmp_path / "out") == []
         (warning,) = heard.warned
-        assert "nothing is drawn" in warning
+        assert "nothing was drawn" in warning
         assert "--scale image" in warning
     assert lying == [{"manifest.jsonl"}]  # not even while it is there has the file a name
 
@@ -223,7 +223,7 @@ def test_failures_of_either_pass_are_records_in_their_places(
         ("c.png", "failed"),
         ("d.png", "failed"),
     ]
-    assert images[2].error == "the file was changed while the run went on"
+    assert images[2].error == "the file changed during the run"
 
 
 def gradcam() -> TaskName:

@@ -324,7 +324,7 @@ def test_full_says_up_to_which_size(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Listener()
     flags = {("device",): "cpu", ("resize",): "full", ("max_side",): "320"}
     prepare("gradcam", load_settings("gradcam", flags, None, {}), heard)
-    assert heard.said == ["photographs are taken at their own size, up to 320 pixels a side (--max-side)"]
+    assert heard.said == ["images keep their own size, up to 320 pixels a side (--max-side)"]
     heard = Listener()
     prepare("gradcam", load_settings("gradcam", {("device",): "cpu"}, None, {}), heard)
     assert heard.said == []

@@ -81,9 +81,7 @@ class NetworkFacts:
                 "from --seed and the image, one image at a time; another --seed gives another picture"
             )
         if self.randomness == "free":
-            lines.append(
-                "two forwards on one image differ, whatever the seed: the same command may give other pictures"
-            )
+            lines.append("two forwards on one image differ, whatever the seed: the same command may give other figures")
         if self.randomness == "none" and self.batching == "coupled":
             lines.append(
                 "the other images of a batch change what it returns for an image (batch statistics?): "

@@ -98,7 +98,7 @@ class WorkerProcess:
         finally:
             self._current = None
         doing = "reading" if job == "read" else "drawing"
-        return JobResult(failed_record(slot[0], f"{doing} it ended the process that did it, twice: {how}"))
+        return JobResult(failed_record(slot[0], f"{doing} it crashed the worker process, twice: {how}"))
 
     def _send_job(self, job: str, slot: OutputSlot, *arguments: Any) -> Any:
         if self._closed:
@@ -136,8 +136,8 @@ class WorkerProcess:
                     raise CancelledError from None
                 _end_process(self._process)
                 how = _exit_reason(self._process.returncode)
-                what = f"a process that reads and draws did not start: {how}"
-                raise DeviceError(what, fix="Do without: --workers 0") from error
+                what = f"a worker process did not start: {how}"
+                raise DeviceError(what, fix="Run without workers: --workers 0") from error
             self._ready = True
         return self._process
 
@@ -161,8 +161,8 @@ def _start_process() -> subprocess.Popen[bytes]:
             env=environment,
         )
     except OSError as error:
-        what = f"no process that reads and draws can be started: {error.strerror}"
-        raise DeviceError(what, fix="Do without: --workers 0") from error
+        what = f"no worker process can be started: {error.strerror}"
+        raise DeviceError(what, fix="Run without workers: --workers 0") from error
 
 
 def _exchange(process: subprocess.Popen[bytes], message: Any) -> Any:

@@ -81,9 +81,7 @@ class ImageWorker:
         if isinstance(seen, ImageRecord):
             return self._finish(seen, "draw and write", start)
         if seen.original.sha256 != result.sha256:
-            record = failed_record(
-                slot[0], "the file was changed while the run went on", network_input=seen.network_input
-            )
+            record = failed_record(slot[0], "the file changed during the run", network_input=seen.network_input)
         else:
             try:
                 record = self._presenter.present(seen, result)
@@ -150,7 +148,7 @@ def main() -> None:
         except CnnvizError as error:
             reply = error
         except BaseException:
-            reply = RuntimeError(f"in a process that reads and draws:\n{traceback.format_exc()}")
+            reply = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
         _send(answers, reply)
 
 
