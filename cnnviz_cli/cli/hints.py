@@ -77,7 +77,8 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
     if meant:
         return f"Put a name with spaces in quotes: {' or '.join(meant)}"
     if missing.casefold() in known:
-        return f"It is the name of a class; each class needs its own flag: --target {shlex.quote(known[missing.casefold()])}"
+        named = shlex.quote(known[missing.casefold()])
+        return f"It is the name of a class; each class needs its own flag: --target {named}"
 
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import SELECTOR, methods

@@ -167,7 +167,7 @@ def test_a_rank_that_is_killed_under_torchrun_costs_no_finished_picture(tmp_path
     assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     log.close()
     text = (tmp_path / "log").read_text()
-    assert "are done already" in text
+    assert "are already done" in text
     merged = subprocess.run(
         [sys.executable, "-m", "cnnviz_cli", "merge", str(out), "--json"], capture_output=True, text=True, check=False
     )
