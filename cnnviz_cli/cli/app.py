@@ -15,22 +15,23 @@ from cnnviz_cli.core.method import FAMILIES
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."
 }
-_SUMMARIES = _RUNS | {
-    "models": "The networks that can be explained, with their published weights.",
-    "layers": "The layers of a network as a tree, with their feature maps, receptive fields, and names for --layer.",
-    "classes": "The classes of a network, by index and name, as --target takes them.",
-    "methods": "The methods of each family: what they show, their papers, and what they cost on a network.",
-    "doctor": "Check versions, memory, devices, codecs and folders, and time the network. Leaves no files behind.",
-    "config": "Configuration files: print their schema, check them, show the resulting settings.",
-    "verify": "Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing.",
-    "merge": "Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.",
-}
-"""The commands, and the first paragraph of each one's help."""
 _PANELS = {
-    "Explain images": tuple(_RUNS),
-    "Look up": ("models", "layers", "classes", "methods", "doctor"),
-    "Files": ("config", "verify", "merge"),
+    "Explain images": _RUNS,
+    "Look up": {
+        "models": "The networks that can be explained, with their published weights.",
+        "layers": "The layers of a network as a tree, with their maps, receptive fields, and names for --layer.",
+        "classes": "The classes of a network, by index and name, as --target takes them.",
+        "methods": "The methods of each family: what they show, their papers, and what they cost on a network.",
+        "doctor": "Check versions, memory, devices, codecs and folders, and time the network. Leaves no files behind.",
+    },
+    "Files": {
+        "config": "Configuration files: print their schema, check them, show the resulting settings.",
+        "verify": "Hash the manifest and every file that it lists. Exit code 3 and a list if any differs or is gone.",
+        "merge": "Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.",
+    },
 }
+"""The commands of each group, with the first paragraph of their help."""
+_SUMMARIES = {name: summary for panel in _PANELS.values() for name, summary in panel.items()}
 
 
 class _Commands(Group):
@@ -86,5 +87,5 @@ def _named() -> None:
 
 
 for _panel, _names in _PANELS.items():
-    for _name in _names:
-        app.command(_name, cls=Command, help=_SUMMARIES[_name], rich_help_panel=_panel)(_named)
+    for _name, _summary in _names.items():
+        app.command(_name, cls=Command, help=_summary, rich_help_panel=_panel)(_named)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import typer
+
+from cnnviz_cli.core.errors import CnnvizError
 
 Completion = Callable[[str], list[str]]
 
@@ -34,34 +37,29 @@ def complete_models(incomplete: str) -> list[str]:
     """Names of models."""
     from cnnviz_cli.models.spec.catalog import model_names
 
-    return [name for name in model_names() if name.startswith(incomplete)]
+    return choice_completion(model_names())(incomplete)
 
 
 def complete_classes(ctx: typer.Context, incomplete: str) -> list[str]:
     """``topK`` and the names of the classes of the network that the line names."""
-    from cnnviz_cli.core.errors import CnnvizError
     from cnnviz_cli.models.spec.catalog import BUNDLED
     from cnnviz_cli.models.spec.weights import is_detector, known_labels
 
     model = ctx.params.get("model") or BUNDLED
-    try:
+    labels: tuple[str, ...] = ()
+    with suppress(CnnvizError):
         labels = known_labels(model, ctx.params.get("weights") or "DEFAULT") if not is_detector(model) else ()
-    except CnnvizError:
-        labels = ()
-    words = ("top1", "top3", "top5", *labels)
-    return [word for word in words if word.startswith(incomplete)]
+    return choice_completion(("top1", "top3", "top5", *labels))(incomplete)
 
 
 def complete_weights(ctx: typer.Context, incomplete: str) -> list[str]:
     """Words for weights, and the published ones of the model that the line names."""
-    from cnnviz_cli.core.errors import CnnvizError
     from cnnviz_cli.models.spec.catalog import BUNDLED, weights_names
 
-    try:
-        published = weights_names(ctx.params.get("model") or BUNDLED)
-    except CnnvizError:
-        published = ()
-    return [word for word in ("DEFAULT", *published, "none", "random:0") if word.startswith(incomplete)]
+    published: tuple[str, ...] = ()
+    with suppress(CnnvizError):
+        published = tuple(weights_names(ctx.params.get("model") or BUNDLED))
+    return choice_completion(("DEFAULT", *published, "none", "random:0"))(incomplete)
 
 
 def complete_method_names(incomplete: str) -> list[str]:
@@ -69,7 +67,7 @@ def complete_method_names(incomplete: str) -> list[str]:
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import methods
 
-    return [m.name for m in methods() if m.name.startswith(incomplete)]
+    return choice_completion(method.name for method in methods())(incomplete)
 
 
 def complete_methods(incomplete: str) -> list[str]:

@@ -31,14 +31,6 @@ def build(command: str, summary: str) -> Any:
     return build_command(command, with_settings(command, partial(_run, command), without=without), summary)
 
 
-def _family_of(name: str) -> str:
-    try:
-        return find_method(name).family
-    except UsageError as error:
-        error.where = "--method"
-        raise
-
-
 def _with_methods(flags: Flags, given: Sequence[str]) -> Flags:
     """The flags, with each method named in `given` among those of its family, and all of them among those of each.
 
@@ -46,9 +38,13 @@ def _with_methods(flags: Flags, given: Sequence[str]) -> Flags:
         UsageError: there is no such method.
     """
     chosen: dict[SettingPath, list[str]] = {}
-    for name in (part.strip() for word in given for part in word.split(",")):
-        for family in FAMILIES if name == ALL else [_family_of(name)]:
-            chosen.setdefault((family, SELECTOR), []).append(name)
+    try:
+        for name in (part.strip() for word in given for part in word.split(",")):
+            for family in FAMILIES if name == ALL else [find_method(name).family]:
+                chosen.setdefault((family, SELECTOR), []).append(name)
+    except UsageError as error:
+        error.where = "--method"
+        raise
     return {**flags, **{path: [*(flags.get(path) or []), *names] for path, names in chosen.items()}}
 
 

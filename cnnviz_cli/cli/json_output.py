@@ -13,7 +13,7 @@ _NOT_ANSWERED = ("--help", "-h", "--version")
 """What is printed for people only."""
 
 
-class _PendingAnswer:
+class _Answer:
     """What the process owes to standard output: nothing until `--json` was given."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class _PendingAnswer:
         self.warnings: list[str] = []
 
 
-_answer = _PendingAnswer()
+_answer = _Answer()
 
 
 @contextmanager
@@ -74,13 +74,8 @@ def _print(value: Mapping[str, Any], stream: TextIO) -> None:
 
 
 def _error_record(error: CnnvizError, code: int) -> dict[str, Any]:
-    return {
-        "code": _code_name(code),
-        "what": error.what,
-        "where": error.where,
-        "fix": error.fix,
-        "exit_code": int(code),
-    }
+    answer = {"code": _code_name(code), "what": error.what, "where": error.where, "fix": error.fix}
+    return {**answer, "exit_code": int(code)}
 
 
 def _code_name(code: int) -> str:

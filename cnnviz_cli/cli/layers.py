@@ -55,7 +55,7 @@ def _show(
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
-    """The layers of a network as a tree, with their feature maps, receptive fields, and names for --layer.
+    """The layers of a network as a tree, with their maps, receptive fields, and names for --layer.
 
     Layers do not depend on the weights, so no weights are downloaded unless you name some.
     """

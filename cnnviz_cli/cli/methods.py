@@ -24,6 +24,9 @@ from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, Linear
 from cnnviz_cli.core.text import did_you_mean, visible
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from cnnviz_cli.config.names import SettingPath
     from cnnviz_cli.core.records import Cost
     from cnnviz_cli.run.method_costs import Price
 
@@ -172,16 +175,12 @@ def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
 
 
 def _options(method: Method) -> Iterator[dict[str, Any]]:
-    # Not at the top: the settings bring pydantic, which a table does without.
     from cnnviz_cli.cli.flags import choices_of
-    from cnnviz_cli.config.names import environment_variable, field_at, flag_name
-    from cnnviz_cli.config.settings import settings_type
+    from cnnviz_cli.config.names import environment_variable, flag_name
 
-    for item in fields(method.options):
-        path = (method.family, item.name)
-        info = field_at(settings_type("config"), path)
+    for path, info in _option_fields(method):
         yield {
-            "name": item.name,
+            "name": path[1],
             "flag": flag_name(path, method.family),
             "flag_of_all": flag_name(path, "all"),
             "variable": environment_variable(path),
@@ -189,6 +188,15 @@ def _options(method: Method) -> Iterator[dict[str, Any]]:
             "choices": choices_of(info) or None,
             "help": info.description,
         }
+
+
+def _option_fields(method: Method) -> list[tuple[SettingPath, FieldInfo]]:
+    # Not at the top: the settings bring pydantic, which a table does without.
+    from cnnviz_cli.config.names import field_at
+    from cnnviz_cli.config.settings import settings_type
+
+    paths = [(method.family, item.name) for item in fields(method.options)]
+    return [(path, field_at(settings_type("config"), path)) for path in paths]
 
 
 def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
@@ -232,10 +240,10 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
             words.append(f"does not apply: {visible(prices[method.name].refusal)}")
         if not beside:
             lines.append(f"  {column}")
+        margin = " " * (indent if beside else 4)
         for position, text in enumerate(words):
-            first = f"  {column}".ljust(indent) if beside and position == 0 else ""
-            margin = " " * (indent if beside else 4)
-            lines.append(wrap_paragraphs(text, width, margin, first=first or margin))
+            first = f"  {column}".ljust(indent) if beside and position == 0 else margin
+            lines.append(wrap_paragraphs(text, width, margin, first=first))
     return lines
 
 
@@ -245,8 +253,7 @@ def _counts(cost: Cost | None) -> list[str]:
 
 def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     from cnnviz_cli.cli.flags import help_text, metavar
-    from cnnviz_cli.config.names import field_at, flag_name
-    from cnnviz_cli.config.settings import settings_type
+    from cnnviz_cli.config.names import flag_name
 
     width, family = terminal_width(), FAMILIES[method.family]
     print(wrap_paragraphs(f"{method.name}: {method.summary}", width) + "\n")
@@ -261,13 +268,10 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
         ("class-discriminative", _YES_NO[class_discriminative(method)]),
     ]
     print("\n".join(wrap_paragraphs(f"{word}: {text}", width, "  ") for word, text in facts) + "\n")
-    kind, rows = settings_type("config"), []
-    for item in fields(method.options):
-        path = (method.family, item.name)
-        info = field_at(kind, path)
-        rows.append(
-            (f"{flag_name(path, method.family)} {metavar(path, info)}".rstrip(), help_text(path, info, method.family))
-        )
+    rows = [
+        (f"{flag_name(path, family.name)} {metavar(path, info)}".rstrip(), help_text(path, info, family.name))
+        for path, info in _option_fields(method)
+    ]
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
         print(f"options:\n{list_definitions(rows, width, indent)}")

@@ -54,13 +54,19 @@ def check_request(loaded: LoadedSettings) -> None:
         if (name,) in loaded.origins:  # a default needs no check, and the renderer is slower to import
             passes(name, partial(_check_palette, name, getattr(settings, name)))
     if settings.format == "pdf":
-        passes("format", _check_pdf)
+        from cnnviz_cli.render.pdf import require_reportlab
+
+        passes("format", require_reportlab)
     tasks: list[TaskSpec] = []
     passes("objective", lambda: _find_task(settings, tasks, model_known=model_known))
     if tasks and (path := parse_objective(settings.objective).file) is not None:
-        passes("objective", partial(_check_reference_image, path))
+        from cnnviz_cli.files.images.decode import read_reference_image
+
+        passes("objective", partial(read_reference_image, path))
     if settings.region is not None:
-        passes("region", partial(_check_region, settings.region))
+        from cnnviz_cli.files.images.region_masks import open_masks
+
+        passes("region", partial(open_masks, settings.region))
     labels = Labels(_known_labels(settings, weights_known=weights_known))
     listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:
@@ -115,25 +121,6 @@ def _find_task(settings: Settings, tasks: list[TaskSpec], *, model_known: bool) 
         check_settings(settings, task)
     elif not model_known:
         tasks.append(default_task(name=settings.task))  # a misspelt name most likely means a classifier
-
-
-def _check_reference_image(path: Path) -> None:
-    """Raise UsageError unless it is an image that others can be compared with."""
-    from cnnviz_cli.files.images.decode import read_reference_image
-
-    read_reference_image(path)
-
-
-def _check_region(path: Path) -> None:
-    from cnnviz_cli.files.images.region_masks import open_masks
-
-    open_masks(path)
-
-
-def _check_pdf() -> None:
-    from cnnviz_cli.render.pdf import require_reportlab
-
-    require_reportlab()
 
 
 def _check_palette(setting: str, name: str) -> None:

@@ -150,31 +150,18 @@ class LiveReporter(QuietReporter):
         self._line(text)
 
     def begin(self, images: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            ProgressColumn,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
         from rich.text import Text
 
-        class ImagesPerSecond(ProgressColumn):
+        class ImagesPerSecond(progress.ProgressColumn):
             def render(self, task: Task) -> Text:
                 pace = task.finished_speed or task.speed
                 return Text(f"{pace:.1f} images/s" if pace else "")
 
         self._finished, self._within = 0, ImageProgress(images)
-        self._start(
-            SpinnerColumn(),
-            BarColumn(),
-            MofNCompleteColumn(),
-            ImagesPerSecond(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            total=images,
-        )
+        counts = progress.BarColumn(), progress.MofNCompleteColumn(), ImagesPerSecond(), progress.TimeRemainingColumn()
+        text = progress.TextColumn("{task.description}", markup=False)
+        self._start(progress.SpinnerColumn(), *counts, text, total=images)
 
     def done(self, record: ImageRecord) -> None:
         super().done(record)

@@ -18,7 +18,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of a run.")],
     as_json: AsJson = False,
 ) -> int:
-    """Hash the manifest and every file that it lists. Exit code 3 and a list if one differs or is missing."""
+    """Hash the manifest and every file that it lists. Exit code 3 and a list if any differs or is gone."""
     from cnnviz_cli.files.output.verify import verify as differing
 
     found = differing(folder)

@@ -228,7 +228,7 @@ class ClusterWorker:
             same = False
         if not same:
             raise UsageError(
-                f"the output folder, {visible(str(Path(path).parent))}, is another folder here than where the run started",
+                f"the output folder, {visible(str(Path(path).parent))}, is not that of the node that started the run",
                 fix="Write to a folder that every node sees under the same path: --output DIR",
             )
         if job.example and not os.path.lexists(job.example):
