@@ -1,6 +1,6 @@
-"""How long it takes to find that a million pictures are done already: ``python -m benchmarks.journal [COUNT]``.
+"""How long it takes to find that a million images are already done: ``python -m benchmarks.journal [COUNT]``.
 
-The journal is synthetic. Every input and every picture it names is asked of the disk, but all of them are the same two
+The journal is synthetic. Every image and every figure it names is looked up on the disk, but all of them are the same two
 files, so that what is measured is our own work and the calls, not the making of two million files.
 """
 
@@ -41,7 +41,7 @@ FOLDER = "pictures"
 
 
 def record(name: str) -> ImageRecord:
-    """One image of one picture."""
+    """One image with one figure."""
     predictions = [Prediction(index=n, label=f"class number {n}", probability=0.1) for n in range(5)]
     output = Output(
         family="gradcam",

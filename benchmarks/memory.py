@@ -39,7 +39,7 @@ def growth(command: str, few: int, many: int, *, width: int | None = None, runs:
     """Many images against few: medians, since an allocator's luck moves a peak by some percent.
 
     Args:
-        width: in pixels, to make photographs of 4:3 that are as large; None takes the samples as they are.
+        width: in pixels, to make images of 4:3 of that width; None takes the samples as they are.
     """
     less, more = (statistics.median(_peak(images, command, width) for _ in range(runs)) for images in (few, many))
     size = f" of {width} x {width * 3 // 4}" if width else ""

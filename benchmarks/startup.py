@@ -1,4 +1,4 @@
-"""From the shell's prompt to the first picture, against a script that does no more than it must."""
+"""From the shell's prompt to the first figure, against a minimal script."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _bundled_weights() -> str:
 
 
 def everything(rounds: int) -> tuple[list[Line], list[str]]:
-    """Grad-CAM of one photograph with two networks, whose weights are on the disk; and what answers without one."""
+    """Grad-CAM of one image with two networks, whose weights are on the disk; and what answers without one."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         resnet = Path(folder, "resnet50.pth")

@@ -24,7 +24,7 @@ PHOTOGRAPHS = 500
 
 
 def photographs(folder: Path, count: int) -> None:
-    """`count` different JPEG photographs of 500x375, cut from the sample images."""
+    """`count` different JPEG images of 500x375, cut from the sample images."""
     chosen = random.Random(0)
     whole = []
     for sample in SAMPLES:
@@ -47,7 +47,7 @@ def _run(source: Path, *options: str) -> dict[str, Any]:
 
 
 def _decode_and_save(paths: list[Path]) -> float:
-    """Core-seconds a picture of Pillow reading a photograph and saving it as PNG at level 1."""
+    """Core-seconds per image for Pillow to read an image and save it as PNG at level 1."""
     taken = []
     for path in paths:
         start = time.thread_time()
@@ -59,7 +59,7 @@ def _decode_and_save(paths: list[Path]) -> float:
 
 
 def everything(count: int = PHOTOGRAPHS) -> list[Line]:
-    """Grad-CAM with the bundled network over `count` photographs."""
+    """Grad-CAM with the bundled network over `count` images."""
     cores = usable_cores()
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder), count)

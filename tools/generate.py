@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 
-# file -> arguments of the command, in sample_images, and a pattern of the picture of its that is shown.
+# file -> arguments of the command, in sample_images, and a pattern of the figure that is shown.
 SHOWN: dict[str, tuple[str, str]] = {
     "overview.png": ("all chelsea.png", "chelsea.png/overview.png"),
     "gradcam-tiger-cat.png": (
@@ -65,10 +65,10 @@ SHOWN: dict[str, tuple[str, str]] = {
     ),
 }
 MOST_PIXELS = 1120 * 1300
-"""Of a picture that is shown as it is; a larger one is reduced in size and to 256 colours."""
+"""Of a figure that is shown as it is; a larger one is reduced in size and to 256 colours."""
 
 NEAR = 3.0
-"""Levels by which two pictures may differ on average and be the same: processors round; 256 colours are dithered."""
+"""Levels by which two figures may differ on average and count as the same: processors round; 256 colours are dithered."""
 
 
 def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None:
@@ -95,12 +95,12 @@ def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None
 
 
 def told(picture: Image.Image) -> dict[str, str]:
-    """What a picture says about itself."""
+    """The text chunks of a figure."""
     return {name: str(value) for name, value in picture.info.items() if isinstance(value, str)}
 
 
 def stale(shown: Path, made: Path) -> str:
-    """Why a picture is not what the command draws today; empty if it is, up to the last bits of a processor."""
+    """Why a figure is not what the command draws today; empty if it is, up to the last bits of a processor."""
     with Image.open(shown) as old, Image.open(made) as new:
         if told(old) != told(new):
             return f"it says {told(old)} instead of {told(new)}"

@@ -1,4 +1,4 @@
-"""Make sample_images/ from the scikit-image wheel: the four photographs without metadata, and the two-class picture.
+"""Make sample_images/ from the scikit-image wheel: four photographs without metadata, and an image of two classes.
 
     pip download --no-deps --only-binary :all: scikit-image==0.26.0 --dest /tmp
     python tools/make_samples.py /tmp/scikit_image-0.26.0-*.whl sample_images
@@ -49,7 +49,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def two_classes(cat: Image.Image, cup: Image.Image) -> Image.Image:
-    """A square picture: the cat in its left half, the cup in its right one."""
+    """A square image: the cat in its left half, the cup in its right one."""
     half = (SIDE // 2, SIDE)
     picture = Image.new("RGB", (SIDE, SIDE))
     picture.paste(ImageOps.fit(cat, half, Image.Resampling.LANCZOS, centering=(CAT_AT, 0.5)), (0, 0))
@@ -58,7 +58,7 @@ def two_classes(cat: Image.Image, cup: Image.Image) -> Image.Image:
 
 
 def main(wheel: Path, folder: Path) -> None:
-    """Write the five pictures into `folder`."""
+    """Write the five images into `folder`."""
     photographs: dict[str, Image.Image] = {}
     with ZipFile(wheel) as archive:
         for name in PNGS:

@@ -84,7 +84,7 @@ def _facts(task: str, name: str) -> Iterator[tuple[Any, ...]]:
 
 
 def _side(task: str, entry: Any) -> int:
-    """The side of a square input, or the shorter side of one that keeps the photograph's proportions."""
+    """The side of a square input, or the shorter side of one that keeps the image's proportions."""
     if task == "classification":
         return int(entry.transforms().crop_size[0])
     if task == "segmentation":

@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 WIDTH = 1000
-"""Of a picture in the notebook, in pixels; the cell gives a larger one, as whoever runs it sees."""
+"""Of a figure in the notebook, in pixels; running the cell gives a larger one."""
 
 CELLS: tuple[tuple[str, str], ...] = (
     (
@@ -69,7 +69,7 @@ CELLS: tuple[tuple[str, str], ...] = (
 
 
 Shrink = Callable[[Image.Image, int], Image.Image]
-"""Brings a picture to a width."""
+"""Resizes a figure to a width."""
 
 
 def run(source: str, room: dict[str, Any], shrink: Shrink = reduced) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def by_grad_cam(kind: str, *, targeted: bool = True, rectified: bool = True) -> 
             return kept[-1]
 
         base.get_cam_image = keep
-        with redirect_stderr(StringIO()):  # a progress bar for every picture
+        with redirect_stderr(StringIO()):  # a progress bar for every image
             cam(case.x, [ClassifierOutputTarget(case.target)] if targeted else None)
         values = kept[0].detach().numpy() if isinstance(kept[0], Tensor) else kept[0]
         return np.maximum(values[0], 0) if rectified else values[0]
@@ -65,7 +65,7 @@ def no_corners(size: Any) -> nn.Module:
 
 
 def grad_cam_score_cam(case: Case) -> Any:
-    """grad-cam's Score-CAM, enlarging as everybody else does."""
+    """grad-cam's Score-CAM, with the upsampling of the other libraries."""
     with patch("torch.nn.UpsamplingBilinear2d", no_corners):
         return by_grad_cam("ScoreCAM")(case)
 

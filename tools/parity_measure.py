@@ -1,4 +1,4 @@
-"""Both sides of docs/parity.md: the pictures and networks they share, and how far two arrays lie apart."""
+"""Both sides of docs/parity.md: the images and networks they share, and how far two arrays lie apart."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RTOL, ATOL = 1e-4, 1e-6
 
 @dataclass(frozen=True)
 class Case:
-    """One picture and one network, as a peer gets them.
+    """One image and one network, as a peer gets them.
 
     Attributes:
         net: a copy that is the peer's own to alter.
@@ -43,7 +43,7 @@ class Case:
         target: the class with the highest score.
         layer: the name of the layer to read, "" where the method reads none.
         black: the normalised value of black, in each colour.
-        seed: from which our random draws for this picture start.
+        seed: from which our random draws for this image start.
     """
 
     net: nn.Module
@@ -130,7 +130,7 @@ class Difference:
 
 
 class _Quiet:
-    """A reporter that nobody listens to."""
+    """A reporter that prints nothing."""
 
     def __getattr__(self, _name: str) -> Callable[..., None]:
         return lambda *_args: None
@@ -159,7 +159,7 @@ def pictures(name: str) -> tuple[Tensor, tuple[str, ...]]:
 
 @cache
 def targets(name: str) -> Tensor:
-    """(5, 1) the class of the highest score for each picture."""
+    """(5, 1) the class of the highest score for each image."""
     with torch.no_grad():
         scores: Tensor = model(name).net(pictures(name)[0])
     return scores.argmax(1, keepdim=True)
@@ -185,13 +185,13 @@ def _ours(
 
 
 def ours(row: Row, layer: str, dtype: torch.dtype) -> Tensor:
-    """(n, ...) our maps of the pictures, read at `layer` if the method reads one."""
+    """(n, ...) our maps of the images, read at `layer` if the method reads one."""
     chosen = layer if "layer" in find_method(row.method).options.__dataclass_fields__ else ""
     return _ours(row.method, tuple(sorted(row.options.items())), chosen, row.net, row.pictures, dtype)
 
 
 def case(net: str, picture: int, layer: str = "", dtype: torch.dtype = torch.float32) -> Case:
-    """What a peer is given for the picture of that number."""
+    """What a peer is given for the image of that number."""
     inputs, digests = pictures(net)
     own = deepcopy(network(net, dtype)).requires_grad_()  # as users have it: peers hook what requires a gradient
     black = torch.tensor(model(net).preprocessing.input_spec.black, dtype=dtype).view(1, 3, 1, 1)
@@ -200,7 +200,7 @@ def case(net: str, picture: int, layer: str = "", dtype: torch.dtype = torch.flo
 
 
 def measure(row: Row, dtype: torch.dtype = torch.float32) -> Difference:
-    """The worst difference over all pictures and layers of a row."""
+    """The largest difference over all images and layers of a row."""
     found = [
         compare(mine, torch.as_tensor(row.run(case(row.net, picture, layer, dtype))), signless=row.signless)
         for layer in row.layers

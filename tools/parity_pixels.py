@@ -68,7 +68,7 @@ def by_captum(kind: str, reduced: Callable[[Tensor], Tensor] = whole, **options:
 
 
 def noise(case: Case) -> Tensor:
-    """(SAMPLES, 3, 224, 224) the noise that our methods draw for the picture."""
+    """(SAMPLES, 3, 224, 224) the noise that our methods draw for the image."""
     sigma = 0.15 * (case.x.max() - case.x.min())
     shape = tuple(case.x.shape[1:])
     return torch.stack([sigma * normal(case.seed, i, shape).to(case.x) for i in range(SAMPLES)])
@@ -220,7 +220,7 @@ def by_zennit(
         canonizers = [Merged() if exact else SequentialMergeBatchNorm(), *([BottleneckCanonizer()] if told else [])]
         options: dict[str, Any] = {"canonizers": [CompositeCanonizer(canonizers)]}
         if boxed:
-            # The first convolution gets the picture padded with zeros, for which nothing else was possible.
+            # The first convolution gets the input padded with zeros, where no other padding is possible.
             low = pad_same(black(case), 3) if exact else case.black
             options |= {"low": low, "high": -low}
         kind = composite and getattr(zennit.composites, composite)(**options)

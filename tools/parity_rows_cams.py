@@ -28,7 +28,7 @@ RECTIFIED = ("stem",)
 NO_NOISE = {"noisy_inputs": 1, "input_noise": 0.0}
 
 FEW = 2
-"""How many pictures, where each takes a forward a channel in both."""
+"""How many images, where each takes a forward a channel in both."""
 
 CAMS = (
     Row(

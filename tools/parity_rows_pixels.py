@@ -34,7 +34,7 @@ DRAWS, CELLS = 60, 12
 
 
 def switches(kind: Any, segments: str, cells: int, draws: int) -> Any:
-    """The choices of segments that our surrogate methods make for a picture."""
+    """The choices of segments that our surrogate methods make for an image."""
 
     def of(_case: Case) -> Any:
         frame = model(BUNDLED).preprocessing.input_spec
@@ -45,7 +45,7 @@ def switches(kind: Any, segments: str, cells: int, draws: int) -> Any:
 
 
 def quarters(case: Case) -> torch.Tensor:
-    """(1, 1, 224, 224) the number of each pixel's quarter of the picture."""
+    """(1, 1, 224, 224) the number of each pixel's quarter of the image."""
     return torch.tensor(switches(EvenSwitches, "grid", 4, 1)(case).segments.of(case.x[0]))[None, None]
 
 

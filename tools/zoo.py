@@ -98,7 +98,7 @@ def _built(name: str, side: int) -> nn.Module:
 
 @contextmanager
 def _no_parameters() -> Iterator[None]:
-    """Inside ``with``, a parameter goes to the meta device as it is registered, before anybody draws its values."""
+    """Inside ``with``, a parameter goes to the meta device as it is registered, before its values are drawn."""
     register = nn.Module.register_parameter
 
     def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

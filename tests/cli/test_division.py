@@ -132,7 +132,7 @@ def test_merge_says_what_there_is_and_what_is_missing(cnnviz: Command, tmp_path:
     assert whole.code == 0
     assert json.loads(whole.out)["summary"]["images"] == 5
     assert cnnviz("verify", "out").code == 0
-    assert cnnviz("merge", "out").out.splitlines() == ["2 shards: 5 images, 5 pictures", "out/manifest.json"]
+    assert cnnviz("merge", "out").out.splitlines() == ["2 shards: 5 images, 5 figures", "out/manifest.json"]
 
 
 STARTED = re.compile(r"manifest\.[01]-of-2\.jsonl")

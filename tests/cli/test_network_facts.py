@@ -148,7 +148,7 @@ def test_a_network_that_draws_is_seeded_for_each_image(cnnviz: Command, image: P
 def test_the_promise_of_equal_bytes_is_withdrawn(cnnviz: Command, image: Path, tmp_path: Path) -> None:
     done = cnnviz("gradcam", image, "--model", "nets:counts", "--allow-code", "-o", tmp_path / "o")
     assert done.code == 0
-    assert "may give other pictures" in done.err
+    assert "may give other figures" in done.err
     assert network_in(tmp_path / "o")["randomness"] == "free"
 
 
