@@ -1,6 +1,6 @@
 """How long it takes to find that a million images are already done: ``python -m benchmarks.journal [COUNT]``.
 
-The journal is synthetic. Every image and every figure it names is looked up on the disk, but all of them are the same two
+The journal is synthetic. Every image and every figure in it is looked up on disk, but all of them are the same two
 files, so that what is measured is our own work and the calls, not the making of two million files.
 """
 

@@ -68,7 +68,7 @@ MOST_PIXELS = 1120 * 1300
 """Of a figure that is shown as it is; a larger one is reduced in size and to 256 colours."""
 
 NEAR = 3.0
-"""Levels by which two figures may differ on average and count as the same: processors round; 256 colours are dithered."""
+"""Levels by which two equal figures may differ on average: processors round; 256 colours are dithered."""
 
 
 def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None:
