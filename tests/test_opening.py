@@ -32,7 +32,7 @@ OTHERS = {
     "models/spec/catalog.py": {
         "(Path(__file__).parent / file).read_text(encoding='utf-8')",
     },
-    "render/color_tables.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
+    "render/scaling.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
     "files/output/sink.py": {
         "temporary.open('xb')",
         "pickle.load(self._file)",

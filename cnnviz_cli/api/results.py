@@ -25,11 +25,11 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.render import SUFFIXES, Caption, Style, encode, range_of, state_of
-from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width
+from cnnviz_cli.render import SUFFIXES, Caption, Style
+from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width
 from cnnviz_cli.render.overview import compose_overview
-from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, resample
+from cnnviz_cli.render.raster import encode, rasterize
+from cnnviz_cli.render.scaling import pixels_in_box, range_of, replace_nonfinite, resample, state_of
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
@@ -208,9 +208,9 @@ class Explanation:
         return rasterize(*self._figure())
 
     def _figure(self) -> Figure:
-        scene = self._scene
+        of = self._scene
         return fit_width(
-            partial(compose_figure, self._panel, scene.image, scene.view, scene.crop, self._caption), scene.style
+            partial(compose_figure, self._panel), Scene(of.image, of.view, of.crop, self._caption, of.style)
         )
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -321,10 +321,11 @@ class ExplainedImage:
         return rasterize(*self._figure())
 
     def _figure(self) -> Figure:
-        scene = self._scene
-        caption = Caption(title="overview", model=scene.model, source=self.name)
-        given = (scene.image, scene.view, scene.crop, self.predictions, [one.entry() for one in self.explanations])
-        return fit_width(partial(compose_overview, *given, caption), scene.style)
+        of = self._scene
+        caption = Caption(title="overview", model=of.model, source=self.name)
+        entries = [one.entry() for one in self.explanations]
+        scene = Scene(of.image, of.view, of.crop, caption, of.style)
+        return fit_width(partial(compose_overview, self.predictions, entries), scene)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""

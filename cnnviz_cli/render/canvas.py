@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from cnnviz_cli.core.figure_settings import FigureSize
+from cnnviz_cli.core.figure_settings import FigureSize, Scale
 from cnnviz_cli.core.geometry import Annotation, Box, BoxAnnotation, RegionAnnotation, View
-from cnnviz_cli.render.block import Raster
-from cnnviz_cli.render.color_tables import ByteArray
-from cnnviz_cli.render.legends import hatching, no_data
-from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, resample
-from cnnviz_cli.render.style import Interpolation, Overlay
+from cnnviz_cli.core.panels import SingleMap
+from cnnviz_cli.render.layout import Raster
+from cnnviz_cli.render.scaling import (
+    ByteArray,
+    is_blank,
+    normalize,
+    overlay_of,
+    palette_of,
+    pixels_in_box,
+    replace_nonfinite,
+    resample,
+    to_rgb,
+)
+from cnnviz_cli.render.style import Interpolation, Overlay, Style
 
 SUNK = 0.6
 """How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
 
 _SUNKEN = [round(SUNK * value) for value in range(256)]
 _FADED = [round(172 + 0.28 * value) for value in range(256)]
-
 READABLE = 288
 """Photographs whose longer side is below this many pixels are enlarged."""
-
 
 SHORTEST, LONGEST = 480, 1556
 """The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
@@ -359,3 +367,56 @@ def _dilate(region: Image.Image, by: int) -> Image.Image:
 
 def _erode(region: Image.Image, by: int) -> Image.Image:
     return region.filter(ImageFilter.MinFilter(2 * by + 1))
+
+
+HATCH_PAPER, HATCH_INK = 238, 205
+"""Greys of the pattern that stands for no data."""
+
+
+def hatching(size: tuple[int, int], unit: int) -> Image.Image:
+    """A mask (mode 1) of thin diagonal lines; `unit` is the size of the type beside it."""
+    mask, tile = Image.new("1", size), _hatched_tile(unit)
+    for top in range(0, size[1], tile.height):
+        for left in range(0, size[0], tile.width):
+            mask.paste(tile, (left, top))
+    return mask
+
+
+@lru_cache(maxsize=16)
+def _hatched_tile(unit: int) -> Image.Image:
+    """A square of the pattern that goes on beside itself and below."""
+    period, thickness = max(5, round(0.6 * unit)), max(1, round(unit / 15))
+    steps = np.arange(period * -(-256 // period))
+    return Image.fromarray((steps + steps[:, None]) % period < thickness)
+
+
+def no_data(size: tuple[int, int], unit: int) -> Image.Image:
+    """Light grey with hatching: nothing is known here."""
+    grey = Image.new("L", size, HATCH_PAPER)
+    grey.paste(HATCH_INK, mask=hatching(size, unit))
+    return grey.convert("RGB")
+
+
+def draw_map(
+    panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Annotation | None = None
+) -> Image.Image:
+    """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
+    return draw_annotation(_evidence(panel, canvas, style, scale), canvas, mark)
+
+
+def _evidence(panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None) -> Image.Image:
+    """The evidence in its place, on its own scale or on a given one."""
+    raw = np.asarray(panel.values)
+    if panel.scale_kind == "peak" and is_blank(panel):
+        return mark_unseen(canvas)
+    shares = normalize(panel, scale)
+    overlay = overlay_of(panel, style)
+    enlarging = style.interpolation_for(overlay)
+    if panel.in_colour:
+        return draw_opaque(canvas, list(to_rgb(shares)), None, raw, enlarging)
+    signed = panel.scale_kind == "centred"
+    colours = palette_of(panel, style)
+    if overlay == "none":
+        return draw_opaque(canvas, list(shares), colours, raw, enlarging)
+    laying = OverlaySpec(colours, overlay, style.opacity(overlay), enlarging, signed)
+    return overlay_map(canvas, shares[0], raw[0], laying)

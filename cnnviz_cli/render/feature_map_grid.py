@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -13,17 +12,24 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import LAYOUT_WIDTH
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel
-from cnnviz_cli.render.block import Block, Ramp, Raster, add_margin, blank_block
-from cnnviz_cli.render.color_tables import ByteArray, color_table
-from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import format_number, no_data
-from cnnviz_cli.render.scaling import is_constant, replace_nonfinite, stretch_range
+from cnnviz_cli.render.canvas import no_data
+from cnnviz_cli.render.figures import Scene, caption_lines, draws
+from cnnviz_cli.render.layout import (
+    SMALL,
+    TYPE,
+    Block,
+    Ramp,
+    Raster,
+    add_margin,
+    blank_block,
+    muted_lines,
+    put_title,
+    set_lines,
+)
+from cnnviz_cli.render.legends import format_number
+from cnnviz_cli.render.scaling import ByteArray, color_table, is_constant, replace_nonfinite, stretch_range
 from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, put_text, set_lines, text_width, wrap_pieces
 
-TYPE = 14
-SMALL = 12
 GAP, MARGIN = 10, 16
 BAR = (120, 10)
 TILE = 140
@@ -60,15 +66,15 @@ def columns_for(count: int, cell: int, room: int = LAYOUT_WIDTH - MARGINS) -> in
     return min(near, key=lambda columns: (-(-count // columns) * columns - count + 0.8 * abs(columns - ideal), columns))
 
 
-def compose_feature_maps(panel: FeatureMapGrid, seen: Image.Image, caption: Caption, style: Style) -> Block:
+def compose_feature_maps(panel: FeatureMapGrid, scene: Scene) -> Block:
     """The input and the channel mean, then every map on a scale of its own."""
-    style = style.for_caption(caption)
+    style = scene.style.for_caption(scene.caption)
     maps, average = np.asarray(panel.values), np.asarray(panel.average)
     height, width = average.shape[-2:]
     factor = enlargement_factor(max(height, width))
     size = (width * factor, height * factor)
     colours = color_table(style.palette)
-    crop = seen.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    crop = scene.crop.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     first = [MapTile(crop, "input"), MapTile(_draw_map(average[0], factor, colours), f"mean of all {panel.total}")]
     shown = [
         MapTile(_draw_map(values, factor, colours), f"#{int(channel)}", describe_map(values, float(strength)))
@@ -84,18 +90,12 @@ def compose_feature_maps(panel: FeatureMapGrid, seen: Image.Image, caption: Capt
         notes.append(f"the number above a map is its {panel.ranked_by}")
     if flat:
         notes.append(f"{flat} flat, drawn grey")
-    heading = replace(caption, target="", detail="")
-    sheet = _sheet(first, shown, lambda width: _head(heading, panel, width), notes, colours, style.size.layout_width)
-    return add_margin(sheet, MARGIN)
+    heading = replace(scene.caption, target="", detail="")
+    return add_margin(_sheet(panel, heading, style, first, shown, notes, colours), MARGIN)
 
 
 def compose_kernels(panel: Filters, caption: Caption, style: Style) -> Block:
-    """The kernels, each on a symmetric scale of its own."""
-    return add_margin(kernels_block(panel, caption, style), MARGIN)
-
-
-def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
-    """`compose_kernels` without its margin."""
+    """The kernels, each on a symmetric scale of its own; without a margin."""
     kernels = replace_nonfinite(np.asarray(panel.values))
     count, channels, height, width = kernels.shape
     factor = max(1, 84 // max(height, width))
@@ -116,7 +116,7 @@ def kernels_block(panel: Filters, caption: Caption, style: Style) -> Block:
         for number, (picture, top) in enumerate(zip(pictures, tops, strict=True))
     ]
     heading = replace(caption, target="", detail="", source="")
-    return _sheet([], tiles, lambda width: _head(heading, panel, width), notes, None, style.size.layout_width)
+    return _sheet(panel, heading, style, [], tiles, notes)
 
 
 def describe_map(values: NDArray[Any], strength: float) -> str:
@@ -126,24 +126,21 @@ def describe_map(values: NDArray[Any], strength: float) -> str:
     return f"flat {format_number(float(values.min()))}" if is_constant(values) else format_number(strength)
 
 
-def _head(caption: Caption, panel: Panel, width: int) -> Block:
-    return set_lines(caption_lines(caption, panel, width, TYPE), width)
-
-
 def _sheet(
+    panel: Panel,
+    caption: Caption,
+    style: Style,
     first: list[MapTile],
     tiles: list[MapTile],
-    head: Callable[[int], Block],
     notes: list[str],
-    colors: ByteArray | None,
-    room: int,
+    colors: ByteArray | None = None,
 ) -> Block:
     """Everything put together: the first tiles in a column of their own at the left.
 
     Args:
-        head: the block above the tiles, for a width.
-        colours: the palette whose bar stands beside the notes, if any does.
+        colors: the palette whose bar stands beside the notes, if any does.
     """
+    room = style.size.layout_width
     width, height = (first or tiles)[0].image.size
     if width > room - 2 * MARGIN:  # a single map that is wider than the figure
         width, height = room - 2 * MARGIN, max(1, round(height * (room - 2 * MARGIN) / width))
@@ -158,29 +155,20 @@ def _sheet(
     places += [(start + number % columns * across, number // columns * down) for number in range(len(tiles))]
 
     whole = max(start + columns * across - GAP, 30 * TYPE)
-    above = head(whole)
+    above = set_lines(caption_lines(caption, panel, whole, TYPE), whole)
     indent = BAR[0] + 12 if colors is not None else 0
-    words = [Line(text, SMALL, MUTED) for text in wrap_pieces(notes, SMALL, whole - indent)]
-    below = set_lines(words, whole - indent)
+    below = set_lines(muted_lines(notes, SMALL, whole - indent), whole - indent)
     top = above.height + 12
     base = top + max(upper for _, upper in places) + down - GAP + 12
     sheet = blank_block(whole, base + below.height)
     sheet.put(above, 0, 0)
     for tile, (left, upper) in zip([*first, *tiles], places, strict=True):
-        _titled(sheet, tile, width, left, top + upper + SMALL)
+        put_title(sheet, left, top + upper + SMALL, width, tile.left, tile.right)
         sheet.put(Raster(tile.image, width, height, crisp=True), left, top + upper + SMALL + 6)
     if colors is not None:
         sheet.put(Ramp(colors[None], *BAR), 0, base + 3)
     sheet.put(below, indent, base)
     return sheet
-
-
-def _titled(sheet: Block, tile: MapTile, width: int, left: int, baseline: int) -> None:
-    """The two texts above a tile; the right one gives way where both do not fit."""
-    name = elide(tile.left, SMALL, width)
-    put_text(sheet, left, baseline, name, SMALL, INK)
-    if text_width(name, SMALL) + 6 + text_width(tile.right, SMALL) <= width:
-        put_text(sheet, left + width - text_width(tile.right, SMALL), baseline, tile.right, SMALL, MUTED)
 
 
 def _draw_map(values: NDArray[Any], factor: int, colors: ByteArray) -> Image.Image:
@@ -197,5 +185,5 @@ def _draw_map(values: NDArray[Any], factor: int, colors: ByteArray) -> Image.Ima
     return picture
 
 
-draws(FeatureMapGrid, lambda panel, scene: compose_feature_maps(panel, scene.seen, scene.caption, scene.style))
-draws(Filters, lambda panel, scene: compose_kernels(panel, scene.caption, scene.style))
+draws(FeatureMapGrid, compose_feature_maps)
+draws(Filters, lambda panel, scene: add_margin(compose_kernels(panel, scene.caption, scene.style), MARGIN))

@@ -1,17 +1,51 @@
-"""Parts of figures: color bars with their numbers, legends, and the pattern that stands for no data."""
+"""Colour bars with their numbers, and legends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from math import floor, log10
 
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, blank_block, stack_horizontally, stack_vertically
-from cnnviz_cli.render.color_tables import ByteArray
-from cnnviz_cli.render.typeset import INK, MUTED, Line, elide, line_height, put_text, set_lines, text_width, wrap_words
+from cnnviz_cli.core.figure_settings import Scale
+from cnnviz_cli.core.panels import Panel, ScaleKind, SingleMap
+from cnnviz_cli.render.canvas import SUNK, checkerboard, desaturate, opacity_table
+from cnnviz_cli.render.layout import (
+    GAP,
+    INK,
+    SMALL,
+    TYPE,
+    Block,
+    Line,
+    Ramp,
+    Raster,
+    Rectangle,
+    blank_block,
+    elide,
+    line_height,
+    muted_lines,
+    put_text,
+    set_lines,
+    stack_horizontally,
+    stack_vertically,
+    text_width,
+    wrap_words,
+)
+from cnnviz_cli.render.scaling import (
+    GRAYS,
+    ByteArray,
+    color_limits,
+    count_outside,
+    is_constant,
+    overlay_of,
+    palette_of,
+    peak_of,
+    replace_nonfinite,
+    state_of,
+    top_of,
+)
+from cnnviz_cli.render.style import Caption, Style
 
 
 def format_ticks(values: Sequence[float]) -> list[str]:
@@ -41,38 +75,11 @@ def _scientific(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-HATCH_PAPER, HATCH_INK = 238, 205
-"""Greys of the pattern that stands for no data."""
-
 EDGE = "#8d939b"
 """The line around a colour bar or a sample."""
 
 APART = 1.0
 """How far texts below a bar stand apart at the least, as a share of their size."""
-
-
-def hatching(size: tuple[int, int], unit: int) -> Image.Image:
-    """A mask (mode 1) of thin diagonal lines; `unit` is the size of the type beside it."""
-    mask, tile = Image.new("1", size), _hatched_tile(unit)
-    for top in range(0, size[1], tile.height):
-        for left in range(0, size[0], tile.width):
-            mask.paste(tile, (left, top))
-    return mask
-
-
-@lru_cache(maxsize=16)
-def _hatched_tile(unit: int) -> Image.Image:
-    """A square of the pattern that goes on beside itself and below."""
-    period, thickness = max(5, round(0.6 * unit)), max(1, round(unit / 15))
-    steps = np.arange(period * -(-256 // period))
-    return Image.fromarray((steps + steps[:, None]) % period < thickness)
-
-
-def no_data(size: tuple[int, int], unit: int) -> Image.Image:
-    """Light grey with hatching: nothing is known here."""
-    grey = Image.new("L", size, HATCH_PAPER)
-    grey.paste(HATCH_INK, mask=hatching(size, unit))
-    return grey.convert("RGB")
 
 
 def color_bar(colors: ByteArray, labels: Sequence[str], width: int, unit: int) -> Block:
@@ -112,9 +119,7 @@ def bar_labels(labels: Sequence[str], width: int, unit: int) -> list[tuple[float
 def legend_entry(text: str, swatch: Image.Image, unit: int, width: int) -> Block:
     """A small sample and what it stands for."""
     side, top, indent = round(0.85 * unit), round(0.3 * unit), round(2.4 * unit)
-    words = set_lines(
-        [Line(line, unit, MUTED) for line in wrap_words(text, unit, width - indent)], max(1, width - indent)
-    )
+    words = set_lines(muted_lines(text, unit, width - indent), max(1, width - indent))
     block = blank_block(width, words.height)
     block.put(Raster(swatch.crop((0, 0, 2 * side, side)), 2 * side, side), 0, top)
     block.put(Rectangle(2 * side, side, outline=EDGE, line=max(1, unit // 18)), 0, top)
@@ -129,12 +134,7 @@ def legend(bar: Block | None, notes: Sequence[Block | str], width: int, unit: in
     room = width - left
     if bar and room < 14 * unit:
         left, room = 0, width
-    written = [
-        set_lines([Line(line, unit, MUTED) for line in wrap_words(note, unit, room)], room)
-        if isinstance(note, str)
-        else note
-        for note in notes
-    ]
+    written = [set_lines(muted_lines(note, unit, room), room) if isinstance(note, str) else note for note in notes]
     if bar is None or not written:
         return stack_vertically(written, 0) if written else bar or blank_block(1, 1)
     words = stack_vertically(written, 0)
@@ -144,3 +144,177 @@ def legend(bar: Block | None, notes: Sequence[Block | str], width: int, unit: in
 def bar_width(width: int, unit: int) -> int:
     """How long a colour bar is under a picture of some width."""
     return min(width, 18 * unit)
+
+
+INTERPOLATED = {
+    "bicubic": "bicubic between its cells",
+    "bilinear": "bilinear between its cells",
+    "nearest": "cells not interpolated",
+}
+"""How a map came to the photograph's size, in words."""
+
+
+def blend_over_grounds(colors: ByteArray, alpha: float, *, signed: bool = False, constant: bool = False) -> ByteArray:
+    """(2, n, 3) a palette as an overlay shows it: over a light ground, and over a dark one."""
+    if constant:
+        return np.rint([ground * (1 - alpha) + colors * alpha for ground in (255, 40)]).astype(np.uint8)
+    places = np.linspace(-1 if signed else 0, 1, len(colors))
+    levels = np.rint(255 * np.abs(places)).astype(int)
+    share, drain = opacity_table(alpha)[levels, None], desaturate()[levels, None]
+    grounds = [ground * (1 - drain + SUNK * drain) for ground in (255, 40)]
+    return np.rint([ground * (1 - share) + colors * share for ground in grounds]).astype(np.uint8)
+
+
+def make_color_bar(
+    panel: SingleMap, style: Style, width: int, unit: int, scale: Scale | None = None
+) -> tuple[Block | None, str]:
+    """The colour bar of a panel, if it has a scale, and what its numbers are."""
+    raw = np.asarray(panel.values)
+    kind = "picture" if panel.in_colour else "map"
+    between = INTERPOLATED[style.interpolation_for(overlay_of(panel, style))]
+    size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {between}"
+    if not np.isfinite(raw).any():
+        return None, f"{size}, without one finite value"
+    if color_limits(panel, scale) is None:
+        values = format_ticks([float(raw.min()), float(raw.max())])
+        what = f"{values[0]} everywhere" if is_constant(raw) else f"{values[0]} to {values[1]}, which is rounding"
+        laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""
+        return None, f"{size}, {what}{laid}"
+    colours, labels, words = _given(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
+    return color_bar(colours, labels, width, unit), f"{size}, {words}"
+
+
+def map_colors(panel: SingleMap, style: Style, scale: Scale | None = None) -> ByteArray:
+    """(n, 3) the colours from the lowest value drawn to the highest; (2, n, 3) where a ground shows through."""
+    if panel.in_colour:
+        return GRAYS
+    colours, overlay = palette_of(panel, style), overlay_of(panel, style)
+    shown: ByteArray = colours
+    if overlay != "none":
+        signed, constant = panel.scale_kind == "centred", overlay == "constant"
+        shown = blend_over_grounds(colours, style.opacity(overlay), signed=signed, constant=constant)
+    if scale is None or panel.scale_kind != "centred":
+        return shown
+    # Zero stays in the middle of the palette; a lopsided range uses a part of it.
+    limit = max(abs(scale.low), abs(scale.high))
+    first, last = (round((len(colours) - 1) * (0.5 + 0.5 * end / limit)) for end in (scale.low, scale.high))
+    return shown[..., first : last + 1, :]
+
+
+def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[ByteArray, list[str], str]:
+    """Colours of a given range, the texts below them, and how many values lie outside."""
+    below, above = count_outside(panel, scale)
+    words = f"raw values, {scale.label} scale; {describe_outside(below + above)}"
+    return map_colors(panel, style, scale), _scale_labels(scale, below, above), words + describe_overlay(panel, style)
+
+
+def _scale_labels(scale: Scale, below: int, above: int) -> list[str]:
+    """The texts below the colours of a given range, outside of which so many values lie."""
+    low, middle, high = format_ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
+    return [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
+
+
+def describe_overlay(panel: Panel, style: Style) -> str:
+    """What an overlay does with the photograph, in words that go on a sentence; empty where there is none."""
+    overlay = overlay_of(panel, style)
+    if overlay == "none":
+        return ""
+    share = f"{style.opacity(overlay):.0%}".replace("%", " %")
+    if overlay == "constant":
+        what = f"{share} colour over the whole photograph"
+    else:
+        nothing = "zero" if panel.scale_kind == "centred" else "no evidence"
+        what = f"transparent at {nothing}, {share} colour at the strongest"
+    return f"; {what}; bar: above as over light, below as over dark"
+
+
+def describe_outside(count: int) -> str:
+    """How many values a given range does not hold, in words."""
+    verb = "value lies" if count == 1 else "values lie"
+    return f"{count:,} {verb} beyond it" if count else "no value lies beyond it"
+
+
+def _own(panel: SingleMap, style: Style) -> tuple[ByteArray, list[str], str]:
+    """Colours of a panel's own range, the texts below them, and what they are."""
+    raw, colours, over = np.asarray(panel.values), map_colors(panel, style), describe_overlay(panel, style)
+    if panel.scale_kind == "peak":
+        low, middle, high = format_ticks([0, peak_of(raw) / 2, peak_of(raw)])
+        return colours, [f"{low} no evidence", middle, f"{high} strongest"], "raw values" + over
+    top, clipped = top_of(raw)
+    largest = format_number(float(np.abs(replace_nonfinite(raw)).max()))
+    tail = f"; the bar ends at the 99.5th percentile, the largest is {largest}" if clipped else ""
+    if panel.scale_kind == "percentile":
+        labels = format_ticks([0, top / 2, top])
+        return colours, [*labels[:2], labels[2] + " or more" * clipped], "raw values" + tail + over
+    low, zero, high = format_ticks([-top, 0, top])
+    labels = [low + " or less" * clipped, zero, high + " or more" * clipped]
+    tail = tail.replace("percentile, the largest", "percentile of the magnitudes, the largest")
+    if not panel.in_colour:
+        return colours, labels, "raw values around zero" + tail + over
+    remark = f"; {panel.made_how()}" if panel.made_how() else ""
+    what = "grey" if len(raw) == 1 else "red, green and blue each"
+    return colours, labels, f"{what} around zero; mid-grey is zero{tail}{remark}"
+
+
+CaptionedMap = tuple[SingleMap, Caption]
+WIDEST = 340
+_ORDER: tuple[ScaleKind, ...] = ("peak", "percentile", "centred")
+"""Of the legends on a sheet."""
+
+_OWN_SCALE: Mapping[ScaleKind, str] = {
+    "peak": "each map from 0 to its own highest value",
+    "percentile": "each map from 0 to the 99.5th percentile of its values",
+    "centred": "each map to the 99.5th percentile of its magnitudes",
+}
+
+
+def shared_scale(entries: Sequence[CaptionedMap], kind: type[SingleMap]) -> Scale | None:
+    """The given range that all maps of a kind share, if they do."""
+    scales = {named.scale for panel, named in entries if type(panel) is kind and panel.takes_scale}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def shared_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> Block:
+    """For each kind of map what its colours mean; next to each other while there is room."""
+    kinds = sorted(
+        dict.fromkeys(type(panel) for panel, _ in entries),
+        key=lambda kind: (_ORDER.index(kind.scale_kind), kind.in_colour),
+    )
+    across = max(1, min(len(kinds), (width + GAP) // (WIDEST * 2 // 3 + GAP)))
+    cell = min(WIDEST, (width - (across - 1) * GAP) // across)
+    cells = [_kind_legend([entry for entry in entries if type(entry[0]) is kind], style, cell) for kind in kinds]
+    rows = [stack_horizontally(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
+    if any(state_of(panel) == "nonfinite" for panel, _ in entries):
+        rows.append(legend_entry("not finite", checkerboard((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+    return stack_vertically(rows, GAP // 2)
+
+
+def _kind_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> Block:
+    """What the colours of maps of one kind mean."""
+    panel, named = entries[0]
+    style, scale = style.for_caption(named), shared_scale(entries, type(panel))
+    signed = panel.scale_kind == "centred" and not panel.in_colour
+    labels = list(panel.bar_words)
+    if named.counterfactual and signed:
+        labels.reverse()
+    elif named.counterfactual and panel.scale_kind == "peak":
+        labels[1] += " against"
+    remarks = [_OWN_SCALE[panel.scale_kind].replace("map", "picture" if panel.in_colour else "map")]
+    given = [(one, caption.scale) for one, caption in entries if caption.scale and one.takes_scale]
+    if given:
+        counts = [count_outside(one, limits) for one, limits in given]
+        below, above = sum(low for low, _ in counts), sum(high for _, high in counts)
+        whose = " and ".join(sorted({limits.label for _, limits in given}))
+        each = "" if scale else " for each method and layer"
+        remarks = [f"raw values, {whose} scale{each}", describe_outside(below + above)]
+        if scale:
+            labels = _scale_labels(scale, below, above)
+    if signed and scale:
+        remarks.append("below 0 for, above 0 against" if named.counterfactual else "below 0 against, above 0 for")
+    remarks[-1] += describe_overlay(panel, style)
+    remarks += sorted({one.made_how() for one, _ in entries} - {""})
+    over = " over the photograph" * (panel.scale_kind == "peak" and overlay_of(panel, style) != "none")
+    head = set_lines([Line(text, TYPE) for text in wrap_words(panel.legend_title + over, TYPE, width)], width)
+    bar = color_bar(map_colors(panel, style, scale), labels, width, SMALL)
+    foot = set_lines(muted_lines("; ".join(remarks), SMALL, width), width)
+    return stack_vertically([head, bar, foot], SMALL // 3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,41 +14,51 @@ from PIL import Image
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, FeatureMapGrid, Filters, Panel, Projections, SingleMap
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render.block import (
+from cnnviz_cli.render.canvas import Canvas, apply_colors, checkerboard, draw_map, fit_canvas, mark_unseen
+from cnnviz_cli.render.feature_map_grid import FLAT, compose_kernels, describe_map
+from cnnviz_cli.render.figures import Scene, compose_figure
+from cnnviz_cli.render.layout import (
+    GAP,
+    INK,
+    MARGIN,
+    MUTED,
+    RULE,
+    SECTION,
+    SMALL,
+    TYPE,
     Block,
+    Line,
     Part,
     Rectangle,
     add_margin,
+    add_title,
     blank_block,
-    stack_horizontally,
-    stack_vertically,
-)
-from cnnviz_cli.render.canvas import Canvas, apply_colors, checkerboard, fit_canvas, mark_unseen
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.drawings import Scene, drawing_of, draws_section, sections
-from cnnviz_cli.render.feature_map_grid import FLAT, describe_map, kernels_block
-from cnnviz_cli.render.figures import draw_map, make_color_bar
-from cnnviz_cli.render.projections import add_title, describe_extent, projection_pair
-from cnnviz_cli.render.scaling import is_constant, state_of, stretch_range
-from cnnviz_cli.render.style import Caption, Style
-from cnnviz_cli.render.typeset import (
-    INK,
-    MUTED,
-    RULE,
-    Line,
     elide,
     layer_lines,
     line_height,
+    muted_lines,
     note_lines,
     put_text,
     set_lines,
+    stack_horizontally,
+    stack_vertically,
     text_width,
-    wrap_pieces,
-    wrap_words,
 )
+from cnnviz_cli.render.legends import make_color_bar
+from cnnviz_cli.render.projections import describe_extent, projection_pair
+from cnnviz_cli.render.scaling import color_table, is_constant, state_of, stretch_range
+from cnnviz_cli.render.style import Caption, Style
 
-SECTION, TYPE, SMALL = 18, 14, 12
-GAP = 24
+WIDTH = 1600
+"""Of the sheet's content, in pixels; the margin comes on top."""
+
+HEADING = 28
+TALLEST = 400
+"""No photograph on the sheet is higher."""
+
+MOST_COLUMNS = 6
+"""No row has more maps."""
+
 BAR = 10
 """Height of a bar."""
 EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
@@ -90,7 +102,7 @@ def map_cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style
     bar, words = make_color_bar(panel, style, min(width, max(160, min(picture.width, 300))), SMALL, named.scale)
     lines = note_lines(named.note or ADVICE[state_of(panel)], SMALL, width)
     if bar is None and not lines:
-        lines = [Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, width)]
+        lines = muted_lines(words, SMALL, width)
     below: list[Part] = [bar] if bar else []
     if lines:
         below.append(set_lines(lines, width))
@@ -101,14 +113,14 @@ ASIDE = 170
 """Width of the column that names layers."""
 
 MOST_PAIRS, MOST_MAPS = 6, 8
-
 MOST_LAYERS = 6
 """Rows of a section; more stand in two columns."""
 
 
-def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width: int, density: float = 1.0) -> Block:
+def projection_rows(panel: Projections, named: Caption, scene: Scene) -> Block:
     """The strongest feature maps of each layer, projected, beside their patches."""
-    room, halved = _room(len(panel.rows), width)
+    seen, density = scene.crop, scene.style.size.density
+    room, halved = _room(len(panel.rows))
     rows = []
     for row in panel.rows:
         total = len(np.asarray(row.channels))
@@ -121,10 +133,10 @@ def projection_rows(panel: Projections, seen: Image.Image, named: Caption, width
         "The strongest feature maps of each layer: the map projected back to pixels (mid-grey is zero, each on its own "
         "scale), and the patch that caused its peak; above them the channel and its peak activation."
     )
-    return _section(named.title, words, named.note or ADVICE[state_of(panel)], _fold_rows(rows, width), width)
+    return _section(named.title, words, named.note or ADVICE[state_of(panel)], rows)
 
 
-def feature_map_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style, width: int) -> list[Block]:
+def feature_map_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: Style) -> list[Block]:
     """Feature maps: one section for each title, a row for each layer."""
     sections: dict[str, list[tuple[FeatureMapGrid, Caption]]] = {}
     for panel, named in entries:
@@ -135,26 +147,16 @@ def feature_map_rows(entries: Sequence[tuple[FeatureMapGrid, Caption]], style: S
             f"Each map from its own minimum to its own maximum; above it the channel and its {members[0][0].ranked_by}."
         )
         notes = [named.note or ADVICE[state_of(panel)] for panel, named in members]
-        room, halved = _room(len(members), width)
+        room, halved = _room(len(members))
         most = (MOST_MAPS - 1) // 2 if halved else MOST_MAPS
         rows = [_feature_map_row(panel, named, style, room, most) for panel, named in members]
-        blocks.append(_section(title, words, next(filter(None, notes), ""), _fold_rows(rows, width), width))
+        blocks.append(_section(title, words, next(filter(None, notes), ""), rows))
     return blocks
 
 
-def _room(layers: int, width: int) -> tuple[int, bool]:
+def _room(layers: int) -> tuple[int, bool]:
     """The width of a layer's row, and whether it is half a sheet's, as where there are many layers."""
-    return ((width - GAP) // 2, True) if layers > MOST_LAYERS else (width, False)
-
-
-def _fold_rows(rows: list[Block], width: int) -> list[Block]:
-    """The rows of many layers in two columns, read from top to bottom; those of few as they are."""
-    if len(rows) <= MOST_LAYERS:
-        return rows
-    half = -(-len(rows) // 2)
-    left = blank_block((width - GAP) // 2, 1)
-    columns = [stack_vertically([left, *part], 2 * GAP // 3) for part in (rows[:half], rows[half:])]
-    return [stack_horizontally(columns, width - 2 * left.width)]
+    return ((WIDTH - GAP) // 2, True) if layers > MOST_LAYERS else (WIDTH, False)
 
 
 def _feature_map_row(panel: FeatureMapGrid, named: Caption, style: Style, width: int, most: int) -> Block:
@@ -191,88 +193,90 @@ def _tile(values: NDArray[Any], tile: int, style: Style) -> Image.Image:
 def _aside(name: str, words: str) -> Block:
     """A layer's name and a remark, level with the pictures of its row."""
     lines = [Line(text, TYPE + 1) for text in layer_lines(name, TYPE + 1, ASIDE - GAP)]
-    lines += [Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, ASIDE - GAP)]
+    lines += muted_lines(words, SMALL, ASIDE - GAP)
     return stack_vertically([blank_block(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
 
 
-def _section(title: str, words: str, note: str, rows: list[Block], width: int) -> Block:
-    lines = [Line(elide(title, SECTION, width), SECTION)]
-    lines += [Line(text, TYPE, MUTED) for text in wrap_words(words, TYPE, width)]
-    lines += note_lines(note, TYPE, width)
-    return stack_vertically([set_lines(lines, width), *rows], 2 * GAP // 3)
+def _section(title: str, words: str, note: str, rows: list[Block]) -> Block:
+    """The rows of layers under a heading; those of many in two columns, read from top to bottom."""
+    head = [Line(elide(title, SECTION, WIDTH), SECTION)]
+    head += [*muted_lines(words, TYPE, WIDTH), *note_lines(note, TYPE, WIDTH)]
+    if len(rows) > MOST_LAYERS:
+        half = -(-len(rows) // 2)
+        left = blank_block((WIDTH - GAP) // 2, 1)
+        columns = [stack_vertically([left, *part], 2 * GAP // 3) for part in (rows[:half], rows[half:])]
+        rows = [stack_horizontally(columns, WIDTH - 2 * left.width)]
+    return stack_vertically([set_lines(head, WIDTH), *rows], 2 * GAP // 3)
 
 
-draws_section(
-    Projections,
-    lambda entries, seen, style, width: [
-        projection_rows(panel, seen, named, width, style.size.density) for panel, named in entries
-    ],
-)
-draws_section(FeatureMapGrid, lambda entries, _seen, style, width: feature_map_rows(entries, style, width))
-draws_section(
-    Filters, lambda entries, _seen, style, _width: [kernels_block(panel, named, style) for panel, named in entries]
-)
-
-
-WIDTH = 1600
-"""Of the sheet's content, in pixels; the margin comes on top."""
-
-MARGIN = 40
-HEADING = 28
-TALLEST = 400
-"""No photograph on the sheet is higher."""
-
-MOST_COLUMNS = 6
-"""No row has more maps."""
+SECTIONS: Mapping[type[Panel], Callable[[Sequence[tuple[Any, Caption]], Scene], list[Block]]] = {
+    Projections: lambda entries, scene: [projection_rows(panel, named, scene) for panel, named in entries],
+    FeatureMapGrid: lambda entries, scene: feature_map_rows(entries, scene.style),
+    Filters: lambda entries, scene: [compose_kernels(panel, named, scene.style) for panel, named in entries],
+}
+"""Kinds that have rows of their own, in the order of these."""
 
 Maps = list[tuple[SingleMap, Caption]]
 
 
-def compose_overview(
-    image: Image.Image,
-    view: View,
-    seen: Image.Image,
-    predictions: Sequence[Prediction],
-    panels: Sequence[tuple[Panel, Caption]],
-    caption: Caption,
-    style: Style,
-) -> Block:
-    """Header; photograph and predictions; maps of the photograph; then layers, a row each.
+def compose_overview(predictions: Sequence[Prediction], panels: Sequence[tuple[Panel, Caption]], scene: Scene) -> Block:
+    """Header; image and predictions; maps of the image; then layers, a row each.
 
     Where a panel stands follows from its kind: maps that differ only in their target stand next to each other.
     """
+    image, view, style = scene.image, scene.view, scene.style
     singles = [(panel, named) for panel, named in panels if isinstance(panel, SingleMap)]
     columns, first, runs = arrange_groups(group_by_target(singles), image.width / image.height)
-    targets = {named.target for _, named in panels if named.target}
-    canvases = {
-        count: _canvas(image, view, count, style.size.density)
-        for count in {columns, *(max(columns, len(run)) for run in runs)}
-    }
-    rows = [_header(image, seen, caption)]
-    width, canvas = _column(columns), canvases[columns]
+
+    @cache
+    def canvas_in(count: int) -> Canvas:
+        return fit_canvas(image, view, _column(count), TALLEST, TYPE, style.size.density)
+
+    rows = [sheet_heading(scene, WIDTH)]
+    width, canvas = _column(columns), canvas_in(columns)
     words = "the whole photograph was seen" if view.is_whole else "outlined: what the network saw"
     blocks = [add_heading("photograph", words, canvas.as_raster(mark_unseen(canvas)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
+    targets = {named.target for _, named in panels if named.target}
     blocks.append(add_heading("predictions", _what(predictions), prediction_bars(predictions, targets, room), room))
-    rows.append(
-        stack_horizontally(blocks + [map_cell(panel, named, canvas, width, style) for panel, named in first], GAP)
-    )
-    for run in runs:
+    for run in (first, *runs):
         count = max(columns, len(run))
-        rows.append(
-            stack_horizontally(
-                [map_cell(panel, named, canvases[count], _column(count), style) for panel, named in run], GAP
-            )
-        )
+        blocks += [map_cell(panel, named, canvas_in(count), _column(count), style) for panel, named in run]
+        rows.append(stack_horizontally(blocks, GAP))
+        blocks = []
     others = [(panel, named) for panel, named in panels if not isinstance(panel, SingleMap)]
-    for kind, section in sections().items():
-        rows += section([(panel, named) for panel, named in others if type(panel) is kind], seen, style, WIDTH)
-    for panel, named in others:
-        if type(panel) not in sections():
-            rows.append(drawing_of(panel)(panel, Scene(image, view, seen, named, style)))
-    rows.append(_footer(view, panels))
-    return add_margin(stack_vertically([rows[0], *(add_rule(row, WIDTH) for row in rows[1:])], GAP), MARGIN)
+    for kind, section in SECTIONS.items():
+        rows += section([(panel, named) for panel, named in others if type(panel) is kind], scene)
+    rows += [
+        compose_figure(panel, replace(scene, caption=named)) for panel, named in others if type(panel) not in SECTIONS
+    ]
+    return make_sheet([*rows, _footer(view, panels)], WIDTH)
+
+
+def make_sheet(rows: Sequence[Block], width: int) -> Block:
+    """The rows under each other with a hairline above each but the first, and a margin round them."""
+    lined = [rows[0]]
+    for row in rows[1:]:
+        block = blank_block(width, row.height + GAP // 2)
+        block.put(Rectangle(width, 1, fill=RULE), 0, 0)
+        block.put(row, 0, GAP // 2)
+        lined.append(block)
+    return add_margin(stack_vertically(lined, GAP), MARGIN)
+
+
+def sheet_heading(scene: Scene, width: int, *more: str) -> Block:
+    """The image's name, what the sheet is, the network, both sizes, and a note where one is due."""
+    caption, size = scene.caption, scene.view.size
+    facts = [
+        caption.title,
+        caption.model,
+        f"photograph of {scene.image.width} x {scene.image.height} pixels",
+        f"network input {size[0]} x {size[1]}",
+        *more,
+    ]
+    lines = [Line(elide(caption.source, HEADING, width, middle=True), HEADING)] if caption.source else []
+    return set_lines([*lines, *muted_lines(facts, TYPE, width), *note_lines(caption.note, TYPE, width)], width)
 
 
 def group_by_target(entries: Maps) -> list[Maps]:
@@ -320,31 +324,6 @@ def _column(count: int) -> int:
     return (WIDTH - (count - 1) * GAP) // count
 
 
-def _canvas(photo: Image.Image, view: View, columns: int, density: float) -> Canvas:
-    return fit_canvas(photo, view, _column(columns), TALLEST, TYPE, density)
-
-
-def add_rule(block: Block, width: int) -> Block:
-    """A hairline above a row."""
-    sheet = blank_block(width, block.height + GAP // 2)
-    sheet.put(Rectangle(width, 1, fill=RULE), 0, 0)
-    sheet.put(block, 0, GAP // 2)
-    return sheet
-
-
-def _header(image: Image.Image, seen: Image.Image, caption: Caption) -> Block:
-    facts = [
-        caption.title,
-        caption.model,
-        f"photograph of {image.width} x {image.height} pixels",
-        f"network input {seen.width} x {seen.height}",
-    ]
-    lines = [Line(elide(caption.source, HEADING, WIDTH, middle=True), HEADING)] if caption.source else []
-    lines += [Line(text, TYPE, MUTED) for text in wrap_pieces(facts, TYPE, WIDTH)]
-    lines += note_lines(caption.note, TYPE, WIDTH)
-    return set_lines(lines, WIDTH)
-
-
 def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
     given = {named.scale.label for panel, named in panels if named.scale and panel.takes_scale}
     words = [
@@ -355,18 +334,20 @@ def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
     ]
     if not view.is_whole:
         words.append("hatched: not seen by the network")
-    return set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, WIDTH)], WIDTH)
+    return set_lines(muted_lines(words, SMALL, WIDTH), WIDTH)
 
 
 def _what(predictions: Sequence[Prediction]) -> str:
     """What the bars show."""
     first = next(iter(predictions), None)
-    if first is not None and first.box is not None:
+    if first is None:
+        return "most probable classes"
+    if first.box is not None:
         return "what was found, the likeliest first"
-    if first is not None and first.share is not None:
+    if first.share is not None:
         return "how much of the picture each class covers"
-    if first is not None and first.similarity is not None:
+    if first.similarity is not None:
         return "the cosine of the angle between the two pictures' vectors"
-    if first is not None and first.value is not None:
+    if first.value is not None:
         return "what the network returns" if len(predictions) == 1 else "the largest values that the network returns"
     return "most probable classes"

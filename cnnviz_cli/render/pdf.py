@@ -8,9 +8,8 @@ from typing import Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.figure_settings import UNITS_PER_INCH
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
+from cnnviz_cli.render.layout import Block, Ramp, Raster, Rectangle, Text, font, text_width
 from cnnviz_cli.render.svg import embed_image, gradient_stops
-from cnnviz_cli.render.typeset import font, text_width
 
 POINTS_PER_INCH = 72
 _FONT = "figure"

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize
+from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render.block import Block, Part, Raster, add_margin, blank_block, stack_horizontally, stack_vertically
-from cnnviz_cli.render.canvas import checkerboard
-from cnnviz_cli.render.drawings import draws
-from cnnviz_cli.render.figures import caption_lines
-from cnnviz_cli.render.legends import format_number, no_data
-from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, to_rgb, top_of
-from cnnviz_cli.render.style import Caption
-from cnnviz_cli.render.typeset import (
+from cnnviz_cli.render.canvas import checkerboard, no_data
+from cnnviz_cli.render.figures import Scene, caption_lines, draws
+from cnnviz_cli.render.layout import (
     INK,
     MUTED,
+    SMALL,
+    TYPE,
+    Block,
     Line,
+    Raster,
+    add_margin,
+    add_title,
     elide,
     line_height,
+    muted_lines,
     put_text,
     set_lines,
+    stack_horizontally,
+    stack_vertically,
     text_width,
     to_legible,
-    wrap_pieces,
-    wrap_words,
 )
+from cnnviz_cli.render.legends import format_number
+from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, to_rgb, top_of
 
-TYPE = 14
-SMALL = 12
 TILE = 128
 MOST = 5
 """Pairs that stand next to each other; more go to a further line."""
@@ -45,16 +48,13 @@ CONVENTION = (
 TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
 
 
-def compose_projections(
-    panel: Projections, seen: Image.Image, caption: Caption, size: FigureSize = NATURAL_SIZE
-) -> Block:
+def compose_projections(panel: Projections, scene: Scene) -> Block:
     """A block for each layer: its name, what one position sees, and its pairs."""
-    rows = [_block(row, seen, size) for row in panel.rows]
+    rows = [_block(row, scene.crop, scene.style.size) for row in panel.rows]
     width = max([30 * TYPE, *(row.width for row in rows)])
-    heading = Caption(caption.title, "", caption.target, caption.detail, caption.model, caption.source, caption.note)
-    head = set_lines(caption_lines(heading, panel, width, TYPE), width)
-    words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), *filter(None, [panel.note])]
-    foot = set_lines([Line(text, SMALL, MUTED) for text in wrap_pieces(words, SMALL, width)], width)
+    head = set_lines(caption_lines(replace(scene.caption, layer=""), panel, width, TYPE), width)
+    words = [*CONVENTION, *([TIED] if any(map(is_tied, panel.rows)) else []), panel.note]
+    foot = set_lines(muted_lines(words, SMALL, width), width)
     return add_margin(stack_vertically([head, *rows, foot], TYPE), TYPE)
 
 
@@ -118,17 +118,6 @@ def is_tied(row: ProjectionRow) -> bool:
     return row.means is not None and len(set(peaks)) < len(peaks)
 
 
-def add_title(image: Part, left: str, right: str = "") -> Block:
-    """A picture under a small title; the right text gives way where both do not fit."""
-    block = blank_block(image.width, image.height + SMALL + 6)
-    block.put(image, 0, SMALL + 6)
-    name = elide(left, SMALL, image.width)
-    put_text(block, 0, SMALL, name, SMALL, INK)
-    if text_width(name, SMALL) + 6 + text_width(right, SMALL) <= image.width:
-        put_text(block, image.width - text_width(right, SMALL), SMALL, right, SMALL, MUTED)
-    return block
-
-
 def _gray_centered(row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int) -> Image.Image:
     """The projection as RGB, mid-grey at zero, scaled by its patch; drawn there and `reach` pixels round it."""
     values = to_rgb(np.asarray(row.values)[number])
@@ -159,8 +148,8 @@ def _block(row: ProjectionRow, seen: Image.Image, size: FigureSize) -> Block:
     if text_width(words, SMALL) <= room:
         put_text(head, text_width(name, TYPE) + TYPE, TYPE, words, SMALL, MUTED)
         return stack_vertically([head, grid], line_height(SMALL) // 4)
-    below = set_lines([Line(text, SMALL, MUTED) for text in wrap_words(words, SMALL, width)], width)
+    below = set_lines(muted_lines(words, SMALL, width), width)
     return stack_vertically([head, below, grid], line_height(SMALL) // 4)
 
 
-draws(Projections, lambda panel, scene: compose_projections(panel, scene.seen, scene.caption, scene.style.size))
+draws(Projections, compose_projections)

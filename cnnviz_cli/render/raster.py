@@ -6,7 +6,9 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
+from math import ceil, floor
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -14,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
+from cnnviz_cli.render.layout import PAPER, Block, Ramp, Raster, Rectangle, Text, font, to_legible, word_width
 from cnnviz_cli.render.style import SUFFIXES
-from cnnviz_cli.render.typeset import PAPER, to_legible, write, write_fitted
 
 
 def rasterize(block: Block, scale: float = 1.0) -> Image.Image:
@@ -79,6 +80,95 @@ def resize_raster(item: Raster, size: tuple[int, int]) -> Image.Image:
         return image.resize(size, Image.Resampling.NEAREST)
     larger = size[0] > image.width
     return image.resize(size, Image.Resampling.BICUBIC if larger else Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+Bounds = tuple[int, int, int, int]
+
+
+def write(
+    sheet: Image.Image, left: float, base: int, text: str, size: int, color: str, within: Bounds | None = None
+) -> None:
+    """A legible text onto a picture, from `left` on, its baseline at `base`.
+
+    Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
+
+    Args:
+        within: left, top, right, bottom; what of a letter reaches beyond is cut off.
+    """
+    for word in text.split(" "):
+        whole = floor(left)
+        if word:
+            mask, across, up = _word_mask(word, size, left - whole)
+            _ink(sheet, color, (whole + across, base + up), mask, within)
+        left += word_width(word, size) + word_width(" ", size)
+
+
+def _ink(sheet: Image.Image, color: str, place: tuple[int, int], mask: Image.Image, within: Bounds | None) -> None:
+    left, top, right, bottom = *place, place[0] + mask.width, place[1] + mask.height
+    if within:
+        inner = max(left, within[0]), max(top, within[1]), min(right, within[2]), min(bottom, within[3])
+        if inner[0] >= inner[2] or inner[1] >= inner[3]:
+            return
+        if inner != (left, top, right, bottom):
+            mask = mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
+        left, top, right, bottom = inner
+    sheet.paste(color, (left, top, right, bottom), mask)
+
+
+@lru_cache(maxsize=2048)
+def _word_mask(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
+    """How strongly a word covers pixels (mode L), and where it lies from its start on the baseline.
+
+    Args:
+        shift: by how much of a pixel it starts to the right of one.
+    """
+    # Some letters reach beyond their own width on either side.
+    mask = Image.new("L", (ceil(word_width(word, size)) + 2 * size, 3 * size))
+    ImageDraw.Draw(mask).text((size + shift, 2 * size), word, fill=255, font=font(size), anchor="ls")
+    box = mask.getbbox() or (0, 0, 1, 1)
+    return mask.crop(box), box[0] - size, box[1] - 2 * size
+
+
+FINER = 4
+"""How many times as large a text is drawn that has to fit a width which is not the font's own."""
+
+
+def write_fitted(
+    sheet: Image.Image,
+    left: float,
+    base: float,
+    text: str,
+    size: int,
+    color: str,
+    scale: float,
+    within: Bounds | None = None,
+) -> None:
+    """`write` at `scale` pixels a unit, every word as wide as it was measured at `size`.
+
+    The font's advances are whole pixels at each size, so that a text of twice the size is not twice as wide.
+    """
+    for word in text.split(" "):
+        if word:
+            fraction = (left * scale) % 1
+            mask, across, up = _fitted_word_mask(word, size, scale, round(fraction * FINER) / FINER)
+            _ink(sheet, color, (floor(left * scale) + across, round(base * scale) + up), mask, within)
+        left += word_width(word, size) + word_width(" ", size)
+
+
+@lru_cache(maxsize=2048)
+def _fitted_word_mask(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
+    """`_word_mask` for `write_fitted`."""
+    large = max(1, round(size * scale * FINER))
+    mask, across, up = _word_mask(word, large, 0)
+    share = word_width(word, size) * scale / max(1.0, word_width(word, large))
+    left, right = across * share + shift, (across + mask.width) * share + shift
+    top, bottom = up / FINER, (up + mask.height) / FINER
+    place = floor(left), floor(top)
+    shape = (ceil(right) - place[0], ceil(bottom) - place[1])
+    whole = Image.new("L", (shape[0] * FINER, shape[1] * FINER))
+    stretched = mask.resize((max(1, round((right - left) * FINER)), mask.height), Image.Resampling.BILINEAR)
+    whole.paste(stretched, (round((left - place[0]) * FINER), up - place[1] * FINER))
+    return whole.resize(shape, Image.Resampling.BOX), *place
 
 
 MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}

@@ -1,7 +1,12 @@
-"""From raw maps to the range in which they are drawn."""
+"""From raw maps to the range in which they are drawn, and to colours.
+
+Where the palettes come from is written at the head of palettes.txt.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,29 @@ from cnnviz_cli.core.scores import SLACK
 from cnnviz_cli.render.style import Interpolation, Overlay, Style
 
 Floats = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+@cache
+def _tables() -> dict[str, ByteArray]:
+    text = Path(__file__).with_name("palettes.txt").read_text(encoding="utf-8")
+    pairs = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return {name: np.frombuffer(bytes.fromhex(colours), np.uint8).reshape(-1, 3) for name, colours in pairs}
+
+
+def color_table(name: str) -> ByteArray:
+    """(256, 3) RGB from lowest to highest; (255, 3) for a signed palette, zero in the middle. Read only."""
+    return _tables()[name]
+
+
+GRAYS: ByteArray = np.repeat(np.arange(1, 256, dtype=np.uint8)[:, None], 3, axis=1)
+"""(255, 3) black to white, mid-grey in the middle: the scale of a signed picture."""
+
+
+def palette_of(panel: SingleMap, style: Style) -> ByteArray:
+    """(n, 3) the colours of a map's values."""
+    return color_table(style.signed_palette if panel.scale_kind == "centred" else style.palette)
+
 
 BLANK: tuple[State, ...] = ("silent", "flat")
 """States of a map in which no colours tell anything."""

@@ -24,12 +24,10 @@ Interpolation = Literal["auto", "bicubic", "bilinear", "nearest"]
 constant overlay, as other tools draw it, else bicubic."""
 
 _ALPHAS: Mapping[Overlay, float] = {"ramp": 0.75, "constant": 0.5}
-
 SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg", "svg": "svg", "pdf": "pdf"}
 """The formats in which figures are written, the default first, and how their files' names end."""
 
 FORMATS = tuple(SUFFIXES)
-
 VECTOR = ("svg", "pdf")
 """Formats in which text, rules and colour bars are no pixels."""
 

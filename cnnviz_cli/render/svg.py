@@ -14,13 +14,11 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.render.block import Block, Ramp, Raster, Rectangle, Text
-from cnnviz_cli.render.color_tables import ByteArray
+from cnnviz_cli.render.layout import PAPER, Block, Ramp, Raster, Rectangle, Text
 from cnnviz_cli.render.raster import encode_png, resize_raster
-from cnnviz_cli.render.typeset import PAPER
+from cnnviz_cli.render.scaling import ByteArray
 
 _ILLEGAL = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'Nimbus Sans', sans-serif"
 """What most machines have. Every line is told its width, so that a wider font does not run into its neighbour."""
 

@@ -13,8 +13,8 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames, file_name
-from cnnviz_cli.render import SUFFIXES, Caption, pages
-from cnnviz_cli.render.compare import columns_in
+from cnnviz_cli.render import SUFFIXES, Caption
+from cnnviz_cli.render.compare import columns_in, pages
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
 from cnnviz_cli.run.session import describe_plans, prepare

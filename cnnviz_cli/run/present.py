@@ -22,12 +22,11 @@ from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Sub
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.file_names import file_name
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.render import SUFFIXES, Caption, color_limits, range_of, state_of
-from cnnviz_cli.render.block import Block
+from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.compose import Figure, compose_figure, encode_figure, fit_width, fit_widths
+from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
-from cnnviz_cli.render.style import Style
+from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
 from cnnviz_cli.tasks.description import TargetDescription
 
@@ -132,7 +131,7 @@ class Presenter:
                     caption = replace(caption, values=loaded.original.shown.words)
                 target = box_in_image_pixels(subject.prediction, view) if subject else None
                 shown.setdefault(work.family, []).append((panel, caption))
-                figure = fit_width(partial(_compose_figure, panel, loaded, caption), self._style)
+                figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
                 path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
                 outputs.append(self._write_figure(work, panel, target, apart, path, figure, caption))
                 arrays.update({file_name(*stem, name): _plain_array(values) for name, values in panel.arrays().items()})
@@ -162,21 +161,22 @@ class Presenter:
         taken: Collection[str],
     ) -> Iterator[Output]:
         """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
-        photo, view = seen.original.image, seen.view
+        model, source = self._drawing.wording.model, seen.source.name
         if self._naming.with_overview:
-            caption = Caption(title="overview", model=self._drawing.wording.model, source=seen.source.name)
+            scene = self._scene(seen, Caption(title="overview", model=model, source=source))
             every = [entry for entries in shown.values() for entry in entries]
-            sheet = fit_width(
-                partial(compose_overview, photo, view, seen.crop, predictions, every, caption), self._style
-            )
-            yield self._write_sheet(
-                "overview", f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}", sheet, caption.title
-            )
+            sheet = fit_width(partial(compose_overview, predictions, every), scene)
+            path = f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}"
+            yield self._write_sheet("overview", path, sheet, scene.caption.title)
         for family, entries in shown.items():
-            caption = Caption(title=f"{family} compared", model=self._drawing.wording.model, source=seen.source.name)
-            sheets = fit_widths(partial(compose_comparison, photo, view, entries, caption), self._style)
-            for name, sheet in zip(comparison_names(family, taken, self._suffix), sheets, strict=False):
-                yield self._write_sheet(family, f"{seen.folder}/{name}", sheet, caption.title)
+            if len(entries) > 1:
+                scene = self._scene(seen, Caption(title=f"{family} compared", model=model, source=source))
+                sheets = fit_widths(partial(compose_comparison, entries), scene)
+                for name, sheet in zip(comparison_names(family, taken, self._suffix), sheets, strict=False):
+                    yield self._write_sheet(family, f"{seen.folder}/{name}", sheet, scene.caption.title)
+
+    def _scene(self, seen: LoadedImage, caption: Caption) -> Scene:
+        return Scene(seen.original.image, seen.view, seen.crop, caption, self._style)
 
     def _write_figure(
         self,
@@ -243,10 +243,6 @@ class Presenter:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
         path = f"{seen.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
-
-
-def _compose_figure(panel: Panel, seen: LoadedImage, caption: Caption, style: Style) -> Block:
-    return compose_figure(panel, seen.original.image, seen.view, seen.crop, caption, style)
 
 
 def build_caption(

@@ -14,7 +14,7 @@ from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.fold_states import FoldStates
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.render import color_limits, state_of
+from cnnviz_cli.render.scaling import color_limits, state_of
 from cnnviz_cli.run.image_data import TaskName
 
 RangeKey = tuple[str, str | None, str]

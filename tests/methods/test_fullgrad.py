@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.engine import Plan
-from cnnviz_cli.render import state_of
+from cnnviz_cli.render.scaling import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-12}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.needs import Evidence, Relevance, Scores
 from cnnviz_cli.core.panels import PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.render import state_of
+from cnnviz_cli.render.scaling import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
 

@@ -21,7 +21,7 @@ from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurre
 from cnnviz_cli.methods.common.paths import GuidedPath, Noisy
 from cnnviz_cli.methods.common.rng import normal, uniform
 from cnnviz_cli.methods.common.saliency import Reduce, completeness_error, reduced
-from cnnviz_cli.render import state_of
+from cnnviz_cli.render.scaling import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 FEW = {"samples": 4}

@@ -25,7 +25,7 @@ from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.render import state_of
+from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import method_context
 

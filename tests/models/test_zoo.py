@@ -25,7 +25,7 @@ from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
-from cnnviz_cli.render import state_of
+from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.session import method_context
 
 QUICK = (

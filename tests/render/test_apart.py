@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.render.compare import _class_lines
+from cnnviz_cli.render.compare import _target_lines
 from cnnviz_cli.render.figures import caption_lines
 from cnnviz_cli.render.style import Caption
 
@@ -19,7 +19,7 @@ def test_a_caption_names_the_other_class(contrast: str, said: str) -> None:
     assert caption.contrast_text == said
     lines = [line.text for line in caption_lines(caption, PANEL, 600, 14)]
     assert lines == ["tiger cat   39.0 %", " · ".join(filter(None, ("gradcam, stages.6", said)))]
-    assert [line.text for line in _class_lines(caption)] == ["tiger cat", f"39.0 %  {said}".strip()]
+    assert [line.text for line in _target_lines(caption)] == ["tiger cat", f"39.0 %  {said}".strip()]
 
 
 def test_what_depends_on_no_class_says_nothing_of_one() -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Style, legends
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.figures import make_color_bar
-from cnnviz_cli.render.legends import APART, bar_labels, bar_width, color_bar
-from cnnviz_cli.render.typeset import font, line_height
+from cnnviz_cli.render.layout import font, line_height
+from cnnviz_cli.render.legends import APART, bar_labels, bar_width, color_bar, make_color_bar
+from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.scaling import color_table
 
 SEEN = ["0", "0.00055", "0.00111 or more"]
 """What once ran together, under a map of VarGrad."""
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_left_out_in_the_middle_and_ends_go_into_two_rows(
 
 
 def test_between_two_texts_there_is_paper() -> None:
-    bar = np.asarray(color_bar(color_table("viridis"), SEEN, 252, 14))[16:].min((0, 2)) < 250
+    bar = np.asarray(rasterize(color_bar(color_table("viridis"), SEEN, 252, 14)))[16:].min((0, 2)) < 250
     (_, _, zero), (_, most, _) = boxes(SEEN, 252, 14)
     assert not bar[round(zero) + 1 : round(most) - 1].any()
     assert bar[: round(zero)].any()

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from render.drawn import centre_crop, plain, row, whole
+from render.drawn import centre_crop, comparison, plain, row, whole
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, Panel, PixelMap, Projections, SignedMap, SingleMap
 from cnnviz_cli.core.text import format_percent
-from cnnviz_cli.render import Caption, Style, comparison, pages
-from cnnviz_cli.render.canvas import Canvas
-from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, fit_input, split_evenly
-from cnnviz_cli.render.figures import draw_map
-from cnnviz_cli.render.typeset import ALERT, RULE, Line, elide, set_lines, text_width
+from cnnviz_cli.render import Caption, Style
+from cnnviz_cli.render.canvas import Canvas, draw_map
+from cnnviz_cli.render.compare import MOST_COLUMNS, MOST_ROWS, TILE, Flow, Table, fit_input, pages, split_evenly
+from cnnviz_cli.render.layout import ALERT, RULE, Line, elide, set_lines, text_width
+from cnnviz_cli.render.raster import rasterize
 
 RNG = np.random.default_rng(8)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)).resize((400, 300))
@@ -90,7 +90,7 @@ def find(sheet: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
 
 def written(sheet: np.ndarray, text: str, size: int, colour: str = "#1b1e23") -> list[tuple[int, int]]:
     """Every place where a text begins."""
-    block = np.asarray(set_lines([Line(text, size, colour)], int(text_width(text, size)) + 1))
+    block = np.asarray(rasterize(set_lines([Line(text, size, colour)], int(text_width(text, size)) + 1)))
     ink = np.flatnonzero((block < 255).any((1, 2)))
     return [(x, y - int(ink[0])) for x, y in find(sheet, block[ink[0] : ink[-1] + 1])]
 
@@ -231,7 +231,7 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
     signed = np.linspace(-2, 3, 49, dtype=np.float32).reshape(1, 7, 7)
     shown: Entries = []
     for target in range(2):
-        named = {"target": f"class {target}", "figure": "40.0 %"}
+        named = {"target": f"class {target}", "detail": "40.0 %"}
         shown += [
             (Heatmap(np.full((1, 2, 2), 0.5, np.float32) * [[[0, 1], [0, 0]]], target=target), Caption("a", **named)),
             (PixelMap(np.arange(16, dtype=np.float32).reshape(1, 4, 4), target=target), Caption("b", **named)),
@@ -378,9 +378,9 @@ def test_portions_are_even(count: int, most: int) -> None:
 
 
 def test_a_methods_name_is_broken_into_lines_and_not_cut() -> None:
-    from cnnviz_cli.render.compare import _way_lines
+    from cnnviz_cli.render.compare import _method_lines
 
-    lines = [line.text for line in _way_lines("Layer-wise relevance propagation", "", 138)]
+    lines = [line.text for line in _method_lines("Layer-wise relevance propagation", "", 138)]
     assert lines == ["Layer-wise", "relevance", "propagation"]
-    assert [line.text for line in _way_lines("RISE", "", 138)] == ["RISE", ""]
-    assert [line.text for line in _way_lines("Grad-CAM", "head", 138)] == ["Grad-CAM", "head"]
+    assert [line.text for line in _method_lines("RISE", "", 138)] == ["RISE", ""]
+    assert [line.text for line in _method_lines("Grad-CAM", "head", 138)] == ["Grad-CAM", "head"]

@@ -6,8 +6,9 @@ from render.drawn import centre_crop, placed, plain
 
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.block import Raster, Text
 from cnnviz_cli.render.compare import TILE, Flow, Table, columns_in, compose_comparison, count_folds, group_maps, pages
+from cnnviz_cli.render.figures import Scene
+from cnnviz_cli.render.layout import Raster, Text
 
 MAP = np.random.default_rng(6).random((1, 7, 7)).astype(np.float32)
 Entries = list[tuple[Heatmap, Caption]]
@@ -24,9 +25,9 @@ def entries(methods: int, targets: int, any_class: int = 0) -> Entries:
 
 def sheet_of(shown: Entries) -> tuple[list[tuple[float, int]], list[str], int]:
     """Where the maps and the original stand, all texts, and the width of the sheet."""
-    (block,) = compose_comparison(
-        plain(300, 200), centre_crop(300, 200), shown, Caption("compared", source="x"), Style()
-    )
+    image = plain(300, 200)
+    scene = Scene(image, centre_crop(300, 200), image, Caption("compared", source="x"), Style())
+    (block,) = compose_comparison(shown, scene)
     parts = list(placed(block))
     images = [(left, top) for left, top, item in parts if isinstance(item, Raster) and item.width == TILE]
     return images, [item.text for _, _, item in parts if isinstance(item, Text)], block.width

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from cnnviz_cli.render import SUFFIXES, encode
-from cnnviz_cli.render.raster import MAX_SIDE, rasterize
+from cnnviz_cli.render import SUFFIXES
+from cnnviz_cli.render.layout import Line, set_lines
+from cnnviz_cli.render.raster import MAX_SIDE, encode, rasterize
 from cnnviz_cli.render.style import RASTER
-from cnnviz_cli.render.typeset import Line, set_lines
 
 
 def photograph() -> Image.Image:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import plain, whole
+from render.drawn import draw, overview, plain, whole
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, Projections, SignedMap
-from cnnviz_cli.render import Caption, Style, color_limits, draw, figures, overview
+from cnnviz_cli.render import Caption, Style, legends
 from cnnviz_cli.render import overview as overview_sheet
-from cnnviz_cli.render.canvas import Canvas, opacity_table
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.figures import draw_map, make_color_bar
-from cnnviz_cli.render.scaling import count_outside, normalize
+from cnnviz_cli.render.canvas import Canvas, draw_map, opacity_table
+from cnnviz_cli.render.legends import make_color_bar
+from cnnviz_cli.render.scaling import color_limits, color_table, count_outside, normalize
 
 LINE = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 9.0]]], np.float32)
 STAGE = Canvas(plain(7, 1, (100, 100, 100)), whole(7, 1), 1, 14)
@@ -94,13 +93,13 @@ def test_values_beyond_are_counted_and_the_others_not() -> None:
 
 def test_the_legend_has_the_numbers_and_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[str], np.ndarray]] = []
-    draw_bar = figures.color_bar
+    draw_bar = legends.color_bar
 
     def spy(shown, labels, width, unit):
         seen.append((list(labels), shown))
         return draw_bar(shown, labels, width, unit)
 
-    monkeypatch.setattr(figures, "color_bar", spy)
+    monkeypatch.setattr(legends, "color_bar", spy)
     _, words = make_color_bar(SignedMap(LINE), Style(), 252, 14, Scale(-1, 2, "fixed"))
     assert words == "map of 7 x 1, bicubic between its cells, raw values, fixed scale; 2 values lie beyond it"
     labels, bar = seen[0]

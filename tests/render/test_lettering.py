@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from cnnviz_cli.core.panels import ADVICE, Heatmap
+from cnnviz_cli.core.panels import ADVICE, Heatmap, PixelMap, SignedMap
 from cnnviz_cli.core.text import format_percent
-from cnnviz_cli.render import Caption, Style, figures, typeset
-from cnnviz_cli.render.figures import caption_lines, make_color_bar
-from cnnviz_cli.render.legends import format_number, format_ticks
-from cnnviz_cli.render.typeset import (
+from cnnviz_cli.render import Caption, Style, layout, legends
+from cnnviz_cli.render.figures import caption_lines
+from cnnviz_cli.render.layout import (
     MUTED,
     Line,
     elide,
@@ -24,8 +23,9 @@ from cnnviz_cli.render.typeset import (
     to_legible,
     wrap_pieces,
     wrap_words,
-    write,
 )
+from cnnviz_cli.render.legends import format_number, format_ticks, make_color_bar
+from cnnviz_cli.render.raster import rasterize, write
 
 MAP = Heatmap(np.arange(49, dtype=np.float32).reshape(1, 7, 7))
 HOSTILE = [
@@ -81,7 +81,7 @@ def test_a_caption_never_leaves_its_width(text: str, width: int) -> None:
             assert bottom <= 0.36 * line.size + 1  # descenders stay within the line
 
 
-TYPABLE = st.text(st.sampled_from(sorted(typeset._DRAWABLE | {" "})), max_size=60)
+TYPABLE = st.text(st.sampled_from(sorted(layout._DRAWABLE | {" "})), max_size=60)
 
 
 @given(TYPABLE, st.sampled_from([12, 14, 22, 40]), st.sampled_from([0, 7, 20.5, 33.25]), st.sampled_from(["RGB", "L"]))
@@ -98,7 +98,7 @@ def test_words_stand_where_pillow_sets_the_whole_line(
 
 
 def test_lines_keep_their_ink_inside_the_block() -> None:
-    block = np.asarray(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, MUTED)], 200))
+    block = np.asarray(rasterize(set_lines([Line("Ågjpqy|(", 30), Line("gjpqy|(", 14, MUTED)], 200)))
     assert (block[0] == 255).all()
     assert (block[-1] == 255).all()
     assert block.min() < 60
@@ -178,19 +178,19 @@ def test_short_and_percent() -> None:
 
 def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[list[str]] = []
-    draw_bar = figures.color_bar
+    draw_bar = legends.color_bar
 
     def spy(colours, labels, width, unit):
         written.append(list(labels))
         return draw_bar(colours, labels, width, unit)
 
-    monkeypatch.setattr(figures, "color_bar", spy)
+    monkeypatch.setattr(legends, "color_bar", spy)
     heavy = np.linspace(0, 1, 1000, dtype=np.float32).reshape(1, 20, 50)
     heavy[0, 19, 49] = 100
     make_color_bar(MAP, Style(), 252, 14)
-    _, words = make_color_bar(figures.PixelMap(heavy), Style(), 252, 14)
-    make_color_bar(figures.SignedMap(-heavy), Style(), 252, 14)
-    make_color_bar(figures.SignedMap(np.array([[[-2, 1]]], np.float32)), Style(), 252, 14)
+    _, words = make_color_bar(PixelMap(heavy), Style(), 252, 14)
+    make_color_bar(SignedMap(-heavy), Style(), 252, 14)
+    make_color_bar(SignedMap(np.array([[[-2, 1]]], np.float32)), Style(), 252, 14)
     assert written == [
         ["0 no evidence", "24.0", "48.0 strongest"],
         ["0", "0.497", "0.995 or more"],
@@ -204,7 +204,7 @@ def test_a_bar_carries_the_raw_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bar_shows_its_colours_and_its_texts() -> None:
     bar, _ = make_color_bar(MAP, Style("viridis", alpha=1), 252, 14)
     assert bar is not None
-    pixels = np.asarray(bar, int)
+    pixels = np.asarray(rasterize(bar), int)
     assert pixels.shape[1] == 252
     assert np.abs(pixels[3, 250] - (253, 231, 37)).max() <= 3  # the upper half: over paper
     assert (pixels[3, 1] > 250).all()
@@ -216,7 +216,7 @@ def test_a_bar_shows_its_colours_and_its_texts() -> None:
 
 
 @pytest.mark.parametrize("values", [np.zeros((1, 3, 3)), np.full((1, 3, 3), np.nan)], ids=["zero", "nan"])
-@pytest.mark.parametrize("kind", [Heatmap, figures.PixelMap, figures.SignedMap])
+@pytest.mark.parametrize("kind", [Heatmap, PixelMap, SignedMap])
 def test_no_bar_where_there_is_no_scale(kind: type[Heatmap], values: np.ndarray) -> None:
     bar, words = make_color_bar(kind(values.astype(np.float32)), Style(), 252, 14)
     assert bar is None

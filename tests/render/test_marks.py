@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from render.drawn import centre_crop, plain, whole
+from render.drawn import centre_crop, comparison, draw, overview, plain, whole
 
 from cnnviz_cli.core.geometry import Annotation, BoxAnnotation, RegionAnnotation, View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
-from cnnviz_cli.render import Caption, Style, comparison, draw, overview
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, box_in_image, draw_annotation, fit_canvas, make_canvas
 
 GROUND = (120, 90, 60)

@@ -7,20 +7,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import whole
+from render.drawn import draw, overview, whole
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, Panel, ScaleKind, SingleMap
 from cnnviz_cli.core.value import value
-from cnnviz_cli.render import color_limits, pages, state_of
-from cnnviz_cli.render.block import Block, blank_block, stack_vertically
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.compare import shared_legend
-from cnnviz_cli.render.compose import draw, overview
-from cnnviz_cli.render.drawings import Scene, draws
-from cnnviz_cli.render.legends import color_bar
+from cnnviz_cli.render.compare import pages
+from cnnviz_cli.render.figures import Scene, draws
+from cnnviz_cli.render.layout import Block, blank_block, stack_vertically
+from cnnviz_cli.render.legends import color_bar, shared_legend
 from cnnviz_cli.render.raster import rasterize
-from cnnviz_cli.render.scaling import normalize
+from cnnviz_cli.render.scaling import color_limits, color_table, normalize, state_of
 from cnnviz_cli.render.style import Caption, Style
 
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
-from render.drawn import plain, whole
+from render.drawn import draw, plain, whole
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.canvas import Canvas, opacity_table
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.figures import draw_map, make_color_bar, map_colors
-from cnnviz_cli.render.scaling import resample
+from cnnviz_cli.render import Caption, Style
+from cnnviz_cli.render.canvas import Canvas, draw_map, opacity_table
+from cnnviz_cli.render.legends import make_color_bar, map_colors
+from cnnviz_cli.render.scaling import color_table, resample
 
 Kinds = Heatmap | PixelMap | SignedMap
 

@@ -7,10 +7,12 @@ from render.drawn import placed, plain, row, whole
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, Projections
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.block import Text
+from cnnviz_cli.render.figures import Scene
+from cnnviz_cli.render.layout import Text
 from cnnviz_cli.render.overview import arrange_groups, compose_overview, group_by_target
 
 SEEN = Image.new("RGB", (32, 32))
+SCENE = Scene(plain(60, 40), whole(60, 40), SEEN, Caption("all"), Style())
 MAPS = np.random.default_rng(1).random((9, 7, 7)).astype(np.float32)
 
 
@@ -25,7 +27,7 @@ def entries(layers: int) -> list[tuple[Panel, Caption]]:
 
 @pytest.mark.parametrize("layers", [1, 6, 7, 13])
 def test_every_layer_is_shown_once_and_many_stand_in_two_columns(layers: int) -> None:
-    block = compose_overview(plain(60, 40), whole(60, 40), SEEN, [], entries(layers), Caption("all"), Style())
+    block = compose_overview([], entries(layers), SCENE)
     names = [(left, item.text) for left, _, item in placed(block) if isinstance(item, Text)]
     for kind in ("features", "deconv"):
         lefts = [left for left, text in names if text.startswith(f"{kind}.")]
@@ -40,10 +42,7 @@ def test_every_layer_is_shown_once_and_many_stand_in_two_columns(layers: int) ->
 
 
 def test_thirteen_layers_take_about_half_as_much_room() -> None:
-    heights = [
-        compose_overview(plain(60, 40), whole(60, 40), SEEN, [], entries(layers), Caption("all"), Style()).height
-        for layers in (0, 6, 13)
-    ]
+    heights = [compose_overview([], entries(layers), SCENE).height for layers in (0, 6, 13)]
     assert heights[2] - heights[0] < 1.35 * (heights[1] - heights[0])
 
 

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import centre_crop, plain, row, whole
+from render.drawn import centre_crop, draw, overview, plain, row, whole
 
 from cnnviz_cli.core.panels import (
     FeatureMapGrid,
@@ -18,8 +18,9 @@ from cnnviz_cli.core.panels import (
     SignedMap,
 )
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.render import Caption, Style, draw, encode, overview
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.overview import EXPLAINED, OTHER, arrange_groups, group_by_target, prediction_bars
+from cnnviz_cli.render.raster import encode, rasterize
 
 RNG = np.random.default_rng(11)
 SEEN = Image.fromarray(RNG.integers(0, 256, (224, 224, 3), dtype=np.uint8))
@@ -173,7 +174,7 @@ def test_maps_that_differ_in_target_alone_are_grouped() -> None:
 
 
 def test_bars_are_as_long_as_the_probabilities_and_darker_where_explained() -> None:
-    picture = np.asarray(prediction_bars(PREDICTIONS, {"class 1 "}, 400), int)
+    picture = np.asarray(rasterize(prediction_bars(PREDICTIONS, {"class 1 "}, 400)), int)
     fills = {tuple(int(part, 16) for part in (c[1:3], c[3:5], c[5:7])): c for c in (EXPLAINED, OTHER)}
     found = []
     for line in picture[:: len(picture) // 5 // 49]:

@@ -5,16 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from render.drawn import CHELSEA, centre_crop, plain, whole
+from render.drawn import CHELSEA, centre_crop, draw, plain, whole
 
 from cnnviz_cli.core.geometry import Box, View
 from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.canvas import Canvas, make_canvas, mark_unseen, opacity_table
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.figures import draw_map
-from cnnviz_cli.render.legends import hatching
-from cnnviz_cli.render.scaling import pixels_in_box, resample
+from cnnviz_cli.render import Caption, Style
+from cnnviz_cli.render.canvas import Canvas, draw_map, hatching, make_canvas, mark_unseen, opacity_table
+from cnnviz_cli.render.scaling import color_table, pixels_in_box, resample
 
 
 def stage_of(photo: Image.Image, view: View) -> Canvas:

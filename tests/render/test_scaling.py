@@ -7,12 +7,21 @@ import pytest
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.panels import Filters, Heatmap, InputProjection, PixelMap, SignedMap
-from cnnviz_cli.render import Caption, Style, compare, figures
-from cnnviz_cli.render.block import Block
-from cnnviz_cli.render.color_tables import color_table
+from cnnviz_cli.render import Caption, Style, legends
 from cnnviz_cli.render.feature_map_grid import compose_kernels
-from cnnviz_cli.render.figures import make_color_bar, map_colors
-from cnnviz_cli.render.scaling import color_limits, count_outside, normalize, peak_of, range_of, stretch_range, top_of
+from cnnviz_cli.render.layout import Block
+from cnnviz_cli.render.legends import make_color_bar, map_colors
+from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.scaling import (
+    color_limits,
+    color_table,
+    count_outside,
+    normalize,
+    peak_of,
+    range_of,
+    stretch_range,
+    top_of,
+)
 
 LOPSIDED = np.array([[[-4.0, -2.0, 0.0, 0.5, 1.0]]], np.float32)
 SHARES = [0.0, 0.25, 0.5, 0.5625, 0.625]
@@ -54,13 +63,13 @@ def test_the_bar_of_a_lopsided_range_is_the_part_of_the_palette_that_is_used() -
 
 def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[list[str]] = []
-    draw_bar = figures.color_bar
+    draw_bar = legends.color_bar
 
     def spy(colours, texts, width, unit):
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
-    monkeypatch.setattr(figures, "color_bar", spy)
+    monkeypatch.setattr(legends, "color_bar", spy)
     make_color_bar(SignedMap(LOPSIDED), Style(), 300, 14)
     make_color_bar(SignedMap(-LOPSIDED), Style(), 300, 14)
     assert [texts[0].split()[0] for texts in labels] == ["-4.00", "-4.00"]
@@ -69,9 +78,8 @@ def test_the_numbers_at_the_bar_are_the_ends_of_its_colours(monkeypatch: pytest.
 
 def test_a_lopsided_kernel_has_mid_grey_at_zero() -> None:
     kernel = np.array([[-4.0, 0.0], [0.0, 1.0]], np.float32)
-    sheet = np.asarray(
-        compose_kernels(Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy()), Caption("k"), Style()), int
-    )
+    panel = Filters(np.broadcast_to(kernel, (1, 3, 2, 2)).copy())
+    sheet = np.asarray(rasterize(compose_kernels(panel, Caption("k"), Style())), int)
     greys = sheet[(sheet.max(2) - sheet.min(2)) <= 2].mean(1)
     area = 42 * 42
     for value, times in ((0, 1), (128, 2), (159, 1)):  # 255 (0.5 + 0.5 v / 4)
@@ -116,23 +124,23 @@ def test_values_at_an_end_of_a_scale_do_not_lie_beyond_it() -> None:
 def test_colours_of_a_bar_go_from_its_left_end_to_its_right() -> None:
     bar, _ = make_color_bar(PixelMap(np.array([[[0.0, 1.0]]], np.float32)), Style("grey"), 256, 14)
     assert isinstance(bar, Block)
-    line = np.asarray(bar)[5, 2:-2, 0].astype(int)
+    line = np.asarray(rasterize(bar))[5, 2:-2, 0].astype(int)
     assert (np.diff(line) == 1).all()
 
 
 @pytest.mark.parametrize("counter", [False, True])
 def test_the_legend_of_counterfactuals_turns_for_and_against(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[list[str]] = []
-    draw_bar = compare.color_bar
+    draw_bar = legends.color_bar
 
     def spy(colours, texts, width, unit):
         labels.append(list(texts))
         return draw_bar(colours, texts, width, unit)
 
-    monkeypatch.setattr(compare, "color_bar", spy)
+    monkeypatch.setattr(legends, "color_bar", spy)
     named = Caption("way", target="espresso", counterfactual=counter)
     shown = [(Heatmap(np.array([[[0.0, 1.0]]], np.float32), target=0), named), (SignedMap(LOPSIDED, target=0), named)]
-    compare.shared_legend(shown, Style(), 900)
+    legends.shared_legend(shown, Style(), 900)
     assert labels == [
         ["no evidence", "strongest evidence" + " against" * counter],
         ["for", "0", "against"] if counter else ["against", "0", "for"],

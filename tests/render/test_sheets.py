@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import placed, plain, row, whole
+from render.drawn import draw, placed, plain, row, whole
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
-from cnnviz_cli.render import Caption, Style, draw
-from cnnviz_cli.render.block import Raster
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.compose import compose_figure
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.feature_map_grid import columns_for, enlargement_factor
+from cnnviz_cli.render.figures import Scene, compose_figure
+from cnnviz_cli.render.layout import Raster
 from cnnviz_cli.render.projections import describe_extent, frame_of, projection_pair
+from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.scaling import color_table
 
 SEEN = Image.fromarray(np.random.default_rng(5).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
@@ -29,8 +30,8 @@ def drawn(panel: Panel) -> Image.Image:
 
 def tiles(panel: Panel, size: int) -> list[np.ndarray]:
     """The pixels of a sheet where its square images of `size` stand."""
-    block = compose_figure(panel, plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style())
-    pixels = np.asarray(block)
+    block = compose_figure(panel, Scene(plain(32, 32), whole(32, 32), SEEN, Caption("maps", "conv1"), Style()))
+    pixels = np.asarray(rasterize(block))
     return [
         pixels[top : top + size, round(left) : round(left) + size]
         for left, top, item in placed(block)
@@ -109,7 +110,7 @@ def test_kernels_keep_every_colour() -> None:
 
 def test_a_patch_stands_beside_its_projection() -> None:
     one = row([(4, 8, 20, 24)], field=(16, 16))
-    couple = np.asarray(projection_pair(one, 0, SEEN, 64), int)
+    couple = np.asarray(rasterize(projection_pair(one, 0, SEEN, 64)), int)
     assert couple.shape == (64 + 18, 64 * 2 + 2, 3)
     expected = SEEN.resize((64, 64), Image.Resampling.BICUBIC, box=(4, 8, 20, 24))
     assert np.abs(couple[18:, 66:] - np.asarray(expected, int)).max() <= 1
@@ -126,7 +127,7 @@ def test_a_patch_stands_beside_its_projection() -> None:
 def test_a_projection_of_nothing_is_mid_grey() -> None:
     one = row([(4, 8, 20, 24)], field=(16, 16))
     one.values[:] = 0
-    couple = np.asarray(projection_pair(one, 0, SEEN, 64))
+    couple = np.asarray(rasterize(projection_pair(one, 0, SEEN, 64)))
     assert (couple[18:, :64] == 128).all()
 
 
@@ -134,7 +135,7 @@ def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
     cut = row([(0, 10, 6, 20), (10, 10, 20, 20)], field=(10, 10))
     assert frame_of(cut, SEEN) == (10, 10)
     assert describe_extent(cut, SEEN) == "each position sees 10 x 10 pixels, the input has 32 x 32"
-    couple = np.asarray(projection_pair(cut, 0, SEEN, 100), int)
+    couple = np.asarray(rasterize(projection_pair(cut, 0, SEEN, 100)), int)
     missing, present = couple[18:, 102:142], couple[18:, 142:202]
     assert set(np.unique(missing)) <= {205, 238}
     assert len(np.unique(present.reshape(-1, 3), axis=0)) > 50

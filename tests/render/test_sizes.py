@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -13,13 +14,13 @@ from render.drawn import centre_crop, placed, plain, row, whole
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, parse_figure_size
 from cnnviz_cli.core.geometry import BoxAnnotation
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
-from cnnviz_cli.render import Caption, Style, encode
-from cnnviz_cli.render.block import Raster, Text
+from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.canvas import LIGHT, LONGEST, SHORTEST, canvas_at
 from cnnviz_cli.render.compare import compose_comparison
-from cnnviz_cli.render.compose import compose_figure, encode_figure, fit_width, fit_widths
+from cnnviz_cli.render.figures import Scene, compose_figure, encode_figure, fit_width, fit_widths
+from cnnviz_cli.render.layout import Raster, Text
 from cnnviz_cli.render.overview import compose_overview
-from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.raster import encode, rasterize
 
 RNG = np.random.default_rng(8)
 SEEN = Image.fromarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8))
@@ -63,9 +64,8 @@ def test_widths_that_no_figure_has_are_refused(width: str) -> None:
 def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape: tuple[int, int]) -> None:
     style = Style(size=parse_figure_size(width))
     photo = plain(*shape)
-    block, scale = fit_width(
-        lambda chosen: compose_figure(PANELS[kind], photo, whole(*shape), SEEN, CAPTION, chosen), style
-    )
+    scene = Scene(photo, whole(*shape), SEEN, CAPTION, style)
+    block, scale = fit_width(partial(compose_figure, PANELS[kind]), scene)
     picture = rasterize(block, scale)
     assert picture.width == (style.size.pixels or picture.width) <= max(1600, style.size.pixels or 0)
     for left, top, item in placed(block):
@@ -109,7 +109,7 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
     values = np.zeros((1, 8, 8), np.float32)
     values[0, 2, 5] = 1  # one cell: its centre is 5.5 / 8 of the way across the input and 2.5 / 8 down
     style = Style(palette="grey", overlay="none", interpolation="nearest", size=parse_figure_size(width))
-    block, scale = fit_width(lambda chosen: compose_figure(Heatmap(values), photo, view, SEEN, CAPTION, chosen), style)
+    block, scale = fit_width(partial(compose_figure, Heatmap(values)), Scene(photo, view, SEEN, CAPTION, style))
     pixels = np.asarray(rasterize(block, scale), int)
     left, top, item = [part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100][-1]
     area = pixels[
@@ -134,7 +134,7 @@ def test_a_box_lies_where_it_lies_in_the_photograph_at_every_width(width: str) -
     caption = replace(CAPTION, mark=BoxAnnotation((0.2, 0.3, 0.6, 0.9)))
     style = Style(size=parse_figure_size(width))
     flat = Heatmap(np.zeros((1, 2, 2), np.float32))
-    block, scale = fit_width(lambda chosen: compose_figure(flat, photo, view, SEEN, caption, chosen), style)
+    block, scale = fit_width(partial(compose_figure, flat), Scene(photo, view, SEEN, caption, style))
     pixels = np.asarray(rasterize(block, scale))
     left, top, item = next(part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100)
     area = pixels[round(top * scale) :, round(left * scale) :][
@@ -162,24 +162,19 @@ def test_sheets_have_the_width_that_was_asked_for(width: str) -> None:
         for rank in range(7)
     ]
     style = Style(size=parse_figure_size(width))
-    sheets = list(
-        fit_widths(
-            lambda chosen: compose_comparison(photo, view, entries, Caption("compared", source="x"), chosen), style
-        )
-    )
+    scene = Scene(photo, view, SEEN, Caption("compared", source="x"), style)
+    sheets = list(fit_widths(partial(compose_comparison, entries), scene))
     assert sheets
     for block, scale in sheets:
         wide = rasterize(block, scale).width
         assert wide == (style.size.pixels or wide) <= max(1600, style.size.pixels or 0)
-    block, scale = fit_width(
-        lambda chosen: compose_overview(photo, view, SEEN, [], entries, Caption("all"), chosen), style
-    )
+    block, scale = fit_width(partial(compose_overview, [], entries), scene)
     assert rasterize(block, scale).width == (style.size.pixels or 1680)
 
 
 def test_text_is_as_wide_at_any_scale_as_it_was_laid_out() -> None:
     panel, photo = PANELS["heatmap"], plain(300, 300)
-    block = compose_figure(panel, photo, whole(300, 300), SEEN, CAPTION, Style())
+    block = compose_figure(panel, Scene(photo, whole(300, 300), SEEN, CAPTION, Style()))
     one, three = np.asarray(rasterize(block), int), np.asarray(rasterize(block, 3), int)
     text = next((left, base, item) for left, base, item in placed(block) if isinstance(item, Text))
     left, base, item = text
@@ -220,7 +215,7 @@ def test_jpeg_and_webp_say_what_they_are() -> None:
 
 
 def test_the_size_that_is_recorded_is_the_files() -> None:
-    block = compose_figure(PANELS["heatmap"], plain(90, 60), whole(90, 60), SEEN, CAPTION, Style())
+    block = compose_figure(PANELS["heatmap"], Scene(plain(90, 60), whole(90, 60), SEEN, CAPTION, Style()))
     made, size = encode_figure(block, "png", 1.7)
     with Image.open(BytesIO(made.data)) as opened:
         assert opened.size == size

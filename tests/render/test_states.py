@@ -15,8 +15,7 @@ from cnnviz_cli.core.panels import (
     SignedMap,
     State,
 )
-from cnnviz_cli.render import range_of, state_of
-from cnnviz_cli.render.scaling import stretch_range, top_of
+from cnnviz_cli.render.scaling import range_of, state_of, stretch_range, top_of
 
 RAMP = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 ZERO = np.zeros_like(RAMP)

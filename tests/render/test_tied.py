@@ -3,12 +3,13 @@
 import numpy as np
 import torch
 from PIL import Image
-from render.drawn import placed, row
+from render.drawn import placed, row, whole
 
 from cnnviz_cli.core.objectives import strongest_channels
 from cnnviz_cli.core.panels import ProjectionRow, Projections
-from cnnviz_cli.render import Caption
-from cnnviz_cli.render.block import Text
+from cnnviz_cli.render import Caption, Style
+from cnnviz_cli.render.figures import Scene
+from cnnviz_cli.render.layout import Text
 from cnnviz_cli.render.projections import TIED, compose_projections, describe_peak
 
 SEEN = Image.new("RGB", (32, 32))
@@ -22,7 +23,7 @@ def with_peaks(peaks: list[float], means: list[float]) -> ProjectionRow:
 
 
 def texts(one: ProjectionRow) -> list[str]:
-    block = compose_projections(Projections((one,)), SEEN, Caption("d"))
+    block = compose_projections(Projections((one,)), Scene(SEEN, whole(*SEEN.size), SEEN, Caption("d"), Style()))
     return [item.text for _, _, item in placed(block) if isinstance(item, Text)]
 
 

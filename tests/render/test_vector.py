@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -15,12 +16,11 @@ from render.drawn import centre_crop, placed, plain, row
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.block import Block, Raster, Text
-from cnnviz_cli.render.color_tables import color_table
-from cnnviz_cli.render.compose import compose_figure, encode_figure, with_density
+from cnnviz_cli.render.figures import Scene, at_density, compose_figure, encode_figure
+from cnnviz_cli.render.layout import Block, Raster, Text, text_width
 from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.render.scaling import color_table
 from cnnviz_cli.render.svg import encode_svg, gradient_stops
-from cnnviz_cli.render.typeset import text_width
 
 RNG = np.random.default_rng(9)
 SEEN = Image.fromarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8))
@@ -46,7 +46,7 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def block_of(kind: str, style: Style | None = None) -> Block:
-    return compose_figure(PANELS[kind], plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, style or Style())
+    return compose_figure(PANELS[kind], Scene(plain(120, 90), centre_crop(120, 90), SEEN, HOSTILE, style or Style()))
 
 
 @pytest.mark.parametrize("kind", PANELS)
@@ -110,11 +110,12 @@ def test_a_gradient_gives_every_colour_of_its_palette(name: str) -> None:
 
 def test_images_are_finer_in_vector_files_as_far_as_the_photograph_has_pixels() -> None:
     panel, photo = PANELS["heatmap"], plain(3000, 2000)
-    style = with_density(Style(size=parse_figure_size("auto")), 2)
-    one = compose_figure(panel, photo, centre_crop(3000, 2000), SEEN, HOSTILE, style)
+    style = Style(size=parse_figure_size("auto"))
+    scene = at_density(Scene(photo, centre_crop(3000, 2000), SEEN, HOSTILE, style), 2)
+    one = compose_figure(panel, scene)
     (large,) = [item for _, _, item in placed(one) if isinstance(item, Raster) and item.width > 100]
     assert large.image.width == round(large.width * 3000 / 1556)
-    few = compose_figure(panel, plain(300, 200), centre_crop(300, 200), SEEN, HOSTILE, style)
+    few = compose_figure(panel, replace(scene, image=plain(300, 200), view=centre_crop(300, 200)))
     (small,) = [item for _, _, item in placed(few) if isinstance(item, Raster) and item.width > 100]
     assert small.image.width == small.width
 

@@ -11,8 +11,8 @@ from run.resuming import files_of, photographs, run
 from cnnviz_cli.core.errors import ExitCode, OutputError
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import is_replaceable
-from cnnviz_cli.render.block import Block
-from cnnviz_cli.render.compose import encode_figure
+from cnnviz_cli.render.figures import encode_figure
+from cnnviz_cli.render.layout import Block
 from cnnviz_cli.render.raster import encode
 
 pytestmark = pytest.mark.usefixtures("tiny_network")

@@ -21,8 +21,7 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.render.canvas import make_canvas, mark_unseen
-from cnnviz_cli.render.figures import draw_map
+from cnnviz_cli.render.canvas import draw_map, make_canvas, mark_unseen
 from cnnviz_cli.render.scaling import pixels_in_box
 from cnnviz_cli.render.style import Style
 from cnnviz_cli.run.explain import explain_batch

@@ -1,25 +1,141 @@
-"""Text: what the font can show, how long it is, and blocks of lines that never leave their width."""
+"""What a figure is made of: images, text, rules and colour ramps, each in its place. No pixel is drawn here.
+
+`raster` draws a block as pixels, `svg` and `pdf` write it with its text, rules and ramps as vectors. Lengths are in
+units: a pixel each, unless the figure is drawn larger or smaller.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil, floor
 from typing import cast
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.render.block import Block, Text
+from cnnviz_cli.render.scaling import ByteArray
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """An image, stretched to width x height units.
+
+    Attributes:
+        crisp: whether its pixels stay sharp squares where they are enlarged.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    crisp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A line of legible text from its place to the right, on the baseline.
+
+    Attributes:
+        width: in units, as it was measured when room was made for it.
+    """
+
+    text: str
+    size: int
+    color: str
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A filled or an outlined rectangle; the outline, `line` units wide, lies within."""
+
+    width: int
+    height: int
+    fill: str = ""
+    outline: str = ""
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A palette from left to right.
+
+    Attributes:
+        colours: (rows, n, 3), the rows under each other.
+    """
+
+    colors: ByteArray
+    width: int
+    height: int
+
+
+@dataclass(slots=True)
+class Block:
+    """A part of a figure, or all of it, on white paper.
+
+    Attributes:
+        items: each with its left and upper edge (of a text its baseline), in the order of drawing.
+    """
+
+    width: int
+    height: int
+    items: list[tuple[float, int, Raster | Text | Rectangle | Ramp | Block]] = field(default_factory=list)
+
+    def put(self, item: Raster | Text | Rectangle | Ramp | Block | Image.Image, left: float, top: int) -> None:
+        """Place an item; an image at a unit for each of its pixels."""
+        self.items.append((left, top, Raster(item, *item.size) if isinstance(item, Image.Image) else item))
+
+
+Part = Block | Raster | Image.Image
+"""What blocks are put together from."""
+
+
+def blank_block(width: int, height: int) -> Block:
+    """Paper, at least one unit."""
+    return Block(max(1, width), max(1, height))
+
+
+def stack_vertically(blocks: Sequence[Part], gap: int) -> Block:
+    """Blocks under each other, flush left."""
+    sheet = blank_block(
+        max(block.width for block in blocks), sum(block.height for block in blocks) + gap * (len(blocks) - 1)
+    )
+    top = 0
+    for block in blocks:
+        sheet.put(block, 0, top)
+        top += block.height + gap
+    return sheet
+
+
+def stack_horizontally(blocks: Sequence[Part], gap: int) -> Block:
+    """Blocks next to each other, tops aligned."""
+    sheet = blank_block(sum(block.width for block in blocks) + gap * (len(blocks) - 1), max(b.height for b in blocks))
+    left = 0
+    for block in blocks:
+        sheet.put(block, left, 0)
+        left += block.width + gap
+    return sheet
+
+
+def add_margin(block: Part, margin: int) -> Block:
+    """The block with paper round it."""
+    sheet = blank_block(block.width + 2 * margin, block.height + 2 * margin)
+    sheet.put(block, margin, margin)
+    return sheet
+
 
 PAPER = "#ffffff"
 INK = "#1b1e23"
 MUTED = "#5c626b"
 ALERT = "#a33b00"
 RULE = "#cfd4da"
+SECTION, TYPE, SMALL = 18, 14, 12
+"""Sizes of type on a sheet."""
+
+GAP, MARGIN = 24, 40
+"""Paper between the parts of a sheet, and around it."""
 
 # The font that comes with Pillow (Aileron, cut down) has these beside ASCII, and no other.
 _DRAWABLE = set(map(chr, range(0x20, 0x7F))) | set("©«°±´·»‘’“”…‹›⁄™")
@@ -75,101 +191,12 @@ def _spell(char: str) -> str:
 
 def text_width(text: str, size: int) -> float:
     """Width in pixels of a legible text."""
-    return sum(_advance(word, size) for word in text.split(" ")) + text.count(" ") * _advance(" ", size)
+    return sum(word_width(word, size) for word in text.split(" ")) + text.count(" ") * word_width(" ", size)
 
 
 @lru_cache(maxsize=8192)
-def _advance(word: str, size: int) -> float:
+def word_width(word: str, size: int) -> float:
     return font(size).getlength(word)
-
-
-Bounds = tuple[int, int, int, int]
-
-
-def write(
-    sheet: Image.Image, left: float, base: int, text: str, size: int, color: str, within: Bounds | None = None
-) -> None:
-    """A legible text onto a picture, from `left` on, its baseline at `base`.
-
-    Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
-
-    Args:
-        within: left, top, right, bottom; what of a letter reaches beyond is cut off.
-    """
-    for word in text.split(" "):
-        whole = floor(left)
-        if word:
-            mask, across, up = _word_mask(word, size, left - whole)
-            _ink(sheet, color, (whole + across, base + up), mask, within)
-        left += _advance(word, size) + _advance(" ", size)
-
-
-def _ink(sheet: Image.Image, color: str, place: tuple[int, int], mask: Image.Image, within: Bounds | None) -> None:
-    left, top, right, bottom = *place, place[0] + mask.width, place[1] + mask.height
-    if within:
-        inner = max(left, within[0]), max(top, within[1]), min(right, within[2]), min(bottom, within[3])
-        if inner[0] >= inner[2] or inner[1] >= inner[3]:
-            return
-        if inner != (left, top, right, bottom):
-            mask = mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
-        left, top, right, bottom = inner
-    sheet.paste(color, (left, top, right, bottom), mask)
-
-
-@lru_cache(maxsize=2048)
-def _word_mask(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
-    """How strongly a word covers pixels (mode L), and where it lies from its start on the baseline.
-
-    Args:
-        shift: by how much of a pixel it starts to the right of one.
-    """
-    # Some letters reach beyond their own width on either side.
-    mask = Image.new("L", (ceil(_advance(word, size)) + 2 * size, 3 * size))
-    ImageDraw.Draw(mask).text((size + shift, 2 * size), word, fill=255, font=font(size), anchor="ls")
-    box = mask.getbbox() or (0, 0, 1, 1)
-    return mask.crop(box), box[0] - size, box[1] - 2 * size
-
-
-FINER = 4
-"""How many times as large a text is drawn that has to fit a width which is not the font's own."""
-
-
-def write_fitted(
-    sheet: Image.Image,
-    left: float,
-    base: float,
-    text: str,
-    size: int,
-    color: str,
-    scale: float,
-    within: Bounds | None = None,
-) -> None:
-    """`write` at `scale` pixels a unit, every word as wide as it was measured at `size`.
-
-    The font's advances are whole pixels at each size, so that a text of twice the size is not twice as wide.
-    """
-    for word in text.split(" "):
-        if word:
-            fraction = (left * scale) % 1
-            mask, across, up = _fitted_word_mask(word, size, scale, round(fraction * FINER) / FINER)
-            _ink(sheet, color, (floor(left * scale) + across, round(base * scale) + up), mask, within)
-        left += _advance(word, size) + _advance(" ", size)
-
-
-@lru_cache(maxsize=2048)
-def _fitted_word_mask(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
-    """`_word_mask` for `write_fitted`."""
-    large = max(1, round(size * scale * FINER))
-    mask, across, up = _word_mask(word, large, 0)
-    share = _advance(word, size) * scale / max(1.0, _advance(word, large))
-    left, right = across * share + shift, (across + mask.width) * share + shift
-    top, bottom = up / FINER, (up + mask.height) / FINER
-    place = floor(left), floor(top)
-    shape = (ceil(right) - place[0], ceil(bottom) - place[1])
-    whole = Image.new("L", (shape[0] * FINER, shape[1] * FINER))
-    stretched = mask.resize((max(1, round((right - left) * FINER)), mask.height), Image.Resampling.BILINEAR)
-    whole.paste(stretched, (round((left - place[0]) * FINER), up - place[1] * FINER))
-    return whole.resize(shape, Image.Resampling.BOX), *place
 
 
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
@@ -229,6 +256,12 @@ def note_lines(text: str, size: int, width: float) -> list[Line]:
     return [Line(line, size, ALERT) for line in wrap_words(text[:1].upper() + text[1:], size, width)]
 
 
+def muted_lines(words: str | Sequence[str], size: int, width: float) -> list[Line]:
+    """A sentence, or pieces that are joined by dots, in as many muted lines as it takes."""
+    wrap = wrap_words(words, size, width) if isinstance(words, str) else wrap_pieces(words, size, width)
+    return [Line(text, size, MUTED) for text in wrap]
+
+
 def line_height(size: int) -> int:
     """Height of a line of text."""
     return round(size * 1.36)
@@ -246,4 +279,20 @@ def set_lines(lines: Sequence[Line], width: int) -> Block:
     for line in lines:
         put_text(block, 0, top + line.size, line.text, line.size, line.color)
         top += line_height(line.size)
+    return block
+
+
+def put_title(block: Block, left: float, base: int, width: int, name: str, aside: str) -> None:
+    """The texts at both ends of a line above a tile; the right one gives way where both do not fit."""
+    name = elide(name, SMALL, width)
+    put_text(block, left, base, name, SMALL, INK)
+    if text_width(name, SMALL) + 6 + text_width(aside, SMALL) <= width:
+        put_text(block, left + width - text_width(aside, SMALL), base, aside, SMALL, MUTED)
+
+
+def add_title(image: Part, name: str, aside: str = "") -> Block:
+    """A tile under its title."""
+    block = blank_block(image.width, image.height + SMALL + 6)
+    block.put(image, 0, SMALL + 6)
+    put_title(block, 0, SMALL, image.width, name, aside)
     return block
