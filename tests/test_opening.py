@@ -173,18 +173,19 @@ EVERY_READER = """
 import os, sys
 from pathlib import Path
 from cnnviz_cli.core.errors import CnnvizError, ImageError
-from cnnviz_cli.config.yamlfile import read
-from cnnviz_cli.files.output.input_list import read_list, unchanged
+from cnnviz_cli.config.yamlfile import read_file as read
+from cnnviz_cli.files.output.input_list import read_input_list
+from cnnviz_cli.files.output.resume import is_unchanged
 from cnnviz_cli.files.tables.labels import read_labels
-from cnnviz_cli.files.images.region_masks import masks_at
-from cnnviz_cli.files.output.merge_shards import merge
-from cnnviz_cli.files.images.decode import read_other
+from cnnviz_cli.files.images.region_masks import open_masks
+from cnnviz_cli.files.output.merge_shards import merge_shards
+from cnnviz_cli.files.images.decode import read_reference_image
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.search import find
+from cnnviz_cli.files.inputs.search import find_images as find
 from cnnviz_cli.files.tables.text_table import read_text
 from cnnviz_cli.files.output.verify import verify
-from cnnviz_cli.models.load.checkpoint import read_state, sha256_of_file
-from cnnviz_cli.models.spec.network import kind_of
+from cnnviz_cli.models.load.checkpoint import read_state_dict as read_state, sha256_of_file
+from cnnviz_cli.models.spec.network import file_kind as kind_of
 
 special, folder = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -198,7 +199,7 @@ def all_fail(place):
     sources = find([place], recursive=False)
     for source in sources:
         try:
-            source.inside.read(source.path, 100) if source.inside else read_other(source.path)
+            source.reader.read(source.path, 100) if source.reader else read_reference_image(source.path)
         except CnnvizError as error:
             print("   ", error.what)
         else:
@@ -213,15 +214,15 @@ readers = {
     "files-from": lambda: find([], recursive=False, files_from=placed("list.txt")),
     "labels": lambda: read_labels(placed("labels.txt")),
     "truth": lambda: read_text(placed("truth.csv"), "--truth"),
-    "region": lambda: masks_at(placed("mask.png")),
-    "similarity": lambda: read_other(placed("other.png")),
+    "region": lambda: open_masks(placed("mask.png")),
+    "similarity": lambda: read_reference_image(placed("other.png")),
     "image": lambda: all_fail(placed("image.png")),
     "zip": lambda: all_fail(placed("a.zip")),
     "tar": lambda: all_fail(placed("a.tar")),
     "tgz": lambda: all_fail(placed("a.tgz")),
     "txz": lambda: all_fail(placed("a.tar.xz")),
     "verify": lambda: verify(placed("v/manifest.json").parent),
-    "merge": lambda: merge(placed("m/manifest.0-of-2.jsonl").parent),
+    "merge": lambda: merge_shards(placed("m/manifest.0-of-2.jsonl").parent),
     "weights": lambda: read_state(placed("w.pth")),
     "safetensors": lambda: read_state(placed("w.safetensors")),
     "digest": lambda: sha256_of_file(placed("d.pth")),
@@ -235,10 +236,10 @@ for name, reader in readers.items():
     else:
         raise SystemExit(f"{name}: it was read")
 print("an input that became one before resuming", flush=True)
-assert not unchanged(Source(str(special.parent), special.name, "x.png"), None, "0" * 64)
+assert not is_unchanged(Source(str(special.parent), special.name, "x.png"), None, "0" * 64)
 print("the list of inputs", flush=True)
 try:
-    list(read_list(placed("l/manifest.inputs-" + "0" * 16 + ".jsonl").parent, "0" * 64))
+    list(read_input_list(placed("l/manifest.inputs-" + "0" * 16 + ".jsonl").parent, "0" * 64))
 except CnnvizError as error:
     print("   ", error.what)
 print("kind", kind_of(placed("k.pth")), flush=True)
