@@ -16,10 +16,21 @@ from PIL import Image
 from run.dying import HALF
 from run.resuming import files_of, photographs
 
-from cnnviz_cli.files.output.sink import WRITE_POINTS
 from cnnviz_cli.files.output.verify import verify
 
 PICTURES = 10
+WRITE_POINTS = (
+    "figure: begun",
+    "figure: written",
+    "figure: synced",
+    "figure: named",
+    "figure: in place",
+    "journal: before a line",
+    "journal: after a line",
+    "journal: synced",
+    "manifest: before",
+)
+"""Where a process may be killed: every label that the sink and the journal pass."""
 ROOT = Path(__file__).parents[2]
 
 

@@ -39,7 +39,7 @@ from cnnviz_cli.files.images.pillow_fixes import (
     stated_maximum,
     suppress_pillow_warnings,
 )
-from cnnviz_cli.files.images.pixel_values import DisplayRange, LowBytes, RgbImage, scale_transparent_gray, to_rgb
+from cnnviz_cli.files.images.pixel_values import LowBytes, RgbImage, scale_transparent_gray, to_rgb
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.inputs.image_source import Source, file_too_large
 from cnnviz_cli.files.inputs.remote import is_url
@@ -206,25 +206,17 @@ Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 """Makes 8-bit pixels of a loaded image, and of the lower bytes of one of 16 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """A decoded image.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedImage(RgbImage):
+    """A decoded image, upright. Colours are those of the file; an embedded ICC profile is not applied, as in training.
 
     Attributes:
-        image: mode RGB, 8 bits, upright; of `read_converted`, what that made of it. Colours are those of the file;
-            an embedded ICC profile is not applied, as in the pipelines that the networks were trained with.
         sha256: of the file's bytes, in hexadecimal.
-        notes: what had to be decided on the way, for instance ``first of 12 frames``.
         size: width and height of the upright image in the file, which are not those of `image` after fast decoding.
-        shown, planes: as `RgbImage` has them.
     """
 
-    image: Image.Image
     sha256: str
-    notes: tuple[str, ...]
     size: tuple[int, int]
-    shown: DisplayRange | None = None
-    planes: NDArray[Any] | None = None
 
 
 def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
@@ -259,7 +251,7 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
         elif isinstance(error, UnidentifiedImageError):
             fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
         raise ImageError(what, where=visible(_place(source)), fix=fix, sha256=sha256) from error
-    return DecodedImage(decoded.image, sha256, decoded.notes, size, decoded.shown, decoded.planes)
+    return DecodedImage(decoded.image, decoded.notes, decoded.shown, decoded.planes, sha256=sha256, size=size)
 
 
 def _place(source: Path | Source) -> str:

@@ -169,9 +169,10 @@ _SIGNED = 2
 
 @dataclass(frozen=True, slots=True)
 class RgbImage:
-    """An RGB image and what was decided on the way to it.
+    """An 8-bit RGB image and what was decided on the way to it.
 
     Attributes:
+        notes: for instance ``first of 12 frames``.
         shown: the range of values that it is shown in; None where that is what 8 bits hold.
         planes: (H, W, C) the bands that the network reads, where they are not the image's red, green and blue: uint8,
             or float32 from 0 to 1.

@@ -132,11 +132,8 @@ def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
     at_column, shown_columns = _read_at(left, columns, width, across)
     seen = mask.inside[at_row[:, None], at_column] & shown_rows[:, None] & shown_columns
     if not seen.any():
-        raise ImageError(
-            "nothing of its mask is within what the network sees of it",
-            where=WHERE,
-            fix="Show all of the image: --resize pad",
-        )
+        what = "nothing of its mask is within what the network sees of it"
+        raise ImageError(what, where=WHERE, fix="Show all of the image: --resize pad")
     return seen.astype(np.uint8)
 
 

@@ -123,7 +123,6 @@ class Search:
         self._far: RemoteSearch | None = None
         self._recursive = recursive
         self._output = output
-        self._choice = choice
         self._opened: set[str] = set()
 
     def add_argument(self, argument: Path | str) -> None:
@@ -207,12 +206,9 @@ class Search:
         """
         path = _joined(folder, prefix).rstrip("/") or "/"
         if self._output and real_path(path) == self._output:
-            raise UsageError(
-                "the output folder is also an input folder",
-                where=visible(path),
-                fix="Choose a folder of its own for the output: --output DIR",
-            )
-        enters = (lambda below: self._choice.enters(as_text(prefix + below))) if self._choice else None
+            fix = "Choose a folder of its own for the output: --output DIR"
+            raise UsageError("the output folder is also an input folder", where=visible(path), fix=fix)
+        enters = (lambda below: self.found.choice.enters(as_text(prefix + below))) if self.found.choice else None
         way = folder_walk.WalkOptions(self._recursive, pattern, self._output, enters)
         elsewhere = bool(prefix) and real_path(path) != _joined(real_path(folder), prefix[:-1])
         files = images = packed = 0
@@ -234,7 +230,7 @@ class Search:
             self.found.take(Source(folder, below, as_text(below), inside), linked=elsewhere or entry.linked)
         self.found.files += files
         (self.found.searched.append if strict else self.found.named.add)(folder)
-        if not strict or images or self._choice or (pattern and packed):
+        if not strict or images or self.found.choice or (pattern and packed):
             return
         if pattern:
             what = f"0 of {files:,} files that match this pattern are images"
@@ -249,7 +245,7 @@ class Search:
     def _archive(self, folder: str, below: str, *, strict: bool) -> None:
         path, name = Path(folder, below), as_text(below)
         place = os.path.realpath(path)
-        if place in self._opened or (self._choice and not self._choice.enters(name)):
+        if place in self._opened or (self.found.choice and not self.found.choice.enters(name)):
             return
         self._opened.add(place)
         files, images, text = 0, 0, str(path)
@@ -263,7 +259,7 @@ class Search:
                 images += 1
                 self.found.take(Source(text, "", as_text(f"{name}/{member.name}"), member.reader))
         self.found.files += files
-        if strict and not images and not self._choice:
+        if strict and not images and not self.found.choice:
             raise NoInputsError(_none_in("archive", files), where=visible(text))
 
     def _pattern(self, argument: Path) -> None:
@@ -355,8 +351,5 @@ def _from_list(search: Search, files_from: Path) -> None:
     if not placed:
         raise NoInputsError("this list names no file", where=where)
     if missing == len(placed):
-        raise UsageError(
-            f"none of the {len(placed):,} files in this list exists",
-            where=where,
-            fix=f"Relative paths start from the working directory, {visible(str(Path.cwd()))}.",
-        )
+        fix = f"Relative paths start from the working directory, {visible(str(Path.cwd()))}."
+        raise UsageError(f"none of the {len(placed):,} files in this list exists", where=where, fix=fix)

@@ -53,11 +53,8 @@ def merge_shards(root: Path) -> MergeResult:
     runs = find_previous_runs(root)
     peers = newest_runs(runs)
     if not peers:
-        raise UsageError(
-            "no run has left a journal here",
-            where=visible(str(root)),
-            fix="Name the output folder of runs with --shard: cnnviz merge OUT",
-        )
+        fix = "Name the output folder of runs with --shard: cnnviz merge OUT"
+        raise UsageError("no run has left a journal here", where=visible(str(root)), fix=fix)
     first = peers[0]
     if first.shard.count == 1:
         raise UsageError(

@@ -20,18 +20,6 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.remote import was_url
 from cnnviz_cli.files.output.file_names import is_replaceable
 
-WRITE_POINTS = (
-    "picture: begun",
-    "picture: written",
-    "picture: synced",
-    "picture: named",
-    "picture: in place",
-    "journal: before a line",
-    "journal: after a line",
-    "journal: synced",
-    "manifest: before",
-)
-
 write_point_watcher: Callable[[str], None] | None = None
 """Called with each label that is passed. Only tests set it, by assignment: no setting or variable leads here."""
 
@@ -128,16 +116,16 @@ class Sink:
             temporary = self.temporary_path(place.parent)
             try:
                 with temporary.open("xb") as file:
-                    reach_write_point("picture: begun")
+                    reach_write_point("figure: begun")
                     yield file
                     file.flush()
-                    reach_write_point("picture: written")
+                    reach_write_point("figure: written")
                     os.fsync(file.fileno())
-                reach_write_point("picture: synced")
+                reach_write_point("figure: synced")
                 temporary.replace(place)
-                reach_write_point("picture: named")
+                reach_write_point("figure: named")
                 sync_folder(place.parent)
-                reach_write_point("picture: in place")
+                reach_write_point("figure: in place")
             finally:
                 temporary.unlink(missing_ok=True)
 
