@@ -1,1 +1,1 @@
-"""The edges of the disk: finding and decoding pictures, writing files and records."""
+"""The edges of the disk: finding and decoding images, writing figures and records."""

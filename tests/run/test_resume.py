@@ -220,8 +220,8 @@ def test_a_finished_run_is_not_overwritten_by_other_settings_unless_by_force(
     assert caught.value.code is ExitCode.USAGE
     assert caught.value.fix.splitlines() == [
         "palette: auto -> viridis",
-        "To keep its pictures, write somewhere else: --output DIR",
-        "To put the new pictures in their place: --force",
+        "To keep its figures, choose another folder: --output DIR",
+        "To replace them with the new figures: --force",
     ]
     assert files_of(out) == undisturbed
     run(out, sources, heard, palette="viridis", force=True)

@@ -168,8 +168,8 @@ def compose_bands(
     samples = Samples(network, type_range(values.dtype), stated)
     shown = choose_range(samples, how.value_range)
     planes = to_fractions(samples, shown)
-    picture = to_levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
-    return RgbImage(_to_rgb(picture), (words, shown.note(samples.kind)), shown, planes)
+    levels = to_levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
+    return RgbImage(_to_rgb(levels), (words, shown.note(samples.kind)), shown, planes)
 
 
 def _drawn(values: NDArray[Any], shown: DisplayRange, how: ReadOptions) -> DisplayRange:

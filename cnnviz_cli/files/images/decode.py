@@ -80,14 +80,6 @@ def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, t
     return whole + max(pixels * (made + _RGB * turned), decoder)
 
 
-def refuse_costly(image: Image.Image, data: bytes, stored: tuple[int, int], max_pixels: int, *, turned: bool) -> None:
-    """Raise ImageError for an image that takes more memory than one may."""
-    taken = decode_memory(image, data, stored, turned=turned)
-    if exceeds_memory(taken, max_pixels):
-        what = f"{image.width} x {image.height} pixels of this kind"
-        raise ImageError(describe_memory_limit(what, taken, max_pixels), fix=_RESIZE)
-
-
 _RESIZE = "Resize it first; the network sees a few hundred pixels across."
 
 
@@ -227,7 +219,7 @@ def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedIma
         how: what is refused for its size, and whether a reduced image will do.
 
     Raises:
-        ImageError: whatever is wrong with the file. Its `what` says nothing about the place, since it goes into the
+        ImageError: the file cannot be read or decoded. Its `what` says nothing about the place, since it goes into the
             manifest; its `sha256` is set if the bytes could be read.
     """
     if how.channels:
@@ -301,7 +293,10 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         factor = how.reduction_factor(stored)
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # of all formats only JPEG can leave pixels out
-        refuse_costly(image, data, stored, how.max_pixels, turned=_will_turn(image))
+        taken = decode_memory(image, data, stored, turned=_will_turn(image))
+        if exceeds_memory(taken, how.max_pixels):
+            what = f"{image.width} x {image.height} pixels of this kind"
+            raise ImageError(describe_memory_limit(what, taken, how.max_pixels), fix=_RESIZE)
         scale_transparent_gray(image)
         low_bytes = low_bytes_loader(image, data, _readable())
         decoded = convert(decode_netpbm(image, data) or _loaded(image), low_bytes)

@@ -38,7 +38,7 @@ _BESIDE = (b"L", b"K", b"x", b"X", b"g")
 
 _EXPANDED, _RATIO = 1024**3, 100
 """A compressed archive that is larger than this many bytes and this many times its own size is taken for a bomb:
-pictures hardly compress, and one of 10 MB may hold 450 GB of nothing, which to pass over takes an hour."""
+images hardly compress, and one of 10 MB may hold 450 GB of nothing, which to pass over takes an hour."""
 
 _UNPACKERS: dict[str, Callable[[BinaryIO], Any]] = {
     "gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),

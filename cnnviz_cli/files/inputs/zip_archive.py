@@ -1,7 +1,7 @@
 """Zip archives: the list at their end, and single members without it.
 
 The standard library's reader holds some 500 bytes for each member, in every process that opens the archive. Here the
-list is passed over once and each picture keeps the five numbers that are needed to read it.
+list is passed over once and each image keeps the five numbers that are needed to read it.
 """
 
 import bz2

@@ -30,7 +30,7 @@ FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'
 _SNIFFED = 4096
 
 _FIGURE_MARKERS = (b"Software\0\0\0\0\0cnnviz ", b"Software: cnnviz ", b"<f:Software>cnnviz ", b"/Creator (cnnviz ")
-"""What our pictures say of themselves: in a PNG, in a JPEG or an SVG, in a WebP, in a PDF."""
+"""What our figures say of themselves: in a PNG, in a JPEG or an SVG, in a WebP, in a PDF."""
 
 
 def is_output_folder(folder: Path) -> bool:
@@ -52,9 +52,9 @@ def is_manifest(path: Path) -> bool:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Whether a picture may be written here: nothing is, or nothing that could be lost, or a picture of ours.
+    """Whether a figure may be written here: nothing is, or nothing that could be lost, or a figure of ours.
 
-    A killed run leaves pictures that no journal lists; they carry our name in their first or last bytes.
+    A killed run leaves figures that no journal lists; they carry our name in their first or last bytes.
 
     Raises:
         OSError: it cannot be looked at.
@@ -132,7 +132,7 @@ class FolderNames:
         return self._given[source_name]
 
     def _clashes(self, folder: str) -> bool:
-        # An image's folder must not lie inside another's either: there it could meet a picture of the same name.
+        # An image's folder must not lie inside another's either: there it could meet a figure of the same name.
         *above, key = _prefixes(folder)
         if _OWN.fullmatch(above[0] if above else key):
             return True

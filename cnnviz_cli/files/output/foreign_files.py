@@ -37,7 +37,7 @@ def refuse_foreign_files(
         journal, manifests, reports, states: the names that it is going to write to.
 
     Raises:
-        OutputError: one of them is somebody else's, or cannot be read.
+        OutputError: another program wrote one of them, or it cannot be read.
     """
     kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports), (_is_state, states))
     for is_ours, names in kinds:

@@ -33,7 +33,7 @@ from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors, reach_write_point, sync_folder, write_error
 
 MAX_LINE_BYTES = 1 << 26
-"""Bytes of a line at the most: a record of a thousand pictures has a hundredth of it."""
+"""Bytes of a line at the most: a record of a thousand figures has a hundredth of it."""
 
 _MOST = 2**63 - 1
 
@@ -160,7 +160,7 @@ class JournalEntry(NamedTuple):
         sha256: of the input's bytes, if they could be read.
         stamp: of the input as it was read; None if it may have changed while it was.
         files: of the image, below the output folder, with their sizes.
-        outputs: how many of them are pictures that the record lists.
+        outputs: how many of them are figures.
         offset: of the line in the journal.
         record: the JSON of the record.
     """
@@ -416,7 +416,7 @@ class JournalIndex:
 
     @property
     def summary(self) -> Summary:
-        """How many images and pictures the lines tell of."""
+        """How many images and figures the lines tell of."""
         ok, failed = self.states.count(DONE), self.states.count(FAILED)
         outputs = sum(outputs for outputs, state in zip(self._outputs, self.states, strict=True) if state)
         return Summary(images=ok + failed, ok=ok, failed=failed, outputs=outputs)

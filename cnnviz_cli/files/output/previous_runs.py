@@ -24,8 +24,8 @@ from cnnviz_cli.files.output.sink import explain_write_errors
 _NEEDED = {"digest", "generation", "identity", "inputs", "model", "run", "shard", "tool"}
 
 
-_KEEP = "To keep its pictures, write somewhere else: --output DIR"
-_REPLACE = "To put the new pictures in their place: --force"
+_KEEP = "To keep its figures, choose another folder: --output DIR"
+_REPLACE = "To replace them with the new figures: --force"
 _FINISH = "To finish it, run it again with its own settings."
 
 
@@ -34,10 +34,8 @@ class ResumeSummary:
     """What was in the output folder.
 
     Attributes:
-        done: how many of this run's inputs are done.
         replaced: how many images of an earlier run with other settings are explained again.
         differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
-        damaged: how many lines of the journal cannot be read.
         unlisted: how many images are done that are not on this run's list.
         changed: the names of images whose bytes are no longer those that were explained.
         other_batches: other batch sizes with which images of this run were explained.

@@ -159,7 +159,7 @@ class Ledger:
 
         Args:
             listed: the names of all inputs, of every shard.
-            mine: this shard's inputs, each with the folder of its pictures.
+            mine: this shard's inputs, each with the folder of its figures.
             fold: what is added up over all inputs before the first figure is drawn, so that one that is missing is as
                 good as all.
 

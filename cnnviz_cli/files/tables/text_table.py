@@ -1,4 +1,4 @@
-"""Small text files that a user wrote: read whole, as UTF-8, with the place of whatever is wrong."""
+"""Small text files that a user wrote: read whole, as UTF-8, with the place of what is wrong."""
 
 from __future__ import annotations
 
