@@ -20,12 +20,11 @@ from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Fi
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
-from cnnviz_cli.core.network import to_memory_format
+from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.files.images.region_masks import resize_mask
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.input_overrides import apply_overrides

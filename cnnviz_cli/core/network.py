@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from cnnviz_cli.core.errors import CnnvizError, ModelError
+from cnnviz_cli.core.errors import CnnvizError, MemoryShortError, ModelError
 from cnnviz_cli.core.text import visible
 
 if TYPE_CHECKING:
@@ -131,6 +131,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
+
+
+@contextmanager
+def explain_memory_errors(batch_size: int) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into one that says what to do.
+
+    Raises:
+        MemoryShortError: memory did not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        images = "one image" if batch_size == 1 else f"batches of {batch_size}"
+        fix = "Use a smaller model, fewer layers or targets, or --device cpu."
+        raise MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix) from error
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:

@@ -1,16 +1,74 @@
-"""Which function answers a need that takes passes of its own."""
+"""What answers a need that takes passes of its own: the functions by kind of need, and what each has to know."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from cnnviz_cli.core.needs import SeparatePass
-from cnnviz_cli.engine.pass_context import PassContext
+from cnnviz_cli.core.needs import Evidence, SeparatePass
+from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
+from cnnviz_cli.engine.passes import Pass, run_pass
+from cnnviz_cli.engine.plan import Plan
+
+Tick = Callable[[int, int], None]
+"""Called with (done, total) variants of one image."""
+
+
+def no_tick(_done: int, _total: int) -> None:
+    """Progress for which nobody asked."""
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """One batch, and what its own forward gave.
+
+    Attributes:
+        batch: (B, C, H, W) normalised input, detached.
+        targets: (B, R) class indices.
+        logits: (B, K) class scores, detached.
+        precision: fp32, bf16 or fp16.
+        evidence: the answers to the plan's needs that take no variants.
+        memory: bytes that variants may take at a time; None for a share of what is free.
+        readout: how scores are read from what the network returns.
+        anchor: what is held of each image for it, see `Readout.hold`.
+        alone: whether variants pass the whole network one by one.
+    """
+
+    net: nn.Module
+    batch: Tensor
+    targets: Tensor
+    logits: Tensor
+    precision: str
+    evidence: Evidence
+    memory: int | None
+    tick: Tick
+    readout: Readout = CLASSES
+    anchor: Tensor | None = None
+    alone: bool = False
+
+    def run(self, batch: Tensor, plan: Plan) -> Pass:
+        """The same network on another batch (B, C, H, W), for the same targets of the same images."""
+        return run_pass(
+            self.net, self.net, batch, plan, self.targets, self.precision, readout=self.readout, anchor=self.anchor
+        )
+
+    def chosen(self, image: int, count: int) -> Tensor:
+        """(count, R) the targets of one image, for as many variants of it."""
+        return self.targets[image : image + 1].expand(count, -1)
+
+    def anchor_of(self, image: int, count: int) -> Tensor | None:
+        """(count, ...) what is held of one image, for as many variants of it."""
+        return None if self.anchor is None else self.anchor[image : image + 1].expand(count, *self.anchor.shape[1:])
+
+    def read(self, image: int) -> Callable[[Any], Tensor]:
+        """From what the network returns for one image to its (1, K) scores, see `to_two_classes`."""
+        return lambda output: to_two_classes(self.readout.scores(output, self.anchor_of(image, 1)))
+
 
 AnswerFunction = Callable[[PassContext, Any], Tensor]
 _Function = TypeVar("_Function", bound=AnswerFunction)

@@ -13,9 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnnviz_cli.core.layers import as_maps, min_max_normalize, upsample
 from cnnviz_cli.core.needs import BiasGradients, Gradient
-from cnnviz_cli.engine.answers import answers
-from cnnviz_cli.engine.pass_context import PassContext
-from cnnviz_cli.engine.passes import answer, run_pass
+from cnnviz_cli.engine.answers import PassContext, answers
+from cnnviz_cli.engine.passes import answer
 from cnnviz_cli.engine.plan import Plan
 
 
@@ -56,16 +55,7 @@ def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
             bias = bias_of(module)
             if bias is not None and module not in apart:
                 hooks.callback(module.register_forward_hook(listener(bias)).remove)
-        run_pass(
-            context.net,
-            context.net,
-            batch,
-            Plan.of([Gradient(of=need.of)]),
-            context.targets,
-            context.precision,
-            readout=context.readout,
-            anchor=context.anchor,
-        )
+        context.run(batch, Plan.of([Gradient(of=need.of)]))
     return answer(torch.stack(found, 1)) if found else batch.new_zeros((len(batch), 0, *batch.shape[2:]))
 
 

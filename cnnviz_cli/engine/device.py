@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.core.errors import DeviceError, MemoryShortError
-from cnnviz_cli.core.network import MemoryFormat, convert_weights, is_out_of_memory
+from cnnviz_cli.core.errors import DeviceError
+from cnnviz_cli.core.network import MemoryFormat, convert_weights
 
 
 def select_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -51,27 +50,6 @@ def move_to_device(net: nn.Module, device: torch.device, memory_format: MemoryFo
     net.to(device=device)
     convert_weights(net, memory_format)
     return net
-
-
-@contextmanager
-def explain_memory_errors(batch_size: int) -> Iterator[None]:
-    """Turn torch's out-of-memory errors into one that says what to do.
-
-    Raises:
-        MemoryShortError: memory did not suffice.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise _out_of_memory_error(batch_size) from error
-        raise
-
-
-def _out_of_memory_error(batch_size: int) -> MemoryShortError:
-    images = "one image" if batch_size == 1 else f"batches of {batch_size}"
-    fix = "Use a smaller model, fewer layers or targets, or --device cpu."
-    return MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,4 +1,8 @@
-"""A network's graph: traced, and cut at a layer so that only what comes after it runs."""
+"""What is made from a network's traced graph so that variants cost less.
+
+A layer's variants run through what comes after it alone; variants of the input run through a copy with its batch
+normalisations folded into the convolutions before them. Both have to repeat the scores of the network itself.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,27 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cnnviz_cli.core.layers import split_run
+from cnnviz_cli.core.layers import from_maps, split_run
+from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.text import visible
+from cnnviz_cli.engine.passes import Read, autocast_context
 
 
 class TraceError(Exception):
-    """Why a network's code cannot be traced."""
+    """Why a network's code cannot be traced, or why a network cannot be cut at a layer."""
 
 
 def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """The graph of `net`, and for each node the path of the module it stems from.
 
     Raises:
-        CannotTraceError: its code does what a tracer's stand-ins do not.
+        TraceError: its code does what a tracer's stand-ins do not.
     """
     # Not at the top: it takes a second, and few methods take a network apart.
     from torchvision.models.feature_extraction import NodePathTracer
@@ -38,19 +46,12 @@ def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     return graph, tracer.node_to_qualname
 
 
-def scores_match(again: Tensor, scores: Tensor, precision: str) -> bool:
-    """Whether the scores of a remade network are those of the network itself, up to rounding.
-
-    Args:
-        again: (B, K).
-        scores: (B, K).
-    """
+def _repeats_scores(run: Callable[[], Any], scores: Tensor, precision: str, read: Read) -> bool:
+    """Whether a remade network gives the scores (1, K) of the network itself, up to rounding."""
+    with torch.no_grad(), autocast_context(scores.device, precision):
+        again = read(run())
     tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
     return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
-
-
-class SplitError(Exception):
-    """Why a network cannot be cut at a layer."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,15 @@ def split_at_layer(net: nn.Module, layer: str) -> SplitNetwork:
     The parts share the network's modules.
 
     Raises:
-        CannotSplitError: the network cannot be traced, or the layer cannot be found in the trace.
+        TraceError: the network cannot be traced, or the layer cannot be found in the trace.
     """
-    try:
-        graph, names = trace_graph(net)
-    except TraceError as error:
-        raise SplitError(str(error)) from error
+    graph, names = trace_graph(net)
     cut = _output_of(layer, graph, names)
     after = _nodes_after(cut)
     order = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     result = next(node for node in graph.nodes if node.op == "output")
     if result not in after:
-        raise SplitError("its scores do not depend on the layer")
+        raise TraceError("its scores do not depend on the layer")
     users = [node for node in order if node in after] + [result]
     crossing = list(
         dict.fromkeys(
@@ -126,7 +124,7 @@ def _output_of(layer: str, graph: fx.Graph, names: Any) -> fx.Node:
     if run is not None:
         runs = [node for node in graph.nodes if node.op == "call_module" and node.target == path]
         if len(runs) < run:  # its parts are in the trace, not itself, and they cannot be counted
-            raise SplitError("the layer's runs cannot be told apart in its trace")
+            raise TraceError("the layer's runs cannot be told apart in its trace")
         cut: fx.Node = runs[run - 1]
         return cut
     found: fx.Node | None = None
@@ -138,7 +136,7 @@ def _output_of(layer: str, graph: fx.Graph, names: Any) -> fx.Node:
             if stem.startswith(f"{layer}."):
                 found = node
     if found is None:
-        raise SplitError("the layer does not appear in its trace")
+        raise TraceError("the layer does not appear in its trace")
     return found
 
 
@@ -171,3 +169,177 @@ def expand_batch(value: Any, count: int, twice: Any) -> Any:
         return value * count if twice == 2 * value != 0 else value
     parts: Sequence[Any] = [expand_batch(part, count, other) for part, other in zip(value, twice, strict=True)]
     return torch.Size(parts) if isinstance(value, torch.Size) else type(value)(parts)
+
+
+Tail = Callable[[Tensor], Any]
+"""(n, C, h, w) altered maps of one image -> what the network returns for them."""
+
+_HALVES: WeakKeyDictionary[nn.Module, dict[str, SplitNetwork | str]] = WeakKeyDictionary()
+"""For each network and layer its parts, or why it cannot be cut there; tracing takes longer than many a tail."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The tail of a cut network, with one image's values at the cut."""
+
+    halves: SplitNetwork
+    once: tuple[Any, ...]
+    twice: tuple[Any, ...]
+
+    def __call__(self, maps: Tensor) -> Any:
+        count = len(maps)
+        crossing = [expand_batch(a, count, b) for a, b in zip(self.once[1:], self.twice[1:], strict=True)]
+        return self.halves.tail(match_memory_format(from_maps(maps, self.once[0]), self.once[0]), *crossing)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The whole network, the layer's output replaced: what is left where a network cannot be cut."""
+
+    net: nn.Module
+    layer: str
+    image: Tensor
+    run: int
+    native: Tensor
+
+    def __call__(self, maps: Tensor) -> Any:
+        runs = 0
+
+        def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor | None:
+            nonlocal runs
+            runs += 1
+            return match_memory_format(from_maps(maps, self.native), self.native) if runs == self.run else None
+
+        hook = self.net.get_submodule(split_run(self.layer)[0]).register_forward_hook(replace)
+        try:
+            return self.net(self.image.expand(len(maps), -1, -1, -1))
+        finally:
+            hook.remove()
+
+
+def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str, read: Read) -> Tail:
+    """What comes after `layer`, for variants of one image.
+
+    Where the cut network does not repeat the whole one's scores, the whole network is used.
+
+    Args:
+        image: (1, C, H, W).
+        scores: (1, K) what the whole network says of it.
+    """
+    parts = _HALVES.setdefault(net, {})
+    if layer not in parts:
+        try:
+            parts[layer] = split_at_layer(net, layer)
+        except TraceError as error:
+            parts[layer] = str(error)
+    halves = parts[layer]
+    if isinstance(halves, SplitNetwork):
+        with torch.no_grad(), autocast_context(image.device, precision):
+            once = halves.head(image.clone())
+            twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
+        tail = _Split(halves, once, twice)
+        if _halves_agree(tail, scores, precision, read):
+            return tail
+        parts[layer] = "its parts do not give the scores of the whole"
+    return make_whole_tail(net, layer, image, precision)
+
+
+def whole_network_reason(net: nn.Module, layer: str) -> str | None:
+    """Why the network runs whole for variants of `layer`; None if it does not, or has not been tried."""
+    found = _HALVES.get(net, {}).get(layer)
+    return found if isinstance(found, str) else None
+
+
+def _halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bool:
+    """Whether the tail, on what the layer gave, gives the scores that the whole network gave."""
+    cut = tail.once[0]
+    if not isinstance(cut, Tensor):
+        return False
+    crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
+    return _repeats_scores(lambda: tail.halves.tail(cut.clone(), *crossing), scores, precision, read)
+
+
+def make_whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:
+    """The whole network on one image, (1, C, H, W), as a function of altered maps of its layer."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(output.detach().clone())
+
+    path, chosen = split_run(layer)
+    hook = net.get_submodule(path).register_forward_hook(keep)
+    try:
+        with torch.no_grad(), autocast_context(image.device, precision):
+            net(image.clone())
+    finally:
+        hook.remove()
+    run = chosen or len(outputs)
+    return _Whole(net, layer, image, run, outputs[run - 1])
+
+
+_FOLDED: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKeyDictionary()
+"""For each network the state of its weights when it was folded, see `_state`, and the copy, if there is one."""
+
+
+def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
+    """`net` without its batch normalisations, or `net` itself where that cannot be done.
+
+    In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
+    weights can hold. Memory traffic is all that it costs, and that is a quarter of a ResNet's forward and backward
+    on a CPU. The two networks are one function, so their gradients at the input are the same, up to rounding.
+    Layers inside are not to be read from the copy.
+
+    Args:
+        image: (1, C, H, W), on which the copy has to give the same scores.
+        scores: (1, K) what `net` says of it.
+        read: from what a network returns for that image to its scores.
+    """
+    state = _state(net)
+    if net not in _FOLDED or _FOLDED[net][0] != state:
+        _FOLDED[net] = state, fold_batchnorm(net)
+    copy = _FOLDED[net][1]
+    return copy if copy is not None and _repeats_scores(lambda: copy(image.clone()), scores, precision, read) else net
+
+
+def fold_batchnorm(net: nn.Module) -> nn.Module | None:
+    """A copy of `net` that shares all modules but the folded ones; None if nothing can be folded."""
+    if not any(type(module) is nn.BatchNorm2d for module in net.modules()):
+        return None
+    try:
+        graph, _ = trace_graph(net)
+    except TraceError:
+        return None
+    modules = dict(net.named_modules())
+    pairs = [(node.args[0], node) for node in graph.nodes if _is_pair(node, modules)]
+    if not pairs:
+        return None
+    made = fx.GraphModule(net, graph)
+    for number, (convolution, norm) in enumerate(pairs):
+        name = f"folded_{number}"
+        made.add_submodule(name, fuse_conv_bn_eval(modules[convolution.target], modules[norm.target]))
+        with graph.inserting_before(norm):
+            both = graph.call_module(name, convolution.args)
+        norm.replace_all_uses_with(both)
+        graph.erase_node(norm)
+        graph.erase_node(convolution)
+    made.delete_all_unused_submodules()
+    made.recompile()
+    return made.eval()
+
+
+def _is_pair(node: fx.Node, modules: dict[str, Any]) -> bool:
+    """Whether a node normalises what a convolution, and nobody else, gets to see."""
+    before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1 or len(before.args) != 1:
+        return False
+    convolution, norm = modules[str(before.target)], modules[str(node.target)]
+    # Exact types: a subclass or a parametrised module may do something else.
+    if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
+        return False
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (convolution, norm))
+    return not norm.training and norm.running_mean is not None and not hooked
+
+
+def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Changes when weights are loaded, moved or rewritten."""
+    return tuple((value.data_ptr(), value._version) for value in (*net.parameters(), *net.buffers()))

@@ -16,10 +16,9 @@ from cnnviz_cli.core.needs import INPUT, Activation, Evidence, Gradient, Input, 
 from cnnviz_cli.core.network import match_memory_format, without_checkpoints
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.scores import CLASSES, Readout, resolution
-from cnnviz_cli.engine.answers import answer_to, answers
+from cnnviz_cli.engine.answers import PassContext, Tick, answer_to, answers, no_tick
 from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
 from cnnviz_cli.engine.operations import check_visible
-from cnnviz_cli.engine.pass_context import PassContext, Tick, no_tick
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.stream import run_stream
@@ -37,7 +36,7 @@ class Observation:
         evidence: the answers to all needs of the plan.
         order: (B, K) by what classes are ranked; minus infinity for what is not there.
         anchor: what the readout holds of each image; None where that is nothing.
-        unmoved: (B,) by need whether the answer shows no change of the score beyond its rounding, see `find_unchanged`.
+        unchanged: (B,) by need whether the answer shows a change of the score by no more than rounding.
     """
 
     logits: Tensor
@@ -90,8 +89,7 @@ def observe(
         raise ValueError("the network must be in eval mode, every module of it")
     if torch.is_inference_mode_enabled():
         raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
-    bends = plan.modifies_relu or any(stream.passes.modifies_relu for stream in plan.streams)
-    if bends:
+    if plan.modifies_relu or any(stream.passes.modifies_relu for stream in plan.streams):
         check_visible(net, "rectifiers")
     for looks_at in dict.fromkeys(need.looks_at for need in plan.separate if need.looks_at):
         check_visible(net, looks_at)
@@ -214,17 +212,9 @@ def integrate_path(context: PassContext, need: PathIntegral) -> Tensor:
     point = need.along.begin(evidence)
     total = torch.zeros_like(point)
     for step in range(need.along.count):
-        made = run_pass(
-            context.net,
-            context.net,
-            # A path may keep its place elsewhere, and more exactly than the network needs it.
-            match_memory_format(point.to(context.batch.device, context.batch.dtype), context.batch),
-            plan,
-            context.targets,
-            context.precision,
-            readout=context.readout,
-            anchor=context.anchor,
-        )
+        # A path may keep its place elsewhere, and more exactly than the network needs it.
+        at = match_memory_format(point.to(context.batch.device, context.batch.dtype), context.batch)
+        made = context.run(at, plan)
         point, part = need.along.advance(evidence, step, point, made.answers[gradient])
         total = total + part
         context.tick(step + 1, need.along.count)

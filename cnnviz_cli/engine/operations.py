@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.needs import INPUT
@@ -116,6 +117,37 @@ class Call:
             fix="Use a method that follows the gradient or alters the input instead, see: cnnviz methods",
         )
 
+    def plain_or_refuse(self, what: str) -> Any:
+        """The call carried out, if its result does not depend on its signals: there is no rule for it."""
+        result = None if self.name == "setitem" else self.plain()
+        if self.name == "setitem" or any(is_signal(tensor) for tensor in tensors_in(result)):
+            self.refuse(what)
+        return result
+
+
+class OperationMode(TorchFunctionMode):
+    """Hands each call of a torch function on signals to `record`; all others are carried out."""
+
+    def record(self, call: Call) -> Any:
+        """Carry a call out so that its backward is the rule for it."""
+        raise NotImplementedError
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        call = Call.of(func, args, kwargs)
+        if call.signals and torch.is_grad_enabled():
+            return self.record(call)
+        # What is made from parameters that require grad must not look like a signal.
+        if any(tensor.requires_grad for tensor in tensors_in((call.args, dict(call.kwargs)))):
+            with torch.no_grad():
+                return call.plain()
+        return call.plain()
+
 
 def is_signal(tensor: Tensor) -> bool:
     """Whether autograd has recorded it as made from the input; a parameter that requires grad is none."""
@@ -137,14 +169,6 @@ def _map_signals(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return change(value) if is_signal(value) else value
     return type(value)(_map_signals(item, change) for item in value) if type(value) in (tuple, list) else value
-
-
-def without_signals(call: Call) -> Any:
-    """Carry out a call on constants; what is made from parameters that require grad must not look like a signal."""
-    if any(tensor.requires_grad for tensor in tensors_in((call.args, dict(call.kwargs)))):
-        with torch.no_grad():
-            return call.plain()
-    return call.plain()
 
 
 Share = Callable[..., "tuple[Tensor | None, ...]"]

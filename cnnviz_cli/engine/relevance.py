@@ -9,16 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnviz_cli.core.needs import Composite, Relevance
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
 from cnnviz_cli.engine import relevance_rules as rules
-from cnnviz_cli.engine.answers import answers
-from cnnviz_cli.engine.operations import Call, Step
-from cnnviz_cli.engine.pass_context import PassContext
+from cnnviz_cli.engine.answers import PassContext, answers
+from cnnviz_cli.engine.operations import Call, OperationMode, Step
 from cnnviz_cli.engine.passes import Pass, answer
 from cnnviz_cli.engine.relevance_rules import Linear, Rule
 
@@ -137,7 +135,7 @@ def run_relevance(context: PassContext, need: Relevance) -> Tensor:
     return answer(found)
 
 
-class RelevanceMode(TorchFunctionMode):
+class RelevanceMode(OperationMode):
     """Record a forward so that its backward propagates relevance.
 
     Args:
@@ -157,16 +155,7 @@ class RelevanceMode(TorchFunctionMode):
         low, high = (source.new_tensor(end or (0.0,)).view(-1, 1, 1) for end in (need.low, need.high))
         self._raw[source] = (low.expand_as(source).clone(), high.expand_as(source).clone())
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        call = Call.of(func, args, kwargs)
-        if not call.signals or not torch.is_grad_enabled():
-            return ops.without_signals(call)
+    def record(self, call: Call) -> Any:
         result = self._run(call)
         self._mark(call, [tensor for tensor in ops.tensors_in(result) if ops.is_signal(tensor)])
         return result
@@ -197,10 +186,7 @@ class RelevanceMode(TorchFunctionMode):
             return STEPS[call.name](call)
         if call.name in _LAYERS:
             return _LAYERS[call.name](self, call)
-        result = None if call.name == "setitem" else call.plain()
-        if call.name == "setitem" or any(ops.is_signal(tensor) for tensor in ops.tensors_in(result)):
-            call.refuse("relevance")
-        return result
+        return call.plain_or_refuse("relevance")
 
     def _linear(self, call: Call) -> Tensor:
         (source, weight, bias), op = call.taking("input", "weight", "bias")

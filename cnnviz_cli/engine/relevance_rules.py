@@ -72,8 +72,10 @@ def epsilon(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
 
 
 def z_plus(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
-    """In proportion to what raised the output, leaving out what autocast_context it."""
-    return _distribute(linear, relevance, _z_plus_terms(linear, x))
+    """In proportion to what raised the output, leaving out what lowered it."""
+    w, b = linear.weight, linear.share
+    terms: list[_Term] = [(_upper(x), _upper(w), None if b is None else _upper(b)), (_lower(x), _lower(w), None)]
+    return _distribute(linear, relevance, terms)
 
 
 def gamma(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
@@ -116,11 +118,6 @@ def z_box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tens
 def proportional(op: Callable[[Tensor], Tensor], x: Tensor, relevance: Tensor) -> Tensor:
     """The epsilon rule of a linear operation without weights."""
     return epsilon(Linear(lambda value, _w, _b: op(value), x.new_empty(0), None), x, relevance)
-
-
-def _z_plus_terms(linear: Linear, x: Tensor) -> list[_Term]:
-    w, b = linear.weight, linear.share
-    return [(_upper(x), _upper(w), None if b is None else _upper(b)), (_lower(x), _lower(w), None)]
 
 
 def _upper(values: Tensor) -> Tensor:

@@ -13,20 +13,18 @@ through two rules that the paper does not have:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from cnnviz_cli.core.needs import Multipliers
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import operations as ops
-from cnnviz_cli.engine.answers import answers
-from cnnviz_cli.engine.operations import Call, Step
-from cnnviz_cli.engine.pass_context import PassContext
+from cnnviz_cli.engine.answers import PassContext, answers
+from cnnviz_cli.engine.operations import Call, OperationMode, Step
 from cnnviz_cli.engine.passes import Pass, answer
 
 TINY = 1e-10
@@ -65,19 +63,10 @@ def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
     return answer(found[: len(batch)])
 
 
-class RescaleMode(TorchFunctionMode):
+class RescaleMode(OperationMode):
     """Record the forward of a batch whose second half is the reference of the first, for a backward by the rule."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        call = Call.of(func, args, kwargs)
-        if not call.signals or not torch.is_grad_enabled():
-            return ops.without_signals(call)
+    def record(self, call: Call) -> Any:
         name, count = call.name, len(call.signals)
         if name in _LINEAR_OPS or (count == 1 and _is_linear_in_signal(call)):
             return call.plain()
@@ -88,10 +77,7 @@ class RescaleMode(TorchFunctionMode):
                 return _apply_maximum(call)
         if count == 2 and name in ops.PRODUCTS | ops.MATRIX_PRODUCTS:
             return _apply_product(call)
-        result = None if name == "setitem" else call.plain()
-        if name == "setitem" or any(ops.is_signal(tensor) for tensor in ops.tensors_in(result)):
-            call.refuse("a difference to a reference")
-        return result
+        return call.plain_or_refuse("a difference to a reference")
 
 
 def _is_linear_in_signal(call: Call) -> bool:

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.needs import INPUT, Evidence, Gradient, GradientOver, Need, Scores, WeightedVariants
-from cnnviz_cli.core.network import match_memory_format
-from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
-from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, explain_memory_errors, free_memory
-from cnnviz_cli.engine.pass_context import PassContext
+from cnnviz_cli.core.network import explain_memory_errors, match_memory_format
+from cnnviz_cli.engine.answers import PassContext
+from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, free_memory
+from cnnviz_cli.engine.graph import fold_if_equivalent, make_tail, make_whole_tail
 from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
 from cnnviz_cli.engine.plan import Stream
-from cnnviz_cli.engine.tail import make_tail, make_whole_tail
 
 MOST_INPUTS = 32
 """Variants of the input in a chunk at the most: more is not faster, and takes memory."""

@@ -14,9 +14,8 @@ from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.global_rng import reseed_forwards
 from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, MethodContext, Recipe, methods
 from cnnviz_cli.core.needs import Need
-from cnnviz_cli.core.network import to_memory_format
+from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
 from cnnviz_cli.core.scores import CLASSES, Readout
-from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector

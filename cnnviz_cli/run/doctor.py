@@ -21,12 +21,12 @@ from PIL import features
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
-from cnnviz_cli.core.network import network_errors, to_memory_format
+from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_memory_format
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm
-from cnnviz_cli.engine.device import explain_memory_errors, free_memory, move_to_device, select_device, synchronize
+from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize
+from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.models.inspect.facts import NetworkFacts

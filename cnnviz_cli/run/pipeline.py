@@ -15,11 +15,10 @@ import torch
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
-from cnnviz_cli.core.network import NetworkError, to_memory_format
+from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.device import explain_memory_errors
 from cnnviz_cli.files.output.sink import DiskQueue
 from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.image_data import ImageResult, NetworkInput, OutputSlot, TaskName, failed_record

@@ -16,7 +16,7 @@ from cnnviz_cli.core.needs import INPUT, Activation, Gradient, GradientOver, Sco
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm, fold_if_equivalent
+from cnnviz_cli.engine.graph import fold_batchnorm, fold_if_equivalent
 
 
 class Normed(nn.Module):

@@ -15,8 +15,7 @@ from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.value import value
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.answers import answer_to, answers
-from cnnviz_cli.engine.pass_context import PassContext
+from cnnviz_cli.engine.answers import PassContext, answer_to, answers
 from cnnviz_cli.engine.passes import autocast_context
 
 

@@ -31,8 +31,7 @@ from cnnviz_cli.core.needs import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Readout
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
-from cnnviz_cli.engine.tail import whole_network_reason
+from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
 from cnnviz_cli.tasks.segmentation import Regions, region
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}

@@ -23,9 +23,8 @@ from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
-from cnnviz_cli.engine.batchnorm_folding import fold_if_equivalent
+from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
 from cnnviz_cli.engine.passes import autocast_context
-from cnnviz_cli.engine.tail import whole_network_reason
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.embedding import embedding_network
 from cnnviz_cli.models.inspect.probe import probe_layers

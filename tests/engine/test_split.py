@@ -11,8 +11,7 @@ from torchvision import models
 from cnnviz_cli.core.layers import as_maps, from_maps
 from cnnviz_cli.core.needs import Activation, Evidence, Need, Scores
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.graph import SplitError, split_at_layer
-from cnnviz_cli.engine.tail import whole_network_reason
+from cnnviz_cli.engine.graph import TraceError, split_at_layer, whole_network_reason
 from cnnviz_cli.models.inspect.probe import probe_layers
 
 
@@ -113,9 +112,9 @@ def test_only_what_comes_after_the_layer_runs(kind: type[nn.Module], monkeypatch
 
 
 def test_what_cannot_be_cut_says_why() -> None:
-    with pytest.raises(SplitError, match="cannot be traced"):
+    with pytest.raises(TraceError, match="cannot be traced"):
         split_at_layer(tiny.build(Untraceable), "conv2")
-    with pytest.raises(SplitError, match="does not appear"):
+    with pytest.raises(TraceError, match="does not appear"):
         split_at_layer(tiny.build(tiny.Plain), "missing")
 
 

@@ -20,7 +20,7 @@ from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.panels import Heatmap, InputProjection
 from cnnviz_cli.core.scores import CLASSES, to_two_classes
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.tail import make_tail, whole_network_reason
+from cnnviz_cli.engine.graph import make_tail, whole_network_reason
 from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
 from cnnviz_cli.models.inspect.probe import probe_layers

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.engine.batchnorm_folding import fold_batchnorm
-from cnnviz_cli.engine.graph import trace_graph
+from cnnviz_cli.engine.graph import fold_batchnorm, trace_graph
 from cnnviz_cli.models.inspect.embedding import EmbeddingSource, embedding_network
 from cnnviz_cli.models.inspect.heads import noise_input
 from cnnviz_cli.models.inspect.probe import probe_layers
