@@ -73,22 +73,21 @@ def check_files(
 def _show(flags: Flags, *, config: Config = None, as_json: AsJson = False) -> None:
     """Print the settings that result from a file, the environment and flags, as YAML, with the source of each value."""
     loaded = load_request("all", flags, config)
-    section = ""
-    values = loaded.settings.model_dump(mode="json")
-    kind = type(loaded.settings)
+    kind, values = type(loaded.settings), loaded.settings.model_dump(mode="json")
+    # What is printed may be read back, and no file gives what is for the command line alone.
+    typed = {path[0] for path in setting_paths(kind) if len(path) == 1 and flag_of(kind, path[0]).flag_only}
     if as_json:
-        typed = [path[0] for path in setting_paths(kind) if len(path) == 1 and flag_of(kind, path[0]).flag_only]
         origins = {".".join(path): _origin(loaded, path) for path in loaded.origins if path[0] not in typed}
         print_json({"settings": {k: v for k, v in values.items() if k not in typed}, "origins": origins})
         return
-    for path in setting_paths(kind):
-        if len(path) == 1 and flag_of(kind, path[0]).flag_only:
-            continue  # what this prints is read back, and that is read from no file
-        if len(path) == 2 and path[0] != section:
-            section = path[0]
+    section = ""
+    for path in (path for path in setting_paths(kind) if path[0] not in typed):
+        *sections, name = path
+        if sections and sections != [section]:
+            (section,) = sections
             print(f"\n{section}:")
-        value = values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
-        line = f"{'  ' * (len(path) - 1)}{path[-1]}: {_yaml(value)}"
+        value = values[section][name] if sections else values[name]
+        line = f"{'  ' * len(sections)}{name}: {_yaml(value)}"
         print(f"{line:<40}  # {_origin(loaded, path)}")
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from cnnviz_cli.cli import completion
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
-from cnnviz_cli.config.settings import Settings, families_of, settings_type
+from cnnviz_cli.config.settings import families_of, settings_type
 from cnnviz_cli.core.method import SELECTOR, methods
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -32,7 +32,9 @@ Config = Annotated[
 def with_settings(
     command: str, body: Callable[..., int | None], *, only: Collection[str] | None = None, without: Collection[str] = ()
 ) -> Callable[..., int | None]:
-    """`body` for Typer, with a flag for each setting of `command` in the place of its first parameter, a `Flags`.
+    """`body` for Typer, with flags in the place of its first parameter, a `Flags`.
+
+    They are those of the common settings, and of the families that `command` runs.
 
     Args:
         body: what the command does; its docstring is the command's help, and its other parameters are arguments and
@@ -41,12 +43,13 @@ def with_settings(
         without: parameters of `body` that this command does not have.
     """
     kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
-    flagged = [path for path in _flag_paths(kind, command) if only is None or path[0] in only]
+    own_families = families_of(command)
+    flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_families]
+    flagged = [path for path in flagged if only is None or path[0] in only]
     by_name = {"__".join(path): path for path in flagged}
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
-    own = [
-        one for one in list(inspect.signature(body, eval_str=True).parameters.values())[1:] if one.name not in without
-    ]
+    _, *others = inspect.signature(body, eval_str=True).parameters.values()
+    own = [one for one in others if one.name not in without]
     options = {name: _option(path, field_at(kind, path), command) for name, path in by_name.items()} | {
         name: Annotated[list[str] | None, typer.Option(flag_name(old, command), hidden=True)]
         for name, old in former.items()
@@ -60,17 +63,12 @@ def with_settings(
                 settings[path] = [*(settings.get(path) or []), *given[name]]
         return body(settings, **{one.name: given[one.name] for one in own})
 
-    made = [inspect.Parameter(name, _KEYWORD, annotation=kind, default=None) for name, kind in options.items()]
+    made = [inspect.Parameter(name, _KEYWORD, annotation=option, default=None) for name, option in options.items()]
     signature = inspect.Signature([one.replace(kind=_KEYWORD) for one in own] + made)
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     run.__doc__ = body.__doc__
     return run
-
-
-def _flag_paths(kind: type[Settings], command: str) -> list[SettingPath]:
-    """The settings a command has flags for: the common ones, and those of the families it runs."""
-    return [path for path in setting_paths(kind) if len(path) == 1 or path[0] in families_of(command)]
 
 
 def _option(path: SettingPath, info: FieldInfo, command: str) -> Any:

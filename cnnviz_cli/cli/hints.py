@@ -21,7 +21,7 @@ _HEAT_MAPS = {"heatmap", "heat-map", "heatmaps", "grad-cam", "overlay"}
 def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -> UsageError:
     """The error for ``cnnviz WORD REST``, with the command that was meant where that can be told.
 
-    A method, a picture or a folder, and a slip in any name are recognised. Torch is not imported.
+    A method, an image or a folder, and a misspelt name are recognised. Torch is not imported.
     """
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import SELECTOR, methods
@@ -29,26 +29,18 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
     shown = visible(word, 100)
     families = {method.name: method.family for method in methods()}
     if word in families:
-        what = f"'{shown}' is a method of {families[word]}, not a command"
-        return UsageError(
-            what, fix=f"Run it with: {_command_line(families[word], *(rest or ['IMAGE']), f'--{SELECTOR}', word)}"
-        )
+        meant = _command_line(families[word], *(rest or ["IMAGE"]), f"--{SELECTOR}", word)
+        return UsageError(f"'{shown}' is a method of {families[word]}, not a command", fix=f"Run it with: {meant}")
     if _looks_like_images(word):
-        what = f"a command is missing before '{shown}'"
-        fix = (
-            f"Draw everything with: {_command_line('all', word, *rest)}\n"
-            f"Draw the heat map alone with: {_command_line('gradcam', word, *rest)}"
-        )
-        return UsageError(what, fix=fix)
-    what = f"there is no command '{shown}'"
+        everything, alone = (_command_line(command, word, *rest) for command in ("all", "gradcam"))
+        fix = f"Draw everything with: {everything}\nDraw the heat map alone with: {alone}"
+        return UsageError(f"a command is missing before '{shown}'", fix=fix)
     near = ["gradcam"] if word.casefold() in _HEAT_MAPS else closest(word, [*commands, *families], 1)
-    if not near:
-        return UsageError(what, fix="See: cnnviz --help")
-    (name,) = near
-    meant = (
-        _command_line(name, *rest) if name in commands else _command_line(families[name], *rest, f"--{SELECTOR}", name)
-    )
-    return UsageError(what, fix=f"Did you mean: {meant}")
+    fix = "See: cnnviz --help"
+    for name in near:
+        words = (name, *rest) if name in commands else (families[name], *rest, f"--{SELECTOR}", name)
+        fix = f"Did you mean: {_command_line(*words)}"
+    return UsageError(f"there is no command '{shown}'", fix=fix)
 
 
 def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Settings) -> str:

@@ -53,25 +53,20 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
     try:
         code = work() or 0
     except CnnvizError as error:
-        _show_error(error)
         code, errors = error.code, getattr(error, "problems", (error,))
     except TyperException as error:
-        errors = _show_usage_error(error)
-        code = ExitCode.USAGE
+        code, errors = ExitCode.USAGE, _usage_errors(error)
     except (KeyboardInterrupt, Abort):
         code = ExitCode.INTERRUPTED
     except Terminated:
         code = ExitCode.TERMINATED
     except Exception as error:
-        known = network_error(error) or environment_error(error)
-        errors = [known or _show_bug(error)]
+        errors = [network_error(error) or environment_error(error) or _bug(error)]
         code = errors[0].code
-        if known:
-            _show_error(known)
-    if code == ExitCode.INTERRUPTED:
-        _print("interrupted")
-    elif code == ExitCode.TERMINATED:
-        _print("terminated")
+    for problem in errors:
+        _show_error(problem)
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        _print(ExitCode(code).name.lower())
     if code:
         print_errors(errors, code)
     return code
@@ -79,14 +74,13 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
 
 def _show_error(error: CnnvizError) -> None:
     """What happened and where, the line it happened in, and what to do about it."""
-    for one in getattr(error, "problems", (error,)):
-        where = f"{one.where}: " if one.where else ""
-        _print(f"error: {visible(where + one.what)}")
-        for line in [*one.excerpt.splitlines(), *(f"  {line}" for line in one.fix.splitlines())]:
-            _print(visible(line))
+    where = f"{error.where}: " if error.where else ""
+    _print(f"error: {visible(where + error.what)}")
+    for line in [*error.excerpt.splitlines(), *(f"  {line}" for line in error.fix.splitlines())]:
+        _print(visible(line))
 
 
-def _show_usage_error(error: TyperException) -> list[CnnvizError]:
+def _usage_errors(error: TyperException) -> list[CnnvizError]:
     """A flag or a command that does not exist, a value that is missing."""
     context: Any = getattr(error, "ctx", None)
     message, fix = error.format_message(), ""
@@ -99,25 +93,17 @@ def _show_usage_error(error: TyperException) -> list[CnnvizError]:
         near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
         fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
         if hasattr(context.command, "commands") and not near:
-            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {option} ..."
-    _print(f"error: {visible(message)}")
-    if fix:
-        _print(f"  {visible(fix)}")
+            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {visible(option)} ..."
     see = f"See: {context.command_path} --help" if context is not None else ""
-    if see:
-        _print(f"  {see}")
     return [UsageError(message, fix="\n".join(filter(None, (fix, see))))]
 
 
-def _show_bug(error: Exception) -> CnnvizError:
+def _bug(error: Exception) -> CnnvizError:
     asked = _debug or os.environ.get("CNNVIZ_DEBUG", "") not in ("", "0")
     if asked:
         traceback.print_exception(error)
     what = f"this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}"
     fix = "" if asked else "Please report it with the traceback: run it again with CNNVIZ_DEBUG=1."
-    _print(f"error: {what}")
-    if fix:
-        _print(f"  {fix}")
     return CnnvizError(what, fix=fix)
 
 

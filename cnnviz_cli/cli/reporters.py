@@ -23,15 +23,10 @@ PROGRESS_INTERVAL = 10.0
 
 
 class ImageProgress:
-    """How far the network is with the images that it has taken up.
-
-    Attributes:
-        images: how many there are altogether.
-        before: how many it took up earlier.
-    """
+    """How far the network is with the images that it has taken up, of `images` altogether."""
 
     def __init__(self, images: int = 0) -> None:
-        self.images, self.before = images, 0
+        self.images, self.before = images, 0  # `before` counts those of earlier batches
         self._names: Sequence[str] = ()
         self._variants = self._passed = self._last = 0
 

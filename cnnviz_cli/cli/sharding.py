@@ -1,4 +1,4 @@
-"""Which part of the pictures this process does, as the command line or whoever started it says."""
+"""Which shard of the images this process does, by the command line or the variables of the launcher."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _EXPLICIT = "Set it yourself: --shard I/N, or --shard none to do all images here
 
 @dataclass(frozen=True)
 class ShardChoice:
-    """One process's part.
+    """The shard of one process.
 
     Attributes:
-        origin: who said so.
-        local_rank: its number on this machine, if torchrun started it.
-        by_torchrun: whether torchrun watches over it, and starts every process again when one fails.
+        origin: the flag or the variables that chose it.
+        local_rank: the process's number on this machine, if torchrun started it.
+        by_torchrun: whether torchrun restarts every process when one fails.
         restarted: whether it did so already.
     """
 
@@ -37,10 +37,10 @@ class ShardChoice:
 
 
 def choose_shard(word: str, environ: Mapping[str, str]) -> ShardChoice:
-    """The part that ``--shard`` and the environment give: a pair of numbers, else torchrun, Slurm, Kubernetes.
+    """The shard that ``--shard`` names, else torchrun, Slurm or Kubernetes.
 
     Raises:
-        UsageError: it is no part, or the environment says only half of it.
+        UsageError: it is not a shard, or the environment has only half of it.
     """
     by_torchrun = "TORCHELASTIC_RUN_ID" in environ
     local_rank = _number(environ, "LOCAL_RANK") if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environ.keys() else None
@@ -52,9 +52,8 @@ def choose_shard(word: str, environ: Mapping[str, str]) -> ShardChoice:
 def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     """The process's exit code.
 
-    torchrun takes any other than 0 for a crash and starts all processes again, which would do no good to a picture that
-    cannot be read. So it gets 0 for a run that came to its end; the records say what failed, and ``cnnviz merge``
-    returns 3.
+    torchrun takes any other than 0 for a crash and restarts all processes, which does not help an image that cannot be
+    read. So it gets 0 for a run that ended by itself; the records say what failed, and ``cnnviz merge`` returns 3.
     """
     if outcome.status == "interrupted":
         return ExitCode.TERMINATED if outcome.terminated else ExitCode.INTERRUPTED
@@ -73,11 +72,8 @@ def _from_flag(word: str) -> tuple[Shard, str]:
         return SINGLE_SHARD, "--shard"
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", word)
     if not found:
-        raise UsageError(
-            f"'{visible(word, 60)}' is not a shard",
-            where="--shard",
-            fix="Write I/N with I from 0 to N-1, for instance 0/8; auto, or none.",
-        )
+        fix = "Write I/N with I from 0 to N-1, for instance 0/8; auto, or none."
+        raise UsageError(f"'{visible(word, 60)}' is not a shard", where="--shard", fix=fix)
     return _shard(int(found[1]), int(found[2]), "--shard"), "--shard"
 
 
@@ -86,23 +82,21 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Shard, str]:
         return _shard(_number(environ, "RANK"), _number(environ, "WORLD_SIZE"), "RANK"), "RANK and WORLD_SIZE"
     if "SLURM_ARRAY_TASK_ID" in environ:
         return _from_slurm(environ), "SLURM_ARRAY_TASK_ID"
-    if "JOB_COMPLETION_INDEX" in environ:
+    name = "JOB_COMPLETION_INDEX"
+    if name in environ:
         if "JOB_COMPLETION_COUNT" not in environ:
-            raise UsageError(
-                "Kubernetes gives the index of this shard, but not the number of shards",
-                where="JOB_COMPLETION_INDEX",
-                fix="Set JOB_COMPLETION_COUNT to the job's number of completions, or use "
-                "--shard $JOB_COMPLETION_INDEX/N, or --shard none to do all images here.",
-            )
-        index, count = _number(environ, "JOB_COMPLETION_INDEX"), _number(environ, "JOB_COMPLETION_COUNT")
-        return _shard(index, count, "JOB_COMPLETION_INDEX"), "JOB_COMPLETION_INDEX"
+            use = f"--shard ${name}/N, or --shard none to do all images here."
+            fix = f"Set JOB_COMPLETION_COUNT to the job's number of completions, or use {use}"
+            what = "Kubernetes gives the index of this shard, but not the number of shards"
+            raise UsageError(what, where=name, fix=fix)
+        return _shard(_number(environ, name), _number(environ, "JOB_COMPLETION_COUNT"), name), name
     return SINGLE_SHARD, ""
 
 
 def _from_slurm(environ: Mapping[str, str]) -> Shard:
-    """An array's task, whatever number its first one has, and in steps of whatever size.
+    """The task of an array, which may start at any number and have any step.
 
-    Of an array with gaps of different sizes a task may not see that it is one, but another then does, and stops.
+    If the steps differ, a task may not notice, but then another does, and stops.
     """
     name = "SLURM_ARRAY_TASK_ID"
     task, first, count = (_number(environ, f"SLURM_ARRAY_TASK_{part}") for part in ("ID", "MIN", "COUNT"))
