@@ -108,7 +108,7 @@ def methods(
             autocompletion=completion.choice_completion(FAMILIES),
         ),
     ] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Allow a network that is code to run.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Allow models that run code.")] = False,
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
