@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from run.resuming import Listener, files_of, listed, photographs, run
 
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.panels import Heatmap, PixelMap, SignedMap
 from cnnviz_cli.files.inputs.search import Source
@@ -28,6 +29,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import scales
 from cnnviz_cli.run.image_data import TaskName
+from cnnviz_cli.run.lifecycle import conclude_if_done
 from cnnviz_cli.run.scales import WidestRanges
 
 
@@ -424,3 +426,25 @@ def test_force_forgets_what_was_found(tmp_path: Path, sources: list[Source]) -> 
         shared(out, sources, Shard(index, 2))
     run(out, sources, scale="run", batch_size="1", force=True)
     assert not list(out.glob("run.*.scale.json"))
+
+
+def test_what_is_drawn_with_the_scale_of_all_is_known_without_a_network(tmp_path: Path) -> None:
+    sources = [source for source in photographs(tmp_path / "in") if source.name != "3.png"]
+    out = tmp_path / "out"
+    flags = {"output": str(out), "batch_size": "1", "device": "cpu", "workers": "0", "scale": "run"}
+    loaded = load_settings("gradcam", {(name,): value for name, value in flags.items()}, None, {})
+
+    def concluded(index: int) -> str | None:
+        found = conclude_if_done("gradcam", loaded, sources, Listener(), shard=Shard(index, 2))
+        return found and found.status
+
+    for index in (0, 1):
+        shared(out, sources, Shard(index, 2))
+    assert (concluded(0), concluded(1)) == (None, "ok")
+    shared(out, sources, Shard(0, 2))
+    assert (concluded(0), concluded(1)) == ("ok", "ok")
+    data = state_of(out, 1).read_bytes()
+    state_of(out, 1).unlink()
+    assert (concluded(0), concluded(1)) == (None, None)
+    state_of(out, 1).write_bytes(data)
+    assert (concluded(0), concluded(1)) == ("ok", "ok")
