@@ -49,10 +49,9 @@ SHARP = 4
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A photograph at the size in which it is drawn.
+    """An image at the size in which it is drawn.
 
     Attributes:
-        photo: RGB.
         view: where the network's input lies in it.
         factor: how many times as large as the file's it is drawn.
         unit: the size of the type beside it, in pixels.
@@ -206,23 +205,9 @@ def desaturate() -> NDArray[np.float64]:
     return shares
 
 
-def _levels(shares: NDArray[np.float64]) -> list[int]:
-    """Shares from 0 to 1 as bytes, for `Image.point`."""
-    levels: list[int] = np.rint(255 * shares).astype(int).tolist()
-    return levels
-
-
 @dataclass(frozen=True, slots=True)
 class OverlaySpec:
-    """How evidence is laid over the photograph.
-
-    Attributes:
-        colours: (n, 3) from the lowest to the highest.
-        overlay: ramp or constant.
-        alpha: the opacity, 0 to 1; of a ramp where the evidence is strongest.
-        enlarging: how the map is enlarged.
-        signed: whether nothing is in the middle of the colours, not at their beginning.
-    """
+    """How evidence is laid over the image; `colors` are (n, 3), of signed evidence with zero in the middle."""
 
     colors: ByteArray
     overlay: Overlay
@@ -251,8 +236,10 @@ def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying:
         strength = np.abs(2 * placed - 1) if laying.signed else placed
         level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
         grey = seen.convert("L").point(_SUNKEN).convert("RGB")
-        under = Image.composite(grey, seen, level.point(_levels(desaturate())))
-        mixed = Image.composite(colours, under, level.point(_levels(opacity_table(laying.alpha))))
+        under = Image.composite(grey, seen, level.point(np.rint(255 * desaturate()).astype(int).tolist()))
+        mixed = Image.composite(
+            colours, under, level.point(np.rint(255 * opacity_table(laying.alpha)).astype(int).tolist())
+        )
     sheet.paste(mixed, canvas.input_box[:2])
     return draw_nonfinite(sheet, canvas, raw)
 
@@ -331,7 +318,7 @@ def box_in_image(mark: BoxAnnotation, canvas: Canvas) -> Box:
 
 
 def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
-    line, pen = _line(canvas), ImageDraw.Draw(sheet)
+    line, pen = max(1, round(canvas.unit / 12)), ImageDraw.Draw(sheet)
     left, top, right, bottom = box_in_image(mark, canvas)
     if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
         return  # in what the network was shown beside the photograph
@@ -346,27 +333,14 @@ def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
 
 
 def _outline(sheet: Image.Image, canvas: Canvas, mark: RegionAnnotation) -> None:
-    line = _line(canvas)
+    line = max(1, round(canvas.unit / 12))
     inside = resample(np.asarray(mark.mask, np.float32), canvas.view.box, canvas.image.size, "nearest") > 0.5
     region = Image.fromarray(inside).convert("L")
-    light = _dilate(region, line)
-    dark = _dilate(light, line)
-    edge = np.asarray(dark) > np.asarray(_erode(region, line))
+    light = region.filter(ImageFilter.MaxFilter(2 * line + 1))
+    dark = light.filter(ImageFilter.MaxFilter(2 * line + 1))
+    edge = np.asarray(dark) > np.asarray(region.filter(ImageFilter.MinFilter(2 * line + 1)))
     sheet.paste(DARK, canvas.input_box[:2], Image.fromarray(edge))
     sheet.paste(LIGHT, canvas.input_box[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
-
-
-def _line(canvas: Canvas) -> int:
-    """The width of a line, in pixels."""
-    return max(1, round(canvas.unit / 12))
-
-
-def _dilate(region: Image.Image, by: int) -> Image.Image:
-    return region.filter(ImageFilter.MaxFilter(2 * by + 1))
-
-
-def _erode(region: Image.Image, by: int) -> Image.Image:
-    return region.filter(ImageFilter.MinFilter(2 * by + 1))
 
 
 HATCH_PAPER, HATCH_INK = 238, 205

@@ -69,12 +69,7 @@ class MapGroup:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A row for each group, a column for each class.
-
-    Attributes:
-        columns: what stands above each column: a map's caption, for its class and probability.
-        rows: the maps of each group, None where one has none for a class.
-    """
+    """A row for each group, a column for each class, under the caption of a map for it; None where there is no map."""
 
     columns: tuple[Caption, ...]
     rows: tuple[tuple[MapGroup, tuple[CaptionedMap | None, ...]], ...]
@@ -82,12 +77,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Maps for one class, or for any, one after the other, each under its method's name.
-
-    Attributes:
-        named: for the class; None where the maps are the same whatever the class.
-        rows: at most MOST_COLUMNS maps each.
-    """
+    """Maps for one class, or for any (`named` is None), in rows, each under its method's name."""
 
     named: Caption | None
     rows: tuple[tuple[CaptionedMap, ...], ...]

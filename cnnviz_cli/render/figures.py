@@ -70,7 +70,7 @@ def _drawing_of(panel: Panel) -> Draw:
         for kind in type(panel).__mro__:
             if kind in _DRAWN:
                 return _DRAWN[kind]
-    raise TypeError(f"no picture is known for {type(panel).__name__}")
+    raise TypeError(f"no figure is known for {type(panel).__name__}")
 
 
 def compose_figure(panel: Panel, scene: Scene) -> Block:

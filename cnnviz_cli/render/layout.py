@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import cast
@@ -21,11 +21,7 @@ from cnnviz_cli.render.scaling import ByteArray
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """An image, stretched to width x height units.
-
-    Attributes:
-        crisp: whether its pixels stay sharp squares where they are enlarged.
-    """
+    """An image, stretched to width x height units; the pixels of a crisp one stay sharp squares."""
 
     image: Image.Image
     width: int
@@ -35,11 +31,7 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A line of legible text from its place to the right, on the baseline.
-
-    Attributes:
-        width: in units, as it was measured when room was made for it.
-    """
+    """A line of legible text from its place to the right, on the baseline; as wide as it was laid out."""
 
     text: str
     size: int
@@ -60,32 +52,35 @@ class Rectangle:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """A palette from left to right.
-
-    Attributes:
-        colours: (rows, n, 3), the rows under each other.
-    """
+    """A palette from left to right: (rows, n, 3), the rows under each other."""
 
     colors: ByteArray
     width: int
     height: int
 
 
+Leaf = Raster | Text | Rectangle | Ramp
+
+
 @dataclass(slots=True)
 class Block:
-    """A part of a figure, or all of it, on white paper.
-
-    Attributes:
-        items: each with its left and upper edge (of a text its baseline), in the order of drawing.
-    """
+    """A part of a figure: items with their left and upper edge (of a text its baseline), in the order of drawing."""
 
     width: int
     height: int
-    items: list[tuple[float, int, Raster | Text | Rectangle | Ramp | Block]] = field(default_factory=list)
+    items: list[tuple[float, int, Leaf | Block]] = field(default_factory=list)
 
-    def put(self, item: Raster | Text | Rectangle | Ramp | Block | Image.Image, left: float, top: int) -> None:
+    def put(self, item: Leaf | Block | Image.Image, left: float, top: int) -> None:
         """Place an item; an image at a unit for each of its pixels."""
         self.items.append((left, top, Raster(item, *item.size) if isinstance(item, Image.Image) else item))
+
+    def leaves(self, left: float = 0, top: int = 0) -> Iterator[tuple[float, int, Leaf]]:
+        """Everything that is drawn in it, with its place, in the order of drawing."""
+        for across, down, item in self.items:
+            if isinstance(item, Block):
+                yield from item.leaves(left + across, top + down)
+            else:
+                yield left + across, top + down, item
 
 
 Part = Block | Raster | Image.Image

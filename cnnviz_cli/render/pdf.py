@@ -43,6 +43,7 @@ def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None
         UsageError: reportlab is not installed.
     """
     canvas = require_reportlab()
+    from reportlab.lib.utils import ImageReader
     from reportlab.pdfbase import pdfmetrics
     from reportlab.pdfbase.ttfonts import TTFont
 
@@ -57,28 +58,19 @@ def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None
     page.setTitle(", ".join(told[name] for name in ("Method", "Layer", "Target") if told.get(name)))
     page.setSubject("; ".join(f"{name}: {value}" for name, value in told.items()))
     page.scale(points, points)
-    _draw(page, block, 0, 0, block.height)
+    for left, top, item in block.leaves():
+        upper = block.height - top  # a page counts up from the bottom
+        if isinstance(item, Text):
+            _line(page, item, left, upper)
+        elif isinstance(item, Raster):
+            page.drawImage(ImageReader(embed_image(item)), left, upper - item.height, item.width, item.height)
+        elif isinstance(item, Ramp):
+            _ramp(page, item, left, upper)
+        else:
+            _rectangle(page, item, left, upper)
     page.showPage()
     page.save()
     return buffer.getvalue()
-
-
-def _draw(page: Any, block: Block, across: float, down: int, whole: int) -> None:
-    """A block, whose lengths count down from the top, on a page that counts up from the bottom."""
-    for left, top, item in block.items:
-        place, upper = across + left, down + top
-        if isinstance(item, Block):
-            _draw(page, item, place, upper, whole)
-        elif isinstance(item, Text):
-            _line(page, item, place, whole - upper)
-        elif isinstance(item, Raster):
-            from reportlab.lib.utils import ImageReader
-
-            page.drawImage(ImageReader(embed_image(item)), place, whole - upper - item.height, item.width, item.height)
-        elif isinstance(item, Ramp):
-            _ramp(page, item, place, whole - upper)
-        else:
-            _rectangle(page, item, place, whole - upper)
 
 
 def _line(page: Any, item: Text, left: float, base: float) -> None:

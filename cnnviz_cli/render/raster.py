@@ -177,13 +177,7 @@ MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A picture's file.
-
-    Attributes:
-        data: its bytes.
-        suffix: of its name, without the dot.
-        note: why it is not in the format that was asked for; empty if it is.
-    """
+    """A figure's file; `note` says why it is not in the format that was asked for."""
 
     data: bytes
     suffix: str

@@ -43,13 +43,8 @@ class Style:
     """How to draw.
 
     Attributes:
-        palette: one of PALETTES.
-        signed_palette: one of SIGNED_PALETTES.
         alpha: opacity of an overlay where the evidence is strongest, 0 to 1; by default 0.75 for a ramp, 0.5 for a
             constant overlay, as in pytorch-grad-cam.
-        overlay: how maps lie over the photograph.
-        interpolation: how maps are enlarged.
-        size: how large figures are.
     """
 
     palette: str = PALETTES[0]

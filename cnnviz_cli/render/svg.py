@@ -60,20 +60,15 @@ class _Body:
         self.gradients: list[str] = []
         self._numbers = count(1)
         self._known: dict[bytes, str] = {}
-        self._draw(block, 0, 0)
-
-    def _draw(self, block: Block, across: float, down: int) -> None:
-        for left, top, item in block.items:
-            if isinstance(item, Block):
-                self._draw(item, across + left, down + top)
-            elif isinstance(item, Text):
-                self._line(item, across + left, down + top)
+        for left, top, item in block.leaves():
+            if isinstance(item, Text):
+                self._line(item, left, top)
             elif isinstance(item, Raster):
-                self._image(item, across + left, down + top)
+                self._image(item, left, top)
             elif isinstance(item, Ramp):
-                self._ramp(item, across + left, down + top)
+                self._ramp(item, left, top)
             else:
-                self._rectangle(item, across + left, down + top)
+                self._rectangle(item, left, top)
 
     def _line(self, item: Text, left: float, base: int) -> None:
         if item.text.strip():

@@ -11,7 +11,6 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.figures import Scene, compose_figure
-from cnnviz_cli.render.layout import Block, Ramp, Raster, Rectangle, Text
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import rasterize
 
@@ -67,15 +66,3 @@ def comparison(
     image: Image.Image, view: View, entries: Sequence[tuple[Panel, Caption]], caption: Caption, style: Style
 ) -> Iterator[Image.Image]:
     return map(rasterize, compose_comparison(entries, Scene(image, view, image, caption, style)))
-
-
-Leaf = Raster | Text | Rectangle | Ramp
-
-
-def placed(block: Block, left: float = 0, top: int = 0) -> Iterator[tuple[float, int, Leaf]]:
-    """Everything that is drawn in a block, with its place in it."""
-    for across, down, item in block.items:
-        if isinstance(item, Block):
-            yield from placed(item, left + across, top + down)
-        else:
-            yield left + across, top + down, item

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from render.drawn import centre_crop, placed, plain
+from render.drawn import centre_crop, plain
 
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.render import Caption, Style
@@ -28,7 +28,7 @@ def sheet_of(shown: Entries) -> tuple[list[tuple[float, int]], list[str], int]:
     image = plain(300, 200)
     scene = Scene(image, centre_crop(300, 200), image, Caption("compared", source="x"), Style())
     (block,) = compose_comparison(shown, scene)
-    parts = list(placed(block))
+    parts = list(block.leaves())
     images = [(left, top) for left, top, item in parts if isinstance(item, Raster) and item.width == TILE]
     return images, [item.text for _, _, item in parts if isinstance(item, Text)], block.width
 

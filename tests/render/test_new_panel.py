@@ -81,7 +81,7 @@ def test_a_new_map_has_a_legend_beside_others() -> None:
 
 
 def test_a_new_kind_of_figure_is_drawn_and_stands_on_the_overview() -> None:
-    with pytest.raises(TypeError, match="no picture is known for Curve"):
+    with pytest.raises(TypeError, match="no figure is known for Curve"):
         draw(Curve(np.ones(3, np.float32)), PHOTO, VIEW, PHOTO, Caption("c"), Style())
     draws(Curve, draw_curve)
     panel = Curve(np.array([0, 1, 2], np.float32))

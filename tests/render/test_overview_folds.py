@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import placed, plain, row, whole
+from render.drawn import plain, row, whole
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, Projections
 from cnnviz_cli.render import Caption, Style
@@ -28,7 +28,7 @@ def entries(layers: int) -> list[tuple[Panel, Caption]]:
 @pytest.mark.parametrize("layers", [1, 6, 7, 13])
 def test_every_layer_is_shown_once_and_many_stand_in_two_columns(layers: int) -> None:
     block = compose_overview([], entries(layers), SCENE)
-    names = [(left, item.text) for left, _, item in placed(block) if isinstance(item, Text)]
+    names = [(left, item.text) for left, _, item in block.leaves() if isinstance(item, Text)]
     for kind in ("features", "deconv"):
         lefts = [left for left, text in names if text.startswith(f"{kind}.")]
         assert len(lefts) == layers
@@ -36,7 +36,7 @@ def test_every_layer_is_shown_once_and_many_stand_in_two_columns(layers: int) ->
         half = -(-layers // 2)
         if layers > 6:
             assert lefts == [lefts[0]] * half + [lefts[-1]] * (layers - half)
-    for left, _, item in placed(block):
+    for left, _, item in block.leaves():
         assert left >= 40
         assert left + item.width <= block.width - 40
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import draw, placed, plain, row, whole
+from render.drawn import draw, plain, row, whole
 
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Panel, Projections
 from cnnviz_cli.render import Caption, Style
@@ -34,7 +34,7 @@ def tiles(panel: Panel, size: int) -> list[np.ndarray]:
     pixels = np.asarray(rasterize(block))
     return [
         pixels[top : top + size, round(left) : round(left) + size]
-        for left, top, item in placed(block)
+        for left, top, item in block.leaves()
         if isinstance(item, Raster) and (item.width, item.height) == (size, size)
     ]
 

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import centre_crop, placed, plain, row, whole
+from render.drawn import centre_crop, plain, row, whole
 
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, parse_figure_size
 from cnnviz_cli.core.geometry import BoxAnnotation
@@ -68,7 +68,7 @@ def test_a_figure_has_the_width_that_was_asked_for(kind: str, width: str, shape:
     block, scale = fit_width(partial(compose_figure, PANELS[kind]), scene)
     picture = rasterize(block, scale)
     assert picture.width == (style.size.pixels or picture.width) <= max(1600, style.size.pixels or 0)
-    for left, top, item in placed(block):
+    for left, top, item in block.leaves():
         assert left >= 0
         assert left + item.width <= block.width
         assert top >= 0
@@ -111,7 +111,7 @@ def test_the_map_lies_where_it_lies_in_the_photograph_at_every_width(width: str)
     style = Style(palette="grey", overlay="none", interpolation="nearest", size=parse_figure_size(width))
     block, scale = fit_width(partial(compose_figure, Heatmap(values)), Scene(photo, view, SEEN, CAPTION, style))
     pixels = np.asarray(rasterize(block, scale), int)
-    left, top, item = [part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100][-1]
+    left, top, item = [part for part in block.leaves() if isinstance(part[2], Raster) and part[2].width > 100][-1]
     area = pixels[
         round(top * scale) : round((top + item.height) * scale),
         round(left * scale) : round((left + item.width) * scale),
@@ -136,7 +136,7 @@ def test_a_box_lies_where_it_lies_in_the_photograph_at_every_width(width: str) -
     flat = Heatmap(np.zeros((1, 2, 2), np.float32))
     block, scale = fit_width(partial(compose_figure, flat), Scene(photo, view, SEEN, caption, style))
     pixels = np.asarray(rasterize(block, scale))
-    left, top, item = next(part for part in placed(block) if isinstance(part[2], Raster) and part[2].width > 100)
+    left, top, item = next(part for part in block.leaves() if isinstance(part[2], Raster) and part[2].width > 100)
     area = pixels[round(top * scale) :, round(left * scale) :][
         : round(item.height * scale), : round(item.width * scale)
     ]
@@ -176,7 +176,7 @@ def test_text_is_as_wide_at_any_scale_as_it_was_laid_out() -> None:
     panel, photo = PANELS["heatmap"], plain(300, 300)
     block = compose_figure(panel, Scene(photo, whole(300, 300), SEEN, CAPTION, Style()))
     one, three = np.asarray(rasterize(block), int), np.asarray(rasterize(block, 3), int)
-    text = next((left, base, item) for left, base, item in placed(block) if isinstance(item, Text))
+    text = next((left, base, item) for left, base, item in block.leaves() if isinstance(item, Text))
     left, base, item = text
     ink = [
         np.flatnonzero((picture[round((base - item.size) * scale) : round((base + 4) * scale)] < 200).any((0, 2)))

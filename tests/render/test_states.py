@@ -94,5 +94,5 @@ def test_stretching_survives_the_edges_of_float32() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(TypeError, match="no picture is known for Panel"):
+    with pytest.raises(TypeError, match="no figure is known for Panel"):
         state_of(Panel())

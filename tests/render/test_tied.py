@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from PIL import Image
-from render.drawn import placed, row, whole
+from render.drawn import row, whole
 
 from cnnviz_cli.core.objectives import strongest_channels
 from cnnviz_cli.core.panels import ProjectionRow, Projections
@@ -24,7 +24,7 @@ def with_peaks(peaks: list[float], means: list[float]) -> ProjectionRow:
 
 def texts(one: ProjectionRow) -> list[str]:
     block = compose_projections(Projections((one,)), Scene(SEEN, whole(*SEEN.size), SEEN, Caption("d"), Style()))
-    return [item.text for _, _, item in placed(block) if isinstance(item, Text)]
+    return [item.text for _, _, item in block.leaves() if isinstance(item, Text)]
 
 
 def test_equal_peaks_are_told_apart_by_their_means() -> None:

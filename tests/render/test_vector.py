@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from render.drawn import centre_crop, placed, plain, row
+from render.drawn import centre_crop, plain, row
 
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import FeatureMapGrid, Filters, Heatmap, InputProjection, Panel, PixelMap, Projections
@@ -70,14 +70,14 @@ def test_an_svg_is_sound_safe_and_the_same_each_time(kind: str) -> None:
 def test_every_text_and_every_image_of_a_figure_is_in_its_svg(kind: str) -> None:
     block = block_of(kind)
     tree = ElementTree.fromstring(encode_svg(block))
-    texts = [(left, base, item) for left, base, item in placed(block) if isinstance(item, Text) and item.text.strip()]
+    texts = [(left, base, item) for left, base, item in block.leaves() if isinstance(item, Text) and item.text.strip()]
     found = tree.findall("s:text", NS)
     assert [one.text for one in found] == [item.text for _, _, item in texts]
     for one, (left, base, item) in zip(found, texts, strict=True):
         assert float(one.attrib["x"]) == pytest.approx(left, abs=1e-3)
         assert int(one.attrib["y"]) == base
         assert float(one.attrib["textLength"]) == pytest.approx(text_width(item.text, item.size), abs=1e-3)
-    rasters = [item for _, _, item in placed(block) if isinstance(item, Raster)]
+    rasters = [item for _, _, item in block.leaves() if isinstance(item, Raster)]
     images = tree.findall("s:image", NS)
     assert len(images) == len(rasters) > 0
     for one, item in zip(images, rasters, strict=True):
@@ -113,10 +113,10 @@ def test_images_are_finer_in_vector_files_as_far_as_the_photograph_has_pixels() 
     style = Style(size=parse_figure_size("auto"))
     scene = at_density(Scene(photo, centre_crop(3000, 2000), SEEN, HOSTILE, style), 2)
     one = compose_figure(panel, scene)
-    (large,) = [item for _, _, item in placed(one) if isinstance(item, Raster) and item.width > 100]
+    (large,) = [item for _, _, item in one.leaves() if isinstance(item, Raster) and item.width > 100]
     assert large.image.width == round(large.width * 3000 / 1556)
     few = compose_figure(panel, replace(scene, image=plain(300, 200), view=centre_crop(300, 200)))
-    (small,) = [item for _, _, item in placed(few) if isinstance(item, Raster) and item.width > 100]
+    (small,) = [item for _, _, item in few.leaves() if isinstance(item, Raster) and item.width > 100]
     assert small.image.width == small.width
 
 
