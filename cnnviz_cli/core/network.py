@@ -154,15 +154,19 @@ def describe_error(error: BaseException) -> tuple[str, str]:
     """An error of foreign code in one line, and the innermost line of that code, for people."""
     said = visible(str(error).strip().partition("\n")[0], 200)
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    place = line = ""
     if isinstance(error, SyntaxError) and error.filename:
-        place, line = f"{error.filename}:{error.lineno}", error.text or ""
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        for inner in [frame for frame in frames if not _is_library(frame.filename)][-1:]:
-            place, line = f"{inner.filename}:{inner.lineno}, in {inner.name}", inner.line or ""
-    excerpt = f"  {visible(place, 300)}" if place else ""
-    return what, excerpt + (f"\n    {visible(line.strip(), 200)}" if line.strip() else "")
+        return what, code_excerpt(error.filename, error.lineno, source=error.text)
+    for inner in reversed(traceback.extract_tb(error.__traceback__)):
+        if not _is_library(inner.filename):
+            return what, code_excerpt(inner.filename, inner.lineno, inner.name, inner.line)
+    return what, ""
+
+
+def code_excerpt(file: str, line: int | None, function: str = "", source: str | None = "") -> str:
+    """A place in a network's own code, and the line that stands there, as errors show them."""
+    place = visible(f"{file}:{line}" + (f", in {function}" if function else ""), 300)
+    shown = visible((source or "").strip(), 200)
+    return f"  {place}\n    {shown}" if shown else f"  {place}"
 
 
 def current_user_line() -> str:
@@ -172,8 +176,7 @@ def current_user_line() -> str:
         if _within(frame.filename, _PACKAGE):
             break  # what called the network
         if not _is_library(frame.filename):
-            excerpt = f"  {visible(f'{frame.filename}:{frame.lineno}, in {frame.name}', 300)}"
-            return excerpt + (f"\n    {visible(frame.line.strip(), 200)}" if frame.line else "")
+            return code_excerpt(frame.filename, frame.lineno, frame.name, frame.line)
     return ""
 
 

@@ -123,7 +123,7 @@ def test_presets_of_torchvisions(name: str, expected: tuple[Any, ...]) -> None:
 
 
 def test_a_network_that_pads_whatever_it_is_given_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"net pads every picture: .* multiples of 32") as caught:
+    with pytest.raises(UsageError, match=r"net pads every image: .* multiples of 32") as caught:
         preset_for(Detects(60, 150), Preprocessing(1, 1, (), ()), "net")
     assert "multiple of 32" in caught.value.fix
     # Not where it does not have to.

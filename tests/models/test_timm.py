@@ -127,7 +127,7 @@ def test_random_weights_and_the_preprocessing_of_the_data_config(reporter: Any) 
 def test_edges_that_are_not_cut_are_said(reporter: Any) -> None:
     assert load_model("timm:tiny_wide", "none", reporter=reporter).preprocessing.mode == "squash"
     load_model("timm:tiny_net", "none", reporter=reporter)
-    assert reporter.said == ["timm:tiny_wide: it was trained on pictures whose edges were cut, here they are shown"]
+    assert reporter.said == ["timm:tiny_wide: it was trained on images whose edges were cut; here they are shown"]
 
 
 @pytest.mark.usefixtures("standin")
@@ -138,7 +138,7 @@ def test_published_weights_come_through_timms_own_hub(reporter: Any) -> None:
     for model, offline, said in (
         ("timm:tiny_net", True, "and --offline forbids a download: offline mode is enabled"),
         ("timm:tiny_other", False, "publishes no weights"),
-        ("timm:tiny_net.in22k", False, "cannot be had: Repository Not Found"),
+        ("timm:tiny_net.in22k", False, "are unavailable: Repository Not Found"),
     ):
         with pytest.raises(ModelError) as caught:
             load_model(model, offline=offline, reporter=reporter)

@@ -1,7 +1,7 @@
 """Networks that resize, pad and normalise their input themselves, as torchvision's detectors do.
 
-Their maps lie over the picture only if what they see inside has its proportions and no padding. So they are given
-inputs that need neither.
+Their maps lie over the image only if what they see inside has its proportions and no padding. So they are given inputs
+that need neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import STEP
 from cnnviz_cli.core.text import visible
-from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.input.preprocessing import Preprocessing, format_sides
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
@@ -30,18 +30,15 @@ class BuiltinTransform:
     The shorter side becomes `min_size`, unless the longer would exceed `max_size`: then the longer becomes that.
     Zeros are added at the right and below, up to multiples of `size_divisible`.
 
-    Attributes:
-        name: of the module that does it.
-        fixed: height and width that every input is brought to instead.
-        mean: subtracted from each channel afterwards.
-        std: divides it.
     """
 
     name: str
+    """Of the module that does it."""
     min_size: int
     max_size: int
     size_divisible: int
     fixed_size: Size | None
+    """Height and width that every input is brought to instead."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -96,36 +93,23 @@ class BuiltinTransform:
     def preprocessing(self, model: str) -> Preprocessing:
         """The preprocessing after which the network has nothing left to do but to normalise.
 
-        Args:
-            model: the network's name, for errors.
-
         Raises:
-            UsageError: there is none, since the network pads whatever it is given.
+            UsageError: there is none, since the network pads every input.
         """
         size = self.nearest_unchanged((1, 1))
         if size is None:
             what = (
-                f"{visible(model, 100)} pads every picture: it resizes to {self.min_size} and at most {self.max_size} "
-                f"pixels, which are no multiples of {self.size_divisible}, so that its maps do not lie over the picture"
+                f"{visible(model, 100)} pads every image: it resizes to {self.min_size} and at most {self.max_size} "
+                f"pixels, which are no multiples of {self.size_divisible}, so that its maps do not lie over the image"
             )
-            raise UsageError(
-                what, where="--model", fix=f"Build it with a min_size that is a multiple of {self.size_divisible}."
-            )
+            fix = f"Build it with a min_size that is a multiple of {self.size_divisible}."
+            raise UsageError(what, where="--model", fix=fix)
         zeros, ones = (0.0,) * len(self.mean), (1.0,) * len(self.mean)
         if self.fixed_size is not None:
             return Preprocessing(size, size, zeros, ones, mode="squash", fill=self.mean)
         side, step = min(size), math.lcm(self.size_divisible, STEP)
-        return Preprocessing(
-            side,
-            side,
-            zeros,
-            ones,
-            mode="full",
-            most=max(self.max_size // step * step, side),
-            side=side,
-            step=step,
-            fill=self.mean,
-        )
+        most = max(self.max_size // step * step, side)
+        return Preprocessing(side, side, zeros, ones, mode="full", most=most, side=side, step=step, fill=self.mean)
 
     def check_size(self, size: Size, model: str) -> None:
         """Raise UsageError if an input of a size is padded, or brought to other proportions."""
@@ -133,23 +117,18 @@ class BuiltinTransform:
             return
         resized, near = self.resized_size(size), self.nearest_unchanged(size)
         padded = self._padded_size(resized)
-        does = f"pads it to {_format_size(padded)}" if padded != resized else f"brings it to {_format_size(resized)}"
-        what = f"{visible(model, 100)} resizes an input of {_format_size(size)} and {does}"
+        does = f"pads it to {format_sides(padded)}" if padded != resized else f"brings it to {format_sides(resized)}"
+        what = f"{visible(model, 100)} resizes an input of {format_sides(size)} and {does}"
         what += ", so that its maps do not lie over it"
         fix = f"Nearest to it that stays as it is: --input-size {near[0]}x{near[1]}" if near else ""
         raise UsageError(what, where="--input-size", fix=fix)
 
     def _padded_size(self, size: Size) -> Size:
-        return -(-size[0] // self.size_divisible) * self.size_divisible, -(
-            -size[1] // self.size_divisible
-        ) * self.size_divisible
+        height, width = (-(-side // self.size_divisible) * self.size_divisible for side in size)
+        return height, width
 
 
 def preset_for(net: nn.Module, preset: Preprocessing, model: str) -> Preprocessing:
-    """The preset, or what a network that prepares its input itself leaves to do; raises what `Inside.preset` does."""
-    inside = BuiltinTransform.find(net)
-    return preset if inside is None else inside.preprocessing(model)
-
-
-def _format_size(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"
+    """The preset, or what a network with a transform of its own leaves to do; raises UsageError."""
+    transform = BuiltinTransform.find(net)
+    return preset if transform is None else transform.preprocessing(model)

@@ -1,4 +1,4 @@
-"""The network's input as somebody wants it, tried on the network."""
+"""The network's input as the user wants it, tried on the network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.input.forward_errors import expected_channels, forward_error
-from cnnviz_cli.models.input.preprocessing import MAX_SIDE, Interpolation, Preprocessing, ResizeMode
+from cnnviz_cli.models.input.preprocessing import (
+    COLOR_CHANNELS,
+    MAX_SIDE,
+    Interpolation,
+    Preprocessing,
+    ResizeMode,
+    format_sides,
+)
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, find_values
 from cnnviz_cli.models.inspect.probe import probe_layers
-
-CHANNELS = (3, 1, 4)
-"""What a network's input may consist of, the likeliest first: RGB, grey, RGB and alpha."""
 
 _LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 """How ITU-R 601 weighs red, green and blue."""
@@ -26,12 +30,11 @@ _LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class InputOverrides:
-    """What somebody wants of the input; None or empty leaves it as the weights were trained with.
+    """What is wanted of the input; None or empty leaves it as the weights were trained with.
 
     Attributes:
         size: height and width, in pixels; under ``full`` of the smallest input.
-        mean: one number for every channel, or one for each.
-        std: likewise.
+        mean, std: one number for every channel, or one for each.
         most: the longest side under ``full``, in pixels.
         cover: under ``crop``, what the shorter side is resized to before the centre is cut, in pixels.
         bands: which bands of an image go into the channels, counted from 1.
@@ -49,8 +52,8 @@ class InputOverrides:
     def apply_to(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
 
-        A size of its own keeps the share of the photograph that the preset's crop cuts off; all of the photograph is
-        shown in it where the preset shows all.
+        A size of its own keeps the share of the image that the preset's crop cuts off; all of the image is shown in it
+        where the preset shows all.
 
         Raises:
             UsageError: a side to resize to where nothing is cut; a longest side that no mode reads, or that is
@@ -72,15 +75,12 @@ class InputOverrides:
         if self.most is None:
             return wanted if wanted.side else replace(wanted, most=max(MAX_SIDE, *wanted.size))
         if wanted.mode != "full":
-            raise UsageError(
-                f"--resize {wanted.mode} has no longest side", where="--max-side", fix="Add --resize full."
-            )
+            what = f"--resize {wanted.mode} has no longest side"
+            raise UsageError(what, where="--max-side", fix="Add --resize full.")
         if self.most < max(wanted.size):
-            raise UsageError(
-                f"{self.most} pixels are less than the smallest input, {_format_size(wanted.size)}",
-                where="--max-side",
-                fix=f"Use --max-side {max(wanted.size)} or more, or a smaller --input-size.",
-            )
+            what = f"{self.most} pixels are less than the smallest input, {format_sides(wanted.size)}"
+            fix = f"Use --max-side {max(wanted.size)} or more, or a smaller --input-size."
+            raise UsageError(what, where="--max-side", fix=fix)
         return replace(wanted, most=self.most)
 
     def with_channels(self, preset: Preprocessing, channels: int) -> Preprocessing:
@@ -93,10 +93,9 @@ class InputOverrides:
         """
         means, stds = preset.mean, preset.std
         if self.bands and len(self.bands) != channels:
-            count = "1 channel" if channels == 1 else f"{channels} channels"
-            what = f"{len(self.bands)} bands are named, the network reads {count}"
+            what = f"{len(self.bands)} bands are named, the network reads {_count(channels)}"
             raise UsageError(what, where="--bands", fix=f"Name one for each channel, {channels} in all.")
-        if channels != len(means) and channels not in CHANNELS:
+        if channels != len(means) and channels not in COLOR_CHANNELS:
             means, stds = (0.0,) * channels, (1.0,) * channels  # nothing is usual for bands
         elif channels != len(means):
             means = _luminance(means) if channels == 1 else (*means, 0.0)
@@ -123,19 +122,17 @@ def apply_overrides(
     Args:
         net: in eval mode.
         preset: what the weights were trained with, for RGB.
-        model: the network's name, for errors.
-        expected: what is known of its output.
 
     Raises:
-        UsageError: the network does not take such an input, or of one size only although any is wanted; or it has no
+        UsageError: the network does not take such an input, or only one size although any is wanted; or it has no
             such head.
     """
-    inside = BuiltinTransform.find(net)
-    if inside is not None:
-        overrides = _check_builtin(inside, overrides, model)
+    transform = BuiltinTransform.find(net)
+    if transform is not None:
+        overrides = _check_builtin(transform, overrides, model)
     preprocessing = overrides.apply_to(preset)
-    if inside is not None:
-        inside.check_size(preprocessing.size, model)
+    if transform is not None:
+        transform.check_size(preprocessing.size, model)
     layers, channels = _probe_channels(net, preprocessing, preset, model, expected.head, overrides)
     preprocessing = overrides.with_channels(preprocessing, channels)
     if preprocessing.mode == "full" and preprocessing.side is None:
@@ -144,18 +141,18 @@ def apply_overrides(
     return preprocessing, replace(layers, returned=returned)
 
 
-def _check_builtin(inside: BuiltinTransform, wanted: InputOverrides, model: str) -> InputOverrides:
+def _check_builtin(transform: BuiltinTransform, wanted: InputOverrides, model: str) -> InputOverrides:
     """What is wanted of a network that resizes its input itself: `full` is what it does anyhow, within its limits."""
     name = visible(model, 100)
-    if wanted.mode == "full" and inside.fixed_size is not None:
-        what = f"{name} brings every input to {_format_size(inside.fixed_size)}"
+    if wanted.mode == "full" and transform.fixed_size is not None:
+        what = f"{name} brings every input to {format_sides(transform.fixed_size)}"
         raise UsageError(what, where="--resize full", fix="Use --resize squash, pad or crop.")
     if wanted.mode == "full" and wanted.size is not None:
-        what = f"{name} brings the shorter side of every input to {inside.min_size} pixels"
+        what = f"{name} brings the shorter side of every input to {transform.min_size} pixels"
         raise UsageError(what, where="--input-size", fix="Leave it out, or --resize full.")
-    if wanted.most is not None and wanted.most > inside.max_size:
-        what = f"{name} takes no more than {inside.max_size} pixels a side"
-        raise UsageError(what, where="--max-side", fix=f"Use --max-side {inside.max_size} or less.")
+    if wanted.most is not None and wanted.most > transform.max_size:
+        what = f"{name} takes no more than {transform.max_size} pixels a side"
+        raise UsageError(what, where="--max-side", fix=f"Use --max-side {transform.max_size} or less.")
     return replace(wanted, mode=None) if wanted.mode == "full" else wanted
 
 
@@ -179,36 +176,30 @@ def _probe_channels(
 
 
 def _channel_counts(net: nn.Module, asked: InputOverrides) -> list[int]:
-    """Numbers of channels, the likeliest first: as many as bands or values are given, then what any photograph has.
+    """Numbers of channels, the likeliest first: as many as bands or values are given, then what any image has.
 
     What the first convolution reads is tried last, and then what an error asks for.
     """
     given = [len(values) for values in (asked.bands, asked.mean, asked.std) if len(values) > 1]
     read = [module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)][:1]
-    return list(dict.fromkeys([*given, *CHANNELS, *read]))
+    return list(dict.fromkeys([*given, *COLOR_CHANNELS, *read]))
 
 
 def _check_other_size(net: nn.Module, preprocessing: Preprocessing, usual: NetworkOutput, model: str) -> None:
     """Raise UsageError if the network returns something else at a larger size that is not square."""
     size = preprocessing.trial_size
     try:
-        larger = _run_once(net, (preprocessing.channels, *size), usual.head or None)
+        with torch.no_grad():
+            output = net(zero_input(net, (preprocessing.channels, *size)))
+        larger = NetworkOutput.from_output(output, usual.head or None)
     except Exception as error:  # whatever a network's forward raises
-        reason = _error_line(error)
+        reason = visible(str(error).strip().partition("\n")[0], 200) or type(error).__name__
     else:
         if (usual.kind, usual.classes) == (larger.kind, larger.classes):
             return
-        reason = f"it returns {larger.description} at {_format_size(size)}"
-    raise UsageError(
-        f"{model} takes inputs of one size only: {reason}",
-        where="--resize full",
-        fix="Show it all of the photograph at that size: --resize pad, or --resize squash",
-    )
-
-
-def _run_once(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> NetworkOutput:
-    with torch.no_grad():
-        return NetworkOutput.from_output(net(zero_input(net, shape)), head)
+        reason = f"it returns {larger.description} at {format_sides(size)}"
+    fix = "Show it all of the image at that size: --resize pad, or --resize squash"
+    raise UsageError(f"{model} takes inputs of one size only: {reason}", where="--resize full", fix=fix)
 
 
 def _scale_resize(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
@@ -223,20 +214,13 @@ def _per_channel(values: tuple[float, ...], channels: int, where: str) -> tuple[
         return values
     if len(values) == 1:
         return values * channels
-    count = "1 channel" if channels == 1 else f"{channels} channels"
     fix = "Give 1." if channels == 1 else f"Give {channels}, or 1 for all of them."
-    raise UsageError(f"{len(values)} values are given, the network reads {count}", where=where, fix=fix)
+    raise UsageError(f"{len(values)} values are given, the network reads {_count(channels)}", where=where, fix=fix)
+
+
+def _count(channels: int) -> str:
+    return "1 channel" if channels == 1 else f"{channels} channels"
 
 
 def _luminance(values: tuple[float, ...]) -> tuple[float, ...]:
     return (sum(share * value for share, value in zip(_LUMINANCE_WEIGHTS, values, strict=True)),)
-
-
-def _format_size(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
-def _error_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind."""
-    lines = str(error).strip().splitlines()
-    return visible(lines[0], 200) if lines else type(error).__name__

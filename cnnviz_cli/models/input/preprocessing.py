@@ -1,4 +1,4 @@
-"""From a photograph to the network's input, and where that input lies in the photograph."""
+"""From an image to the network's input, and where that input lies in the image."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ Side = int | tuple[int, int]
 MAX_SIDE = 1024
 """The longest side under ``full``, in pixels: memory grows with the area, and what a network gains does not."""
 
-_COLOR_CHANNELS = (1, 3, 4)
-"""Channels that any photograph has: grey, RGB, RGB and an alpha."""
+COLOR_CHANNELS = (3, 1, 4)
+"""How many channels any image has, the likeliest first: RGB, grey, RGB and alpha."""
 
-_RGBA_CHANNELS = 4
-
-# Above this ratio of the sides, or with more pixels, a resized photograph is mostly outside the crop and may not fit in
+# Above this ratio of the sides, or with more pixels, a resized image is mostly outside the crop and may not fit in
 # memory.
 _MAX_ASPECT = 64
 _MAX_RESIZED_PIXELS = 2**26
@@ -41,25 +39,25 @@ _LONG_SIDE = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Bring a photograph to the network's input and normalise it, as torchvision does on its Pillow path.
+    """Bring an image to the network's input and normalise it, as torchvision does on its Pillow path.
 
-    Bringing it there takes Pillow alone, so that the processes that read photographs need no torch.
+    Bringing it there takes Pillow alone, so that the processes that read images need no torch.
 
     Attributes:
-        resize: what the photograph is resized to cover under ``crop``, before the centre is cut; a square stands for
-            the shorter side, as in torchvision.
+        resize: what the image is resized to cover under ``crop``, before the centre is cut; a square stands for the
+            shorter side, as in torchvision.
         crop: the network's input; under ``full`` the smallest.
         mean: subtracted from each channel, which lies in [0, 1]. Their number is the network's: 1 for grey (ITU-R 601
             luminance), 3 for RGB, 4 for RGB and an alpha that is 1 everywhere.
         std: divides each channel then.
         interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
         mode: ``crop`` cuts the centre; ``squash`` brings both sides to the input's; ``pad`` shows all of it, the rest
-            in the mean colour, which is zero after normalisation; ``full`` keeps the photograph's own size, its sides
-            cut to multiples of `core.geometry.STEP`; or, if there is a `side`, shows all of it.
+            in the mean colour, which is zero after normalisation; ``full`` keeps the image's own size, its sides cut
+            to multiples of `core.geometry.STEP`; or, if there is a `side`, shows all of it.
         most: the longest side under ``full``.
-        side: under ``full``, what the shorter side of every photograph is brought to, the longer to a multiple of
-            `step`; None keeps the photograph's own size.
-        fill: the colour of what lies outside the photograph, each channel in [0, 1]; None is black under ``crop``, else
+        side: under ``full``, what the shorter side of every image is brought to, the longer to a multiple of `step`;
+            None keeps the image's own size.
+        fill: the colour of what lies outside the image, each channel in [0, 1]; None is black under ``crop``, else
             the mean.
         bands: which bands of an image the channels are, counted from 1; empty where they are its colours, or all of its
             bands.
@@ -110,7 +108,7 @@ class Preprocessing:
 
     @property
     def resized_size(self) -> tuple[int, int]:
-        """Height and width that the resized photograph covers under ``crop``."""
+        """Height and width that the resized image covers under ``crop``."""
         return _sides(self.resize)
 
     @property
@@ -121,15 +119,14 @@ class Preprocessing:
     @property
     def reads_bands(self) -> bool:
         """Whether the channels are bands of an image, and not its red, green and blue or its grey."""
-        return bool(self.bands) or self.channels not in _COLOR_CHANNELS
+        return bool(self.bands) or self.channels not in COLOR_CHANNELS
 
     @property
     def input_spec(self) -> InputSpec:
         """What methods are told of the network's input."""
-        white = (1.0,) * self.channels
-        black = (0.0,) * self.channels
-        if self.channels == _RGBA_CHANNELS and not self.reads_bands:
-            black = (0.0, 0.0, 0.0, 1.0)  # black is not to be seen through
+        white, black = (1.0,) * self.channels, (0.0,) * self.channels
+        if self.channels == 4 and not self.reads_bands:
+            black = (0.0, 0.0, 0.0, 1.0)  # black is opaque
         ends = [
             tuple((end - mean) / std for end, mean, std in zip(colour, self.mean, self.std, strict=True))
             for colour in (black, white)
@@ -137,7 +134,7 @@ class Preprocessing:
         return InputSpec(self.size, ends[0], ends[1])
 
     def as_json(self) -> Json:
-        """For the manifest: all that decides what the network sees of a photograph."""
+        """For the manifest: all that decides what the network sees of an image."""
         record: Json = {
             "mode": self.mode,
             "size": list(self.size),
@@ -149,8 +146,8 @@ class Preprocessing:
             record["resize"] = list(self.resized_size)
         if self.mode == "full":
             record["max_side"] = self.most
-        if self.mode == "full" and self.side is not None:
-            record["shorter_side"], record["multiples_of"] = self.side, self.step
+            if self.side is not None:
+                record["shorter_side"], record["multiples_of"] = self.side, self.step
         if self.fill is not None and self.mode in ("pad", "full"):
             record["fill"] = list(self.fill)
         if self.bands:
@@ -158,7 +155,7 @@ class Preprocessing:
         return record
 
     def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one photograph: `crop_image`, and (C, H, W) of `normalize` before it.
+        """The network's input of one image: `crop_image`, and (C, H, W) of `normalize` before it.
 
         Args:
             planes: (H, W, C) its bands, where the network reads those.
@@ -167,11 +164,11 @@ class Preprocessing:
         pixels = np.asarray(seen) if planes is None else self.crop_bands(planes)
         return self.normalize([pixels])[0], view, seen
 
-    def normalize(self, pictures: Sequence[NDArray[Any]]) -> Tensor:
-        """(B, C, H, W) float32, what the network takes, of B pictures of one size from `crop_image` or `crop_bands`."""
+    def normalize(self, images: Sequence[NDArray[Any]]) -> Tensor:
+        """(B, C, H, W) float32, what the network takes, of B images of one size from `crop_image` or `crop_bands`."""
         import torch
 
-        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         if self.reads_bands:
             pass
         elif self.channels == 1:
@@ -186,15 +183,15 @@ class Preprocessing:
         return shares.sub_(mean).div_(std)
 
     def crop_image(self, photo: Image.Image) -> tuple[Image.Image, View]:
-        """What the network sees of a photograph.
+        """What the network sees of an image.
 
         Args:
             photo: RGB, upright, of any size.
 
         Returns:
-            It as a picture, RGB at the input's size, and where it lies in the photograph. Where the resized photograph
+            RGB at the input's size, and where it lies in the image. Where the resized image
             is smaller than the input the rest is black under ``crop``, as in torchvision, else of the mean colour, and
-            the view reaches outside the photograph.
+            the view reaches outside the image.
         """
         placing = self.resize_crop(photo.size)
         view = placing.view_of(photo.size)
@@ -208,9 +205,9 @@ class Preprocessing:
         return seen, view
 
     def crop_bands(self, planes: NDArray[Any]) -> NDArray[Any]:
-        """(H, W, C) what the network sees of the bands (h, w, C) of a photograph, of the same type.
+        """(H, W, C) what the network sees of the bands (h, w, C) of an image, of the same type.
 
-        Each band is resized by itself; what lies outside the photograph has the value of its mean, or 0 under ``crop``.
+        Each band is resized by itself; what lies outside the image has the value of its mean, or 0 under ``crop``.
         """
         placing = self.resize_crop((planes.shape[1], planes.shape[0]))
         (left, top), within, (width, height) = placing.corner, placing.within, placing.size
@@ -224,8 +221,8 @@ class Preprocessing:
         return seen
 
     def resize_crop(self, photo: tuple[int, int]) -> ResizeCrop:
-        """How a photograph of that width and height is resized, and what of it is shown."""
-        size, least = _width_first(self.crop), _width_first(self.resize)
+        """How an image of that width and height is resized, and what of it is shown."""
+        size, least = _flip(self.size), _flip(self.resized_size)
         match self.mode:
             case "crop":
                 return cover(photo, least, size)
@@ -248,7 +245,7 @@ class Preprocessing:
         return (red, green, blue)
 
     def _resize_and_crop(self, photo: Image.Image, placing: ResizeCrop) -> Image.Image:
-        """The part of the resized photograph that is within the window."""
+        """The part of the resized image that is within the window."""
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
         photo = _reduce_long_sides(photo, size)
@@ -262,7 +259,7 @@ class Preprocessing:
 
 
 def _reduce_long_sides(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The photograph with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
+    """The image with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
     factors = [
         max(1, side // _LONG_SIDE) if side >= 8 * wanted * (side // _LONG_SIDE) else 1
         for side, wanted in zip(photo.size, size, strict=True)
@@ -274,6 +271,10 @@ def _sides(side: Side) -> tuple[int, int]:
     return side if isinstance(side, tuple) else (side, side)
 
 
-def _width_first(side: Side) -> tuple[int, int]:
-    height, width = _sides(side)
-    return (width, height)
+def _flip(size: tuple[int, int]) -> tuple[int, int]:
+    return (size[1], size[0])
+
+
+def format_sides(size: tuple[int, int]) -> str:
+    """Height and width as errors write them."""
+    return f"{size[0]} x {size[1]}"

@@ -13,23 +13,35 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import LayerInfo, as_maps, input_proportions
 from cnnviz_cli.core.scores import part_of
-from cnnviz_cli.models.inspect.heads import noise_input
+from cnnviz_cli.models.inspect.heads import forward_hooks, noise_input
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreReach:
-    """What one forward has shown of a classifier's layers.
+class ForwardTrace:
+    """What one forward has shown of a network.
 
     Attributes:
         infos: the layers that have maps, in the order in which they finish.
-        live: names of those on whose positions the scores depend. Behind a class token they do not.
+        order: by module its place in that order.
+        bits: by module the bit of whatever depends on its output.
+        mappings: by module that returned a mapping of maps, what each of them depends on.
+        outputs: by layer what its output depends on.
+        scores: what the network's scores depend on.
+        convolutions: names of the layers that are convolutions.
+        live: names of the layers on whose positions the scores depend. Behind a class token they do not.
         active: names of the modules that do more than pool or rearrange.
         projections: names of those that weigh features to queries, keys or values for an attention and do nothing else.
         leading: by layer how many tokens stand before its positions.
     """
 
     infos: Sequence[LayerInfo]
+    order: Mapping[str, int]
+    bits: Mapping[str, int]
+    mappings: Mapping[str, Sequence[int]]
+    outputs: Mapping[str, int]
+    scores: int
+    convolutions: frozenset[str]
     live: frozenset[str]
     active: frozenset[str]
     projections: frozenset[str]
@@ -47,17 +59,17 @@ class ScoreReach:
         return [info for info in several if info.name not in self.projections] or several
 
 
-def default_layers(reach: ScoreReach) -> tuple[frozenset[str], str]:
+def default_layers(trace: ForwardTrace) -> tuple[frozenset[str], str]:
     """The names of the layers that words mean, and what makes the deepest of them the default layer."""
-    candidates = reach.candidates
+    candidates = trace.candidates
     if not candidates:
         return frozenset(), ""
     last = candidates[-1]
     names = frozenset(info.name for info in candidates)
-    if last.name not in reach.live:
+    if last.name not in trace.live:
         return names, "the deepest layer with maps; what the scores depend on could not be followed"
-    later = [info for info in reach.infos if info.order > last.order and info.spatial and info.name not in reach.live]
-    leading = reach.leading.get(last.name, 0)
+    later = [info for info in trace.infos if info.order > last.order and info.spatial and info.name not in trace.live]
+    leading = trace.leading.get(last.name, 0)
     if later and leading:
         after = "the class token alone is used" if leading == 1 else f"only the {leading} leading tokens are used"
     elif later:
@@ -71,8 +83,8 @@ _TRIAL_COUNTS = (1, 4, 16)
 
 
 def drop_unreached(
-    net: nn.Module, shape: tuple[int, int, int], reach: ScoreReach, head: str | None = None
-) -> ScoreReach:
+    net: nn.Module, shape: tuple[int, int, int], trace: ForwardTrace, head: str | None = None
+) -> ForwardTrace:
     """The same, with those candidates taken out whose positions get no gradient from any score.
 
     For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
@@ -82,9 +94,8 @@ def drop_unreached(
     Args:
         net: in eval mode, on a device that holds values.
         shape: channels, height and width of the input.
-        head: which part of the output is explained.
     """
-    candidates = [info.name for info in reach.candidates]
+    candidates = [info.name for info in trace.candidates]
     dead: set[str] = set()
     end = len(candidates)
     for count in (*_TRIAL_COUNTS, end):
@@ -93,12 +104,12 @@ def drop_unreached(
             break
         alive = _layers_with_gradient(net, shape, tried, head)
         if alive is None:
-            return reach
+            return trace
         dead.update(name for name in tried if name not in alive)
         if alive:
-            return replace(reach, live=reach.live - dead)
+            return replace(trace, live=trace.live - dead)
         end -= len(tried)
-    return reach
+    return trace
 
 
 def _layers_with_gradient(
@@ -107,19 +118,16 @@ def _layers_with_gradient(
     """Those of the layers whose positions get a gradient other than zero; None if the network gives none."""
     kept: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Any:
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            if not output.requires_grad:
-                output = output.detach().requires_grad_()
-                torch.set_grad_enabled(True)
-            kept[name] = output
-            return output.clone()
+    def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+            torch.set_grad_enabled(True)
+        kept[name] = output
+        return output.clone()
 
-        return keep
-
-    hooks = [net.get_submodule(name).register_forward_hook(keeper(name)) for name in names]
+    modules = {name: net.get_submodule(name) for name in names}
     try:
-        with torch.set_grad_enabled(False), input_proportions(*shape[1:]):
+        with forward_hooks(modules, keep), torch.set_grad_enabled(False), input_proportions(*shape[1:]):
             scores: Any = part_of(net(noise_input(net, shape)), head)
             if not getattr(scores, "requires_grad", False):
                 return None
@@ -127,47 +135,15 @@ def _layers_with_gradient(
             weights = torch.randn(scores.shape, generator=same, dtype=torch.float32, device="cpu").to(scores)
             with torch.enable_grad():
                 gradients: Any = torch.autograd.grad((scores * weights).sum(), list(kept.values()), allow_unused=True)
-            found = set()
-            for name, gradient in zip(kept, gradients, strict=True):
-                maps = None if gradient is None else as_maps(gradient)
-                if maps is not None and bool((maps != 0).any()):
-                    found.add(name)
-            return found
+            maps = ((name, None if one is None else as_maps(one)) for name, one in zip(kept, gradients, strict=True))
+            return {name for name, found in maps if found is not None and bool((found != 0).any())}
     except (RuntimeError, NotImplementedError):  # in-place operations, or a part without a derivative
         return None
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardTrace:
-    """What one forward has shown of a network.
-
-    Attributes:
-        infos: the layers that have maps, in the order in which they finish.
-        order: by module its place in that order.
-        bits: by module the bit of whatever depends on its output.
-        mappings: by module that returned a mapping of maps, what each of them depends on.
-        outputs: by layer what its output depends on.
-        scores: what the network's scores depend on, of a network that returns maps of them.
-        convolutions: names of the convolutions.
-        active: names of the modules that do more than pool or rearrange.
-    """
-
-    infos: Sequence[LayerInfo]
-    order: Mapping[str, int]
-    bits: Mapping[str, int]
-    mappings: Mapping[str, Sequence[int]]
-    outputs: Mapping[str, int]
-    scores: int
-    convolutions: frozenset[str]
-    active: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """The part of a network that words are about.
+    """The part of a network that layer words are about.
 
     Attributes:
         layers: those up to and with the default layer.
@@ -180,34 +156,36 @@ class Backbone:
     part: frozenset[str] | None = None
 
 
-def find_backbone(seen: ForwardTrace, returned: NetworkOutput) -> Backbone | None:
-    """The trunk of a network that returns maps or boxes; None if words are about all of its layers.
+def find_backbone(trace: ForwardTrace, returned: NetworkOutput) -> Backbone | None:
+    """The backbone of a network that returns maps or boxes; None if words are about all of its layers.
 
     It is the outermost module that returns a mapping of maps. The default layer is the last in it that does more than
     pool or rearrange, and on which the scores depend: of maps of scores that is known from the forward; of boxes, which
-    may be none, every map that the trunk returns has to depend on it. Without such a module, of maps it is the last
-    layer that is not the scores themselves, and of boxes the trunk is the last of the network's own layers.
+    may be none, every map that the backbone returns has to depend on it. Without such a module, of maps it is the last
+    layer that is not the scores themselves, and of boxes the backbone is the last of the network's own layers.
     """
-    spatial = [info for info in seen.infos if info.spatial and info.name in seen.active]
+    spatial = [info for info in trace.infos if info.spatial and info.name in trace.active]
     if returned.kind == "maps":
-        reached = [info for info in spatial if seen.scores & seen.bits[info.name]]
-        name = _outermost_mapping(seen)
+        reached = [info for info in spatial if trace.scores & trace.bits[info.name]]
+        name = _outermost_mapping(trace)
         inner = [info for info in reached if name is not None and _is_within(info.name, name)]
-        last = (inner or _before_scores(seen, reached, returned.classes))[-1:]
+        last = (inner or _before_scores(trace, reached, returned.classes))[-1:]
         part = name if inner else None
     elif returned.kind == "boxes":
-        name = _outermost_mapping(seen) or next((info.name for info in reversed(spatial) if "." not in info.name), None)
+        name = _outermost_mapping(trace) or next(
+            (info.name for info in reversed(spatial) if "." not in info.name), None
+        )
         if name is None:
             return None
-        maps = seen.mappings.get(name) or [seen.outputs[name]]
+        maps = trace.mappings.get(name) or [trace.outputs[name]]
         common = reduce(and_, maps)
-        last = [info for info in spatial if _is_within(info.name, name) and common & seen.bits[info.name]][-1:]
+        last = [info for info in spatial if _is_within(info.name, name) and common & trace.bits[info.name]][-1:]
         part = name
     else:
         return None
     if not last:
         return None
-    inside = [info for info in seen.infos if part is None or _is_within(info.name, part)]
+    inside = [info for info in trace.infos if part is None or _is_within(info.name, part)]
     every = "every map that it returns depends" if returned.kind == "boxes" else "the scores depend"
     return Backbone(
         frozenset(info.name for info in inside if info.order <= last[0].order),
@@ -216,17 +194,17 @@ def find_backbone(seen: ForwardTrace, returned: NetworkOutput) -> Backbone | Non
     )
 
 
-def _outermost_mapping(seen: ForwardTrace) -> str | None:
+def _outermost_mapping(trace: ForwardTrace) -> str | None:
     """The first to finish of the modules that return a mapping of maps and lie in no other that does."""
     outer = [
-        name for name in seen.mappings if not any(_is_within(name, other) for other in seen.mappings if other != name)
+        name for name in trace.mappings if not any(_is_within(name, other) for other in trace.mappings if other != name)
     ]
-    return min(outer, key=lambda name: seen.order[name], default=None)
+    return min(outer, key=lambda name: trace.order[name], default=None)
 
 
-def _before_scores(seen: ForwardTrace, reached: Sequence[LayerInfo], classes: int) -> Sequence[LayerInfo]:
+def _before_scores(trace: ForwardTrace, reached: Sequence[LayerInfo], classes: int) -> Sequence[LayerInfo]:
     """The layers before the last convolution, if that has a channel for each class: what it gives are the scores."""
-    last = max((info for info in reached if info.name in seen.convolutions), key=lambda info: info.order, default=None)
+    last = max((info for info in reached if info.name in trace.convolutions), key=lambda info: info.order, default=None)
     if last is None or last.shape[0] != classes:
         return reached
     return [info for info in reached if info.order < last.order] or reached

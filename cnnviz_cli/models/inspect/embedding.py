@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import embedding
-from cnnviz_cli.models.inspect.heads import linear_calls, noise_input
+from cnnviz_cli.models.inspect.heads import forward_hooks, linear_calls, noise_input
 
 EmbeddingSource = Literal["auto", "features", "output"]
 """What is compared: what the last layer reads, or what the network returns; auto takes of a classifier the former."""
@@ -58,35 +58,29 @@ def embedding_network(
 def _cut_classifier(net: nn.Module, shape: tuple[int, int, int], head: str | None) -> tuple[nn.Module, str] | None:
     noise = noise_input(net, shape)
     convolutions: list[tuple[str, nn.Conv2d]] = []
-    hooks = [
-        module.register_forward_hook(lambda one, _inputs, _output, name=name: convolutions.append((name, one)))
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    try:
-        with linear_calls(net) as calls, torch.no_grad():
-            scores = embedding(net(noise.clone()), head)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def keep(name: str, module: nn.Conv2d, _inputs: Any, _output: Any) -> None:
+        convolutions.append((name, module))
+
+    modules = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    with forward_hooks(modules, keep), linear_calls(net) as calls, torch.no_grad():
+        scores = embedding(net(noise.clone()), head)
     if calls and calls[-1].returns_scores(scores):
         last = calls[-1]
         found = _replace_by_identity(net, last.name, noise, head)
         if found is None or not torch.equal(found[1], last.features):
             return None
         return found[0], f"input of '{last.name}', {found[1].shape[1]:,} numbers"
-    if not convolutions or not _may_be_classifier(convolutions[-1][1], scores):
+    # Whether the last convolution may make a map of scores for each class, each position by itself.
+    if not convolutions or convolutions[-1][1].out_channels != scores.shape[1]:
         return None
     name, convolution = convolutions[-1]
+    if set(convolution.kernel_size) != {1}:
+        return None
     found = _replace_by_identity(net, name, noise, head)
     if found is None or found[1].shape[1] != convolution.in_channels:
         return None
     return found[0], f"input of '{name}', averaged, {found[1].shape[1]:,} numbers"
-
-
-def _may_be_classifier(convolution: nn.Conv2d, scores: Tensor) -> bool:
-    """Whether it may make a map of scores for each class, each position by itself."""
-    return convolution.out_channels == scores.shape[1] and set(convolution.kernel_size) == {1}
 
 
 def _replace_by_identity(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[nn.Module, Tensor] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,7 @@ Batching = Literal["independent", "coupled", "single"]
 """What the other images of a batch do to an image's output: nothing; something; or the network takes one alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NetworkFacts:
     """What a network did in the trial forwards.
 
@@ -42,7 +43,7 @@ class NetworkFacts:
         batching: see `Batching`.
         kept_training: modules that its own ``train`` and ``eval`` leave in training mode; they were put in eval mode
             one by one.
-        no_gradient: why no gradient reaches its input; empty where one does, or where nobody has looked.
+        no_gradient: why no gradient reaches its input; empty where one does, or without a trial.
         tried: whether it was run for this at all; torchvision's networks are known.
     """
 
@@ -54,7 +55,7 @@ class NetworkFacts:
     no_gradient: str = ""
     tried: bool = False
 
-    @property
+    @cached_property
     def one_at_a_time(self) -> bool:
         """Whether images have to pass it one by one, for an image's output to be its own."""
         return self.randomness != "none" or self.batching != "independent"
@@ -69,7 +70,7 @@ class NetworkFacts:
         }
 
     def warnings(self) -> list[str]:
-        """What the user should know before looking at a picture, a line each."""
+        """What the user should know before looking at a figure, a line each."""
         lines = []
         if self.kept_training:
             count = len(self.kept_training)
@@ -78,7 +79,7 @@ class NetworkFacts:
         if self.randomness == "seeded":
             lines.append(
                 "it draws random numbers in eval mode: two forwards on one image differ. Each forward starts "
-                "from --seed and the image, one image at a time; another --seed gives another picture"
+                "from --seed and the image, one image at a time; another --seed gives another figure"
             )
         if self.randomness == "free":
             lines.append("two forwards on one image differ, whatever the seed: the same command may give other figures")
@@ -101,7 +102,6 @@ class NetworkFacts:
 
 STANDARD_FACTS = NetworkFacts()
 """Of a network that needs no trial."""
-
 
 _TOLERANCE = 1e-3
 """Of the largest value of an output: far above what another order of summation does on any processor."""
@@ -245,11 +245,8 @@ def _first_image(returned: Any, count: int) -> tuple[int, tuple[Tensor, ...]]:
     An answer is a tensor with a row for each image, several of them in a tuple or a mapping, or a list with an answer
     for each image (boxes).
     """
-    if (
-        isinstance(returned, list | tuple)
-        and len(returned) == count
-        and all(isinstance(one, Mapping) for one in returned)
-    ):
+    several = isinstance(returned, list | tuple) and len(returned) == count
+    if several and all(isinstance(one, Mapping) for one in returned):
         return count, tuple(_floating_tensors(returned[0]))
     found = list(_floating_tensors(returned))
     rows = [tensor for tensor in found if tensor.dim() and len(tensor) == count]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,14 +30,20 @@ def zero_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     return torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
 
 
+@contextmanager
+def forward_hooks(modules: Mapping[str, nn.Module], hook: Callable[[str, Any, Any, Any], Any]) -> Iterator[None]:
+    """Inside ``with``, `hook` gets the name of each of the modules that ran, itself, its inputs and its output."""
+    handles = [module.register_forward_hook(partial(hook, name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @dataclass(frozen=True)
 class LinearCall:
-    """A linear layer that ran.
-
-    Attributes:
-        given: what it was given.
-        returned: what it made of that.
-    """
+    """A linear layer that ran, what it was given and what it returned."""
 
     name: str
     module: nn.Linear
@@ -53,20 +60,13 @@ def linear_calls(net: nn.Module) -> Iterator[list[LinearCall]]:
     """The linear layers that run while the context is open, in order."""
     calls: list[LinearCall] = []
 
-    def keeper(name: str) -> Any:
-        def keep(module: nn.Linear, inputs: Any, output: Any) -> None:
-            if inputs and isinstance(output, Tensor):
-                calls.append(LinearCall(name, module, inputs[0].clone(), output.clone()))
+    def keep(name: str, module: nn.Linear, inputs: Any, output: Any) -> None:
+        if inputs and isinstance(output, Tensor):
+            calls.append(LinearCall(name, module, inputs[0].clone(), output.clone()))
 
-        return keep
-
-    named = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    hooks = [module.register_forward_hook(keeper(name)) for name, module in named]
-    try:
+    linear = {name: module for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    with forward_hooks(linear, keep):
         yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def noise_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
@@ -91,19 +91,12 @@ def find_head(
     """
     outputs: list[tuple[str, Tensor]] = []
 
-    def keeper(name: str) -> Any:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs.append((name, output.clone()))
+    def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append((name, output.clone()))
 
-        return keep
-
-    hooks = [net.get_submodule(info.name).register_forward_hook(keeper(info.name)) for info in layers if info.spatial]
-    try:
-        with linear_calls(net) as calls, torch.no_grad():
-            scores = part_of(net(noise_input(net, shape)), part)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    spatial = {info.name: net.get_submodule(info.name) for info in layers if info.spatial}
+    with forward_hooks(spatial, keep), linear_calls(net) as calls, torch.no_grad():
+        scores = part_of(net(noise_input(net, shape)), part)
     last = next((call for call in reversed(calls) if isinstance(scores, Tensor) and _gives_scores(call, scores)), None)
     if last is None:
         return None

@@ -19,12 +19,7 @@ LAYER_WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "hig
 
 @dataclass(frozen=True, slots=True)
 class DefaultLayer:
-    """The layer that methods read if none is named.
-
-    Attributes:
-        layer: its name.
-        why: what makes it the default, as a sentence goes on.
-    """
+    """The layer that methods read if none is named, and why it is that one, as a sentence goes on."""
 
     layer: str
     why: str
@@ -35,18 +30,14 @@ class ModelLayers:
     """A network's layers that have maps; implements `core.layers.Layers`.
 
     Attributes:
-        model: the network's name, for errors.
         infos: in the order in which they finish.
-        convolutions: names of the layers that are a Conv2d.
         kinds: the class name of every module, layer or not, in the order of the network's tree.
-        others: why each of the other modules is not a layer.
-        max_pooled: whether the network pools by the maximum anywhere.
-        returned: what the network returned.
-        among: names of the layers that words mean some of, all but ``conv``; see `reach` and `trunk`.
+        not_layers: why each of the other modules is not a layer.
+        candidates: names of the layers that words mean some of, all but ``conv``; see `default_layers`.
         why: what makes the last of them the default layer, as a sentence goes on.
         runs: of each layer that runs several times in one forward what each run's maps are; None for a run whose maps
             cannot be read, or of which it is not known over what part of the input they lie.
-        turns: of a layer that runs once by what operations its input is turned or bent against the image.
+        rotations: of a layer that runs once by what operations its input is turned or bent against the image.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
 
@@ -113,7 +104,7 @@ class ModelLayers:
         )
 
     def notes(self, layers: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What is to be said of layers that run several times, or on a turned image: plain lines, and warnings."""
+        """What the user should know of layers that run several times, or on a turned image: lines, and warnings."""
         lines = []
         warnings = [
             f"{self.model} turns or bends the image before layer '{layer}' ({self.rotations[layer]}): the layer's maps "
@@ -160,10 +151,12 @@ class ModelLayers:
         Raises:
             UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
         """
-        words = [word.strip() for selector in selectors for word in selector.split(",")]
-        names = {
-            name for word in words if word for info in self._select(word) for name in self._select_runs(info.name, word)
-        }
+        names: set[str] = set()
+        for word in filter(None, (word.strip() for selector in selectors for word in selector.split(","))):
+            found = self._match(word)
+            if not found:
+                raise self._no_match_error(word)
+            names.update(name for info in found for name in self._select_runs(info.name, word))
         if not names:
             raise UsageError("No layer is named", where="--layer", fix=self._list_hint())
         return tuple(name for info in self.infos for name in self._run_names(info.name) if name in names)
@@ -184,12 +177,6 @@ class ModelLayers:
 
     def _selectable(self) -> list[LayerInfo]:
         return [info for info in self.infos if info.spatial] or list(self.infos)
-
-    def _select(self, word: str) -> list[LayerInfo]:
-        found = self._match(word)
-        if not found:
-            raise self._no_match_error(word)
-        return found
 
     def _match(self, word: str) -> list[LayerInfo]:
         offered = self._selectable()

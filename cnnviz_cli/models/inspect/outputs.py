@@ -27,36 +27,24 @@ _AUXILIARY_NAMES = ("loss", "hidden", "attention", "feature", "embed", "past_key
 
 _MAX_HEADS_LISTED = 8
 
-
 StatedValues = Literal["auto", "logits", "probabilities", "log-probabilities"]
-"""What is said that a network returns; auto is found out."""
+"""What a network is said to return; auto is found out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedOutput:
-    """What is known of a network's output beforehand.
-
-    Attributes:
-        head: see `Returned.of`.
-        returns: what the numbers are.
-    """
+    """What is known of a network's output beforehand: its head (see `NetworkOutput.from_output`), and its values."""
 
     head: str | None = None
     returns: StatedValues = "auto"
 
 
 NOTHING_EXPECTED = ExpectedOutput()
-"""Nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """A part of an output that may hold scores.
-
-    Attributes:
-        name: see `core.scores.entries`; "" where it is the whole output.
-        shape: for one image.
-    """
+    """A part of an output that may hold scores: its name (see `core.scores`), and its shape for one image."""
 
     name: str
     shape: tuple[int, ...]
@@ -71,24 +59,22 @@ class HeadShape:
 
     @property
     def description(self) -> str:
-        """What it holds."""
         values = f"{self.classes:,} value{'s' if self.classes > 1 else ''}"
         return f"{values} at {self.shape[2]} x {self.shape[3]} positions" if self.kind == "maps" else values
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkOutput:
-    """What a network returned for one picture.
+    """What a network returned for one image.
 
     Attributes:
-        kind: None if nothing in it can be explained, or several parts that nobody has chosen from.
-        classes: how many have a score; of boxes nobody can tell, and it is 0.
-        seen: in words.
+        kind: None if nothing in it can be explained, or several parts of which none has been chosen.
+        classes: how many have a score; 0 of boxes, which do not tell.
         head: the name of the part that is explained, see `core.scores`; "" of the whole output.
         heads: every part that may hold scores.
         values: what the numbers of the head are.
         exclusive: whether probabilities of an image, or of a position, add up to 1.
-        bounds: the lowest and the highest value of the head in all trial inputs; None where nobody looked.
+        bounds: the lowest and the highest value of the head in all trial inputs; None without trials.
         why: how `values` was told, in words.
     """
 
@@ -129,26 +115,17 @@ class NetworkOutput:
         return cls(kind, found.classes, seen, found.name, heads)
 
     def require_kind(self, model: str) -> OutputKind:
-        """Its kind.
-
-        Args:
-            model: the network's name, for errors.
-
-        Raises:
-            UsageError: nothing in it can be explained, or several parts and nobody has chosen.
-        """
+        """Its kind; raises UsageError if nothing in it can be explained, or several parts and none is chosen."""
         if self.kind is not None:
             return self.kind
         if self.heads:
             what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be meant"
             fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
             raise UsageError(what, where="--model", excerpt=_list_heads(self.heads), fix=fix)
-        what = (
-            f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else that is known"
-        )
+        what = f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else known"
         fix = (
-            "Explained are (batch, classes) scores; (batch, classes, height, width) maps of scores; either alone or in "
-            "a tuple, a list or a mapping, for instance as 'out' or 'logits'; and for each picture a mapping with "
+            "Networks may return (batch, classes) scores or (batch, classes, height, width) maps of scores, alone or "
+            "in a tuple, a list or a mapping, for instance as 'out' or 'logits'; or for each image a mapping with "
             "boxes, scores and labels."
         )
         raise UsageError(what, where="--model", fix=fix)
@@ -205,9 +182,8 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
     if names == [""]:
         raise UsageError("the network returns one tensor, which has no heads", where="--head", fix="Leave it out.")
     if fitting:
-        raise UsageError(
-            f"'{shown}' names several heads", where="--head", excerpt=_list_heads(fitting), fix="Name one."
-        )
+        what = f"'{shown}' names several heads"
+        raise UsageError(what, where="--head", excerpt=_list_heads(fitting), fix="Name one.")
     there = {name for name, _ in _named_tensors(output)}
     what = f"'{shown}' holds no scores that can be explained" if name in there else f"there is no head '{shown}'"
     fix = did_you_mean(head, names) or (f"For instance: --head {visible(names[0], 60)}" if names else "Leave it out.")
@@ -215,20 +191,18 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
 
 
 def _list_heads(heads: Sequence[HeadShape]) -> str:
-    lines = [
-        f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads[:_MAX_HEADS_LISTED]
-    ]
+    lines = [f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads]
     more = [f"  and {len(heads) - _MAX_HEADS_LISTED} more"] if len(heads) > _MAX_HEADS_LISTED else []
-    return "\n".join([*lines, *more])
+    return "\n".join([*lines[:_MAX_HEADS_LISTED], *more])
 
 
 def _describe(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor of shape {tuple(output.shape)}"
-    if isinstance(output, Mapping):
-        return f"a mapping with {', '.join(visible(str(key), 40) for key in list(output)[:5]) or 'nothing'}"
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return f"a named tuple with {', '.join(visible(str(key), 40) for key in output._fields[:5])}"
+    named = isinstance(output, tuple) and hasattr(output, "_fields")
+    if named or isinstance(output, Mapping):
+        keys = ", ".join(visible(str(key), 40) for key in list(output._fields if named else output)[:5])
+        return f"a {'named tuple' if named else 'mapping'} with {keys or 'nothing'}"
     if isinstance(output, tuple | list):
         return f"a {type(output).__name__} of {len(output)}"
     return f"a {type(output).__name__}"
@@ -250,16 +224,14 @@ _SOFTMAX, _SIGMOID, _LOG_SOFTMAX, _LOG_SIGMOID = "softmax", "sigmoid", "log-soft
 _HARD, _CLAMP, _TANH = "hard sigmoid", "clamp to [0, 1]", "tanh"
 
 _PRODUCERS = {
-    "aten::_softmax": _SOFTMAX,
-    "aten::_log_softmax": _LOG_SOFTMAX,
-    "aten::sigmoid": _SIGMOID,
-    "aten::sigmoid_": _SIGMOID,
-    "aten::hardsigmoid": _HARD,
-    "aten::hardsigmoid_": _HARD,
-    "aten::log_sigmoid_forward": _LOG_SIGMOID,
-    "aten::tanh": _TANH,
-    "aten::tanh_": _TANH,
+    "_softmax": _SOFTMAX,
+    "_log_softmax": _LOG_SOFTMAX,
+    "sigmoid": _SIGMOID,
+    "hardsigmoid": _HARD,
+    "log_sigmoid_forward": _LOG_SIGMOID,
+    "tanh": _TANH,
 }
+"""Operations of ATen's, in place or not."""
 
 _SHAPE_OPS = (
     "view _unsafe_view reshape squeeze unsqueeze permute transpose t select slice expand clone _to_copy detach alias "
@@ -269,11 +241,10 @@ _SHAPE_OPS = (
 )
 """What moves, picks, enlarges, averages or mixes numbers: whether they stay from 0 to 1 is seen from the numbers."""
 
-
-_ARITHMETIC = frozenset(f"aten::{name}" for name in ["mul", "rsub", "sub", "add", "div", "clamp"])
+_ARITHMETIC = ("mul", "rsub", "sub", "add", "div", "clamp")
 """What may move the numbers of a tanh from [-1, 1] into [0, 1]."""
 
-_KEPT = frozenset(f"aten::{name}" for name in _SHAPE_OPS.split())
+_KEPT = frozenset(_SHAPE_OPS.split())
 
 
 def find_values(
@@ -295,7 +266,7 @@ def find_values(
         net: in eval mode.
         shape: channels, height and width of the input.
         returned: by shape, what the network returned; boxes are left as they are.
-        told: what somebody says they are; of probabilities the trials still tell whether they add up to 1.
+        told: what they are said to be; of probabilities the trials still tell whether they add up to 1.
     """
     if returned.kind not in ("scores", "maps") or told == "logits":
         return replace(returned, why="--returns says so") if told == "logits" else returned
@@ -334,11 +305,8 @@ def _classify_independent(rows: Sequence[Tensor], made: Set[str]) -> tuple[Value
     if not _are_probabilities(rows):
         return "logits", True, ""
     if made and made <= {_SIGMOID, _SOFTMAX, _HARD, _CLAMP}:
-        return (
-            "probabilities",
-            False,
-            f"they lie in [0, 1] in every trial and come out of a {' and a '.join(sorted(made))}",
-        )
+        why = f"they lie in [0, 1] in every trial and come out of a {' and a '.join(sorted(made))}"
+        return "probabilities", False, why
     if made == {_TANH}:
         return "logits", True, "they come out of a tanh, which goes from -1 to 1"
     low, high = _bounds(rows)
@@ -415,16 +383,16 @@ class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func._schema.name
-        origin = _PRODUCERS.get(name, "")
-        if not origin and (name in ("aten::clamp", "aten::clamp_", "aten::hardtanh", "aten::hardtanh_")):
+        name = func._schema.name.removeprefix("aten::")
+        origin = _PRODUCERS.get(name.removesuffix("_"), "")
+        if not origin and name.removesuffix("_") in ("clamp", "hardtanh"):
             origin = _CLAMP if tuple(args[1:3]) == (0, 1) else ""
         if not origin and name in _KEPT:
             given = {self._of(one) for one in tensors_in(args)}
             origin = given.pop() if len(given) == 1 else ""
             if name in _ARITHMETIC and origin == _TANH:
                 origin = ""
-            if name == "aten::exp":
+            if name == "exp":
                 origin = {_LOG_SOFTMAX: _SOFTMAX, _LOG_SIGMOID: _SIGMOID}.get(origin, "")
         # A tensor that was written into is no longer what it was.
         for one in tensors_in(result if isinstance(result, tuple | list) else (result,)):

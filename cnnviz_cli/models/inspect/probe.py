@@ -16,7 +16,6 @@ from cnnviz_cli.core.scores import maps_in, part_of
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.inspect.default_layers import (
     ForwardTrace,
-    ScoreReach,
     default_layers,
     drop_unreached,
     find_backbone,
@@ -35,16 +34,15 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
 
     Args:
         shape: channels, height and width of the input.
-        model: the network's name, for errors.
-        head: which part of the output is explained, see `Returned.of`.
+        head: which part of the output is explained, see `NetworkOutput.from_output`.
 
     Raises:
         UsageError: there is no such part.
     """
-    picture = zero_input(net, shape)
+    image = zero_input(net, shape)
     modules = {name: module for name, module in net.named_modules() if name}
     watch = _ProbeHooks(
-        ReceptiveFieldTracker(picture), WindowTracker(picture), modules, BuiltinTransform.find(net), shape[1:]
+        ReceptiveFieldTracker(image), WindowTracker(image), modules, BuiltinTransform.find(net), shape[1:]
     )
     hooks = []
     try:
@@ -55,7 +53,7 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
             hooks.append(module.register_forward_pre_hook(partial(watch.started, name)))
             hooks.append(module.register_forward_hook(partial(watch.finished, name)))
         with torch.no_grad(), without_checkpoints(), watch.windows, watch.tracker, input_proportions(*shape[1:]):
-            output = net(picture)
+            output = net(image)
         returned = NetworkOutput.from_output(output, head)
         chosen = returned.head if returned.kind is not None else None
         read = maps_in if returned.kind == "maps" else part_of
@@ -67,16 +65,16 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
     infos = sorted(map(watch.in_its_window, watch.layers.values()), key=lambda info: info.order)
     convolutions = {name for name, module in modules.items() if isinstance(module, nn.Conv2d)}
     named = frozenset(convolutions & watch.layers.keys())
-    trunk = find_backbone(watch.seen(infos, scores, named), returned)
-    reach = watch.reach(infos, scores)
-    if watch.tracker.losses and trunk is None and picture.device.type != "meta":
-        reach = drop_unreached(net, shape, reach, chosen)
-    among, why = default_layers(reach) if trunk is None else (trunk.layers, trunk.why)
+    trace = watch.trace(infos, scores, named)
+    backbone = find_backbone(trace, returned)
+    if watch.tracker.losses and backbone is None and image.device.type != "meta":
+        trace = drop_unreached(net, shape, trace, chosen)
+    candidates, why = default_layers(trace) if backbone is None else (backbone.layers, backbone.why)
     return ModelLayers(
         model=model,
         infos=tuple(infos),
-        convolutions=named if trunk is None or trunk.part is None else named & trunk.part,
-        candidates=among,
+        convolutions=named if backbone is None or backbone.part is None else named & backbone.part,
+        candidates=candidates,
         why=why,
         kinds={name: type(module).__name__ for name, module in modules.items()},
         not_layers={
@@ -109,7 +107,7 @@ class _ProbeHooks:
         tracker: ReceptiveFieldTracker,
         windows: WindowTracker,
         modules: Mapping[str, nn.Module],
-        inside: BuiltinTransform | None,
+        transform: BuiltinTransform | None,
         size: tuple[int, int],
     ) -> None:
         self.tracker = tracker
@@ -127,25 +125,28 @@ class _ProbeHooks:
         self._started: dict[str, list[int]] = {}
         self._next = 2 * ROI_BIT << len(modules)
         self._mappings: dict[str, list[int]] = {}
-        self._inside, self._size = inside, size
+        self._transform, self._size = transform, size
         self._count = 0
         self._sizes: set[tuple[int, ...]] = set()
         self._raw: dict[str, int] = {}
 
-    def seen(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> ForwardTrace:
-        """All of it that tells where a trunk is."""
-        active = frozenset(self._active)
-        return ForwardTrace(infos, self.order, self._bits, self._mappings, self._outputs, scores, convolutions, active)
-
-    def reach(self, infos: Sequence[LayerInfo], scores: int) -> ScoreReach:
-        """What the scores depend on."""
+    def trace(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> ForwardTrace:
+        """All of it that tells which layers words mean."""
         projections = self.tracker.projections
-        return ScoreReach(
+        return ForwardTrace(
             infos,
-            frozenset(name for name, bit in self._positions.items() if bit & scores),
-            frozenset(self._active),
-            frozenset(name for name, bit in self._bits.items() if (bit | self._raw.get(name, 0)) & projections),
-            self._leading,
+            self.order,
+            self._bits,
+            self._mappings,
+            self._outputs,
+            scores,
+            convolutions,
+            live=frozenset(name for name, bit in self._positions.items() if bit & scores),
+            active=frozenset(self._active),
+            projections=frozenset(
+                name for name, bit in self._bits.items() if (bit | self._raw.get(name, 0)) & projections
+            ),
+            leading=self._leading,
         )
 
     def in_its_window(self, info: LayerInfo) -> LayerInfo:
@@ -170,9 +171,9 @@ class _ProbeHooks:
         self.tracker.bridge(inputs, output)
         self._raw[name] = self.tracker.spread_of(output).raw
         self.tracker.mark(output, self._bits[name])
-        if self._inside is not None and name == self._inside.name:
-            # It copies pictures into one tensor, row by row or resized: where that is a copy, it is our input.
-            self.tracker.adopt(output[0].tensors, exact=self._inside.leaves_unchanged(self._size))
+        if self._transform is not None and name == self._transform.name:
+            # It copies images into one tensor, row by row or resized: where that is a copy, it is our input.
+            self.tracker.adopt(output[0].tensors, exact=self._transform.leaves_unchanged(self._size))
         if isinstance(output, Mapping) and output and all(map(_are_maps, output.values())):
             self._mappings[name] = [self.tracker.bits_of(maps) for maps in output.values()]
         shape = self._shape(output)
@@ -183,7 +184,7 @@ class _ProbeHooks:
             self.layers[name] = LayerInfo(name, type(module).__name__, shape, self.order[name], field)
             self._outputs[name] = self.tracker.bits_of(output)
             if len(output) > 1:
-                self._active.discard(name)  # it runs for each part of the picture
+                self._active.discard(name)  # it runs for each part of the image
             self.turns[name] = ", ".join(sorted(self.windows.turns_of(output)))
             window = self.windows.window_of(output)
             if window is not None:
@@ -203,7 +204,7 @@ class _ProbeHooks:
         if output.is_quantized:
             return "it returns quantised numbers, which are not read"
         if self.tracker.bits_of(output) & ROI_BIT:
-            return "it runs for each box, not for each picture"
+            return "it runs for each box, not for each image"
         seen = f"it returns a tensor of shape {tuple(output.shape)}"
         maps = as_maps(output)
         if maps is None or self.tracker.spread_of(output).paired:
@@ -215,7 +216,7 @@ class _ProbeHooks:
         return (channels, size[0], size[1])
 
     def _in_place(self, output: Tensor, size: tuple[int, int]) -> bool:
-        """Whether what passes for positions by its shape are those of the picture, as far as is known.
+        """Whether what passes for positions by its shape are those of the image, as far as is known.
 
         What the engine would read otherwise than it came about must not be offered.
         """

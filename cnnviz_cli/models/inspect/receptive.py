@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import EllipsisType
 from typing import Any
 
 from torch import Tensor
@@ -21,22 +20,33 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import ReceptiveField
 from cnnviz_cli.core.network import pass_through
-from cnnviz_cli.models.inspect.dependence import KnownTensor, Operation, PositionRun, Spread, source_spread
+from cnnviz_cli.models.inspect.dependence import (
+    CONCAT_OPS,
+    UNKNOWN_TRACK,
+    KnownTensor,
+    Operation,
+    PositionRun,
+    Spread,
+    Track,
+    full_index,
+    slice_runs,
+    source_spread,
+    union,
+    words,
+)
 from cnnviz_cli.models.inspect.dependence_rules import (
     MADE_LIKE,
     SHAPED_LIKE,
     attention_projections,
     grid_axes,
     propagate_spread,
-    slice_runs,
 )
-from cnnviz_cli.models.inspect.receptive_rules import RULES, Call, Track, pointwise
+from cnnviz_cli.models.inspect.receptive_rules import propagate_track
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
-_UNKNOWN_TRACK = Track(None, None)
 
 ROI_BIT = 1
-"""The bit of tensors that hold something for each box instead of for each picture."""
+"""The bit of tensors that hold something for each box instead of for each image."""
 
 _ROI_OPS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
 
@@ -78,19 +88,16 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         self._spreads[tensor] = source_spread()
 
     def bridge(self, inputs: Any, output: Any) -> None:
-        """Take what a module returned and nothing followed there (a program, a function of somebody's own with its own
-        gradient) as something that depends on all that the module was given."""
+        """Take what a module returned and nothing followed there (a program, a function with a gradient of its own) as
+        something that depends on all that the module was given."""
         lost = [tensor for tensor in tensors_in(output) if tensor not in self._spreads]
         given = [self._spreads[tensor] for tensor in tensors_in(inputs) if tensor in self._spreads]
         if not lost or not given:
             return
-        bits = 0
-        for spread in given:
-            bits |= spread.bits
         if not all(spread.is_even for spread in given):
             self.losses.append("a module")
         for tensor in lost:
-            self._spreads[tensor] = source_spread(bits)
+            self._spreads[tensor] = source_spread(union(spread.bits for spread in given))
 
     def mark(self, output: Any, bits: int) -> None:
         """Everything that comes from tensors in `output` from now on has `bits`."""
@@ -109,17 +116,14 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         if spread is None:
             return
         if output.dim() != 3:
-            self._spreads[output] = replace(
-                spread, runs=tuple(run._replace(bits=run.bits | bits) for run in spread.runs)
-            )
+            self._spreads[output] = spread.add(bits)
             return
         count = output.shape[1]
         runs = spread.runs if spread.axis == -2 else (PositionRun(count, spread.bits),)
-        before, positions = slice_runs(runs, 0, skipped), slice_runs(runs, skipped, count)
-        marked = tuple(run._replace(bits=run.bits | bits) for run in positions)
+        marked = [run._replace(bits=run.bits | bits) for run in slice_runs(runs, skipped, count)]
         if len(marked) == 1:
-            marked = (marked[0]._replace(grid=grid),)
-        self._spreads[output] = replace(spread, axis=-2, runs=(*before, *marked))
+            marked = [marked[0]._replace(grid=grid)]
+        self._spreads[output] = replace(spread, axis=-2, runs=(*slice_runs(runs, 0, skipped), *marked))
 
     def bits_of(self, tensor: Any) -> int:
         """The bits of `tensor`."""
@@ -127,11 +131,11 @@ class ReceptiveFieldTracker(TorchFunctionMode):
 
     def spread_of(self, tensor: Any) -> Spread:
         """What `tensor` depends on, position by position; nothing, if it does not come from the source."""
-        return self._spreads.get(tensor) or source_spread() if isinstance(tensor, Tensor) else source_spread()
+        return (isinstance(tensor, Tensor) and self._spreads.get(tensor)) or source_spread()
 
     def track_of(self, tensor: Tensor) -> Track:
         """What is known of `tensor`; nothing, if it does not come from the source."""
-        return self._tracks.get(tensor, _UNKNOWN_TRACK)  # type: ignore[no-any-return]
+        return self._tracks.get(tensor, UNKNOWN_TRACK)  # type: ignore[no-any-return]
 
     @pass_through
     def __torch_function__(
@@ -142,7 +146,7 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         # Looked up first: an operation in place overwrites its input's track.
         counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
         known = {
-            id(x): KnownTensor(self._spreads[x], self._tracks.get(x, _UNKNOWN_TRACK), tuple(x.shape))
+            id(x): KnownTensor(self._spreads[x], self._tracks.get(x, UNKNOWN_TRACK), tuple(x.shape))
             for x in tensors_in(counting)
             if x in self._spreads
         }
@@ -156,21 +160,19 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[int, KnownTensor], result: Any
     ) -> None:
         if name == "setitem":
-            self._tracks[args[0]] = _UNKNOWN_TRACK
+            self._tracks[args[0]] = UNKNOWN_TRACK
         outputs = list(tensors_in(args[0] if name == "setitem" else result))
         if outputs:
             self.operations.append(name)
         shapes = [tuple(output.shape) for output in outputs]
-        tracks = [(one.track, one.shape) for one in known.values()]
         for index, output in enumerate(outputs):
             operation = Operation(name, tuple(args), kwargs, known, shapes, index, self.losses)
             try:
                 self.projections |= attention_projections(operation)
-                spread = propagate_spread(operation)
-                track = _propagate_track(name, args, kwargs, tracks, output.shape)
-            except Exception:  # an operation of somebody's that bears the name of one of torch's, with other arguments
+                spread, track = propagate_spread(operation), propagate_track(operation)
+            except Exception:  # an operation of another library with the name of one of torch's and other arguments
                 self.losses.append(name)
-                spread, track = source_spread(operation.bits), _UNKNOWN_TRACK
+                spread, track = operation.mixed, UNKNOWN_TRACK
             if name in _ROI_OPS:
                 spread = spread.mark(ROI_BIT)
             axes = grid_axes(operation, spread) if track.axes is None else None
@@ -198,51 +200,21 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def _propagate_track(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], known: list[tuple[Track, Any]], output: Any
-) -> Track:
-    rule = RULES.get(name)
-    # Only what is pointwise may have several inputs: a kernel that depends on the source looks at all of it.
-    if rule is None or (len(known) > 1 and rule is not pointwise):
-        return _UNKNOWN_TRACK
-    return rule(Call(tuple(args[1:]), kwargs, known, output))
-
-
 WHOLE_INPUT: Box = (0.0, 0.0, 1.0, 1.0)
 
-_MOVING_OPS = frozenset(
-    ("flip", "fliplr", "flipud", "rot90", "roll", "grid_sample", "fold", "unfold", "gather", "take")
-)
+_MOVING_OPS = words("flip fliplr flipud rot90 roll grid_sample fold unfold gather take")
 """Operations after which rows and columns are no longer where they were."""
 
-_TURNING_OPS = frozenset(("flip", "rot90", "grid_sample"))
+_TURNING_OPS = words("flip rot90 grid_sample")
 """Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is."""
 
-_RESHAPE_OPS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "movedim",
-        "moveaxis",
-        "squeeze",
-        "unsqueeze",
-        "unbind",
-        "stack",
-        "t",
-        "mT",
-        "pad",
-    ]
-)
+_RESHAPE_OPS = words("""
+    view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze unbind stack t
+    mT pad
+""")
 """Operations after which rows and columns may be other dimensions than the last two, or others in number."""
 
-_SPLIT_OPS = frozenset(("chunk", "split", "tensor_split", "narrow"))
-_CONCAT_OPS = frozenset(("cat", "concat", "concatenate"))
+_SPLIT_OPS = words("chunk split tensor_split narrow")
 
 
 def is_whole(box: Box) -> bool:
@@ -294,7 +266,7 @@ class WindowTracker(TorchFunctionMode):
                 parts = [_slice_box(box if placed else None, first, args[1])] * len(outputs)
             elif name in _SPLIT_OPS and outputs:
                 parts = _split_box(box, placed, first, outputs, args, kwargs)
-            elif name in _CONCAT_OPS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
+            elif name in CONCAT_OPS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
                 parts = [None] * len(outputs)
             turns = frozenset().union(*(self.turns_of(one) for _, one in known))
             if name in _TURNING_OPS and (turn := _describe_turn(name, first, args, kwargs)):
@@ -311,23 +283,19 @@ def _describe_turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mappi
     if name == "grid_sample":
         return name
     given = kwargs.get("dims", args[1:] if name == "flip" else args[2] if len(args) > 2 else (0, 1))
-    flat = [axis for one in (given if isinstance(given, tuple | list) else (given,)) for axis in _spatial_axes(one)]
+    flat = [axis for one in _as_sequence(given) for axis in _as_sequence(one)]
     turned = sorted({axis if axis < 0 else axis - tensor.dim() for axis in flat} & {-2, -1})
     return f"{name} of {' and '.join('rows' if axis == -2 else 'columns' for axis in turned)}" if turned else ""
 
 
-def _spatial_axes(value: Any) -> Sequence[int]:
+def _as_sequence(value: Any) -> Sequence[int]:
     return value if isinstance(value, tuple | list) else (value,)
 
 
 def _slice_box(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
     """What slices leave of a box; None where rows or columns are taken by anything but a slice."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    if box is None or not all(type(item) in (int, slice, EllipsisType) for item in items):
-        return None
-    at = items.index(...) if ... in items else len(items)
-    items[at : at + 1] = [slice(None)] * (tensor.dim() - len(items) + (at < len(items)))
-    if len(items) < 2 or not all(isinstance(item, slice) for item in items[-2:]):
+    items = full_index(index, tensor.dim())
+    if box is None or items is None or len(items) < 2 or not all(isinstance(item, slice) for item in items[-2:]):
         return None
     for axis in (-2, -1):
         start, stop, _ = items[axis].indices(tensor.shape[axis])
@@ -354,9 +322,8 @@ def _split_box(
 
 
 def _cut_box(box: Box, axis: int, start: int, stop: int, count: int) -> Box:
-    left, top, right, bottom = box
-    if axis == -1:
-        width = (right - left) / max(count, 1)
-        return (left + start * width, top, left + stop * width, bottom)
-    height = (bottom - top) / max(count, 1)
-    return (left, top + start * height, right, top + stop * height)
+    ends = list(box)
+    first, last = (0, 2) if axis == -1 else (1, 3)
+    step = (ends[last] - ends[first]) / max(count, 1)
+    ends[first], ends[last] = ends[first] + start * step, ends[first] + stop * step
+    return (ends[0], ends[1], ends[2], ends[3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,7 +15,7 @@ from cnnviz_cli.core.network import network_errors
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.checkpoint import Checkpoint
+from cnnviz_cli.models.load.checkpoint import Checkpoint, StateDict, read_state_dict, sha256_of_file
 from cnnviz_cli.models.load.state_dict import FittedNetwork
 
 
@@ -25,7 +27,7 @@ class BuiltModel:
         net: on the CPU.
         weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
         weights_sha256: of the weights' file; of weights without one over the tensors.
-        labels: one for each class score; None where nobody said, and a number stands for each.
+        labels: one for each class score; None where they are unknown, and a number stands for each.
         preset: what the weights were trained with, as far as that is known.
     """
 
@@ -41,25 +43,32 @@ def imagenet_preprocessing() -> Preprocessing:
     return Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def report_choices(name: str, checkpoint: Checkpoint, fitted: FittedNetwork, reporter: Reporter) -> None:
-    """Say what was chosen in a file of weights that somebody might have chosen otherwise."""
-    shown = visible(name, 100)
+def _report_choices(name: str, checkpoint: Checkpoint, fitted: FittedNetwork, reporter: Reporter) -> None:
+    """Say what was chosen in a file of weights that the user might have chosen otherwise."""
+
+    def say(text: str) -> None:
+        reporter.say(f"{visible(name, 100)}: {text}")
+
     if checkpoint.other_keys:
         others = ", ".join(f"'{visible(nest, 60)}'" for nest in checkpoint.other_keys[:3])
-        reporter.say(f"{shown}: '{visible(checkpoint.key, 60)}' is taken, not {others} (--weights-key chooses)")
+        say(f"'{visible(checkpoint.key, 60)}' is taken, not {others} (--weights-key chooses)")
     if fitted.unused:
-        first = visible(fitted.unused[0], 80)
-        reporter.say(
-            f"{shown}: {len(fitted.unused)} tensors outside of '{visible(fitted.prefix, 60)}' are left out, "
-            f"first '{first}'"
-        )
+        outside = f"{len(fitted.unused)} tensors outside of '{visible(fitted.prefix, 60)}'"
+        say(f"{outside} are left out, first '{visible(fitted.unused[0], 80)}'")
     if fitted.head:
-        reporter.say(
-            f"{shown}: '{visible(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape"
-        )
+        say(f"'{visible(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape")
     if fitted.classes is not None:
-        count = "1 class" if fitted.classes == 1 else f"{fitted.classes} classes"
-        reporter.say(f"{shown}: of {count}, by the shape of its last layer")
+        say(f"of {'1 class' if fitted.classes == 1 else f'{fitted.classes} classes'}, by the shape of its last layer")
+
+
+def fit_file(
+    path: Path, key: str | None, fit: Callable[[StateDict], FittedNetwork], reporter: Reporter
+) -> tuple[FittedNetwork, str]:
+    """What `fit` makes of the state dict in a file of weights, and the file's SHA-256; says what was chosen in it."""
+    digest, checkpoint = sha256_of_file(path), read_state_dict(path, key)
+    fitted = fit(checkpoint.state_dict)
+    _report_choices(path.name, checkpoint, fitted, reporter)
+    return fitted, digest
 
 
 def check_materialized(net: nn.Module, where: str = "--model") -> None:
@@ -67,9 +76,8 @@ def check_materialized(net: nn.Module, where: str = "--model") -> None:
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if is_lazy(tensor):
             what = f"'{name}' has no shape yet: it gets one when the network runs for the first time (a lazy module)"
-            raise ModelError(
-                what, where=where, fix="Run the network once before it is trained, and load what was trained."
-            )
+            fix = "Run the network once before it is trained, and load what was trained."
+            raise ModelError(what, where=where, fix=fix)
     check_not_meta(net, where)
 
 
@@ -102,7 +110,7 @@ def set_eval_mode(net: nn.Module) -> tuple[str, ...]:
 def set_score_threshold(net: nn.Module, value: float) -> int:
     """Make a detector return boxes of a score above `value`, and those only; changed in place.
 
-    It is told by its modules' ``score_thresh``. Where some of them also have a limit of boxes for a picture
+    Its modules' ``score_thresh`` sets it. Where some of them also have a limit of boxes for an image
     (``detections_per_img``), these alone are meant: proposals, which torchvision calls the same, are scored by how
     likely they hold anything, and what they become may score more.
 

@@ -23,7 +23,6 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, open_regul
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.load.load_errors import (
     check_unpacked_size,
-    display_path,
     meta_tensor_error,
     needs_code_error,
     no_state_dict_error,
@@ -32,6 +31,7 @@ from cnnviz_cli.models.load.load_errors import (
     read_first_bytes,
     sparse_tensor_error,
     unreadable_error,
+    weights_error,
 )
 
 MAX_HASHED_VALUES = 1_000_000
@@ -42,13 +42,11 @@ _MAX_PICKLES = 5
 
 _SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
-
 _ARCHIVE = b"PK\x03\x04"
 """What torch knows an archive by."""
 
 _BYTES = ("latin1", "latin-1")
 """The only codec by which bytes are written."""
-
 
 _MAX_LENGTH = 200
 """Letters of a text that are kept; names of functions and codecs have fewer."""
@@ -74,7 +72,7 @@ def check_pickles(file: BinaryIO) -> None:
     What is no pickle, or a damaged one, is left to whoever loads it.
 
     Raises:
-        EndlessError: hashing what is in one of them may not end.
+        UnboundedPickleError: hashing what is in one of them may not end.
     """
     file.seek(0)
     try:
@@ -140,7 +138,7 @@ def _apply(code: pickletools.OpcodeInfo, argument: Any, stack: list[_Value], mar
 
 
 def _check_call(function: Any, arguments: Any) -> _Value:
-    """What a call gives; raises EndlessError for one that is not as harmless as those that torch writes."""
+    """What a call gives; raises UnboundedPickleError for one that is not as harmless as those that torch writes."""
     if function == "_codecs encode":
         if not (isinstance(arguments, tuple) and len(arguments) == 2 and arguments[1] in _BYTES):
             raise UnboundedPickleError
@@ -155,18 +153,9 @@ def _check_call(function: Any, arguments: Any) -> _Value:
 
 StateDict = dict[str, Tensor]
 
-# What training scripts call the state dict of the network, the likeliest first.
-_STATE_DICT_KEYS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "model_state",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "module",
-)
+_KEYS = "state_dict model_state_dict model model_state net network weights params module"
+_STATE_DICT_KEYS = tuple(_KEYS.split())
+"""What training scripts call the state dict of the network, the likeliest first."""
 
 # Parts of a checkpoint whose tensors are not the network's.
 _OTHER_PARTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
@@ -198,8 +187,8 @@ class Checkpoint:
     """The state dict that was taken out of a file.
 
     Attributes:
-        nest: the keys that lead to it, with dots; empty where it is the whole file.
-        others: the nests of other state dicts in the file that might have been meant.
+        key: the keys that lead to it, with dots; empty where it is the whole file.
+        other_keys: those of other state dicts in the file that might have been meant.
     """
 
     state_dict: StateDict
@@ -314,7 +303,8 @@ def _missing_key_error(path: Path, key: str, known: list[str]) -> UsageError:
     # The shorter names too: 'emma' is near to 'ema', not to 'ema.module', and either will do.
     names = [*known, *{name.partition(".")[0] for name in known}]
     fix = "\n".join(filter(None, (did_you_mean(key, names), listed)))
-    return UsageError(f"'{display_path(path)}' has no state dict '{visible(key, 60)}'", where="--weights-key", fix=fix)
+    what = f"'{visible(str(path), 200)}' has no state dict '{visible(key, 60)}'"
+    return UsageError(what, where="--weights-key", fix=fix)
 
 
 def _load(path: Path) -> Any:
@@ -340,9 +330,8 @@ def _load_pickle(path: Path) -> Any:
     except ModelError:
         raise
     except UnboundedPickleError as error:
-        raise not_weights_error(
-            path, "it holds tuples within tuples, or calls, that would take for ever to load"
-        ) from error
+        what = "it holds tuples within tuples, or calls, that would take for ever to load"
+        raise not_weights_error(path, what) from error
     except OSError as error:
         raise unreadable_error(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
@@ -369,8 +358,7 @@ def _load_safetensors(path: Path) -> Any:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        fix = "pip install 'cnnviz-cli[safetensors]'"
-        raise ModelError(f"Reading '{display_path(path)}' needs safetensors", where="--weights", fix=fix) from error
+        raise weights_error(path, "needs safetensors", "pip install 'cnnviz-cli[safetensors]'") from error
     try:
         with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return load_file(same_file_path(file, path))

@@ -37,7 +37,7 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
 
     Raises:
         UsageError: the mirror is not an http or https URL.
-        ModelError: the file cannot be had, or is not the one that was published.
+        ModelError: the file is unavailable, or is not the one that was published.
     """
     name = url.rpartition("/")[2]
     source = url if mirror is None else f"{_check_mirror(mirror).rstrip('/')}/{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
@@ -22,10 +22,10 @@ from cnnviz_cli.models.load.built_model import (
     BuiltModel,
     check_materialized,
     check_not_meta,
+    fit_file,
     imagenet_preprocessing,
-    report_choices,
 )
-from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.checkpoint import sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.network import FactoryModel, installed_only
 from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile
@@ -49,17 +49,17 @@ def build(factory: FactoryModel, spec: WeightsFile | OwnWeights, *, key: str | N
     """
     name = f"{factory.module}:{factory.attribute}"
     with installed_only(), redirect_stdout(sys.stderr):  # standard output is for results
-        made = build_with_seed(
-            partial(_import_factory, factory, name), 0
-        )  # a module may make its network when it is imported
+        # A module may make its network when it is imported.
+        made = build_with_seed(partial(_import_factory, factory, name), 0)
         net, labels = _call_factory(made, name)
         if isinstance(spec, OwnWeights):
             check_materialized(net)
             return BuiltModel(net, "its own", sha256_of_state(net), labels, imagenet_preprocessing())
-        digest, checkpoint = sha256_of_file(spec.path), read_state_dict(spec.path, key)
-        resized = partial(_build_for_classes, made, name) if _takes_classes(made) else None
-        fitted = fit_state_dict(net, checkpoint.state_dict, spec.path.name, resize=resized)
-    report_choices(spec.path.name, checkpoint, fitted, reporter)
+        resize = (lambda count: _call_factory(made, name, num_classes=count)[0]) if _takes_classes(made) else None
+        source = spec.path.name
+        fitted, digest = fit_file(
+            spec.path, key, lambda state: fit_state_dict(net, state, source, resize=resize), reporter
+        )
     return BuiltModel(fitted.net, spec.path.name, digest, None if fitted.classes else labels, imagenet_preprocessing())
 
 
@@ -115,8 +115,7 @@ def _check_names(labels: Any, name: str) -> Labels:
     if labels is None:
         return None
     if not isinstance(labels, Sequence) or isinstance(labels, str) or not all(isinstance(one, str) for one in labels):
-        what = f"the second thing that '{name}' returned is no list of the classes' names"
-        raise UsageError(what, where="--model")
+        raise UsageError(f"the second thing that '{name}' returned is no list of the classes' names", where="--model")
     return tuple(labels)
 
 
@@ -130,10 +129,6 @@ def _unwrap(net: nn.Module) -> nn.Module:
     return net.float().cpu()
 
 
-def _build_for_classes(made: Callable[..., Any], name: str, classes: int) -> nn.Module:
-    return _call_factory(made, name, num_classes=classes)[0]
-
-
 def _takes_classes(made: Any) -> bool:
     if isinstance(made, nn.Module):
         return False
@@ -145,6 +140,6 @@ def _takes_classes(made: Any) -> bool:
 
 
 def _factory_error(name: str, error: BaseException) -> ModelError:
-    """One message of a failure in somebody's code, with the innermost line of it."""
+    """One message of a failure in the user's code, with the innermost line of it."""
     what, excerpt = describe_error(error)
     return ModelError(f"'{name}' failed: {what}", where="--model", excerpt=excerpt)

@@ -28,9 +28,9 @@ _ARCHIVE_SLACK, _ARCHIVE_RATIO = GIBIBYTE, 4
 _LIGHTNING = b"pytorch-lightning_version"
 
 
-def display_path(path: Path) -> str:
-    """A path in an error."""
-    return visible(str(path), 200)
+def weights_error(path: Path, what: str, fix: str = "") -> ModelError:
+    """An error about a file of weights, which `what` goes on to name."""
+    return ModelError(f"'{visible(str(path), 200)}' {what}", where="--weights", fix=fix)
 
 
 def read_first_bytes(path: Path) -> bytes:
@@ -41,17 +41,16 @@ def read_first_bytes(path: Path) -> bytes:
 
 def unreadable_error(path: Path, error: OSError) -> ModelError:
     """The system does not give the file."""
-    return ModelError(f"'{display_path(path)}' cannot be read: {error.strerror or error}", where="--weights")
+    return weights_error(path, f"cannot be read: {error.strerror or error}")
 
 
 def not_weights_error(path: Path, message: str) -> ModelError:
     """Neither PyTorch nor safetensors can make sense of the bytes."""
     if read_first_bytes(path).startswith(b"version https://git-lfs"):
-        what = f"'{display_path(path)}' is not a weights file but what Git LFS keeps in its place"
-        return ModelError(what, where="--weights", fix="git lfs pull")
+        return weights_error(path, "is not a weights file but what Git LFS keeps in its place", "git lfs pull")
     said = visible(message.strip().partition("\n")[0], 200)
-    what = f"'{display_path(path)}' is not a weights file, or is damaged" + (f": {said}" if said else "")
-    return ModelError(what, where="--weights", fix="Copy or download the file again.")
+    what = "is not a weights file, or is damaged" + (f": {said}" if said else "")
+    return weights_error(path, what, "Copy or download the file again.")
 
 
 def check_unpacked_size(path: Path, file: BinaryIO) -> None:
@@ -79,57 +78,52 @@ def needs_code_error(path: Path, classes: Sequence[str]) -> ModelError:
         classes: what it would import, if that is known.
     """
     listed = f" ({', '.join(visible(name, 60) for name in classes[:3])})" if classes else ""
-    load, state = f"checkpoint = torch.load({display_path(path)!r}, weights_only=False)", "checkpoint['state_dict']"
+    shown = repr(visible(str(path), 200))
+    load, state, after = f"checkpoint = torch.load({shown}, weights_only=False)", "checkpoint['state_dict']", True
     if any("quantized" in name or name.endswith("ScriptObject") for name in classes):
         return quantized_error(path)
     if _LIGHTNING in _read_pickle(path):
         what = f"is a checkpoint of PyTorch Lightning that holds objects{listed} beside the tensors"
-        after = "--model weights.pth --arch NAME"
     elif any(name.startswith(("torch.nn.modules.", "torchvision.models.", "timm.models.")) for name in classes):
         what = f"is a whole network{listed}, pickled"
-        load, state = f"net = torch.load({display_path(path)!r}, weights_only=False)", "net.state_dict()"
-        after = "--model weights.pth --arch NAME"
+        load, state = f"net = torch.load({shown}, weights_only=False)", "net.state_dict()"
     else:
         what = f"holds more than tensors{listed}"
-        load += "  # or pickle.load"
-        state = "net.state_dict()"
-        after = ""
-    fix = _CONVERT.format(load=load, state=state) + (f"\n  cnnviz ... {after}" if after else "")
-    whole = f"'{display_path(path)}' {what}; it was refused, since loading it could run code from the file"
-    return ModelError(whole, where="--weights", fix=fix)
+        load, state, after = f"{load}  # or pickle.load", "net.state_dict()", False
+    fix = _CONVERT.format(load=load, state=state)
+    fix += "\n  cnnviz ... --model weights.pth --arch NAME" if after else ""
+    return weights_error(path, f"{what}; it was refused, since loading it could run code from the file", fix)
 
 
 def quantized_error(path: Path) -> ModelError:
     """Integers instead of numbers that have gradients."""
-    what = f"'{display_path(path)}' holds quantised weights, which have no gradients"
-    return ModelError(what, where="--weights", fix="Use the weights from before they were quantised.")
+    fix = "Use the weights from before they were quantised."
+    return weights_error(path, "holds quantised weights, which have no gradients", fix)
 
 
 def meta_tensor_error(path: Path, name: str) -> ModelError:
     """Shapes alone, as torch's meta device has them."""
-    what = f"'{display_path(path)}' holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
+    what = f"holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
     fix = (
         "Load the weights before saving: net.load_state_dict(..., assign=True), then torch.save(net.state_dict(), ...)"
     )
-    return ModelError(what, where="--weights", fix=fix)
+    return weights_error(path, what, fix)
 
 
 def sparse_tensor_error(path: Path, name: str) -> ModelError:
     """Tensors that no layer takes as its weight."""
-    what = f"'{display_path(path)}' holds sparse tensors, for instance '{visible(name, 60)}'"
     fix = "Save them dense: {name: t.to_dense() for name, t in state.items()}"
-    return ModelError(what, where="--weights", fix=fix)
+    return weights_error(path, f"holds sparse tensors, for instance '{visible(name, 60)}'", fix)
 
 
 def no_state_dict_error(path: Path, loaded: Any) -> ModelError:
     """The file was read, and no network's tensors are in it."""
     fix = "Save net.state_dict(): torch.save(net.state_dict(), 'weights.pth')"
     if _is_optimizer(loaded) or (isinstance(loaded, Mapping) and any(map(_is_optimizer, loaded.values()))):
-        what = f"'{display_path(path)}' holds no state dict of a network, only an optimizer's"
-        return ModelError(what, where="--weights", fix=fix)
+        return weights_error(path, "holds no state dict of a network, only an optimizer's", fix)
     keys = [_display_key(key) for key in islice(loaded, 11)] if isinstance(loaded, Mapping) else []
     holds = f": it holds {', '.join(keys[:10])}" if keys else ""
-    return ModelError(f"'{display_path(path)}' holds no state dict{holds}", where="--weights", fix=fix)
+    return weights_error(path, f"holds no state dict{holds}", fix)
 
 
 def _display_key(key: Any) -> str:
@@ -163,19 +157,13 @@ _MAX_CAUSES = 3
 
 @dataclass(frozen=True, slots=True)
 class StateDictMismatch:
-    """Names of tensors, in the network's or the file's order.
-
-    Attributes:
-        missing: the network has them, the file has not.
-        unexpected: the other way round.
-        reshaped: of another shape.
-        others: in the file, outside of the part that was read.
-    """
+    """Names of tensors, in the network's or the file's order."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     wrong_shape: tuple[str, ...]
     others: tuple[str, ...]
+    """In the file, outside of the part that was read."""
 
     @classmethod
     def compare(

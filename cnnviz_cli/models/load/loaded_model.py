@@ -99,7 +99,7 @@ def load_model(
     Raises:
         UsageError: an unknown name, impossible weights, code that nobody allowed, an input that the network does not
             take, or something in its output that cannot be explained.
-        ModelError: the weights cannot be had, or were refused, or the user's code failed.
+        ModelError: the weights are unavailable or were rejected, or the user's code failed.
     """
     named = parse_model(name, arch)
     check_code_allowed(named.network, allow_code=allow_code)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -27,8 +28,8 @@ class ProgramNetwork(nn.Module):
 
     Args:
         program: what `torch.jit.load` gave, or the module of an exported program.
-        batch: how many pictures it takes at a time, if it was saved for one number; others are made up of runs with
-            that number.
+        batch: how many images it takes at a time, if it was saved for one number; others are made up of runs with that
+            number.
         whole: why no layer in it can be read, one sentence; `probe` passes it on.
     """
 
@@ -37,7 +38,7 @@ class ProgramNetwork(nn.Module):
         self.program = program
         self.batch = batch
         self.whole = whole
-        # A frozen program has no parameters, and whoever asks a network for its device looks at the first.
+        # A frozen program has no parameters, and a network's device is that of its first.
         self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float32, device="cpu"), requires_grad=False)
 
     def forward(self, x: Tensor) -> Any:
@@ -72,46 +73,40 @@ def build(program: ProgramModel) -> BuiltModel:
     """
     with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
         try:
-            made = _load_torchscript(program) if program.kind is FileKind.TORCHSCRIPT else _load_exported(program)
+            load = _load_torchscript if program.kind is FileKind.TORCHSCRIPT else _load_exported
+            loaded, batch, preset = load(program.path)
         except ModelError:
             raise
         except Exception as error:  # whatever the loaders raise on a damaged file
             raise not_weights_error(program.path, str(error)) from error
-    net, preset = made
+    name = visible(program.path.name, 100)
+    whole = f"{name} is {program.kind.value}, which runs as a whole, so no layer in it can be read"
+    net = ProgramNetwork(loaded, batch, whole)
     return BuiltModel(net.eval(), program.path.name, sha256_of_file(program.path), None, preset)
 
 
-def _no_layers_reason(program: ProgramModel) -> str:
-    name = visible(program.path.name, 100)
-    return f"{name} is {program.kind.value}, which runs as a whole, so no layer in it can be read"
-
-
-def _load_torchscript(program: ProgramModel) -> tuple[ProgramNetwork, Preprocessing]:
-    with open_regular(program.path, MAX_WEIGHTS_BYTES) as file:
+def _load_torchscript(path: Path) -> tuple[nn.Module, int | None, Preprocessing]:
+    with open_regular(path, MAX_WEIGHTS_BYTES) as file:
         loaded: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
-    return ProgramNetwork(loaded, None, _no_layers_reason(program)), imagenet_preprocessing()
+    return loaded, None, imagenet_preprocessing()
 
 
-def _load_exported(program: ProgramModel) -> tuple[ProgramNetwork, Preprocessing]:
-    with open_regular(program.path, MAX_WEIGHTS_BYTES) as file:
+def _load_exported(path: Path) -> tuple[nn.Module, int | None, Preprocessing]:
+    with open_regular(path, MAX_WEIGHTS_BYTES) as file:
         loaded = torch.export.load(file)
     if _is_training(loaded.graph_module):
-        what = f"'{visible(program.path.name, 100)}' was exported while training: its scores would be random"
+        what = f"'{visible(path.name, 100)}' was exported while training: its scores would be random"
         raise ModelError(what, where="--model", fix="Call net.eval() before torch.export.export(net, ...).")
-    shape = _input_shape(loaded)
-    preset = imagenet_preprocessing()
-    batch = None
-    if shape is not None:
-        batch = shape[0] if isinstance(shape[0], int) else None
-        size = tuple(side for side in shape[2:] if isinstance(side, int))
-        if len(size) == 2:
-            cover = tuple(round(side * preset.resized_size[0] / preset.size[0]) for side in size)
-            preset = replace(preset, crop=(size[0], size[1]), resize=(cover[0], cover[1]))
-    return ProgramNetwork(loaded.module(), batch, _no_layers_reason(program)), preset
+    shape, preset = _input_shape(loaded) or (None,), imagenet_preprocessing()
+    size = tuple(side for side in shape[2:] if isinstance(side, int))
+    if len(size) == 2:
+        cover = tuple(round(side * preset.resized_size[0] / preset.size[0]) for side in size)
+        preset = replace(preset, crop=(size[0], size[1]), resize=(cover[0], cover[1]))
+    return loaded.module(), shape[0] if isinstance(shape[0], int) else None, preset
 
 
 def _input_shape(loaded: Any) -> tuple[Any, ...] | None:
-    """The shape of the picture's batch; a number where it was fixed. None if it takes something else."""
+    """The shape of the batch of images; a number where it was fixed. None if it takes something else."""
     inputs = set(loaded.graph_signature.user_inputs)
     values = [node.meta.get("val") for node in loaded.graph.nodes if node.op == "placeholder" and node.name in inputs]
     if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].dim() != 4:

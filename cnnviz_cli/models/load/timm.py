@@ -18,8 +18,8 @@ from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing, ResizeMode
-from cnnviz_cli.models.load.built_model import BuiltModel, report_choices
-from cnnviz_cli.models.load.checkpoint import read_state_dict, sha256_of_file, sha256_of_state
+from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
+from cnnviz_cli.models.load.checkpoint import sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 from cnnviz_cli.models.spec.network import installed_only
@@ -40,12 +40,11 @@ def build(
 
     Args:
         name: as timm has it, with or without the tag of published weights.
-        key: which state dict of a file, see `checkpoint.read_state`.
         offline: take published weights from timm's caches only.
 
     Raises:
         UsageError: timm has no such network.
-        ModelError: the weights cannot be had, or were refused.
+        ModelError: the weights are unavailable or were rejected.
     """
     with installed_only():
         timm = import_module("timm")
@@ -56,15 +55,13 @@ def build(
     config = cast("Mapping[str, Any]", data.resolve_model_data_config(net))
     preset = preset_from_config(config, name)
     if preset.mode != "crop" and preset.resized_size != preset.size:
-        reporter.say(f"timm:{name}: it was trained on pictures whose edges were cut, here they are shown")
+        reporter.say(f"timm:{name}: it was trained on images whose edges were cut; here they are shown")
     labels: tuple[str, ...] | None = imagenet_labels() if getattr(net, "num_classes", None) == 1000 else None
     match spec:
         case RandomWeights():
             return BuiltModel(net, f"random:{seed}", sha256_of_state(net), labels, preset)
         case WeightsFile(path):
-            digest, checkpoint = sha256_of_file(path), read_state_dict(path, key)
-            fitted = fit_state_dict(net, checkpoint.state_dict, path.name)
-            report_choices(path.name, checkpoint, fitted, reporter)
+            fitted, digest = fit_file(path, key, lambda state: fit_state_dict(net, state, path.name), reporter)
             return BuiltModel(fitted.net, path.name, digest, None if fitted.classes else labels, preset)
         case PublishedWeights():
             net, tag = _create_pretrained(timm, name, net, offline=offline)
@@ -85,7 +82,7 @@ def preset_from_config(config: Mapping[str, Any], name: str) -> Preprocessing:
     share, mode = config["crop_pct"], config["crop_mode"]
     interpolation = config["interpolation"]
     if mode not in _MODES:
-        raise ModelError(f"timm:{name} wants its pictures cut by '{visible(str(mode), 40)}', which cnnviz cannot do")
+        raise ModelError(f"timm:{name} wants its images cut by '{visible(str(mode), 40)}', which cnnviz cannot do")
     resize = (math.floor(height / share), math.floor(width / share))
     return Preprocessing(
         resize,
@@ -134,7 +131,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
         said = visible((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
         forbids = ", and --offline forbids a download" if offline else ""
-        what = f"The weights of timm:{name} cannot be had{forbids}: {said}"
+        what = f"The weights of timm:{name} are unavailable{forbids}: {said}"
         raise ModelError(what, where="--weights", fix=fix) from error
 
 

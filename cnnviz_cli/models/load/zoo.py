@@ -14,7 +14,7 @@ from torch import nn
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.models.load.built_model import BuiltModel, imagenet_preprocessing, report_choices
+from cnnviz_cli.models.load.built_model import BuiltModel, fit_file, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import StateDict, read_state_dict, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.load.download import fetch_weights
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
@@ -71,12 +71,12 @@ def build(
     """A network of the catalogue.
 
     Args:
-        key: which state dict of a file, see `checkpoint.read_state`.
+        key: which state dict of a file, see `checkpoint.read_state_dict`.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
 
     Raises:
-        ModelError: the weights cannot be had, or were refused.
+        ModelError: the weights are unavailable or were rejected.
     """
     facts, chosen = model_facts(name), _weights_entry(name, spec)
     labels: tuple[str, ...] | None = load_labels((facts.weights_named(chosen.name) if chosen else facts.default).labels)
@@ -85,9 +85,9 @@ def build(
             net, label = build_with_seed(_network_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
             digest = sha256_of_state(net)
         case WeightsFile(path):
-            digest, checkpoint = sha256_of_file(path), read_state_dict(path, key)
-            fitted = _build_from_state_dict(name, chosen, checkpoint.state_dict, path.name)
-            report_choices(path.name, checkpoint, fitted, reporter)
+            fitted, digest = fit_file(
+                path, key, lambda state: _build_from_state_dict(name, chosen, state, path.name), reporter
+            )
             net, label = fitted.net, path.name
             if fitted.classes:
                 # Boxes do not say how many classes there are.
