@@ -120,7 +120,6 @@ def apply_overrides(
     How many channels the network reads is found out by trying, and so is what its output is.
 
     Args:
-        net: in eval mode.
         preset: what the weights were trained with, for RGB.
 
     Raises:

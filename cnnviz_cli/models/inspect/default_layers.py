@@ -90,10 +90,6 @@ def drop_unreached(
     For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
     a few at a time, since a gradient costs what comes after the first of them. Where none gets a gradient, as with a
     head that starts at zero, nothing is known, and nothing is taken out.
-
-    Args:
-        net: in eval mode, on a device that holds values.
-        shape: channels, height and width of the input.
     """
     candidates = [info.name for info in trace.candidates]
     dead: set[str] = set()

@@ -1,4 +1,4 @@
-"""What of a network tells pictures apart: its output, or what a classifier's last layer reads."""
+"""What of a network tells images apart: its output, or what a classifier's last layer reads."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def embedding_network(
     all, under its own name, and `net` stays as it is.
 
     Args:
-        net: in eval mode.
         shape: channels, height and width of the input.
-        classifier: whether it is known to be one; somebody's own network may well return embeddings.
+        classifier: whether it is known to be one; a user's network may well return embeddings.
         head: the name of the part of the output that is meant, see `core.scores.part_of`.
 
     Raises:

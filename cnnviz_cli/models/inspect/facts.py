@@ -39,8 +39,6 @@ class NetworkFacts:
     Attributes:
         memory_format: the layout of weights and inputs in which it runs.
         why_contiguous: why that is not channels_last, in the network's own words where it has failed; else empty.
-        randomness: see `Randomness`.
-        batching: see `Batching`.
         kept_training: modules that its own ``train`` and ``eval`` leave in training mode; they were put in eval mode
             one by one.
         no_gradient: why no gradient reaches its input; empty where one does, or without a trial.
@@ -115,11 +113,9 @@ class _Run:
     """What one forward gave for its first image.
 
     Attributes:
-        outputs: each tensor in what the network returned.
         images: how many images the network's answer is about.
         drew: whether the random generators were used.
         gradient: of the sum of all outputs at the input; None if none was asked for or none reaches it.
-        no_gradient: why none reaches it, in torch's words.
     """
 
     outputs: tuple[Tensor, ...]
@@ -157,7 +153,6 @@ def run_trials(
         shape: channels, height and width of the input.
         memory_format: the layout, where it has been chosen; None to find it.
         gradients: whether to compare gradients too; of boxes, of which there may be none, that makes no sense.
-        kept_training: goes into the facts.
 
     Raises:
         NetworkError: the network fails on noise.

@@ -85,7 +85,6 @@ def find_head(
     several such layers (a ReLU keeps non-negative maps) the last counts.
 
     Args:
-        net: in eval mode.
         shape: channels, height and width of the input.
         part: the name of the part of the output that is explained, see `core.scores.part_of`.
     """

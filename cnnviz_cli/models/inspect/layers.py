@@ -77,7 +77,6 @@ class ModelLayers:
         return len(runs) <= MAX_RUNS and None not in runs
 
     def _run_names(self, layer: str) -> tuple[str, ...]:
-        """Of a layer that runs several times a name for each run; else its own."""
         count = len(self.runs.get(layer, ()))
         return tuple(f"{layer}@{run}" for run in range(1, count + 1)) or (layer,)
 

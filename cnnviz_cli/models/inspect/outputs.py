@@ -263,9 +263,7 @@ def find_values(
     - logits otherwise, also if they happen to lie from 0 to 1 in all trials, as the numbers of a tanh may.
 
     Args:
-        net: in eval mode.
         shape: channels, height and width of the input.
-        returned: by shape, what the network returned; boxes are left as they are.
         told: what they are said to be; of probabilities the trials still tell whether they add up to 1.
     """
     if returned.kind not in ("scores", "maps") or told == "logits":

@@ -21,10 +21,9 @@ from cnnviz_cli.models.load.state_dict import FittedNetwork
 
 @dataclass(frozen=True, slots=True)
 class BuiltModel:
-    """A network with its weights.
+    """A network with its weights, on the CPU.
 
     Attributes:
-        net: on the CPU.
         weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
         weights_sha256: of the weights' file; of weights without one over the tensors.
         labels: one for each class score; None where they are unknown, and a number stands for each.

@@ -29,7 +29,6 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
 
     Args:
         url: its last part is the file's name and carries the start of its SHA-256, as torchvision's do.
-        offline: never open a connection.
         mirror: a base URL that holds files of the same names, to be asked instead.
 
     Returns:
@@ -49,9 +48,8 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
             raise ModelError(what, fix=f"Remove the file, and it is downloaded again:\n  rm '{visible(str(place))}'")
         return place, digest
     if offline:
-        raise _unavailable_error(
-            f"The weights {name} are not in the cache, and --offline forbids a download", source, place
-        )
+        what = f"The weights {name} are not in the cache, and --offline forbids a download"
+        raise _unavailable_error(what, source, place)
     return place, _download(source, place, reporter)
 
 

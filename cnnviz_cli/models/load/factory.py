@@ -40,9 +40,6 @@ def build(factory: FactoryModel, spec: WeightsFile | OwnWeights, *, key: str | N
     and the classes' names. Where a file was trained for another number of classes it is called again with that as
     ``num_classes``, if it takes that. Its random numbers start from the seed 0.
 
-    Args:
-        key: which state dict of a file, see `checkpoint.read_state`.
-
     Raises:
         UsageError: there is no such module or attribute, or what it returns is no network.
         ModelError: the code failed, or the weights were refused.

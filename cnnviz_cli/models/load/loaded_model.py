@@ -31,7 +31,7 @@ from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile, offline_weig
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with all that is needed to ask it about a photograph.
+    """A network with all that is needed to explain an image with it.
 
     Attributes:
         net: on the CPU, in float32, in eval mode, no parameter requires a gradient.
@@ -39,14 +39,10 @@ class LoadedModel:
         weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
         weights_sha256: of the weights' file; of weights without one over the tensors.
         labels: one for each class score; its number where no name is known. Of boxes, one for each number that a box
-            may be labelled with; none where nobody has said them.
+            may be labelled with; none where they are unknown.
         preprocessing: what the weights were trained with, of random weights and files the default weights', or what
             was wanted instead.
-        layers: its layers that have maps.
-        returns: what it returns, by what it returned for a picture of zeros.
-        facts: what its trial forwards have shown.
-        classifier: whether scores that it returns are those of classes for sure; somebody's own network may return
-            whatever it likes.
+        classifier: whether scores that it returns are those of classes for sure; a user's network may return anything.
     """
 
     net: nn.Module
@@ -83,21 +79,16 @@ def load_model(
     """Build a model, give it its weights, and find its layers.
 
     Args:
-        name: what ``--model`` takes, see `network.parse_model`.
-        weights: see `spec.parse_weights`.
-        arch: the network, where `name` is a file of weights.
-        key: which state dict of a file of weights, see `checkpoint.read_state`.
-        allow_code: whether a network that is somebody's code may run. Only a person's word on the command line, or
-            that of who calls from Python, may make it true.
-        wanted: of the input, where it is to be another than the weights were trained with.
-        expected: what is known of its output.
+        name, arch: see `network.parse_model`.
+        weights: see `weights.parse_weights`.
+        key: which state dict of a file of weights, see `checkpoint.read_state_dict`.
+        allow_code: whether a network that is code may run. Only the command line or a call from Python may say so.
         memory_format: the layout in which it runs, None to find it out.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
-        reporter: hears about downloads, and of what was chosen in a file.
 
     Raises:
-        UsageError: an unknown name, impossible weights, code that nobody allowed, an input that the network does not
+        UsageError: an unknown name, impossible weights, code that is not allowed, an input that the network does not
             take, or something in its output that cannot be explained.
         ModelError: the weights are unavailable or were rejected, or the user's code failed.
     """
@@ -130,26 +121,15 @@ def find_network_facts(
     *,
     known: bool = False,
 ) -> NetworkFacts:
-    """What the trial forwards show of a network, whose weights are in its layout afterwards.
+    """What the trial forwards show of a network, whose weights are in its layout afterwards; see `run_trials`.
 
     Args:
-        kept_training: see `NetworkFacts`.
-        memory_format: the layout in which it runs, None to find it out.
         known: whether the network's code is torchvision's, about which there is nothing to find out.
-
-    Raises:
-        NetworkError: it fails on noise.
     """
     if known:
         return NetworkFacts(memory_format or "channels_last", kept_training=kept_training)
-    shape = (preprocessing.channels, *preprocessing.size)
-    return run_trials(
-        net,
-        shape,
-        memory_format=memory_format,
-        gradients=layers.returned.kind != "boxes",
-        kept_training=kept_training,
-    )
+    shape, gradients = (preprocessing.channels, *preprocessing.size), layers.returned.kind != "boxes"
+    return run_trials(net, shape, memory_format=memory_format, gradients=gradients, kept_training=kept_training)
 
 
 @network_errors()

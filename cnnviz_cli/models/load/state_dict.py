@@ -56,13 +56,12 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 @dataclass(frozen=True, slots=True)
 class FittedNetwork:
-    """A network with a file's tensors.
+    """A network on the CPU with a file's tensors.
 
     Attributes:
-        net: on the CPU.
         classes: how many the file was trained for, where the network was built for another number.
         prefix: what stood before the names in the file.
-        left_out: names of tensors in the file that stood outside of the prefix, and so belong to something else.
+        unused: names of tensors in the file that stood outside of the prefix, and so belong to something else.
         head: what the layer that gives the scores is called in the file, where that is another name; else "".
     """
 
@@ -86,7 +85,6 @@ def fit_state_dict(
 
     Args:
         net: is changed; its tensors may be on the meta device.
-        source: the file, for errors.
         unused: prefixes of tensors that inference never reads (auxiliary classifiers); they are left out.
         made_for: how many classes the network was made for, if a head may have several outputs for each (boxes).
         resize: makes the network for another number of classes; without it the layer that gives the scores is
@@ -186,7 +184,7 @@ def _find_renamed_head(wanted: StateDict, given: StateDict, others: StateDict) -
     """What the file calls the layer that gives the scores, if that is all that the network lacks; else "".
 
     It is the only matrix in the file that is left over, it reads as many features, and it has a bias if the network's
-    has one. A head of several layers is not it, nor is one in the network that is not the last.
+    has one.
     """
     matrices = [name for name in wanted if name.endswith(".weight") and wanted[name].dim() == 2]
     if not matrices:

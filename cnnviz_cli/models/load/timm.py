@@ -40,7 +40,6 @@ def build(
 
     Args:
         name: as timm has it, with or without the tag of published weights.
-        offline: take published weights from timm's caches only.
 
     Raises:
         UsageError: timm has no such network.
@@ -70,10 +69,6 @@ def build(
 
 def preset_from_config(config: Mapping[str, Any], name: str) -> Preprocessing:
     """The preprocessing that timm's data configuration describes.
-
-    Args:
-        config: ``input_size`` (C, H, W), ``crop_pct``, ``crop_mode``, ``interpolation``, ``mean``, ``std``.
-        name: of the network, for errors.
 
     Raises:
         ModelError: it describes one that cnnviz does not have.
@@ -114,10 +109,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     """The network with its published weights, and their tag."""
     config = cast("Mapping[str, Any]", bare.pretrained_cfg)
     url, hub = str(config.get("url") or ""), config.get("hf_hub_id")
-    fix = (
-        "Use weights of your own, --weights FILE.pth, random ones, --weights random:0, or a network of torchvision's: "
-        "cnnviz models"
-    )
+    fix = "Use your own weights, --weights FILE.pth, random ones, --weights random:0, or another network: cnnviz models"
     if not (url or hub):
         raise ModelError(f"timm publishes no weights for '{name}'", where="--weights", fix=fix)
     if offline and not hub and not (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():

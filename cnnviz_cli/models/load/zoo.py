@@ -32,7 +32,6 @@ def freeze_batchnorm(net: Net, eps: float | None) -> Net:
     state dict lacks the counters of batches.
 
     Args:
-        net: its tensors may be on the meta device.
         eps: what is added to the variance, whose value in the trainable ones is another for old weights
             (https://github.com/pytorch/vision/pull/2933); None leaves the network as it is.
     """
@@ -69,11 +68,6 @@ def build(
     reporter: Reporter,
 ) -> BuiltModel:
     """A network of the catalogue.
-
-    Args:
-        key: which state dict of a file, see `checkpoint.read_state_dict`.
-        offline: never open a connection.
-        mirror: base URL to download from instead of torchvision's.
 
     Raises:
         ModelError: the weights are unavailable or were rejected.
@@ -129,11 +123,10 @@ def _preset_of(chosen: Any) -> Preprocessing:
 
 
 def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str) -> FittedNetwork:
-    """The network as torchvision makes it for published weights, with the tensors of a file."""
     build = _network_builder(name, chosen)
     facts = model_facts(name)
     frozen = (facts.weights_named(chosen.name) if chosen else facts.default).frozen
-    # Who trained the normalisations of a network whose published weights have them frozen has them count batches.
+    # Normalisations that were trained count batches, also where those of the published weights are frozen.
     if any(key.endswith(_BATCH_COUNTER) for key in state):
         frozen = None
 
@@ -162,7 +155,7 @@ def _network_builder(name: str, weights: Any, *, init_weights: bool = False) -> 
         "weights_backbone": None,  # else it would be downloaded
         "aux_loss": False,
         "aux_logits": False,
-        "transform_input": True,  # the network shifts pictures to the normalisation that it was trained with elsewhere
+        "transform_input": True,  # the network shifts images to the normalisation that it was trained with elsewhere
         "init_weights": init_weights,  # a network that can be told not to takes long to draw them
         "image_size": weights.meta["min_size"][0],  # the embedding of positions has a size
     }

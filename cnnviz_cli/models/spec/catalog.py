@@ -25,9 +25,8 @@ class WeightsFacts:
 
     Attributes:
         name: what ``--weights`` takes.
-        input_size: the side of the network's square input, in pixels; where the photograph keeps its proportions, the
+        input_size: the side of the network's square input, in pixels; where the image keeps its proportions, the
             shorter side.
-        parameters: how many.
         metric: what `value` is: ``acc@1`` is top-1 accuracy on ImageNet-1K's validation set, ``miou`` the mean of the
             classes' overlaps on a part of COCO's, ``box_map`` COCO's mean average precision of boxes.
         value: as published with the weights, in percent; None where nothing was published.

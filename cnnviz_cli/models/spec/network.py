@@ -43,11 +43,6 @@ class FileKind(Enum):
     EXPORTED = "a torch.export program"
 
 
-def has_weights_suffix(text: str) -> bool:
-    """Whether a text is what a file of weights is called."""
-    return text.lower().endswith(WEIGHTS_SUFFIXES)
-
-
 def is_path(text: str) -> bool:
     """Whether a text can only be a path: it has a slash, or the ending of a file of weights or of a program."""
     return "/" in text or "\\" in text or text.lower().endswith((*_PROGRAM_SUFFIXES, *_FOREIGN_SUFFIXES))
@@ -73,7 +68,7 @@ def existing_file(text: str, where: str) -> Path:
 
 
 def file_kind(path: Path) -> FileKind:
-    """What a file that is there holds; whatever is no program counts as weights, which reading will find out.
+    """What a file holds; all that is no program counts as weights, which reading will find out.
 
     A program's archive has its code in it: TorchScript below ``code/``, torch.export as a graph in JSON.
     """
@@ -96,9 +91,9 @@ def file_kind(path: Path) -> FileKind:
 def installed_only() -> Iterator[None]:
     """Inside ``with``, modules are not looked for in the current folder, unless PYTHONPATH names it.
 
-    ``python -m cnnviz_cli`` has it on its path, and so has an empty part of PYTHONPATH: whoever looks at pictures
-    in a folder of somebody else's would run that one's ``timm.py``. What an installation put on the path (a package
-    installed for editing) stands behind the standard library, and stays.
+    ``python -m cnnviz_cli`` has it on its path, and so has an empty part of PYTHONPATH: a folder of images may hold a
+    ``timm.py`` of another author. What an installation put on the path (a package installed for editing) stands behind
+    the standard library, and stays.
     """
     before = sys.path[:]
     standard = sysconfig.get_path("stdlib")
@@ -149,7 +144,7 @@ class TimmModel:
 
 @dataclass(frozen=True, slots=True)
 class FactoryModel:
-    """Code of the user's: a function or a class in a module, which makes the network."""
+    """The user's code: a function or a class in a module, which makes the network."""
 
     module: str
     attribute: str
@@ -210,7 +205,7 @@ def check_network(model: str, arch: str | None, *, allow_code: bool) -> None:
 
 
 def check_code_allowed(network: NetworkSpec, *, allow_code: bool) -> None:
-    """Raise UsageError if `network` is somebody's code, and nobody has allowed it on the command line."""
+    """Raise UsageError if `network` is code that was not allowed."""
     if allow_code or not isinstance(network, FactoryModel | ProgramModel):
         return
     if isinstance(network, ProgramModel):

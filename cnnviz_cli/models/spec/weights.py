@@ -18,7 +18,6 @@ from cnnviz_cli.models.spec.network import (
     ZooModel,
     existing_file,
     file_kind,
-    has_weights_suffix,
     is_path,
     parse_model,
 )
@@ -117,7 +116,7 @@ def check_weights(model: str, spec: str, arch: str | None = None) -> None:
 
 
 def offline_weights(model: str, arch: str | None = None) -> str:
-    """Weights with which a network can be had without a download, for what does not depend on them.
+    """Weights with which a network can be built without a download, for what does not depend on them.
 
     Raises:
         UsageError, ModelError: what `parse_model` raises.
@@ -175,7 +174,7 @@ def _parse_seed(digits: str) -> int:
 
 
 def _check_weights_file(spec: str) -> Path:
-    if not has_weights_suffix(spec) and Path(spec).suffix:
+    if not spec.lower().endswith(WEIGHTS_SUFFIXES) and Path(spec).suffix:
         what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
         raise UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
     path = existing_file(spec, "--weights")
