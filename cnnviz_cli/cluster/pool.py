@@ -207,7 +207,7 @@ class ActorPool(Backend):
                 self._reporter.say("no process is ready yet: the model takes long to load, or the cluster is busy")
                 patient = float("inf")
         ready, truth = self.ready, self._settings.truth
-        truths = None if truth is None else GroundTruth(truth, ready.labels.names, ready.labels.also)
+        truths = None if truth is None else GroundTruth(truth, ready.labels)
         return RunSetup(ready.header, f"{len(self._team)} x {ready.device}", ready.batch_size, truths)
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:

@@ -112,7 +112,7 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
     if details["type"] == "extra_forbidden":
         place = layer.place(loc, key=True)
         what, fix = _unknown_key(loc, kind)
-    elif details["type"] == "literal_error" and _is_selector(loc):
+    elif details["type"] == "literal_error" and loc[0] in FAMILIES and loc[1] == SELECTOR:
         place = layer.place(loc)
         what, fix = unknown_method_message(str(given), str(loc[0]))
     else:
@@ -148,10 +148,6 @@ def _unknown_key(loc: Location, kind: type[Settings]) -> tuple[str, str]:
         if homes:
             return what, f"It belongs in a section: {' or '.join(homes)}."
     return what, did_you_mean(word.replace("-", "_"), known) or f"The keys are {', '.join(known)}."
-
-
-def _is_selector(loc: Location) -> bool:
-    return loc[0] in FAMILIES and loc[1] == SELECTOR
 
 
 _TYPES: Mapping[str, str] = {

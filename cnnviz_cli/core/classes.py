@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from types import MappingProxyType
 from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
@@ -18,9 +17,6 @@ PREDICTED = "predicted"
 Rank = int | Literal["true"]
 """One class of each image: its place in the image's own ranking (from 0), or if negative -1 - class index, or the class
 that is true of the image."""
-
-NONE: Mapping[str, int] = MappingProxyType({})
-"""No further names."""
 
 LISTED = 8
 """The most classes that an error lists."""
@@ -48,39 +44,35 @@ class Labels:
     sha256: str = ""
 
 
-def ranks_of(specs: Sequence[str | int], labels: Sequence[str], also: Mapping[str, int] = NONE) -> tuple[Rank, ...]:
+def ranks_of(specs: Sequence[str | int], labels: Labels) -> tuple[Rank, ...]:
     """The classes that targets name, each once.
 
     A target is ``topK``, ``predicted`` (which is ``top1``), ``true``, a class index, the name of a class (case
     ignored), or a part of the name of one class alone. Several may be joined by commas, unless the whole is the name of
     a class.
 
-    Args:
-        labels: the name of each class.
-        also: further names of classes, case folded, with the class's index.
-
     Raises:
         UsageError: no such class, or several.
     """
     ranks: dict[Rank, None] = {}
-    for spec in (part for whole in specs for part in _parts(whole, labels, also)):
-        count = top_count(spec, labels)
-        found: Sequence[Rank] = range(count) if count is not None else (_rank(spec, labels, also, "--target"),)
+    for spec in (part for whole in specs for part in _parts(whole, labels)):
+        count = top_count(spec, labels.names)
+        found: Sequence[Rank] = range(count) if count is not None else (_rank(spec, labels, "--target"),)
         ranks.update(dict.fromkeys(found))
     if not ranks:
         raise UsageError("no class is named", where="--target")
     return tuple(ranks)
 
 
-def contrast_of(spec: str | int, labels: Sequence[str], also: Mapping[str, int] = NONE) -> Rank:
+def contrast_of(spec: str | int, labels: Labels) -> Rank:
     """The class that a contrast names: as a target does, but no more than one.
 
     Raises:
         UsageError: no such class, or several.
     """
-    if top_count(spec, labels, where="--contrast") not in (None, 1):
+    if top_count(spec, labels.names, where="--contrast") not in (None, 1):
         raise UsageError(f"'{spec}' is more than one class", where="--contrast", fix="Say predicted, true or a class.")
-    return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, also, "--contrast")
+    return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, "--contrast")
 
 
 def top_count(spec: str | int, labels: Sequence[object], where: str = "--target") -> int | None:
@@ -103,7 +95,7 @@ def top_count(spec: str | int, labels: Sequence[object], where: str = "--target"
     return count
 
 
-def class_index(spec: str | int, labels: Sequence[str], also: Mapping[str, int] = NONE, where: str = "--target") -> int:
+def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int:
     """The index of a class given by index, by name (case ignored), or by a part that no other name has.
 
     Raises:
@@ -112,34 +104,34 @@ def class_index(spec: str | int, labels: Sequence[str], also: Mapping[str, int] 
     text = str(spec).strip()
     if re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         index = int(text)
-        if not 0 <= index < len(labels):
-            raise UsageError(f"there is no class {index}: the model has 0 to {len(labels) - 1}", where=where)
+        if not 0 <= index < len(labels.names):
+            raise UsageError(f"there is no class {index}: the model has 0 to {len(labels.names) - 1}", where=where)
         return index
-    found, shown = named(text, labels, also), visible(text, 60)
+    found, shown = find_named(text, labels), visible(text, 60)
     if len(found) > 1:
         listed = " or ".join(str(index) for index in found)
         raise UsageError(f"'{shown}' is the name of {len(found)} classes", where=where, fix=f"Say {listed}.")
     part = text.casefold()
-    found = found or [index for index, label in enumerate(labels) if part and part in label.casefold()]
+    found = found or [index for index, label in enumerate(labels.names) if part and part in label.casefold()]
     if len(found) > 1:
-        listed = ", ".join(f"{index} {visible(labels[index], 60)}" for index in found[:LISTED])
+        listed = ", ".join(f"{index} {visible(labels.names[index], 60)}" for index in found[:LISTED])
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         what = f"'{shown}' is a part of the names of {len(found)} classes"
         raise UsageError(what, where=where, fix=f"Say one of them: {listed}{more}.")
     if not found:
-        fix = f"{did_you_mean(text, labels)}\n{_where_to_look(labels)}".strip()
+        fix = f"{did_you_mean(text, labels.names)}\n{_where_to_look(labels.names)}".strip()
         raise UsageError(f"the model has no class '{shown}'", where=where, fix=fix)
     return found[0]
 
 
-def named(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> list[int]:
+def find_named(text: str, labels: Labels) -> list[int]:
     """The classes of which `text` is the whole name, case ignored; of further names only if no class is called so."""
     folded = text.strip().casefold()
-    found = [index for index, label in enumerate(labels) if label.casefold() == folded]
-    return found or ([also[folded]] if folded in also else [])
+    found = [index for index, label in enumerate(labels.names) if label.casefold() == folded]
+    return found or ([labels.also[folded]] if folded in labels.also else [])
 
 
-def truth_index(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE) -> int | None:
+def truth_index(text: str, labels: Labels) -> int | None:
     """The class that a label stands for in a table of true classes, or as the name of a folder.
 
     It is a whole name, or else an index, or else a name with underscores for blanks; None if it is none of them.
@@ -147,10 +139,10 @@ def truth_index(text: str, labels: Sequence[str], also: Mapping[str, int] = NONE
     Raises:
         UsageError: it is the name of several classes.
     """
-    found = named(text, labels, also)
-    if not found and re.fullmatch(r"[0-9]{1,9}", text.strip()) and int(text) < len(labels):
+    found = find_named(text, labels)
+    if not found and re.fullmatch(r"[0-9]{1,9}", text.strip()) and int(text) < len(labels.names):
         found = [int(text)]
-    found = found or named(text.replace("_", " "), labels, also)
+    found = found or find_named(text.replace("_", " "), labels)
     if len(found) > 1:
         listed = " or ".join(map(str, found))
         raise UsageError(f"'{visible(text, 60)}' is the name of {len(found)} classes", fix=f"Write {listed}.")
@@ -173,15 +165,15 @@ def missing_truth(where: str) -> UsageError:
     return UsageError("the true classes are not known", where=where, fix="Add --truth FILE.csv, or --truth folder")
 
 
-def _rank(spec: str | int, labels: Sequence[str], also: Mapping[str, int], where: str) -> Rank:
+def _rank(spec: str | int, labels: Labels, where: str) -> Rank:
     word = str(spec).strip().casefold()
     if word == PREDICTED:
         return 0
-    return TRUE if word == TRUE else -1 - class_index(spec, labels, also, where)
+    return TRUE if word == TRUE else -1 - class_index(spec, labels, where)
 
 
-def _parts(spec: str | int, labels: Sequence[str], also: Mapping[str, int]) -> Iterator[str | int]:
-    if not isinstance(spec, str) or "," not in spec or named(spec, labels, also):
+def _parts(spec: str | int, labels: Labels) -> Iterator[str | int]:
+    if not isinstance(spec, str) or "," not in spec or find_named(spec, labels):
         yield spec
         return
     yield from (part for part in spec.split(",") if part.strip())

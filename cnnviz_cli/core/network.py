@@ -171,9 +171,9 @@ def code_excerpt(file: str, line: int | None, function: str = "", source: str | 
 
 def current_user_line() -> str:
     """The innermost line of foreign code that is running, as excerpts show it; empty where there is none."""
-    called_by_us = dropwhile(lambda frame: _within(frame.filename, _PACKAGE), reversed(traceback.extract_stack()))
+    called_by_us = dropwhile(lambda frame: frame.filename.startswith(_PACKAGE), reversed(traceback.extract_stack()))
     for frame in called_by_us:
-        if _within(frame.filename, _PACKAGE):
+        if frame.filename.startswith(_PACKAGE):
             break  # what called the network
         if not _is_library(frame.filename):
             return code_excerpt(frame.filename, frame.lineno, frame.name, frame.line)
@@ -181,7 +181,7 @@ def current_user_line() -> str:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return _within(frame.f_code.co_filename, _PACKAGE) and frame.f_code not in _PASS_THROUGH
+    return frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_code not in _PASS_THROUGH
 
 
 def _is_entry(frame: FrameType) -> bool:
@@ -189,15 +189,11 @@ def _is_entry(frame: FrameType) -> bool:
     return any(mark in name for mark in _ENTRIES)
 
 
-def _within(name: str, folder: str) -> bool:
-    return name.startswith(folder)
-
-
 def _is_library(name: str) -> bool:
     """Whether a file is Python's, torch's or ours."""
-    if name.startswith("<") or _within(name, _PACKAGE) or any(part in _LIBRARIES for part in Path(name).parts):
+    if name.startswith(("<", _PACKAGE)) or any(part in _LIBRARIES for part in Path(name).parts):
         return True
-    return _within(name, _STDLIB) and "site-packages" not in name
+    return name.startswith(_STDLIB) and "site-packages" not in name
 
 
 MemoryFormat = Literal["channels_last", "contiguous"]

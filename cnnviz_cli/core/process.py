@@ -72,7 +72,7 @@ def _find_shadowed(error: BaseException) -> tuple[str, str, str] | None:
         if os.path.basename(place).startswith("__init__."):  # noqa: PTH119
             folder = os.path.dirname(folder)  # noqa: PTH120
         whose = [words for home, words in homes.items() if name in names[home]]
-        if whose and not any(_same(folder, home) for home in homes):
+        if whose and os.path.realpath(folder) not in map(os.path.realpath, homes):
             return name, place, whose[0]
     return None
 
@@ -94,10 +94,6 @@ def _entries(folder: str) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208
     except OSError:
         return []
-
-
-def _same(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def usable_cores() -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cnnviz_cli.core.classes import truth_index
+from cnnviz_cli.core.classes import Labels, truth_index
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, visible
@@ -23,8 +23,8 @@ class GroundTruth:
         UsageError: the table cannot be read, or has a label that is no class.
     """
 
-    def __init__(self, spec: str, labels: Sequence[str], also: Mapping[str, int]) -> None:
-        self._labels, self._also = labels, also
+    def __init__(self, spec: str, labels: Labels) -> None:
+        self._labels = labels
         self._table: GroundTruthTable | None = None if spec == FOLDER else read_ground_truth(Path(spec))
         self._folders: dict[str, int | None] = {}
         self._classes = {} if self._table is None else self._classes_of(self._table)
@@ -73,7 +73,7 @@ class GroundTruth:
     def _class_of_folder(self, name: str) -> int | None:
         if name not in self._folders:
             try:
-                self._folders[name] = truth_index(name, self._labels, self._also)
+                self._folders[name] = truth_index(name, self._labels)
             except UsageError as error:
                 raise UsageError(f"the folder {error.what}", where=WHERE, fix=error.fix) from error
         return self._folders[name]
@@ -85,11 +85,11 @@ class GroundTruth:
             if entry.label not in known:
                 place = f"{visible(table.name, 100)}:{entry.line}"
                 try:
-                    index = truth_index(entry.label, self._labels, self._also)
+                    index = truth_index(entry.label, self._labels)
                 except UsageError as error:
                     raise UsageError(f"{place}: {error.what}", where=WHERE, fix=error.fix) from error
                 if index is None:
-                    fix = f"{did_you_mean(entry.label, self._labels)}\nThe header must name the columns file and label."
+                    fix = f"{did_you_mean(entry.label, self._labels.names)}\nThe header must name the columns file and label."
                     what = f"{place}: the model has no class '{visible(entry.label, 60)}'"
                     raise UsageError(what, where=WHERE, fix=fix.strip())
                 known[entry.label] = index
@@ -106,7 +106,7 @@ class GroundTruth:
         if self._table is None:
             listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:MAX_NAMES])
             more = f" and {len(folders) - MAX_NAMES} more" if len(folders) > MAX_NAMES else ""
-            fix = next(filter(None, (did_you_mean(name, self._labels) for name in folders)), "")
+            fix = next(filter(None, (did_you_mean(name, self._labels.names) for name in folders)), "")
             what = f"no image lies in a folder named after a class, but in {listed}{more}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
         example = visible(next(iter(self._table.entries)), 100)

@@ -150,7 +150,7 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
         sigmoid=asked.sigmoid,
         probable=settings.score == "probability",
         counter=settings.counterfactual,
-        truths=None if settings.truth is None else GroundTruth(settings.truth, labels.names, labels.also),
+        truths=None if settings.truth is None else GroundTruth(settings.truth, labels),
         digest=context.digest,
         masks=context.masks,
     )

@@ -89,15 +89,15 @@ def chosen(settings: TaskSettings, labels: Labels) -> tuple[tuple[Rank, ...], Ra
     Raises:
         UsageError: no such class, or several.
     """
-    contrast = None if settings.contrast is None else contrast_of(settings.contrast, labels.names, labels.also)
-    return ranks_of(settings.target, labels.names, labels.also), contrast
+    contrast = None if settings.contrast is None else contrast_of(settings.contrast, labels)
+    return ranks_of(settings.target, labels), contrast
 
 
 def _check_target(target: str | int, labels: Labels, *, truth: bool) -> None:
-    if TRUE in ranks_of([target], labels.names, labels.also) and not truth:
+    if TRUE in ranks_of([target], labels) and not truth:
         raise missing_truth("--target")
 
 
 def _check_contrast(contrast: str | int, labels: Labels, *, truth: bool) -> None:
-    if contrast_of(contrast, labels.names, labels.also) == TRUE and not truth:
+    if contrast_of(contrast, labels) == TRUE and not truth:
         raise missing_truth("--contrast")

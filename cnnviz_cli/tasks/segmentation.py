@@ -240,7 +240,7 @@ def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...
     """
     specs, where = objective_specs(settings, what), "--objective" if what else "--target"
     try:
-        ranks = ranks_of(specs, labels.names, labels.also)
+        ranks = ranks_of(specs, labels)
     except UsageError as error:
         error.where = where
         raise

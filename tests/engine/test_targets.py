@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 
-from cnnviz_cli.core.classes import NONE, contrast_of, ranks_of, truth_index
+from cnnviz_cli.core.classes import Labels, contrast_of, ranks_of, truth_index
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.engine.targets import TargetSelector
 
@@ -17,11 +17,10 @@ def parse(
     specs: Sequence[str | int],
     labels: Sequence[str],
     contrast: str | int | None = None,
-    also: Mapping[str, int] = NONE,
+    also: Mapping[str, int] | None = None,
 ) -> TargetSelector:
-    return TargetSelector(
-        ranks_of(specs, labels, also), None if contrast is None else contrast_of(contrast, labels, also)
-    )
+    called = Labels(tuple(labels), also or {})
+    return TargetSelector(ranks_of(specs, called), None if contrast is None else contrast_of(contrast, called))
 
 
 @pytest.mark.parametrize(
@@ -138,16 +137,16 @@ def test_a_truth_that_was_not_said_is_a_bug_and_never_a_guess() -> None:
     ],
 )
 def test_labels_of_pictures(text: str, index: int | None) -> None:
-    assert truth_index(text, LABELS, {"n01440764": 0}) == index
+    assert truth_index(text, Labels(tuple(LABELS), {"n01440764": 0})) == index
 
 
 def test_a_label_is_a_name_before_it_is_a_number() -> None:
-    assert [truth_index(text, ["0", "1", "10", "2"]) for text in ("10", "2", "3")] == [2, 3, 3]
+    assert [truth_index(text, Labels(("0", "1", "10", "2"))) for text in ("10", "2", "3")] == [2, 3, 3]
 
 
 def test_a_label_of_several_classes_is_refused() -> None:
     with pytest.raises(UsageError, match="'CRANE' is the name of 2 classes") as caught:
-        truth_index("CRANE", LABELS)
+        truth_index("CRANE", Labels(tuple(LABELS)))
     assert caught.value.fix == "Write 1 or 3."
 
 
