@@ -89,7 +89,8 @@ class GroundTruth:
                 except UsageError as error:
                     raise UsageError(f"{place}: {error.what}", where=WHERE, fix=error.fix) from error
                 if index is None:
-                    fix = f"{did_you_mean(entry.label, self._labels.names)}\nThe header must name the columns file and label."
+                    meant = did_you_mean(entry.label, self._labels.names)
+                    fix = f"{meant}\nThe header must name the columns file and label."
                     what = f"{place}: the model has no class '{visible(entry.label, 60)}'"
                     raise UsageError(what, where=WHERE, fix=fix.strip())
                 known[entry.label] = index
