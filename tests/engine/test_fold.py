@@ -146,6 +146,7 @@ def test_weights_that_were_rewritten_are_folded_again() -> None:
         net.conv1.weight *= 1 + 1e-6
     two = fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes)
     assert two is not one
+    assert two is not net
     torch.testing.assert_close(slope(two, batch), slope(net, batch), rtol=1e-9, atol=1e-12)
 
 

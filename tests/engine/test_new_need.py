@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -9,7 +10,9 @@ import tiny
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.method import Recipe
+import cnnviz_cli
+from cnnviz_cli.core import method as registry
+from cnnviz_cli.core.method import MethodContext, Recipe, option
 from cnnviz_cli.core.needs import INPUT, Change, Evidence, Given, Input, Need, SeparatePass, Targets
 from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
@@ -60,6 +63,42 @@ def test_a_method_with_a_new_need_runs_end_to_end() -> None:
     torch.testing.assert_close(panel.raw_max, expected)
     assert made.follows_target
     assert seen.unchanged[Mirrored(share=3.0)].tolist() == [False, False]
+
+
+@value
+class Options:
+    share: float = option(1.0, "What the difference is multiplied by.")
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """A method that reads the need, registered for one test."""
+    before = dict(registry._METHODS)
+
+    @registry.method("mirrored", family="gradcam", options=Options, paper="None; https://example.org")
+    def _mirrored(options: Options, context: MethodContext) -> Recipe:
+        """How far the score moves where the input is mirrored."""
+        need = Mirrored(of=context.target, share=options.share)
+        return Recipe((need,), lambda evidence: [Heatmap(evidence[need].abs(), target=context.rank)])
+
+    yield
+    registry._METHODS.clear()
+    registry._METHODS.update(before)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_method_with_a_new_need_explains_images() -> None:
+    net, batch = tiny.build(tiny.Plain).float(), tiny.pictures(3).float()
+    found = cnnviz_cli.explain(net, batch, ["gradcam", "mirrored"], share=3.0, batch_size=2)
+    with torch.no_grad():
+        scores, turned = net(batch), net(batch.flip(3))
+    top = scores.argmax(1, keepdim=True)
+    expected = 3 * (scores - turned).gather(1, top).abs()
+    for image, change in zip(found, expected.flatten().tolist(), strict=True):
+        assert [one.method for one in image.explanations] == ["gradcam", "mirrored"]
+        values = torch.tensor(image["mirrored"].map)
+        torch.testing.assert_close(values, torch.full_like(values, change), rtol=1e-4, atol=1e-6)
+    assert expected.unique().numel() == 3
 
 
 def test_a_new_need_is_planned_tried_and_stood_in_for() -> None:

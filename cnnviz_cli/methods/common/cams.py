@@ -82,8 +82,6 @@ def cam_recipe(
     """The recipe of a method that treats each layer by itself.
 
     Args:
-        options: of the family.
-        context: see `MethodContext`.
         needs: what it asks for, by layer.
         weight: from the answers to `needs`, in their order, to the layer's weighted maps (B, C, h, w).
         targeted: whether the result depends on the target.
@@ -146,7 +144,6 @@ def finish(
     which it correlates with the sum; the share of variance that it explains is a statistic.
 
     Args:
-        parts: one for each layer.
         smooth: aug is the run's work, see `views_of`.
         fuse: mean or max of all layers' maps, each scaled to [0, 1] by itself and brought to the size of the largest
             by bilinear interpolation; a map with one value everywhere becomes 0.
