@@ -17,7 +17,7 @@ from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.receptive import tensors_in
 
 OutputKind = Literal["scores", "maps", "boxes"]
-"""(B, K) or (B, K, 1, 1) class scores, of one class also (B,); (B, K, H, W) maps of class scores; or for each picture a
+"""(B, K) or (B, K, 1, 1) class scores, of one class also (B,); (B, K, H, W) maps of class scores; or for each image a
 mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,). Scores and maps may be a part of the output."""
 
 _BOX_KEYS = ("boxes", "scores", "labels")

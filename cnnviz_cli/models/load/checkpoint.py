@@ -69,7 +69,7 @@ _SOME, _ENCODED = _Value(), _Value(1, b"")
 def check_pickles(file: BinaryIO) -> None:
     """Look through the pickles of a checkpoint, from its start; its position is the start again afterwards.
 
-    What is no pickle, or a damaged one, is left to whoever loads it.
+    What is no pickle, or a damaged one, is left to `torch.load`.
 
     Raises:
         UnboundedPickleError: hashing what is in one of them may not end.

@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """(B, 3, 224, 224) pictures to (B, 1000) class scores before softmax."""
+    """(B, 3, 224, 224) images to (B, 1000) class scores before softmax."""
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()

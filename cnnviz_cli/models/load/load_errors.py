@@ -224,7 +224,7 @@ def _likely_causes(
     elif headless and not found.wrong_shape:
         yield f"The file holds no classifier ('{head}'), as training without labels leaves it: there are no scores."
     if _channels_differ(found, wanted, given):
-        yield "It was trained on pictures of another number of channels: --model module:factory --allow-code"
+        yield "It was trained on images of another number of channels: --model module:factory --allow-code"
     if found.wrong_shape and (
         set(found.wrong_shape) <= {f"{head}.weight", f"{head}.bias"} or _only_classes_differ(found, wanted, given)
     ):
