@@ -180,7 +180,7 @@ def test_a_busy_cluster_is_waited_for_and_that_is_said_once(tmp_path: Path, monk
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs) if next(turns, False) else real(refs, timeout))
     monkeypatch.setattr(pool, "_READY_WARNING_AFTER", 0.0)
     started(ray, tmp_path, heard)
-    assert sum("none is ready yet" in text for text in heard.said) == 1
+    assert sum("no process is ready yet" in text for text in heard.said) == 1
 
 
 @pytest.mark.usefixtures("worker")
@@ -210,7 +210,7 @@ def test_a_node_that_would_make_other_pictures_is_refused(tmp_path: Path, worker
         return ready
 
     worker.begin = other  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match="other pictures") as caught:
+    with pytest.raises(UsageError, match="other figures") as caught:
         started(Ray(TWO), tmp_path, Heard())
     assert caught.value.fix == "palette: inferno -> viridis"
 
@@ -267,7 +267,7 @@ def test_a_file_that_comes_late_is_awaited_and_one_that_never_comes_is_an_error(
     await_files(tmp_path, (("x.png", 3),))
     assert len(naps) == 2, "half of it is not it"
     monkeypatch.setattr("cnnviz_cli.cluster.connection._ARRIVAL_TIMEOUT", -1.0)
-    with pytest.raises(OutputError, match="not seen here"):
+    with pytest.raises(OutputError, match="not visible here"):
         await_files(tmp_path, (("never.png", 3),))
 
 

@@ -127,5 +127,5 @@ def test_a_node_that_sees_another_output_folder_is_refused(place: Path, tmp_path
         pytest.skip("no name spaces here")
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2, done.stderr
-    assert "another one here than where the run started" in done.stderr
+    assert "is not that of the node that started the run" in done.stderr
     assert not list(over.glob(".cnnviz-*"))
