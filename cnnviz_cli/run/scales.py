@@ -22,7 +22,7 @@ RangeKey = tuple[str, str | None, str]
 
 _LABEL = "the run's"
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 1.0
 
 _START_SECONDS = 10.0
 """Seconds that a shard may be late where all are started together."""
@@ -103,25 +103,26 @@ def share_ranges(own: WidestRanges, ledger: Ledger, reporter: Reporter) -> Wides
 
 
 def _merge_with_peers(states: FoldStates[WidestRanges], reporter: Reporter) -> WidestRanges:
-    shard = states.shard
+    count = states.shard.count
+    found: dict[int, WidestRanges] = {}
     awaited: list[int] = []
     idle_since = time.monotonic()
     while True:
+        missing = [index for index in range(count) if index not in found]
         # Looked at before the states are, since a shard leaves its state before it gives up its lock.
-        busy = states.busy_peers()
-        found = states.read()
-        missing = [index for index in range(shard.count) if index not in found]
+        idle = [index for index in missing if not states.is_busy(index)]
+        found |= {index: fold for index in missing if (fold := states.read(index)) is not None}
+        missing = [index for index in missing if index not in found]
         if not missing:
             return WidestRanges.merge_all(found.values())
-        idle = [index for index in missing if index not in busy]
+        idle = [index for index in idle if index in missing]
         if not idle:
             idle_since = time.monotonic()
         elif time.monotonic() - idle_since >= _START_SECONDS:
-            raise MissingShardsError(_missing_text(idle, shard.count))
+            raise MissingShardsError(_missing_text(idle, count))
         if missing != awaited:
             awaited = missing
-            named = _shards_text(missing, shard.count)
-            reporter.say(f"waiting for the maps of {named}, for a scale that all share")
+            reporter.say(f"waiting for the maps of {_shards_text(missing, count)}, for a scale that all share")
         time.sleep(_POLL_SECONDS)
 
 
@@ -133,6 +134,6 @@ def _shards_text(indices: Sequence[int], count: int) -> str:
 def _missing_text(indices: Sequence[int], count: int) -> str:
     have, them = ("has", "it") if len(indices) == 1 else ("have", "them")
     return (
-        f"nothing is drawn: --scale run takes the maps of all shards, and {_shards_text(indices, count)} {have} not "
+        f"nothing was drawn: --scale run needs the maps of all shards, and {_shards_text(indices, count)} {have} not "
         f"computed theirs; run {them}, then this shard's command again, which draws its figures"
     )

@@ -153,7 +153,7 @@ def test_a_run_that_ends_before_its_scale_is_known_draws_nothing(monkeypatch: py
     monkeypatch.setattr("cnnviz_cli.cluster.pool.share_ranges", stop)
     assert shared("out", photographs(Path("in"), 9), heard := Listener()).status == "interrupted"
     assert heard.done_ == []
-    assert "nothing is drawn" in heard.warned[-1]
+    assert "nothing was drawn" in heard.warned[-1]
 
 
 @pytest.mark.usefixtures("tiny_network")

@@ -92,7 +92,7 @@ def test_shards_draw_what_an_undivided_run_draws(order: tuple[int, ...], tmp_pat
     for index in first:
         assert shared(out, sources, Shard(index, count), heard := Listener()).status == "interrupted"
         assert heard.done_ == []
-        assert "nothing is drawn" in heard.warned[-1]
+        assert "nothing was drawn" in heard.warned[-1]
         missing = ", ".join(str(other) for other in sorted(order[order.index(index) + 1 :]))
         assert f"shard{'s' if ',' in missing else ''} {missing} of {count}" in heard.warned[-1]
     assert shared(out, sources, Shard(last, count)).status in ("ok", "partial")
@@ -164,7 +164,7 @@ def test_waiting_ends_with_a_signal(tmp_path: Path, sources: list[Source], monke
     monkeypatch.setattr(scales.time, "sleep", sleep)
     out = tmp_path / "out"
     assert shared(out, sources, Shard(0, 2), heard := Listener()).status == "interrupted"
-    assert any("nothing is drawn" in text for text in heard.warned)
+    assert any("nothing was drawn" in text for text in heard.warned)
     names = {path.name for path in out.iterdir() if not path.name.startswith("manifest.inputs")}
     assert names == {"manifest.0-of-2.json", "manifest.0-of-2.jsonl", "run.0-of-2.json", "run.0-of-2.scale.json"}
 

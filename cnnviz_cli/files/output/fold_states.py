@@ -62,27 +62,30 @@ class FoldStates(Generic[AnyFold]):
         """
         self._sink.write(self.shard.fold_state, self._encode(self.shard, fold.to_state()))
 
-    def read(self) -> dict[int, AnyFold]:
-        """The states that count, by the shards' numbers."""
-        found = ((index, self._read(Shard(index, self.shard.count))) for index in range(self.shard.count))
-        return {index: fold for index, fold in found if fold is not None}
+    def read(self, index: int) -> AnyFold | None:
+        """What the shard of this number has left, if it counts."""
+        shard = Shard(index, self.shard.count)
+        try:
+            data = read_regular(self._sink.root / shard.fold_state, _MAX_BYTES, follow=False)
+            state = parse_json(data)["state"]
+            # All else is known, so that only what this version would have written can be the same bytes.
+            same = not has_duplicate_keys(data) and self._encode(shard, state) == data
+            return self._kind.from_state(state) if same else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def merged(self) -> AnyFold | None:
         """What the shards have found together; None if a state is missing."""
-        found = self.read()
-        return self._kind.merge_all(found.values()) if len(found) == self.shard.count else None
+        found = [fold for index in range(self.shard.count) if (fold := self.read(index)) is not None]
+        return self._kind.merge_all(found) if len(found) == self.shard.count else None
 
-    def busy_peers(self) -> set[int]:
-        """The numbers of the other shards that a process is working on.
+    def is_busy(self, index: int) -> bool:
+        """Whether a process is working on the shard of this number.
 
         Raises:
-            OutputError: their journals cannot be looked at.
+            OutputError: its journal cannot be looked at.
         """
-        peers = (Shard(index, self.shard.count) for index in range(self.shard.count) if index != self.shard.index)
-        return {peer.index for peer in peers if self._is_busy(peer)}
-
-    def _is_busy(self, peer: Shard) -> bool:
-        path = self._sink.root / peer.journal
+        path = self._sink.root / Shard(index, self.shard.count).journal
         with explain_write_errors(path):
             return path.exists() and is_locked(path)
 
@@ -90,14 +93,3 @@ class FoldStates(Generic[AnyFold]):
         about = {"run": self._run, "shard": [shard.index, shard.count], "state": state}
         sha256 = hashlib.sha256(to_compact_json(about)).hexdigest()
         return FOLD_STATE_PREFIX + to_compact_json({**about, "sha256": sha256})[1:] + b"\n"
-
-    def _read(self, shard: Shard) -> AnyFold | None:
-        path = self._sink.root / shard.fold_state
-        try:
-            data = read_regular(path, _MAX_BYTES, follow=False)
-            state = parse_json(data)["state"]
-            # All else is known, so that only what this version would have written can be the same bytes.
-            same = not has_duplicate_keys(data) and self._encode(shard, state) == data
-            return self._kind.from_state(state) if same else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
