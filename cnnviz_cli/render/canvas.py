@@ -29,12 +29,12 @@ from cnnviz_cli.render.scaling import (
 from cnnviz_cli.render.style import Interpolation, Overlay, Style
 
 SUNK = 0.6
-"""How bright the photograph stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
+"""How bright the image stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
 
 _SUNKEN = [round(SUNK * value) for value in range(256)]
 _FADED = [round(172 + 0.28 * value) for value in range(256)]
 READABLE = 288
-"""Photographs whose longer side is below this many pixels are enlarged."""
+"""Images whose longer side is below this many pixels are enlarged."""
 
 SHORTEST, LONGEST = 480, 1556
 """The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
@@ -44,7 +44,7 @@ SLIVER = 2**17
 """The longer side of an image that is drawn at its own size, in pixels."""
 
 SHARP = 4
-"""Photographs enlarged so many times show their pixels as squares; below, that looks like a fault."""
+"""Images enlarged so many times show their pixels as squares; below, that looks like a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Canvas:
 
 
 def make_canvas(image: Image.Image, view: View) -> Canvas:
-    """The photograph at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
+    """The image at its own size; a tiny one enlarged by a whole factor until type can stand beside it.
 
     One that is longer than `SLIVER` is reduced to that: a sheet is as wide as type needs, and all of it lies in memory.
     """
@@ -99,7 +99,7 @@ def make_canvas(image: Image.Image, view: View) -> Canvas:
 
 
 def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, down: int) -> Canvas:
-    """The photograph for a figure of `across` x `down` images of its size.
+    """The image for a figure of `across` x `down` images of its size.
 
     Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
     ratio, so that it stays exact.
@@ -121,7 +121,7 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
         factor = min(factor, 2 * room / (down * height))
     units = (max(1, int(width * factor + 0.01)), max(1, round(height * factor)))
     density = size.density
-    if size.pixels is None:  # a vector file, which gains nothing by more pixels than the photograph has
+    if size.pixels is None:  # a vector file, which gains nothing by more pixels than the image has
         density = max(1.0, min(density, width / units[0]))
     pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
     return Canvas(
@@ -143,7 +143,7 @@ def type_size(room: int) -> int:
 
 
 def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The photograph with other sides: sharp squares for its pixels where they become large."""
+    """The image with other sides: sharp squares for its pixels where they become large."""
     if size == image.size:
         return image
     if size[0] >= SHARP * image.width:
@@ -152,7 +152,7 @@ def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def fit_canvas(image: Image.Image, view: View, width: int, height: int, unit: int, density: float = 1.0) -> Canvas:
-    """The photograph made to fit into width x height units, for a sheet."""
+    """The image made to fit into width x height units, for a sheet."""
     ratio = min(width / image.width, height / image.height)
     size = (
         max(1, round(max(1, round(image.width * ratio)) * density)),
@@ -164,7 +164,7 @@ def fit_canvas(image: Image.Image, view: View, width: int, height: int, unit: in
 
 
 def mark_unseen(canvas: Canvas) -> Image.Image:
-    """The photograph with what the network never saw drained of colour, faded and hatched."""
+    """The image with what the network never saw drained of colour, faded and hatched."""
     if canvas.view.is_whole:
         return canvas.image.copy()
     ghost = canvas.image.convert("L").point(_FADED)
@@ -200,7 +200,7 @@ def opacity_table(alpha: float) -> NDArray[np.float64]:
 
 
 def desaturate() -> NDArray[np.float64]:
-    """(256,) by level, how far the photograph under the evidence is drained of colour and light."""
+    """(256,) by level, how far the image under the evidence is drained of colour and light."""
     shares: NDArray[np.float64] = np.minimum(1, 2 * np.arange(256) / 255)
     return shares
 
@@ -217,9 +217,9 @@ class OverlaySpec:
 
 
 def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: OverlaySpec) -> Image.Image:
-    """Evidence over the photograph.
+    """Evidence over the image.
 
-    Under a ramp the photograph loses its own colours where evidence is, so that every hue is the palette's, and some
+    Under a ramp the image loses its own colours where evidence is, so that every hue is the palette's, and some
     light; a constant overlay is the plain mixture of the two pictures, as pytorch-grad-cam draws it.
 
     Args:
@@ -251,7 +251,7 @@ def draw_opaque(
     raw: NDArray[Any],
     enlarging: Interpolation = "bilinear",
 ) -> Image.Image:
-    """A map, or a picture of three, opaque in its place, the rest of the photograph's frame marked as no data.
+    """A map, or a picture of three, opaque in its place, the rest of the image's frame marked as no data.
 
     Args:
         shares: one (h, w) map to be looked up in `colors`, or three colour channels; 0 to 1, clipped.
@@ -304,7 +304,7 @@ LIGHT, DARK = "#ffffff", "#16191d"
 
 
 def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Annotation | None) -> Image.Image:
-    """The sheet, which is as large as the photograph, with a line around what the mark says; it is drawn on."""
+    """The sheet, which is as large as the image, with a line around what the mark says; it is drawn on."""
     if isinstance(mark, BoxAnnotation):
         _rectangle(sheet, canvas, mark)
     elif isinstance(mark, RegionAnnotation):
@@ -313,7 +313,7 @@ def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Annotation | None)
 
 
 def box_in_image(mark: BoxAnnotation, canvas: Canvas) -> Box:
-    """The box in pixels of the photograph as it is drawn."""
+    """The box in pixels of the image as it is drawn."""
     return canvas.view.fractions_to_image(mark.box)
 
 
@@ -321,8 +321,8 @@ def _rectangle(sheet: Image.Image, canvas: Canvas, mark: BoxAnnotation) -> None:
     line, pen = max(1, round(canvas.unit / 12)), ImageDraw.Draw(sheet)
     left, top, right, bottom = box_in_image(mark, canvas)
     if not (left < sheet.width and top < sheet.height and right > 0 and bottom > 0):
-        return  # in what the network was shown beside the photograph
-    # A box that ends at the photograph's edge keeps its line within it.
+        return  # in what the network was shown beside the image
+    # A box that ends at the image's edge keeps its line within it.
     left = min(max(round(left), 2 * line), sheet.width - 2 * line - 1)
     top = min(max(round(top), 2 * line), sheet.height - 2 * line - 1)
     right = max(min(round(right), sheet.width - 2 * line), left + 1)
@@ -374,7 +374,7 @@ def no_data(size: tuple[int, int], unit: int) -> Image.Image:
 def draw_map(
     panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None = None, mark: Annotation | None = None
 ) -> Image.Image:
-    """The evidence in its place in the photograph's frame, on its own scale or on a given one, and around what."""
+    """The evidence in its place in the image's frame, on its own scale or on a given one, and around what."""
     return draw_annotation(_evidence(panel, canvas, style, scale), canvas, mark)
 
 

@@ -209,9 +209,9 @@ def tile_of(columns: int, style: Style) -> int:
 
 
 def fit_input(image: Image.Image, view: View, side: int, density: float = 1.0) -> Canvas:
-    """The part of the photograph that the network was shown, made to fit into a square of `side` units."""
+    """The part of the image that the network was shown, made to fit into a square of `side` units."""
     left, top, right, bottom = view.box
-    # An input with a border of its own reaches beyond the photograph.
+    # An input with a border of its own reaches beyond the image.
     inner = (max(0.0, left), max(0.0, top), min(float(image.width), right), min(float(image.height), bottom))
     across, down = inner[2] - inner[0], inner[3] - inner[1]
     ratio = side * density / max(across, down)
@@ -274,7 +274,7 @@ class _Sheet:
         return make_sheet([*rows, shared_legend(self.shown, self.scene.style, self.width)], self.width)
 
     def _original(self) -> Block:
-        words = "the photograph" if self.scene.view.is_whole else "what the network saw"
+        words = "the image" if self.scene.view.is_whole else "the network's input"
         below = set_lines([Line(words, SMALL, MUTED)], self.side)
         return stack_vertically([self.canvas.as_raster(self.canvas.image), below], SMALL // 3)
 
@@ -303,7 +303,7 @@ class _Sheet:
     def _flow(self, flow: Flow, original: Block | None) -> Block:
         """Rows of maps, each under its method's name; to their left what they are for, `original` below that."""
         if flow.named is None:
-            texts = [("any class", SECTION, INK), ("the same map whatever the class", TYPE, MUTED)]
+            texts = [("any class", SECTION, INK), ("the same map for every class", TYPE, MUTED)]
             aside = [Line(elide(text, size, self.side), size, color) for text, size, color in texts]
         else:
             aside = _target_lines(flow.named, self.side)

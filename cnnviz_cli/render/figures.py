@@ -173,17 +173,17 @@ def compose_map(panel: SingleMap, scene: Scene) -> Block:
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
     room = beside_bar if beside_bar >= 14 * unit else width
     if not canvas.view.is_whole:
-        notes.append(legend_entry("not seen by the network", no_data((4 * unit, 2 * unit), unit), unit, room))
+        notes.append(legend_entry("outside the network's crop", no_data((4 * unit, 2 * unit), unit), unit, room))
     if state_of(panel) == "nonfinite":
         notes.append(legend_entry("not finite", checkerboard((4 * unit, 2 * unit), unit), unit, room))
     return add_margin(stack_vertically([head, picture, legend(bar, notes, width, unit)], round(0.8 * unit)), unit)
 
 
 def describe_enlargement(image: Image.Image, factor: float) -> list[str]:
-    """How large the photograph is beside its file, in words; nothing where it is as large."""
+    """How large the image is beside its file, in words; nothing where it is as large."""
     if abs(factor - 1) < 0.005:
         return []
-    size = f"photograph of {image.width} x {image.height} pixels"
+    size = f"image of {image.width} x {image.height} pixels"
     if factor == round(factor):
         return [f"{size}, shown {factor:.0f} times as large"]
     return [f"{size}, shown at {100 * factor:.{0 if factor >= 0.1 else 1}f} % of its size"]

@@ -151,7 +151,7 @@ INTERPOLATED = {
     "bilinear": "bilinear between its cells",
     "nearest": "cells not interpolated",
 }
-"""How a map came to the photograph's size, in words."""
+"""How a map came to the image's size, in words."""
 
 
 def blend_over_grounds(colors: ByteArray, alpha: float, *, signed: bool = False, constant: bool = False) -> ByteArray:
@@ -170,7 +170,7 @@ def make_color_bar(
 ) -> tuple[Block | None, str]:
     """The colour bar of a panel, if it has a scale, and what its numbers are."""
     raw = np.asarray(panel.values)
-    kind = "picture" if panel.in_colour else "map"
+    kind = "projection" if panel.in_colour else "map"
     between = INTERPOLATED[style.interpolation_for(overlay_of(panel, style))]
     size = f"{kind} of {raw.shape[-1]} x {raw.shape[-2]}, {between}"
     if not np.isfinite(raw).any():
@@ -178,7 +178,7 @@ def make_color_bar(
     if color_limits(panel, scale) is None:
         values = format_ticks([float(raw.min()), float(raw.max())])
         what = f"{values[0]} everywhere" if is_constant(raw) else f"{values[0]} to {values[1]}, which is rounding"
-        laid = "; no colour is laid over the photograph" if panel.scale_kind == "peak" else ""
+        laid = "; no colour is laid over the image" if panel.scale_kind == "peak" else ""
         return None, f"{size}, {what}{laid}"
     colours, labels, words = _given(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
     return color_bar(colours, labels, width, unit), f"{size}, {words}"
@@ -215,13 +215,13 @@ def _scale_labels(scale: Scale, below: int, above: int) -> list[str]:
 
 
 def describe_overlay(panel: Panel, style: Style) -> str:
-    """What an overlay does with the photograph, in words that go on a sentence; empty where there is none."""
+    """What an overlay does with the image, in words that go on a sentence; empty where there is none."""
     overlay = overlay_of(panel, style)
     if overlay == "none":
         return ""
     share = f"{style.opacity(overlay):.0%}".replace("%", " %")
     if overlay == "constant":
-        what = f"{share} colour over the whole photograph"
+        what = f"{share} colour over the whole image"
     else:
         nothing = "zero" if panel.scale_kind == "centred" else "no evidence"
         what = f"transparent at {nothing}, {share} colour at the strongest"
@@ -299,7 +299,7 @@ def _kind_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> B
         labels.reverse()
     elif named.counterfactual and panel.scale_kind == "peak":
         labels[1] += " against"
-    remarks = [_OWN_SCALE[panel.scale_kind].replace("map", "picture" if panel.in_colour else "map")]
+    remarks = [_OWN_SCALE[panel.scale_kind].replace("map", "projection" if panel.in_colour else "map")]
     given = [(one, caption.scale) for one, caption in entries if caption.scale and one.takes_scale]
     if given:
         counts = [count_outside(one, limits) for one, limits in given]
@@ -313,7 +313,7 @@ def _kind_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> B
         remarks.append("below 0 for, above 0 against" if named.counterfactual else "below 0 against, above 0 for")
     remarks[-1] += describe_overlay(panel, style)
     remarks += sorted({one.made_how() for one, _ in entries} - {""})
-    over = " over the photograph" * (panel.scale_kind == "peak" and overlay_of(panel, style) != "none")
+    over = " over the image" * (panel.scale_kind == "peak" and overlay_of(panel, style) != "none")
     head = set_lines([Line(text, TYPE) for text in wrap_words(panel.legend_title + over, TYPE, width)], width)
     bar = color_bar(map_colors(panel, style, scale), labels, width, SMALL)
     foot = set_lines(muted_lines("; ".join(remarks), SMALL, width), width)

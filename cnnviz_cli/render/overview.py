@@ -54,7 +54,7 @@ WIDTH = 1600
 
 HEADING = 28
 TALLEST = 400
-"""No photograph on the sheet is higher."""
+"""No image on the sheet is higher."""
 
 MOST_COLUMNS = 6
 """No row has more maps."""
@@ -234,8 +234,8 @@ def compose_overview(predictions: Sequence[Prediction], panels: Sequence[tuple[P
 
     rows = [sheet_heading(scene, WIDTH)]
     width, canvas = _column(columns), canvas_in(columns)
-    words = "the whole photograph was seen" if view.is_whole else "outlined: what the network saw"
-    blocks = [add_heading("photograph", words, canvas.as_raster(mark_unseen(canvas)), width)]
+    words = "the whole image is the network's input" if view.is_whole else "outlined: the network's input"
+    blocks = [add_heading("image", words, canvas.as_raster(mark_unseen(canvas)), width)]
     # With nothing beside them the bars may be as long as two columns.
     room = width if first or not runs else _column(columns) * 2 + GAP
     targets = {named.target for _, named in panels if named.target}
@@ -271,7 +271,7 @@ def sheet_heading(scene: Scene, width: int, *more: str) -> Block:
     facts = [
         caption.title,
         caption.model,
-        f"photograph of {scene.image.width} x {scene.image.height} pixels",
+        f"image of {scene.image.width} x {scene.image.height} pixels",
         f"network input {size[0]} x {size[1]}",
         *more,
     ]
@@ -291,10 +291,10 @@ def arrange_groups(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[M
     """Where the maps stand.
 
     Args:
-        aspect: width by height of the photograph.
+        aspect: width by height of the image.
 
     Returns:
-        The number of columns, the maps beside the photograph and its predictions, and the rows below. A group is
+        The number of columns, the maps beside the image and its predictions, and the rows below. A group is
         broken over rows only where it has more maps than a row has places.
     """
     columns = 3 if aspect > 1.25 else 4 if aspect > 0.8 else 5
@@ -329,11 +329,11 @@ def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
     words = [
         f"colour bars: raw values, {' and '.join(sorted(given))} scale; “or more” and “or less” mark values beyond it"
         if given
-        else "colour bars: raw values, each picture on its own scale; “or more” marks the 99.5th percentile",
+        else "colour bars: raw values, each map on its own scale; “or more” marks the 99.5th percentile",
         "bars of two rows: the colour as over a light and as over a dark ground",
     ]
     if not view.is_whole:
-        words.append("hatched: not seen by the network")
+        words.append("hatched: outside the network's crop")
     return set_lines(muted_lines(words, SMALL, WIDTH), WIDTH)
 
 
@@ -343,11 +343,11 @@ def _what(predictions: Sequence[Prediction]) -> str:
     if first is None:
         return "most probable classes"
     if first.box is not None:
-        return "what was found, the likeliest first"
+        return "detections, the most confident first"
     if first.share is not None:
-        return "how much of the picture each class covers"
+        return "the share of the image that each class covers"
     if first.similarity is not None:
-        return "the cosine of the angle between the two pictures' vectors"
+        return "cosine similarity of the two images' feature vectors"
     if first.value is not None:
-        return "what the network returns" if len(predictions) == 1 else "the largest values that the network returns"
+        return "the network's output" if len(predictions) == 1 else "the network's largest outputs"
     return "most probable classes"

@@ -40,12 +40,12 @@ MOST = 5
 """Pairs that stand next to each other; more go to a further line."""
 
 CONVENTION = (
-    "left of each pair the projection, right the patch of the input that caused the map's peak",
+    "in each pair, left the projection, right the input patch that caused the channel's peak activation",
     "mid-grey is zero, each projection on its own scale (99.5th percentile of its magnitudes)",
-    "in each title the channel and its peak activation",
+    "above each pair the channel and its peak activation",
 )
 
-TIED = "maps whose peaks are the same are ranked by their mean, which stands beside the peak"
+TIED = "channels with equal peaks are ranked by their mean activation, given beside the peak"
 
 
 def compose_projections(panel: Projections, scene: Scene) -> Block:
@@ -61,9 +61,9 @@ def compose_projections(panel: Projections, scene: Scene) -> Block:
 def describe_extent(row: ProjectionRow, seen: Image.Image) -> str:
     """What one position of a layer sees, in words."""
     if row.field is None:
-        return "each position sees the whole input"
+        return "the receptive field is the whole input"
     down, across = row.field
-    return f"each position sees {across:.0f} x {down:.0f} pixels, the input has {seen.width} x {seen.height}"
+    return f"receptive field of {across:.0f} x {down:.0f} pixels, input of {seen.width} x {seen.height}"
 
 
 def frame_of(row: ProjectionRow, seen: Image.Image) -> tuple[float, float]:

@@ -164,7 +164,7 @@ def normalize(panel: SingleMap, scale: Scale | None = None) -> Floats:
 
 
 def overlay_of(panel: Panel, style: Style) -> Overlay:
-    """How a picked panel lies over the photograph: ramp, constant or none. A picture in colours never does."""
+    """How a picked panel lies over the image: ramp, constant or none. A picture in colours never does."""
     if panel.in_colour:
         return "none"
     if style.overlay != "auto":

@@ -16,7 +16,7 @@ SIGNED_PALETTES = ("blue-red", "purple-green")
 """For evidence for and against: negative and positive hue, near-white at zero."""
 
 Overlay = Literal["auto", "ramp", "constant", "none"]
-"""How a map lies over the photograph. ramp: its opacity grows with the evidence. constant: the same opacity everywhere.
+"""How a map lies over the image. ramp: its opacity grows with the evidence. constant: the same opacity everywhere.
 none: not at all, the map stands by itself. auto: ramp for coarse maps, none for one value a pixel."""
 
 Interpolation = Literal["auto", "bicubic", "bilinear", "nearest"]
@@ -35,7 +35,7 @@ RASTER = tuple(name for name in FORMATS if name not in VECTOR)
 """Formats of pixels alone."""
 
 VECTOR_DENSITY = 2.0
-"""Pixels a unit of the images in such a file, as far as the photograph has them."""
+"""Pixels a unit of the images in such a file, as far as the image has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Caption:
         title: what made the picture.
         target: what was explained, and `detail` what the network says of it: a class and its probability.
         contrast: the class that it was told apart from.
-        source: the photograph's name.
+        source: the image's name.
         note: one sentence, for instance about a map that cannot be read.
         scale: the range to draw the panel in, where it is not its own.
         mark: where the target is, to be drawn around.

@@ -182,7 +182,7 @@ def test_nothing_leaves_its_column(targets: int) -> None:
             assert (edge == 255).all()
         # From the original down to the legend; above and below it texts may be as wide as the sheet.
         start = find(sheet, np.asarray(original()))[0][1] + TILE // 2
-        end = written(sheet, "evidence over the photograph", 14)[0][1]
+        end = written(sheet, "evidence over the image", 14)[0][1]
         start = max(start, MARGIN + 120)
         for column in range(1, columns):
             gutter = sheet[start:end, MARGIN + column * PITCH - 24 : MARGIN + column * PITCH]
@@ -239,7 +239,7 @@ def test_each_kind_has_one_legend_and_each_map_its_range() -> None:
             (InputProjection(rng.normal(size=(3, 8, 8)).astype(np.float32), target=target), Caption("d", **named)),
         ]
     sheet = the_sheet(shown)
-    names = ("evidence over the photograph", "evidence at each pixel", "for and against")
+    names = ("evidence over the image", "evidence at each pixel", "for and against")
     for name in (*names, "red, green and blue, each around zero"):
         assert len(written(sheet, name, 14)) == 1
     for text, times in (

@@ -98,7 +98,7 @@ def test_the_bar_says_in_words_what_is_laid_over() -> None:
     assert words == {
         "ramp": "map of 7 x 7, bicubic between its cells, raw values; transparent at no "
         "evidence, 75 % colour at the strongest; bar: above as over light, below as over dark",
-        "constant": "map of 7 x 7, bilinear between its cells, raw values; 50 % colour over the whole photograph; bar: "
+        "constant": "map of 7 x 7, bilinear between its cells, raw values; 50 % colour over the whole image; bar: "
         "above as over light, below as over dark",
         "none": "map of 7 x 7, bicubic between its cells, raw values",
     }

@@ -103,7 +103,7 @@ def test_the_drawing_leaves_its_inputs_alone() -> None:
 
 
 def test_an_unknown_panel_is_refused() -> None:
-    with pytest.raises(TypeError, match="no picture"):
+    with pytest.raises(TypeError, match="no figure"):
         draw(Panel(), plain(9, 9), whole(9, 9), SEEN, CAPTION, Style())
 
 

@@ -134,7 +134,7 @@ def test_a_projection_of_nothing_is_mid_grey() -> None:
 def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
     cut = row([(0, 10, 6, 20), (10, 10, 20, 20)], field=(10, 10))
     assert frame_of(cut, SEEN) == (10, 10)
-    assert describe_extent(cut, SEEN) == "each position sees 10 x 10 pixels, the input has 32 x 32"
+    assert describe_extent(cut, SEEN) == "receptive field of 10 x 10 pixels, input of 32 x 32"
     couple = np.asarray(rasterize(projection_pair(cut, 0, SEEN, 100)), int)
     missing, present = couple[18:, 102:142], couple[18:, 142:202]
     assert set(np.unique(missing)) <= {205, 238}
@@ -142,10 +142,10 @@ def test_a_patch_cut_at_the_border_keeps_its_place_in_the_frame() -> None:
 
 
 def test_a_field_larger_than_the_input_is_framed_by_the_input() -> None:
-    assert describe_extent(row([(0, 0, 32, 32)]), SEEN) == "each position sees the whole input"
+    assert describe_extent(row([(0, 0, 32, 32)]), SEEN) == "the receptive field is the whole input"
     assert frame_of(row([(0, 0, 32, 32)]), SEEN) == (32, 32)
     large = row([(0, 0, 20, 32)], field=(67, 45))
-    assert describe_extent(large, SEEN) == "each position sees 45 x 67 pixels, the input has 32 x 32"
+    assert describe_extent(large, SEEN) == "receptive field of 45 x 67 pixels, input of 32 x 32"
     assert frame_of(large, SEEN) == (32, 32)
 
 
