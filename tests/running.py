@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import tiny
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.scores import CLASSES
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.run.session import method_context
+from cnnviz_cli.run.explain import Explainer
+from cnnviz_cli.run.session import Session, method_context
 
 Runner = Callable[..., Sequence[Panel]]
 
@@ -60,3 +63,15 @@ def given_for(batch: Tensor) -> dict[str, Tensor]:
 def numbers(panel: Panel) -> dict[str, Tensor]:
     """The raw tensors of a panel, and its statistics, by name."""
     return {name: torch.as_tensor(values) for name, values in {**panel.arrays(), **panel.statistics}.items()}
+
+
+def averaging(net: nn.Module, recipes: Sequence[Recipe], targets: Any) -> Explainer:
+    """Recipes of one method each, explained without a model's file: their plan of views, and the session."""
+    views = {view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views}
+    question: Any = SimpleNamespace(targets=targets, describer=SimpleNamespace(readout=CLASSES))
+    settings: Any = SimpleNamespace(seed=0, max_memory=None, precision="fp32")
+    model: Any = SimpleNamespace(facts=STANDARD_FACTS)
+    context: Any = SimpleNamespace(input_spec=SimpleNamespace(size=(tiny.SIZE, tiny.SIZE)))
+    session = Session("gradcam", settings, model, net, torch.device("cpu"), question, context)
+    tasks: Any = [SimpleNamespace(recipe=recipe) for recipe in recipes]
+    return Explainer(session, (), tasks, Plan.of([]), views)

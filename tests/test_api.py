@@ -31,6 +31,7 @@ from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.run.explain import Explainer
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_images"
@@ -250,21 +251,19 @@ def test_random_draws_hang_on_the_picture_and_the_seed_alone() -> None:
 
 
 def test_batches_are_halved_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cnnviz_cli.api.explain as work
-
     sizes = []
-    real = work.explain_batch
+    real = Explainer.explain_batch
 
-    def short(prepared: Any, batch: Tensor, *rest: Any, **more: Any) -> Any:
+    def short(explainer: Explainer, batch: Tensor, *rest: Any, **more: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 1:
             raise MemoryError
-        return real(prepared, batch, *rest, **more)
+        return real(explainer, batch, *rest, **more)
 
-    monkeypatch.setattr(work, "explain", short)
+    monkeypatch.setattr(Explainer, "explain_batch", short)
     assert len(explain(network(), [photo(n) for n in range(3)])) == 3
-    assert sizes == [3, 1, 2, 1, 1]
-    monkeypatch.setattr(work, "explain", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    assert sizes == [3, 1, 1, 1]
+    monkeypatch.setattr(Explainer, "explain_batch", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(cnnviz_cli.MemoryShortError):
         explain(network(), photo())
 
@@ -514,7 +513,7 @@ def test_nothing_is_changed_where_a_later_picture_fails(tmp_path: Path) -> None:
 
 
 def test_nothing_is_changed_where_a_method_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cnnviz_cli.run.explain as run
+    import cnnviz_cli.run.session as run
 
     def interrupted(*arguments: Any, **more: Any) -> Any:
         real(*arguments, **more)

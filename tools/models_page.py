@@ -14,10 +14,12 @@ from pathlib import Path
 import zoo
 
 import cnnviz_cli.methods  # registers them
-from cnnviz_cli.core.method import InputSpec, methods
+from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.input.builtin_transform import preset_for
+from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.models.load.zoo import build_blank
 from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
 from cnnviz_cli.run.method_costs import prices_of
@@ -95,8 +97,10 @@ def _default(layers: ModelLayers) -> list[str]:
 def refusals(name: str) -> dict[str, str]:
     """By method that does not apply, the reason."""
     found = zoo.small(name)
-    frame = InputSpec((found.side, found.side), (-2.0,) * 3, (2.0,) * 3)
-    prices = prices_of(found.net, found.layers, frame, list(methods()))
+    labels = tuple(map(str, range(found.layers.returned.classes)))
+    preprocessing = Preprocessing(found.side, found.side, (0.5,) * 3, (0.25,) * 3)
+    model = LoadedModel(found.net, name, "random:0", "", labels, preprocessing, found.layers, classifier=True)
+    prices = prices_of(model, list(methods()))
     return {name: price.refusal for name, price in prices.items() if price.cost is None}
 
 

@@ -19,8 +19,7 @@ from cnnviz_cli.core.method import find_method
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.run.explain import image_seed
-from cnnviz_cli.run.session import method_context
+from cnnviz_cli.run.session import image_seed, method_context
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 BUNDLED = "efficientnet_lite0"

@@ -5,162 +5,66 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import groupby
 from typing import Any, Literal
 from warnings import warn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.api.arguments import NETWORK, build_settings, rephrase_for_python
-from cnnviz_cli.api.images import ImageLike, InputImage, as_image_list, read_input_image, read_tensor
+from cnnviz_cli.api.arguments import COMMAND, NETWORK, build_settings, rephrase_for_python
+from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image, read_tensor
 from cnnviz_cli.api.network import load_twin, name_scores, network_device, preserve_global_state, read_preset
 from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, FigureContext
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
-from cnnviz_cli.core.figure_settings import Scale, parse_scale
-from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
-from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
-from cnnviz_cli.files.images.region_masks import resize_mask
-from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.image_data import TaskName, Wording, read_options, style_of
-from cnnviz_cli.run.present import box_in_image_pixels, build_caption
-from cnnviz_cli.run.question import NOT_FINITE
-from cnnviz_cli.run.session import Prepared, Task, input_settings, load_model_for, output_settings, prepare_loaded
-from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
-
-_Found = tuple[ImageDescription | str, Sequence[tuple[Task, Sequence[Panel]]]]
-"""Of one picture what the network says, or why there is nothing to explain, and of each task its panels, picked."""
+from cnnviz_cli.run.explain import BatchExplainer, Explainer
+from cnnviz_cli.run.image_data import ImageResult, LoadedImage, Wording, read_options, style_of
+from cnnviz_cli.run.pipeline import MapScales
+from cnnviz_cli.run.present import box_in_image_pixels, panel_figures
+from cnnviz_cli.run.session import Session, input_settings, load_model_for, output_settings
 
 
-def explain_images(prepared: Prepared, pictures: list[Any] | Tensor, heard: Reporter) -> Iterator[ExplainedImage]:
-    """One after the other, in batches of pictures of one size."""
-    how, size = prepared.model.preprocessing, prepared.batch_size
-    reading = read_options(prepared.settings, how)
-    if isinstance(pictures, Tensor) and pictures.shape[1] != how.channels:
-        what = f"the network reads {how.channels} channels, and the tensor has {pictures.shape[1]}"
+def explain_images(explainer: Explainer, images: list[Any] | Tensor) -> Iterator[ExplainedImage]:
+    """One after the other, in batches."""
+    session = explainer.session
+    preprocessing, size = session.model.preprocessing, session.batch_size
+    if isinstance(images, Tensor) and images.shape[1] != preprocessing.channels:
+        what = f"the network reads {preprocessing.channels} channels, and the tensor has {images.shape[1]}"
         raise UsageError(what, where="images")
-    for start in range(0, len(pictures), size):
-        if isinstance(pictures, Tensor):
-            inputs = [read_tensor(one, start + at, how) for at, one in enumerate(pictures[start : start + size])]
-        else:
-            inputs = [
-                read_input_image(one, start + at, how, reading) for at, one in enumerate(pictures[start : start + size])
-            ]
-        for _, same in groupby(inputs, key=lambda one: one.pixels.shape):
-            yield from _explain_same_size(prepared, list(same), heard)
+    read = read_tensor if isinstance(images, Tensor) else read_input_image
+    how = preprocessing, read_options(session.settings, preprocessing), session.question.masks
+    batches = BatchExplainer(explainer, Reporter())
+    wording = replace(session.wording, model=session.model.name)
+    for start in range(0, len(images), size):
+        loaded = [read(one, start + at, *how) for at, one in enumerate(images[start : start + size])]
+        results = batches.results([one.network_input for one in loaded], ())
+        for one, result in zip(loaded, results, strict=True):
+            if isinstance(result, CnnvizError):
+                what = f"{one.source.name}: {result.what}"
+                raise type(result)(what, where=result.where, fix=result.fix, excerpt=result.excerpt) from result
+            yield _explained_image(explainer, one, result, wording)
 
 
-def _explain_same_size(prepared: Prepared, inputs: Sequence[InputImage], heard: Reporter) -> Iterator[ExplainedImage]:
-    """Pictures of one size; a batch that does not fit into memory is halved."""
-    short = False
-    try:
-        found = _compute(prepared, inputs, heard)
-    except MemoryShortError:
-        if len(inputs) == 1:
-            raise
-        short = True
-    if short:
-        # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
-        half = len(inputs) // 2
-        yield from _explain_same_size(prepared, inputs[:half], heard)
-        yield from _explain_same_size(prepared, inputs[half:], heard)
-        return
-    for one, (told, results) in zip(inputs, found, strict=True):
-        if told == NOT_FINITE:
-            what = f"{one.name}: {NOT_FINITE} in {prepared.settings.precision}"
-            raise ModelError(what, where="model", fix="Check the weights, and that the images are normalised.")
-        if isinstance(told, str):
-            raise ImageError(f"{one.name}: {told}")
-        yield _image(prepared, one, told, results)
-
-
-def _compute(prepared: Prepared, inputs: Sequence[InputImage], heard: Reporter) -> list[_Found]:
-    """What the network and the methods say of each picture.
-
-    Raises:
-        MemoryShortError: memory does not suffice for all of them at once.
-    """
-    with explain_memory_errors(len(inputs)):
-        pixels = torch.stack([one.pixels for one in inputs])
-        batch = to_memory_format(pixels.to(prepared.device), prepared.model.facts.memory_format)
-        masks = _masks(prepared, inputs)
-        seen, panels = explain_batch(prepared, batch, [one.digest for one in inputs], heard, masks=masks)
-        size = (batch.shape[2], batch.shape[3])
-        told = prepared.question.describe(seen, size, wanted=prepared.explains_targets)
-        return [
-            (one, [(task, [panel.pick(at) for panel in found]) for task, found in panels])
-            for at, one in enumerate(told)
-        ]
-
-
-def _masks(prepared: Prepared, inputs: Sequence[InputImage]) -> Tensor | None:
-    """(B, H, W) where the region to be explained is, if somebody has drawn it.
-
-    Raises:
-        ImageError: a picture has none, or one that does not fit.
-    """
-    masks = prepared.question.masks
-    if masks is None:
-        return None
-    seen = []
-    for one in inputs:
-        try:
-            seen.append(resize_mask(masks.mask_for(Source("", "", one.name), one.image.size), one.placing))
-        except ImageError as error:
-            raise ImageError(f"{one.name}: {error.what}", where=error.where, fix=error.fix) from error
-    return torch.from_numpy(np.stack(seen)).to(prepared.device)
-
-
-def _image(
-    prepared: Prepared, one: InputImage, told: ImageDescription, results: Sequence[tuple[Task, Sequence[Panel]]]
+def _explained_image(
+    explainer: Explainer, loaded: LoadedImage, result: ImageResult, wording: Wording
 ) -> ExplainedImage:
-    settings = prepared.settings
-    style = style_of(settings)
-    scene = FigureContext(one.image, one.view, one.crop, style, prepared.model.name, one.name)
-    scale, wording = parse_scale(settings.scale), prepared.wording
-    explanations = []
-    for task, panels in results:
-        for panel in panels:
-            shown = None if panel.target is None else told.targets[panel.target]
-            if panel.target is None or shown is not None:
-                contrast = told.contrast if shown else None
-                own = scale if panel.takes_scale else None
-                explanations.append(_explanation(prepared.task_name(task), panel, shown, contrast, scene, own, wording))
+    settings, tasks, view = explainer.session.settings, explainer.task_names, loaded.view
+    name = loaded.source.name
+    context = FigureContext(loaded.original.image, view, loaded.crop, style_of(settings), wording.model, name)
+    result = replace(result, scales=MapScales(settings.scale).scales_of_all(tasks, result.panels))
     return ExplainedImage(
-        one.name,
-        tuple(box_in_image_pixels(prediction, one.view) for prediction in told.predictions),
-        tuple(explanations),
-        scene,
-    )
-
-
-def _explanation(
-    work: TaskName,
-    panel: Panel,
-    shown: TargetDescription | None,
-    contrast: Prediction | None,
-    scene: FigureContext,
-    scale: Scale | None,
-    wording: Wording,
-) -> Explanation:
-    return Explanation(
-        work.method,
-        work.family,
-        panel.layer,
-        box_in_image_pixels(shown.prediction, scene.view) if shown else None,
-        contrast,
-        panel,
-        scene,
-        build_caption(work, panel, shown, contrast, replace(wording, model=scene.model), scene.name, scale),
+        name,
+        tuple(box_in_image_pixels(prediction, view) for prediction in result.description.predictions),
+        tuple(
+            Explanation(one.task.method, one.task.family, one.panel.layer, one.target, one.contrast, context, one)
+            for one in panel_figures(result, tasks, wording, name, view)
+        ),
+        context,
     )
 
 
@@ -258,8 +162,8 @@ def explain(
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
                 network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
             with nullcontext() if isinstance(model, nn.Module) else chosen:
-                prepared = prepare_loaded("explain", families, settings, network, chosen, heard)
-                found = tuple(explain_images(prepared, pictures, heard))
+                explainer = Explainer.of(Session.of(COMMAND, settings, network, chosen, heard), families, heard)
+                found = tuple(explain_images(explainer, pictures))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,10 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions, ValueRange
-from cnnviz_cli.core.geometry import ResizeCrop, View, stretch
+from cnnviz_cli.core.geometry import View, stretch
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.images.bands import compose_bands, read_image_bands
-from cnnviz_cli.files.images.decode import read_image
+from cnnviz_cli.files.images.decode import DecodedImage, read_image
 from cnnviz_cli.files.images.pixel_values import (
     RgbImage,
     Samples,
@@ -29,7 +30,10 @@ from cnnviz_cli.files.images.pixel_values import (
     to_rgb,
     type_range,
 )
+from cnnviz_cli.files.images.region_masks import MaskSource
+from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.run.image_data import LoadedImage, add_mask, crop_input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,32 +41,8 @@ if TYPE_CHECKING:
 ImageLike = str | PathLike[str] | Image.Image | NDArray[Any]
 """A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
 
-Result = TypeVar("Result")
-
 ROUNDING_MARGIN = 0.02
 """How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
-
-
-@dataclass(frozen=True)
-class InputImage:
-    """One picture as the network gets it.
-
-    Attributes:
-        name: what it is called in results.
-        digest: of its bytes, from which its random draws start.
-        pixels: (C, H, W) float32, normalised.
-        photo: upright, RGB.
-        seen: the network's input as a picture.
-        placing: of the network's input in the photograph.
-    """
-
-    name: str
-    digest: str
-    pixels: Tensor
-    image: Image.Image
-    view: View
-    crop: Image.Image
-    placing: ResizeCrop
 
 
 def as_image_list(images: Any) -> list[Any] | Tensor:
@@ -91,40 +71,57 @@ def as_image_list(images: Any) -> list[Any] | Tensor:
 
 
 def read_input_image(
-    image: ImageLike, number: int, preprocessing: Preprocessing, how: ReadOptions = READ_ALL
-) -> InputImage:
-    """One picture; `number` is its place among all.
+    image: ImageLike,
+    number: int,
+    preprocessing: Preprocessing,
+    how: ReadOptions = READ_ALL,
+    masks: MaskSource | None = None,
+) -> LoadedImage:
+    """One picture, and what the network gets of it; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
 
     Raises:
-        ImageError: a file cannot be read.
+        ImageError: a file cannot be read, or a picture has no mask that fits it.
         UsageError: it is not a picture.
     """
     if isinstance(image, str | PathLike):
-        read_ = read_image(Path(image), how)
-        name, photo, digest, planes = fspath(image), read_.image, read_.sha256, read_.planes
+        name, photo = fspath(image), replace(read_image(Path(image), how), shown=None)
     else:
-        name, planes = f"image {number}", None
-        if how.channels:
-            decoded = _decode_bands(image, number, how)
-            photo, planes = decoded.image, decoded.planes
-        else:
-            photo = _decode_rgb(image, number, how.value_range)
-        rest = b"" if planes is None else planes.tobytes()
-        digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
-    pixels, view, seen = preprocessing.prepare(photo, planes)
-    return InputImage(name, digest, pixels, photo, view, seen, preprocessing.resize_crop(photo.size))
+        name, photo = f"image {number}", _decode(image, number, how)
+    with _named_errors(name):
+        return crop_input(photo, (Source("", "", name), ""), preprocessing, masks, how)
 
 
-def read_tensor(pixels: Tensor, number: int, preprocessing: Preprocessing) -> InputImage:
+def read_tensor(
+    pixels: Tensor,
+    number: int,
+    preprocessing: Preprocessing,
+    how: ReadOptions = READ_ALL,
+    masks: MaskSource | None = None,
+) -> LoadedImage:
     """One image (C, H, W) of a normalised tensor. Its picture is what was normalised, or mid-grey if that is none."""
     plain = pixels.float().cpu().contiguous()
-    height, width = plain.shape[1:]
-    seen = _denormalize(plain, preprocessing) or Image.new("RGB", (width, height), (128, 128, 128))
+    size = width, height = plain.shape[2], plain.shape[1]
+    seen = _denormalize(plain, preprocessing) or Image.new("RGB", size, (128, 128, 128))
     digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
-    view = View((width, height), (width, height), (0.0, 0.0, float(width), float(height)))
-    return InputImage(f"image {number}", digest, plain, seen, view, seen, stretch((width, height)))
+    view = View(size, size, (0.0, 0.0, float(width), float(height)))
+    source, photo = Source("", "", f"image {number}"), DecodedImage(seen, (), sha256=digest, size=size)
+    with _named_errors(source.name):
+        return add_mask(LoadedImage(source, "", photo, view, seen, bands=plain), masks, stretch(size), how)
+
+
+def _decode(image: Any, number: int, how: ReadOptions) -> DecodedImage:
+    """A picture in memory; its digest is of its values."""
+    planes, rest = None, b""
+    if how.channels:
+        decoded = _decode_bands(image, number, how)
+        photo, planes = decoded.image, decoded.planes
+        rest = b"" if planes is None else planes.tobytes()
+    else:
+        photo = _decode_rgb(image, number, how.value_range)
+    digest = sha256(repr(photo.size).encode() + photo.tobytes() + rest).hexdigest()
+    return DecodedImage(photo, (), planes=planes, sha256=digest, size=photo.size)
 
 
 def _denormalize(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
@@ -156,7 +153,8 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
             image.load()
         except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
             raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
-        return _name_errors(number, lambda: to_rgb(image, wanted).image)
+        with _named_errors(f"image {number}"):
+            return to_rgb(image, wanted).image
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
         fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
@@ -169,7 +167,8 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
     if image.dtype == np.uint8:
         return apply_range(Image.fromarray(np.ascontiguousarray(image)).convert("RGB"), wanted)
     samples = Samples(np.ascontiguousarray(image), type_range(image.dtype))
-    shown = _name_errors(number, lambda: choose_range(samples, wanted))
+    with _named_errors(f"image {number}"):
+        shown = choose_range(samples, wanted)
     if wanted == "auto" and image.dtype.kind == "f" and shown.low < 0:
         what = f"image {number} is an array of floats with negative values: {shown.low:g} to {shown.high:g}"
         fix = "If it is normalised, pass a tensor (B, C, H, W); if not, say which values count: value_range=(LO, HI)"
@@ -181,19 +180,22 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
 def _decode_bands(image: Any, number: int, how: ReadOptions) -> RgbImage:
     """The bands of a picture in memory."""
     if isinstance(image, Image.Image):
-        return _name_errors(number, lambda: read_image_bands(image, None, how))
+        with _named_errors(f"image {number}"):
+            return read_image_bands(image, None, how)
     array = isinstance(image, np.ndarray)
     if not array or image.ndim not in (2, 3) or image.dtype.kind not in "iuf" or image.size == 0:
         kind = f"array {image.shape} of {image.dtype}" if array else type(image).__name__
         fix = "Pass an array (H, W, C) of numbers, or what is normalised as one tensor (B, C, H, W)."
         raise UsageError(f"image {number} is a {kind}, not an image of bands", where="images", fix=fix)
     values = image if image.ndim == 3 else image[:, :, None]
-    return _name_errors(number, lambda: compose_bands(values, None, how))
+    with _named_errors(f"image {number}"):
+        return compose_bands(values, None, how)
 
 
-def _name_errors(number: int, make: Callable[[], Result]) -> Result:
-    """What is made of an image; where that fails the error says of which."""
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """Have errors say of which image they are."""
     try:
-        return make()
+        yield
     except ImageError as error:
-        raise ImageError(f"image {number}: {error.what}", fix=error.fix) from error
+        raise ImageError(f"{name}: {error.what}", where=error.where, fix=error.fix) from error

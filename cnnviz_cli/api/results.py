@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from io import BytesIO
-from math import isfinite
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -19,82 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli import __version__
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean
+from cnnviz_cli.files.output.sink import replace_file
 from cnnviz_cli.render import SUFFIXES, Caption, Style
-from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width
+from cnnviz_cli.render.figures import Figure, Scene, compose_figure, fit_width
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import encode, rasterize
 from cnnviz_cli.render.scaling import pixels_in_box, range_of, replace_nonfinite, resample, state_of
+from cnnviz_cli.run.present import PanelFigure, encode_arrays, encode_with_facts, finite_statistics, plain_array
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
 
-
-def encode_png(picture: Image.Image) -> bytes:
-    """The bytes of a PNG."""
-    return encode(picture).data
+Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class FigureFile:
-    """A figure that may still be written in any format, and what its file says about itself."""
-
-    figure: Figure
-    facts: Mapping[str, str]
-    dpi: int = 0
-
-
-def write_file(path: Path, content: FigureFile | Mapping[str, NDArray[Any]]) -> Path:
-    """Write a figure in the format of the path's suffix, or arrays as .npz, whole or not at all.
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file, whole or not at all.
 
     Raises:
-        UsageError: there is no such format, or it cannot hold so large a picture.
-        OutputError: the file cannot be written.
+        OutputError: it cannot be written.
     """
-    data = _bytes_of(path, content)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            aside.write_bytes(data)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replace_file(path, path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")) as file:
+            file.write(data)
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written: {error.strerror or error}", where=str(path)) from error
     return path
-
-
-def display(value: Any, picture: Image.Image) -> None:
-    """`value` below the cell of a notebook; outside of one `picture` in the system's viewer."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is not None and hasattr(shell, "kernel"):
-        import_module("IPython.display").display(value)
-    else:
-        picture.show()
-
-
-def _bytes_of(path: Path, content: FigureFile | Mapping[str, NDArray[Any]]) -> bytes:
-    if not isinstance(content, FigureFile):
-        buffer = BytesIO()
-        np.savez_compressed(buffer, **content)  # type: ignore[arg-type]  # names come from panels, never `file`
-        return buffer.getvalue()
-    kind = _KINDS.get(path.suffix.lower())
-    if kind is None:
-        what = f"'{path.name}': pictures are written as {', '.join(_KINDS)}"
-        raise UsageError(what, where="path", fix="The raw numbers of one explanation are written as .npz.")
-    (block, scale), about = content.figure, {"Software": f"cnnviz {__version__}", **content.facts}
-    facts = {name: visible(value) for name, value in about.items() if value}
-    made, _ = encode_figure(block, kind, scale, facts, content.dpi)
-    if made.note:
-        raise UsageError(f"'{path.name}' cannot hold it: {made.note}", where="path", fix="Save it as .png.")
-    return made.data
-
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +67,54 @@ class FigureContext:
     name: str
 
 
+class Drawn:
+    """What shows itself in a notebook, in a viewer and as a file."""
+
+    _scene: FigureContext
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """The picture with its captions and its legend, drawn on first use and kept."""
+        return rasterize(*self._figure())
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the numbers of one result as .npz; returns the path.
+
+        Raises:
+            UsageError: another suffix, or the format cannot hold so large a picture.
+            OutputError: it cannot be written.
+        """
+        target = Path(path)
+        kind = _KINDS.get(target.suffix.lower())
+        if kind is None:
+            what = f"'{target.name}': pictures are written as {', '.join(_KINDS)}"
+            raise UsageError(what, where="path", fix="The raw numbers of one explanation are written as .npz.")
+        facts = {**self._facts(), "Model": self._scene.model}
+        made, _ = encode_with_facts(self._figure(), kind, facts, self._scene.style.size.dpi)
+        if made.note:
+            raise UsageError(f"'{target.name}' cannot hold it: {made.note}", where="path", fix="Save it as .png.")
+        return write_file(target, made.data)
+
+    def show(self) -> None:
+        """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if shell is not None and hasattr(shell, "kernel"):
+            import_module("IPython.display").display(self)
+        else:
+            self.picture.show()
+
+    def _repr_png_(self) -> bytes:
+        return encode(self.picture).data
+
+    def _figure(self) -> Figure:
+        raise NotImplementedError
+
+    def _facts(self) -> dict[str, str]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Drawn):
     """One result of one method for one picture: of one layer, if it reads a layer, and one class, if it explains one.
 
     In a notebook it shows itself.
@@ -135,14 +133,13 @@ class Explanation:
     layer: str | None
     target: Prediction | None
     contrast: Prediction | None
-    _panel: Panel
     _scene: FigureContext
-    _caption: Caption
+    _drawn: PanelFigure
 
     @cached_property
     def arrays(self) -> Mapping[str, Array]:
         """The raw numbers by name, float32 where they are no indices, read-only: what ``--save-arrays`` stores."""
-        return MappingProxyType({name: _read_only(values) for name, values in self._panel.arrays().items()})
+        return MappingProxyType({name: _read_only(values) for name, values in self._drawn.panel.arrays().items()})
 
     @property
     def map(self) -> Array:
@@ -154,11 +151,11 @@ class Explanation:
         Raises:
             UsageError: there are several arrays of different shapes; they are in `arrays`.
         """
-        if isinstance(self._panel, Projections):
+        if isinstance(self._drawn.panel, Projections):
             names = ", ".join(self.arrays)
             raise UsageError(f"{self.method} gives no single map", fix=f"See .arrays, which holds {names}.")
         values = next(iter(self.arrays.values()))
-        return values[0] if self._panel.takes_scale else values
+        return values[0] if self._drawn.panel.takes_scale else values
 
     def map_on_photo(self) -> Array:
         """(H, W) float32: the map at the photograph's own resolution, NaN where the network saw nothing of it.
@@ -168,7 +165,7 @@ class Explanation:
         Raises:
             UsageError: the result is no map of the photograph.
         """
-        if not self._panel.takes_scale:
+        if not self._drawn.panel.takes_scale:
             raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
         scene = self._scene
         whole = np.full((scene.image.height, scene.image.width), np.nan, np.float32)
@@ -179,64 +176,45 @@ class Explanation:
     @property
     def state(self) -> State:
         """``ok``, or why the map cannot be read: see `advice`."""
-        return state_of(self._panel)
+        return state_of(self._drawn.panel)
 
     @property
     def advice(self) -> str:
         """One sentence on what to do about a map that cannot be read; empty where it can."""
-        return self._caption.note
+        return self._drawn.caption.note
 
     @property
     def counterfactual(self) -> bool:
         """Whether it shows what speaks against the target."""
-        return self._caption.counterfactual
+        return self._drawn.caption.counterfactual
 
     @property
     def range(self) -> tuple[float, float] | None:
         """The lowest and the highest raw value; None where there are several maps or numbers are not finite."""
-        return range_of(self._panel)
+        return range_of(self._drawn.panel)
 
     @cached_property
     def statistics(self) -> Mapping[str, float]:
         """Numbers that the method reports beside its map, by name; those that overflowed are left out."""
-        numbers = {name: float(value) for name, value in self._panel.statistics.items()}
-        return MappingProxyType({name: value for name, value in numbers.items() if isfinite(value)})
-
-    @cached_property
-    def picture(self) -> Image.Image:
-        """The picture with its caption and its legend, drawn on first use and kept."""
-        return rasterize(*self._figure())
+        return MappingProxyType(finite_statistics(self._drawn.panel))
 
     def _figure(self) -> Figure:
         of = self._scene
         return fit_width(
-            partial(compose_figure, self._panel), Scene(of.image, of.view, of.crop, self._caption, of.style)
+            partial(compose_figure, self._drawn.panel), Scene(of.image, of.view, of.crop, self._drawn.caption, of.style)
         )
 
+    def _facts(self) -> dict[str, str]:
+        return self._drawn.facts
+
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the raw numbers as .npz, and return the path.
-
-        Raises:
-            UsageError: another suffix.
-            OutputError: it cannot be written.
-        """
+        """See `Drawn.save`; the raw numbers are written as .npz."""
         target = Path(path)
-        if target.suffix.lower() == ".npz":
-            return write_file(target, self.arrays)
-        named = self.target.title if self.target else ""
-        facts = {"Method": self.method, "Layer": self.layer or "", "Target": named, "Model": self._scene.model}
-        return write_file(target, FigureFile(self._figure(), facts, self._scene.style.size.dpi))
-
-    def show(self) -> None:
-        """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""
-        display(self, self.picture)
-
-    def _repr_png_(self) -> bytes:
-        return encode_png(self.picture)
+        return write_file(target, encode_arrays(self.arrays)) if target.suffix.lower() == ".npz" else super().save(path)
 
     def entry(self) -> tuple[Panel, Caption]:
         """What a sheet of several results shows of it."""
-        return self._panel, self._caption
+        return self._drawn.panel, self._drawn.caption
 
     def __repr__(self) -> str:
         about = [self.method, self.layer, self.target.title if self.target else None]
@@ -245,13 +223,13 @@ class Explanation:
 
 def _read_only(values: Any) -> Array:
     """A copy that nobody can write to, float32 where it holds fractions."""
-    array = np.array(values, dtype=np.float32 if np.asarray(values).dtype.kind == "f" else None)
+    array = np.array(plain_array(values))
     array.setflags(write=False)
     return array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ExplainedImage:
+class ExplainedImage(Drawn):
     """One picture with its predictions and everything that the methods gave. Iterating gives the `Explanation`s.
 
     Attributes:
@@ -315,11 +293,6 @@ class ExplainedImage:
     def __len__(self) -> int:
         return len(self.explanations)
 
-    @cached_property
-    def picture(self) -> Image.Image:
-        """One sheet with the photograph, the predictions and all results, drawn on first use and kept."""
-        return rasterize(*self._figure())
-
     def _figure(self) -> Figure:
         of = self._scene
         caption = Caption(title="overview", model=of.model, source=self.name)
@@ -327,17 +300,8 @@ class ExplainedImage:
         scene = Scene(of.image, of.view, of.crop, caption, of.style)
         return fit_width(partial(compose_overview, self.predictions, entries), scene)
 
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write the sheet in one of the formats of `Explanation.save`, and return the path; raises as that does."""
-        facts = {"Method": "overview", "Model": self._scene.model}
-        return write_file(Path(path), FigureFile(self._figure(), facts, self._scene.style.size.dpi))
-
-    def show(self) -> None:
-        """Show the sheet: below the cell in a notebook, else in the system's viewer of pictures."""
-        display(self, self.picture)
-
-    def _repr_png_(self) -> bytes:
-        return encode_png(self.picture)
+    def _facts(self) -> dict[str, str]:
+        return {"Method": "overview"}
 
     def __repr__(self) -> str:
         top = self.predictions[0].brief if self.predictions else "nothing found"

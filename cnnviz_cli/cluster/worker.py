@@ -24,12 +24,12 @@ from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.execution import render_spec
+from cnnviz_cli.run.explain import prepare
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.manifest_header import build_header, device_name
 from cnnviz_cli.run.pipeline import MapScales, Pipeline
 from cnnviz_cli.run.scales import WidestRanges
-from cnnviz_cli.run.session import prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
 _UNKNOWN_COUNT = 10**9
@@ -150,22 +150,22 @@ class ClusterWorker:
             settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
             if settings.threads is None and self._cores:
                 torch.set_num_threads(self._cores)
-            self._prepared = prepare(self._job.command, settings, self._listener)
+            self._explainer = prepare(self._job.command, settings, self._listener)
             self._sink = Sink(settings.output, self._job.shard.label)
             count = worker_count(settings.workers, _UNKNOWN_COUNT)
             self._hands = WorkerPool(count if settings.workers != "auto" else max(1, count // self._share))
-            drawing = render_spec(self._prepared, self._job.shard)
+            drawing = render_spec(self._explainer, self._job.shard)
             if note := fast_decode_note(drawing.reading):
                 self._listener.say(note)
             self._hands.configure(drawing)
         except CnnvizError as error:
             return error
-        prepared = self._prepared
+        session = self._explainer.session
         return SetupResult(
-            header=build_header(prepared),
-            device=device_name(prepared.device),
-            batch_size=prepared.batch_size,
-            labels=prepared.question.labels,
+            header=build_header(session, self._explainer.cost),
+            device=device_name(session.device),
+            batch_size=session.batch_size,
+            labels=session.question.labels,
             messages=self._listener.take(),
         )
 
@@ -174,7 +174,7 @@ class ClusterWorker:
         clock = StageTimer()
         if self._queue is None:
             self._queue = DiskQueue(self._sink)
-        pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
+        pipeline = Pipeline(self._explainer, self._hands, self._listener, clock)
         ranges = pipeline.queue_results(part.places, part.due, self._queue)
         yield Report([], self._listener.take(), _times(clock), ranges.to_state())
 
@@ -189,7 +189,7 @@ class ClusterWorker:
                 if due:
                     self._sink.sweep(folder)
         clock = StageTimer()
-        pipeline = Pipeline(self._prepared, self._hands, self._listener, clock)
+        pipeline = Pipeline(self._explainer, self._hands, self._listener, clock)
         widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
         if part.computed:
             slots = [slot for slot, wanted in zip(part.places, part.due, strict=True) if wanted]
@@ -198,9 +198,9 @@ class ClusterWorker:
         else:
             answers = pipeline.results(part.places, part.due, keep=True)
         waiting: list[tuple[ImageRecord, FileSizes]] = []
-        for record in pipeline.records(answers, MapScales(self._prepared.settings.scale, widest)):
+        for record in pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest)):
             waiting.append((record, self._files(record)))
-            if len(waiting) == self._prepared.batch_size:
+            if len(waiting) == self._explainer.session.batch_size:
                 yield Report(waiting, self._listener.take())
                 waiting = []
         yield Report(waiting, self._listener.take(), _times(clock))

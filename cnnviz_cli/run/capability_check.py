@@ -2,93 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.global_rng import reseed_forwards
-from cnnviz_cli.core.method import FAMILIES, InputSpec, Method, MethodContext, Recipe, methods
+from cnnviz_cli.core.method import FAMILIES, Method, MethodContext, Recipe, methods
 from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
-from cnnviz_cli.core.scores import CLASSES, Readout
-from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.engine.targets import TargetSelector
-from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
-
-
-@contextmanager
-def reproducible_forward(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
-    """Within, the network is in eval mode, and every forward starts its draws at `seed` if it draws any."""
-    for module in net.modules():
-        if module.training:  # a forward of its own may have switched it back
-            module.training = False
-    with nullcontext() if facts.randomness == "none" else reseed_forwards(net, seed):
-        yield
-
+from cnnviz_cli.run.session import Session
 
 Kind = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class CapabilityCheck:
-    """A network to try recipes on.
+def find_refused(session: Session, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
+    """By name the recipes that the network cannot carry out, and why.
 
-    Attributes:
-        net: on `device`.
-        frame: of its input.
-        facts: how it has to be run.
+    What all of them need is asked in one go, one of each kind, and one by one only if that is refused.
+
+    Raises:
+        MemoryShortError: not even one picture fits into memory.
     """
+    samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
+    distinct = {kind: need for found in samples.values() for kind, need in found.items()}
+    if not distinct or _refusal(session, distinct.values()) is None:
+        return {}
+    refused = {kind: _refusal(session, [need]) for kind, need in distinct.items()}
+    errors = {name: next(filter(None, map(refused.get, kinds)), None) for name, kinds in samples.items()}
+    return {name: error for name, error in errors.items() if error is not None}
 
-    net: nn.Module
-    device: torch.device
-    frame: InputSpec
-    targets: TargetSelector
-    precision: str
-    readout: Readout = CLASSES
-    facts: NetworkFacts = STANDARD_FACTS
 
-    def refused(self, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
-        """By name the recipes that cannot be carried out, and why.
-
-        What all of them need is asked in one go, one of each kind, and one by one only if that is refused.
-
-        Raises:
-            MemoryShortError: not even one picture fits into memory.
-        """
-        samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
-        distinct = {kind: need for found in samples.values() for kind, need in found.items()}
-        if not distinct or self._refusal(distinct.values()) is None:
-            return {}
-        refused = {kind: self._refusal([need]) for kind, need in distinct.items()}
-        errors = {name: next(filter(None, map(refused.get, kinds)), None) for name, kinds in samples.items()}
-        return {name: error for name, error in errors.items() if error is not None}
-
-    def _refusal(self, needs: Iterable[Need]) -> UsageError | None:
-        black = torch.tensor(self.frame.black, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
-        picture = to_memory_format(black.expand(-1, -1, *self.frame.size).clone(), self.facts.memory_format)
-        plan = Plan.of(needs)
-        given = {need.name: need.zeros(lambda _place: picture.shape[1:]) for need in plan.given}
-        try:
-            with explain_memory_errors(1), reproducible_forward(self.net, self.facts, 0):
-                observe(
-                    self.net,
-                    picture,
-                    plan,
-                    self.targets.with_truths([0]),
-                    readout=self.readout,
-                    given=given,
-                    precision=self.precision,
-                    alone=self.facts.one_at_a_time,
-                )
-        except UsageError as error:
-            return error
-        return None
+def _refusal(session: Session, needs: Iterable[Need]) -> UsageError | None:
+    spec = session.context.input_spec
+    black = torch.tensor(spec.black, dtype=torch.float32, device=session.device).view(1, -1, 1, 1)
+    batch = to_memory_format(black.expand(-1, -1, *spec.size).clone(), session.model.facts.memory_format)
+    plan = Plan.of(needs)
+    given = {need.name: need.zeros(lambda _place: batch.shape[1:]) for need in plan.given}
+    try:
+        with explain_memory_errors(1):
+            session.observe(batch, plan, given, digests=[""], choose=session.targets.with_truths([0]))
+    except UsageError as error:
+        return error
+    return None
 
 
 def plain(recipe: Recipe) -> bool:
@@ -135,11 +93,7 @@ class MethodSelection:
     refused: Mapping[str, UsageError]
 
 
-def select_methods(
-    asked: Sequence[MethodRequest],
-    scope: MethodContext,
-    check: CapabilityCheck,
-) -> MethodSelection:
+def select_methods(asked: Sequence[MethodRequest], session: Session) -> MethodSelection:
     """Build every method, and try on one black picture what the engine may refuse.
 
     Raises:
@@ -151,7 +105,7 @@ def select_methods(
     settings: list[tuple[MethodRequest, str, UsageError]] = []
     for one in asked:
         try:
-            built.append((one, build_recipes(one, scope, len(check.targets.ranks))))
+            built.append((one, build_recipes(one, session.context, len(session.targets.ranks))))
         except UsageError as error:
             if one.by_name:
                 raise _with_method(error, one) from None
@@ -162,14 +116,14 @@ def select_methods(
         if not any(option in _option_names(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
-    for name, refusal in check.refused(recipes).items():
+    for name, refusal in find_refused(session, recipes).items():
         one = next(one for one, _ in built if one.method.name == name)
         if one.by_name:
             if isinstance(refusal, EvidenceError):
                 raise _with_method(
-                    refusal, one, "\n".join(filter(None, (refusal.fix, _suggest_commands(one.method, scope, check))))
+                    refusal, one, "\n".join(filter(None, (refusal.fix, _suggest_commands(one.method, session))))
                 )
-            raise _with_method(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, scope))
+            raise _with_method(refusal, one, "" if plain(recipes[name]) else _alternatives(one.method, session.context))
         refused[name] = refusal
     left = tuple((one.method, found) for one, found in built if one.method.name not in refused)
     order = [one.method.name for one in asked]
@@ -228,14 +182,14 @@ def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:
         return None
 
 
-def _suggest_commands(refused: Method, scope: MethodContext, check: CapabilityCheck) -> str:
+def _suggest_commands(refused: Method, session: Session) -> str:
     """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
     known = sorted(
         methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
     )
-    recipes = {one.name: _default_recipe(one, scope) for one in known if one is not refused}
+    recipes = {one.name: _default_recipe(one, session.context) for one in known if one is not refused}
     explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}
-    failing = check.refused(explaining)
+    failing = find_refused(session, explaining)
     left = [one for one in known if one.name in explaining and one.name not in failing]
     same = [one for one in left if one.family == refused.family][:2]
     found = (same + [one for one in left if one not in same])[:3]

@@ -15,9 +15,9 @@ from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
+from cnnviz_cli.run.explain import describe_plans, prepare
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
-from cnnviz_cli.run.session import describe_plans, prepare
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,29 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     Raises:
         ModelError, DeviceError, UsageError: as the run itself would.
     """
-    prepared = prepare(command, settings, reporter)
-    if prepared.question.truths:
-        prepared.question.truths.check(sources, reporter)
-    naming = FigureNames(prepared.task_names, prepared.wording, several_targets=len(prepared.targets.ranks) > 1)
+    explainer = prepare(command, settings, reporter)
+    session, tasks = explainer.session, explainer.task_names
+    if session.question.truths:
+        session.question.truths.check(sources, reporter)
+    naming = FigureNames(tasks, session.wording, several_targets=len(session.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = FolderNames().folder_for(sources[0].name)
-    preprocessing = prepared.model.preprocessing
+    preprocessing = session.model.preprocessing
 
     def shape_of(place: str) -> tuple[int, ...]:
         if place == INPUT:
             return (preprocessing.channels, *preprocessing.size)
-        return (prepared.targets.width,) if place == TARGETS else prepared.model.layers[place].shape
+        return (session.targets.width,) if place == TARGETS else session.model.layers[place].shape
 
     # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
-    needs = {need for task in prepared.tasks for need in task.recipe.needs}
+    needs = {need for task in explainer.tasks for need in task.recipe.needs}
     evidence = Evidence({need: need.zeros(shape_of) for need in needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
-    for task, work in zip(prepared.tasks, prepared.task_names, strict=True):
+    for task, work in zip(explainer.tasks, tasks, strict=True):
         panels = task.recipe.explain(evidence.only(task.recipe.needs))
         for panel in panels:
-            target = "" if panel.target is None else prepared.target_names[panel.target]
+            target = "" if panel.target is None else session.target_names[panel.target]
             names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
@@ -78,7 +79,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
         names.append(ARRAYS)
     return DryRun(
         inputs=[source.name for source in sources],
-        plan_lines=describe_plans(prepared.plan, prepared.views),
-        cost=prepared.cost,
+        plan_lines=describe_plans(explainer.plan, explainer.views),
+        cost=explainer.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )

@@ -15,12 +15,12 @@ from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
+from cnnviz_cli.run.explain import Explainer, prepare
 from cnnviz_cli.run.image_data import OutputSlot, RenderSpec, fast_decode_note, read_options, style_of
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, settings_digest
 from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN, MapScales, Pipeline
 from cnnviz_cli.run.scales import share_ranges
-from cnnviz_cli.run.session import Prepared, prepare
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
 FINISH_TIMEOUT = 0.4
@@ -71,7 +71,7 @@ class LocalBackend(Backend):
 
     def __init__(
         self,
-        load: Callable[[], Prepared],
+        load: Callable[[], Explainer],
         workers: WorkerPool,
         shard: Shard,
         sink: Sink,
@@ -87,13 +87,13 @@ class LocalBackend(Backend):
 
     def start(self) -> RunSetup:
         """Load the model, and tell the workers what all images have in common."""
-        self._prepared = prepared = self._load()
-        self._spec = render_spec(prepared, self._shard)
+        self._explainer = explainer = self._load()
+        self._spec = render_spec(explainer, self._shard)
         self._workers.configure(self._spec)
-        self._pipeline = Pipeline(prepared, self._workers, self._reporter, self._timer)
-        return RunSetup(
-            build_header(prepared), device_name(prepared.device), prepared.batch_size, prepared.question.truths
-        )
+        self._pipeline = Pipeline(explainer, self._workers, self._reporter, self._timer)
+        session = explainer.session
+        header = build_header(session, explainer.cost)
+        return RunSetup(header, device_name(session.device), session.batch_size, session.question.truths)
 
     @property
     def smallest_batch(self) -> int:
@@ -112,7 +112,7 @@ class LocalBackend(Backend):
         return self._compute(slots, [ledger.is_due(at) for at in range(len(slots))], ledger)
 
     def _compute(self, slots: Sequence[OutputSlot], due: Sequence[bool], ledger: Ledger) -> Iterator[ImageRecord]:
-        pipeline, setting = self._pipeline, self._prepared.settings.scale
+        pipeline, setting = self._pipeline, self._explainer.session.settings.scale
         if setting != BY_RUN:
             yield from pipeline.records(pipeline.results(slots, due, keep=True), MapScales(setting))
             return
@@ -131,20 +131,21 @@ class LocalBackend(Backend):
             yield from pipeline.records(pipeline.reload(waiting, queue), MapScales(setting, widest.finish()))
 
 
-def render_spec(prepared: Prepared, shard: Shard = SINGLE_SHARD) -> RenderSpec:
+def render_spec(explainer: Explainer, shard: Shard = SINGLE_SHARD) -> RenderSpec:
     """What reading and drawing have to know of a run."""
-    settings, model = prepared.settings, prepared.model
+    session = explainer.session
+    settings, preprocessing = session.settings, session.model.preprocessing
     return RenderSpec(
         root=settings.output,
         shard=shard.label,
-        wording=prepared.wording,
-        tasks=prepared.task_names,
-        several_targets=len(prepared.targets.ranks) > 1,
+        wording=session.wording,
+        tasks=explainer.task_names,
+        several_targets=len(session.targets.ranks) > 1,
         style=style_of(settings),
         format=settings.format,
         save_arrays=settings.save_arrays,
-        preprocessing=model.preprocessing,
-        reading=read_options(settings, model.preprocessing),
-        masks=prepared.question.masks,
-        settings_sha256=settings_digest(prepared),
+        preprocessing=preprocessing,
+        reading=read_options(settings, preprocessing),
+        masks=session.question.masks,
+        settings_sha256=settings_digest(session),
     )

@@ -1,90 +1,385 @@
-"""From a batch of inputs to every task's panels."""
+"""The explanations of a session: its methods and their passes, and from a batch of inputs to every image's panels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from cnnviz_cli.core.layers import as_tensor
-from cnnviz_cli.core.method import InputView, Recipe
-from cnnviz_cli.core.network import match_memory_format, network_errors
+from cnnviz_cli.config.settings import Settings, families_of
+from cnnviz_cli.config.values import palette_of
+from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
+from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor
+from cnnviz_cli.core.method import InputView, Method, Recipe
+from cnnviz_cli.core.network import (
+    NetworkError,
+    explain_memory_errors,
+    match_memory_format,
+    network_errors,
+    to_memory_format,
+)
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
+from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.observe import Observation, observe
+from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.run.capability_check import reproducible_forward
-from cnnviz_cli.run.session import Prepared, Task
+from cnnviz_cli.models.inspect.probe import probe_layers
+from cnnviz_cli.run.capability_check import MethodRequest, build_recipes, select_methods
+from cnnviz_cli.run.image_data import ImageResult, NetworkInput, TaskName
+from cnnviz_cli.run.question import NOT_FINITE
+from cnnviz_cli.run.session import Session
+
+
+def plan_recipes(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
+    """What is asked of each batch, and of each batch seen through a view by the recipes that average over views."""
+    every = tuple(recipes)
+    views = dict.fromkeys(view for recipe in every for view in recipe.views)
+    return (
+        Plan.of(need for recipe in every if not recipe.views for need in recipe.needs),
+        {view: Plan.of(need for recipe in every if view in recipe.views for need in recipe.needs) for view in views},
+    )
+
+
+def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
+    """Passes for each batch, variants for each image."""
+    costs = [each.cost() for each in (plan, *views.values())]
+    return Cost(
+        forwards=sum(cost.forwards for cost in costs),
+        backwards=sum(cost.backwards for cost in costs),
+        variants=sum(cost.variants for cost in costs),
+    )
+
+
+def describe_plans(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
+    """The passes in words, a line each; views with the same passes are told of once."""
+    lines = plan.lines()
+    for each in dict.fromkeys(views.values()):
+        count = sum(one == each for one in views.values())
+        lines.append(f"for each of {count} changed inputs:" if count > 1 else "for a changed input:")
+        lines += [f"  {line}" for line in each.lines()]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class LayersAtSize:
+    """The layers at some size, under the selectors of the usual one; implements `core.layers.Layers`.
+
+    What a word such as ``stages`` stands for must not depend on the photograph.
+
+    Attributes:
+        usual: what selectors are about.
+        there: the layers with an input of that size.
+    """
+
+    usual: Layers
+    there: Layers
+
+    @property
+    def max_pooled(self) -> bool:
+        return self.usual.max_pooled
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        return iter(self.there)
+
+    def __getitem__(self, name: str) -> LayerInfo:
+        return self.there[name]
+
+    def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
+        """The layers that the selectors mean at the usual size.
+
+        Raises:
+            UsageError: as at the usual size, or one of them has no maps at this.
+        """
+        names = self.usual.resolve(selectors)
+        for name in names:
+            try:
+                self.there[name]
+            except KeyError:
+                what = f"the maps of layer '{name}' cannot be told from other tensors"
+                raise UsageError(what, where="--layer") from None
+        return names
+
+
+@dataclass(frozen=True)
+class Task:
+    """One method, for one target if it depends on one."""
+
+    method: Method
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """What a session explains, and how.
+
+    Attributes:
+        session: its settings have the names of the methods that are run, in the place of a word for all of them.
+        requests: the methods that are run, in the order of their tasks.
+        plan: what is asked of each batch.
+        views: what is asked of each batch seen through a view, by tasks that average over views.
+    """
+
+    session: Session
+    requests: tuple[MethodRequest, ...]
+    tasks: tuple[Task, ...]
+    plan: Plan
+    views: Mapping[InputView, Plan]
+    _others: dict[tuple[int, int], Explainer] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    @network_errors()
+    def of(cls, session: Session, families: Sequence[str], reporter: Reporter) -> Explainer:
+        """The methods of some families, and the passes that they take.
+
+        Of the methods that were not named but are among all of a family, those that the model does not let run are
+        left out, with a warning each.
+
+        Raises:
+            UsageError: a layer that the model does not have, an input that it does not take, a method that was named
+                and does not apply, or no method at all does.
+        """
+        settings, model = session.settings, session.model
+        requests = [
+            MethodRequest(
+                method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family))
+            )
+            for family in families
+            for method, options in settings.selected_methods(family)
+        ]
+        found = select_methods(requests, session)
+        if not found.built:
+            raise next(iter(found.refused.values()))
+        for name, error in found.refused.items():
+            reporter.warn(f"{name} is left out: {error.what}")
+        names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
+        built = {method.name: recipes for method, recipes in found.built}
+        kept = tuple(one for one in requests if one.method.name in built)
+        session = replace(session, settings=settings.with_methods(names))
+        explainer = cls._planned(session, kept, [built[one.method.name] for one in kept])
+        plans = (explainer.plan, *explainer.views.values())
+        lines, warnings = model.layers.notes(list(dict.fromkeys(name for one in plans for name in one.all_layers)))
+        for line in lines:
+            reporter.say(line)
+        for line in warnings:
+            reporter.warn(line)
+        if explainer.views and session.question.task.located:
+            raise UsageError(
+                "what is explained has a place in the image, which is not looked for in a flipped one",
+                where="--smooth",
+                fix="Leave it out.",
+            )
+        if model.preprocessing.mode == "full":
+            _check_another_size(explainer, reporter)
+        return explainer
+
+    @classmethod
+    def _planned(
+        cls, session: Session, requests: tuple[MethodRequest, ...], recipes: Iterable[Sequence[Recipe]]
+    ) -> Explainer:
+        tasks = tuple(
+            Task(one.method, recipe) for one, found in zip(requests, recipes, strict=True) for recipe in found
+        )
+        return cls(session, requests, tasks, *plan_recipes(task.recipe for task in tasks))
+
+    def at_size(self, size: tuple[int, int]) -> Explainer:
+        """The same for inputs of another height and width, with the same tasks in the same order.
+
+        Layers have other sizes there, and methods are built from them. Kept, since photographs mostly are of a few
+        sizes, and sides are multiples of 32.
+
+        Raises:
+            ImageError: a method does not apply at that size.
+        """
+        if size == self.session.context.input_spec.size:
+            return self
+        if size not in self._others:
+            try:
+                self._others[size] = self._build_for(size)
+            except UsageError as error:
+                raise ImageError(f"at {size[0]} x {size[1]} pixels: {error.what}") from error
+        return self._others[size]
+
+    def _build_for(self, size: tuple[int, int]) -> Explainer:
+        session = self.session
+        context, model = session.context, session.model
+        spec = replace(context.input_spec, size=size)
+        layers = probe_layers(session.net, (len(spec.black), *size), model.name, model.layers.returned.head or None)
+        context = replace(context, input_spec=spec, layers=LayersAtSize(context.layers, layers))
+        recipes = [build_recipes(one, context, len(session.targets.ranks)) for one in self.requests]
+        return self._planned(replace(session, context=context), self.requests, recipes)
+
+    @property
+    def task_names(self) -> list[TaskName]:
+        """What drawing has to know of each task."""
+        palette = self.session.settings.palette
+        return [
+            TaskName(method.family, method.name, palette_of(palette, method.family), method.title)
+            for method in (task.method for task in self.tasks)
+        ]
+
+    @property
+    def cost(self) -> Cost:
+        """Passes for each batch, variants for each image."""
+        return total_cost(self.plan, self.views)
+
+    def explain_batch(
+        self,
+        batch: Tensor,
+        digests: Sequence[str],
+        reporter: Reporter,
+        truths: Sequence[int | None] = (),
+        masks: Tensor | None = None,
+    ) -> tuple[Observation, list[Sequence[Panel]]]:
+        """Carry out the plan for a batch, and what its views add.
+
+        Args:
+            batch: (B, C, H, W) normalised, on the device.
+            digests: of each image's file, for its random draws.
+            truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
+            masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
+
+        Returns:
+            What the unchanged inputs gave, and the panels of each task.
+
+        Raises:
+            ImageError: a method does not apply to inputs of that size.
+        """
+        explainer = self.at_size((batch.shape[2], batch.shape[3]))
+        session = explainer.session
+
+        def observe(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
+            return session.observe(inputs, plan, digests=digests, choose=choose, masks=masks, tick=reporter.tick)
+
+        choose = session.targets.with_truths(truths) if truths else session.targets
+        seen = observe(batch, explainer.plan, choose)
+        viewed = {
+            view: observe(_apply_view(view, batch), plan, lambda _logits: seen.targets)
+            for view, plan in explainer.views.items()
+        }
+        panels: list[Sequence[Panel]] = []
+        for recipe in (task.recipe for task in explainer.tasks):
+            if not recipe.views:
+                panels.append(_mark_flat(recipe.explain(seen.evidence.only(recipe.needs)), recipe, [seen]))
+                continue
+            several = [
+                [_undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
+                for view in recipe.views
+            ]
+            means = [_average_views(same) for same in zip(*several, strict=True)]
+            panels.append(_mark_flat(means, recipe, [viewed[view] for view in recipe.views]))
+        return seen, panels
+
+    def explain_inputs(
+        self, inputs: Sequence[NetworkInput], truths: Sequence[int | None], reporter: Reporter
+    ) -> Iterator[ImageResult | CnnvizError]:
+        """The result of each of some inputs of one size, or why it has none.
+
+        Raises:
+            MemoryShortError: memory does not suffice for all of them at once.
+            ImageError: a method does not apply to inputs of that size.
+            NetworkError: the network does not take them.
+        """
+        session = self.session
+        ready = isinstance(inputs[0].pixels, Tensor)
+        with explain_memory_errors(len(inputs)):
+            pixels = [one.pixels for one in inputs]
+            batch = torch.stack(pixels) if ready else session.model.preprocessing.normalize(pixels)
+            batch = to_memory_format(batch.to(session.device), session.model.facts.memory_format)
+            drawn = [one.mask for one in inputs if one.mask is not None]
+            masks = torch.from_numpy(np.stack(drawn)).to(session.device) if drawn else None
+            seen, panels = self.explain_batch(batch, [one.sha256 for one in inputs], reporter, truths, masks)
+            wanted = any(task.recipe.follows_target for task in self.tasks)
+            described = session.question.describe(seen, (batch.shape[2], batch.shape[3]), truths, wanted=wanted)
+        return (
+            self._failure(one)
+            if isinstance(one, str)
+            else ImageResult(given.sha256, one, [[panel.pick(at) for panel in found] for found in panels])
+            for at, (given, one) in enumerate(zip(inputs, described, strict=True))
+        )
+
+    def _failure(self, why: str) -> CnnvizError:
+        if why != NOT_FINITE:
+            return ImageError(why)
+        what = f"{why} in {self.session.settings.precision}; check the weights"
+        return ModelError(what, where="model", fix="Are the images normalised as the network expects it?")
+
+
+class BatchExplainer:
+    """Passes inputs through an explainer in batches that fit into memory.
+
+    Attributes:
+        size: how many pass together now; fewer than were asked for where memory ran short.
+    """
+
+    def __init__(self, explainer: Explainer, reporter: Reporter) -> None:
+        self.size = explainer.session.batch_size
+        self._explainer = explainer
+        self._reporter = reporter
+
+    def results(
+        self, inputs: Sequence[NetworkInput], truths: Sequence[int | None]
+    ) -> Iterator[ImageResult | CnnvizError]:
+        """What the network says of each image, in order, or why there is nothing to say.
+
+        Images of one size pass together. What does not fit into memory is halved, from then on.
+
+        Raises:
+            MemoryShortError: not even one image fits.
+        """
+        start = 0
+        while start < len(inputs):
+            _, same = next(groupby(inputs[start : start + self.size], key=lambda one: one.pixels.shape))
+            part = list(same)
+            known = truths[start : start + len(part)]
+            short = False
+            try:
+                found = self._explainer.explain_inputs(part, known, self._reporter)
+            except ImageError as error:
+                found = iter([error] * len(part))
+            except NetworkError as error:
+                # Of an image that its code does not take; the others of the batch are asked one by one.
+                alone = (one for at in range(len(part)) for one in self.results(part[at : at + 1], known[at : at + 1]))
+                found = iter([error]) if len(part) == 1 else alone
+            except MemoryShortError:
+                if len(part) == 1:
+                    raise
+                short = True
+            if short:
+                # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
+                self.size = len(part) // 2
+                self._reporter.warn(
+                    f"out of memory with a batch of {len(part)}; continuing with batches of {self.size}"
+                )
+                continue
+            start += len(part)
+            yield from found
+
+
+def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Explainer:
+    """Load the model and work out the plan; raises what `Session.load` and `Explainer.of` do."""
+    session = Session.load(command, settings, reporter, local_rank)
+    return Explainer.of(session, families_of(command), reporter)
+
+
+def _check_another_size(explainer: Explainer, reporter: Reporter) -> None:
+    """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
+    model = explainer.session.model
+    preprocessing = model.preprocessing
+    try:
+        explainer.at_size(preprocessing.trial_size)
+    except ImageError as error:
+        what = f"{model.name} is read at one size only: {error.what}"
+        raise UsageError(what, where="--resize full", fix="Show it the whole image: --resize pad") from error
+    if preprocessing.side is None:  # as somebody has asked for, and not as the network was trained
+        reporter.say(f"images keep their own size, up to {preprocessing.most} pixels a side (--max-side)")
+
 
 AveragedPanel = Heatmap | InputProjection
 """Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
-
-
-def explain_batch(
-    prepared: Prepared,
-    batch: Tensor,
-    digests: Sequence[str],
-    reporter: Reporter,
-    truths: Sequence[int | None] = (),
-    masks: Tensor | None = None,
-) -> tuple[Observation, list[tuple[Task, Sequence[Panel]]]]:
-    """Carry out the plan for a batch, and what its views add.
-
-    Args:
-        batch: (B, C, H, W) normalised, on the device.
-        digests: of each image's file, for its random draws.
-        truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
-        masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
-
-    Returns:
-        What the unchanged inputs gave, and the panels of each task.
-
-    Raises:
-        ImageError: a method does not apply to inputs of that size.
-    """
-    prepared = prepared.at_size((batch.shape[2], batch.shape[3]))
-    settings, facts = prepared.settings, prepared.model.facts
-    seeds = [image_seed(settings.seed, digest) for digest in digests]
-    memory = None if settings.max_memory is None else int(settings.max_memory * 2**30)
-
-    def observed(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
-        with network_errors(), reproducible_forward(prepared.net, facts, seeds[0]):
-            return observe(
-                prepared.net,
-                inputs,
-                plan,
-                choose,
-                readout=prepared.question.describer.readout,
-                masks=masks,
-                precision=settings.precision,
-                given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu")},
-                memory=memory,
-                tick=reporter.tick,
-                alone=facts.one_at_a_time,
-            )
-
-    choose = prepared.targets.with_truths(truths) if truths else prepared.targets
-    seen = observed(batch, prepared.plan, choose)
-    viewed: dict[InputView, Observation] = {}
-    for view, plan in prepared.views.items():
-        viewed[view] = observed(_apply_view(view, batch), plan, lambda _logits: seen.targets)
-    panels: list[tuple[Task, Sequence[Panel]]] = []
-    for task in prepared.tasks:
-        recipe = task.recipe
-        if not recipe.views:
-            found = recipe.explain(seen.evidence.only(recipe.needs))
-            panels.append((task, _mark_flat(found, recipe, [seen])))
-            continue
-        several = [
-            [_undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
-            for view in recipe.views
-        ]
-        means = [_average_views(same) for same in zip(*several, strict=True)]
-        panels.append((task, _mark_flat(means, recipe, [viewed[view] for view in recipe.views])))
-    return seen, panels
 
 
 def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
@@ -104,11 +399,6 @@ def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observati
 def _merge_flat(panel: Panel, still: Tensor) -> Tensor:
     known = panel.warnings.get("flat")
     return still if known is None else still | as_tensor(known)
-
-
-def image_seed(seed: int, digest: str) -> int:
-    """The number from which an image's random draws start: of the run's seed and the image's bytes alone."""
-    return int.from_bytes(sha256(f"{seed}:{digest}".encode()).digest()[:7], "big")
 
 
 def _apply_view(view: InputView, batch: Tensor) -> Tensor:

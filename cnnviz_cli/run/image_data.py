@@ -16,7 +16,7 @@ from PIL import Image
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.figure_settings import Scale, parse_figure_size
 from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, REDUCTION_FACTORS, ReadOptions, parse_value_range
-from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.geometry import ResizeCrop, View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import visible
@@ -117,14 +117,15 @@ class NetworkInput:
     """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
 
     Attributes:
-        pixels: (H, W, 3) as `Preprocessing.see` has cut them, or (H, W, C) as `crop_bands` has.
+        pixels: (H, W, 3) as `Preprocessing.crop_image` has cut them, or (H, W, C) as `crop_bands` has; or a tensor
+            (C, H, W) that is normalised already.
         size: width and height of the photograph in its file.
         mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
     """
 
     sha256: str
     size: tuple[int, int]
-    pixels: np.ndarray[Any, Any]
+    pixels: Any
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
 
@@ -136,7 +137,7 @@ class LoadedImage:
         crop: the network's input as a picture.
         mask: see `NetworkInput`.
         mask_sha256: of the file that it is from.
-        bands: (H, W, C) the network's input, where that is not red, green and blue.
+        bands: the network's input as `NetworkInput.pixels`, where that is not red, green and blue.
     """
 
     source: Source
@@ -146,7 +147,7 @@ class LoadedImage:
     crop: Image.Image
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     mask_sha256: str | None = None
-    bands: np.ndarray[Any, Any] | None = None
+    bands: Any = None
 
     @property
     def network_input(self) -> NetworkInput:
@@ -204,7 +205,7 @@ def fast_decode_note(how: ReadOptions) -> str:
 
 def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -> LoadedImage | ImageRecord:
     """The picture and what the network sees of it, or the record of why it does not."""
-    source, folder = slot
+    source = slot[0]
     try:
         photo = read_image(source, spec.reading)
     except ImageError as error:
@@ -212,18 +213,38 @@ def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -
     for note in photo.notes:
         say(f"{visible(source.name)}: {note}")
     try:
-        crop, view = spec.preprocessing.crop_image(photo.image)
-        bands = None if photo.planes is None else spec.preprocessing.crop_bands(photo.planes)
+        return crop_input(photo, slot, spec.preprocessing, spec.masks, spec.reading)
     except MemoryError:
         return failed_record(source, "there is not enough memory to resize it", sha256=photo.sha256)
-    if spec.masks is None:
-        return LoadedImage(source, folder, photo, view, crop, bands=bands)
-    try:
-        drawn = spec.masks.mask_for(source, photo.size, spec.reading)
-        mask = resize_mask(drawn, spec.preprocessing.resize_crop(photo.image.size))
     except ImageError as error:
         return failed_record(source, error.what, sha256=photo.sha256)
-    return LoadedImage(source, folder, photo, view, crop, mask, drawn.sha256, bands)
+
+
+def crop_input(
+    photo: DecodedImage,
+    slot: OutputSlot,
+    preprocessing: Preprocessing,
+    masks: MaskSource | None,
+    reading: ReadOptions,
+) -> LoadedImage:
+    """What the network sees of an image, and of its mask.
+
+    Raises:
+        ImageError: it has no mask, or one that does not fit.
+    """
+    source, folder = slot
+    crop, view = preprocessing.crop_image(photo.image)
+    bands = None if photo.planes is None else preprocessing.crop_bands(photo.planes)
+    loaded = LoadedImage(source, folder, photo, view, crop, bands=bands)
+    return add_mask(loaded, masks, preprocessing.resize_crop(photo.image.size), reading)
+
+
+def add_mask(loaded: LoadedImage, masks: MaskSource | None, placing: ResizeCrop, reading: ReadOptions) -> LoadedImage:
+    """The image with its mask, if there are masks; raises what `crop_input` does."""
+    if masks is None:
+        return loaded
+    drawn = masks.mask_for(loaded.source, loaded.original.size, reading)
+    return replace(loaded, mask=resize_mask(drawn, placing), mask_sha256=drawn.sha256)
 
 
 def failed_record(

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.core.records import HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
+from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
 from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.run.identity import figure_settings
-from cnnviz_cli.run.session import Prepared
+from cnnviz_cli.run.session import Session
 from cnnviz_cli.tasks.spec import default_task
 
 
@@ -35,11 +35,11 @@ def tool_record() -> Tool:
     )
 
 
-def build_header(prepared: Prepared) -> RunHeader:
+def build_header(session: Session, cost: Cost) -> RunHeader:
     """What the run is about, and under what a later one may take its records over."""
-    tool, masks = tool_record(), prepared.question.masks
+    tool, masks = tool_record(), session.question.masks
     about = RunHeader(
-        _identity(prepared, tool), tool, run_record(prepared), model_record(prepared), prepared.batch_size
+        _identity(session, tool), tool, run_record(session, cost), model_record(session), session.batch_size
     )
     # Of one mask for all the identity has the digest.
     return replace(about, holds=partial(_has_same_mask, masks)) if masks and masks.sha256 is None else about
@@ -51,21 +51,21 @@ def _has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
     return known is not None and masks.digest_of(source) == known
 
 
-def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
+def _identity(session: Session, tool: Tool) -> dict[str, Any]:
     """Everything that changes pictures.
 
     Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
     last bits only.
     """
-    truths = prepared.question.truths
+    truths = session.question.truths
     return {
-        "command": prepared.command,
-        **figure_settings(prepared.settings),
-        "digest of the weights": prepared.model.weights_sha256,
-        "digest of the labels": prepared.question.labels.sha256,
+        "command": session.command,
+        **figure_settings(session.settings),
+        "digest of the weights": session.model.weights_sha256,
+        "digest of the labels": session.question.labels.sha256,
         "digest of the truths": truths.sha256 if truths else None,
-        "digest of what the objective names": prepared.question.digest,
-        "preprocessing": prepared.model.preprocessing.as_json(),
+        "digest of what the objective names": session.question.digest,
+        "preprocessing": session.model.preprocessing.as_json(),
         "version of cnnviz": tool.cnnviz,
         "version of torch": tool.torch,
         "version of torchvision": tool.torchvision,
@@ -73,41 +73,41 @@ def _identity(prepared: Prepared, tool: Tool) -> dict[str, Any]:
     }
 
 
-def settings_digest(prepared: Prepared) -> str:
+def settings_digest(session: Session) -> str:
     """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
     text = json.dumps(
-        {"command": prepared.command, **figure_settings(prepared.settings)}, sort_keys=True, separators=(",", ":")
+        {"command": session.command, **figure_settings(session.settings)}, sort_keys=True, separators=(",", ":")
     )
     return sha256(text.encode()).hexdigest()
 
 
-def run_record(prepared: Prepared) -> Run:
+def run_record(session: Session, cost: Cost) -> Run:
     """What was asked for, as if all went well."""
-    settings, truths = prepared.settings, prepared.question.truths
+    settings, truths = session.settings, session.question.truths
     return Run(
-        command=prepared.command,
+        command=session.command,
         status="ok",
         config=settings.as_json(),
         config_sha256=settings.config_sha256,
-        device=prepared.device.type,
+        device=session.device.type,
         precision=settings.precision,
-        plan=prepared.cost,
+        plan=cost,
         truth_sha256=truths.sha256 if truths else None,
-        objective_sha256=prepared.question.digest,
+        objective_sha256=session.question.digest,
     )
 
 
-def model_record(prepared: Prepared) -> ModelRecord:
+def model_record(session: Session) -> ModelRecord:
     """What was explained."""
-    model, runs = prepared.model, prepared.model.layers.runs
+    model, runs = session.model, session.model.layers.runs
     return ModelRecord(
         name=model.name,
         weights=model.weights,
         weights_sha256=model.weights_sha256,
         num_classes=len(model.labels),
-        labels_sha256=prepared.question.labels.sha256 or None,
+        labels_sha256=session.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),
-        output=output_record(model.layers.returned, prepared.settings.task),
+        output=output_record(model.layers.returned, session.settings.task),
         network=NetworkRecord(**model.facts.as_json(), runs={name: len(found) for name, found in runs.items()}),
     )
 

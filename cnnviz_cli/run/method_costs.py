@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from cnnviz_cli.config.settings import settings_type
-from cnnviz_cli.core.layers import Layers
-from cnnviz_cli.core.method import InputSpec, Method
+from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.scores import CLASSES
-from cnnviz_cli.engine import device as devices
-from cnnviz_cli.engine.targets import TargetSelector
-from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts
-from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.engine.device import select_device
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.models.spec.weights import offline_weights
-from cnnviz_cli.run.capability_check import CapabilityCheck, MethodRequest, select_methods
-from cnnviz_cli.run.question import Question, question_for
-from cnnviz_cli.run.session import describe_plans, method_context, plan_recipes, total_cost
+from cnnviz_cli.run.capability_check import MethodRequest, select_methods
+from cnnviz_cli.run.explain import describe_plans, plan_recipes, total_cost
+from cnnviz_cli.run.session import Session
 
 COMMAND = "all"
 
@@ -52,28 +46,14 @@ def find_costs(
         ModelError: it cannot be had.
     """
     loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
-    # What is asked of it where nobody says anything.
-    question, _ = question_for(settings_type(COMMAND).model_validate({}), loaded, devices.select_device("cpu"))
-    return prices_of(loaded.net, loaded.layers, loaded.preprocessing.input_spec, methods, question, loaded.facts)
+    return prices_of(loaded, methods)
 
 
-def prices_of(
-    net: nn.Module,
-    layers: Layers,
-    frame: InputSpec,
-    methods: Sequence[Method],
-    question: Question | None = None,
-    facts: NetworkFacts = STANDARD_FACTS,
-) -> dict[str, Price]:
-    """The same for a network with these layers and this input; by default one class of a classifier is explained."""
-    device = devices.select_device("cpu")
-    scope = method_context(net, layers, frame)
-    if question is not None:
-        scope = question.put_to(scope)
-    targets, readout = (question.targets, question.describer.readout) if question else (TargetSelector((0,)), CLASSES)
-    asked = [MethodRequest(method, method.options(), by_name=False) for method in methods]
-    placed = devices.move_to_device(net, device, facts.memory_format)
-    found = select_methods(asked, scope, CapabilityCheck(placed, device, frame, targets, "fp32", readout, facts))
+def prices_of(model: LoadedModel, methods: Sequence[Method]) -> dict[str, Price]:
+    """The same for a model that is loaded, asked what it is asked where nobody says anything."""
+    settings = settings_type(COMMAND).model_validate({})
+    session = Session.of(COMMAND, settings, model, select_device("cpu"), Reporter())
+    found = select_methods([MethodRequest(method, method.options(), by_name=False) for method in methods], session)
     prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
     for method, (recipe, *_) in found.built:
         plans = plan_recipes([recipe])

@@ -7,25 +7,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, TimeoutError  # noqa: A004  (what `result` raises)
 from dataclasses import dataclass, replace
-from itertools import chain, takewhile
 from typing import Any
 
-import numpy as np
-import torch
-
-from cnnviz_cli.core.errors import ImageError, MemoryShortError
+from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.core.figure_settings import Scale, parse_scale
-from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.sink import DiskQueue
-from cnnviz_cli.run.explain import explain_batch
+from cnnviz_cli.run.explain import BatchExplainer, Explainer
 from cnnviz_cli.run.image_data import ImageResult, NetworkInput, OutputSlot, TaskName, failed_record
 from cnnviz_cli.run.lifecycle import StageTimer
-from cnnviz_cli.run.question import NOT_FINITE
 from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key
-from cnnviz_cli.run.session import Prepared
 from cnnviz_cli.run.workers.pool import WorkerHandle, WorkerPool, completed_future
 from cnnviz_cli.run.workers.process import JobResult
 
@@ -61,10 +54,6 @@ BATCHES_BEHIND = 2
 """Batches whose pictures may be waiting to be drawn."""
 
 
-_KnownInput = tuple[NetworkInput, int | None]
-"""What the network gets of a picture, and the class that is true of it if somebody knows."""
-
-
 @dataclass(frozen=True)
 class ReadyImage:
     """A picture that is ready to be drawn, by who has read it."""
@@ -95,18 +84,19 @@ class Pipeline:
     draw the last ones. Both queues are bounded, so that memory does not depend on the number of pictures.
     """
 
-    def __init__(self, prepared: Prepared, workers: WorkerPool, reporter: Reporter, timer: StageTimer) -> None:
-        self._prepared = prepared
+    def __init__(self, explainer: Explainer, workers: WorkerPool, reporter: Reporter, timer: StageTimer) -> None:
+        self._session, self._tasks = explainer.session, explainer.task_names
+        self._variants = explainer.cost.variants
+        self._batches = BatchExplainer(explainer, reporter)
         self._hands = workers
         self._reporter = reporter
         self._clock = timer
         self._drawing: deque[Future[JobResult]] = deque()
-        self._at_once = prepared.batch_size
 
     @property
     def smallest_batch(self) -> int:
         """How many images pass the network together now; fewer than were asked for where memory ran short."""
-        return self._at_once
+        return self._batches.size
 
     def results(
         self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool
@@ -116,7 +106,7 @@ class Pipeline:
         Args:
             keep: whether the answers are drawn soon, so that the photographs are to be kept.
         """
-        batches = _batches(places, due, self._prepared.batch_size)
+        batches = _batches(places, due, self._session.batch_size)
         reading: deque[list[_PendingImage]] = deque()
         while True:
             while len(reading) <= self._hands.batches_ahead and (batch := next(batches, None)):
@@ -130,7 +120,7 @@ class Pipeline:
         ranges = WidestRanges()
         for entry in self.results(slots, due, keep=False):
             if isinstance(entry, ReadyImage):
-                ranges.add((self._prepared.task_names, entry.result.panels))
+                ranges.add((self._tasks, entry.result.panels))
             queue.put(entry.result if isinstance(entry, ReadyImage) else entry)
         return ranges
 
@@ -143,14 +133,12 @@ class Pipeline:
 
     def records(self, entries: Iterable[ReadyImage | ImageRecord], scales: MapScales) -> Iterator[ImageRecord]:
         """The record of each entry, in order, its files in place."""
-        most = BATCHES_BEHIND * self._prepared.batch_size if len(self._hands) else 0
+        most = BATCHES_BEHIND * self._session.batch_size if len(self._hands) else 0
         for entry in entries:
             if isinstance(entry, ImageRecord):
                 self._drawing.append(completed_future(JobResult(entry)))
             else:
-                answer = replace(
-                    entry.result, scales=scales.scales_of_all(self._prepared.task_names, entry.result.panels)
-                )
+                answer = replace(entry.result, scales=scales.scales_of_all(self._tasks, entry.result.panels))
                 self._drawing.append(entry.worker.draw(entry.slot, answer))
             while self._drawing and (len(self._drawing) > most or self._drawing[0].done()):
                 yield self._await_job(self._drawing.popleft())
@@ -183,88 +171,37 @@ class Pipeline:
         """`results` for one batch."""
         with self._clock.measure("wait"):
             found = [self._await_job(asked.reading) for asked in batch]
-        glances = [
-            (glance, self._prepared.question.truth_of(asked.slot[0]))
-            for asked, glance in zip(batch, found, strict=True)
-            if isinstance(glance, NetworkInput)
+        inputs = [one for one in found if isinstance(one, NetworkInput)]
+        question = self._session.question
+        truths = [
+            question.truth_of(asked.slot[0])
+            for asked, one in zip(batch, found, strict=True)
+            if isinstance(one, NetworkInput)
         ]
-        wanted = any(
-            asked.wanted and isinstance(glance, NetworkInput) for asked, glance in zip(batch, found, strict=True)
-        )
-        if wanted:
+        wanted = [asked.slot[0].name for asked in batch if asked.wanted]
+        if not any(asked.wanted and isinstance(one, NetworkInput) for asked, one in zip(batch, found, strict=True)):
+            inputs = []
+        else:
             # Each image that is computed, though it may only keep the others company.
-            named = [asked.slot[0].name for asked in batch if asked.wanted]
-            self._reporter.work(named, self._prepared.cost.variants * len(glances))
-        computed = self._compute(glances if wanted else [])
-        for asked, glance in zip(batch, found, strict=True):
-            if not isinstance(glance, NetworkInput):
+            self._reporter.work(wanted, self._variants * len(inputs))
+        computed = self._batches.results(inputs, truths)
+        for asked, one in zip(batch, found, strict=True):
+            if not isinstance(one, NetworkInput):
                 if asked.wanted:
-                    yield glance
+                    yield one
                 continue
-            if not wanted:
+            if not inputs:
                 continue
-            answer = next(computed)
+            with self._clock.measure("compute"):
+                result = next(computed)
             if not asked.wanted:
                 continue
-            why = answer if isinstance(answer, str) else self._prepared.question.unanswerable(asked.slot[0])
+            why = result.what if isinstance(result, CnnvizError) else question.unanswerable(asked.slot[0])
             if why:
                 asked.worker.drop(asked.slot)
-                yield failed_record(asked.slot[0], why, network_input=glance)
-            elif isinstance(answer, ImageResult):
-                yield ReadyImage(asked.slot, asked.worker, answer)
-
-    def _compute(self, glances: Sequence[_KnownInput]) -> Iterator[ImageResult | str]:
-        """What the network says of each picture, in order, or why there is nothing to say.
-
-        Pictures of one size pass together. What does not fit into memory is halved, from then on.
-        """
-        start = 0
-        while start < len(glances):
-            part = _same_size(glances[start : start + self._at_once])
-            short = False
-            try:
-                answers: Iterator[ImageResult | str] = self._explain(part)
-            except ImageError as error:
-                answers = iter([error.what] * len(part))
-            except NetworkError as error:
-                # Of an image that its code does not take; the others of the batch are asked one by one.
-                alone = (self._compute([one]) for one in part)
-                answers = iter([error.what]) if len(part) == 1 else chain.from_iterable(alone)
-            except MemoryShortError:
-                if len(part) == 1:
-                    raise
-                short = True
-            if short:
-                # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
-                self._at_once = len(part) // 2
-                self._reporter.warn(
-                    f"out of memory with a batch of {len(part)}; continuing with batches of {self._at_once}"
-                )
-                continue
-            start += len(part)
-            yield from answers
-
-    def _explain(self, known: Sequence[_KnownInput]) -> Iterator[ImageResult | str]:
-        prepared = self._prepared
-        glances, truths = [glance for glance, _ in known], [truth for _, truth in known]
-        with self._clock.measure("compute"), explain_memory_errors(len(glances)):
-            batch = prepared.model.preprocessing.normalize([glance.pixels for glance in glances])
-            batch = to_memory_format(batch.to(prepared.device), prepared.model.facts.memory_format)
-            digests = [glance.sha256 for glance in glances]
-            masks = [glance.mask for glance in glances if glance.mask is not None]
-            drawn = torch.from_numpy(np.stack(masks)).to(prepared.device) if masks else None
-            observation, panels = explain_batch(prepared, batch, digests, self._reporter, truths, drawn)
-            size = (batch.shape[2], batch.shape[3])
-            told = prepared.question.describe(observation, size, truths, wanted=prepared.explains_targets)
-        return (
-            self._failure_text(one)
-            if isinstance(one, str)
-            else ImageResult(glance.sha256, one, [[panel.pick(place) for panel in found] for _, found in panels])
-            for place, (glance, one) in enumerate(zip(glances, told, strict=True))
-        )
-
-    def _failure_text(self, why: str) -> str:
-        return f"{why} in {self._prepared.settings.precision}; check the weights" if why == NOT_FINITE else why
+                yield failed_record(asked.slot[0], why, network_input=one)
+            elif isinstance(result, ImageResult):
+                yield ReadyImage(asked.slot, asked.worker, result)
 
 
 def _batches(places: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Iterator[list[tuple[OutputSlot, bool]]]:
@@ -277,9 +214,3 @@ def _batches(places: Sequence[OutputSlot], due: Sequence[bool], size: int) -> It
         stop = min(start + size, len(places))
         if any(due[start:stop]):
             yield [(places[at], bool(due[at])) for at in range(start, stop)]
-
-
-def _same_size(glances: Sequence[_KnownInput]) -> Sequence[_KnownInput]:
-    """The first of them, as far as they have one size."""
-    size = glances[0][0].pixels.shape
-    return list(takewhile(lambda known: known[0].pixels.shape == size, glances))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from itertools import count
@@ -26,6 +26,7 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
+from cnnviz_cli.render.raster import Encoded
 from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
 from cnnviz_cli.tasks.description import TargetDescription
@@ -119,22 +120,16 @@ class Presenter:
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
-        for work, panels, scales in zip(self._drawing.tasks, result.panels, result.scales, strict=True):
-            for panel, scale in zip(panels, scales, strict=True):
-                subject = None if panel.target is None else said.targets[panel.target]
-                if panel.target is not None and subject is None:
-                    continue
-                stem = self._naming.stem(work, panel, panels, subject.name if subject else "")
-                apart = said.contrast if subject else None
-                caption = build_caption(work, panel, subject, apart, self._drawing.wording, loaded.source.name, scale)
-                if loaded.original.shown:
-                    caption = replace(caption, values=loaded.original.shown.words)
-                target = box_in_image_pixels(subject.prediction, view) if subject else None
-                shown.setdefault(work.family, []).append((panel, caption))
-                figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
-                path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
-                outputs.append(self._write_figure(work, panel, target, apart, path, figure, caption))
-                arrays.update({file_name(*stem, name): _plain_array(values) for name, values in panel.arrays().items()})
+        for one in panel_figures(result, self._drawing.tasks, self._drawing.wording, loaded.source.name, view):
+            panel, caption = one.panel, one.caption
+            stem = self._naming.stem(one.task, panel, one.siblings, one.shown.name if one.shown else "")
+            if loaded.original.shown:
+                caption = replace(caption, values=loaded.original.shown.words)
+            shown.setdefault(one.task.family, []).append((panel, caption))
+            figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
+            path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
+            outputs.append(self._write_figure(one, path, figure, caption))
+            arrays.update({file_name(*stem, name): plain_array(values) for name, values in panel.arrays().items()})
         sheets = self._sheets(loaded, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
         width, height = loaded.original.size
         return ImageRecord(
@@ -178,28 +173,18 @@ class Presenter:
     def _scene(self, seen: LoadedImage, caption: Caption) -> Scene:
         return Scene(seen.original.image, seen.view, seen.crop, caption, self._style)
 
-    def _write_figure(
-        self,
-        work: TaskName,
-        panel: Panel,
-        target: Prediction | None,
-        contrast: Prediction | None,
-        path: str,
-        figure: Figure,
-        caption: Caption,
-    ) -> Output:
-        state = state_of(panel)
+    def _write_figure(self, one: PanelFigure, path: str, figure: Figure, caption: Caption) -> Output:
+        panel, state = one.panel, state_of(one.panel)
         if state != "ok":
             self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
-        facts = {"Method": work.method, "Layer": panel.layer or "", "Target": target.title if target else ""}
-        path, sha256, (width, height) = self._store(path, figure, facts)
+        path, sha256, (width, height) = self._store(path, figure, one.facts)
         return Output(
-            family=work.family,
-            method=work.method,
+            family=one.task.family,
+            method=one.task.method,
             layer=panel.layer,
             subject=Subject(layer=panel.layer) if panel.of_network else None,
-            target=target,
-            contrast=contrast,
+            target=one.target,
+            contrast=one.contrast,
             counterfactual=caption.counterfactual,
             path=path,
             sha256=sha256,
@@ -208,7 +193,7 @@ class Presenter:
             range=range_of(panel),
             scale=color_limits(panel, caption.scale),
             state=state,
-            statistics={name: float(value) for name, value in panel.statistics.items() if isfinite(value)},
+            statistics=finite_statistics(panel),
         )
 
     def _write_sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
@@ -228,21 +213,82 @@ class Presenter:
 
     def _store(self, path: str, figure: Figure, about: Mapping[str, str]) -> tuple[str, str, tuple[int, int]]:
         """Write a figure, under another suffix if its format cannot hold it; its path, SHA-256 and size in pixels."""
-        block, scale = figure
-        told = {"Software": f"cnnviz {__version__}", **about, "Model": self._drawing.wording.model}
-        told["Settings"] = self._drawing.settings_sha256
-        facts = {name: visible(value) for name, value in told.items() if value}
-        file, size = encode_figure(block, self._drawing.format, scale, facts, self._style.size.dpi)
+        facts = {**about, "Model": self._drawing.wording.model, "Settings": self._drawing.settings_sha256}
+        file, size = encode_with_facts(figure, self._drawing.format, facts, self._style.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
         return path, self._sink.write_figure(path, file.data), size
 
     def _save_arrays(self, seen: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
-        buffer = BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
         path = f"{seen.folder}/{ARRAYS}"
-        return Arrays(path=path, sha256=self._sink.write(path, buffer.getvalue()))
+        return Arrays(path=path, sha256=self._sink.write(path, encode_arrays(arrays)))
+
+
+@dataclass(frozen=True)
+class PanelFigure:
+    """One panel of an image that is to be drawn, and what is known of it.
+
+    Attributes:
+        siblings: all panels that its task gave, itself among them.
+        shown: what it explains; None if it explains nothing.
+        target: that, its box in pixels of the image.
+        contrast: what that is told apart from.
+    """
+
+    task: TaskName
+    panel: Panel
+    siblings: Sequence[Panel]
+    shown: TargetDescription | None
+    target: Prediction | None
+    contrast: Prediction | None
+    caption: Caption
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the file says of it."""
+        target = self.target.title if self.target else ""
+        return {"Method": self.task.method, "Layer": self.panel.layer or "", "Target": target}
+
+
+def panel_figures(
+    result: ImageResult, tasks: Sequence[TaskName], wording: Wording, source: str, view: View
+) -> Iterator[PanelFigure]:
+    """What is drawn of an image: every panel but those of targets that are not there, or are drawn already.
+
+    Args:
+        source: the name of the image.
+        view: where the network's input lies in it.
+    """
+    description = result.description
+    for task, panels, scales in zip(tasks, result.panels, result.scales, strict=True):
+        for panel, scale in zip(panels, scales, strict=True):
+            shown = None if panel.target is None else description.targets[panel.target]
+            if panel.target is not None and shown is None:
+                continue
+            contrast = description.contrast if shown else None
+            target = box_in_image_pixels(shown.prediction, view) if shown else None
+            caption = build_caption(task, panel, shown, contrast, wording, source, scale)
+            yield PanelFigure(task, panel, panels, shown, target, contrast, caption)
+
+
+def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: int) -> tuple[Encoded, tuple[int, int]]:
+    """A figure as a file that says what it is; see `render.figures.encode_figure`."""
+    block, scale = figure
+    about = {"Software": f"cnnviz {__version__}", **facts}
+    return encode_figure(block, kind, scale, {name: visible(value) for name, value in about.items() if value}, dpi)
+
+
+def encode_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    """Arrays as .npz."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
+    return buffer.getvalue()
+
+
+def finite_statistics(panel: Panel) -> dict[str, float]:
+    """The numbers that a method reports beside its map, without those that overflowed."""
+    return {name: float(value) for name, value in panel.statistics.items() if isfinite(value)}
 
 
 def build_caption(
@@ -304,6 +350,7 @@ def _window(view: View) -> Window:
     return Window(size=view.size, box=(left, top, right, bottom))
 
 
-def _plain_array(values: Any) -> np.ndarray[Any, Any]:
+def plain_array(values: Any) -> np.ndarray[Any, Any]:
+    """An array, float32 where it holds fractions."""
     array = np.asarray(values)
     return array.astype(np.float32) if array.dtype.kind == "f" else array

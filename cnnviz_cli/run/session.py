@@ -1,139 +1,39 @@
-"""From settings to a loaded model and a plan: what a run needs before its first image, and what it costs."""
+"""A network on its device, and what is asked of it: where commands, the Python API and a cluster's workers start."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from hashlib import sha256
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from cnnviz_cli.config.settings import Settings, families_of
-from cnnviz_cli.config.values import palette_of
-from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.layers import LayerInfo, Layers, split_run
-from cnnviz_cli.core.method import InputSpec, InputView, Method, MethodContext, Recipe
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.global_rng import reseed_forwards
+from cnnviz_cli.core.layers import Layers, split_run
+from cnnviz_cli.core.method import InputSpec, MethodContext
+from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import network_errors
-from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.engine import device as devices
+from cnnviz_cli.engine.answers import Tick, no_tick
+from cnnviz_cli.engine.observe import Choose, Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.input.input_overrides import InputOverrides
+from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head
 from cnnviz_cli.models.inspect.outputs import ExpectedOutput
-from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.run.capability_check import CapabilityCheck, MethodRequest, build_recipes, select_methods
-from cnnviz_cli.run.image_data import TaskName, Wording
+from cnnviz_cli.run.image_data import Wording
 from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.tasks.spec import default_task
-
-_PLURAL = {"scores": "scores", "maps": "maps of scores"}
-
-
-def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
-    """One line for each thing that was told by trying and that somebody might have to correct."""
-    returned, name = model.layers.returned, visible(model.name, 60)
-    if returned.kind not in _PLURAL:
-        return
-    if len(returned.heads) > 1 and settings.head is None:
-        others = ", ".join(visible(head.name, 30) for head in returned.heads if head.name != returned.head)
-        yield f"of what {name} returns, '{visible(returned.head, 60)}' is explained, not {others} (--head chooses)"
-    if not default_task(returned.kind, settings.task).probabilities:
-        if returned.classes > 1 and "target" not in settings.model_fields_set:
-            yield f"of the {returned.classes} values the largest of each image is explained (--target chooses)"
-        return
-    if settings.returns == "auto" and returned.values != "logits":
-        shares = "" if returned.exclusive or returned.classes == 1 else ", each class by itself"
-        yield f"{name} returns {returned.values}{shares}: {returned.why} (--returns logits takes them for scores)"
-    elif settings.returns == "auto" and returned.why:
-        regression = "; of a regression: --task regression" if _may_be_regression(settings, model) else ""
-        fix = f"--returns probabilities takes them for those{regression}"
-        yield f"{name} is taken to return logits: {returned.why} ({fix})"
-    elif _may_be_regression(settings, model):
-        yield f"{name} returns one value, taken for the logit of a yes (of a regression: --task regression)"
-
-
-def _may_be_regression(settings: Settings, model: LoadedModel) -> bool:
-    """Whether nothing says that one value is a class's, and it may be a regression's."""
-    returned = model.layers.returned
-    one = returned.classes == 1 and returned.kind == "scores"
-    return settings.task == "auto" and one and model.labels == ("positive",)
-
-
-def plan_recipes(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
-    """What is asked of each batch, and of each batch seen through a view by the recipes that average over views."""
-    every = tuple(recipes)
-    views = dict.fromkeys(view for recipe in every for view in recipe.views)
-    return (
-        Plan.of(need for recipe in every if not recipe.views for need in recipe.needs),
-        {view: Plan.of(need for recipe in every if view in recipe.views for need in recipe.needs) for view in views},
-    )
-
-
-def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
-    """Passes for each batch, variants for each image."""
-    costs = [each.cost() for each in (plan, *views.values())]
-    return Cost(
-        forwards=sum(cost.forwards for cost in costs),
-        backwards=sum(cost.backwards for cost in costs),
-        variants=sum(cost.variants for cost in costs),
-    )
-
-
-def describe_plans(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
-    """The passes in words, a line each; views with the same passes are told of once."""
-    lines = plan.lines()
-    for each in dict.fromkeys(views.values()):
-        count = sum(one == each for one in views.values())
-        lines.append(f"for each of {count} changed inputs:" if count > 1 else "for a changed input:")
-        lines += [f"  {line}" for line in each.lines()]
-    return lines
-
-
-@dataclass(frozen=True, slots=True)
-class LayersAtSize:
-    """The layers at some size, under the selectors of the usual one; implements `core.layers.Layers`.
-
-    What a word such as ``stages`` stands for must not depend on the photograph.
-
-    Attributes:
-        usual: what selectors are about.
-        there: the layers with an input of that size.
-    """
-
-    usual: Layers
-    there: Layers
-
-    @property
-    def max_pooled(self) -> bool:
-        return self.usual.max_pooled
-
-    def __iter__(self) -> Iterator[LayerInfo]:
-        return iter(self.there)
-
-    def __getitem__(self, name: str) -> LayerInfo:
-        return self.there[name]
-
-    def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
-        """The layers that the selectors mean at the usual size.
-
-        Raises:
-            UsageError: as at the usual size, or one of them has no maps at this.
-        """
-        names = self.usual.resolve(selectors)
-        for name in names:
-            try:
-                self.there[name]
-            except KeyError:
-                what = f"the maps of layer '{name}' cannot be told from other tensors"
-                raise UsageError(what, where="--layer") from None
-        return names
-
 
 LAST_CONV = "last-conv"
 """The word for the layer that captions call the last convolution."""
@@ -145,23 +45,13 @@ does not fit is halved."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One method, for one target if it depends on one."""
-
-    method: Method
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a run needs before it sees a picture.
+class Session:
+    """A network on its device, and what is asked of it.
 
     Attributes:
-        settings: with the names of the methods that are run, in the place of a word for all of them.
-        plan: what is asked of each batch.
-        views: what is asked of each batch seen through a view, by tasks that average over views.
-        scope: what methods are told of the network, for the first target.
-        asked: the methods that are run, in the order of their tasks.
+        command: the name of the command, ``explain`` from Python.
+        net: on `device`, in the layout that suits it.
+        context: what methods are told of the network, for the first target.
     """
 
     command: str
@@ -169,52 +59,112 @@ class Prepared:
     model: LoadedModel
     net: nn.Module
     device: torch.device
-    targets: TargetSelector
-    tasks: tuple[Task, ...]
-    plan: Plan
-    views: Mapping[InputView, Plan]
-    context: MethodContext
-    requests: tuple[MethodRequest, ...]
     question: Question
-    _others: dict[tuple[int, int], Prepared] = field(default_factory=dict, repr=False, compare=False)
+    context: MethodContext
 
-    def at_size(self, size: tuple[int, int]) -> Prepared:
-        """The same for inputs of another height and width, with the same tasks in the same order.
+    @classmethod
+    @network_errors()
+    def load(cls, command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Session:
+        """Load the model that the settings name.
 
-        Layers have other sizes there, and methods are built from them. Kept, since photographs mostly are of a few
-        sizes, and sides are multiples of 32.
+        Args:
+            local_rank: the number of this process on this machine, if it is one of several: its GPU.
 
         Raises:
-            ImageError: a method does not apply at that size.
+            ModelError: the model or its weights cannot be had.
+            DeviceError: the device is not there.
+            UsageError: see `of`.
         """
-        if size == self.context.input_spec.size:
-            return self
-        if size not in self._others:
-            try:
-                self._others[size] = self._build_for(size)
-            except UsageError as error:
-                raise ImageError(f"at {size[0]} x {size[1]} pixels: {error.what}") from error
-        return self._others[size]
+        device = devices.select_device(settings.device, local_rank)
+        devices.use_deterministic_kernels()
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        return cls.of(command, settings, load_model_for(settings, reporter), device, reporter)
 
-    def _build_for(self, size: tuple[int, int]) -> Prepared:
-        frame = replace(self.context.input_spec, size=size)
-        there = probe_layers(
-            self.net, (len(frame.black), *size), self.model.name, self.model.layers.returned.head or None
-        )
-        scope = replace(self.context, input_spec=frame, layers=LayersAtSize(self.context.layers, there))
-        tasks = _build_tasks((one, build_recipes(one, scope, len(self.targets.ranks))) for one in self.requests)
-        plan, views = plan_recipes(task.recipe for task in tasks)
-        return replace(self, tasks=tasks, plan=plan, views=views, context=scope, _others={})
+    @classmethod
+    @network_errors()
+    def of(
+        cls, command: str, settings: Settings, model: LoadedModel, device: torch.device, reporter: Reporter
+    ) -> Session:
+        """A session with a model that is loaded.
+
+        Raises:
+            UsageError: labels or truths that do not fit, or a class that the model does not have.
+        """
+        question, model = question_for(settings, model, device)
+        for note in output_notes(settings, model):
+            reporter.say(note)
+        model = replace(model, labels=question.labels.names)
+        for line in model.facts.warnings():
+            reporter.warn(f"{visible(model.name, 100)}: {line}")
+        for line in model.facts.notes():
+            reporter.say(f"{visible(model.name, 100)}: {line}")
+        net = devices.move_to_device(model.net, device, model.facts.memory_format)
+        context = method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
+        return cls(command, settings, model, net, device, question, question.put_to(context))
+
+    def with_net(self, net: nn.Module) -> Session:
+        """The same session with an altered twin of the network, on the device, with the same layers."""
+        layers, spec = self.model.layers, self.context.input_spec
+        context = self.question.put_to(method_context(net, layers, spec, layers.returned.head))
+        return replace(self, net=net, model=replace(self.model, net=net), context=context)
+
+    def observe(
+        self,
+        batch: Tensor,
+        needs: Plan | Iterable[Need],
+        given: Mapping[str, Tensor] = MappingProxyType({}),
+        *,
+        digests: Sequence[str],
+        choose: Choose | None = None,
+        masks: Tensor | None = None,
+        tick: Tick = no_tick,
+    ) -> Observation:
+        """The evidence that a batch gives.
+
+        Args:
+            batch: (B, C, H, W) normalised, on the device.
+            given: by name what the caller brings, the batch first; see `engine.observe`.
+            digests: of each image's file, from which its random draws start.
+            choose: the targets; by default those of the question.
+            masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
+
+        Raises:
+            NetworkError: the network does not take the batch.
+            UsageError: it does not give what is asked for.
+        """
+        settings, facts = self.settings, self.model.facts
+        seeds = [image_seed(settings.seed, digest) for digest in digests]
+        with network_errors(), reproducible_forward(self.net, facts, seeds[0]):
+            return observe(
+                self.net,
+                batch,
+                needs if isinstance(needs, Plan) else Plan.of(needs),
+                choose or self.targets,
+                readout=self.question.describer.readout,
+                masks=masks,
+                given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu"), **given},
+                precision=settings.precision,
+                memory=None if settings.max_memory is None else int(settings.max_memory * 2**30),
+                tick=tick,
+                alone=facts.one_at_a_time,
+            )
 
     @property
-    def task_names(self) -> list[TaskName]:
-        """The tasks by their names."""
-        return [self.task_name(task) for task in self.tasks]
+    def targets(self) -> TargetSelector:
+        """What is explained."""
+        return self.question.targets
 
-    def task_name(self, task: Task) -> TaskName:
-        """What drawing has to know of a task."""
-        family = task.method.family
-        return TaskName(family, task.method.name, palette_of(self.settings.palette, family), task.method.title)
+    @property
+    def target_names(self) -> list[str]:
+        """Each target as file names say it; ``top-K`` and ``true`` where only an image can tell the class."""
+        return self.targets.names(self.model.labels)
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures pass the network together, if memory allows."""
+        asked = 1 if self.model.facts.one_at_a_time else self.settings.batch_size
+        return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
 
     @property
     def wording(self) -> Wording:
@@ -240,26 +190,20 @@ class Prepared:
             counterfactual=self.question.counter,
         )
 
-    @property
-    def explains_targets(self) -> bool:
-        """Whether any task depends on a target."""
-        return any(task.recipe.follows_target for task in self.tasks)
 
-    @property
-    def batch_size(self) -> int:
-        """How many pictures pass the network together, if memory allows."""
-        asked = 1 if self.model.facts.one_at_a_time else self.settings.batch_size
-        return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
+def image_seed(seed: int, digest: str) -> int:
+    """The number from which an image's random draws start: of the run's seed and the image's bytes alone."""
+    return int.from_bytes(sha256(f"{seed}:{digest}".encode()).digest()[:7], "big")
 
-    @property
-    def cost(self) -> Cost:
-        """Passes for each batch, variants for each image."""
-        return total_cost(self.plan, self.views)
 
-    @property
-    def target_names(self) -> list[str]:
-        """Each target as file names say it; ``top-K`` and ``true`` where only an image can tell the class."""
-        return self.targets.names(self.model.labels)
+@contextmanager
+def reproducible_forward(net: nn.Module, facts: NetworkFacts, seed: int) -> Iterator[None]:
+    """Within, the network is in eval mode, and every forward starts its draws at `seed` if it draws any."""
+    for module in net.modules():
+        if module.training:  # a forward of its own may have switched it back
+            module.training = False
+    with nullcontext() if facts.randomness == "none" else reseed_forwards(net, seed):
+        yield
 
 
 def load_model_for(settings: Settings, reporter: Reporter) -> LoadedModel:
@@ -299,106 +243,6 @@ def output_settings(settings: Settings) -> ExpectedOutput:
     return ExpectedOutput(settings.head, settings.returns)
 
 
-@network_errors()
-def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Prepared:
-    """Load the model and work out the plan.
-
-    Of the methods that were not named but are among all of a family, those that the model does not let run are left
-    out, with a warning each.
-
-    Raises:
-        ModelError: the model or its weights cannot be had.
-        DeviceError: the device is not there.
-        UsageError: labels or truths that do not fit, a layer or a class that the model does not have, an input that it
-            does not take, a method that was named and does not apply, or no method at all does.
-    """
-    device = devices.select_device(settings.device, local_rank)
-    devices.use_deterministic_kernels()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    return prepare_loaded(command, families_of(command), settings, load_model_for(settings, reporter), device, reporter)
-
-
-@network_errors()
-def prepare_loaded(
-    command: str,
-    families: Sequence[str],
-    settings: Settings,
-    model: LoadedModel,
-    device: torch.device,
-    reporter: Reporter,
-) -> Prepared:
-    """`prepare` for a model that is loaded, and the methods of some families; raises the same UsageErrors."""
-    question, model = question_for(settings, model, device)
-    targets = question.targets
-    for note in output_notes(settings, model):
-        reporter.say(note)
-    model = replace(model, labels=question.labels.names)
-    facts = model.facts
-    for line in facts.warnings():
-        reporter.warn(f"{visible(model.name, 100)}: {line}")
-    for line in facts.notes():
-        reporter.say(f"{visible(model.name, 100)}: {line}")
-    net = devices.move_to_device(model.net, device, facts.memory_format)
-    scope = question.put_to(
-        method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
-    )
-    asked = [
-        MethodRequest(
-            method, options, settings.is_named(method) and (len(families) == 1 or settings.has_selection(family))
-        )
-        for family in families
-        for method, options in settings.selected_methods(family)
-    ]
-    check = CapabilityCheck(
-        net, device, scope.input_spec, targets, settings.precision, question.describer.readout, facts
-    )
-    found = select_methods(asked, scope, check)
-    if not found.built:
-        raise next(iter(found.refused.values()))
-    for name, error in found.refused.items():
-        reporter.warn(f"{name} is left out: {error.what}")
-    names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
-    settings = settings.with_methods(names)
-    left = {method.name: recipes for method, recipes in found.built}
-    kept = tuple(one for one in asked if one.method.name in left)
-    tasks = _build_tasks((one, left[one.method.name]) for one in kept)
-    plan, views = plan_recipes(task.recipe for task in tasks)
-    lines, warnings = model.layers.notes(
-        list(dict.fromkeys(name for one in (plan, *views.values()) for name in one.all_layers))
-    )
-    for line in lines:
-        reporter.say(line)
-    for line in warnings:
-        reporter.warn(line)
-    if views and question.task.located:
-        raise UsageError(
-            "what is explained has a place in the image, which is not looked for in a flipped one",
-            where="--smooth",
-            fix="Leave it out.",
-        )
-    prepared = Prepared(command, settings, model, net, device, targets, tasks, plan, views, scope, kept, question)
-    if model.preprocessing.mode == "full":
-        _check_another_size(prepared, reporter)
-    return prepared
-
-
-def _check_another_size(prepared: Prepared, reporter: Reporter) -> None:
-    """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
-    preprocessing = prepared.model.preprocessing
-    try:
-        prepared.at_size(preprocessing.trial_size)
-    except ImageError as error:
-        what = f"{prepared.model.name} is read at one size only: {error.what}"
-        raise UsageError(what, where="--resize full", fix="Show it the whole image: --resize pad") from error
-    if preprocessing.side is None:  # as somebody has asked for, and not as the network was trained
-        reporter.say(f"images keep their own size, up to {preprocessing.most} pixels a side (--max-side)")
-
-
-def _build_tasks(built: Iterable[tuple[MethodRequest, Sequence[Recipe]]]) -> tuple[Task, ...]:
-    return tuple(Task(one.method, recipe) for one, recipes in built for recipe in recipes)
-
-
 def method_context(net: nn.Module, layers: Layers, frame: InputSpec, part: str | None = None) -> MethodContext:
     """What methods are told of a network, for its first target; `part` names what of its output is explained."""
     channels = len(frame.black)
@@ -413,3 +257,36 @@ def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:
         if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] == channels in (1, 3):
             return name, weight.detach()
     return None
+
+
+_PLURAL = {"scores": "scores", "maps": "maps of scores"}
+
+
+def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
+    """One line for each thing that was told by trying and that somebody might have to correct."""
+    returned, name = model.layers.returned, visible(model.name, 60)
+    if returned.kind not in _PLURAL:
+        return
+    if len(returned.heads) > 1 and settings.head is None:
+        others = ", ".join(visible(head.name, 30) for head in returned.heads if head.name != returned.head)
+        yield f"of what {name} returns, '{visible(returned.head, 60)}' is explained, not {others} (--head chooses)"
+    if not default_task(returned.kind, settings.task).probabilities:
+        if returned.classes > 1 and "target" not in settings.model_fields_set:
+            yield f"of the {returned.classes} values the largest of each image is explained (--target chooses)"
+        return
+    if settings.returns == "auto" and returned.values != "logits":
+        shares = "" if returned.exclusive or returned.classes == 1 else ", each class by itself"
+        yield f"{name} returns {returned.values}{shares}: {returned.why} (--returns logits takes them for scores)"
+    elif settings.returns == "auto" and returned.why:
+        regression = "; of a regression: --task regression" if _may_be_regression(settings, model) else ""
+        fix = f"--returns probabilities takes them for those{regression}"
+        yield f"{name} is taken to return logits: {returned.why} ({fix})"
+    elif _may_be_regression(settings, model):
+        yield f"{name} returns one value, taken for the logit of a yes (of a regression: --task regression)"
+
+
+def _may_be_regression(settings: Settings, model: LoadedModel) -> bool:
+    """Whether nothing says that one value is a class's, and it may be a regression's."""
+    returned = model.layers.returned
+    one = returned.classes == 1 and returned.kind == "scores"
+    return settings.task == "auto" and one and model.labels == ("positive",)

@@ -19,11 +19,11 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.run.explain import Explainer
 
 from .conftest import Command, Result
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
-explanation = importlib.import_module("cnnviz_cli.run.explain")
 
 LITTLE = ["--saliency-steps", "2", "--saliency-samples", "2", "--saliency-draws", "60", "--saliency-masks", "10"]
 LITTLE += ["--gradcam-noisy-inputs", "1", "--gradcam-noisy-masks", "1", "--gradcam-mask-steps", "1"]
@@ -142,7 +142,7 @@ def test_a_named_one_is_a_mistake_before_any_picture_is_looked_at(
     def observe(*_arguments: Any, **_named: Any) -> Any:
         raise AssertionError("a picture was looked at")
 
-    monkeypatch.setattr(explanation, "observe", observe)
+    monkeypatch.setattr(Explainer, "explain_batch", observe)
     family = next(method.family for method in methods() if method.name == name)
     result = explain(kind, family, "--method", name)
     assert result.code == 2, result.err

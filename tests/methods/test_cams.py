@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from running import Runner, given_for, recipe_of
+from running import Runner, averaging, given_for, recipe_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,17 +21,15 @@ from cnnviz_cli.core.layers import min_max_normalize
 from cnnviz_cli.core.method import InputSpec, MethodContext, Recipe, find_method
 from cnnviz_cli.core.objectives import FinerContrast, TargetLogit
 from cnnviz_cli.core.panels import Heatmap
-from cnnviz_cli.core.scores import CLASSES
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.common.cams import Fuse, Part, finish
 from cnnviz_cli.methods.common.pca import kernel_principal, principal
 from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.randomcam import DRAWS
-from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
-from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-12}
@@ -467,20 +465,8 @@ def test_augmentation_is_the_mean_over_six_views(name: str) -> None:
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
     options: dict[str, Any] = {} if name == "cam" else {"layer": ("bn2",)}
     recipe = recipe_of(name, net, smooth="aug", **options)
-    prepared = SimpleNamespace(
-        settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
-        question=SimpleNamespace(describer=SimpleNamespace(readout=CLASSES)),
-        model=SimpleNamespace(facts=NetworkFacts()),
-        net=net,
-        targets=lambda _logits: torch.tensor([[3], [1]]),
-        plan=Plan.of([]),
-        views={view: Plan.of(recipe.needs) for view in recipe.views},
-        tasks=[SimpleNamespace(recipe=recipe)],
-    )
-    prepared.at_size = lambda _size: prepared
-    _observation, [(_task, [panel])] = explain_batch(
-        prepared, batch, ["00", "01"], SimpleNamespace(tick=lambda *_: None)
-    )
+    explainer = averaging(net, [recipe], lambda _logits: torch.tensor([[3], [1]]))
+    _observation, [[panel]] = explainer.explain_batch(batch, ["00", "01"], Reporter())
     views, peaks, lowest = [], [], []
     for flipped, gain in product((False, True), (0.9, 1.0, 1.1)):
         changed = (batch.flip(3) if flipped else batch) * gain

@@ -6,27 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from running import Runner, numbers, recipe_of, seeds_of
+from running import Runner, averaging, numbers, recipe_of, seeds_of
 from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.panels import Heatmap, InputProjection
-from cnnviz_cli.core.scores import CLASSES, to_two_classes
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.graph import make_tail, whole_network_reason
 from cnnviz_cli.methods.common.rng import normal
-from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.render.scaling import state_of
-from cnnviz_cli.run.explain import explain_batch
 from cnnviz_cli.run.session import method_context
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
@@ -483,19 +481,8 @@ def test_averaging_over_views_flips_pictures_back_and_keeps_doubts() -> None:
     net.fc.bias[1] -= net(batch)[0, 1]  # the score is 0 in the view that changes nothing, and in no other
     names = ("guided-gradcam", "ablationcam")
     recipes = [recipe_of(name, net, smooth="aug") for name in names]
-    prepared: Any = SimpleNamespace(
-        model=SimpleNamespace(facts=STANDARD_FACTS),
-        settings=SimpleNamespace(seed=0, max_memory=None, precision="fp32"),
-        question=SimpleNamespace(describer=SimpleNamespace(readout=CLASSES)),
-        net=net,
-        targets=always(1),
-        plan=Plan.of([]),
-        views={view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views},
-        tasks=[SimpleNamespace(recipe=recipe) for recipe in recipes],
-    )
-    prepared.at_size = lambda _size: prepared
-    reporter: Any = SimpleNamespace(tick=lambda *_: None)
-    _seen, [(_, [picture]), (_, [ablated])] = explain_batch(prepared, batch, ["00"], reporter)
+    explainer = averaging(net, recipes, always(1))
+    _seen, [[picture], [ablated]] = explainer.explain_batch(batch, ["00"], Reporter())
     total = torch.zeros_like(batch)
     for flipped in (False, True):
         for gain in (0.9, 1.0, 1.1):

@@ -16,13 +16,12 @@ from cnnviz_cli.core.method import AUGMENTATIONS
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.session import Prepared, describe_plans, prepare
+from cnnviz_cli.run.explain import Explainer, describe_plans, prepare
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
 streaming = importlib.import_module("cnnviz_cli.engine.stream")
 
-Prepare = Callable[..., Prepared]
+Prepare = Callable[..., Explainer]
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def prepared(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     model = LoadedModel(net, "tiny", "none", "", tuple("abcde"), size, layers)
     monkeypatch.setattr(preparation, "load_model", lambda *_a, **_k: model)
 
-    def run(command: str, flags: dict[tuple[str, ...], Any]) -> Prepared:
+    def run(command: str, flags: dict[tuple[str, ...], Any]) -> Explainer:
         return prepare(command, load_settings(command, flags, None, {}), Heard())
 
     return run
@@ -68,7 +67,7 @@ def test_the_cost_is_that_of_the_passes_made(
 ) -> None:
     found = prepared(command, flags)
     made = tiny.count_passes(monkeypatch, net)
-    explain_batch(found, tiny.pictures(2).float(), ["a", "b"], Heard())
+    found.explain_batch(tiny.pictures(2).float(), ["a", "b"], Heard())
     assert made == {"forwards": forwards, "backwards": backwards}
     assert (found.cost.forwards, found.cost.backwards, found.cost.variants) == (forwards, backwards, 0)
 
@@ -79,7 +78,7 @@ def test_variants_of_every_view_count(prepared: Prepare, net: nn.Module, monkeyp
     monkeypatch.setattr(streaming, "MOST_INPUTS", 1)
     monkeypatch.setattr(streaming, "estimate_bytes", lambda *_a, **_k: 1)
     made = tiny.count_passes(monkeypatch, net)
-    explain_batch(found, tiny.pictures(1).float(), ["a"], Heard())
+    found.explain_batch(tiny.pictures(1).float(), ["a"], Heard())
     assert made["forwards"] == found.cost.forwards + found.cost.variants
 
 

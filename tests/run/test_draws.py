@@ -16,7 +16,7 @@ from run.resuming import Listener
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.run import execute
-from cnnviz_cli.run.explain import image_seed
+from cnnviz_cli.run.session import image_seed
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

@@ -34,10 +34,9 @@ from cnnviz_cli.methods.common.paths import GuidedPath
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.run.session import Prepared, prepare
+from cnnviz_cli.run.explain import Explainer, prepare
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
-trial = importlib.import_module("cnnviz_cli.run.capability_check")
 
 
 class Unrectified(nn.Module):
@@ -111,14 +110,14 @@ def register(name: str, *needs: Need) -> None:
         return silent(*needs)
 
 
-Prepare = Callable[..., tuple[Prepared, list[str]]]
+Prepare = Callable[..., tuple[Explainer, list[str]]]
 
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepare:
     """`prepared(net class, methods, **settings)` on a tiny network: what is run, and what was warned of."""
 
-    def run(kind: type[nn.Module], chosen: str, **settings: Any) -> tuple[Prepared, list[str]]:
+    def run(kind: type[nn.Module], chosen: str, **settings: Any) -> tuple[Explainer, list[str]]:
         net = tiny.build(kind).float()
         layers = probe_layers(net, (3, tiny.SIZE, tiny.SIZE), "tiny")
         size = Preprocessing(tiny.SIZE, tiny.SIZE, (0.5,) * 3, (0.5,) * 3, "bilinear")
@@ -132,7 +131,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepare:
     return run
 
 
-def names(found: Prepared) -> list[str]:
+def names(found: Explainer) -> list[str]:
     return [task.method.name for task in found.tasks]
 
 
@@ -150,12 +149,12 @@ def test_several_targets_give_several_tasks_to_those_that_follow_one(prepared: P
 
 def test_what_is_recorded_is_the_list_that_was_run(prepared: Prepare) -> None:
     found, _ = prepared(tiny.Plain, "all")
-    recorded = found.settings.as_json()["gradcam"]
+    recorded = found.session.settings.as_json()["gradcam"]
     assert (recorded["method"], recorded["layer"]) == (["gradcam", "bent+", "idle"], ["last-conv"])
     by_name, warned = prepared(tiny.Plain, "gradcam,bent+,idle")
     assert warned == []
-    assert by_name.settings.config_sha256 == found.settings.config_sha256
-    assert by_name.settings == found.settings
+    assert by_name.session.settings.config_sha256 == found.session.settings.config_sha256
+    assert by_name.session.settings == found.session.settings
 
 
 @pytest.mark.parametrize("chosen", ["picky", "gradcam, picky", "picky,all", "all,picky"])
@@ -241,7 +240,7 @@ class Watched:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched()
-    monkeypatch.setattr(trial, "observe", watched)
+    monkeypatch.setattr(preparation, "observe", watched)
     return watched
 
 
@@ -312,6 +311,6 @@ def test_a_trial_takes_the_network_apart_where_a_layer_is_altered_and_walks_one_
     assert set(plan.needs) == {Gradient(of=strongest, through="rectify"), Gradient("conv1", strongest)}
 
 
-def find_target(found: Prepared) -> Any:
+def find_target(found: Explainer) -> Any:
     """What the made-up methods explain."""
     return next(need.of for task in found.tasks for need in task.recipe.needs if isinstance(need, Gradient))

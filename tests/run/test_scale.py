@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run.test_execute import SAMPLES, Heard, execution, explanation, manifest_of, reading
+from run.test_execute import SAMPLES, Heard, execution, manifest_of, reading
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
@@ -25,6 +25,7 @@ from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import describe_run
+from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import TaskName
 from cnnviz_cli.run.pipeline import MapScales
 from cnnviz_cli.run.present import comparison_names
@@ -118,7 +119,7 @@ def test_nothing_is_left_of_what_waited_on_the_disk(shared: Path) -> None:
 def test_a_first_pass_that_ends_early_leaves_nothing_behind(
     kind: type[BaseException], photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, calls, lying, heard = explanation.observe, [], [], Heard()
+    genuine, calls, lying, heard = Explainer.explain_batch, [], [], Heard()
 
     def observe(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
@@ -127,7 +128,7 @@ def test_a_first_pass_that_ends_early_leaves_nothing_behind(
             raise kind
         return genuine(*arguments, **named)
 
-    monkeypatch.setattr(explanation, "observe", observe)
+    monkeypatch.setattr(Explainer, "explain_batch", observe)
     if kind is RuntimeError:
         with pytest.raises(RuntimeError):
             run(tmp_path / "out", heard, photos, scale="run", batch_size="2")

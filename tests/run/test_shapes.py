@@ -24,8 +24,7 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.render.canvas import draw_map, make_canvas, mark_unseen
 from cnnviz_cli.render.scaling import pixels_in_box
 from cnnviz_cli.render.style import Style
-from cnnviz_cli.run.explain import explain_batch
-from cnnviz_cli.run.session import Prepared, prepare
+from cnnviz_cli.run.explain import Explainer, prepare
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
 
@@ -94,25 +93,25 @@ class Noisy(nn.Module):
 def loader(kind: Callable[..., nn.Module], *args: Any) -> Callable[..., LoadedModel]:
     """What `load_model` is replaced by."""
 
-    def loaded(*_args: Any, wanted: InputOverrides, **_named: Any) -> LoadedModel:
+    def loaded(*_args: Any, overrides: InputOverrides, **_named: Any) -> LoadedModel:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             net = kind(*args).eval().requires_grad_(False)
         preset = Preprocessing(SIDE, SIDE, (0.5,) * 3, (0.5,) * 3)
-        preprocessing, layers = apply_overrides(net, preset, wanted, "tiny")
+        preprocessing, layers = apply_overrides(net, preset, overrides, "tiny")
         return LoadedModel(net, "tiny", "random:0", "0" * 64, tuple("abcde"), preprocessing, layers)
 
     return loaded
 
 
-Preparing = Callable[..., Prepared]
+Preparing = Callable[..., Explainer]
 
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Preparing:
     """`prepared(command, network, **settings)`."""
 
-    def made(command: str, kind: Callable[..., nn.Module], *args: Any, **given: Any) -> Prepared:
+    def made(command: str, kind: Callable[..., nn.Module], *args: Any, **given: Any) -> Explainer:
         monkeypatch.setattr(preparation, "load_model", loader(kind, *args))
         flags = {("device",): "cpu", **{tuple(name.split("__")): value for name, value in given.items()}}
         return prepare(command, load_settings(command, flags, None, {}), Listener())
@@ -158,17 +157,17 @@ def test_maps_of_oblong_inputs_are_not_misread(
     asked = prepared("gradcam", kind, resize="full", gradcam__layer=[layer])
     assert_found(asked, size)
     asked = prepared("gradcam", kind, resize="squash", input_size=["128x192"], gradcam__layer=[layer])
-    assert asked.model.layers[layer].shape[1:] == (64, 96)
+    assert asked.session.model.layers[layer].shape[1:] == (64, 96)
     assert_found(asked, size)
 
 
-def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
+def assert_found(asked: Explainer, size: tuple[int, int]) -> None:
     """A white box in a black photograph of that size is where the map over it is drawn."""
-    preprocessing = asked.model.preprocessing
+    preprocessing = asked.session.model.preprocessing
     box = a_box_in(preprocessing.crop_image(Image.new("RGB", size))[1])
     photo = black(size, box)
     inputs, view, _ = preprocessing.prepare(photo)
-    _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
+    _, [[panel]] = asked.explain_batch(inputs[None], ["0" * 64], Listener())
     assert panel.values.shape[2:] == (view.size[1] // 2, view.size[0] // 2)
     stage = make_canvas(photo, view)
     drawn = np.asarray(draw_map(panel.pick(0), stage, Style()), float)
@@ -183,7 +182,7 @@ def assert_found(asked: Prepared, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_what_was_not_seen_is_hatched(mode: str, prepared: Preparing) -> None:
-    preprocessing = prepared("gradcam", Bright, resize=mode, input_size=["224"]).model.preprocessing
+    preprocessing = prepared("gradcam", Bright, resize=mode, input_size=["224"]).session.model.preprocessing
     photo = Image.new("RGB", (451, 301), (200, 30, 30))
     stage = make_canvas(photo, preprocessing.crop_image(photo)[1])
     left, top, right, bottom = {
@@ -202,9 +201,9 @@ def test_only_what_was_not_seen_is_hatched(mode: str, prepared: Preparing) -> No
 def test_patches_lie_over_what_caused_them(mode: str, prepared: Preparing) -> None:
     asked = prepared("deconv", lambda: Bright(kernel=3), resize=mode, deconv__layer=["conv"], deconv__maps="1")
     size = (330, 160)
-    box = a_box_in(asked.model.preprocessing.crop_image(Image.new("RGB", size))[1])
-    inputs, view, _ = asked.model.preprocessing.prepare(black(size, box))
-    _, [(_, [panel])] = explain_batch(asked, inputs[None], ["0" * 64], Listener())
+    box = a_box_in(asked.session.model.preprocessing.crop_image(Image.new("RGB", size))[1])
+    inputs, view, _ = asked.session.model.preprocessing.prepare(black(size, box))
+    _, [[panel]] = asked.explain_batch(inputs[None], ["0" * 64], Listener())
     (row,) = panel.pick(0).rows
     assert row.values.shape == (1, 3, *view.size[::-1])
     assert row.field == (3, 3)
@@ -304,16 +303,16 @@ def test_a_method_that_does_not_apply_at_a_size_fails_the_photograph(prepared: P
     asked = prepared("gradcam", Bright, resize="full", gradcam__method=["kpca-cam"])
     assert asked.at_size((SIDE, SIDE)) is asked
     assert asked.at_size((64, 96)) is asked.at_size((64, 96))
-    assert asked.at_size((64, 96)).context.layers["conv"].shape == (1, 32, 48)
-    assert asked.at_size((64, 96)).context.input_spec.size == (64, 96)
+    assert asked.at_size((64, 96)).session.context.layers["conv"].shape == (1, 32, 48)
+    assert asked.at_size((64, 96)).session.context.input_spec.size == (64, 96)
     with pytest.raises(ImageError, match="at 512 x 512 pixels: layer 'conv' has 256 x 256 positions"):
         asked.at_size((512, 512))
 
 
 def test_words_mean_the_same_layers_at_every_size(prepared: Preparing) -> None:
     asked = prepared("deconv", Noisy, resize="full", deconv__layer=["stages"])
-    usual = asked.context.layers
-    there = asked.at_size((96, 64)).context.layers
+    usual = asked.session.context.layers
+    there = asked.at_size((96, 64)).session.context.layers
     assert there.resolve(["stages"]) == usual.resolve(["stages"])
     assert [there[name].shape[1:] for name in there.resolve(["stages"])] == [(96, 64), (48, 32)]
 

@@ -113,21 +113,8 @@ class Sink:
         place = self.place(relative)
         with explain_write_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.temporary_path(place.parent)
-            try:
-                with temporary.open("xb") as file:
-                    reach_write_point("figure: begun")
-                    yield file
-                    file.flush()
-                    reach_write_point("figure: written")
-                    os.fsync(file.fileno())
-                reach_write_point("figure: synced")
-                temporary.replace(place)
-                reach_write_point("figure: named")
-                sync_folder(place.parent)
-                reach_write_point("figure: in place")
-            finally:
-                temporary.unlink(missing_ok=True)
+            with replace_file(place, self.temporary_path(place.parent)) as file:
+                yield file
 
     def place(self, relative: str) -> Path:
         """Where `relative` lies; refused if it leads out of the folder."""
@@ -158,6 +145,25 @@ class Sink:
         found = _TEMPORARY.fullmatch(name)
         # Where one process works on all, no other is at work, whatever the number of shards was before.
         return found is not None and self._label in ("", found["label"])
+
+
+@contextmanager
+def replace_file(place: Path, temporary: Path) -> Iterator[BinaryIO]:
+    """`Sink.open_replacement` at any place, by way of a temporary file in its folder; raises OSError."""
+    try:
+        with temporary.open("xb") as file:
+            reach_write_point("figure: begun")
+            yield file
+            file.flush()
+            reach_write_point("figure: written")
+            os.fsync(file.fileno())
+        reach_write_point("figure: synced")
+        temporary.replace(place)
+        reach_write_point("figure: named")
+        sync_folder(place.parent)
+        reach_write_point("figure: in place")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
