@@ -163,7 +163,7 @@ def test_a_node_that_sees_another_output_folder_is_refused(
     monkeypatch.setattr(
         "cnnviz_cli.cluster.connection.FolderToken.write", lambda token: token.path.write_text("another")
     )
-    with pytest.raises(UsageError, match="another one here than where the run started"):
+    with pytest.raises(UsageError, match="is not that of the node that started the run"):
         far(tmp_path / "out", photographs(tmp_path / "in"))
     monkeypatch.undo()
     assert not list((tmp_path / "out").glob(".cnnviz-*"))
