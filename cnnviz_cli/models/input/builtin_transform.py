@@ -29,7 +29,6 @@ class BuiltinTransform:
 
     The shorter side becomes `min_size`, unless the longer would exceed `max_size`: then the longer becomes that.
     Zeros are added at the right and below, up to multiples of `size_divisible`.
-
     """
 
     name: str
@@ -69,7 +68,6 @@ class BuiltinTransform:
         return math.floor(size[0] * scale), math.floor(size[1] * scale)
 
     def leaves_unchanged(self, size: Size) -> bool:
-        """Whether an input stays pixel for pixel what it was."""
         return self.resized_size(size) == size == self._padded_size(size)
 
     def keeps_proportions(self, size: Size) -> bool:
@@ -91,11 +89,7 @@ class BuiltinTransform:
         return min(sizes, key=lambda one: abs(math.log(one[0] * size[1] / (one[1] * size[0]))), default=None)
 
     def preprocessing(self, model: str) -> Preprocessing:
-        """The preprocessing after which the network has nothing left to do but to normalise.
-
-        Raises:
-            UsageError: there is none, since the network pads every input.
-        """
+        """What leaves the network only to normalise; raises UsageError where the network pads every input."""
         size = self.nearest_unchanged((1, 1))
         if size is None:
             what = (

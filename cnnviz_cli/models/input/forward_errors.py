@@ -47,12 +47,7 @@ _MISSING = re.compile(r"'Tensor' object has no attribute '(\w+)'")
 
 
 def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, usual: Size, model: str) -> CnnvizError:
-    """The error to raise for a network that has taken none of the inputs tried.
-
-    Args:
-        errors: by number of channels what it raised, the likeliest number first.
-        usual: the size for which the weights were made, if that is known.
-    """
+    """The error of a network that took no input tried; `errors` by number of channels, the likeliest first."""
     # With another number of channels it may have got further; what it said there is the reason.
     further = [error for error in errors.values() if not expected_channels(str(error))]
     error = further[0] if further else next(iter(errors.values()))
@@ -88,7 +83,6 @@ def _several_inputs(net: nn.Module, text: str) -> tuple[str, str] | None:
 
 
 def _required_arguments(forward: Callable[..., object]) -> list[str]:
-    """What has to be given to a forward."""
     try:
         parameters = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):

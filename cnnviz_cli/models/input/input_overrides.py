@@ -32,12 +32,8 @@ _LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 class InputOverrides:
     """What is wanted of the input; None or empty leaves it as the weights were trained with.
 
-    Attributes:
-        size: height and width, in pixels; under ``full`` of the smallest input.
-        mean, std: one number for every channel, or one for each.
-        most: the longest side under ``full``, in pixels.
-        cover: under ``crop``, what the shorter side is resized to before the centre is cut, in pixels.
-        bands: which bands of an image go into the channels, counted from 1.
+    `mean` and `std` are one number for every channel, or one for each; the rest is as in `Preprocessing`, where `cover`
+    is called `resize` and `bands` count from 1.
     """
 
     mode: ResizeMode | None = None
@@ -52,12 +48,8 @@ class InputOverrides:
     def apply_to(self, preset: Preprocessing) -> Preprocessing:
         """The preset with what is wanted in its place, all but the numbers of channels.
 
-        A size of its own keeps the share of the image that the preset's crop cuts off; all of the image is shown in it
-        where the preset shows all.
-
-        Raises:
-            UsageError: a side to resize to where nothing is cut; a longest side that no mode reads, or that is
-                shorter than the input.
+        A new size keeps the share of the image that the preset's crop cuts off. Raises UsageError for a side to resize
+        to where nothing is cut, and for a longest side that no mode reads or that is shorter than the input.
         """
         wanted = replace(
             preset,
@@ -86,10 +78,8 @@ class InputOverrides:
     def with_channels(self, preset: Preprocessing, channels: int) -> Preprocessing:
         """A preset for RGB as one for that many channels, with the numbers that are wanted.
 
-        Grey gets the mean of the colours by their luminance; an alpha is left as it is, from 0 to 1.
-
-        Raises:
-            UsageError: the network has another number of channels than values were given.
+        Grey gets the mean of the colours by their luminance; an alpha is left as it is, from 0 to 1. Raises UsageError
+        where values were given for another number of channels.
         """
         means, stds = preset.mean, preset.std
         if self.bands and len(self.bands) != channels:
@@ -115,16 +105,10 @@ def apply_overrides(
     model: str,
     expected: ExpectedOutput = NOTHING_EXPECTED,
 ) -> tuple[Preprocessing, ModelLayers]:
-    """The preprocessing that is wanted, and the network's layers with it.
+    """The preprocessing that is wanted, and the network's layers; channels and output are found by trying.
 
-    How many channels the network reads is found out by trying, and so is what its output is.
-
-    Args:
-        preset: what the weights were trained with, for RGB.
-
-    Raises:
-        UsageError: the network does not take such an input, or only one size although any is wanted; or it has no
-            such head.
+    `preset` is what the weights were trained with, for RGB. Raises UsageError if the network does not take such an
+    input, or only one size although any is wanted, or has no such head.
     """
     transform = BuiltinTransform.find(net)
     if transform is not None:
@@ -158,7 +142,6 @@ def _check_builtin(transform: BuiltinTransform, wanted: InputOverrides, model: s
 def _probe_channels(
     net: nn.Module, wanted: Preprocessing, preset: Preprocessing, model: str, head: str | None, asked: InputOverrides
 ) -> tuple[ModelLayers, int]:
-    """The network's layers with an input of the size that is wanted, and the number of its channels."""
     errors: dict[int, Exception] = {}
     left = _channel_counts(net, asked)
     while left:
@@ -175,17 +158,13 @@ def _probe_channels(
 
 
 def _channel_counts(net: nn.Module, asked: InputOverrides) -> list[int]:
-    """Numbers of channels, the likeliest first: as many as bands or values are given, then what any image has.
-
-    What the first convolution reads is tried last, and then what an error asks for.
-    """
+    """As many as bands or values are given, then what any image has, the first convolution reads, an error asks for."""
     given = [len(values) for values in (asked.bands, asked.mean, asked.std) if len(values) > 1]
     read = [module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)][:1]
     return list(dict.fromkeys([*given, *COLOR_CHANNELS, *read]))
 
 
 def _check_other_size(net: nn.Module, preprocessing: Preprocessing, usual: NetworkOutput, model: str) -> None:
-    """Raise UsageError if the network returns something else at a larger size that is not square."""
     size = preprocessing.trial_size
     try:
         with torch.no_grad():
@@ -208,7 +187,6 @@ def _scale_resize(preset: Preprocessing, size: tuple[int, int]) -> tuple[int, in
 
 
 def _per_channel(values: tuple[float, ...], channels: int, where: str) -> tuple[float, ...]:
-    """One value for each channel; nothing for nothing."""
     if len(values) in (0, channels):
         return values
     if len(values) == 1:

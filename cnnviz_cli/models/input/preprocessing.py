@@ -52,15 +52,13 @@ class Preprocessing:
         std: divides each channel then.
         interpolation: Pillow's filter for resizing; it widens with the reduction, so it does not alias.
         mode: ``crop`` cuts the centre; ``squash`` brings both sides to the input's; ``pad`` shows all of it, the rest
-            in the mean colour, which is zero after normalisation; ``full`` keeps the image's own size, its sides cut
-            to multiples of `core.geometry.STEP`; or, if there is a `side`, shows all of it.
+            in the mean colour; ``full`` keeps the image's own size, its sides cut to multiples of `core.geometry.STEP`;
+            or, if there is a `side`, shows all of it.
         most: the longest side under ``full``.
-        side: under ``full``, what the shorter side of every image is brought to, the longer to a multiple of `step`;
-            None keeps the image's own size.
+        side: under ``full``, what the shorter side is brought to, the longer to a multiple of `step`; or None.
         fill: the colour of what lies outside the image, each channel in [0, 1]; None is black under ``crop``, else
             the mean.
-        bands: which bands of an image the channels are, counted from 1; empty where they are its colours, or all of its
-            bands.
+        bands: which bands of an image the channels are, counted from 1; empty for its colours, or all of its bands.
     """
 
     resize: Side
@@ -80,8 +78,7 @@ class Preprocessing:
         """The same as torchvision's preset `transforms`.
 
         ``ImageClassification`` is followed to the bit. ``SemanticSegmentation`` resizes the shorter side and keeps the
-        longer as it comes out; here both are multiples of `core.geometry.STEP`. ``ObjectDetection`` says nothing, since
-        the network does it all (`inside`), and is none.
+        longer as it comes out; here both are multiples of `core.geometry.STEP`.
         """
         (resize,) = transforms.resize_size
         if not hasattr(transforms, "crop_size"):
@@ -113,7 +110,6 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """How many the network's input has."""
         return len(self.mean)
 
     @property
@@ -123,7 +119,6 @@ class Preprocessing:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What methods are told of the network's input."""
         white, black = (1.0,) * self.channels, (0.0,) * self.channels
         if self.channels == 4 and not self.reads_bands:
             black = (0.0, 0.0, 0.0, 1.0)  # black is opaque
@@ -155,11 +150,7 @@ class Preprocessing:
         return record
 
     def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
-        """The network's input of one image: `crop_image`, and (C, H, W) of `normalize` before it.
-
-        Args:
-            planes: (H, W, C) its bands, where the network reads those.
-        """
+        """`crop_image` of an image, and (C, H, W) of `normalize` before it; `planes`, (H, W, C), are its bands."""
         seen, view = self.crop_image(photo)
         pixels = np.asarray(seen) if planes is None else self.crop_bands(planes)
         return self.normalize([pixels])[0], view, seen
@@ -183,15 +174,10 @@ class Preprocessing:
         return shares.sub_(mean).div_(std)
 
     def crop_image(self, photo: Image.Image) -> tuple[Image.Image, View]:
-        """What the network sees of an image.
+        """What the network sees of an RGB image, in RGB at the input's size, and where it lies in the image.
 
-        Args:
-            photo: RGB, upright, of any size.
-
-        Returns:
-            RGB at the input's size, and where it lies in the image. Where the resized image
-            is smaller than the input the rest is black under ``crop``, as in torchvision, else of the mean colour, and
-            the view reaches outside the image.
+        Where the resized image is smaller than the input the rest is black under ``crop``, as in torchvision, else of
+        the mean colour, and the view reaches outside the image.
         """
         placing = self.resize_crop(photo.size)
         view = placing.view_of(photo.size)
@@ -245,7 +231,6 @@ class Preprocessing:
         return (red, green, blue)
 
     def _resize_and_crop(self, photo: Image.Image, placing: ResizeCrop) -> Image.Image:
-        """The part of the resized image that is within the window."""
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
         photo = _reduce_long_sides(photo, size)

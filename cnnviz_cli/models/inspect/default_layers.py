@@ -28,10 +28,9 @@ class ForwardTrace:
         mappings: by module that returned a mapping of maps, what each of them depends on.
         outputs: by layer what its output depends on.
         scores: what the network's scores depend on.
-        convolutions: names of the layers that are convolutions.
-        live: names of the layers on whose positions the scores depend. Behind a class token they do not.
-        active: names of the modules that do more than pool or rearrange.
-        projections: names of those that weigh features to queries, keys or values for an attention and do nothing else.
+        live: the layers on whose positions the scores depend. Behind a class token they do not.
+        active: the modules that do more than pool or rearrange.
+        projections: those that weigh features to queries, keys or values for an attention and do nothing else.
         leading: by layer how many tokens stand before its positions.
     """
 
@@ -85,11 +84,10 @@ _TRIAL_COUNTS = (1, 4, 16)
 def drop_unreached(
     net: nn.Module, shape: tuple[int, int, int], trace: ForwardTrace, head: str | None = None
 ) -> ForwardTrace:
-    """The same, with those candidates taken out whose positions get no gradient from any score.
+    """The same without the candidates whose positions get no gradient from any score.
 
-    For networks that do something with their tokens that could not be followed. The deepest candidates are tried first,
-    a few at a time, since a gradient costs what comes after the first of them. Where none gets a gradient, as with a
-    head that starts at zero, nothing is known, and nothing is taken out.
+    The deepest are tried first, a few at a time, since a gradient costs what comes after the first of them. Where none
+    gets a gradient, as with a head that starts at zero, nothing is known, and nothing is taken out.
     """
     candidates = [info.name for info in trace.candidates]
     dead: set[str] = set()
@@ -139,13 +137,7 @@ def _layers_with_gradient(
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """The part of a network that layer words are about.
-
-    Attributes:
-        layers: those up to and with the default layer.
-        why: what makes the last of them the default layer, as a sentence goes on.
-        part: those of the whole part, the convolutions of which ``conv`` means; None for every convolution.
-    """
+    """`layers` up to and with the default layer, `why` it is that, and all layers of the `part` that ``conv`` means."""
 
     layers: frozenset[str]
     why: str
@@ -191,7 +183,6 @@ def find_backbone(trace: ForwardTrace, returned: NetworkOutput) -> Backbone | No
 
 
 def _outermost_mapping(trace: ForwardTrace) -> str | None:
-    """The first to finish of the modules that return a mapping of maps and lie in no other that does."""
     outer = [
         name for name in trace.mappings if not any(_is_within(name, other) for other in trace.mappings if other != name)
     ]

@@ -22,12 +22,7 @@ from cnnviz_cli.core.layers import ReceptiveField
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What a position of a tensor sees.
-
-    Attributes:
-        field: of one position; None if it sees the whole input, or nothing is known.
-        axes: its rows and its columns as negative dimensions; None if they are no dimensions of their own.
-    """
+    """The `field` of a position (None: the whole input, or unknown); `axes` of rows and columns, negative, or None."""
 
     field: ReceptiveField | None
     axes: tuple[int, int] | None
@@ -37,13 +32,9 @@ UNKNOWN_TRACK = Track(None, None)
 
 
 class PositionRun(NamedTuple):
-    """Positions that follow one another and depend on the same.
+    """Positions that follow one another and depend on the same `bits`.
 
-    Attributes:
-        size: how many.
-        bits: what they depend on.
-        grid: rows and columns of the maps whose positions these are, row by row; None if they are no maps' as far as
-            is known.
+    `grid` is rows and columns of the maps whose positions these are, row by row; None if none are known.
     """
 
     size: int
@@ -72,7 +63,6 @@ class Spread:
 
     @property
     def bits(self) -> int:
-        """What any position depends on."""
         return union(run.bits for run in self.runs)
 
     @property
@@ -85,7 +75,6 @@ class Spread:
         return replace(self, runs=tuple(run._replace(bits=run.bits | bits) for run in self.runs))
 
     def mark(self, bits: int) -> Spread:
-        """`add` for the bits of a layer."""
         return replace(self.add(bits), raw=self.raw | bits if self.weighed else self.raw)
 
 
@@ -127,11 +116,7 @@ class KnownTensor(NamedTuple):
 class Operation:
     """An operation that was carried out.
 
-    Attributes:
-        args: with the first.
-        known: of each input that depends on the source, by its id.
-        outputs: the shapes of its results.
-        index: which of them is asked about.
+    `known` has each input that depends on the source, by its id; `index` says which of the `outputs` is asked about.
     """
 
     name: str
@@ -143,11 +128,9 @@ class Operation:
     losses: list[str] = field(default_factory=list)
 
     def get(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument by name or position."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
     def known_of(self, value: Any) -> KnownTensor | None:
-        """What was known of an argument."""
         return self.known.get(id(value))
 
     @property

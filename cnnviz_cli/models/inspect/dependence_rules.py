@@ -32,10 +32,7 @@ SpreadRule = Callable[[Operation], Spread | None]
 
 
 def propagate_spread(operation: Operation) -> Spread:
-    """What a result of an operation depends on; where that cannot be told, a loss is noted.
-
-    Only where different positions depend on different things can anything be lost.
-    """
+    """What a result of an operation depends on; a loss is noted where positions can no longer be told apart."""
     rule = RULES.get(operation.name)
     spread = rule(operation) if rule is not None else None
     if spread is None:
@@ -63,7 +60,6 @@ def _is_paired(operation: Operation) -> bool:
 
 
 def _carry_weights(operation: Operation) -> tuple[int, bool]:
-    """`raw` and `weighed`."""
     states = {(one.spread.raw, one.spread.weighed) for one in operation.known.values()}
     if operation.name in CONCAT_OPS:
         fresh = [raw for raw, weighed in states if weighed]
@@ -92,7 +88,6 @@ def grid_axes(operation: Operation, spread: Spread) -> tuple[int, int] | None:
 
 
 def _pointwise(operation: Operation) -> Spread | None:
-    """Each position of the result depends on the same position of every input, sizes of 1 standing for all."""
     axis: int | None = None
     runs: tuple[PositionRun, ...] = ()
     everywhere = 0
@@ -141,7 +136,6 @@ def _mixing(dims: Callable[[Operation], Any]) -> SpreadRule:
 
 
 def _reduce(operation: Operation) -> Spread | None:
-    """mean, sum and the like: axes go, or stay with a size of 1."""
     spread, _, shape = operation.first_known
     dims = operation.get(1, "dim", operation.kwargs.get("axis"))
     if isinstance(dims, Tensor):  # torch.max of two tensors
@@ -199,7 +193,6 @@ _INDICES = (int, slice, EllipsisType, NoneType, list)
 
 
 def _index(operation: Operation, index: Any) -> Spread | None:
-    """Slices, numbers, lists of numbers and an ellipsis."""
     spread, _, shape = operation.first_known
     if spread.axis is None:
         return spread
@@ -256,7 +249,6 @@ def _unbind(operation: Operation) -> Spread | None:
 
 
 def _split(operation: Operation) -> Spread | None:
-    """One of several parts along an axis."""
     dim = operation.get(2, "dim", 0)
     sizes = [shape[dim] for shape in operation.outputs]
     start = sum(sizes[: operation.index])
@@ -318,7 +310,6 @@ def _einsum(operation: Operation) -> Spread | None:
 
 
 def _attention(operation: Operation) -> Spread | None:
-    """Each query is answered from all keys and values."""
     query, *others = (operation.known_of(operation.get(at, name)) for at, name in enumerate(("query", "key", "value")))
     axis = query.spread.axis if query is not None else None
     if operation.index > 0 or query is None or axis is None or query.shape[axis] != operation.output[axis]:
@@ -327,7 +318,6 @@ def _attention(operation: Operation) -> Spread | None:
 
 
 def _convolve(operation: Operation) -> Spread | None:
-    """A kernel of one position mixes channels alone."""
     spread, _, shape = operation.first_known
     weight = operation.get(1, "weight")
     if spread.axis is None or not isinstance(weight, Tensor):

@@ -34,7 +34,7 @@ def embedding_network(
     Args:
         shape: channels, height and width of the input.
         classifier: whether it is known to be one; a user's network may well return embeddings.
-        head: the name of the part of the output that is meant, see `core.scores.part_of`.
+        head: the part of the output that is meant, see `core.scores.part_of`.
 
     Raises:
         UsageError: it returns no (batch, numbers), or features are asked for and there is no such layer.
@@ -83,7 +83,6 @@ def _cut_classifier(net: nn.Module, shape: tuple[int, int, int], head: str | Non
 
 
 def _replace_by_identity(net: nn.Module, name: str, noise: Tensor, head: str | None) -> tuple[nn.Module, Tensor] | None:
-    """A copy of `net` whose module `name` hands on what it gets, and what it then returns; None if it needs it."""
     if not name:
         return None  # there is nothing else in it
     twin = holder = _shallow_copy(net)
@@ -101,7 +100,6 @@ def _replace_by_identity(net: nn.Module, name: str, noise: Tensor, head: str | N
 
 
 def _shallow_copy(module: nn.Module) -> nn.Module:
-    """A copy with containers of its own, and everything in them the same."""
     twin = copy.copy(module)
     own: dict[str, Any] = vars(twin)
     own.update({key: value.copy() for key, value in own.items() if isinstance(value, dict)})

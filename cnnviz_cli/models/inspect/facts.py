@@ -39,8 +39,7 @@ class NetworkFacts:
     Attributes:
         memory_format: the layout of weights and inputs in which it runs.
         why_contiguous: why that is not channels_last, in the network's own words where it has failed; else empty.
-        kept_training: modules that its own ``train`` and ``eval`` leave in training mode; they were put in eval mode
-            one by one.
+        kept_training: modules that its ``train`` and ``eval`` leave in training mode; they were put in eval mode.
         no_gradient: why no gradient reaches its input; empty where one does, or without a trial.
         tried: whether it was run for this at all; torchvision's networks are known.
     """
@@ -59,7 +58,6 @@ class NetworkFacts:
         return self.randomness != "none" or self.batching != "independent"
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
         return {
             "memory_format": self.memory_format,
             "randomness": self.randomness,
@@ -110,12 +108,9 @@ _GRADIENT_TOLERANCE = 0.5
 
 @dataclass(frozen=True)
 class _Run:
-    """What one forward gave for its first image.
+    """What one forward gave for its first image of how many, and whether it drew random numbers.
 
-    Attributes:
-        images: how many images the network's answer is about.
-        drew: whether the random generators were used.
-        gradient: of the sum of all outputs at the input; None if none was asked for or none reaches it.
+    `gradient` is that of the sum of all outputs at the input; None if none was asked for or none reaches it.
     """
 
     outputs: tuple[Tensor, ...]
@@ -151,7 +146,7 @@ def run_trials(
 
     Args:
         shape: channels, height and width of the input.
-        memory_format: the layout, where it has been chosen; None to find it.
+        memory_format: None to find it.
         gradients: whether to compare gradients too; of boxes, of which there may be none, that makes no sense.
 
     Raises:
@@ -196,7 +191,6 @@ def _find_layout(
 
 
 def _find_batching(net: nn.Module, image: Tensor, first: _Run, *, comparable: bool) -> Batching:
-    """What another image in the batch does."""
     pair = torch.cat([image, -image.flip(-1)])
     try:
         both = _run_once(net, match_memory_format(pair, image))
@@ -237,8 +231,7 @@ def _input_gradient(outputs: tuple[Tensor, ...], leaf: Tensor) -> tuple[Tensor |
 def _first_image(returned: Any, count: int) -> tuple[int, tuple[Tensor, ...]]:
     """How many images a network has answered for, and each tensor of numbers in its answer for the first.
 
-    An answer is a tensor with a row for each image, several of them in a tuple or a mapping, or a list with an answer
-    for each image (boxes).
+    An answer has a row for each image in each of its tensors, or is a list with one for each image (boxes).
     """
     several = isinstance(returned, list | tuple) and len(returned) == count
     if several and all(isinstance(one, Mapping) for one in returned):

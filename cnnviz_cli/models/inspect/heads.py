@@ -18,11 +18,7 @@ from cnnviz_cli.core.scores import part_of
 
 
 def zero_input(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
-    """(1, C, H, W) zeros as the network takes them.
-
-    Its first parameter decides; of a network that learnt nothing its first buffer of floating point. One without either
-    is code alone, which takes what it is given: single precision, on the CPU.
-    """
+    """(1, C, H, W) zeros of the type and on the device of the network's first parameter or buffer, if it has one."""
     found = (one for one in (*net.parameters(), *net.buffers()) if one.is_floating_point())
     like = next(found, None)
     if like is None:
@@ -51,7 +47,6 @@ class LinearCall:
     output: Tensor
 
     def returns_scores(self, scores: Tensor) -> bool:
-        """Whether what it returned are the scores themselves."""
         return self.output.shape == scores.shape and torch.equal(self.output, scores)
 
 
@@ -82,11 +77,8 @@ def find_head(
 
     Found by running it on noise, not by names: what the last linear layer gets must be the average of some layer's
     maps, and what it returns must be the class scores, or what a softmax or a sigmoid makes probabilities of. Of
-    several such layers (a ReLU keeps non-negative maps) the last counts.
-
-    Args:
-        shape: channels, height and width of the input.
-        part: the name of the part of the output that is explained, see `core.scores.part_of`.
+    several such layers (a ReLU keeps non-negative maps) the last counts. `shape` is channels, height and width; `part`
+    names the part of the output that is explained, see `core.scores.part_of`.
     """
     outputs: list[tuple[str, Tensor]] = []
 
@@ -115,7 +107,6 @@ def find_head(
 
 
 def _gives_scores(call: LinearCall, scores: Tensor) -> bool:
-    """Whether a linear layer's output are the scores, or the logits of probabilities that are returned."""
     if call.returns_scores(scores):
         return True
     made = call.output

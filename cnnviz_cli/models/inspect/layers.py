@@ -35,8 +35,7 @@ class ModelLayers:
         not_layers: why each of the other modules is not a layer.
         candidates: names of the layers that words mean some of, all but ``conv``; see `default_layers`.
         why: what makes the last of them the default layer, as a sentence goes on.
-        runs: of each layer that runs several times in one forward what each run's maps are; None for a run whose maps
-            cannot be read, or of which it is not known over what part of the input they lie.
+        runs: by layer that runs several times each run's maps; None where they cannot be read or placed in the input.
         rotations: of a layer that runs once by what operations its input is turned or bent against the image.
         whole: why no layer can be read, of a network that runs as a whole; empty where layers can.
     """
@@ -65,7 +64,6 @@ class ModelLayers:
         raise KeyError(name)
 
     def _run(self, info: LayerInfo, run: int) -> LayerInfo:
-        """One run of a layer; where nothing is known of it, what is known of the last."""
         runs = self.runs.get(info.name, (info,))
         if not 1 <= run <= len(runs):
             raise KeyError(f"{info.name}@{run}")
@@ -81,10 +79,9 @@ class ModelLayers:
         return tuple(f"{layer}@{run}" for run in range(1, count + 1)) or (layer,)
 
     def _select_runs(self, name: str, word: str) -> tuple[str, ...]:
-        """The runs of a layer that a selector means.
+        """A path means all runs of a layer; a word the last, which ends a resolution, and those over other parts.
 
-        A path means all of them. A word is about the end of a resolution, or of the network: it means the last run, and
-        with it those over other parts of the input. Where runs cannot be told apart it is the last either way.
+        Where runs cannot be told apart it is the last either way.
         """
         path, run = split_run(name)
         names = self._run_names(path)
@@ -193,7 +190,6 @@ class ModelLayers:
         return list(ends.values()) if word == "low-mid-high" else [ends[word]]
 
     def _match_path(self, offered: Sequence[LayerInfo], word: str) -> list[LayerInfo]:
-        """What a path, a run of one, or a glob over paths means."""
         path, run = split_run(word)
         if run is None:
             return [info for info in offered if info.name == word or fnmatchcase(info.name, word)]
@@ -233,7 +229,6 @@ class ModelLayers:
         return UsageError(what, where="--layer", fix=fix)
 
     def _no_maps_error(self, word: str) -> UsageError:
-        """A word means nothing, since no layer has maps, or none that is a convolution."""
         if self.infos:
             what = f"{self.model} has no convolution with maps" if word == "conv" else f"{self.model} has no '{word}'"
             return UsageError(what, where="--layer", fix=f"Try --layer last-conv. {self._list_hint()}")

@@ -72,10 +72,9 @@ class NetworkOutput:
         classes: how many have a score; 0 of boxes, which do not tell.
         head: the name of the part that is explained, see `core.scores`; "" of the whole output.
         heads: every part that may hold scores.
-        values: what the numbers of the head are.
+        values: what the numbers of the head are, and in words `why`.
         exclusive: whether probabilities of an image, or of a position, add up to 1.
         bounds: the lowest and the highest value of the head in all trial inputs; None without trials.
-        why: how `values` was told, in words.
     """
 
     kind: OutputKind | None
@@ -92,12 +91,8 @@ class NetworkOutput:
     def from_output(cls, output: Any, head: str | None = None) -> NetworkOutput:
         """What an output for one image is.
 
-        Args:
-            head: which part of it is to be explained: its name, its last word, or its place from 0. None decides where
-                there is one that it must be, see `_default_head`.
-
-        Raises:
-            UsageError: there is no such part, or it holds nothing that can be explained.
+        `head` is the part to be explained: its name, its last word, or its place from 0; None decides where there is
+        one that it must be. Raises UsageError if there is no such part, or it holds nothing that can be explained.
         """
         seen = _describe(output)
         if isinstance(output, list | tuple) and output and all(map(_has_boxes, output)):
@@ -144,7 +139,6 @@ def _named_tensors(output: Any) -> list[tuple[str, Tensor]]:
 
 
 def _may_hold_scores(name: str, part: Tensor) -> bool:
-    """Whether a part has numbers, and a row or maps for one image."""
     if not part.is_floating_point():
         return False
     if part.dim() == 0:
@@ -153,11 +147,9 @@ def _may_hold_scores(name: str, part: Tensor) -> bool:
 
 
 def _default_head(heads: Sequence[HeadShape]) -> HeadShape | None:
-    """The one head that it must be; None where there are several, or none.
+    """The one head that it must be: the only one, the one called ``logits``, or maps that a mapping calls ``out``.
 
-    That is the only one, or the one called ``logits``; or maps called ``out`` by a mapping. What is called a loss, an
-    auxiliary output, features, hidden states and the like does not count beside others, and neither do maps beside
-    scores: those are features.
+    Losses, auxiliary outputs, features, hidden states do not count beside others, nor do maps beside scores.
     """
     for name in ("logits", "out"):
         same = [head for head in heads if head.name == name or head.name.endswith(f".{name}")]
@@ -299,7 +291,6 @@ def _classify_values(rows: Sequence[Tensor], origins: Iterable[str]) -> tuple[Va
 
 
 def _classify_independent(rows: Sequence[Tensor], made: Set[str]) -> tuple[ValueKind, bool, str]:
-    """Whether numbers that do not add up to 1 are probabilities, each by itself."""
     if not _are_probabilities(rows):
         return "logits", True, ""
     if made and made <= {_SIGMOID, _SOFTMAX, _HARD, _CLAMP}:
@@ -354,8 +345,7 @@ def _trial_inputs(net: nn.Module, shape: tuple[int, int, int]) -> Iterable[Tenso
 class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows tensors from the operation that brought their numbers into [0, 1], or made logarithms of them.
 
-    Attributes:
-        found: what each output came from; "" where from something else.
+    `found` has what each output came from; "" where from something else.
     """
 
     def __init__(self) -> None:
@@ -364,7 +354,6 @@ class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[Tensor, str]] = {}
 
     def watch(self, net: Callable[[Tensor], Any], image: Tensor, head: str) -> Any:
-        """The head of what the network returns for an image; what it came from is written down."""
         try:
             with self:
                 found = select_part(net(image), head)

@@ -14,12 +14,7 @@ from cnnviz_cli.core.layers import LayerInfo, as_maps, input_proportions, token_
 from cnnviz_cli.core.network import without_checkpoints
 from cnnviz_cli.core.scores import maps_in, part_of
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
-from cnnviz_cli.models.inspect.default_layers import (
-    ForwardTrace,
-    default_layers,
-    drop_unreached,
-    find_backbone,
-)
+from cnnviz_cli.models.inspect.default_layers import ForwardTrace, default_layers, drop_unreached, find_backbone
 from cnnviz_cli.models.inspect.dependence_rules import RESHAPE_OPS
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
@@ -28,16 +23,10 @@ from cnnviz_cli.models.inspect.receptive import ROI_BIT, ReceptiveFieldTracker, 
 
 
 def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
-    """The layers of a network that have maps.
+    """The layers of a network that have maps, by a forward of one image of zeros without gradients.
 
-    One forward of zeros, batch 1, without gradients. The network must be in eval mode, and is left as it was.
-
-    Args:
-        shape: channels, height and width of the input.
-        head: which part of the output is explained, see `NetworkOutput.from_output`.
-
-    Raises:
-        UsageError: there is no such part.
+    The network must be in eval mode, and is left as it was. `shape` is channels, height and width of the input; for
+    `head`, and UsageError if there is none, see `NetworkOutput.from_output`.
     """
     image = zero_input(net, shape)
     modules = {name: module for name, module in net.named_modules() if name}
@@ -131,7 +120,6 @@ class _ProbeHooks:
         self._raw: dict[str, int] = {}
 
     def trace(self, infos: Sequence[LayerInfo], scores: int, convolutions: frozenset[str]) -> ForwardTrace:
-        """All of it that tells which layers words mean."""
         projections = self.tracker.projections
         return ForwardTrace(
             infos,
@@ -198,7 +186,6 @@ class _ProbeHooks:
             self._next <<= 1
 
     def _shape(self, output: Any) -> tuple[int, int, int] | str:
-        """Channels, height and width, or why the output holds no maps."""
         if not isinstance(output, Tensor):
             return f"it returns a {type(output).__name__}"
         if output.is_quantized:
@@ -216,10 +203,7 @@ class _ProbeHooks:
         return (channels, size[0], size[1])
 
     def _in_place(self, output: Tensor, size: tuple[int, int]) -> bool:
-        """Whether what passes for positions by its shape are those of the image, as far as is known.
-
-        What the engine would read otherwise than it came about must not be offered.
-        """
+        """Whether what passes for positions by its shape are those of the image; no other must be offered."""
         axes = self.tracker.track_of(output).axes
         if axes is not None and output.dim() == 4:
             return (output.shape[axes[0]], output.shape[axes[1]]) == size

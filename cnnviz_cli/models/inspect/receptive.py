@@ -52,10 +52,7 @@ _ROI_OPS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
 
 
 class ReceptiveFieldTracker(TorchFunctionMode):
-    """Follows one input through whatever runs inside ``with``.
-
-    Args:
-        source: (B, C, H, W).
+    """Follows one input (B, C, H, W) through whatever runs inside ``with``.
 
     Attributes:
         max_pooled: whether a max-pooling was among it.
@@ -78,11 +75,9 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         self.operations: list[str] = []
 
     def adopt(self, tensor: Tensor, *, exact: bool) -> None:
-        """Follow a tensor as what the source became by a way that cannot be followed.
+        """Follow a tensor (B, C, h, w), rows and columns of the source, as what the source became.
 
-        Args:
-            tensor: (B, C, h, w), rows and columns of the source.
-            exact: whether it is the source, pixel for pixel; what a pixel sees is not known otherwise.
+        `exact` says that it is the source, pixel for pixel; what a pixel sees is not known otherwise.
         """
         self._tracks[tensor] = Track(_PIXEL if exact else None, (-2, -1))
         self._spreads[tensor] = source_spread()
@@ -108,9 +103,7 @@ class ReceptiveFieldTracker(TorchFunctionMode):
     def mark_positions(self, output: Tensor, bits: int, skipped: int, grid: tuple[int, int]) -> None:
         """What comes from the positions of the maps in `output` from now on has `bits`.
 
-        Args:
-            skipped: of a list of tokens (B, N, C), how many come before those positions.
-            grid: rows and columns.
+        Of a list of tokens (B, N, C), `skipped` come before those positions; `grid` is rows and columns.
         """
         spread = self._spreads.get(output)
         if spread is None:
@@ -126,7 +119,6 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         self._spreads[output] = replace(spread, axis=-2, runs=(*slice_runs(runs, 0, skipped), *marked))
 
     def bits_of(self, tensor: Any) -> int:
-        """The bits of `tensor`."""
         return self.spread_of(tensor).bits
 
     def spread_of(self, tensor: Any) -> Spread:
@@ -223,11 +215,7 @@ def is_whole(box: Box) -> bool:
 
 
 class WindowTracker(TorchFunctionMode):
-    """Follows one input through whatever runs inside ``with``.
-
-    Args:
-        source: (B, C, H, W).
-    """
+    """Follows one input (B, C, H, W) through whatever runs inside ``with``."""
 
     def __init__(self, source: Tensor) -> None:
         super().__init__()
@@ -293,7 +281,6 @@ def _as_sequence(value: Any) -> Sequence[int]:
 
 
 def _slice_box(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
-    """What slices leave of a box; None where rows or columns are taken by anything but a slice."""
     items = full_index(index, tensor.dim())
     if box is None or items is None or len(items) < 2 or not all(isinstance(item, slice) for item in items[-2:]):
         return None
@@ -306,7 +293,6 @@ def _slice_box(box: Box | None, tensor: Tensor, index: Any) -> Box | None:
 def _split_box(
     box: Box | None, placed: bool, tensor: Tensor, outputs: list[Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[Box | None]:
-    """The boxes of what a tensor was cut into."""
     changed = [axis for axis in range(-tensor.dim(), 0) if outputs[0].shape[axis] != tensor.shape[axis]]
     if box is None or not changed or changed[0] < -2:
         return [box] * len(outputs)  # cut into channels or images

@@ -45,10 +45,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _slide(track: Track, kernel: Pair, stride: Pair, before: Pair) -> Track:
-    """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding.
-
-    Whatever came before, what it slides over are rows and columns.
-    """
+    """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding."""
     field = track.field
     if field is None or track.axes != _LAST_TWO:
         return Track(None, _LAST_TWO)
@@ -99,7 +96,6 @@ def _pad(operation: Operation) -> Track:
 
 
 def _pointwise(operation: Operation) -> Track:
-    """Each position of the result depends on the same position of every input."""
     known = operation.known.values()
     axes = next((one.track.axes for one in known if one.track.axes is not None), None)
     if axes is None:
@@ -183,7 +179,6 @@ def _permute(operation: Operation) -> Track:
 
 
 def _getitem(operation: Operation) -> Track:
-    """Slices, numbers and an ellipsis; a start moves the field, a step its stride."""
     axes, field = operation.track.axes, operation.track.field
     index = full_index(operation.args[1], len(operation.shape))
     if axes is None or index is None:

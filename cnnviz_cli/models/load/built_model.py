@@ -21,13 +21,9 @@ from cnnviz_cli.models.load.state_dict import FittedNetwork
 
 @dataclass(frozen=True, slots=True)
 class BuiltModel:
-    """A network with its weights, on the CPU.
+    """A network with its weights, on the CPU; see `LoadedModel`.
 
-    Attributes:
-        weights: what ``--weights`` would reproduce it; of a file only the name, since its place says nothing.
-        weights_sha256: of the weights' file; of weights without one over the tensors.
-        labels: one for each class score; None where they are unknown, and a number stands for each.
-        preset: what the weights were trained with, as far as that is known.
+    `labels` is None where names are unknown; `preset` is what the weights were trained with, as far as that is known.
     """
 
     net: nn.Module
@@ -43,7 +39,6 @@ def imagenet_preprocessing() -> Preprocessing:
 
 
 def _report_choices(name: str, checkpoint: Checkpoint, fitted: FittedNetwork, reporter: Reporter) -> None:
-    """Say what was chosen in a file of weights that the user might have chosen otherwise."""
 
     def say(text: str) -> None:
         reporter.say(f"{visible(name, 100)}: {text}")
@@ -92,10 +87,7 @@ def set_eval_mode(net: nn.Module) -> tuple[str, ...]:
     """Put every module of a network in eval mode; returns the names of those that its own ``eval`` had left out.
 
     Its own is called first, since it may do more than switch. What it returns does not matter: many an overridden
-    ``train`` forgets to return the network.
-
-    Raises:
-        NetworkError: its own raised an error.
+    ``train`` forgets to return the network. Raises NetworkError if it fails.
     """
     with network_errors(always=True):
         net.eval()
@@ -107,17 +99,11 @@ def set_eval_mode(net: nn.Module) -> tuple[str, ...]:
 
 
 def set_score_threshold(net: nn.Module, value: float) -> int:
-    """Make a detector return boxes of a score above `value`, and those only; changed in place.
+    """Make a detector return boxes of a score above `value` (0 to 1) only; returns how many modules were told.
 
     Its modules' ``score_thresh`` sets it. Where some of them also have a limit of boxes for an image
     (``detections_per_img``), these alone are meant: proposals, which torchvision calls the same, are scored by how
     likely they hold anything, and what they become may score more.
-
-    Args:
-        value: from 0 to 1. Random weights need 0.
-
-    Returns:
-        How many modules were told; 0 if the network knows no such threshold.
     """
     modules: list[Any] = [module for module in net.modules() if _is_number(getattr(module, "score_thresh", None))]
     last = [module for module in modules if hasattr(module, "detections_per_img")] or modules

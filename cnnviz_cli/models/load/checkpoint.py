@@ -57,8 +57,6 @@ class UnboundedPickleError(Exception):
 
 
 class _Value(NamedTuple):
-    """A value on the stack: how many a tuple holds, and what it is, as far as it matters to what is called."""
-
     held: int = 1
     what: Any = None
 
@@ -69,10 +67,7 @@ _SOME, _ENCODED = _Value(), _Value(1, b"")
 def check_pickles(file: BinaryIO) -> None:
     """Look through the pickles of a checkpoint, from its start; its position is the start again afterwards.
 
-    What is no pickle, or a damaged one, is left to `torch.load`.
-
-    Raises:
-        UnboundedPickleError: hashing what is in one of them may not end.
+    What is no pickle, or a damaged one, is left to `torch.load`. Raises UnboundedPickleError if hashing may not end.
     """
     file.seek(0)
     try:
@@ -92,7 +87,6 @@ def check_pickles(file: BinaryIO) -> None:
 
 
 def _check_pickle(file: IO[bytes]) -> None:
-    """Follow one pickle without building anything."""
     stack: list[_Value] = []
     marks: list[int] = []
     memo: dict[Any, _Value] = {}
@@ -184,12 +178,7 @@ _SAFE_GLOBALS: list[Any] = [
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state dict that was taken out of a file.
-
-    Attributes:
-        key: the keys that lead to it, with dots; empty where it is the whole file.
-        other_keys: those of other state dicts in the file that might have been meant.
-    """
+    """A state dict taken out of a file, by the dotted keys that lead to it ("": the whole file), and by what others."""
 
     state_dict: StateDict
     key: str = ""
@@ -197,11 +186,7 @@ class Checkpoint:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """The hexadecimal SHA-256 of a file's bytes; raises ModelError if it cannot be read."""
     try:
         with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -223,10 +208,7 @@ def read_state_dict(path: Path, key: str | None = None) -> Checkpoint:
     """The network's state dict in a file of PyTorch's or of safetensors.
 
     Where a checkpoint holds several, averages over training (``ema``, ``teacher``) come before the others, as they do
-    where such a checkpoint is evaluated.
-
-    Args:
-        key: which one, by the keys that lead to it, with dots.
+    where such a checkpoint is evaluated; `key` says which one, by the keys that lead to it, with dots.
 
     Raises:
         UsageError: there is none under `key`.
@@ -260,10 +242,7 @@ def _rank(nest: str) -> tuple[bool, int]:
 
 
 def _find_state_dicts(loaded: Any) -> dict[str, StateDict]:
-    """Each state dict within what was loaded, by the keys that lead to it, outer ones first; an optimizer's are none.
-
-    A dict that several keys lead to counts once, so one that holds itself ends.
-    """
+    """Each by the keys that lead to it, outer ones first, none of an optimizer; each counts once, so loops end."""
     found: dict[str, StateDict] = {}
     seen: set[int] = set()
 
@@ -348,7 +327,6 @@ def _needs_code(message: str) -> bool:
 
 
 def _classes_in(path: Path) -> list[str]:
-    """The names of what the file would import, read from its pickle without running it; none if that fails."""
     with suppress(Exception), open_regular(path) as file, torch.serialization.safe_globals(_SAFE_GLOBALS):
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     return []

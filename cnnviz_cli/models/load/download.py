@@ -25,14 +25,11 @@ _CHUNK = 1 << 20
 
 
 def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Reporter) -> tuple[Path, str]:
-    """The file that `url` publishes, from ``TORCH_HOME`` if it is there.
+    """The file that `url` publishes and its SHA-256, from ``TORCH_HOME`` if it is there.
 
     Args:
         url: its last part is the file's name and carries the start of its SHA-256, as torchvision's do.
         mirror: a base URL that holds files of the same names, to be asked instead.
-
-    Returns:
-        The file and its SHA-256.
 
     Raises:
         UsageError: the mirror is not an http or https URL.

@@ -21,10 +21,7 @@ _STAGES = (
 
 
 class Conv2dNormActivation(nn.Sequential):
-    """torchvision's of this name, as far as it is needed here: importing that takes longer than all the rest.
-
-    With `padding` None the output has the input's size.
-    """
+    """torchvision's, which takes longer to import than all the rest; without `padding` sides stay as they are."""
 
     def __init__(
         self,

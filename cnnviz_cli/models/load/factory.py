@@ -137,6 +137,5 @@ def _takes_classes(made: Any) -> bool:
 
 
 def _factory_error(name: str, error: BaseException) -> ModelError:
-    """One message of a failure in the user's code, with the innermost line of it."""
     what, excerpt = describe_error(error)
     return ModelError(f"'{name}' failed: {what}", where="--model", excerpt=excerpt)

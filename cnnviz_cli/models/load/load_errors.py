@@ -72,11 +72,7 @@ def check_unpacked_size(path: Path, file: BinaryIO) -> None:
 
 
 def needs_code_error(path: Path, classes: Sequence[str]) -> ModelError:
-    """The file asks for more than tensors.
-
-    Args:
-        classes: what it would import, if that is known.
-    """
+    """The file asks for more than tensors; `classes` is what it would import, if that is known."""
     listed = f" ({', '.join(visible(name, 60) for name in classes[:3])})" if classes else ""
     shown = repr(visible(str(path), 200))
     load, state, after = f"checkpoint = torch.load({shown}, weights_only=False)", "checkpoint['state_dict']", True
@@ -138,7 +134,6 @@ def _is_optimizer(loaded: Any) -> bool:
 
 
 def _read_pickle(path: Path) -> bytes:
-    """The bytes of the pickle in an archive of torch's; none if it is no archive."""
     with (
         suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
         open_regular(path) as opened,
@@ -215,7 +210,6 @@ def _list_names(names: Sequence[str]) -> str:
 def _likely_causes(
     found: StateDictMismatch, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> Iterator[str]:
-    """Causes of which the names or the shapes speak."""
     head = list(wanted)[-1].rpartition(".")[0]
     place = f"{head.rpartition('.')[0] or head}."
     headless = bool(found.missing) and all(name.startswith(f"{head}.") for name in found.missing)
@@ -248,7 +242,6 @@ def _channels_differ(found: StateDictMismatch, wanted: Mapping[str, Tensor], giv
 
 
 def _general_causes(found: StateDictMismatch, wanted: Mapping[str, Tensor]) -> Iterator[str]:
-    """Causes that are always possible, the likelier first."""
     strange = len(found.missing) + len(found.wrong_shape) > len(wanted) // 2
     another = "It is of another network: check --model or --arch."
     variant = "It is of a variant or another version of this network (wider, deeper, another head): check the name."

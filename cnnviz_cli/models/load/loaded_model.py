@@ -40,8 +40,7 @@ class LoadedModel:
         weights_sha256: of the weights' file; of weights without one over the tensors.
         labels: one for each class score; its number where no name is known. Of boxes, one for each number that a box
             may be labelled with; none where they are unknown.
-        preprocessing: what the weights were trained with, of random weights and files the default weights', or what
-            was wanted instead.
+        preprocessing: as the weights (of random ones and files: the default ones) were trained with, or as wanted.
         classifier: whether scores that it returns are those of classes for sure; a user's network may return anything.
     """
 
@@ -83,7 +82,7 @@ def load_model(
         weights: see `weights.parse_weights`.
         key: which state dict of a file of weights, see `checkpoint.read_state_dict`.
         allow_code: whether a network that is code may run. Only the command line or a call from Python may say so.
-        memory_format: the layout in which it runs, None to find it out.
+        memory_format: None to find it out.
         offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
 
@@ -121,11 +120,7 @@ def find_network_facts(
     *,
     known: bool = False,
 ) -> NetworkFacts:
-    """What the trial forwards show of a network, whose weights are in its layout afterwards; see `run_trials`.
-
-    Args:
-        known: whether the network's code is torchvision's, about which there is nothing to find out.
-    """
+    """`run_trials` of a network, unless its code is `known` (torchvision's); weights are in its layout afterwards."""
     if known:
         return NetworkFacts(memory_format or "channels_last", kept_training=kept_training)
     shape, gradients = (preprocessing.channels, *preprocessing.size), layers.returned.kind != "boxes"
@@ -141,10 +136,7 @@ def load_layers(
     overrides: InputOverrides | None = None,
     reporter: Reporter,
 ) -> ModelLayers:
-    """The layers of a network, whatever its weights: none are downloaded, and of the catalogue's networks none made.
-
-    Args and errors are those of `load_model`.
-    """
+    """`load_model`, but of the layers alone: no weights are downloaded, and of the catalogue's networks none made."""
     named = parse_model(name, arch)
     if isinstance(named.network, ZooModel) and named.weights is None:
         from cnnviz_cli.models.load import zoo
@@ -186,11 +178,7 @@ def _build(
 
 
 def check_labels(labels: tuple[str, ...] | None, found: NetworkOutput, model: str) -> tuple[str, ...]:
-    """A name for each class that has a score: those that are known, else its number; of boxes those that are known.
-
-    Raises:
-        UsageError: they are more or fewer.
-    """
+    """A name for each class with a score, else its number; of boxes what is known. UsageError for a wrong count."""
     count = found.classes
     if labels is None:
         return ("positive",) if (found.kind, count) == ("scores", 1) else tuple(map(str, range(count)))

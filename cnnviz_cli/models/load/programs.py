@@ -68,8 +68,7 @@ class ProgramNetwork(nn.Module):
 def build(program: ProgramModel) -> BuiltModel:
     """The network in a program's file. Loading it can do what any program can: see docs/checkpoints.md.
 
-    Raises:
-        ModelError: the file is damaged, from another version, or was exported while training.
+    Raises ModelError if the file is damaged, from another version, or was exported while training.
     """
     with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
         try:
@@ -115,7 +114,6 @@ def _input_shape(loaded: Any) -> tuple[Any, ...] | None:
 
 
 def _is_training(graph: Any) -> bool:
-    """Whether a graph drops out or normalises by the batch, which is decided when it is exported."""
     for node in graph.graph.nodes:
         kind = str(node.target)
         if "dropout" in kind and (node.args[2] if len(node.args) > 2 else node.kwargs.get("train", True)) is True:

@@ -29,7 +29,6 @@ def materialize(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _finish_lazy(module: Any) -> None:
-    """What torch does to a lazy module when it has run: it becomes one of the usual kind."""
     sizes = {name: tuple(tensor.shape) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
     weight = sizes.get("weight", sizes.get("running_mean", ()))
     if hasattr(module, "num_features") and weight:
@@ -61,7 +60,7 @@ class FittedNetwork:
     Attributes:
         classes: how many the file was trained for, where the network was built for another number.
         prefix: what stood before the names in the file.
-        unused: names of tensors in the file that stood outside of the prefix, and so belong to something else.
+        unused: names of tensors in the file outside of the prefix, which belong to something else.
         head: what the layer that gives the scores is called in the file, where that is another name; else "".
     """
 
@@ -87,8 +86,7 @@ def fit_state_dict(
         net: is changed; its tensors may be on the meta device.
         unused: prefixes of tensors that inference never reads (auxiliary classifiers); they are left out.
         made_for: how many classes the network was made for, if a head may have several outputs for each (boxes).
-        resize: makes the network for another number of classes; without it the layer that gives the scores is
-            replaced.
+        resize: makes the network for another number of classes, else the layer that gives the scores is replaced.
 
     Raises:
         ModelError: the tensors are not those of this network.
@@ -156,8 +154,7 @@ def _cast_like(wanted: Tensor, given: Tensor | None) -> Tensor:
 def _align_names(state: StateDict, wanted: Mapping[str, Tensor]) -> tuple[str, StateDict, list[str]]:
     """The prefix of the network in a larger one that was saved, its tensors by their names here, and other names.
 
-    The prefix (``module.``, ``model.backbone.``, whatever it was called) is the one under which most names are
-    known. Of several that are as good the averages over training come first, then the first in the file.
+    Most names are known under the prefix; of several as good averages over training come first, then the file's first.
     """
     clean = {".".join(part for part in name.split(".") if part not in _WRAPPERS): name for name in state}
     votes: Counter[str] = Counter()
@@ -181,10 +178,9 @@ def _align_names(state: StateDict, wanted: Mapping[str, Tensor]) -> tuple[str, S
 
 
 def _find_renamed_head(wanted: StateDict, given: StateDict, others: StateDict) -> str:
-    """What the file calls the layer that gives the scores, if that is all that the network lacks; else "".
+    """The file's name of the layer that gives the scores, if that is all that the network lacks; else "".
 
-    It is the only matrix in the file that is left over, it reads as many features, and it has a bias if the network's
-    has one.
+    It is the only matrix left over, reads as many features, and has a bias if the network's has one.
     """
     matrices = [name for name in wanted if name.endswith(".weight") and wanted[name].dim() == 2]
     if not matrices:
@@ -204,7 +200,6 @@ def _find_renamed_head(wanted: StateDict, given: StateDict, others: StateDict) -
 
 
 def _rename_head(wanted: StateDict, given: StateDict, state: StateDict, head: str) -> None:
-    """Put the tensors of the file's head under the names of the network's, in `given`."""
     for name in [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]:
         there = f"{head}.{name.rpartition('.')[2]}"
         given[name] = given.pop(there) if there in given else state[there]
@@ -233,7 +228,6 @@ def _parent_name(name: str) -> str:
 
 
 def _replace_heads(net: nn.Module, wanted: StateDict, given: StateDict) -> None:
-    """A layer with the file's number of outputs in the place of each whose number is another."""
     for path in {_parent_name(name) for name in wanted if name in given and given[name].shape != wanted[name].shape}:
         old = net.get_submodule(path)
         like: dict[str, Any] = {"bias": old.bias is not None, "device": old.weight.device, "dtype": old.weight.dtype}

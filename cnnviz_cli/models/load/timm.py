@@ -36,14 +36,9 @@ def build(
     offline: bool,
     reporter: Reporter,
 ) -> BuiltModel:
-    """A network of timm's, with the preprocessing of its ``pretrained_cfg``.
+    """A network of timm's, with the preprocessing of its ``pretrained_cfg``; `name` with or without a tag of weights.
 
-    Args:
-        name: as timm has it, with or without the tag of published weights.
-
-    Raises:
-        UsageError: timm has no such network.
-        ModelError: the weights are unavailable or were rejected.
+    Raises UsageError if timm has no such network, ModelError if the weights are unavailable or were rejected.
     """
     with installed_only():
         timm = import_module("timm")
@@ -68,11 +63,7 @@ def build(
 
 
 def preset_from_config(config: Mapping[str, Any], name: str) -> Preprocessing:
-    """The preprocessing that timm's data configuration describes.
-
-    Raises:
-        ModelError: it describes one that cnnviz does not have.
-    """
+    """The preprocessing that timm's data configuration describes; raises ModelError for one that cnnviz lacks."""
     _, height, width = config["input_size"]
     share, mode = config["crop_pct"], config["crop_mode"]
     interpolation = config["interpolation"]
@@ -106,7 +97,6 @@ def _check_name(timm: ModuleType, name: str) -> None:
 
 
 def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -> tuple[nn.Module, str]:
-    """The network with its published weights, and their tag."""
     config = cast("Mapping[str, Any]", bare.pretrained_cfg)
     url, hub = str(config.get("url") or ""), config.get("hf_hub_id")
     fix = "Use your own weights, --weights FILE.pth, random ones, --weights random:0, or another network: cnnviz models"

@@ -28,12 +28,8 @@ Net = TypeVar("Net", bound=nn.Module)
 def freeze_batchnorm(net: Net, eps: float | None) -> Net:
     """`net` with each trainable batch normalisation in it replaced by a frozen one, torchvision's; changed in place.
 
-    torchvision builds such networks only along with a download. The arithmetic is the same but for rounding; the
-    state dict lacks the counters of batches.
-
-    Args:
-        eps: what is added to the variance, whose value in the trainable ones is another for old weights
-            (https://github.com/pytorch/vision/pull/2933); None leaves the network as it is.
+    The arithmetic is the same but for rounding; the state dict lacks the counters of batches. `eps`, added to the
+    variance, is another for old weights (https://github.com/pytorch/vision/pull/2933); None changes nothing.
     """
     if eps is None:
         return net
@@ -67,11 +63,7 @@ def build(
     mirror: str | None,
     reporter: Reporter,
 ) -> BuiltModel:
-    """A network of the catalogue.
-
-    Raises:
-        ModelError: the weights are unavailable or were rejected.
-    """
+    """A network of the catalogue; raises ModelError if the weights are unavailable or were rejected."""
     facts, chosen = model_facts(name), _weights_entry(name, spec)
     labels: tuple[str, ...] | None = load_labels((facts.weights_named(chosen.name) if chosen else facts.default).labels)
     match spec:
@@ -95,10 +87,7 @@ def build(
 
 
 def build_blank(name: str) -> tuple[nn.Module, Preprocessing]:
-    """A network of the catalogue without weights, and what its default weights were trained with.
-
-    For what depends on no weights: most are on the meta device, which takes a moment and no memory.
-    """
+    """A network of the catalogue without weights, mostly on the meta device, and its default weights' preprocessing."""
     chosen = _weights_entry(name, RandomWeights(0))
     net = build_without_weights(_network_builder(name, chosen))
     return freeze_batchnorm(net, model_facts(name).default.frozen), _preset_of(chosen)
@@ -142,10 +131,7 @@ def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str
 
 
 def _network_builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
-    """What makes the network as torchvision makes it for `weights`, but without auxiliary classifiers.
-
-    torchvision's builders do by themselves, for published weights, what is done here by what they can be told.
-    """
+    """What makes the network as torchvision does for published `weights`, but without auxiliary classifiers."""
     if name == BUNDLED:
         return EfficientNetLite0
     from torchvision import models

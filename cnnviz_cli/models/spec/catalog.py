@@ -32,8 +32,7 @@ class WeightsFacts:
         value: as published with the weights, in percent; None where nothing was published.
         megabytes: the size of the file, in 2**20 bytes.
         labels: which list of classes they have, see `load_labels`.
-        frozen: what the network adds to the variance in normalisations that were frozen while it was trained; None
-            if they were trained.
+        frozen: what is added to the variance in normalisations that were frozen in training; None if none were.
     """
 
     name: str
@@ -56,7 +55,6 @@ class ModelFacts:
     weights: tuple[WeightsFacts, ...]
 
     def weights_named(self, entry: str) -> WeightsFacts:
-        """The published weights of that name."""
         return next(facts for facts in self.weights if facts.name == entry)
 
 
@@ -91,21 +89,13 @@ def model_names(task: Task | None = None) -> tuple[str, ...]:
 
 
 def model_facts(name: str) -> ModelFacts:
-    """What is known of a model without building it.
-
-    Raises:
-        UsageError: there is no such model.
-    """
+    """What is known of a model without building it; raises UsageError if there is no such model."""
     check_model(name)
     return _load_models()[name]
 
 
 def weights_names(name: str) -> tuple[str, ...]:
-    """The names of a model's published weights.
-
-    Raises:
-        UsageError: there is no such model.
-    """
+    """The names of a model's published weights; raises UsageError if there is no such model."""
     return tuple(facts.name for facts in model_facts(name).weights)
 
 
@@ -120,9 +110,8 @@ def check_model(name: str) -> None:
 def load_labels(classes: str) -> tuple[str, ...]:
     """The names of a list of classes in the order of the class scores, as torchvision writes them.
 
-    Args:
-        classes: ``imagenet`` (the 1000 of ImageNet-1K), ``voc`` (21, background first), ``coco`` (91, background
-            first, numbers without a class are ``N/A``) or ``person`` (2).
+    `classes` is ``imagenet`` (the 1000 of ImageNet-1K), ``voc`` (21, background first), ``coco`` (91, background first,
+    numbers without a class are ``N/A``) or ``person`` (2).
     """
     return tuple(_read_lines(f"{classes}_labels.txt"))
 
@@ -133,11 +122,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def find_classes(query: str, labels: Sequence[str] | None = None) -> list[tuple[int, str]]:
-    """Index and name of each class that holds `query`, or that matches it if it is a glob; case is ignored.
-
-    Args:
-        labels: the names; ImageNet's if not given.
-    """
+    """Index and name of each of `labels` that holds `query`, or matches it if it is a glob; case is ignored."""
     names, folded = imagenet_labels() if labels is None else labels, query.casefold()
     pattern = folded if any(char in folded for char in "*?[") else f"*{folded}*"
     return [(index, name) for index, name in enumerate(names) if fnmatchcase(name.casefold(), pattern)]

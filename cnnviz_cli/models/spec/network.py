@@ -49,12 +49,7 @@ def is_path(text: str) -> bool:
 
 
 def existing_file(text: str, where: str) -> Path:
-    """The path of a file that is there.
-
-    Raises:
-        UsageError: it is of another library.
-        ModelError: no file is there.
-    """
+    """The path of a file; raises UsageError if it is another library's, ModelError if no file is there."""
     path = Path(text).expanduser()
     shown = visible(text, 200)
     foreign = _FOREIGN_SUFFIXES.get(path.suffix.lower())
@@ -108,7 +103,6 @@ def installed_only() -> Iterator[None]:
 
 
 def _pythonpath_has_cwd() -> bool:
-    """Whether PYTHONPATH names the current folder, and is read at all."""
     if sys.flags.ignore_environment:
         return False
     return any(_is_cwd(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)

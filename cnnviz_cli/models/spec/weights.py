@@ -93,7 +93,6 @@ def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
 
 
 def _parse_named(network: ZooModel | TimmModel, spec: str) -> PublishedWeights | RandomWeights | WeightsFile:
-    """`weights_for` where weights are published."""
     word = spec.casefold()
     entries = {"default": "DEFAULT"}
     if isinstance(network, ZooModel):
@@ -116,11 +115,7 @@ def check_weights(model: str, spec: str, arch: str | None = None) -> None:
 
 
 def offline_weights(model: str, arch: str | None = None) -> str:
-    """Weights with which a network can be built without a download, for what does not depend on them.
-
-    Raises:
-        UsageError, ModelError: what `parse_model` raises.
-    """
+    """Weights with which a network is built without a download; raises what `parse_model` raises."""
     named = parse_model(model, arch)
     return "random:0" if named.weights is None and isinstance(named.network, ZooModel | TimmModel) else "DEFAULT"
 
@@ -131,11 +126,7 @@ def has_known_classes(model: str, spec: str) -> bool:
 
 
 def known_labels(model: str, spec: str) -> tuple[str, ...]:
-    """The names of the classes; none where they are not `has_known_classes`.
-
-    Raises:
-        UsageError: there is no such model, or no such weights.
-    """
+    """The names of the classes; none where they are not `has_known_classes`. Raises UsageError for an unknown model."""
     if not has_known_classes(model, spec):
         return ()
     facts, weights = model_facts(model), parse_weights(model, spec)
@@ -150,11 +141,7 @@ def is_detector(model: str) -> bool:
 
 
 def task_of(model: str, arch: str | None = None) -> Task | None:
-    """What a network is for; None where only the network can tell.
-
-    Raises:
-        UsageError, ModelError: what `parse_model` raises.
-    """
+    """What a network is for; None where only the network can tell. Raises what `parse_model` raises."""
     network = parse_model(model, arch).network
     if isinstance(network, TimmModel):
         return "classification"
