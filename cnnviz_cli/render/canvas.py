@@ -33,36 +33,25 @@ SUNK = 0.6
 
 _SUNKEN = [round(SUNK * value) for value in range(256)]
 _FADED = [round(172 + 0.28 * value) for value in range(256)]
-READABLE = 288
-"""Images whose longer side is below this many pixels are enlarged."""
+READABLE = 288  # images whose longer side is below this many pixels are enlarged
 
 SHORTEST, LONGEST = 480, 1556
 """The longer side of the images in a figure of automatic width: small ones are enlarged by a whole factor until they
 have the first, large ones are drawn so small that they keep to the second."""
 
-SLIVER = 2**17
-"""The longer side of an image that is drawn at its own size, in pixels."""
-
-SHARP = 4
-"""Images enlarged so many times show their pixels as squares; below, that looks like a fault."""
+SLIVER = 2**17  # the longer side of an image that is drawn at its own size, in pixels
+SHARP = 4  # images enlarged so many times show their pixels as squares; below, that looks like a fault
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """An image at the size in which it is drawn.
-
-    Attributes:
-        view: where the network's input lies in it.
-        factor: how many times as large as the file's it is drawn.
-        unit: the size of the type beside it, in pixels.
-        density: pixels a unit of the figure.
-    """
+    """An image at the size in which it is drawn."""
 
     image: Image.Image
-    view: View
-    factor: float
-    unit: int
-    density: float = 1.0
+    view: View  # where the network's input lies in it
+    factor: float  # how many times as large as the file's it is drawn
+    unit: int  # the size of the type beside it, in pixels
+    density: float = 1.0  # pixels a unit of the figure
 
     @property
     def input_box(self) -> tuple[int, int, int, int]:
@@ -343,8 +332,7 @@ def _outline(sheet: Image.Image, canvas: Canvas, mark: RegionAnnotation) -> None
     sheet.paste(LIGHT, canvas.input_box[:2], Image.fromarray(np.asarray(light) > np.asarray(region)))
 
 
-HATCH_PAPER, HATCH_INK = 238, 205
-"""Greys of the pattern that stands for no data."""
+HATCH_PAPER, HATCH_INK = 238, 205  # greys of the pattern that stands for no data
 
 
 def hatching(size: tuple[int, int], unit: int) -> Image.Image:

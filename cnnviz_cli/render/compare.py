@@ -37,28 +37,19 @@ from cnnviz_cli.render.overview import make_sheet, sheet_heading
 from cnnviz_cli.render.scaling import color_limits, state_of
 from cnnviz_cli.render.style import Caption, Style
 
-MOST_COLUMNS = 6
-"""Maps in a row."""
-
-LEAST_TILE = 150
-"""Units of a column's width at the least; a narrower sheet has fewer columns."""
-
-MOST_ROWS = 40
-"""Rows of maps on a sheet; what comes after them goes to a further one."""
-
+MOST_COLUMNS = 6  # maps in a row
+LEAST_TILE = 150  # units of a column's width at the least; a narrower sheet has fewer columns
+MOST_ROWS = 40  # rows of maps on a sheet; what comes after them goes to a further one
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class MapGroup:
-    """All maps that came about the same way: one method, one layer, one kind.
-
-    Attributes:
-        cells: by the number of the target; None for a map that is the same whatever the class.
-    """
+    """All maps that came about the same way: one method, one layer, one kind."""
 
     title: str
     layer: str
+    # by the number of the target; None for a map that is the same whatever the class
     cells: dict[int | None, CaptionedMap] = field(default_factory=dict)
 
     @property
@@ -173,11 +164,8 @@ def _flows(found: Sequence[MapGroup], named: Caption | None, most: int) -> Itera
         yield Flow(named, part)
 
 
-TILE = 224
-"""The longer side of a map, in pixels, and the width of a column."""
-
-LONG = 5
-"""Rows from which on a table is folded into several next to each other, where they have room."""
+TILE = 224  # the longer side of a map, in pixels, and the width of a column
+LONG = 5  # rows from which on a table is folded into several next to each other, where they have room
 
 LEAST_COLUMNS = 3
 """The sheet is at least so many columns wide, the one that names rows among them: its heading needs room."""
@@ -229,21 +217,14 @@ def fit_input(image: Image.Image, view: View, side: int, density: float = 1.0) -
 
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """What all cells of a sheet have in common.
-
-    Attributes:
-        shown: every map on the sheet.
-        side: the width of a column.
-        columns: in which the sheet is set, the one that names rows among them.
-        most: maps in a row.
-    """
+    """What all cells of a sheet have in common."""
 
     scene: Scene
     canvas: Canvas
-    shown: Sequence[CaptionedMap]
-    side: int
-    columns: int
-    most: int
+    shown: Sequence[CaptionedMap]  # every map on the sheet
+    side: int  # the width of a column
+    columns: int  # in which the sheet is set, the one that names rows among them
+    most: int  # maps in a row
 
     @property
     def width(self) -> int:

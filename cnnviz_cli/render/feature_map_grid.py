@@ -32,11 +32,8 @@ from cnnviz_cli.render.style import Caption, Style
 
 GAP, MARGIN = 10, 16
 BAR = (120, 10)
-TILE = 140
-"""Tiles are as near to this as a whole factor brings them; maps above 70 pixels stay as they are, or double."""
-
-MARGINS = 40
-"""Units that a row of tiles leaves free of the figure's width, where one tile is not wider."""
+TILE = 140  # tiles are as near to this as a whole factor brings them; maps above 70 pixels stay as they are, or double
+MARGINS = 40  # units that a row of tiles leaves free of the figure's width, where one tile is not wider
 
 FLAT = "#cccccc"
 """A map with one value everywhere."""

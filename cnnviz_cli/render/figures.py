@@ -38,16 +38,11 @@ from cnnviz_cli.render.svg import encode_svg
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What every figure of an image is made of, its panels aside.
+    """What every figure of an image is made of, its panels aside."""
 
-    Attributes:
-        image: upright, RGB, at its own resolution; `view` says where the input lies in it.
-        crop: what the network was shown, RGB, at the input's size.
-    """
-
-    image: Image.Image
+    image: Image.Image  # upright, RGB, at its own resolution; `view` says where the input lies in it
     view: View
-    crop: Image.Image
+    crop: Image.Image  # what the network was shown, RGB, at the input's size
     caption: Caption
     style: Style
 
@@ -82,8 +77,7 @@ def compose_figure(panel: Panel, scene: Scene) -> Block:
     return _drawing_of(panel)(panel, scene)
 
 
-Figure = tuple[Block, float]
-"""A figure, and how many pixels a unit of it has."""
+Figure = tuple[Block, float]  # a figure, and how many pixels a unit of it has
 
 
 def fit_width(compose: Callable[[Scene], Block], scene: Scene) -> Figure:

@@ -83,8 +83,7 @@ class Block:
                 yield left + across, top + down, item
 
 
-Part = Block | Raster | Image.Image
-"""What blocks are put together from."""
+Part = Block | Raster | Image.Image  # what blocks are put together from
 
 
 def blank_block(width: int, height: int) -> Block:
@@ -126,11 +125,8 @@ INK = "#1b1e23"
 MUTED = "#5c626b"
 ALERT = "#a33b00"
 RULE = "#cfd4da"
-SECTION, TYPE, SMALL = 18, 14, 12
-"""Sizes of type on a sheet."""
-
-GAP, MARGIN = 24, 40
-"""Paper between the parts of a sheet, and around it."""
+SECTION, TYPE, SMALL = 18, 14, 12  # sizes of type on a sheet
+GAP, MARGIN = 24, 40  # paper between the parts of a sheet, and around it
 
 # The font that comes with Pillow (Aileron, cut down) has these beside ASCII, and no other.
 _DRAWABLE = set(map(chr, range(0x20, 0x7F))) | set("©«°±´·»‘’“”…‹›⁄™")

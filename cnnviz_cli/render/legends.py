@@ -78,8 +78,7 @@ def _scientific(value: float) -> str:
 EDGE = "#8d939b"
 """The line around a colour bar or a sample."""
 
-APART = 1.0
-"""How far texts below a bar stand apart at the least, as a share of their size."""
+APART = 1.0  # how far texts below a bar stand apart at the least, as a share of their size
 
 
 def color_bar(colors: ByteArray, labels: Sequence[str], width: int, unit: int) -> Block:
@@ -258,8 +257,7 @@ def _own(panel: SingleMap, style: Style) -> tuple[ByteArray, list[str], str]:
 
 CaptionedMap = tuple[SingleMap, Caption]
 WIDEST = 340
-_ORDER: tuple[ScaleKind, ...] = ("peak", "percentile", "centred")
-"""Of the legends on a sheet."""
+_ORDER: tuple[ScaleKind, ...] = ("peak", "percentile", "centred")  # of the legends on a sheet
 
 _OWN_SCALE: Mapping[ScaleKind, str] = {
     "peak": "each map from 0 to its own highest value",

@@ -49,18 +49,11 @@ from cnnviz_cli.render.projections import describe_extent, projection_pair
 from cnnviz_cli.render.scaling import color_table, is_constant, state_of, stretch_range
 from cnnviz_cli.render.style import Caption, Style
 
-WIDTH = 1600
-"""Of the sheet's content, in pixels; the margin comes on top."""
-
+WIDTH = 1600  # of the sheet's content, in pixels; the margin comes on top
 HEADING = 28
-TALLEST = 400
-"""No image on the sheet is higher."""
-
-MOST_COLUMNS = 6
-"""No row has more maps."""
-
-BAR = 10
-"""Height of a bar."""
+TALLEST = 400  # no image on the sheet is higher
+MOST_COLUMNS = 6  # no row has more maps
+BAR = 10  # height of a bar
 EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
 
 
@@ -109,12 +102,9 @@ def map_cell(panel: SingleMap, named: Caption, canvas: Canvas, width: int, style
     return stack_vertically([head, picture, *below], GAP // 3)
 
 
-ASIDE = 170
-"""Width of the column that names layers."""
-
+ASIDE = 170  # width of the column that names layers
 MOST_PAIRS, MOST_MAPS = 6, 8
-MOST_LAYERS = 6
-"""Rows of a section; more stand in two columns."""
+MOST_LAYERS = 6  # rows of a section; more stand in two columns
 
 
 def projection_rows(panel: Projections, named: Caption, scene: Scene) -> Block:

@@ -13,8 +13,7 @@ from cnnviz_cli.render.svg import embed_image, gradient_stops
 
 POINTS_PER_INCH = 72
 _FONT = "figure"
-_EXACT = 40
-"""The size at which the font's advances are measured to set a line as wide as it was laid out."""
+_EXACT = 40  # the size at which the font's advances are measured to set a line as wide as it was laid out
 
 
 def require_reportlab() -> Any:

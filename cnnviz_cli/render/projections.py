@@ -36,8 +36,7 @@ from cnnviz_cli.render.legends import format_number
 from cnnviz_cli.render.scaling import pixels_in_box, replace_nonfinite, to_rgb, top_of
 
 TILE = 128
-MOST = 5
-"""Pairs that stand next to each other; more go to a further line."""
+MOST = 5  # pairs that stand next to each other; more go to a further line
 
 CONVENTION = (
     "in each pair, left the projection, right the input patch that caused the channel's peak activation",

@@ -129,8 +129,7 @@ def _word_mask(word: str, size: int, shift: float) -> tuple[Image.Image, int, in
     return mask.crop(box), box[0] - size, box[1] - 2 * size
 
 
-FINER = 4
-"""How many times as large a text is drawn that has to fit a width which is not the font's own."""
+FINER = 4  # how many times as large a text is drawn that has to fit a width which is not the font's own
 
 
 def write_fitted(

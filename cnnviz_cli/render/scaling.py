@@ -44,11 +44,8 @@ def palette_of(panel: SingleMap, style: Style) -> ByteArray:
     return color_table(style.signed_palette if panel.scale_kind == "centred" else style.palette)
 
 
-BLANK: tuple[State, ...] = ("silent", "flat")
-"""States of a map in which no colours tell anything."""
-
-PERCENTILE = 99.5
-"""Share of the pixels that the scale of a heavy-tailed map covers; the rest is drawn as its end."""
+BLANK: tuple[State, ...] = ("silent", "flat")  # states of a map in which no colours tell anything
+PERCENTILE = 99.5  # share of the pixels that the scale of a heavy-tailed map covers; the rest is drawn as its end
 
 
 def state_of(panel: Panel) -> State:

@@ -28,27 +28,19 @@ SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg", "svg": "svg", "pdf": "p
 """The formats in which figures are written, the default first, and how their files' names end."""
 
 FORMATS = tuple(SUFFIXES)
-VECTOR = ("svg", "pdf")
-"""Formats in which text, rules and colour bars are no pixels."""
-
-RASTER = tuple(name for name in FORMATS if name not in VECTOR)
-"""Formats of pixels alone."""
-
-VECTOR_DENSITY = 2.0
-"""Pixels a unit of the images in such a file, as far as the image has them."""
+VECTOR = ("svg", "pdf")  # formats in which text, rules and colour bars are no pixels
+RASTER = tuple(name for name in FORMATS if name not in VECTOR)  # formats of pixels alone
+VECTOR_DENSITY = 2.0  # pixels a unit of the images in such a file, as far as the image has them
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to draw.
-
-    Attributes:
-        alpha: opacity of an overlay where the evidence is strongest, 0 to 1; by default 0.75 for a ramp, 0.5 for a
-            constant overlay, as in pytorch-grad-cam.
-    """
+    """How to draw."""
 
     palette: str = PALETTES[0]
     signed_palette: str = SIGNED_PALETTES[0]
+    # opacity of an overlay where the evidence is strongest, 0 to 1; by default 0.75 for a ramp, 0.5 for a constant
+    # overlay, as in pytorch-grad-cam
     alpha: float | None = None
     overlay: Overlay = "auto"
     interpolation: Interpolation = "auto"

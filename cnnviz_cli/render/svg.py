@@ -22,8 +22,7 @@ _ILLEGAL = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'Nimbus Sans', sans-serif"
 """What most machines have. Every line is told its width, so that a wider font does not run into its neighbour."""
 
-DENSEST = 4
-"""Pixels a unit of an image whose pixels are sharp squares: viewers may smooth what they enlarge."""
+DENSEST = 4  # pixels a unit of an image whose pixels are sharp squares: viewers may smooth what they enlarge
 
 
 def encode_svg(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:

@@ -30,28 +30,18 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_PLAIN = (1, 3, 4)
-"""Samples a pixel of what Pillow reads."""
-
-_FAINT = (2, 98)
-"""Percentiles of the bands shown that are drawn black and white: of reflectances a landscape uses few."""
-
+_PLAIN = (1, 3, 4)  # samples a pixel of what Pillow reads
+_FAINT = (2, 98)  # percentiles of the bands shown that are drawn black and white: of reflectances a landscape uses few
 INSTALL = "pip install 'cnnviz-cli[tiff]'"
 
 
 @dataclass(frozen=True, slots=True)
 class BandSelection:
-    """The bands that are wanted, counted from 1.
+    """The bands that are wanted, counted from 1."""
 
-    Attributes:
-        network: for each channel of the network, a band of the image.
-        shown: those that figures show as red, green and blue, or the one that they show in grey.
-        named: whether `--bands` named the network's; else the image has exactly so many.
-    """
-
-    network: tuple[int, ...]
-    shown: tuple[int, ...]
-    named: bool
+    network: tuple[int, ...]  # for each channel of the network, a band of the image
+    shown: tuple[int, ...]  # those that figures show as red, green and blue, or the one that they show in grey
+    named: bool  # whether `--bands` named the network's; else the image has exactly so many
 
 
 def select_bands(how: ReadOptions) -> BandSelection:
@@ -142,10 +132,7 @@ def read_image_bands(image: Image.Image, low_bytes: LowBytes | None, how: ReadOp
 
 
 def compose_bands(
-    values: NDArray[Any],
-    stated: tuple[float, float] | None,
-    how: ReadOptions,
-    places: dict[int, int] | None = None,
+    values: NDArray[Any], stated: tuple[float, float] | None, how: ReadOptions, places: dict[int, int] | None = None
 ) -> RgbImage:
     """The network's bands, and an RGB image of those that are shown.
 

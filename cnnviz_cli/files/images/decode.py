@@ -44,20 +44,14 @@ from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.inputs.image_source import Source, file_too_large
 from cnnviz_cli.files.inputs.remote import is_url
 
-_RGB = 4
-"""Bytes of a pixel of RGB in memory."""
+_RGB = 4  # bytes of a pixel of RGB in memory
 
 _PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
 """Bytes of a pixel in memory, by mode; 4 of all others."""
 
-_DECODER = {"WEBP": 12, "AVIF": 8}
-"""Bytes of a pixel that decoders of whole images take beside their result."""
-
-_ROW = 16
-"""Bytes of a row beside its pixels: where it starts, and what it is rounded up to."""
-
-_COEFFICIENT = 2
-"""Bytes that a progressive JPEG takes for each sample until all of its scans are read."""
+_DECODER = {"WEBP": 12, "AVIF": 8}  # bytes of a pixel that decoders of whole images take beside their result
+_ROW = 16  # bytes of a row beside its pixels: where it starts, and what it is rounded up to
+_COEFFICIENT = 2  # bytes that a progressive JPEG takes for each sample until all of its scans are read
 
 
 def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
@@ -92,11 +86,8 @@ def _scanned(image: Image.Image) -> int:
     return -(-_COEFFICIENT * sum(sampling) // max(sampling))
 
 
-_STEPS = 500_000
-"""The most blocks of a file that are looked at, which takes a fraction of a second."""
-
-_EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
-"""What GIF's blocks begin with."""
+_STEPS = 500_000  # the most blocks of a file that are looked at, which takes a fraction of a second
+_EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B  # what GIF's blocks begin with
 
 
 def describe_extra_frames(image: Image.Image, data: bytes) -> tuple[str, ...]:
@@ -178,17 +169,13 @@ _TURNS = {
 }
 _KEEPING_SIZE = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
 
-_SCAN = b"\xff\xda"
-"""What a scan of a JPEG starts with; nothing else in its data looks like this."""
-
-FEW_SCANS = 30
-"""A progressive JPEG has some ten, and may be as large as any other."""
+_SCAN = b"\xff\xda"  # what a scan of a JPEG starts with; nothing else in its data looks like this
+FEW_SCANS = 30  # a progressive JPEG has some ten, and may be as large as any other
 
 MAX_SCANNED = 2_000_000_000
 """Pixels of all scans together, where they are more than a few; each costs a nanosecond, and hardly a byte."""
 
-MAX_RUNS = 8_000_000
-"""Pixels of an image that Pillow fills one by one in Python."""
+MAX_RUNS = 8_000_000  # pixels of an image that Pillow fills one by one in Python
 
 _SLOW = {"bmp_rle": "run-length coded BMP", PLAIN_PPM: "PGM or PPM of numbers written as text"}
 """What Pillow's decoders in Python are for, by their names."""
@@ -200,14 +187,10 @@ Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedImage(RgbImage):
-    """A decoded image, upright. Colours are those of the file; an embedded ICC profile is not applied, as in training.
+    """A decoded image, upright. Colours are those of the file; an embedded ICC profile is not applied, as in training."""
 
-    Attributes:
-        sha256: of the file's bytes, in hexadecimal.
-        size: width and height of the upright image in the file, which are not those of `image` after fast decoding.
-    """
-
-    sha256: str
+    sha256: str  # of the file's bytes, in hexadecimal
+    # width and height of the upright image in the file, which are not those of `image` after fast decoding
     size: tuple[int, int]
 
 

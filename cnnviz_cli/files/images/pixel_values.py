@@ -16,31 +16,20 @@ from cnnviz_cli.core.file_reading import ValueRange
 
 Values = NDArray[Any]
 
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that cameras, scanners and detectors give; the values of one image may need fewer."""
-
-_FEW = 16
-"""Floats below this are of no depth: an image of eight bits with so few levels would be black."""
-
-_BLOCK = 2**19
-"""Samples that are converted at a time: the intermediate values have 8 bytes each."""
+DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras, scanners and detectors give; the values of one image may need fewer
+_FEW = 16  # floats below this are of no depth: an image of eight bits with so few levels would be black
+_BLOCK = 2**19  # samples that are converted at a time: the intermediate values have 8 bytes each
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The values of an image as they are stored.
+    """The values of an image as they are stored."""
 
-    Attributes:
-        values: (H, W), or (H, W, C) of C channels; whole numbers or floats.
-        container: the lowest and the highest value that their type holds; 0 and 1 of floats.
-        stated: the range that the file states, if it states one narrower than its container.
-        inverted: whether the lowest value is white.
-    """
-
-    values: Values
-    container: tuple[float, float]
+    values: Values  # (H, W), or (H, W, C) of C channels; whole numbers or floats
+    container: tuple[float, float]  # the lowest and the highest value that their type holds; 0 and 1 of floats
+    # the range that the file states, if it states one narrower than its container
     stated: tuple[float, float] | None = None
-    inverted: bool = False
+    inverted: bool = False  # whether the lowest value is white
 
     @property
     def kind(self) -> str:
@@ -50,17 +39,12 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class DisplayRange:
-    """The range that an image is shown in: `low` becomes 0 and `high` 1, for a network and in figures.
-
-    Attributes:
-        found: the lowest and the highest value of the image.
-        why: where the range is from, in words.
-    """
+    """The range that an image is shown in: `low` becomes 0 and `high` 1, for a network and in figures."""
 
     low: float
     high: float
-    found: tuple[float, float]
-    why: str
+    found: tuple[float, float]  # the lowest and the highest value of the image
+    why: str  # where the range is from, in words
 
     @property
     def words(self) -> str:
@@ -158,8 +142,7 @@ LowBytes = Callable[[], Image.Image]
 
 _BYTE = 255
 _WORD = 65535.0
-_DARK = 64
-"""Upper bytes below this are of values that 14 bits hold."""
+_DARK = 64  # upper bytes below this are of values that 14 bits hold
 
 # TIFF tags
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
@@ -169,18 +152,13 @@ _SIGNED = 2
 
 @dataclass(frozen=True, slots=True)
 class RgbImage:
-    """An 8-bit RGB image and what was decided on the way to it.
-
-    Attributes:
-        notes: for instance ``first of 12 frames``.
-        shown: the range of values that it is shown in; None where that is what 8 bits hold.
-        planes: (H, W, C) the bands that the network reads, where they are not the image's red, green and blue: uint8,
-            or float32 from 0 to 1.
-    """
+    """An 8-bit RGB image and what was decided on the way to it."""
 
     image: Image.Image
-    notes: tuple[str, ...]
-    shown: DisplayRange | None = None
+    notes: tuple[str, ...]  # for instance ``first of 12 frames``
+    shown: DisplayRange | None = None  # the range of values that it is shown in; None where that is what 8 bits hold
+    # (H, W, C) the bands that the network reads, where they are not the image's red, green and blue: uint8, or float32
+    # from 0 to 1
     planes: Values | None = None
 
 

@@ -25,9 +25,7 @@ BoolArray = NDArray[np.bool_]
 
 WHERE = "--region"
 
-_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
-"""Formats that do not keep black black."""
-
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")  # formats that do not keep black black
 _HALF = 128
 
 
@@ -174,8 +172,7 @@ def _read(path: Path, how: ReadOptions) -> Mask:
     return Mask(np.asarray(read.image) > 0, read.sha256)
 
 
-_kept = lru_cache(maxsize=1)(_read)
-"""For the one mask that every image has."""
+_kept = lru_cache(maxsize=1)(_read)  # for the one mask that every image has
 
 
 def _within(image: Image.Image) -> BoolArray:

@@ -10,8 +10,7 @@ from cnnviz_cli.files.inputs.image_source import ArchiveMember, BrokenArchiveErr
 _PACKINGS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}
 ARCHIVE_SUFFIXES = (".zip", *_PACKINGS)
 
-_LONGEST = 1000
-"""Of a member's name, in characters; a path on a disk is hardly longer."""
+_LONGEST = 1000  # of a member's name, in characters; a path on a disk is hardly longer
 
 
 def is_archive(name: str) -> bool:

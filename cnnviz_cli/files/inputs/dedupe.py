@@ -20,22 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class FoundSources:
-    """What the arguments have given so far.
+    """What the arguments have given so far."""
 
-    Attributes:
-        choice: what of it is left out.
-        linked: the numbers of those sources whose real place is not that of their folder and path.
-        searched: each folder that was searched, as often as it was; its files differ from each other.
-        named: the folders of files that were named one by one, and so perhaps twice.
-        files: how many files were looked at, images and others.
-    """
-
-    choice: NameFilter
+    choice: NameFilter  # what of it is left out
     sources: list[Source] = field(default_factory=list)
+    # the numbers of those sources whose real place is not that of their folder and path
     linked: set[int] = field(default_factory=set)
+    # each folder that was searched, as often as it was; its files differ from each other
     searched: list[str] = field(default_factory=list)
+    # the folders of files that were named one by one, and so perhaps twice
     named: set[str] = field(default_factory=set)
-    files: int = 0
+    files: int = 0  # how many files were looked at, images and others
 
     def take(self, source: Source, *, linked: bool = False) -> None:
         """One more source, if it is not left out."""

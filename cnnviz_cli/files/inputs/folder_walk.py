@@ -124,34 +124,22 @@ _DIGITS = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """One file of a folder.
+    """One file of a folder."""
 
-    Attributes:
-        below: its path below the folder, with forward slashes.
-        linked: whether it is a link, or lies behind one.
-        error: of a sub-folder that cannot be searched, why; it stands among the files in its own place.
-    """
-
-    below: str
-    linked: bool
-    error: str = ""
+    below: str  # its path below the folder, with forward slashes
+    linked: bool  # whether it is a link, or lies behind one
+    error: str = ""  # of a sub-folder that cannot be searched, why; it stands among the files in its own place
 
 
 @dataclass(frozen=True, slots=True)
 class WalkOptions:
-    """Where a walk goes.
+    """Where a walk goes."""
 
-    Attributes:
-        recursive: whether to descend into folders. Links to folders are not followed: they may lead upwards.
-        pattern: what a file, or a folder around it, has to match; where it names a link to a folder, it is followed.
-        output: the real path of the output folder, which is never searched.
-        enters: whether to enter the folder of this name below the first.
-    """
-
-    recursive: bool
+    recursive: bool  # whether to descend into folders. Links to folders are not followed: they may lead upwards.
+    # what a file, or a folder around it, has to match; where it names a link to a folder, it is followed
     pattern: Pattern | None = None
-    output: str = ""
-    enters: Callable[[str], bool] | None = None
+    output: str = ""  # the real path of the output folder, which is never searched
+    enters: Callable[[str], bool] | None = None  # whether to enter the folder of this name below the first
 
     def step(self, at: int, inherited: bool, name: str, *, link: bool = False) -> tuple[bool, int, bool]:
         """What a name means in a folder where the pattern is `at`, and which is taken whole if `inherited`.
@@ -198,22 +186,14 @@ def flatten_levels(first: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Folder(NamedTuple):
-    """A folder on the way.
-
-    Attributes:
-        prefix: what the names of its files begin with.
-        real: its real path.
-        at: how far the pattern is.
-        inherited: whether it is taken whole for one above it.
-        linked: whether a link led here.
-    """
+    """A folder on the way."""
 
     path: str
-    prefix: str
-    real: str
-    at: int
-    inherited: bool
-    linked: bool
+    prefix: str  # what the names of its files begin with
+    real: str  # its real path
+    at: int  # how far the pattern is
+    inherited: bool  # whether it is taken whole for one above it
+    linked: bool  # whether a link led here
 
 
 _Names = tuple[list[str], set[str], set[str]]

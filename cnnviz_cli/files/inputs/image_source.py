@@ -65,19 +65,12 @@ def is_image(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image to explain. A run may have a million: the folder is shared, and the name mostly is the path.
+    """One image to explain. A run may have a million: the folder is shared, and the name mostly is the path."""
 
-    Attributes:
-        folder: the folder, or the archive, in which it was found.
-        below: its path below the folder; empty where it is in an archive.
-        name: its path below the argument that named it, with forward slashes; unique in the run.
-        reader: of an image that is no file of its own.
-    """
-
-    folder: str
-    below: str
-    name: str
-    reader: ContentReader | None = None
+    folder: str  # the folder, or the archive, in which it was found
+    below: str  # its path below the folder; empty where it is in an archive
+    name: str  # its path below the argument that named it, with forward slashes; unique in the run
+    reader: ContentReader | None = None  # of an image that is no file of its own
 
     @property
     def path(self) -> Path:

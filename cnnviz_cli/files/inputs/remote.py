@@ -140,18 +140,13 @@ _CHUNK = 1 << 20
 
 
 class ObjectInfo(NamedTuple):
-    """What a store says of one thing in it, without looking at it.
-
-    Attributes:
-        size: in bytes; None if it did not say.
-        version: a number that is another one when the object is; None if the store has nothing of the kind.
-        changed: when it was, in nanoseconds; 0 where the version is proof enough.
-    """
+    """What a store says of one thing in it, without looking at it."""
 
     is_folder: bool
-    size: int | None = None
+    size: int | None = None  # in bytes; None if it did not say
+    # a number that is another one when the object is; None if the store has nothing of the kind
     version: int | None = None
-    changed: int = 0
+    changed: int = 0  # when it was, in nanoseconds; 0 where the version is proof enough
 
 
 def fact_of(address: Address) -> ObjectInfo:
@@ -207,8 +202,7 @@ def _fact(info: Mapping[str, Any]) -> ObjectInfo:
     return ObjectInfo(folder, size, at, at or 0)
 
 
-_stores: dict[tuple[int, str], Any] = {}
-"""The file systems of this process; a forked one connects anew."""
+_stores: dict[tuple[int, str], Any] = {}  # the file systems of this process; a forked one connects anew
 
 
 def _opened(address: Address) -> tuple[Any, str]:
@@ -239,15 +233,10 @@ def _connected(address: Address) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RemoteReader:
-    """An image in a store.
+    """An image in a store."""
 
-    Attributes:
-        url: whole, so that it is never shown.
-        info: of when the store was asked, before the image was read; None if it knew nothing.
-    """
-
-    url: str
-    info: ObjectInfo | None = None
+    url: str  # whole, so that it is never shown
+    info: ObjectInfo | None = None  # of when the store was asked, before the image was read; None if it knew nothing
 
     def read(self, path: Path, limit: int) -> bytes:  # noqa: ARG002  (as `ContentReader` has it)
         """See `ContentReader`."""

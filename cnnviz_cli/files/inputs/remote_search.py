@@ -32,14 +32,12 @@ from cnnviz_cli.files.inputs.remote import (
     parse_url,
 )
 
-_AT_ONCE = 16
-"""Questions that a store is asked at the same time: each takes some 30 ms, whatever is asked."""
+_AT_ONCE = 16  # questions that a store is asked at the same time: each takes some 30 ms, whatever is asked
 _AHEAD = 1024
 
 _NO_ARCHIVES = "archives are read from this machine's disks only"
 
-Place = tuple[str, str]
-"""A folder, and the path below it; of a web address all of it, and nothing."""
+Place = tuple[str, str]  # a folder, and the path below it; of a web address all of it, and nothing
 
 
 class RemoteSearch:

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 
 STDIN = Path("-")
-MAX_LIST_BYTES = 1 << 30
-"""Bytes of a list at the most: ten million paths have half of it."""
-
-_CHUNK = 1 << 16
-"""Longer than any path: a list with a NUL after each has one in its first chunk."""
+MAX_LIST_BYTES = 1 << 30  # bytes of a list at the most: ten million paths have half of it
+_CHUNK = 1 << 16  # longer than any path: a list with a NUL after each has one in its first chunk
 
 
 def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:

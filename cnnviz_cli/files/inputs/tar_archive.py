@@ -22,8 +22,7 @@ from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.files.inputs.image_source import ArchiveMember, BrokenArchiveError, UnreadableContent, file_too_large
 
-_HEADERS = 1024**2
-"""The most that is read before one member: an archive may claim that a name has gigabytes."""
+_HEADERS = 1024**2  # the most that is read before one member: an archive may claim that a name has gigabytes
 
 MOST_MEMBERS = 4_000_000
 """Of one archive; its list is held in memory, and a small compressed one may hold millions of empty files."""

@@ -29,9 +29,7 @@ _ENTRY = Struct("<4s6H3L5H2L")
 _END = Struct("<4s4H2LH")
 _LOCATOR_64 = Struct("<4sLQL")
 _END_64 = Struct("<4sQ2H2L4Q")
-MOST_MEMBERS = 4_000_000
-"""Of one archive; its list is held in memory."""
-
+MOST_MEMBERS = 4_000_000  # of one archive; its list is held in memory
 _LONGEST_COMMENT = 0xFFFF
 _IN_64 = 0xFFFFFFFF
 
@@ -43,17 +41,11 @@ _DAMAGED = "the archive is damaged at this image"
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """Where a member is and what it was.
+    """Where a member is and what it was."""
 
-    Attributes:
-        at: where its own header starts.
-        packed: bytes in the archive.
-        size: bytes unpacked, as the archive says; not to be believed.
-    """
-
-    at: int
-    packed: int
-    size: int
+    at: int  # where its own header starts
+    packed: int  # bytes in the archive
+    size: int  # bytes unpacked, as the archive says; not to be believed
     crc: int
     method: int
 

@@ -21,12 +21,8 @@ JOURNAL = "manifest.jsonl"
 RUN_REPORT = "run.json"
 FOLD_STATE = "run.scale.json"
 
-JOURNAL_PREFIX = b'{"journal":"cnnviz",'
-"""The first bytes of every journal that is not empty."""
-
-FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'
-"""The first bytes of what a shard has added up over its images."""
-
+JOURNAL_PREFIX = b'{"journal":"cnnviz",'  # the first bytes of every journal that is not empty
+FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'  # the first bytes of what a shard has added up over its images
 _SNIFFED = 4096
 
 _FIGURE_MARKERS = (b"Software\0\0\0\0\0cnnviz ", b"Software: cnnviz ", b"<f:Software>cnnviz ", b"/Creator (cnnviz ")
@@ -79,9 +75,7 @@ def _is_journal(path: Path) -> bool:
     return False
 
 
-MAX_NAME_BYTES = 255
-"""Of one part of a path, on nearly every file system."""
-
+MAX_NAME_BYTES = 255  # of one part of a path, on nearly every file system
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _FORBIDDEN = set('<>:"/\\|?*')
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {

@@ -32,14 +32,7 @@ class FoldStates(Generic[AnyFold]):
     """
 
     def __init__(
-        self,
-        sink: Sink,
-        shard: Shard,
-        kind: type[AnyFold],
-        *,
-        identity: Mapping[str, Any],
-        digest: str,
-        batch: int,
+        self, sink: Sink, shard: Shard, kind: type[AnyFold], *, identity: Mapping[str, Any], digest: str, batch: int
     ) -> None:
         """Of this shard and its peers.
 

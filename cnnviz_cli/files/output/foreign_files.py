@@ -21,11 +21,8 @@ from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, JOURNAL_PREFIX
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
 from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error, is_temporary
 
-_PARSED = 1 << 26
-"""Bytes of a manifest that was written anew by another program, for which all of it is read."""
-
-_LOOKED_AT = 100
-"""Lines of a journal among which one has to be ours; damage hardly reaches so many."""
+_PARSED = 1 << 26  # bytes of a manifest that was written anew by another program, for which all of it is read
+_LOOKED_AT = 100  # lines of a journal among which one has to be ours; damage hardly reaches so many
 
 
 def refuse_foreign_files(

@@ -32,9 +32,7 @@ from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors, reach_write_point, sync_folder, write_error
 
-MAX_LINE_BYTES = 1 << 26
-"""Bytes of a line at the most: a record of a thousand figures has a hundredth of it."""
-
+MAX_LINE_BYTES = 1 << 26  # bytes of a line at the most: a record of a thousand figures has a hundredth of it
 _MOST = 2**63 - 1
 
 
@@ -154,25 +152,16 @@ _decoded = json.JSONDecoder().raw_decode
 
 
 class JournalEntry(NamedTuple):
-    """What one line says of an image.
-
-    Attributes:
-        sha256: of the input's bytes, if they could be read.
-        stamp: of the input as it was read; None if it may have changed while it was.
-        files: of the image, below the output folder, with their sizes.
-        outputs: how many of them are figures.
-        offset: of the line in the journal.
-        record: the JSON of the record.
-    """
+    """What one line says of an image."""
 
     source: str
     ok: bool
-    sha256: str | None
-    stamp: Stamp | None
-    files: tuple[tuple[str, int], ...]
-    outputs: int
-    offset: int
-    record: bytes
+    sha256: str | None  # of the input's bytes, if they could be read
+    stamp: Stamp | None  # of the input as it was read; None if it may have changed while it was
+    files: tuple[tuple[str, int], ...]  # of the image, below the output folder, with their sizes
+    outputs: int  # how many of them are figures
+    offset: int  # of the line in the journal
+    record: bytes  # the JSON of the record
 
 
 class Journal:

@@ -13,11 +13,8 @@ from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
 
-DIGEST_KEY = "sha256"
-"""The key of the digest."""
-
-_MOST_REST = 1 << 26
-"""Bytes of what stands behind the images, at the most."""
+DIGEST_KEY = "sha256"  # the key of the digest
+_MOST_REST = 1 << 26  # bytes of what stands behind the images, at the most
 
 
 class ManifestDigest:

@@ -26,8 +26,7 @@ from cnnviz_cli.files.output.previous_runs import (
 )
 from cnnviz_cli.files.output.sink import Sink
 
-_MAX_NAMED = 20
-"""How many missing inputs are named."""
+_MAX_NAMED = 20  # how many missing inputs are named
 
 
 @dataclass(frozen=True)

@@ -31,23 +31,15 @@ _FINISH = "To finish it, run it again with its own settings."
 
 @dataclass(frozen=True)
 class ResumeSummary:
-    """What was in the output folder.
-
-    Attributes:
-        replaced: how many images of an earlier run with other settings are explained again.
-        differing: what is not as it was in that run, for instance ``palette: inferno -> viridis``.
-        unlisted: how many images are done that are not on this run's list.
-        changed: the names of images whose bytes are no longer those that were explained.
-        other_batches: other batch sizes with which images of this run were explained.
-    """
+    """What was in the output folder."""
 
     done: int
-    replaced: int = 0
-    differing: tuple[str, ...] = ()
+    replaced: int = 0  # how many images of an earlier run with other settings are explained again
+    differing: tuple[str, ...] = ()  # what is not as it was in that run, for instance ``palette: inferno -> viridis``
     damaged: int = 0
-    unlisted: int = 0
-    changed: tuple[str, ...] = ()
-    other_batches: tuple[int, ...] = ()
+    unlisted: int = 0  # how many images are done that are not on this run's list
+    changed: tuple[str, ...] = ()  # the names of images whose bytes are no longer those that were explained
+    other_batches: tuple[int, ...] = ()  # other batch sizes with which images of this run were explained
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,7 @@ from cnnviz_cli.files.output.sink import Sink, explain_write_errors, write_error
 
 Status = Literal["ok", "partial", "interrupted"]
 
-Input = Source | Subject
-"""What a record is about: an image, or a unit of the network."""
+Input = Source | Subject  # what a record is about: an image, or a unit of the network
 
 _RECENT = 2 * 10**9
 """Nanoseconds. A file that was changed later than so long before it was read may have been changed again since."""
@@ -61,23 +60,16 @@ _RECENT = 2 * 10**9
 
 @dataclass(frozen=True)
 class RunHeader:
-    """What is being made.
+    """What is being made."""
 
-    Attributes:
-        identity: everything that changes figures; records made under another one are not taken over.
-        batch: how many images pass the network together; shards divide the list by it.
-        asked: the digest of what was asked for, known before the network is loaded.
-        seal: a digest that stands for the identity where that is sure before the network is loaded.
-        holds: whether a record, as JSON, is true still of what belongs to its input and is no part of it.
-    """
-
-    identity: Mapping[str, Any]
+    identity: Mapping[str, Any]  # everything that changes figures; records made under another one are not taken over
     tool: Tool
     run: Run
     model: ModelRecord
-    batch: int = 1
-    asked: str = ""
-    seal: str | None = None
+    batch: int = 1  # how many images pass the network together; shards divide the list by it
+    asked: str = ""  # the digest of what was asked for, known before the network is loaded
+    seal: str | None = None  # a digest that stands for the identity where that is sure before the network is loaded
+    # whether a record, as JSON, is true still of what belongs to its input and is no part of it
     holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
 
 

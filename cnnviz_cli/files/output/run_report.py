@@ -16,26 +16,19 @@ from cnnviz_cli.files.output.sink import Sink
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What only a clock can tell.
-
-    Attributes:
-        images: how many are finished; `resumed` of them by an earlier run.
-        seconds: of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap.
-        core_seconds: the same of a processor's cores, all threads and processes together.
-        smallest_batch: the smallest that was tried where memory ran short; None where several nodes know.
-        memory_beside: the peaks of the worker processes, in bytes, added up.
-    """
+    """What only a clock can tell."""
 
     started: datetime
     finished: datetime
-    images: int
+    images: int  # how many are finished; `resumed` of them by an earlier run
     resumed: int
+    # of wall time by stage, for instance ``{"decode": 1.2, "compute": 8.4}``; stages may overlap
     seconds: Mapping[str, float]
-    core_seconds: Mapping[str, float]
+    core_seconds: Mapping[str, float]  # the same of a processor's cores, all threads and processes together
     device: str
     batch: int
-    smallest_batch: int | None
-    memory_beside: int = 0
+    smallest_batch: int | None  # the smallest that was tried where memory ran short; None where several nodes know
+    memory_beside: int = 0  # the peaks of the worker processes, in bytes, added up
 
 
 def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:

@@ -22,8 +22,7 @@ from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, pars
 from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
 from cnnviz_cli.files.output.sink import locate
 
-HEADER_BYTES = 8192
-"""Bytes that hold what is looked for, in the files that we write."""
+HEADER_BYTES = 8192  # bytes that hold what is looked for, in the files that we write
 
 
 def read_image_size(head: bytes) -> tuple[int, int] | None:
@@ -62,24 +61,18 @@ def _of_jpeg(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-_MOST_WHOLE = GIBIBYTE
-"""Bytes of a manifest that is read whole; it takes ten times as many in memory."""
-
+_MOST_WHOLE = GIBIBYTE  # bytes of a manifest that is read whole; it takes ten times as many in memory
 _WRITTEN = {*IMAGE_SUFFIXES, ".svg", ".pdf"}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One difference between the manifest and the disk.
+    """One difference between the manifest and the disk."""
 
-    Attributes:
-        kind: ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a figure that no
-            record lists; ``undigested`` a manifest without a digest of its own.
-        path: as the manifest has it, relative to the folder.
-    """
-
+    # ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a figure that no record
+    # lists; ``undigested`` a manifest without a digest of its own
     kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested"]
-    path: str
+    path: str  # as the manifest has it, relative to the folder
     detail: str
 
     @property

@@ -32,15 +32,10 @@ class GroundTruthRow:
 
 @dataclass(frozen=True, slots=True)
 class GroundTruthTable:
-    """A table of images and labels, with the name of its file, without the folder, and the SHA-256 of its bytes.
+    """A table of images and labels, with the name of its file, without the folder, and the SHA-256 of its bytes."""
 
-    Attributes:
-        entries: by path, with forward slashes: from the root, or the end of one.
-        depths: how many parts these ends have, the most first.
-    """
-
-    entries: Mapping[str, GroundTruthRow]
-    depths: tuple[int, ...]
+    entries: Mapping[str, GroundTruthRow]  # by path, with forward slashes: from the root, or the end of one
+    depths: tuple[int, ...]  # how many parts these ends have, the most first
     name: str
     sha256: str
 

@@ -48,8 +48,7 @@ def make_distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name} ({index})" if times[name.casefold()] > 1 else name for index, name in enumerate(names))
 
 
-ParsedLabels = tuple[list[str], list[str]]
-"""The name of each class, and its further name or an empty text."""
+ParsedLabels = tuple[list[str], list[str]]  # the name of each class, and its further name or an empty text
 
 
 def _from_lines(given: TextFile) -> ParsedLabels:

@@ -12,24 +12,17 @@ from cnnviz_cli.core.file_reading import OversizeError, format_size, read_regula
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 
-MAX_TABLE_BYTES = 2**28
-"""Bytes of such a file at the most: a line for each of a million images has half of it."""
+MAX_TABLE_BYTES = 2**28  # bytes of such a file at the most: a line for each of a million images has half of it
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file's text.
+    """A file's text."""
 
-    Attributes:
-        name: of the file, without its folder.
-        sha256: of its bytes.
-        where: the flag that named it.
-    """
-
-    name: str
+    name: str  # of the file, without its folder
     text: str
-    sha256: str
-    where: str
+    sha256: str  # of its bytes
+    where: str  # the flag that named it
 
     def error(self, what: str, *, line: int = 0, fix: str = "") -> UsageError:
         """That something is wrong with the file, or with a line of it."""
