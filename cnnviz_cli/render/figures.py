@@ -71,8 +71,7 @@ def _drawing_of(panel: Panel) -> Draw:
 def compose_figure(panel: Panel, scene: Scene) -> Block:
     """The figure of a panel picked for one image.
 
-    Raises:
-        TypeError: no file of this package draws panels of its kind.
+    Raises TypeError if no file of this package draws panels of its kind.
     """
     return _drawing_of(panel)(panel, scene)
 
@@ -108,8 +107,7 @@ def encode_figure(
 ) -> tuple[Encoded, tuple[int, int]]:
     """A figure's file and its width and height in pixels.
 
-    Raises:
-        UsageError: the library that writes PDF is not installed.
+    Raises UsageError if the library that writes PDF is not installed.
     """
     size = size_in_pixels(block, scale)
     if kind == "svg":

@@ -17,11 +17,7 @@ _EXACT = 40  # the size at which the font's advances are measured to set a line 
 
 
 def require_reportlab() -> Any:
-    """The library.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """The library. Raises UsageError if it is not installed."""
     try:
         from reportlab.pdfgen import canvas
     except ImportError as error:

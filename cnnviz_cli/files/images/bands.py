@@ -78,8 +78,7 @@ def is_multiband(data: bytes) -> bool:
 def read_multiband(data: bytes, how: ReadOptions) -> RgbImage:
     """The bands of such a TIFF.
 
-    Raises:
-        ImageError: it is too large, has not the bands that are wanted, or its compression is not read.
+    Raises ImageError if it is too large, has not the bands that are wanted, or its compression is not read.
     """
     import tifffile
 
@@ -107,8 +106,7 @@ def read_multiband(data: bytes, how: ReadOptions) -> RgbImage:
 def read_image_bands(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> RgbImage:
     """The bands of an image that Pillow has loaded: its channels, or the pages of a TIFF that has one a page.
 
-    Raises:
-        ImageError: as `read_multiband`.
+    Raises ImageError as `read_multiband`.
     """
     pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" and len(image.getbands()) == 1 else 1
     if pages == 1:

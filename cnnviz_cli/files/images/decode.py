@@ -240,8 +240,7 @@ def _place(source: Path | Source) -> str:
 def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of one image, as they are in its file or archive.
 
-    Raises:
-        ImageError: they cannot be read, or are none, or more than `max_bytes`.
+    Raises ImageError if they cannot be read, or are none, or more than `max_bytes`.
     """
     try:
         if isinstance(source, Source) and source.reader:

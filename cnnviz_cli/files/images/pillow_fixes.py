@@ -134,10 +134,7 @@ def stated_maximum(image: Image.Image) -> int | None:
 def decode_netpbm(image: Image.Image, data: bytes) -> Image.Image | None:
     """An opened PGM or PPM, loaded; None if Pillow decodes it quickly itself.
 
-    Grey of 16 bits keeps its values, all else is scaled to 8 bits.
-
-    Raises:
-        ImageError: it is cut short.
+    Grey of 16 bits keeps its values, all else is scaled to 8 bits. Raises ImageError if it is cut short.
     """
     highest = stated_maximum(image)
     if not isinstance(image, ImageFile.ImageFile) or decoder_name(image) != BINARY_PPM or not highest:

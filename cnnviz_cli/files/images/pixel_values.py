@@ -71,10 +71,7 @@ def choose_range(samples: Samples, wanted: ValueRange) -> DisplayRange:
     ``auto`` is the range that the file states. Without one it is 0 to 1 for floats within it, and otherwise 0 to the
     highest value of the smallest of `DEPTHS` that holds all values; floats below 16, as where enlarging has overshot 1,
     are shown from 0 to their highest value. Images with negative values, or values beyond 16 bits, are shown from their
-    lowest to their highest value.
-
-    Raises:
-        ImageError: values are NaN or infinite.
+    lowest to their highest value. Raises ImageError if values are NaN or infinite.
     """
     low, high = found = _extremes(samples.values)
     if isinstance(wanted, tuple):
@@ -114,11 +111,7 @@ def _convert(samples: Samples, shown: DisplayRange, into: Values, last: Callable
 
 
 def _extremes(values: Values) -> tuple[float, float]:
-    """The lowest and the highest value.
-
-    Raises:
-        ImageError: some are NaN or infinite.
-    """
+    """The lowest and the highest value. Raises ImageError if some are NaN or infinite."""
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         bad = sum(int((~np.isfinite(values[rows])).sum()) for rows in _blocks(values))

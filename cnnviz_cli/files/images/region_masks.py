@@ -97,8 +97,7 @@ class MaskSource:
 def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
     """The masks that a user named: a file, which is read once to see that it can be, or a folder.
 
-    Raises:
-        UsageError: there is neither, or the file is no image that can be read.
+    Raises UsageError if there is neither, or the file is no image that can be read.
     """
     _kept.cache_clear()  # or Python would not see that it was drawn anew
     try:

@@ -159,10 +159,7 @@ def walk_files(folder: str, way: WalkOptions) -> Iterator[FolderEntry]:
     """The files below `folder`; those of a sub-folder stand where its name does.
 
     Hidden files and folders are left out, and so are cnnviz's own output folders. Memory is that of one folder's
-    names at each level.
-
-    Raises:
-        OSError: the folder itself cannot be listed.
+    names at each level. Raises OSError if the folder itself cannot be listed.
     """
     start = way.pattern.start if way.pattern else 0
     first = _Folder(folder, "", os.path.realpath(folder), start, inherited=False, linked=False)

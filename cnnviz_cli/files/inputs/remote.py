@@ -114,8 +114,7 @@ def parse_url(url: str) -> Address:
 def common_folders(urls: Iterable[str]) -> dict[str, str]:
     """For each store in a list of URLs, the folder that all its objects share; of web servers none.
 
-    Raises:
-        UsageError: as `parse_url`.
+    Raises UsageError as `parse_url`.
     """
     bases: dict[str, list[str]] = {}
     for url in urls:

@@ -81,8 +81,7 @@ class RemoteSearch:
     def query_stores(self, places: Iterable[Place]) -> Iterator[ObjectInfo | None]:
         """What the stores say of each entry of a list, in order; None for what they do not know, and for paths.
 
-        Raises:
-            UsageError: a package is missing.
+        Raises UsageError if a package is missing.
         """
         rest = iter(places)
         with ThreadPoolExecutor(_AT_ONCE) as threads:

@@ -51,9 +51,7 @@ def is_replaceable(path: Path) -> bool:
     """Whether a figure may be written here: nothing is, or nothing that could be lost, or a figure of ours.
 
     A killed run leaves figures that no journal lists; they carry our name in their first or last bytes.
-
-    Raises:
-        OSError: it cannot be looked at.
+    Raises OSError if it cannot be looked at.
     """
     try:
         found = path.lstat()

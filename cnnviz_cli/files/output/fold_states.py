@@ -48,11 +48,7 @@ class FoldStates(Generic[AnyFold]):
         self._run = hashlib.sha256(to_compact_json(about)).hexdigest()
 
     def write(self, fold: AnyFold) -> None:
-        """Leave this shard's state.
-
-        Raises:
-            OutputError: the disk refuses.
-        """
+        """Leave this shard's state. Raises OutputError if the disk refuses."""
         self._sink.write(self.shard.fold_state, self._encode(self.shard, fold.to_state()))
 
     def read(self, index: int) -> AnyFold | None:
@@ -75,8 +71,7 @@ class FoldStates(Generic[AnyFold]):
     def is_busy(self, index: int) -> bool:
         """Whether a process is working on the shard of this number.
 
-        Raises:
-            OutputError: its journal cannot be looked at.
+        Raises OutputError if its journal cannot be looked at.
         """
         path = self._sink.root / Shard(index, self.shard.count).journal
         with explain_write_errors(path):

@@ -44,11 +44,7 @@ def write_input_list(sink: Sink, names: Iterable[str], digest: str) -> None:
 
 
 def read_input_list(root: Path, digest: str) -> Iterator[str]:
-    """The list with this digest.
-
-    Raises:
-        UsageError: it is not there, or was changed.
-    """
+    """The list with this digest. Raises UsageError if it is not there, or was changed."""
     path, found = root / _list_name(digest), sha256()
     try:
         with open_regular(path, _MOST_LIST) as file:

@@ -44,8 +44,7 @@ def to_compact_json(value: Any) -> bytes:
 def parse_json(data: bytes) -> Any:
     """What a JSON text says, if `to_compact_json` can write it again: no NaN, and no number beyond a float's range.
 
-    Raises:
-        ValueError: it is no JSON, is nested without measure, or holds such a number.
+    Raises ValueError if it is no JSON, is nested without measure, or holds such a number.
     """
     found = from_json(data, allow_inf_nan=False)
     to_compact_json(found)  # the reader makes an infinity of 1e999
@@ -70,8 +69,7 @@ def has_duplicate_keys(data: bytes) -> bool:
 def parse_record(data: bytes) -> Json:
     """A record as JSON.
 
-    Raises:
-        ValueError: it is no record, or not spelled as we spell it: a key that stands twice, a NaN, blanks.
+    Raises ValueError if it is no record, or not spelled as we spell it: a key that stands twice, a NaN, blanks.
     """
     found: Json = _schema().validator.validate_json(data)
     # Four times as quick as the standard library, with other letters for a few numbers: 1e16 for 1e+16.

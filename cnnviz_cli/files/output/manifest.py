@@ -43,8 +43,7 @@ class ManifestDigest:
 def iterate_manifest(file: BinaryIO) -> Iterator[bytes | Json]:
     """Each image's record of a manifest in our own form, and last everything else; one image in memory at a time.
 
-    Raises:
-        ValueError: it has another form.
+    Raises ValueError if it has another form.
     """
     if file.readline(100) != b"{\n":
         raise ValueError("no manifest of ours")

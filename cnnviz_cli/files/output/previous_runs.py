@@ -92,8 +92,7 @@ class PreviousRun:
 def find_previous_runs(root: Path) -> list[PreviousRun]:
     """Every journal that has a header, those of the oldest division into shards first.
 
-    Raises:
-        OutputError: one cannot be read.
+    Raises OutputError if one cannot be read.
     """
     found = []
     for shard in find_shards(root):

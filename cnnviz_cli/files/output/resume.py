@@ -128,8 +128,7 @@ class Ledger:
     def __init__(self, sink: Sink, shard: Shard = SINGLE_SHARD, *, force: bool = False) -> None:
         """Lock the output folder for this shard.
 
-        Raises:
-            OutputError: another process works on it, or the disk refuses.
+        Raises OutputError if another process works on it, or the disk refuses.
         """
         self._sink, self._shard, self._force = sink, shard, force
         self._mutex = threading.RLock()
@@ -203,8 +202,7 @@ class Ledger:
     def make_ready(self) -> None:
         """Prepare the folder for what `inspect` has found is to be done.
 
-        Raises:
-            OutputError: files that cnnviz did not write are in the way, or the disk refuses.
+        Raises OutputError if files that cnnviz did not write are in the way, or the disk refuses.
         """
         self._header = self._about
         if not self._earlier and not self._journal.size:

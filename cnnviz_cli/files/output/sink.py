@@ -54,8 +54,7 @@ def is_temporary(name: str) -> bool:
 def locate(root: Path, relative: str) -> Path:
     """The place of `relative` below `root`, which need not exist.
 
-    Raises:
-        ValueError: it is not a plain relative path, or a link on the way leads out of `root`.
+    Raises ValueError if it is not a plain relative path, or a link on the way leads out of `root`.
     """
     path = PurePosixPath(relative)
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in relative or "\0" in relative:
@@ -219,11 +218,7 @@ class DiskQueue:
             self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._root))  # noqa: SIM115  (closed by __exit__)
 
     def put(self, item: Any) -> None:
-        """Add an item, of plain values and numpy arrays.
-
-        Raises:
-            OutputError: the disk refuses.
-        """
+        """Add an item, of plain values and numpy arrays. Raises OutputError if the disk refuses."""
         with explain_write_errors(self._root):
             pickle.dump(item, self._file, pickle.HIGHEST_PROTOCOL)
             self._file.flush()

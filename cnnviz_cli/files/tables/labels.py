@@ -28,10 +28,7 @@ def read_labels(path: Path) -> Labels:
     JSON may be a list of names; an object of names by index; of pairs of a WordNet number and a name by index, as
     ImageNet's; or of indices by name, as torchvision's ``class_to_idx``. Of an object with ``id2label`` that is read.
     A table has an index and a name in each row, with or without a header. A name of several classes gets the index
-    behind it.
-
-    Raises:
-        UsageError: the file cannot be read or understood, or a class has no name or two.
+    behind it. Raises UsageError if the file cannot be read or understood, or a class has no name or two.
     """
     given = read_text(path, WHERE)
     read = {".json": _from_json, ".csv": _from_table, ".tsv": _from_table}.get(path.suffix.casefold(), _from_lines)

@@ -41,8 +41,7 @@ class TableRow:
 def read_text(path: Path, where: str) -> TextFile:
     """The text of a file that the flag `where` named; a byte order mark is no part of it.
 
-    Raises:
-        UsageError: it cannot be read, is too large, or is no UTF-8.
+    Raises UsageError if it cannot be read, is too large, or is no UTF-8.
     """
     shown = visible(str(path), 200)
     try:
@@ -65,8 +64,7 @@ def read_text(path: Path, where: str) -> TextFile:
 def parse_rows(given: TextFile) -> list[TableRow]:
     """The rows of a table whose cells are parted by commas, or by semicolons or tabs where its first line has no comma.
 
-    Raises:
-        UsageError: it is no table.
+    Raises UsageError if it is no table.
     """
     first = given.text.lstrip().split("\n", 1)[0]
     separator = next((mark for mark in ",;\t" if mark in first), ",")
