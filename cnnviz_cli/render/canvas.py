@@ -242,10 +242,8 @@ def draw_opaque(
 ) -> Image.Image:
     """A map, or a picture of three, opaque in its place, the rest of the image's frame marked as no data.
 
-    Args:
-        shares: one (h, w) map to be looked up in `colors`, or three colour channels; 0 to 1, clipped.
-        raw: (c, h, w) the values, for what of them is not finite.
-        enlarging: how the map is enlarged.
+    The shares, 0 to 1 and clipped, are one (h, w) map to be looked up in `colors`, or three colour channels; `raw` has
+    the (c, h, w) values, for what of them is not finite.
     """
     size = canvas.image.size
     sheet = Image.new("RGB", size) if canvas.view.is_whole else no_data(size, canvas.unit)
@@ -288,8 +286,7 @@ def apply_colors(level: Image.Image, colors: ByteArray) -> Image.Image:
     return indexed.convert("RGB")
 
 
-LIGHT, DARK = "#ffffff", "#16191d"
-"""A light line within a dark one shows on any ground."""
+LIGHT, DARK = "#ffffff", "#16191d"  # a light line within a dark one shows on any ground
 
 
 def draw_annotation(sheet: Image.Image, canvas: Canvas, mark: Annotation | None) -> Image.Image:
@@ -346,7 +343,6 @@ def hatching(size: tuple[int, int], unit: int) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _hatched_tile(unit: int) -> Image.Image:
-    """A square of the pattern that goes on beside itself and below."""
     period, thickness = max(5, round(0.6 * unit)), max(1, round(unit / 15))
     steps = np.arange(period * -(-256 // period))
     return Image.fromarray((steps + steps[:, None]) % period < thickness)
@@ -367,7 +363,6 @@ def draw_map(
 
 
 def _evidence(panel: SingleMap, canvas: Canvas, style: Style, scale: Scale | None) -> Image.Image:
-    """The evidence in its place, on its own scale or on a given one."""
     raw = np.asarray(panel.values)
     if panel.scale_kind == "peak" and is_blank(panel):
         return mark_unseen(canvas)

@@ -84,11 +84,7 @@ def columns_in(room: int) -> int:
 
 
 def pages(entries: Sequence[tuple[Panel, Caption]], most: int = MOST_COLUMNS) -> list[Page]:
-    """The sheets on which these maps are compared; none if fewer than two can be laid side by side.
-
-    Args:
-        most: maps in a row.
-    """
+    """The sheets on which these maps are compared, `most` in a row; none if fewer than two can be laid side by side."""
     singles = [(panel, named) for panel, named in entries if isinstance(panel, SingleMap)]
     if len(singles) < 2:
         return []
@@ -149,7 +145,6 @@ def _table(columns: Sequence[int | None], part: Sequence[MapGroup]) -> Table:
 
 
 def _flows(found: Sequence[MapGroup], named: Caption | None, most: int) -> Iterator[Flow]:
-    """One flow, or several where one would not fit on a sheet."""
     sizes: dict[str, int] = {}
     for group in found:
         sizes[group.title] = sizes.get(group.title, 0) + 1
@@ -172,11 +167,7 @@ LEAST_COLUMNS = 3
 
 
 def compose_comparison(entries: Sequence[tuple[Panel, Caption]], scene: Scene) -> Iterator[Block]:
-    """The sheets that `pages` lays out, each by itself: what the network saw, the maps over it, a legend.
-
-    Args:
-        entries: the picked panels of one image, with their captions; only single maps are shown.
-    """
+    """The sheets that `pages` lays out for the picked panels of one image: its input, the maps over it, a legend."""
     style = scene.style
     most = columns_in(style.size.layout_width)
     laid = pages(entries, most)
@@ -217,8 +208,6 @@ def fit_input(image: Image.Image, view: View, side: int, density: float = 1.0) -
 
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """What all cells of a sheet have in common."""
-
     scene: Scene
     canvas: Canvas
     shown: Sequence[CaptionedMap]  # every map on the sheet
@@ -231,7 +220,6 @@ class _Sheet:
         return self.columns * (self.side + GAP) - GAP
 
     def compose(self, page: Page, more: Sequence[str]) -> Block:
-        """The sheet with its heading, its maps and its legend."""
         original: Block | None = self._original()
         beside = isinstance(page[0], Table) and len(page[0].rows) > 1
         heading = sheet_heading(self.scene, self.width - (self.side + GAP) * beside, *more)
@@ -264,7 +252,6 @@ class _Sheet:
         return stack_horizontally(blocks, GAP)
 
     def _above(self, table: Table) -> Block:
-        """The captions of the columns, beside a place for the names of rows."""
         return stack_horizontally([blank_block(self.side, 1), self._captions(table)], GAP)
 
     def _table(self, table: Table, above: Block) -> Block:
@@ -340,7 +327,6 @@ def _masthead(original: Block, heading: Block, captions: Block) -> Block:
 
 
 def _target_lines(named: Caption, width: int = TILE) -> list[Line]:
-    """What is explained and its figure, and what it is told apart from."""
     facts = f"{named.detail}  {named.contrast_text}".strip()
     return [
         Line(elide(named.subject or named.title, SECTION, width), SECTION),
@@ -361,7 +347,6 @@ def _entries(section: Section) -> Iterator[CaptionedMap]:
 
 
 def _columns(section: Section, most: int) -> int:
-    """Columns of a section, those that name rows among them."""
     if isinstance(section, Flow):
         return 1 + max(map(len, section.rows))
     return (1 + len(section.columns)) * count_folds(section, most)

@@ -35,8 +35,7 @@ BAR = (120, 10)
 TILE = 140  # tiles are as near to this as a whole factor brings them; maps above 70 pixels stay as they are, or double
 MARGINS = 40  # units that a row of tiles leaves free of the figure's width, where one tile is not wider
 
-FLAT = "#cccccc"
-"""A map with one value everywhere."""
+FLAT = "#cccccc"  # a map with one value everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,7 @@ def _sheet(
     notes: list[str],
     colors: ByteArray | None = None,
 ) -> Block:
-    """Everything put together: the first tiles in a column of their own at the left.
-
-    Args:
-        colors: the palette whose bar stands beside the notes, if any does.
-    """
+    """Everything put together, the first tiles in a column at the left; the bar of `colors` stands beside the notes."""
     room = style.size.layout_width
     width, height = (first or tiles)[0].image.size
     if width > room - 2 * MARGIN:  # a single map that is wider than the figure

@@ -75,18 +75,14 @@ def _scientific(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-EDGE = "#8d939b"
-"""The line around a colour bar or a sample."""
-
+EDGE = "#8d939b"  # the line around a colour bar or a sample
 APART = 1.0  # how far texts below a bar stand apart at the least, as a share of their size
 
 
 def color_bar(colors: ByteArray, labels: Sequence[str], width: int, unit: int) -> Block:
-    """A bar from low to high with texts below it, evenly spaced from end to end.
+    """A bar from low to high with at least two texts below it, see `bar_labels`.
 
-    Args:
-        colours: (n, 3), or (2, n, 3) for an upper and a lower half.
-        labels: at least two, see `bar_labels`.
+    The colours are (n, 3), or (2, n, 3) for an upper and a lower half.
     """
     placed = bar_labels(labels, width, unit)
     thick = max(6, round(0.85 * unit))
@@ -201,14 +197,12 @@ def map_colors(panel: SingleMap, style: Style, scale: Scale | None = None) -> By
 
 
 def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[ByteArray, list[str], str]:
-    """Colours of a given range, the texts below them, and how many values lie outside."""
     below, above = count_outside(panel, scale)
     words = f"raw values, {scale.label} scale; {describe_outside(below + above)}"
     return map_colors(panel, style, scale), _scale_labels(scale, below, above), words + describe_overlay(panel, style)
 
 
 def _scale_labels(scale: Scale, below: int, above: int) -> list[str]:
-    """The texts below the colours of a given range, outside of which so many values lie."""
     low, middle, high = format_ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     return [low + " or less" * bool(below), middle, high + " or more" * bool(above)]
 
@@ -234,7 +228,6 @@ def describe_outside(count: int) -> str:
 
 
 def _own(panel: SingleMap, style: Style) -> tuple[ByteArray, list[str], str]:
-    """Colours of a panel's own range, the texts below them, and what they are."""
     raw, colours, over = np.asarray(panel.values), map_colors(panel, style), describe_overlay(panel, style)
     if panel.scale_kind == "peak":
         low, middle, high = format_ticks([0, peak_of(raw) / 2, peak_of(raw)])
@@ -288,7 +281,6 @@ def shared_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> 
 
 
 def _kind_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> Block:
-    """What the colours of maps of one kind mean."""
     panel, named = entries[0]
     style, scale = style.for_caption(named), shared_scale(entries, type(panel))
     signed = panel.scale_kind == "centred" and not panel.in_colour

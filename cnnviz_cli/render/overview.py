@@ -181,7 +181,6 @@ def _tile(values: NDArray[Any], tile: int, style: Style) -> Image.Image:
 
 
 def _aside(name: str, words: str) -> Block:
-    """A layer's name and a remark, level with the pictures of its row."""
     lines = [Line(text, TYPE + 1) for text in layer_lines(name, TYPE + 1, ASIDE - GAP)]
     lines += muted_lines(words, SMALL, ASIDE - GAP)
     return stack_vertically([blank_block(ASIDE, SMALL + 3), set_lines(lines, ASIDE)], 0)
@@ -278,14 +277,10 @@ def group_by_target(entries: Maps) -> list[Maps]:
 
 
 def arrange_groups(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
-    """Where the maps stand.
+    """The number of columns, the maps beside the image and its predictions, and the rows below.
 
-    Args:
-        aspect: width by height of the image.
-
-    Returns:
-        The number of columns, the maps beside the image and its predictions, and the rows below. A group is
-        broken over rows only where it has more maps than a row has places.
+    A group is broken over rows only where it has more maps than a row has places; `aspect` is the image's width by
+    height.
     """
     columns = 3 if aspect > 1.25 else 4 if aspect > 0.8 else 5
     across = 4 if aspect > 0.8 else MOST_COLUMNS
@@ -328,7 +323,6 @@ def _footer(view: View, panels: Sequence[tuple[Panel, Caption]]) -> Block:
 
 
 def _what(predictions: Sequence[Prediction]) -> str:
-    """What the bars show."""
     first = next(iter(predictions), None)
     if first is None:
         return "most probable classes"

@@ -29,13 +29,8 @@ def require_reportlab() -> Any:
 def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
     """The file, of one page as large as the figure; without a resolution there are 144 units to the inch.
 
-    Args:
-        scale: pixels a unit.
-        facts: what the file says about itself, by name.
-        dpi: pixels an inch.
-
-    Raises:
-        UsageError: reportlab is not installed.
+    `scale` is pixels a unit, and `facts` are what the file says of itself. Raises UsageError if reportlab is not
+    installed.
     """
     canvas = require_reportlab()
     from reportlab.lib.utils import ImageReader

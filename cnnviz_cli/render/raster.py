@@ -21,11 +21,7 @@ from cnnviz_cli.render.style import SUFFIXES
 
 
 def rasterize(block: Block, scale: float = 1.0) -> Image.Image:
-    """The block, RGB.
-
-    Args:
-        scale: pixels a unit.
-    """
+    """The block, RGB, at `scale` pixels a unit."""
     sheet = Image.new("RGB", size_in_pixels(block, scale), PAPER)
     _draw(sheet, ImageDraw.Draw(sheet), block, 0, 0, scale)
     return sheet
@@ -88,12 +84,9 @@ Bounds = tuple[int, int, int, int]
 def write(
     sheet: Image.Image, left: float, base: int, text: str, size: int, color: str, within: Bounds | None = None
 ) -> None:
-    """A legible text onto a picture, from `left` on, its baseline at `base`.
+    """A legible text onto a picture, from `left` on, its baseline at `base`; what reaches out of `within` is cut off.
 
     Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
-
-    Args:
-        within: left, top, right, bottom; what of a letter reaches beyond is cut off.
     """
     for word in text.split(" "):
         whole = floor(left)
@@ -117,11 +110,7 @@ def _ink(sheet: Image.Image, color: str, place: tuple[int, int], mask: Image.Ima
 
 @lru_cache(maxsize=2048)
 def _word_mask(word: str, size: int, shift: float) -> tuple[Image.Image, int, int]:
-    """How strongly a word covers pixels (mode L), and where it lies from its start on the baseline.
-
-    Args:
-        shift: by how much of a pixel it starts to the right of one.
-    """
+    """How strongly a word covers pixels (mode L), and where it lies from its start, `shift` pixels right of one."""
     # Some letters reach beyond their own width on either side.
     mask = Image.new("L", (ceil(word_width(word, size)) + 2 * size, 3 * size))
     ImageDraw.Draw(mask).text((size + shift, 2 * size), word, fill=255, font=font(size), anchor="ls")
@@ -156,7 +145,6 @@ def write_fitted(
 
 @lru_cache(maxsize=2048)
 def _fitted_word_mask(word: str, size: int, scale: float, shift: float) -> tuple[Image.Image, int, int]:
-    """`_word_mask` for `write_fitted`."""
     large = max(1, round(size * scale * FINER))
     mask, across, up = _word_mask(word, large, 0)
     share = word_width(word, size) * scale / max(1.0, word_width(word, large))
@@ -248,7 +236,6 @@ def _numbers(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _xmp(facts: Mapping[str, str]) -> bytes:
-    """An XMP packet with the facts in a namespace of their own."""
     lines = "".join(f"<f:{name}>{escape(to_legible(value))}</f:{name}>" for name, value in facts.items())
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

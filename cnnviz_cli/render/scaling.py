@@ -117,13 +117,10 @@ def peak_of(values: NDArray[Any]) -> float:
 
 
 def color_limits(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
-    """The raw values at the two ends of a picked panel's colours.
+    """The raw values at the two ends of a picked panel's colours, on its own range or on one that is given.
 
     None where no colour stands for a number: for sheets of several maps, and for a map that is zero or not finite
     everywhere.
-
-    Args:
-        scale: the range to draw in, for kinds that take one; by default the panel's own.
     """
     if not isinstance(panel, SingleMap):
         return None
@@ -177,14 +174,7 @@ def count_outside(panel: Panel, scale: Scale) -> tuple[int, int]:
 
 
 def to_rgb(planes: NDArray[Any]) -> NDArray[Any]:
-    """The channels of an input as red, green and blue: a grey one thrice, an alpha left out.
-
-    Args:
-        planes: (C, h, w), C being 1, 3 or 4.
-
-    Returns:
-        (3, h, w).
-    """
+    """(3, h, w) the channels of an input of 1, 3 or 4: a grey one thrice, an alpha left out."""
     return planes[:3] if len(planes) >= 3 else planes[[0, 0, 0]]
 
 
@@ -210,17 +200,11 @@ def pixels_in_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def resample(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = "bilinear") -> Floats:
-    """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of the picture's pixels.
+    """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of `pixels_in_box`.
 
     Cells are constant beyond the outer centres, which is what align_corners=False means. bicubic (Catmull-Rom) is cut
     to the range of the cells around each pixel: it invents no extremum that bilinear interpolation would not have.
     Where a map is made smaller it is always averaged bilinearly, unless by nearest.
-
-    Args:
-        how: bilinear, bicubic or nearest.
-
-    Returns:
-        The part over `pixels_of(box, size)`.
     """
     left, top, right, bottom = pixels_in_box(box, size)
     height, width = values.shape
@@ -247,14 +231,7 @@ def resample(values: Floats, box: Box, size: tuple[int, int], how: Interpolation
 
 
 def _cut_bicubic(cells: Floats, start: float, stop: float, count: int) -> Floats:
-    """Rows of cells interpolated to `count` pixels of the part from `start` to `stop`, within the cells on both sides.
-
-    Args:
-        cells: (h, w), w at least 2.
-
-    Returns:
-        (h, count).
-    """
+    """(h, count): rows of cells from `start` to `stop` interpolated, each pixel within the cells on both its sides."""
     rows = np.ascontiguousarray(cells)
     box = (start, 0.0, stop, float(len(rows)))
     placed = np.asarray(Image.fromarray(rows).resize((count, len(rows)), Image.Resampling.BICUBIC, box=box))

@@ -63,38 +63,23 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What goes with a panel. Plain text as it came; the renderer makes it safe to draw.
+    """What goes with a panel. Plain text as it came; the renderer makes it safe to draw."""
 
-    Attributes:
-        title: what made the picture.
-        target: what was explained, and `detail` what the network says of it: a class and its probability.
-        contrast: the class that it was told apart from.
-        source: the image's name.
-        note: one sentence, for instance about a map that cannot be read.
-        scale: the range to draw the panel in, where it is not its own.
-        mark: where the target is, to be drawn around.
-        values: which of the image's values became black and white, where that had to be chosen.
-        palette: one of PALETTES, where it is not that of the Style.
-        counter: whether what speaks against the target was explained.
-        against: the target, if so, in words: "against espresso".
-        joint: what stands between the title and the layer.
-    """
-
-    title: str
+    title: str  # what made the picture
     layer: str = ""
-    target: str = ""
-    detail: str = ""
+    target: str = ""  # what was explained
+    detail: str = ""  # what the network says of it, for instance a probability
     model: str = ""
-    source: str = ""
-    note: str = ""
-    scale: Scale | None = None
-    contrast: str = ""
-    mark: Annotation | None = None
-    values: str = ""
-    palette: str = ""
-    counterfactual: bool = False
-    against: str = ""
-    joint: str = ", "
+    source: str = ""  # the image's name
+    note: str = ""  # one sentence, for instance about a map that cannot be read
+    scale: Scale | None = None  # the range to draw the panel in, where it is not its own
+    contrast: str = ""  # the class that it was told apart from
+    mark: Annotation | None = None  # where the target is, to be drawn around
+    values: str = ""  # which of the image's values became black and white, where that had to be chosen
+    palette: str = ""  # one of PALETTES, where it is not that of the Style
+    counterfactual: bool = False  # whether what speaks against the target was explained
+    against: str = ""  # the target, if so, in words: "against espresso"
+    joint: str = ", "  # what stands between the title and the layer
 
     @property
     def heading(self) -> str:

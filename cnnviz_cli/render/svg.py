@@ -26,13 +26,7 @@ DENSEST = 4  # pixels a unit of an image whose pixels are sharp squares: viewers
 
 
 def encode_svg(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
-    """The file.
-
-    Args:
-        scale: pixels a unit: how large the figure is shown.
-        facts: what the file says about itself, by name.
-        dpi: pixels an inch; with it the figure has a size in print.
-    """
+    """The file, shown at `scale` pixels a unit, or with `dpi` in a size in print; `facts` say what it is."""
     width, height = block.width * scale, block.height * scale
     sides = [f"{side / dpi:.4g}in" if dpi else f"{side:.6g}" for side in (width, height)]
     lines = [
@@ -52,8 +46,6 @@ def encode_svg(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None
 
 
 class _Body:
-    """Everything that is drawn, in order."""
-
     def __init__(self, block: Block) -> None:
         self.lines: list[str] = []
         self.gradients: list[str] = []

@@ -54,8 +54,7 @@ def select_bands(how: ReadOptions) -> BandSelection:
 def is_multiband(data: bytes) -> bool:
     """Whether a file is a TIFF whose samples Pillow does not read, or not all of them.
 
-    Raises:
-        ImageError: it may be, and what reads it is not installed.
+    Raises ImageError if it may be, and what reads it is not installed.
     """
     if not data.startswith(_TIFF):
         return False
@@ -132,14 +131,10 @@ def read_image_bands(image: Image.Image, low_bytes: LowBytes | None, how: ReadOp
 def compose_bands(
     values: NDArray[Any], stated: tuple[float, float] | None, how: ReadOptions, places: dict[int, int] | None = None
 ) -> RgbImage:
-    """The network's bands, and an RGB image of those that are shown.
+    """The network's bands of (H, W, N) values, and an RGB image of those that are shown.
 
-    Args:
-        values: (H, W, N).
-        places: where the band of each number is, where not all of them are there.
-
-    Raises:
-        ImageError: there are not the bands that are wanted, or values are NaN or infinite.
+    `places` says where the band of each number is, where not all of them are there. Raises ImageError if bands that are
+    wanted are missing, or values are NaN or infinite.
     """
     choice = select_bands(how)
     if places is None:
@@ -190,7 +185,6 @@ def _check(choice: BandSelection, count: int) -> None:
 
 
 def _refuse_large(width: int, height: int, samples: int, size: int, stored: int, how: ReadOptions) -> None:
-    """Raise ImageError before more memory is taken than an image may."""
     if width < 1 or height < 1:
         raise ImageError(f"the image has no pixels ({width} x {height})")
     taken = stored + width * height * (samples * size + (4 + size) * len(select_bands(how).network) + 16)

@@ -57,10 +57,8 @@ _COEFFICIENT = 2  # bytes that a progressive JPEG takes for each sample until al
 def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
     """The most memory that decoding takes, the file's own bytes included.
 
-    Args:
-        image: opened and not yet loaded; of the size that it is decoded to.
-        stored: width and height in the file.
-        turned: whether it is turned when it has been decoded.
+    The image is opened and not yet loaded, of the size that it is decoded to; `stored` is its width and height in the
+    file.
     """
     pixels = prod(image.size)
     copies = 1 + (image.mode != "RGB") + turned
@@ -238,10 +236,7 @@ def _place(source: Path | Source) -> str:
 
 
 def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of one image, as they are in its file or archive.
-
-    Raises ImageError if they cannot be read, or are none, or more than `max_bytes`.
-    """
+    """The bytes of one image, in its file or archive. Raises ImageError if there are none, or too many."""
     try:
         if isinstance(source, Source) and source.reader:
             data = source.reader.read(source.path, max_bytes)
@@ -307,7 +302,6 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Raise ImageError for an image that has no pixels, or too many, or whose few bytes are made to take minutes."""
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"the image has no pixels ({width} x {height})")
@@ -343,11 +337,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def read_reference_image(path: Path, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """The image at `path`, decoded whole.
-
-    Raises:
-        UsageError: it cannot be read; with the nearest name, where there is no such file.
-    """
+    """The image at `path`, decoded whole; UsageError with the nearest name, where there is no such file."""
     try:
         return read_image(path, replace(how, least_side=None))
     except ImageError as error:

@@ -162,12 +162,9 @@ _COLOR_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
 def low_bytes_loader(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
-    """What gives them; None of an image that is not RGB of 16 bits, or not stored pixel by pixel.
+    """What gives the `LowBytes` of an image that is opened and not yet loaded.
 
-    Args:
-        image: opened and not yet loaded.
-        data: the file it was opened from.
-        formats: of Pillow's, which may be read.
+    None of one that is not RGB of 16 bits, or not stored pixel by pixel.
     """
     tiles = list(getattr(image, "tile", ()))
     swapped = [_swapped(tile.args) for tile in tiles]

@@ -111,7 +111,6 @@ def _convert(samples: Samples, shown: DisplayRange, into: Values, last: Callable
 
 
 def _extremes(values: Values) -> tuple[float, float]:
-    """The lowest and the highest value. Raises ImageError if some are NaN or infinite."""
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         bad = sum(int((~np.isfinite(values[rows])).sum()) for rows in _blocks(values))
@@ -159,14 +158,10 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     """`image`, loaded, as 8-bit RGB.
 
     Transparency is laid on white; colour hidden under it does not show. Images whose samples have more than eight bits
-    are scaled by `choose_range`; those of eight bits stay as they are, unless a range is given.
+    are scaled by `choose_range`; those of eight bits stay as they are, unless a range is given. `low_bytes` has the
+    rest of the values of an RGB image of 16 bits.
 
-    Args:
-        wanted: the range of values that is shown.
-        low_bytes: of an RGB image of 16 bits, the rest of its values.
-
-    Raises:
-        ImageError: there is no way from this mode to RGB, or values are NaN or infinite.
+    Raises ImageError if there is no way from this mode to RGB, or values are NaN or infinite.
     """
     samples = read_samples(image, wanted, low_bytes)
     if samples is not None:

@@ -113,13 +113,7 @@ def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
 def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
     """(H, W) uint8, the mask in the network's input: 1 within it and 0 elsewhere, also outside the image.
 
-    Of each position it is what the mask has at its centre.
-
-    Args:
-        resize_crop: of the image itself.
-
-    Raises:
-        ImageError: nothing of it is.
+    Of each position it is what the mask has at its centre. Raises ImageError if nothing of it is within.
     """
     if not mask.inside.any():
         raise ImageError("its mask is empty: no pixel of it is within the region", where=WHERE, fix=_MARKS)

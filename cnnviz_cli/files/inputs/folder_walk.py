@@ -38,11 +38,9 @@ class Pattern:
         self.start = self._through(1)
 
     def step(self, state: int, part: str, *, shell: bool = False, link: bool = False) -> int:
-        """The state below `part`.
+        """The state below `part`; for a `shell`, wildcards pass over hidden names.
 
-        Args:
-            shell: wildcards pass over hidden names.
-            link: the part is a link to a folder, which ``**`` does not follow.
+        `link` says that the part is a link to a folder, which ``**`` does not follow.
         """
         after = 0
         for at, wanted in enumerate(self._parts):
@@ -144,8 +142,7 @@ class WalkOptions:
     def step(self, at: int, inherited: bool, name: str, *, link: bool = False) -> tuple[bool, int, bool]:
         """What a name means in a folder where the pattern is `at`, and which is taken whole if `inherited`.
 
-        Returns:
-            Of a file, whether it is taken. Of a folder, where the pattern is in it, and whether it is taken whole.
+        Of a file, whether it is taken. Of a folder, where the pattern is in it, and whether it is taken whole.
         """
         pattern = self.pattern
         shows = (pattern is None or inherited or pattern.accepts(at)) and not name.startswith(".")
@@ -183,8 +180,6 @@ def flatten_levels(first: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Folder(NamedTuple):
-    """A folder on the way."""
-
     path: str
     prefix: str  # what the names of its files begin with
     real: str  # its real path

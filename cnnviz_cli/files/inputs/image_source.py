@@ -19,9 +19,7 @@ class ContentReader(Protocol):
     def read(self, path: Path, limit: int) -> bytes:
         """The image's bytes, from the file at `path` that it is in, at most `limit`.
 
-        Raises:
-            ImageError: it is larger, or damaged.
-            OSError: the file cannot be read.
+        Raises ImageError if it is larger, or damaged; OSError if the file cannot be read.
         """
 
 

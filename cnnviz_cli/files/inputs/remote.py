@@ -78,8 +78,7 @@ class Address:
 def parse_url(url: str) -> Address:
     """A URL taken apart.
 
-    Raises:
-        UsageError: its scheme is not one of ours, or it holds what is no part of a place: a user, a password, a query.
+    Raises UsageError if its scheme is not one of ours, or it holds what is no part of a place: a user, a query.
     """
     found = _URL.fullmatch(url)
     assert found is not None, "not asked whether it is a URL"

@@ -51,9 +51,7 @@ class RemoteSearch:
     def add_argument(self, url: str) -> None:
         """What one URL on the command line stands for.
 
-        Raises:
-            UsageError: there is no such object or folder, or the store cannot be asked.
-            NoInputsError: it is a folder or a pattern without an image.
+        Raises UsageError if there is no such thing, or the store cannot be asked; NoInputsError if it holds no image.
         """
         address = parse_url(url)
         folder = not address.key or address.key.endswith("/")
@@ -118,12 +116,7 @@ class RemoteSearch:
     def _folder(
         self, address: Address, *, place: Place | None = None, pattern: Pattern | None = None, suffix: str = ""
     ) -> None:
-        """The images of a folder.
-
-        Args:
-            place: of the folder in a list; it is no error then that there is none.
-            suffix: objects that end so are taken, too.
-        """
+        """The images of a folder; `place` is of one in a list, and objects that end in `suffix` are taken, too."""
         folder, below = place or (address.url, "")
         prefix = f"{below}/" if below else ""
         choice = self._found.choice
@@ -191,7 +184,6 @@ def _objects(address: Address, way: WalkOptions) -> Iterator[_Entry]:
 
 
 def _level(address: Address, prefix: str, names: _Names, state: tuple[int, bool], way: WalkOptions) -> _Level:
-    """One folder's objects, and the level of each of its folders that is to be entered, as in `folder_walk`."""
     for name, fact in names:
         taken, after, inherited = way.step(*state, name)
         if not fact.is_folder:

@@ -194,13 +194,7 @@ class Search:
     def _folder(
         self, folder: str, prefix: str = "", *, pattern: Pattern | None = None, suffix: str = "", strict: bool = True
     ) -> None:
-        """The images below `prefix` in a folder.
-
-        Args:
-            prefix: the part that their names begin with; empty or ending in a slash.
-            suffix: files that end so are taken, too.
-            strict: whether it is an error that there is none.
-        """
+        """The images below `prefix`, empty or ending in a slash; files that end in `suffix` are taken, too."""
         path = _joined(folder, prefix).rstrip("/") or "/"
         if self._output and real_path(path) == self._output:
             fix = "Choose a folder of its own for the output: --output DIR"

@@ -106,9 +106,7 @@ atexit.register(_close)
 def list_tar(path: Path, packing: str) -> Iterator[ArchiveMember]:
     """The files of a tar archive, in its order; links and devices as `UnreadableContent`.
 
-    Raises:
-        BrokenArchiveError: it is no tar archive, a damaged one, or one that expands beyond measure.
-        OSError: it cannot be read.
+    Raises BrokenArchiveError if it is none, damaged, or expands beyond measure; OSError if it cannot be read.
     """
     with open_regular(path) as file, _UNPACKERS[packing](file) if packing else nullcontext(file) as unpacked:
         most = max(_EXPANDED, _RATIO * os.fstat(file.fileno()).st_size) if packing else None
@@ -157,11 +155,7 @@ class _Pax:
 
 
 def _said_before(file: _BoundedFile, head: bytes | None, at: int, everywhere: _Pax) -> tuple[_Pax, int]:
-    """What stands before a member's own header, and where that is.
-
-    Args:
-        everywhere: takes what is said of all members that follow.
-    """
+    """What stands before a member's own header, and where that is; `everywhere` takes what holds for all behind."""
     said, read = replace(everywhere), 0
     while head is not None and (kind := head[156:157]) in _BESIDE:
         size = _number(head[124:136])
@@ -267,12 +261,10 @@ class _BoundedFile:
         self._file, self._most = file, most
 
     def seek(self, at: int) -> None:
-        """Go on to a place; BrokenArchiveError if it is too far."""
         self.check(at)
         self._file.seek(at)
 
     def check(self, at: int) -> None:
-        """Raise BrokenArchiveError if a place is too far."""
         if self._most is not None and at > self._most:
             raise BrokenArchiveError(f"it expands to more than {_RATIO} times its size")
 

@@ -78,9 +78,7 @@ class ZipMember:
 def list_zip(path: Path) -> Iterator[ArchiveMember]:
     """The files of a zip archive, in its order; links, devices and what is encrypted as `UnreadableContent`.
 
-    Raises:
-        BrokenArchiveError: it is no zip archive, or a damaged one.
-        OSError: it cannot be read.
+    Raises BrokenArchiveError if it is none, or a damaged one; OSError if it cannot be read.
     """
     with open_regular(path) as file:
         start, end, shift = _directory(file)

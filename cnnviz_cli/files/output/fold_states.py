@@ -34,14 +34,7 @@ class FoldStates(Generic[AnyFold]):
     def __init__(
         self, sink: Sink, shard: Shard, kind: type[AnyFold], *, identity: Mapping[str, Any], digest: str, batch: int
     ) -> None:
-        """Of this shard and its peers.
-
-        Args:
-            kind: of the fold.
-            identity: everything that changes figures.
-            digest: of the inputs of every shard.
-            batch: how many images pass the network together.
-        """
+        """Of this shard and its peers; `digest` is that of the inputs of every shard."""
         self.shard = shard
         self._sink, self._kind = sink, kind
         about = {"batch": batch, "fold": kind.name, "identity": dict(identity), "inputs": digest}

@@ -28,13 +28,9 @@ _LOOKED_AT = 100  # lines of a journal among which one has to be ours; damage ha
 def refuse_foreign_files(
     root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str], states: Iterable[str] = ()
 ) -> None:
-    """Make sure that a run replaces no file but those of earlier runs.
+    """Make sure that a run that writes to these names replaces no file but those of earlier runs.
 
-    Args:
-        journal, manifests, reports, states: the names that it is going to write to.
-
-    Raises:
-        OutputError: another program wrote one of them, or it cannot be read.
+    Raises OutputError if another program wrote one of them, or it cannot be read.
     """
     kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports), (_is_state, states))
     for is_ours, names in kinds:
@@ -50,11 +46,7 @@ def refuse_foreign_files(
 def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
     """Make sure that nothing lies where images' files go, in a folder in which no run has left a journal or manifest.
 
-    Args:
-        folders: of the images, below `root`.
-
-    Raises:
-        OutputError: something does, or cannot be looked at.
+    Raises OutputError if something does, or cannot be looked at.
     """
     with explain_write_errors(root):
         if any(is_manifest(path) for path in root.glob("manifest*.json") if path.is_file()):
@@ -112,7 +104,6 @@ def _is_state(path: Path) -> bool:
 
 
 def _object_in(path: Path) -> Json:
-    """The JSON object in a file; an empty one if there is none."""
     with suppress(ValueError, OversizeError):
         found = from_json(read_regular(path, _PARSED))
         return found if isinstance(found, dict) else {}

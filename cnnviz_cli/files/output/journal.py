@@ -88,7 +88,6 @@ def _schema() -> TypeAdapter[Json]:
 
 
 def _typed_dict(model: type[BaseModel]) -> Any:
-    """A `TypedDict` with the fields of a model, sorted."""
     fields = {}
     for name, field in sorted(model.model_fields.items()):
         kind = _without_models(field.annotation)
@@ -168,11 +167,8 @@ class Journal:
     def __init__(self, sink: Sink, name: str, who: str = "") -> None:
         """Open it, made if it is missing, without the rest of a line that was never finished.
 
-        Args:
-            who: for instance ``shard 2 of 8``, for the message if another process works there.
-
-        Raises:
-            OutputError: another process works on it, or the disk refuses.
+        `who` is for instance ``shard 2 of 8``, for the message if another process works there. Raises OutputError if
+        one does, or the disk refuses.
         """
         self.path = sink.place(name)
         self._unsynced, self._synced_at = 0, time.monotonic()

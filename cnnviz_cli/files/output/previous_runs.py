@@ -52,7 +52,6 @@ class PreviousRun:
 
     @property
     def identity(self) -> Any:
-        """Everything that changes figures."""
         return self.header["identity"]
 
     @property
@@ -139,11 +138,7 @@ def refuse_other_batches(runs: Sequence[PreviousRun], identity: Any, shard: Shar
 def compare_settings(
     runs: Sequence[PreviousRun], identity: Mapping[str, Any], root: Path, *, force: bool
 ) -> ResumeSummary:
-    """What was made with other settings and is made again.
-
-    Raises:
-        UsageError: there is something, whose figures would be lost; not if `force`.
-    """
+    """What was made with other settings and is made again; UsageError if there is something, unless `force`."""
     replaced, changed = 0, tuple[str, ...]()
     # Of an older division into shards nothing counts that is not the same.
     for run in newest_runs(runs):
@@ -198,14 +193,8 @@ def _last_header(path: Path) -> Json | None:
 def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[str], shard: Shard) -> Path:
     """The first of ``base/command``, ``base/command-2``, ``base/command-3`` ... in which nothing would be lost.
 
-    That is one that holds nothing, or the same question about images that are all among these.
-
-    Args:
-        asked: the digest of the question, see `RunHeader.asked`.
-        names: the inputs of every shard.
-
-    Raises:
-        OutputError: a journal cannot be read.
+    That is one that holds nothing, or the same question about images that are all among these: `asked` is as in
+    `RunHeader`, and `names` are the inputs of every shard. Raises OutputError if a journal cannot be read.
     """
     digest, known = list_digest(names), frozenset(names)
     folders = (base / (command if number == 1 else f"{command}-{number}") for number in count(1))

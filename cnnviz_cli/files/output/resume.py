@@ -371,7 +371,6 @@ class Ledger:
                     above.rmdir()
 
     def _remove(self, path: Path) -> Path:
-        """Remove a file if it is ours, and return the folder it lay in."""
         with explain_write_errors(path), suppress(IsADirectoryError, PermissionError, NotADirectoryError):
             path.unlink(missing_ok=True)
         return path.parent
@@ -406,7 +405,6 @@ class Ledger:
                     self._remove(self._sink.place(path))
 
     def _write_header(self) -> None:
-        """Write the header, unless the journal has the same one already."""
         others = max((run.generation for run in self._earlier if run.shard.count != self._shard.count), default=-1)
         peers = max((run.generation for run in self._earlier if run.shard.count == self._shard.count), default=-1)
         header: Json = {
