@@ -82,20 +82,20 @@ def make_canvas(image: Image.Image, view: View) -> Canvas:
     elif factor > 1:
         image = image.resize((round(width * factor), round(height * factor)), Image.Resampling.NEAREST)
         view = view.for_image_size(image.size)
-    # Type grows with the picture, which is looked at as a whole; a sliver is no reason for huge type.
+    # Type grows with the image, which is looked at as a whole; a sliver is no reason for huge type.
     measure = min(max(image.size), 3 * min(image.size))
     return Canvas(image, view, factor, max(14, round(measure / 64)))
 
 
-def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, down: int) -> Canvas:
+def canvas_at(image: Image.Image, view: View, size: FigureSize, across: int, down: int) -> Canvas:
     """The image for a figure of `across` x `down` images of its size.
 
     Its proportions are kept to the pixel nearest to them, and whatever is laid over it is placed by each side's own
     ratio, so that it stays exact.
     """
     if size.source:
-        return make_canvas(photo, view)
-    width, height = photo.size
+        return make_canvas(image, view)
+    width, height = image.size
     if size.pixels is None:
         longest = max(across * width, down * height)
         factor: float = min(max(1, -(-SHORTEST // longest)), max(1, LONGEST // longest))
@@ -114,7 +114,7 @@ def canvas_at(photo: Image.Image, view: View, size: FigureSize, across: int, dow
         density = max(1.0, min(density, width / units[0]))
     pixels = (max(1, round(units[0] * density)), max(1, round(units[1] * density)))
     return Canvas(
-        resize_image(photo, pixels), view.for_image_size(pixels), factor, max(1, round(unit * density)), density
+        resize_image(image, pixels), view.for_image_size(pixels), factor, max(1, round(unit * density)), density
     )
 
 
@@ -181,7 +181,7 @@ def draw_input_outline(sheet: Image.Image, canvas: Canvas) -> Image.Image:
 def opacity_table(alpha: float) -> NDArray[np.float64]:
     """(256,) opacity by level: a smooth step from nothing at zero to `alpha` at nine tenths.
 
-    A straight line would veil the whole picture with the palette's dark end, and leave strong evidence pale.
+    A straight line would veil the whole image with the palette's dark end, and leave strong evidence pale.
     """
     step = np.minimum(1, np.arange(256) / 255 / 0.9)
     shares: NDArray[np.float64] = alpha * step * step * (3 - 2 * step)
@@ -240,7 +240,7 @@ def draw_opaque(
     raw: NDArray[Any],
     enlarging: Interpolation = "bilinear",
 ) -> Image.Image:
-    """A map, or a picture of three, opaque in its place, the rest of the image's frame marked as no data.
+    """A map, or three as colours, opaque in its place, the rest of the image's frame marked as no data.
 
     The shares, 0 to 1 and clipped, are one (h, w) map to be looked up in `colors`, or three colour channels; `raw` has
     the (c, h, w) values, for what of them is not finite.

@@ -118,7 +118,7 @@ def encode_figure(
 
 
 def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, style: Style | None = None) -> list[Line]:
-    """The lines above a picture: the class (or the title), the facts, and a note where one is due."""
+    """The lines above an image: the class (or the title), the facts, and a note where one is due."""
     large = round(1.3 * unit)
     lines: list[Line] = []
     heading = caption.heading + describe_signs(panel, caption, style)

@@ -137,7 +137,7 @@ def legend(bar: Block | None, notes: Sequence[Block | str], width: int, unit: in
 
 
 def bar_width(width: int, unit: int) -> int:
-    """How long a colour bar is under a picture of some width."""
+    """How long a colour bar is under an image of some width."""
     return min(width, 18 * unit)
 
 

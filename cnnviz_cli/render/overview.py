@@ -58,7 +58,7 @@ EXPLAINED, OTHER, TRACK = "#1f4e79", "#8fa9c2", "#eceef1"
 
 
 def add_heading(title: str, words: str, image: Part, width: int) -> Block:
-    """A picture under a title and a remark."""
+    """An image under a title and a remark."""
     head = set_lines([Line(elide(title, SECTION, width), SECTION), Line(elide(words, TYPE, width), TYPE, MUTED)], width)
     return stack_vertically([head, image], GAP // 3)
 
@@ -279,8 +279,7 @@ def group_by_target(entries: Maps) -> list[Maps]:
 def arrange_groups(groups: list[Maps], aspect: float) -> tuple[int, Maps, list[Maps]]:
     """The number of columns, the maps beside the image and its predictions, and the rows below.
 
-    A group is broken over rows only where it has more maps than a row has places; `aspect` is the image's width by
-    height.
+    A group is broken over rows only if it has more maps than a row has places; `aspect` is the image's width by height.
     """
     columns = 3 if aspect > 1.25 else 4 if aspect > 0.8 else 5
     across = 4 if aspect > 0.8 else MOST_COLUMNS

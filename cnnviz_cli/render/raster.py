@@ -84,7 +84,7 @@ Bounds = tuple[int, int, int, int]
 def write(
     sheet: Image.Image, left: float, base: int, text: str, size: int, color: str, within: Bounds | None = None
 ) -> None:
-    """A legible text onto a picture, from `left` on, its baseline at `base`; what reaches out of `within` is cut off.
+    """A legible text onto an image, from `left` on, its baseline at `base`; what reaches out of `within` is cut off.
 
     Word by word: most words have been drawn before, and no glyph of the font moves for a space beside it.
     """
@@ -172,17 +172,17 @@ class Encoded:
 
 
 def encode(image: Image.Image, kind: str = "png", facts: Mapping[str, str] | None = None, dpi: int = 0) -> Encoded:
-    """A picture as a file; the same pixels and facts give the same bytes.
+    """An image as a file; the same pixels and facts give the same bytes.
 
     Facts are iTXt of a PNG, XMP of a WebP and the comment of a JPEG; nothing else of an image's metadata is kept.
 
     PNG is written at level 1, the fastest, and indexed where there are no more than 256 colours. WebP loses nothing of
-    such a picture, and is of quality 90 for any other. JPEG is of quality 92, its colours as fine as its light, which
+    such an image, and is of quality 90 for any other. JPEG is of quality 92, its colours as fine as its light, which
     keeps type and thin lines sharp.
 
     Args:
         image: RGB, or P (indexed).
-        kind: one of `look.FORMATS`. What has more pixels along a side than that holds becomes a PNG: a sheet of
+        kind: one of `style.FORMATS`. What has more pixels along a side than that holds becomes a PNG: a sheet of
             thousands of maps should neither be lost nor end a run.
         facts: what the file says about itself, by name.
         dpi: pixels an inch, for PNG and JPEG; 0 leaves it out.

@@ -158,7 +158,7 @@ def normalize(panel: SingleMap, scale: Scale | None = None) -> Floats:
 
 
 def overlay_of(panel: Panel, style: Style) -> Overlay:
-    """How a picked panel lies over the image: ramp, constant or none. A picture in colours never does."""
+    """How a picked panel lies over the image: ramp, constant or none. A map in colours never does."""
     if panel.in_colour:
         return "none"
     if style.overlay != "auto":
@@ -188,7 +188,7 @@ def stretch_range(values: NDArray[Any]) -> Floats:
 
 
 def pixels_in_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The pixels of a picture whose centres lie in a box, at least one: left, top, right, bottom."""
+    """The pixels of an image whose centres lie in a box, at least one: left, top, right, bottom."""
 
     def span(start: float, stop: float, limit: int) -> tuple[int, int]:
         first = min(max(int(np.ceil(start - 0.5)), 0), limit - 1)
@@ -200,7 +200,7 @@ def pixels_in_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def resample(values: Floats, box: Box, size: tuple[int, int], how: Interpolation = "bilinear") -> Floats:
-    """A map (h, w) laid over the box of a picture of `size`, sampled at the centres of `pixels_in_box`.
+    """A map (h, w) laid over the box of an image of `size`, sampled at the centres of `pixels_in_box`.
 
     Cells are constant beyond the outer centres, which is what align_corners=False means. bicubic (Catmull-Rom) is cut
     to the range of the cells around each pixel: it invents no extremum that bilinear interpolation would not have.

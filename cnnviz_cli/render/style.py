@@ -65,7 +65,7 @@ class Style:
 class Caption:
     """What goes with a panel. Plain text as it came; the renderer makes it safe to draw."""
 
-    title: str  # what made the picture
+    title: str  # what made the map
     layer: str = ""
     target: str = ""  # what was explained
     detail: str = ""  # what the network says of it, for instance a probability
@@ -83,7 +83,7 @@ class Caption:
 
     @property
     def heading(self) -> str:
-        """What made the picture, and of which layer."""
+        """What made the map, and of which layer."""
         return f"{self.title}{self.joint}{self.layer}" if self.layer else self.title
 
     @property

@@ -133,8 +133,8 @@ def compose_bands(
 ) -> RgbImage:
     """The network's bands of (H, W, N) values, and an RGB image of those that are shown.
 
-    `places` says where the band of each number is, where not all of them are there. Raises ImageError if bands that are
-    wanted are missing, or values are NaN or infinite.
+    `places` says where the band of each number is, where not all of them are there.
+    Raises ImageError if bands that are wanted are missing, or values are NaN or infinite.
     """
     choice = select_bands(how)
     if places is None:

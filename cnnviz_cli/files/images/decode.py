@@ -57,8 +57,7 @@ _COEFFICIENT = 2  # bytes that a progressive JPEG takes for each sample until al
 def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, turned: bool) -> int:
     """The most memory that decoding takes, the file's own bytes included.
 
-    The image is opened and not yet loaded, of the size that it is decoded to; `stored` is its width and height in the
-    file.
+    The image is opened, not yet loaded, and of the size that it is decoded to; `stored` is its size in the file.
     """
     pixels = prod(image.size)
     copies = 1 + (image.mode != "RGB") + turned
@@ -85,7 +84,7 @@ def _scanned(image: Image.Image) -> int:
 
 
 _STEPS = 500_000  # the most blocks of a file that are looked at, which takes a fraction of a second
-_EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B  # what GIF's blocks begin with
+_EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B  # what GIF's blocks begin with
 
 
 def describe_extra_frames(image: Image.Image, data: bytes) -> tuple[str, ...]:
@@ -116,7 +115,7 @@ def _in_gif(data: bytes) -> int | None:
             at += 1 + kind
         elif kind == _END:
             return count
-        elif kind == _PICTURE:
+        elif kind == _IMAGE:
             count, within = count + 1, True
             at += 11 + _table(data, at + 9)
         elif kind == _EXTENSION:
@@ -185,7 +184,7 @@ Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedImage(RgbImage):
-    """A decoded image, upright. Colours are those of the file; an embedded ICC profile is not applied, as in training."""
+    """A decoded image, upright, in the colours of the file: an embedded ICC profile is not applied, as in training."""
 
     sha256: str  # of the file's bytes, in hexadecimal
     # width and height of the upright image in the file, which are not those of `image` after fast decoding

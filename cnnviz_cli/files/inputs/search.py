@@ -155,7 +155,7 @@ class Search:
         return self._far
 
     def add_all_listed(self, places: Sequence[tuple[str, str]]) -> Iterator[bool]:
-        """What each entry of a list stands for, as `lists.listed` gives them; whether there is such a thing."""
+        """What each entry of a list stands for, as `read_path_list` gives them; whether there is such a thing."""
         if not any(is_url(folder) for folder, _ in places):
             yield from (self.add_listed(*place) for place in places)
             return
