@@ -22,13 +22,8 @@ _EXCERPT_BEFORE, _EXCERPT_AFTER = 60, 40
 
 @dataclass(frozen=True, slots=True)
 class SourcePlace:
-    """Where a key or a value was written.
-
-    Attributes:
-        where: ``--alpha``, ``CNNVIZ_ALPHA`` or ``file.yaml:3:8``.
-        excerpt: the line with a caret below it; empty for a flag or a variable.
-        order: line and column, by which mistakes are sorted.
-    """
+    """Where a key or a value was written: ``--alpha``, ``CNNVIZ_ALPHA`` or ``file.yaml:3:8``, the line with a caret
+    below it (of a file), and line and column, by which mistakes are sorted."""
 
     where: str
     excerpt: str = ""
@@ -68,14 +63,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class SettingsSource:
-    """The values of one source, and the places where it holds them.
-
-    Attributes:
-        kind: ``file``, ``environment`` or ``flag``.
-        data: plain values, nested by section.
-        keys: the place of each key.
-        values: the place of each value.
-    """
+    """The values of a ``file``, the ``environment`` or a ``flag``, by section, and the places of keys and values."""
 
     kind: str = "file"
     data: dict[str, Any] = field(default_factory=dict)

@@ -25,7 +25,6 @@ class Flag:
     Attributes:
         panel: its group in ``--help``.
         metavar: what stands for its value; for a setting with a pattern, the choices separated by bars.
-        short: a one-letter flag, if any.
         recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
         flag_only: whether only the command line may give it: no file and no variable, which others may have written.
         example: values for an error about one that fits none of the choices, where capitals stand for some.
@@ -51,12 +50,8 @@ def setting(
     example: str = "",
     **bounds: Any,
 ) -> Any:
-    """A field with its `Flag`.
-
-    Args:
-        text: one or two lines of help.
-        bounds: what `pydantic.Field` checks: ``ge``, ``le``, ``pattern`` and the like.
-    """
+    """A field with its `Flag`, one or two lines of help, and bounds that `pydantic.Field` checks: ``ge``,
+    ``pattern``."""
     field = Field(default, description=text, **bounds)
     field.metadata.append(Flag(panel, metavar, short, recorded, flag_only, example))
     return field

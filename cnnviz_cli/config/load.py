@@ -34,11 +34,7 @@ OWN_VARIABLES = (CONFIG_VARIABLE, DEBUG_VARIABLE)
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each one where its value came from.
-
-    Attributes:
-        origins: by path: ``flag_name``, ``environment`` or ``file``, and the place; a default has none.
-    """
+    """Settings, and by path the flag, variable or file that each came from, and the place; a default has none."""
 
     settings: Settings
     origins: Mapping[SettingPath, tuple[str, SourcePlace]] = field(default_factory=dict)
@@ -54,7 +50,6 @@ def load_settings(
         flags: what was given on the command line, by path: ``("alpha",)``, ``("gradcam", "layer")``. Text is read as
             a variable's would be; values of the right type are taken as they are.
         config_file: a YAML file; None means the one that CNNVIZ_CONFIG names, if it names one.
-        environ: the environment.
 
     Raises:
         UsageError: anything unknown or unfit, all of it at once.

@@ -70,11 +70,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         return cast("tuple[str, ...]", getattr(self.section(family), SELECTOR))
 
     def as_json(self) -> Json:
-        """What the manifest records: everything that decides what is drawn, nothing that says where.
-
-        Of a file only its name; of the sections only those that the command runs, with the names of the
-        methods and the options that these read.
-        """
+        """What the manifest records: everything that decides what is drawn, nothing that says where. Of a file only its
+        name; of the sections only those that the command runs, with the methods and options that these read."""
         whole = self.model_dump(mode="json")
         recorded = {name: whole[name] for name in Settings.model_fields if flag_of(type(self), name).recorded}
         for family in families_of(self.command):

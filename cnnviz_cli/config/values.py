@@ -232,7 +232,6 @@ def _parse_numbers(value: Any) -> tuple[float, ...]:
 
 
 def _numbers(value: Any) -> tuple[float, ...] | None:
-    """One finite number or several; None if any is something else."""
     found = [_scalar(item) for item in split_at_commas(value)]
     whole = all(isinstance(item, int | float) and not isinstance(item, bool) and isfinite(item) for item in found)
     return tuple(map(float, found)) if whole else None
@@ -280,15 +279,8 @@ def palette_of(setting: str, family: str) -> str:
 
 
 def check_palettes(setting: str, known: Sequence[str]) -> None:
-    """Refuse what names no palette, or a family that there is not.
-
-    Args:
-        setting: a name, or names and FAMILY=NAME with commas between.
-        known: the names that there are.
-
-    Raises:
-        UsageError: one of them is not known.
-    """
+    """Raise UsageError for what names none of the `known` palettes, or an unknown family; `setting` is a name, or names
+    and FAMILY=NAME with commas between."""
     for family, name in _parse_palettes(setting):
         if family and family not in FAMILIES:
             fix = f"{did_you_mean(family, FAMILIES)}\nThere are {', '.join(FAMILIES)}.".strip()

@@ -40,11 +40,7 @@ _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 
 def read_file(path: Path) -> SettingsSource:
-    """The file's mapping.
-
-    Raises:
-        UsageError: the file cannot be read, is not UTF-8, too large, not YAML, or holds what this reader refuses.
-    """
+    """The file's mapping. Raises UsageError for a file that cannot be read, and for what this reader refuses."""
     name = visible(str(path))
     try:
         raw = read_regular(path, MAX_BYTES)
@@ -76,17 +72,12 @@ def read_file(path: Path) -> SettingsSource:
 
 
 def parse(text: str, name: str) -> Any:
-    """The value written in `text`, for instance ``[top3, tiger cat]``; `name` stands in the place of errors.
-
-    Raises:
-        UsageError: as `read_file`.
-    """
+    """The value in `text`, for instance ``[top3, tiger cat]``; errors show `name` as its place. Raises as
+    `read_file`."""
     return _Builder(text, name, SettingsSource(), mapping=False).build()
 
 
 class _Builder:
-    """Turns PyYAML's events into plain values, keeping their places and collecting what it refuses."""
-
     def __init__(self, text: str, name: str, document: SettingsSource, *, mapping: bool = True) -> None:
         self._text = text
         self._lines = _LINE_BREAK.split(text)
@@ -210,5 +201,4 @@ class _Builder:
 
 
 def _position(mark: Any) -> tuple[int, int]:
-    """Line and column, from 0."""
     return (mark.line, mark.column)

@@ -19,12 +19,7 @@ _PRESENT_FROM = 0.5
 
 
 class Mistake(NamedTuple):
-    """An image of which the network says something else than is true.
-
-    Attributes:
-        predicted: the likeliest class, with its probability.
-        probability_of_truth: what it gives to the class that is true.
-    """
+    """An image of which the network says something else than is true, with the probabilities of both classes."""
 
     source: str
     truth: str

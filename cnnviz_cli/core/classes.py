@@ -35,7 +35,6 @@ class Labels:
         names: of each class, each name once.
         also: further names, case folded, with the class's index: those of WordNet (n02123045).
         file: where they stand, without its folder.
-        sha256: of the file's bytes.
     """
 
     names: tuple[str, ...]
@@ -65,22 +64,14 @@ def ranks_of(specs: Sequence[str | int], labels: Labels) -> tuple[Rank, ...]:
 
 
 def contrast_of(spec: str | int, labels: Labels) -> Rank:
-    """The class that a contrast names: as a target does, but no more than one.
-
-    Raises:
-        UsageError: no such class, or several.
-    """
+    """The class that a contrast names: as a target does, but no more than one. Raises UsageError."""
     if top_count(spec, labels.names, where="--contrast") not in (None, 1):
         raise UsageError(f"'{spec}' is more than one class", where="--contrast", fix="Say predicted, true or a class.")
     return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, "--contrast")
 
 
 def top_count(spec: str | int, labels: Sequence[object], where: str = "--target") -> int | None:
-    """K where `spec` is ``topK``; None where it is something else.
-
-    Raises:
-        UsageError: K is 0 or more than there are classes.
-    """
+    """K where `spec` is ``topK``, else None. Raises UsageError if K is 0 or more than there are classes."""
     found = _TOP.fullmatch(str(spec).strip())
     if found is None:
         return None
@@ -96,11 +87,8 @@ def top_count(spec: str | int, labels: Sequence[object], where: str = "--target"
 
 
 def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int:
-    """The index of a class given by index, by name (case ignored), or by a part that no other name has.
-
-    Raises:
-        UsageError: out of range, unknown or ambiguous.
-    """
+    """The index of a class given by index, by name (case ignored), or by a part that no other name has. Raises
+    UsageError if it is out of range, unknown or ambiguous."""
     text = str(spec).strip()
     if re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         index = int(text)
@@ -132,13 +120,8 @@ def find_named(text: str, labels: Labels) -> list[int]:
 
 
 def truth_index(text: str, labels: Labels) -> int | None:
-    """The class that a label stands for in a table of true classes, or as the name of a folder.
-
-    It is a whole name, or else an index, or else a name with underscores for blanks; None if it is none of them.
-
-    Raises:
-        UsageError: it is the name of several classes.
-    """
+    """The class that a label of a table or a folder stands for: a whole name, or else an index, or else a name with
+    underscores for blanks; None if it is none of them. Raises UsageError if several classes have the name."""
     found = find_named(text, labels)
     if not found and re.fullmatch(r"[0-9]{1,9}", text.strip()) and int(text) < len(labels.names):
         found = [int(text)]

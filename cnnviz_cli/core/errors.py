@@ -19,13 +19,12 @@ class ExitCode(IntEnum):
 
 
 class CnnvizError(Exception):
-    """A failure the user can mend: what happened, where, and what to do about it.
+    """A failure the user can mend: what happened in one sentence, where, and what to do about it.
 
     Args:
-        what: one sentence, no trailing full stop needed.
-        where: the place, for instance ``cnnviz.yaml:3:8`` or ``--layer``; may be empty.
-        fix: a command or a choice that mends it; may be empty. Several lines are allowed.
-        excerpt: the offending line with a marker below it; may be empty.
+        where: the place, for instance ``cnnviz.yaml:3:8`` or ``--layer``.
+        fix: a command or a choice that mends it, in one or more lines.
+        excerpt: the offending line with a marker below it.
     """
 
     code = ExitCode.BUG
@@ -45,12 +44,8 @@ class UsageError(CnnvizError):
 
 
 class EvidenceError(UsageError):
-    """The network does not give what a method needs; a method that needs something else may do.
-
-    Args:
-        at: the layer, or `core.needs.INPUT`, at which a gradient was asked for and none arrives; None where that is
-            not the reason.
-    """
+    """The network does not give what a method needs; a method that needs something else may do. `at`: the layer or
+    `INPUT` at which a gradient was asked for and none arrives, if that is the reason."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", excerpt: str = "", at: str | None = None) -> None:
         super().__init__(what, where=where, fix=fix, excerpt=excerpt)
@@ -86,12 +81,8 @@ class NoInputsError(CnnvizError):
 
 
 class ImageError(CnnvizError):
-    """One image cannot be read. Becomes a ``failed`` record; the run goes on.
-
-    Args:
-        what: goes into the manifest, so it names no path.
-        sha256: of the file's bytes, if they could be read.
-    """
+    """One image cannot be read: a ``failed`` record, and the run goes on. `what` goes into the manifest, so it names no
+    path; `sha256` is of the file's bytes."""
 
     code = ExitCode.PARTIAL
 

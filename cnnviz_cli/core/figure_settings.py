@@ -53,15 +53,7 @@ NATURAL_SIZE = FigureSize()
 
 
 def parse_figure_size(width: str, dpi: int = 0) -> FigureSize:
-    """The size that two settings ask for.
-
-    Args:
-        width: matches `WIDTH_PATTERN`.
-        dpi: 0 for none.
-
-    Raises:
-        ValueError: the width is narrower or wider than a figure can be.
-    """
+    """The size by a width like `WIDTH_PATTERN` and a resolution, 0 for none. Raises ValueError if it cannot be."""
     if width in ("auto", "source"):
         return FigureSize(source=width == "source", dpi=dpi)
     unit = width[-2:]
@@ -100,11 +92,7 @@ class Scale:
 
 
 def parse_scale(text: str) -> Scale | None:
-    """The range in ``fixed:LO,HI``; None for the other ways to scale.
-
-    Raises:
-        ValueError: LO and HI are no range.
-    """
+    """The range in ``fixed:LO,HI``; None for the other ways to scale. Raises ValueError if LO and HI are no range."""
     if text in (BY_IMAGE, BY_RUN):
         return None
     match = re.fullmatch(rf"fixed:({_NUMBER}),({_NUMBER})", text)

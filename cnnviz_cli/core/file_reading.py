@@ -100,10 +100,8 @@ def format_size(count: int) -> str:
 
 
 def same_file_path(file: BinaryIO, path: Path) -> str:
-    """A path that leads to the file that is open, for libraries that open paths themselves.
-
-    On Linux it is that of the descriptor, so that what was looked at is what is read; elsewhere it is the file's own.
-    """
+    """A path to the open file, for libraries that open paths themselves; on Linux that of the descriptor, so that what
+    was looked at is what is read."""
     by_descriptor = f"/proc/self/fd/{file.fileno()}"
     return by_descriptor if os.path.exists(by_descriptor) else str(path)  # noqa: PTH110  (no Path needed)
 
@@ -149,7 +147,6 @@ class ReadOptions:
     """Limits, and whether less than the whole resolution will do.
 
     Attributes:
-        max_pixels: the largest area that is decoded.
         max_bytes: the largest file that is read, or image that is unpacked from an archive.
         least_side: how many pixels the shorter side has to keep; None decodes all there are.
         channels: how many bands the network reads, where they are not red, green and blue; else 0.

@@ -50,8 +50,4 @@ class Fold(ABC, Generic[Item, Result]):
     @classmethod
     @abstractmethod
     def from_state(cls, state: Any) -> Self:
-        """What `to_state` has told, also where a stranger may have written it.
-
-        Raises:
-            ValueError: no `to_state` would give this.
-        """
+        """What `to_state` has told, also where a stranger may have written it. Raises ValueError if it is not that."""

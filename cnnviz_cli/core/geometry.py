@@ -22,12 +22,9 @@ over the input without a rest."""
 class View:
     """The part of an upright image that the network was shown.
 
-    Resizing and cropping are one affine map without rotation, so a single box says all of it.
-
-    Attributes:
-        image: width and height of the upright image, in pixels.
-        size: width and height of the network's input, in pixels.
-        box: left, top, right, bottom of the input's area, in image pixels (edges, not centres; fractional).
+    Resizing and cropping are one affine map without rotation, so a single box says all of it: left, top, right, bottom
+    of the input's area, in image pixels (edges, not centres; fractional). `image` and `size`, the input's, are width
+    and height in pixels.
     """
 
     image: tuple[int, int]
@@ -91,10 +88,9 @@ def _offset(side: int, window: int) -> int:
 
 
 def cover(image: tuple[int, int], area: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
-    """Resized without distortion until `area` is just covered; the window is the centre of it.
+    """Resized without distortion until `area` (width and height) is just covered; the window is the centre of it.
 
     For squares this is torchvision's rule: the shorter side becomes the cover's, the longer is rounded down.
-    All sizes are width and height.
     """
     (width, height), (across, down) = image, area
     if width * down <= height * across:
@@ -116,14 +112,10 @@ def contain(image: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
 
 
 def native(image: tuple[int, int], least: tuple[int, int], most: int) -> ResizeCrop:
-    """At its own size, the window's sides the largest multiples of `STEP` that are within it.
+    """At its own size, in the largest window within it, at least `least`, whose sides are multiples of `STEP`.
 
-    An image smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to
-    that; where both cannot be, in slivers, the window juts out.
-
-    Args:
-        least: width and height of the smallest window.
-        most: the longest side of the image, in pixels.
+    An image smaller than `least` is enlarged until it covers it, one with a side longer than `most` is reduced to that;
+    where both cannot be, in slivers, the window juts out.
     """
     width, height = image
     ratio = min(max(1.0, least[0] / width, least[1] / height), most / max(image))
@@ -133,15 +125,8 @@ def native(image: tuple[int, int], least: tuple[int, int], most: int) -> ResizeC
 
 
 def shorter_side(image: tuple[int, int], side: int, most: int, step: int) -> ResizeCrop:
-    """All of it, its shorter side brought to `side` and the longer to the multiple of `step` that is nearest to its
-    proportions.
-
-    An image that would be longer than `most` is shown in a window of `most` by `side`, which juts out.
-
-    Args:
-        side: of the window, in pixels.
-        most: the longest side of the window, no less than `side`.
-    """
+    """All of it, its shorter side brought to `side` and the longer to the multiple of `step` nearest to its
+    proportions. An image that would be longer than `most` is shown in a window of `most` by `side`, which juts out."""
     width, height = image
     longest = max(most // step * step, side)
     wanted = side * max(image) / min(image)

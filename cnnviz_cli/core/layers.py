@@ -42,10 +42,7 @@ class LayerInfo:
     """One module's output, seen as maps.
 
     Attributes:
-        name: the module path.
-        kind: the module's class name.
         shape: channels, height and width of its maps.
-        order: its place in the order in which modules finish.
         field: its receptive field; None where a global operation (attention, a global pool) precedes it, so that
             every position sees the whole input.
         window: left, top, right and bottom of the part of the input that its maps lie over, as shares of it; None for
@@ -66,10 +63,7 @@ class LayerInfo:
 
 
 def split_run(layer: str) -> tuple[str, int | None]:
-    """A layer's module path, and which of its runs is meant: 2 of ``trunk.7@2``; None where that is not said.
-
-    A module that runs several times in one forward has maps for each run.
-    """
+    """A layer's module path, and which of its runs in a forward is meant: 2 of ``trunk.7@2``, or None."""
     path, mark, number = layer.rpartition("@")
     return (path, int(number)) if mark and number.isdecimal() else (layer, None)
 
@@ -105,11 +99,8 @@ MAX_LEADING_TOKENS = 16
 
 @contextmanager
 def input_proportions(height: int, width: int) -> Iterator[None]:
-    """Within, modules' outputs are those for an input of these sides, whose proportions maps have, too.
-
-    What is told from the shape alone has to know them: of an input that is not square, (B, 64, 64, 72) is a square map
-    of 72 channels or an oblong one of 64.
-    """
+    """Within, modules' outputs are those for an input of these sides, whose proportions maps have, too: of an oblong
+    input (B, 64, 64, 72) may be a square map of 72 channels or an oblong one of 64."""
     token = _INPUT_SIDES.set((height, width))
     try:
         yield
@@ -142,11 +133,8 @@ def as_maps(output: Tensor) -> Tensor | None:
 
 
 def token_grid(count: int) -> tuple[int, int, int] | None:
-    """How many of `count` tokens lead, and height and width of the grid that the others are; None if they are none.
-
-    The grid has the input's proportions (see `input_proportions`), and is the largest that leaves no more than
-    `MAX_LEADING_TOKENS` tokens.
-    """
+    """How many of `count` tokens lead (at most `MAX_LEADING_TOKENS`), and height and width of the grid of the others,
+    the largest that has the input's proportions; None if there is none."""
     return _token_grid(count, *_INPUT_SIDES.get())
 
 
@@ -167,15 +155,8 @@ def _token_grid(count: int, height: int, width: int) -> tuple[int, int, int] | N
 
 
 def from_maps(maps: Tensor, like: Tensor) -> Tensor:
-    """`maps` in the layout of a module's output: the inverse of `as_maps`.
-
-    Args:
-        maps: (n, C, h, w).
-        like: (1, ...) the module's output that they take the place of; a class token in it is kept.
-
-    Returns:
-        (n, ...) as `like`.
-    """
+    """(n, C, h, w) maps in the layout of `like`, the module's output that they take the place of: the inverse of
+    `as_maps`. A class token in it is kept."""
     if like.dim() == 4:
         return maps.permute(0, 2, 3, 1).contiguous() if _rows_first(like.shape) else maps
     tokens = maps.flatten(2).transpose(1, 2)
@@ -222,11 +203,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pad_to_input(maps: Tensor, window: Box | None) -> Tensor:
-    """(n, C, h, w) maps that lie over a part of the input as maps of all of it: zero where the part is not.
-
-    Args:
-        window: left, top, right and bottom of the part, as shares of the input; None for all of it.
-    """
+    """(n, C, h, w) maps over a window of the input, in shares of it, as maps of all of it: zero elsewhere."""
     import torch
 
     if window is None:

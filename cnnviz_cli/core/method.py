@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 @value
 class LinearHead:
-    """A classifier that averages the maps of a layer and weighs the averages: global average pooling, then linear.
-
-    Attributes:
-        layer: whose maps are averaged.
-        weight: (K, C) how each class weighs them.
-    """
+    """Global average pooling of the maps of `layer`, then a linear classifier: `weight` (K, C)."""
 
     layer: str
     weight: Tensor
@@ -36,13 +31,7 @@ class LinearHead:
 
 @value
 class InputSpec:
-    """What is known of the network's input.
-
-    Attributes:
-        size: its height and width, in pixels.
-        black: the normalised value of black, in each colour.
-        white: the normalised value of white, in each colour.
-    """
+    """Height and width of the network's input in pixels, and black and white, normalised, in each colour."""
 
     size: tuple[int, int]
     black: tuple[float, ...]
@@ -54,7 +43,6 @@ class MethodContext:
     """What a method is asked to explain.
 
     Attributes:
-        layers: the layers of the model.
         rank: which of the image's targets to explain, from 0.
         kernels: the first convolution that reads the input itself: its name and its (N, channels, kh, kw) weight.
         find_head: gives the network's classifier, if it is one that averages maps and weighs them; looking for it
@@ -104,22 +92,14 @@ class MethodContext:
         return Negated(chosen) if self.counterfactual else chosen
 
     def require_classes(self, why: str) -> None:
-        """Refuse what is no classifier's class, for a method that compares one with others.
-
-        Raises:
-            UsageError: a region, a box or a similarity is to be explained.
-        """
+        """Raise UsageError for a region, a box or a similarity: the method compares a class with others."""
         if not self.classes:
             raise UsageError(
                 f"{why}, and what is explained here is no class of a classifier", fix="Use another method: gradcam"
             )
 
     def require_logits(self, why: str) -> None:
-        """Refuse to explain probabilities, for a method that has no meaning but for the scores before them.
-
-        Raises:
-            UsageError: probabilities are to be explained.
-        """
+        """Raise UsageError for probabilities: the method has no meaning but for the scores before them."""
         if self.probable:
             raise UsageError(
                 f"{why}, so it has no --score probability",
@@ -138,11 +118,9 @@ _UNSET: Any = object()
 
 @value
 class Family:
-    """A group of methods that one subcommand runs.
+    """A group of methods that one subcommand runs; `name` is also the YAML section and the stem of the file names.
 
     Attributes:
-        name: the subcommand, the YAML section and the stem of the file names.
-        default: the method run when none is named.
         summary: one line for ``--help``.
         palette: the colours of its maps that are zero or more, where none are chosen.
         former_selector: what the flag and the YAML key that name methods were called; still read for one release.
@@ -178,12 +156,7 @@ FAMILIES: Mapping[str, Family] = {
 
 @value
 class InputView:
-    """A change of the input that leaves its class alone.
-
-    Attributes:
-        flipped: left and right exchanged.
-        gain: what the normalised input is multiplied by.
-    """
+    """A change of the input that leaves its class alone: `flipped`, left and right exchanged; `gain`, a factor."""
 
     flipped: bool = False
     gain: float = 1.0
@@ -197,9 +170,8 @@ AUGMENTATIONS = tuple(InputView(flipped, gain) for flipped in (False, True) for 
 class Recipe:
     """What a method needs from the model, and the pure function from the answers to panels.
 
-    Attributes:
-        views: where there are any, the needs are answered for each view of the input, `explain` is called on each, and
-            the panels, which must be Heatmaps or InputProjections, are turned back and averaged.
+    With `views` the needs are answered for each view of the input, `explain` is called on each, and the panels, which
+    must be Heatmaps or InputProjections, are turned back and averaged.
     """
 
     needs: tuple[Need, ...]
@@ -214,17 +186,7 @@ class Recipe:
 
 @value
 class Method:
-    """A registered method.
-
-    Attributes:
-        name: unique; what the user types.
-        title: its name in figures.
-        family: its family's name.
-        options: a `value` whose fields were made by `option`.
-        build: from its options and the context to its recipe.
-        summary: the first line of the function's docstring: what one sees in the figure.
-        paper: the reference, with its address.
-    """
+    """A registered method, see `method`; `build` makes its recipe, `summary` is the first line of its docstring."""
 
     name: str
     family: str
@@ -257,7 +219,6 @@ _TYPES: dict[type[Any], dict[str, Any]] = {}
 
 
 def _option_types(options: type[Any]) -> dict[str, Any]:
-    """The types of a method's options, which its file may have as texts (``from __future__ import annotations``)."""
     if options not in _TYPES:
         _TYPES[options] = get_type_hints(options)
     return _TYPES[options]
@@ -314,11 +275,7 @@ def methods(family: str | None = None) -> Iterator[Method]:
 
 
 def find_method(name: str, family: str | None = None) -> Method:
-    """The method of that name.
-
-    Raises:
-        UsageError: there is none in the family.
-    """
+    """The method of that name. Raises UsageError if the family has none."""
     for candidate in methods(family):
         if candidate.name == name:
             return candidate

@@ -40,11 +40,8 @@ class Variants(Protocol):
         """How many there are for each image."""
 
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        """Variants number `start` to `stop` (excluded) of the batch's image number `image`.
-
-        Returns:
-            (stop - start, 3, H, W) normalised input, or (stop - start, C, h, w) maps of the layer.
-        """
+        """Variants `start` to `stop` (excluded) of image number `image` of the batch: (n, 3, H, W) normalised input, or
+        (n, C, h, w) maps of the layer."""
 
     def label(self) -> str:
         """In words, for ``--dry-run``: "25 noisy inputs"."""
@@ -72,12 +69,7 @@ class GradientPath(Protocol):
         """(B, 3, H, W) where it starts."""
 
     def advance(self, evidence: Evidence, step: int, point: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """One step.
-
-        Args:
-            step: from 0 to `count` - 1.
-            point: (B, 3, H, W) where the walk is.
-            gradient: of the objective at `point`, of the same shape.
+        """One step, `step` from 0 to `count` - 1, from `point` (B, 3, H, W) with the gradient of the objective there.
 
         Returns:
             Where it goes, and what this step attributes; the answer is the sum of the latter. Both (B, 3, H, W).
@@ -94,22 +86,16 @@ TARGETS = "<targets>"
 """The targets of each image, where a need would otherwise name a layer."""
 
 ReluRule = Literal["exact", "rectify", "guide"]
-"""How a gradient passes a rectifier. They are named for what they do, not for who uses them.
-
-exact: times the derivative. rectify: the incoming gradient clamped at zero, the derivative ignored.
-guide: the clamped incoming gradient times the derivative, where that is positive.
-"""
+"""How a gradient passes a rectifier. exact: times the derivative. rectify: the incoming gradient clamped at zero, the
+derivative ignored. guide: the clamped incoming gradient times the derivative, where that is positive."""
 
 Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
 """Which rule of layer-wise relevance propagation each kind of layer follows, see engine.relevance."""
 
 
 Change = Literal["unknown", "none", "values", "shares", "slopes"]
-"""How an answer tells that the score of a target changed at all, see engine.observe.
-
-values: they differ from each other. shares: they add up to the change. slopes: times what they are slopes by.
-none: what it tells is no part of the image.
-"""
+"""How an answer tells that a target's score changed, see engine.observe. values: they differ. shares: they add up to
+the change. slopes: times what they are slopes by. none: what it tells is no part of the image."""
 
 
 @value
@@ -174,11 +160,8 @@ class Need:
         yield from ()
 
     def zeros(self, shape_of: Callable[[str], tuple[int, ...]]) -> Tensor:
-        """What stands in for the answer for one image in a dry run: zeros in its shape.
-
-        Args:
-            shape_of: from INPUT or a layer's name to (C, h, w), from TARGETS to how many an image has.
-        """
+        """Zeros in the shape of the answer for one image, for a dry run; `shape_of` gives (C, h, w) of INPUT or a
+        layer, and of TARGETS how many an image has."""
         import torch
 
         shape = shape_of(self.place) if self.shape is None else self.shape
@@ -213,16 +196,12 @@ class SeparatePass(Need):
 
 
 def _of_variants(variants: Variants) -> tuple[Need, ...]:
-    """What variants are made from."""
     return (*variants.needs, Input() if variants.at == INPUT else Activation(variants.at))
 
 
 @value
 class Activation(Need):
-    """(B, C, h, w) float32 output of `layer`, as it was before any later in-place operation.
-
-    Of a module that runs several times in one forward, the last run counts.
-    """
+    """(B, C, h, w) float32 output of `layer`, before any later in-place operation; the last run of a module counts."""
 
     layer: str
 
@@ -284,20 +263,16 @@ class Targets(Need):
 
 @value
 class Given(Need):
-    """What the caller of `engine.observe` brings under a name, such as a finished map or its order of pixels.
-
-    Variants may be made from it like from any other evidence. Its answer has the batch as its first dimension.
-    """
+    """What the caller of `engine.observe` brings under a name, such as a finished map, the batch first. Variants may be
+    made from it."""
 
     name: str
 
 
 @value
 class Seeds(Given):
-    """(B,) int64, on the CPU: a number for each image from which all its random draws start.
-
-    It comes from the run's seed and the image's bytes, so that order, batch and shard change nothing.
-    """
+    """(B,) int64, on the CPU: what all random draws of an image start from. It comes from the run's seed and the
+    image's bytes, so that order, batch and shard change nothing."""
 
     integer: ClassVar[bool] = True
 
@@ -362,7 +337,6 @@ class GradientOver(Need):
     The answer has the shape of the input, or of the maps of `at`.
 
     Attributes:
-        over: variants of the input (not of a layer).
         moment: 1, 2 or 3.
         weighted: give the sum over i of weight_i * g_i ** moment instead of the mean; `over` is WeightedVariants.
     """
@@ -423,9 +397,7 @@ class Relevance(SeparatePass):
     """(B, 3, H, W) relevance of the input, propagated layer by layer from the objective by a composite of rules.
 
     Attributes:
-        composite: the rule of each kind of layer, see engine.relevance.
-        low: the lowest possible input in each colour, which the box rule of the first layer needs.
-        high: the highest.
+        low, high: the ends of the possible input in each colour, which the box rule of the first layer needs.
         biases: whether a bias takes its share of what it had a part in; if not, the inputs get all of it.
     """
 
@@ -445,11 +417,7 @@ class Relevance(SeparatePass):
 
 @value
 class Multipliers(SeparatePass):
-    """(B, 3, H, W) slopes between the input and a reference, by the rescale rule at every nonlinearity.
-
-    Attributes:
-        reference: one variant of the input.
-    """
+    """(B, 3, H, W) slopes between the input and a reference, one variant of it, by the rescale rule."""
 
     change: ClassVar[Change] = "slopes"
     words: ClassVar[str] = "differences to a reference"
@@ -464,11 +432,7 @@ class Multipliers(SeparatePass):
 
 @value
 class BiasGradients(SeparatePass):
-    """(B, L, H, W) for each of the L runs of layers that add a bias: sum over channels of normalised |b dy/db|.
-
-    A layer is a convolution with bias or a normalisation, whose bias includes what its running mean contributes;
-    its channels are scaled to [0, 1] and brought to the input's size, see engine.biases.
-    """
+    """(B, L, H, W) for each of the L runs of layers that add a bias, sum over channels of normalised |b dy/db|."""
 
     change: ClassVar[Change] = "none"
     looks_at: ClassVar[str] = "biases"

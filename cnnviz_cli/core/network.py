@@ -47,8 +47,6 @@ def without_checkpoints() -> Iterator[None]:
 
 
 class _Plain:
-    """In the place of the autograd function that a reentrant checkpoint is."""
-
     def __init__(self, original: Any, thread: int) -> None:
         self._original, self._thread = original, thread
 
@@ -91,16 +89,8 @@ def pass_through(function: F) -> F:
 
 @contextmanager
 def network_errors(*, always: bool = False) -> Iterator[None]:
-    """Turn what a network raises into one message with its own words and its place; all else passes.
-
-    Inside, checkpoints of the network are passed through.
-
-    Args:
-        always: whether all that runs inside is the network's code.
-
-    Raises:
-        NetworkError: an exception came out of the network.
-    """
+    """Turn what a network raises (with `always`, all that is raised) into a NetworkError with its words and its place.
+    Inside, checkpoints of the network are passed through."""
     try:
         with without_checkpoints():
             yield
@@ -135,11 +125,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_memory_errors(batch_size: int) -> Iterator[None]:
-    """Turn torch's out-of-memory errors into one that says what to do.
-
-    Raises:
-        MemoryShortError: memory did not suffice.
-    """
+    """Turn torch's out-of-memory errors into a MemoryShortError that says what to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -190,7 +176,6 @@ def _is_entry(frame: FrameType) -> bool:
 
 
 def _is_library(name: str) -> bool:
-    """Whether a file is Python's, torch's or ours."""
     if name.startswith(("<", _PACKAGE)) or any(part in _LIBRARIES for part in Path(name).parts):
         return True
     return name.startswith(_STDLIB) and "site-packages" not in name
@@ -222,11 +207,8 @@ def memory_format_of(tensor: Tensor) -> MemoryFormat:
 
 
 def convert_weights(net: nn.Module, memory_format: MemoryFormat) -> None:
-    """Bring the parameters and buffers of four dimensions into that layout, in place.
-
-    Others stay as they are: torch has channels_last for four dimensions alone, and `net.to` refuses a network that has
-    a weight of five.
-    """
+    """Bring the parameters and buffers of four dimensions into that layout, in place. Torch has channels_last for these
+    alone, and `net.to` refuses a network that has a weight of five."""
     import torch
 
     with torch.no_grad():

@@ -42,10 +42,8 @@ class Objective:
         raise NotImplementedError
 
     def terms(self, forward: Forward) -> Tensor:
-        """(B,) how large the terms are that a rounding error is relative to: the value, or more, of any sign.
-
-        A difference of two scores is as exact as the scores, not as their difference.
-        """
+        """(B,) how large the terms are that a rounding error is relative to, of any sign: a difference of two scores is
+        as exact as the scores, not as their difference."""
         return self.value(forward)
 
     def label(self) -> str:
@@ -54,7 +52,6 @@ class Objective:
 
 
 def _of_rank(scores: Tensor, forward: Forward, rank: int) -> Tensor:
-    """(B,) of (B, K) scores that of each image's target number `rank`."""
     return scores.gather(1, forward.targets[:, rank : rank + 1]).squeeze(1)
 
 
@@ -73,11 +70,7 @@ class TargetLogit(Objective):
 
 @value
 class TargetProbability(Objective):
-    """The probability of the image's target number `rank`.
-
-    Attributes:
-        sigmoid: each class's by itself, 1 / (1 + exp(-y)), instead of a softmax over all of them.
-    """
+    """The probability of the image's target number `rank`: by softmax, or by a `sigmoid` of its own score."""
 
     rank: int = 0
     sigmoid: bool = False
@@ -98,11 +91,7 @@ class TargetProbability(Objective):
 
 @value
 class Contrast(Objective):
-    """The score of the image's target number `rank` less that of another: why the target rather than this class.
-
-    Attributes:
-        contrast_rank: the number of the other, counted as `rank` is.
-    """
+    """The score of the image's target `rank` less that of its target `contrast_rank`: why this class, not that one."""
 
     rank: int
     contrast_rank: int
@@ -134,7 +123,6 @@ class FinerContrast(Objective):
         alpha: how much of the others' score to take off.
         similar: how many classes; all others if there are not as many.
         contrast_rank: if given, the number of the one class d, counted as `rank` is.
-        score: what y is.
     """
 
     rank: int = 0
@@ -194,11 +182,9 @@ class Negated(Objective):
 class StrongestChannel(Objective):
     """The feature map of `layer` with the `rank`-th highest peak, in each image its own.
 
-    Its gradient at the layer is the map itself where positive, and zero in every other map: the start signal of
-    a deconvnet, which rectifies before it filters (Zeiler & Fergus, 2013, section 2.1).
-
-    Attributes:
-        start: ``map`` keeps the whole map, ``peak`` only its highest position.
+    Its gradient at the layer is the map itself where positive (with start=peak its highest position alone), and zero in
+    every other map: the start signal of a deconvnet, which rectifies before it filters (Zeiler & Fergus, 2013, section
+    2.1).
     """
 
     layer: str
@@ -235,16 +221,8 @@ class StrongestChannel(Objective):
 
 
 def strongest_channels(maps: Tensor, count: int) -> Tensor:
-    """The channels with the highest peaks.
-
-    Args:
-        maps: (B, C, h, w).
-        count: at most C.
-
-    Returns:
-        (B, count) channel indices, highest peak first. Of equal peaks (a ReLU6 saturates) the map with the larger
-        sum comes first, then the lower index.
-    """
+    """(B, count) indices of the channels of (B, C, h, w) maps with the highest peaks, highest first. Of equal peaks (a
+    ReLU6 saturates) the map with the larger sum comes first, then the lower index."""
     by_sum = maps.sum((2, 3)).sort(dim=1, descending=True, stable=True).indices
     by_peak = maps.amax((2, 3)).gather(1, by_sum).sort(dim=1, descending=True, stable=True).indices
     return by_sum.gather(1, by_peak)[:, :count]

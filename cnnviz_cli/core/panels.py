@@ -43,12 +43,8 @@ ADVICE: Mapping[State, str] = {
 
 
 def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
-    """What to tell the user about a map, by what was explained.
-
-    Args:
-        counter: whether what speaks against the target was.
-        contrast: what the target was told apart from, if anything.
-    """
+    """What to tell the user about a map; `counter`: of what speaks against the target; `contrast`: what the target was
+    told apart from."""
     if state != "negative" or not (counter or contrast):
         return ADVICE[state]
     if not counter:
@@ -59,11 +55,8 @@ def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
 
 
 ScaleKind = Literal["none", "peak", "percentile", "centred"]
-"""What the colours of a panel go over.
-
-none: it holds several maps, each with a scale of its own. peak: from 0 to its highest value. percentile: from 0 to the
-99.5th percentile of its values. centred: around zero, as far as the 99.5th percentile of its magnitudes.
-"""
+"""What colours go over. none: several maps, each with a scale of its own. peak: from 0 to the highest value.
+percentile: from 0 to the 99.5th percentile. centred: around zero, as far as the 99.5th percentile of magnitudes."""
 
 _T = TypeVar("_T")
 
@@ -130,11 +123,7 @@ class Panel:
 
 @value
 class SingleMap(Panel):
-    """One map with one scale, over the image or beside it. Drawn and explained by what its class says of itself.
-
-    Attributes:
-        values: (B, C, h, w).
-    """
+    """One map (B, C, h, w) with one scale, over the image or beside it."""
 
     legend_title: ClassVar[str]
     """What a legend calls it."""
@@ -186,11 +175,7 @@ class Heatmap(SingleMap):
 
 @value
 class PixelMap(SingleMap):
-    """Evidence per input pixel, too fine to lay over an image.
-
-    Attributes:
-        values: (B, 1, H, W) at the input's size, >= 0.
-    """
+    """Evidence per input pixel, too fine to lay over an image: (B, 1, H, W) at the input's size, >= 0."""
 
     scale_kind: ClassVar[ScaleKind] = "percentile"
     legend_title: ClassVar[str] = "evidence at each pixel"
@@ -199,12 +184,8 @@ class PixelMap(SingleMap):
 
 @value
 class SignedMap(SingleMap):
-    """Evidence for (> 0) and against (< 0), around zero.
-
-    Attributes:
-        values: (B, 1, h, w).
-        slope: whether it says how the score changes as a pixel's value grows, not what the pixel adds to it.
-    """
+    """Evidence (B, 1, h, w) for (> 0) and against (< 0); `slope`: it says how the score changes as a pixel's value
+    grows, not what the pixel adds to it."""
 
     scale_kind: ClassVar[ScaleKind] = "centred"
     legend_title: ClassVar[str] = "for and against"
@@ -221,12 +202,8 @@ class SignedMap(SingleMap):
 
 @value
 class InputProjection(SingleMap):
-    """A projection into input space, around zero in each colour.
-
-    Attributes:
-        values: (B, C, H, W) at the input's size, for each of its channels.
-        note: how the projection was made, in a few words for the legend.
-    """
+    """A projection into input space, (B, C, H, W), around zero in each colour; `note` tells the legend how it was
+    made."""
 
     scale_kind: ClassVar[ScaleKind] = "centred"
     in_colour: ClassVar[bool] = True
@@ -276,11 +253,7 @@ class FeatureMapGrid(Panel):
 
 @value
 class Filters(Panel):
-    """The kernels of a first layer, which are images themselves. The same for every image.
-
-    Attributes:
-        values: (B, N, 3 or 1, kh, kw).
-    """
+    """The kernels (B, N, 3 or 1, kh, kw) of a first layer, which are images themselves; the same for every image."""
 
     part: ClassVar[str] = "filters"
     title: ClassVar[str] = "Kernels"
@@ -301,7 +274,6 @@ class ProjectionRow:
     """The strongest feature maps of one layer, each projected back to the input.
 
     Attributes:
-        layer: its name.
         values: (B, k, C, H, W) the projections, signed, at the input's size.
         channels: (B, k) channel indices, highest peak first.
         peaks: (B, k) the peak activation of each.
@@ -322,12 +294,7 @@ class ProjectionRow:
 
 @value
 class Projections(Panel):
-    """Layer by layer, low to high: projections beside the patches that caused them (Zeiler & Fergus, figure 2).
-
-    Attributes:
-        rows: one for each layer.
-        note: how the projection was made, in a few words for the legend.
-    """
+    """One row a layer, low to high: projections beside the patches that caused them (Zeiler & Fergus, figure 2)."""
 
     rows: tuple[ProjectionRow, ...]
     note: str = ""
@@ -345,7 +312,6 @@ class Projections(Panel):
 
 
 def _picked(value: _T, image: int) -> _T:
-    """`value` for one image, through dataclasses, tuples and mappings; anything without a batch unchanged."""
     picked: Any = value  # the type does not change, which no checker can follow through `replace`
     if hasattr(value, "detach"):
         picked = value.detach()[image].cpu().numpy()

@@ -44,7 +44,6 @@ def environment_error(error: BaseException) -> CnnvizError | None:
 
 
 def _has_folder() -> bool:
-    """Whether the current folder is still there."""
     try:
         os.getcwd()  # noqa: PTH109  (no Path needed)
     except FileNotFoundError:
@@ -53,10 +52,8 @@ def _has_folder() -> bool:
 
 
 def _find_shadowed(error: BaseException) -> tuple[str, str, str] | None:
-    """A module that stands in the place of an installed package or of one of Python's own, where it is, and of which.
-
-    Told by the names in the folders alone: what lists packages needs half of the standard library, which may be hidden.
-    """
+    """A module in the place of an installed package or of one of Python's own, where it is, and of which. The names in
+    the folders tell it: what lists packages needs half of the standard library, which may be hidden."""
     own = os.path.dirname(os.__file__)  # noqa: PTH120  (no Path needed, here and below)
     homes = {place: f"that of {place}" for place in sys.path if os.path.basename(place) in _INSTALLED}  # noqa: PTH119
     homes |= {own: "Python's own", os.path.join(own, "lib-dynload"): "Python's own"}  # noqa: PTH118
@@ -78,7 +75,6 @@ def _find_shadowed(error: BaseException) -> tuple[str, str, str] | None:
 
 
 def _error_chain(error: BaseException | None) -> str:
-    """What an error says, and those that it came from."""
     said: list[str] = []
     while error is not None and len(said) < 10:
         said.append(str(error))

@@ -13,7 +13,6 @@ Json = dict[str, JsonValue]
 
 
 def _optional(description: str | None = None, *, ge: float | None = None, le: float | None = None) -> Any:
-    """A field that the manifest leaves out where it is None."""
     return Field(default=None, ge=ge, le=le, exclude_if=lambda found: found is None, description=description)
 
 

@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Everything a run says while it works; this one says nothing, and others override what they pass on.
-
-    All of it goes to stderr or nowhere; results are returned.
-    """
+    """What a run says on stderr or nowhere; this one says nothing, and others override what they pass on."""
 
     def say(self, text: str) -> None:
         """One plain line of progress, for instance before a slow import."""

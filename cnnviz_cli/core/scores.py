@@ -53,23 +53,15 @@ HALF_SLACK = 2
 
 
 def resolution(values: Tensor, precision: str = "fp32") -> float:
-    """The relative difference below which numbers of this kind are equal but for rounding.
-
-    Args:
-        precision: fp32 where the network ran in the kind of the values, or bf16 or fp16.
-    """
+    """The relative difference below which numbers of this kind are equal but for rounding; `precision` is the
+    network's: bf16, fp16, or fp32 for that of the values."""
     import torch
 
     return max(SLACK * float(torch.finfo(values.dtype).eps), HALF_SLACK * HALF_ULP.get(precision, 0.0))
 
 
 def find_cancelled(values: Tensor, terms: Tensor) -> Tensor:
-    """(B,) whether all of a map is what rounding left of sums whose terms took each other away.
-
-    Args:
-        values: (B, 1, h, w) the sums.
-        terms: (B, C, h, w) what was added up over the second dimension.
-    """
+    """(B,) whether all of a map (B, 1, h, w) is what rounding left of sums over `terms` (B, C, h, w)."""
     largest = terms.abs().sum(1).flatten(1).amax(1)
     return (values.abs().flatten(1).amax(1) <= resolution(values) * largest) & (largest > 0)
 
@@ -86,7 +78,6 @@ def to_logits(values: Tensor, kind: ValueKind, *, exclusive: bool) -> Tensor:
     the gradient is zero, as it is where a sigmoid has saturated.
 
     Args:
-        values: what the network returned.
         kind: what that is; logits are returned as they are.
         exclusive: whether the probabilities along the second axis add up to 1.
     """
@@ -112,10 +103,7 @@ def score_name(score: Score) -> str:
 
 
 def to_two_classes(scores: Tensor) -> Tensor:
-    """(B, K) scores as they are; of a network with one score z, a question of yes or no, (B, 2): -z for no, z for yes.
-
-    Sigmoids of the two add up to 1, and the higher of them says what the network takes the image for.
-    """
+    """(B, K) scores as they are; of one score z, a question of yes or no, (B, 2): -z for no, z for yes."""
     import torch
 
     return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
@@ -129,10 +117,8 @@ def rank_second_first(scores: Tensor) -> Tensor:
 
 
 def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
-    """(B, K) the probability of each class, on the CPU; not a number where a score is not finite.
-
-    Sigmoids come in double precision, in which high scores that float32 rounds to 1 keep their order.
-    """
+    """(B, K) on the CPU; not a number where a score is not finite. Sigmoids are in double precision, in which high
+    scores that float32 rounds to 1 keep their order."""
     if not sigmoid:
         return logits.softmax(1).cpu()
     exact = logits.cpu().double()
@@ -171,11 +157,7 @@ def named_tensors(output: Any) -> list[tuple[str, Tensor]]:
 
 
 def select_part(output: Any, head: str) -> Any:
-    """The part of an output that has this name, see `named_tensors`.
-
-    Raises:
-        KeyError: there is no such part.
-    """
+    """The part of an output that has this name, see `named_tensors`. Raises KeyError if there is none."""
     if not head:
         return output
     for name, part in top_level_parts(output):
@@ -220,29 +202,18 @@ class Readout:
     """One score for each thing that can be explained of an image. Frozen and hashable."""
 
     def hold(self, _output: Any, _masks: Tensor | None, /) -> Tensor | None:
-        """(B, ...) the anchor: what is read of the images as they are, and stays the same for all that is made of them.
+        """(B, ...) the anchor, detached: what is read of the images as they are; None where there is none.
 
         A region or a box is found once, so that the scores of altered inputs are scores of the same thing.
 
         Args:
-            _output: what the network returned for B images.
-            _masks: (B, h, w) a mask of each of them, if the run has masks.
-
-        Returns:
-            Detached, a row for each image; None where there is no anchor.
+            _masks: (B, h, w) a mask of each image, if the run has masks.
         """
         return None
 
     def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
-        """(B, K) the scores, attached to autograd.
-
-        Args:
-            output: what the network returned for B images, or for what was made of them.
-            anchor: what `hold` gave, a row for each of the B.
-
-        Raises:
-            UsageError: the network returns something else.
-        """
+        """(B, K) the scores, attached to autograd; `anchor` is what `hold` gave. Raises UsageError if the network
+        returns something else."""
         raise NotImplementedError
 
     def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
@@ -285,11 +256,7 @@ def unwrapped(output: Any) -> Any:
 
 
 def part_of(output: Any, head: str | None) -> Any:
-    """The part of an output that has this name; of None what `unwrapped` finds.
-
-    Raises:
-        UsageError: the network returned no such part this time.
-    """
+    """The part of an output that has this name; of None what `unwrapped` finds. Raises UsageError if there is none."""
     if head is None:
         return unwrapped(output)
     try:
@@ -299,13 +266,8 @@ def part_of(output: Any, head: str | None) -> Any:
 
 
 def rows_of(output: Any, head: str | None = None) -> Tensor | None:
-    """(B, K) numbers that a network returned for B images, also as (B, K, 1, 1), as one that convolves to the end does.
-
-    Of one number for an image also (B,), and () for one image. None if it returned something else.
-
-    Args:
-        head: the name of the part of the output that is meant, see `part_of`.
-    """
+    """(B, K) numbers that a network returned for B images, also as (B, K, 1, 1); of one number for an image also (B,),
+    and () for one image. None if it returned something else. `head` as in `part_of`."""
     found = part_of(output, head)
     shape = tuple(getattr(found, "shape", (0, 0, 0)))
     if len(shape) == 4 and shape[2:] == (1, 1):
@@ -319,11 +281,7 @@ def rows_of(output: Any, head: str | None = None) -> Tensor | None:
 
 
 def maps_in(output: Any, head: str | None = None) -> Any:
-    """What a network returned as maps of scores, if it returned such.
-
-    Args:
-        head: the name of the part that is meant, see `core.scores`.
-    """
+    """What a network returned as maps of scores, if it returned such; `head` as in `part_of`."""
     if head is not None:
         return part_of(output, head)
     found = getattr(output, "logits", output)
@@ -331,14 +289,7 @@ def maps_in(output: Any, head: str | None = None) -> Any:
 
 
 def embedding(output: Any, head: str | None = None) -> Tensor:
-    """(B, D) what a network returned for B images.
-
-    Args:
-        head: the name of the part that is meant, see `part_of`.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    """(B, D) what a network returned for B images; `head` as in `part_of`. Raises UsageError if it is not that."""
     vectors = rows_of(output, head)
     if vectors is None or part_of(output, head).dim() < 2:
         raise UsageError(

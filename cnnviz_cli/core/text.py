@@ -12,11 +12,8 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def visible(text: str, limit: int = 0) -> str:
-    """`text` with control, direction and unencodable characters written as escapes.
-
-    Args:
-        limit: the longest result in characters, the middle elided; 0 is no limit.
-    """
+    """`text` with control, direction and unencodable characters as escapes, at most `limit` characters if that is not
+    0."""
     shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     if limit and len(shown) > limit:
         head = (limit - 1) // 2

@@ -101,8 +101,6 @@ def _refuse_to_delete(_self: Any, name: str) -> NoReturn:
 
 
 class _Signature:
-    """Made when it is asked for."""
-
     def __get__(self, _instance: Any, kind: Any) -> inspect.Signature:
         return inspect.signature(_compiled(kind))
 

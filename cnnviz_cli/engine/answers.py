@@ -20,7 +20,7 @@ Tick = Callable[[int, int], None]
 
 
 def no_tick(_done: int, _total: int) -> None:
-    """Progress for which nobody asked."""
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,9 @@ class PassContext:
 
     Attributes:
         batch: (B, C, H, W) normalised input, detached.
-        targets: (B, R) class indices.
         logits: (B, K) class scores, detached.
-        precision: fp32, bf16 or fp16.
         evidence: the answers to the plan's needs that take no variants.
         memory: bytes that variants may take at a time; None for a share of what is free.
-        readout: how scores are read from what the network returns.
         anchor: what is held of each image for it, see `Readout.hold`.
         alone: whether variants pass the whole network one by one.
     """
@@ -87,11 +84,7 @@ def answers(kind: type[SeparatePass]) -> Callable[[_Function], _Function]:
 
 
 def answer_to(need: SeparatePass) -> AnswerFunction:
-    """The function that answers a need.
-
-    Raises:
-        NotImplementedError: no file of the engine registers one.
-    """
+    """The function that answers a need. Raises NotImplementedError if no file of the engine registers one."""
     if type(need) not in _FUNCTIONS:
         package = __name__.rpartition(".")[0]
         for module in iter_modules(import_module(package).__path__):

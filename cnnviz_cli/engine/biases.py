@@ -60,11 +60,8 @@ def bias_gradients(context: PassContext, need: BiasGradients) -> Tensor:
 
 
 def bias_of(module: nn.Module) -> Tensor | None:
-    """(C,) what a convolution or a normalisation adds to each channel; None for any other module, or nothing.
-
-    A normalisation by running statistics is x -> w (x - m) / sqrt(v + eps) + b, so it adds b - w m / sqrt(v + eps).
-    One by the statistics of its own input adds b alone.
-    """
+    """(C,) what a convolution or a normalisation adds to each channel, by running statistics b - w m / sqrt(v + eps);
+    None for any other module, or nothing."""
     from torchvision.ops import FrozenBatchNorm2d  # not at the top: it takes a second
 
     bias: Tensor | None = None

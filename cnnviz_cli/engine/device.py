@@ -15,14 +15,8 @@ from cnnviz_cli.core.network import MemoryFormat, convert_weights
 
 
 def select_device(name: str, local_rank: int | None = None) -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto prefers CUDA, then MPS.
-
-    Args:
-        local_rank: the number of this process among those on this machine: which CUDA device, where none is named.
-
-    Raises:
-        DeviceError: it is not there.
-    """
+    """The device for ``auto`` (CUDA, else MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; `local_rank`
+    says which CUDA device where none is named. Raises DeviceError if it is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return _local_cuda(local_rank)
@@ -61,10 +55,8 @@ def synchronize(device: torch.device) -> None:
 
 
 def use_deterministic_kernels() -> None:
-    """Ask for kernels that give the same bits every time, and for full float32 on a GPU.
-
-    cuDNN's autotuner picks by speed and so by chance; TF32 keeps 10 bits of mantissa.
-    """
+    """Ask for kernels that give the same bits every time, and for full float32 on a GPU: TF32 keeps 10 bits of
+    mantissa, and cuDNN's autotuner picks by speed and so by chance."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
@@ -104,13 +96,8 @@ def _available_memory() -> int:
 
 
 def estimate_bytes(modules: nn.Module, run: Callable[[Tensor], Any], item: Tensor, *, recorded: bool) -> int:
-    """Bytes that one variant takes on its way through the network, roughly.
-
-    Args:
-        run: the network, or its tail; its modules are among those of `modules`.
-        item: (1, ...) one variant.
-        recorded: whether autograd keeps what it passes.
-    """
+    """Bytes, roughly, that `item`, one variant (1, ...), takes in `run`, the network or its tail; `recorded`: with what
+    autograd keeps."""
     sizes: list[int] = []
 
     def weigh(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -131,9 +118,7 @@ def estimate_bytes(modules: nn.Module, run: Callable[[Tensor], Any], item: Tenso
 
 
 def chunk_size(budget: int, item: int, most: int) -> int:
-    """The largest power of two that is at most `most` and fits; at least 1.
-
-    Powers of two, so that a little more or less free memory rarely changes the last bits of a sum.
-    """
+    """The largest power of two that is at most `most` and fits; at least 1. A little more or less free memory then
+    rarely changes the last bits of a sum."""
     fitting = max(min(budget // max(item, 1), most), 1)
     return 1 << (fitting.bit_length() - 1)

@@ -28,13 +28,8 @@ _DETACH = ("detach", "detach_", "data")
 
 @dataclass(frozen=True)
 class GradientCut:
-    """An operation that got what has a gradient and gave what has none.
-
-    Attributes:
-        module: the innermost module that was running; "" for the network itself.
-        how: what it does, in words.
-        excerpt: the line of the network's code, as errors show it.
-    """
+    """An operation that takes the gradient away: in which module ("" is the network), what it does, the line of
+    code."""
 
     module: str
     how: str
@@ -42,11 +37,7 @@ class GradientCut:
 
 
 def explain_missing_gradient(error: EvidenceError, net: nn.Module, image: Tensor) -> EvidenceError:
-    """An error about a missing gradient, with the place where the network cuts it off, if there is one.
-
-    Args:
-        image: (1, C, H, W) normalised input.
-    """
+    """An error about a missing gradient, with the place where the network cuts it off, if there is one."""
     assert error.at is not None
     cut = find_gradient_cut(net, image, error.at)
     if cut is None:
@@ -58,11 +49,8 @@ def explain_missing_gradient(error: EvidenceError, net: nn.Module, image: Tensor
 
 
 def find_gradient_cut(net: nn.Module, image: Tensor, at: str) -> GradientCut | None:
-    """The last operation of a forward that cuts the gradient from the output to `at`.
-
-    Returns:
-        None where the output has a gradient, or what is at `at` is not used, or the network does not run.
-    """
+    """The last operation of a forward that cuts the gradient from the output to `at`; None where the output has a
+    gradient, or what is at `at` is not used, or the network does not run."""
     leaf = image.detach().clone().requires_grad_(at == INPUT)
     watch = _GradientWatch()
     if at == INPUT:
@@ -87,13 +75,6 @@ def find_gradient_cut(net: nn.Module, image: Tensor, at: str) -> GradientCut | N
 
 
 class _GradientWatch(TorchFunctionMode):
-    """Writes down what takes a gradient away.
-
-    Attributes:
-        last: the last of it.
-        starts: what the gradient is to reach.
-    """
-
     def __init__(self) -> None:
         super().__init__()
         self.last: GradientCut | None = None
@@ -151,7 +132,6 @@ def _any_recorded(values: Iterable[Any]) -> bool:
 
 
 def _lacks_gradient(output: Any) -> bool:
-    """Whether an output is numbers, none of which has a gradient."""
     found = [one for one in tensors_in(output) if one.is_floating_point() or one.is_quantized]
     return bool(found) and not any(map(_has_gradient, found))
 

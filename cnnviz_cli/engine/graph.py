@@ -27,11 +27,7 @@ class TraceError(Exception):
 
 
 def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
-    """The graph of `net`, and for each node the path of the module it stems from.
-
-    Raises:
-        TraceError: its code does what a tracer's stand-ins do not.
-    """
+    """The graph of `net`, and for each node its module's path. Raises TraceError if it cannot be traced."""
     # Not at the top: it takes a second, and few methods take a network apart.
     from torchvision.models.feature_extraction import NodePathTracer
 
@@ -47,7 +43,6 @@ def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
 
 
 def _repeats_scores(run: Callable[[], Any], scores: Tensor, precision: str, read: Read) -> bool:
-    """Whether a remade network gives the scores (1, K) of the network itself, up to rounding."""
     with torch.no_grad(), autocast_context(scores.device, precision):
         again = read(run())
     tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
@@ -56,13 +51,8 @@ def _repeats_scores(run: Callable[[], Any], scores: Tensor, precision: str, read
 
 @dataclass(frozen=True)
 class SplitNetwork:
-    """A network in two parts.
-
-    Attributes:
-        head: input -> the layer's output, and what else crosses the cut.
-        tail: the same values -> what the network returns.
-        crossing: how many values cross the cut besides the layer's output: live skip connections, sizes.
-    """
+    """A network in two parts: the head gives the layer's output and what else crosses the cut, `crossing` values (live
+    skip connections, sizes); the tail takes the same."""
 
     head: Callable[[Tensor], tuple[Any, ...]]
     tail: Callable[..., Any]
@@ -70,13 +60,8 @@ class SplitNetwork:
 
 
 def split_at_layer(net: nn.Module, layer: str) -> SplitNetwork:
-    """Cut the traced graph of `net` behind a run of `layer`, the last unless its name says which.
-
-    The parts share the network's modules.
-
-    Raises:
-        TraceError: the network cannot be traced, or the layer cannot be found in the trace.
-    """
+    """Cut the traced graph of `net` behind a run of `layer`, the last unless its name says which; the parts share its
+    modules. Raises TraceError if it cannot be traced, or the layer is not in the trace."""
     graph, names = trace_graph(net)
     cut = _output_of(layer, graph, names)
     after = _nodes_after(cut)
@@ -152,12 +137,8 @@ def _nodes_after(cut: fx.Node) -> set[fx.Node]:
 
 
 def expand_batch(value: Any, count: int, twice: Any) -> Any:
-    """A value that crosses the cut, of one image, for `count` variants of it.
-
-    Args:
-        value: as the head gave it for one image.
-        twice: as it gave it for the same image twice; where a number differs, it counts images.
-    """
+    """A value that crosses the cut, of one image, for `count` variants of it; `twice` is that of the same image twice:
+    where a number differs, it counts images."""
     if isinstance(value, Tensor):
         if value.dim() and twice.shape[0] == 2 * value.shape[0]:
             # A copy, not a view: the tail may add to it in place.
@@ -180,8 +161,6 @@ _HALVES: WeakKeyDictionary[nn.Module, dict[str, SplitNetwork | str]] = WeakKeyDi
 
 @dataclass(frozen=True)
 class _Split:
-    """The tail of a cut network, with one image's values at the cut."""
-
     halves: SplitNetwork
     once: tuple[Any, ...]
     twice: tuple[Any, ...]
@@ -218,14 +197,8 @@ class _Whole:
 
 
 def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str, read: Read) -> Tail:
-    """What comes after `layer`, for variants of one image.
-
-    Where the cut network does not repeat the whole one's scores, the whole network is used.
-
-    Args:
-        image: (1, C, H, W).
-        scores: (1, K) what the whole network says of it.
-    """
+    """What comes after `layer`, for variants of one (1, C, H, W) image. Where the cut network does not repeat `scores`,
+    the whole network is used."""
     parts = _HALVES.setdefault(net, {})
     if layer not in parts:
         try:
@@ -251,7 +224,6 @@ def whole_network_reason(net: nn.Module, layer: str) -> str | None:
 
 
 def _halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bool:
-    """Whether the tail, on what the layer gave, gives the scores that the whole network gave."""
     cut = tail.once[0]
     if not isinstance(cut, Tensor):
         return False
@@ -282,17 +254,11 @@ _FOLDED: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKey
 
 
 def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
-    """`net` without its batch normalisations, or `net` itself where that cannot be done.
+    """`net` without its batch normalisations, or `net` itself where the copy does not repeat `scores` of `image`.
 
     In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
-    weights can hold. Memory traffic is all that it costs, and that is a quarter of a ResNet's forward and backward
-    on a CPU. The two networks are one function, so their gradients at the input are the same, up to rounding.
-    Layers inside are not to be read from the copy.
-
-    Args:
-        image: (1, C, H, W), on which the copy has to give the same scores.
-        scores: (1, K) what `net` says of it.
-        read: from what a network returns for that image to its scores.
+    weights can hold. Memory traffic is all that it costs, and that is a quarter of a ResNet's forward and backward on a
+    CPU. Gradients at the input are the same, up to rounding. Layers inside are not to be read from the copy.
     """
     state = _state(net)
     if net not in _FOLDED or _FOLDED[net][0] != state:
@@ -328,7 +294,7 @@ def fold_batchnorm(net: nn.Module) -> nn.Module | None:
 
 
 def _is_pair(node: fx.Node, modules: dict[str, Any]) -> bool:
-    """Whether a node normalises what a convolution, and nobody else, gets to see."""
+    """Whether a node normalises what a convolution alone gets to see."""
     before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
     if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1 or len(before.args) != 1:
         return False

@@ -32,8 +32,6 @@ class Observation:
 
     Attributes:
         logits: (B, K) float32 class scores.
-        targets: (B, R) class indices.
-        evidence: the answers to all needs of the plan.
         order: (B, K) by what classes are ranked; minus infinity for what is not there.
         anchor: what the readout holds of each image; None where that is nothing.
         unchanged: (B,) by need whether the answer shows a change of the score by no more than rounding.
@@ -69,8 +67,6 @@ def observe(
     Args:
         net: in eval mode, every module of it; its parameters need not require gradients.
         batch: (B, C, H, W) normalised input on the model's device.
-        choose: see `Choose`.
-        readout: how scores are read from what the network returns.
         masks: (B, ...) where the region to be explained is in each image, if the readout takes that.
         given: by name what the plan's `Given` needs are answered with, the batch first.
         precision: fp32, or bf16 / fp16 for autocast; answers are float32 (float64 for a float64 model) either way.
@@ -82,7 +78,7 @@ def observe(
     Raises:
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
             in a model without rectifiers, or a layer has no maps or does not run, or parts of the model are a program
-            into which nobody can look.
+            that cannot be looked into.
         ValueError: the network is not in eval mode, torch is in inference mode, or something is not in `given`.
     """
     if any(module.training for module in net.modules()):
@@ -157,7 +153,7 @@ def _find_unchanged_needs(
 def find_unchanged(
     need: Need, answers: Mapping[Need, Tensor], inputs: Tensor, terms: Tensor, precision: str = "fp32"
 ) -> Tensor | None:
-    """Of each image whether an answer shows no change of the score beyond its rounding; None where that is not known.
+    """(B,) whether an image's answer shows no change of the score beyond its rounding; None where that is not known.
 
     Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: by no more
     than that could the score change between nothing and what is there.
@@ -165,12 +161,7 @@ def find_unchanged(
     Args:
         need: one that `measures_change`.
         answers: the batch's; of a gradient at a layer the layer's maps are looked up.
-        inputs: (B, C, H, W) the network's input.
         terms: (B,) the magnitude of the objective's terms.
-        precision: in which the network ran, see `core.scores.resolution`.
-
-    Returns:
-        (B,) bool.
     """
     answer = answers[need]
     unit = resolution(answer, precision)

@@ -63,12 +63,8 @@ MATRIX_PRODUCTS = frozenset(("matmul", "mm", "bmm"))
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a torch function.
-
-    Attributes:
-        name: the function's, without underscores: relu_ and F.relu are one.
-        signals: the signals among its arguments, those in lists too.
-    """
+    """One call of a torch function; `name` has no underscores (relu_ and F.relu are one), `signals` are those among its
+    arguments, in lists too."""
 
     func: Callable[..., Any]
     args: tuple[Any, ...]
@@ -218,14 +214,7 @@ def keep_copies(*signals: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_visible(net: nn.Module, what: str = "operations") -> None:
-    """Refuse a network inside which nothing can be seen.
-
-    Args:
-        what: should be seen.
-
-    Raises:
-        UsageError: parts of it are a program, TorchScript's or torch.export's.
-    """
+    """Raise UsageError for a network with TorchScript's or torch.export's programs, inside which nothing is seen."""
     for module in net.modules():
         if isinstance(module, torch.jit.ScriptModule):
             kind = "TorchScript"
@@ -245,11 +234,7 @@ def _is_exported(module: fx.GraphModule) -> bool:
 
 
 def check_recorded(scores: Tensor) -> None:
-    """Refuse a graph in which something else than a torch function call was recorded.
-
-    Raises:
-        UsageError: an autograd function of the network's own is in it, or the scores do not depend on the input.
-    """
+    """Raise UsageError if the graph holds a custom autograd function, or the scores do not depend on the input."""
     if scores.grad_fn is None:
         raise EvidenceError(
             "the scores of this network do not depend on its input as far as autograd can see", at=INPUT

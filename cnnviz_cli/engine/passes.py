@@ -35,7 +35,6 @@ class Pass:
 
     Attributes:
         logits: (B, K) class scores, detached once the backwards are over.
-        targets: (B, R) class indices.
         anchor: what is held of each image, see `Readout`; None where that is nothing.
         order: (B, K) by what classes are ranked; None where they were chosen already.
         kept: output of each layer of the plan, as the module returned it.
@@ -76,13 +75,11 @@ def run_pass(
 
     Args:
         net: what to call; `modules` itself or a part of it.
-        modules: where the plan's layers are found.
         batch: what `net` is called with, on its device.
         choose: see `Choose`; or the (B, R) classes themselves, which are chosen already of what `batch` was made from.
-        readout: how scores are read from what `net` returns.
         masks: the region to be explained in each image, see `Readout.hold`.
         anchor: what is held of each image already; found out if not given.
-        owned: whether nobody else needs `batch` afterwards, so that a first layer may work in place on it.
+        owned: whether `batch` is not needed afterwards, so that a first layer may work in place on it.
 
     Raises:
         UsageError: see `observe`.
@@ -154,7 +151,7 @@ def _run_backward(
         mode.rule = backward.through
     gradients: tuple[Tensor | None, ...] = (None,) * len(points)
     if total.requires_grad:
-        # autograd.grad, never .backward(): nobody's .grad is ours to touch.
+        # autograd.grad, never .backward(): no .grad is ours to touch.
         gradients = torch.autograd.grad(
             total, points, retain_graph=keep_graph or None, create_graph=bool(backward.curved), allow_unused=True
         )
@@ -180,7 +177,6 @@ def _run_backward(
 
 
 def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
-    """The Hessian times `maps`, by differentiating the gradient once more."""
     if not gradient.requires_grad:  # the objective is linear from here on
         return torch.zeros_like(maps)
     try:

@@ -24,11 +24,7 @@ from cnnviz_cli.core.records import Cost
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """One autograd pass: the gradient of one objective under one rule, at every place that asked for it.
-
-    Attributes:
-        curved: places at which the gradient is differentiated once more.
-    """
+    """One autograd pass: the gradient of an objective under a rule, at all places that ask, at `curved` once more."""
 
     of: Objective
     through: ReluRule
@@ -38,12 +34,7 @@ class Backward:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """All that is asked of the same variants: one forward a variant, one backward for each objective and rule.
-
-    Attributes:
-        scores: objectives to evaluate.
-        sums: gradients to add up.
-    """
+    """All that is asked of the same variants: one forward a variant, one backward for each objective and rule."""
 
     variants: Variants
     scores: tuple[Scores, ...]
@@ -57,14 +48,8 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one batch costs and gives.
-
-    Attributes:
-        needs: each distinct need, and each that another is made from, in the order first asked for.
-        backwards: one for each distinct (objective, rule).
-        streams: one for each distinct set of variants.
-        separate: needs that take passes of their own.
-    """
+    """What one batch costs and gives: each need once, with its sources; a backward for each objective and rule, a
+    stream for each set of variants, and the needs with passes of their own."""
 
     needs: tuple[Need, ...]
     backwards: tuple[Backward, ...]
@@ -73,11 +58,8 @@ class Plan:
 
     @classmethod
     def of(cls, needs: Iterable[Need]) -> Plan:
-        """The plan that answers all of `needs`, each computed once.
-
-        Raises:
-            ValueError: gradients are asked for over variants of a layer, or variants are made from variants.
-        """
+        """The plan that answers all of `needs`, each computed once. Raises ValueError for gradients over variants of a
+        layer, or variants made from variants."""
         distinct = tuple(dict.fromkeys(each for need in needs for each in (*_checked_sources(need), need)))
         places: dict[tuple[Objective, ReluRule], dict[str, None]] = {}
         curved: dict[Objective, dict[str, None]] = {}
@@ -183,11 +165,7 @@ class Plan:
 
 
 def _checked_sources(need: Need) -> tuple[Need, ...]:
-    """The evidence that another need is made from, which has to be there first.
-
-    Raises:
-        ValueError: it would take variants to make variants.
-    """
+    """The evidence that another need is made from. Raises ValueError if it would take variants to make variants."""
     if any(source.derived for source in need.sources):
         raise ValueError(f"{need!r} is made from what itself takes variants or forwards of its own")
     return need.sources

@@ -165,11 +165,7 @@ def works_in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """One call of a rectifier: the function of its input alone, how to follow its derivative, whose rule holds.
-
-    Attributes:
-        autocast: the precision in force when it was called, which a derivative has to be computed in too.
-    """
+    """One call of a rectifier; its derivative is computed under the `autocast` in force when it was called."""
 
     call: Call
     slope: Slope
@@ -179,8 +175,6 @@ class _Use:
 
 
 class _Rectifier(Function):
-    """One rectifier call, its rule looked up when the gradient arrives."""
-
     @staticmethod
     def forward(ctx: Any, source: Tensor, use: _Use) -> Tensor:
         # What the derivative is computed from: the input, saved before it can be overwritten, or else the output.

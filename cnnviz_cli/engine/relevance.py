@@ -68,12 +68,8 @@ def add_signals(call: Call) -> Tensor:
 
 
 def gate_product(call: Call, gates: Sequence[bool]) -> Tensor:
-    """The product of a signal and a gate: all to the signal.
-
-    Args:
-        gates: whether each is known for a gate; if both or neither, the smaller is, for a gate is spread over what it
-            weighs.
-    """
+    """The product of a signal and a gate: all to the signal. Where `gates` is true of both or of neither, the smaller
+    counts as the gate, for a gate is spread over what it weighs."""
     (one, other), again = call.taking("input", "other")
     if gates[0] == gates[1]:
         gates = [one.numel() < other.numel(), other.numel() < one.numel()]
@@ -116,10 +112,7 @@ _WEIGHTED = ops.CONVOLUTIONS | ops.MATRIX_PRODUCTS | {"linear"}
 @answers(Relevance)
 def run_relevance(context: PassContext, need: Relevance) -> Tensor:
     """(B, 3, H, W) relevance of the input; it starts as each class score times the objective's slope by that score.
-
-    Raises:
-        UsageError: the network has an operation without a rule, or operations that cannot be seen.
-    """
+    Raises UsageError for operations without a rule, or that cannot be seen."""
     ops.check_visible(context.net)
     leaf = context.batch.clone().requires_grad_()
     with torch.enable_grad():
@@ -136,12 +129,7 @@ def run_relevance(context: PassContext, need: Relevance) -> Tensor:
 
 
 class RelevanceMode(OperationMode):
-    """Record a forward so that its backward propagates relevance.
-
-    Args:
-        need: whose composite holds.
-        source: (B, C, H, W) the network's input, which autograd has recorded as no leaf.
-    """
+    """Record a forward whose backward propagates relevance to its input, `source` (B, C, H, W), no leaf of autograd."""
 
     def __init__(self, need: Relevance, source: Tensor) -> None:
         super().__init__()

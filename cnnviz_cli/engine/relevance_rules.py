@@ -28,9 +28,7 @@ class Linear:
     """A linear operation.
 
     Attributes:
-        op: (input, weight, bias or None) -> output.
-        weight: detached.
-        bias: detached; None if there is none.
+        op: (input, weight, bias or None) -> output; weight and bias are detached.
         convolves: whether its weights are shared between positions.
         folds: whether the weight's first dimension counts outputs, so that a scale of them can be multiplied in.
         takes: whether the bias takes its share of the relevance.
@@ -100,11 +98,7 @@ def flat(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
 
 
 def z_box(linear: Linear, x: Tensor, relevance: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
-    """In proportion to how far each input could have lowered the output, between the lowest and highest possible.
-
-    Args:
-        ends: of the shape of x, the lowest and the highest possible input; each may be either.
-    """
+    """In proportion to how far each input could have lowered the output between `ends`, the least and the most."""
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     w, b = linear.weight, linear.share
     terms: list[_Term] = [

@@ -40,11 +40,8 @@ _LINEAR_OPS = ops.MOVES | ops.AVERAGES | ops.SUMS | ops.DIFFERENCES | {"neg", "r
 
 @answers(Multipliers)
 def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
-    """(B, 3, H, W) multipliers of the input's difference to the reference.
-
-    Raises:
-        UsageError: the network has an operation without a rule, or operations that cannot be seen.
-    """
+    """(B, 3, H, W) multipliers of the input's difference to the reference. Raises UsageError for operations without a
+    rule, or that cannot be seen."""
     ops.check_visible(context.net)
     batch = context.batch
     evidence = context.evidence.only(need.sources)
@@ -90,7 +87,6 @@ def _is_linear_in_signal(call: Call) -> bool:
 
 
 def _apply_activation(call: Call) -> Tensor:
-    """A function of each value by itself."""
     (source,), again = call.taking("input")
     return Step(again, partial(_secant, again), ops.keep_copies, call.in_place)(source)
 
@@ -108,7 +104,6 @@ def _secant(curve: Callable[[Tensor], Tensor], arriving: Tensor, source: Tensor)
 
 
 def _apply_maximum(call: Call) -> Any:
-    """A maximum over windows, or over dimensions."""
     (source,), again = call.taking("input")
     return Step(again, partial(_winners, again), ops.keep_copies)(source)
 

@@ -40,8 +40,6 @@ def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
 
 
 class _Image:
-    """The stream of one image."""
-
     def __init__(self, context: PassContext, stream: Stream, evidence: Evidence, image: int) -> None:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes

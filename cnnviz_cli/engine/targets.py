@@ -16,9 +16,7 @@ class TargetSelector:
     """The targets of a run, ready to be chosen for a batch.
 
     Attributes:
-        ranks: the classes to explain, see `Rank`.
-        contrast: the class that each of them is told apart from, if any.
-        truths: for each image of the batch the class that is true of it, None where nobody knows.
+        truths: for each image of the batch the class that is true of it, None where that is unknown.
     """
 
     ranks: tuple[Rank, ...]
@@ -42,7 +40,7 @@ class TargetSelector:
 
     @property
     def needs_truth(self) -> bool:
-        """Whether nothing can be explained of an image of which nobody knows what is true."""
+        """Whether nothing can be explained of an image whose true class is unknown."""
         return self.contrast == TRUE or set(self.ranks) == {TRUE}
 
     def with_truths(self, truths: Sequence[int | None]) -> TargetSelector:
@@ -52,10 +50,8 @@ class TargetSelector:
     def __call__(self, logits: Tensor) -> Tensor:
         """(B, width) class indices for (B, K) scores; of equal scores the lower index ranks first.
 
-        In the place of a truth that nobody knows stands another class that is explained, so that it adds nothing.
-
-        Raises:
-            ValueError: what is true has a say, and is not known of each image of the batch.
+        In the place of a truth that is not known stands another class that is explained, so that it adds nothing.
+        Raises ValueError if no truths are given, or not one for each image of the batch.
         """
         order = logits.sort(dim=1, descending=True, stable=True).indices
         chosen = order.new_empty((logits.shape[0], self.width))

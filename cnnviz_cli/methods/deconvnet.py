@@ -75,7 +75,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
 
 
 def _stacked(pictures: list[Tensor]) -> Tensor:
-    """k pictures (B, 3, H, W) as (B, k, 3, H, W), without importing torch."""
+    """k images (B, 3, H, W) as (B, k, 3, H, W), without importing torch."""
     stacked = pictures[0].new_empty((pictures[0].shape[0], len(pictures), *pictures[0].shape[1:]))
     for rank, picture in enumerate(pictures):
         stacked[:, rank] = picture
@@ -92,7 +92,7 @@ def _boxes(places: Tensor, maps: Tensor, info: LayerInfo, size: tuple[int, int])
             continue
         row, column = divmod(place, maps.shape[3])
         left, top, right, bottom = info.field.box(row, column)
-        # A field can lie wholly in the padding; one pixel of the picture always remains.
+        # A field can lie wholly in the padding; one pixel of the image always remains.
         left, right = min(max(left, 0.0), width - 1.0), max(min(right, float(width)), 1.0)
         top, bottom = min(max(top, 0.0), height - 1.0), max(min(bottom, float(height)), 1.0)
         boxes.append((left, top, right, bottom))

@@ -85,15 +85,8 @@ def xrai(options: Options, context: MethodContext) -> Recipe:
 
 
 def gains(attribution: Floats, masks: NDArray[np.bool_]) -> Floats:
-    """The mean attribution of the region that takes each pixel, the best region first.
-
-    Args:
-        attribution: (H, W).
-        masks: (S, H, W) the regions.
-
-    Returns:
-        (H, W). Pixels that no region takes share their own mean.
-    """
+    """(H, W) of an (H, W) attribution and (S, H, W) regions: the mean attribution of the region that takes each pixel,
+    the best region first. Pixels that no region takes share their own mean."""
     import numpy as np
 
     values, remaining = attribution.ravel(), masks.reshape(len(masks), -1)

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 @value
 class ClassDescriber(Describer):
-    """Classes and their probabilities.
-
-    Attributes:
-        sigmoid: whether each class has a probability by itself.
-    """
+    """Classes and their probabilities; `sigmoid`: each class has one by itself."""
 
     labels: Sequence[str]
     sigmoid: bool
@@ -84,11 +80,7 @@ class Classification(TaskSpec):
 
 
 def chosen(settings: TaskSettings, labels: Labels) -> tuple[tuple[Rank, ...], Rank | None]:
-    """The classes that ``--target`` and ``--contrast`` name.
-
-    Raises:
-        UsageError: no such class, or several.
-    """
+    """The classes that ``--target`` and ``--contrast`` name. Raises UsageError: no such class, or several."""
     contrast = None if settings.contrast is None else contrast_of(settings.contrast, labels)
     return ranks_of(settings.target, labels), contrast
 

@@ -41,14 +41,8 @@ class TargetDescription:
 
 @value
 class ImageDescription:
-    """What a network says of one image, and what is explained of it.
-
-    Attributes:
-        predictions: what it says, the foremost first.
-        targets: what is explained, by rank; None for what is not there, or is drawn already.
-        contrast: what all of it is told apart from, if anything.
-        truth: what is true of it; None if unknown.
-    """
+    """What a network says of one image, the foremost first, and what is explained of it by rank: None for what is not
+    there, or is drawn already."""
 
     predictions: Sequence[Prediction]
     targets: Sequence[TargetDescription | None]
@@ -63,24 +57,14 @@ class Describer:
     readout: Readout
 
     def numbers(self, scores: Tensor, _anchor: Tensor | None, /) -> Numbers:
-        """(B, K) the numbers that are shown, on the CPU; not finite where the scores are not.
-
-        Args:
-            scores: (B, K) as the readout read them, see `core.scores.to_two_classes`.
-        """
+        """(B, K) of (B, K) scores the numbers that are shown, on the CPU; not finite where the scores are not."""
         found: Numbers = scores.cpu().double().numpy()
         return found
 
     def describe(
         self, index: int, number: float, anchor: Numbers | None, size: tuple[int, int], /
     ) -> TargetDescription:
-        """One of the K.
-
-        Args:
-            number: its number.
-            anchor: what the readout holds of the image.
-            size: height and width of the network's input.
-        """
+        """One of the K; `anchor`: what the readout holds of the image; `size`: height and width of the input."""
         raise NotImplementedError
 
     def foremost(self, _numbers: Numbers, order: Numbers, /) -> list[int]:

@@ -82,11 +82,7 @@ class Boxes(Readout):
 
 
 def found(anchor: Iterable[Sequence[float]]) -> list[Found]:
-    """The boxes of one image in words that need no tensor, the likeliest first.
-
-    Args:
-        anchor: (most, 6) what `Boxes.hold` gave for the image, as a tensor, an array or lists.
-    """
+    """The boxes of one image, the likeliest first, as numbers without a tensor; `anchor` is what `Boxes.hold` gave."""
     rows = [[float(number) for number in row] for row in anchor]
     return [
         (rank, round(label), score, (left, top, right, bottom))
@@ -145,11 +141,7 @@ def _became(anchor: Tensor, rows: Tensor) -> Tensor:
 
 @value
 class BoxDescriber(Describer):
-    """What was found, the likeliest first.
-
-    Attributes:
-        labels: by the number that a box is labelled with; empty if there are no names.
-    """
+    """What was found, the likeliest first; `labels` are by the number that a box is labelled with, or empty."""
 
     readout: Boxes
     labels: Sequence[str]
@@ -215,11 +207,6 @@ class Detection(TaskSpec):
 
 
 def _ranks(settings: TaskSettings, what: str) -> tuple[int, ...]:
-    """The boxes that are explained, by their ranks from 0.
-
-    Raises:
-        UsageError: they are named in another way.
-    """
     specs = objective_specs(settings, what)
     if what:
         return (int(what) - 1,)

@@ -22,15 +22,8 @@ if TYPE_CHECKING:
 
 @value
 class OutputValues(Readout):
-    """The (B, K) numbers as the network returns them, of one number also (B,).
-
-    One value z alone is read as the two -z and z, see `core.scores.to_two_classes`; z always ranks first. Several rank
-    by their size.
-
-    Attributes:
-        head: the name of the part of the output that holds them, see `core.scores`.
-        single: whether it is one value.
-    """
+    """The (B, K) numbers as the network returns them, of one number also (B,). One value z alone (`single`) is read as
+    the two -z and z, see `core.scores.to_two_classes`, and z always ranks first; several rank by their size."""
 
     head: str | None = None
     single: bool = False
@@ -47,11 +40,7 @@ class OutputValues(Readout):
 
 @value
 class ValueDescriber(Describer):
-    """What a regression returns, with its unit.
-
-    Attributes:
-        labels: of one value two: what minus the value is called, and the value.
-    """
+    """What a regression returns, with its unit; of one value there are two labels, that of minus the value first."""
 
     readout: OutputValues
     labels: Sequence[str]

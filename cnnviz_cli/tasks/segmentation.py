@@ -38,7 +38,6 @@ class Regions(Readout):
     Attributes:
         background: the class that stands for none; it ranks after all others that are there.
         head: the name of the part of the output that holds the maps, see `core.scores`; None finds it as above.
-        returns: what the maps hold.
         exclusive: whether probabilities of a position add up to 1.
     """
 
@@ -48,12 +47,8 @@ class Regions(Readout):
     exclusive: bool = True
 
     def hold(self, output: Any, masks: Tensor | None, /) -> Tensor:
-        """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`.
-
-        Args:
-            masks: (B, h, w) bool or uint8 of any size, other than 0 within the mask; brought to the maps' size, of each
-                position what the mask has at its centre.
-        """
+        """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`. Masks are (B, h, w) bool or uint8 of
+        any size, other than 0 within; each position of the maps takes what the mask has at its centre."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -69,12 +64,8 @@ class Regions(Readout):
         return torch.stack([classes, inside.long()], 1)
 
     def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
-        """(B, K) float32, of a float64 network float64: the sums. 0 for a class without a position, with a gradient
-        of zeros.
-
-        Raises:
-            UsageError: the network does not return maps of scores.
-        """
+        """(B, K) float32, of a float64 network float64: the sums. 0 for a class without a position, with a gradient of
+        zeros. Raises UsageError if the network does not return maps of scores."""
         import torch
 
         maps = _two_sided(self._found(output))
@@ -138,11 +129,7 @@ def within(anchor: Tensor) -> Tensor:
 
 
 def region(anchor: Tensor, classes: Tensor) -> Tensor:
-    """(B, H, W) bool over what the score of a class is summed.
-
-    Args:
-        classes: (B,) int64, of each image one.
-    """
+    """(B, H, W) bool over what the score of each image's class, of (B,), is summed."""
     return anchor[:, 1] > 0 if anchor.dim() == 4 else anchor == classes.to(anchor.device)[:, None, None]
 
 
@@ -153,7 +140,6 @@ def shares(anchor: Tensor, count: int) -> Tensor:
 
 
 def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
-    """(B, K) positions of each class."""
     zeros = classes.new_zeros(len(classes), count)
     return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
 
@@ -233,11 +219,7 @@ class Segmentation(TaskSpec):
 
 
 def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...]:
-    """The classes whose regions are explained, see `ranks_of`.
-
-    Raises:
-        UsageError: no such class, several, or one that no image can tell.
-    """
+    """The classes whose regions are explained. Raises UsageError: no such class, several, or none to be told."""
     specs, where = objective_specs(settings, what), "--objective" if what else "--target"
     try:
         ranks = ranks_of(specs, labels)

@@ -42,8 +42,6 @@ class Similarity(Readout):
 
     Attributes:
         reference: (D,) the reference image's embedding, finite and not all zeros; any but float64 becomes float32.
-        head: the name of the part of the output that is the embedding, see `core.scores.part_of`.
-        digest: of its numbers, by which references are told apart.
     """
 
     reference: Tensor = field(compare=False, repr=False)
@@ -95,13 +93,9 @@ class Similarity(Readout):
 
 
 def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:
-    """(D,) the embedding of one image, detached, float32, on its device.
+    """(D,) the embedding of one image (1, C, H, W), detached, float32, on its device.
 
-    Args:
-        net: in eval mode; under the autocast under which images are compared with it, so that it differs from itself
-            by rounding alone.
-        batch: (1, C, H, W) normalised input, which is not written to.
-        head: the name of the part of the output that is meant, see `core.scores.part_of`.
+    The autocast has to be that of the images compared with it, so that it differs from itself by rounding alone.
 
     Raises:
         UsageError: the network returns no embedding, or one that nothing can be compared with.
@@ -140,11 +134,7 @@ def _cosines(vectors: Tensor, reference: Tensor, rounding: float) -> Tensor:
 
 @value
 class SimilarityDescriber(Describer):
-    """How alike the image is to another one, to the network.
-
-    Attributes:
-        other: the other's name.
-    """
+    """How alike the image is to `other`, to the network."""
 
     readout: Similarity
     other: str

@@ -44,24 +44,16 @@ class TaskSettings(Protocol):
 
 
 class TaskContext(Protocol):
-    """What a run knows of the network, and reads for a task when its question is asked.
-
-    Attributes:
-        name: the network's.
-        output: what it returns, a `models.inspect.outputs.Returned`.
-        own_labels: its own names of its classes.
-    """
+    """What a run knows of the network when a task's question is asked; `output` is a `models.inspect.outputs.Returned`,
+    `own_labels` are the network's own names of its classes."""
 
     name: str
     output: Any
     own_labels: tuple[str, ...]
 
     def labels(self) -> Labels:
-        """The names of its classes, from ``--labels`` if that is given; of one score a no and a yes.
-
-        Raises:
-            UsageError: the file cannot be read or does not fit.
-        """
+        """The names of its classes, from ``--labels`` if that is given; of one score a no and a yes. Raises UsageError
+        if the file cannot be read or does not fit."""
 
     def given_labels(self) -> Labels | None:
         """What ``--labels`` names, whether or not it fits."""
@@ -84,14 +76,8 @@ class TaskContext(Protocol):
 
 @value
 class TaskQuestion:
-    """What a task asks of a network.
-
-    Attributes:
-        labels: the names of what has a score.
-        ranks: which of the scores are explained.
-        contrast: the score that each of them is told apart from, if any.
-        sigmoid: whether each class has a probability by itself.
-    """
+    """What a task asks of a network: the labels of what has a score, the ranks that are explained, the score that each
+    is told apart from, and whether each class has a probability by itself."""
 
     labels: Labels
     ranks: tuple[Rank, ...]
@@ -109,11 +95,9 @@ class TaskSpec:
         usage: how ``--objective`` is written, for help.
         example: the same for an error about another task.
         sample: the same with a name in it; empty if there is nothing to name.
-        place: where help lists it.
         reads: what networks may return, of "scores", "maps" and "boxes", see `models.inspect.outputs`.
         returns: the one of these for which this is explained by default; empty if none.
         output: those, in words.
-        names_file: whether what follows the word is a file.
         located: whether what is explained has a place in the image.
         classes: whether scores are a classifier's, of which a softmax or sigmoids make probabilities.
         probabilities: whether the network may return probabilities (``--returns``).
@@ -136,14 +120,8 @@ class TaskSpec:
     own_settings: ClassVar[tuple[str, ...]] = ()
 
     def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
-        """The question to a network.
-
-        Args:
-            what: what follows the word in ``--objective``; empty if nothing does.
-
-        Raises:
-            UsageError: a setting that does not fit the network, or a file that cannot be read.
-        """
+        """The question to a network; `what` follows the word in ``--objective``. Raises UsageError for a setting that
+        does not fit the network, or a file that cannot be read."""
         raise NotImplementedError
 
     def checks(self, _settings: TaskSettings, _what: str, _labels: Labels, /) -> Iterator[Check]:
@@ -188,11 +166,8 @@ Kind = TypeVar("Kind", bound=type[TaskSpec])
 
 
 def register(kind: Kind) -> Kind:
-    """Register a task.
-
-    Raises:
-        ValueError: its name is taken, or its word by a task that ``--task`` cannot tell it from.
-    """
+    """Register a task. Raises ValueError if its name is taken, or its word by a task that ``--task`` cannot tell it
+    from."""
     for other in _TASKS.values():
         alternative = kind.returns and other.returns == kind.returns
         if other.name == kind.name or (other.word == kind.word and not alternative):
@@ -218,12 +193,8 @@ def default_task(returns: str = "scores", name: str = AUTO) -> TaskSpec:
 
 @value
 class TaskRequest:
-    """An objective as it was written.
-
-    Attributes:
-        word: of the task; empty if the network's output decides.
-        what: the class of a region, the rank of a box from 1, the file of an image; empty if nothing was said.
-    """
+    """An objective as it was written: the task's word, empty if the network's output decides, and the class of a
+    region, the rank of a box from 1 or the file of an image."""
 
     word: str = ""
     what: str = ""
@@ -234,16 +205,8 @@ class TaskRequest:
         return _named(found, name) if found else None
 
     def task_for(self, returns: str, model: str, name: str = AUTO) -> TaskSpec:
-        """What is explained of a network.
-
-        Args:
-            returns: what the network returns: "scores", "maps" or "boxes".
-            model: its name.
-            name: the value of ``--task``.
-
-        Raises:
-            UsageError: the network has nothing of the kind that was asked for.
-        """
+        """What is explained of a network that returns "scores", "maps" or "boxes"; `name` is the value of ``--task``.
+        Raises UsageError if the network has nothing of the kind that was asked for."""
         fitting = default_task(returns, name)
         task = self.task(name) or fitting
         if returns not in task.reads:
@@ -258,11 +221,7 @@ class TaskRequest:
 
 
 def parse_objective(text: str) -> TaskRequest:
-    """``auto``, or the word of a task and what it asks of it: ``class``, ``segment[:CLASS]``.
-
-    Raises:
-        UsageError: it is none of them.
-    """
+    """``auto``, or the word of a task and what it asks of it: ``class``, ``segment[:CLASS]``. Raises UsageError."""
     word, colon, what = text.strip().partition(":")
     word, what = word.strip().casefold(), what.strip()
     if word == AUTO and not colon:
@@ -287,11 +246,7 @@ def check_settings(settings: TaskSettings, task: TaskSpec) -> None:
 
 
 def objective_specs(settings: TaskSettings, what: str) -> Sequence[str | int]:
-    """What is to be explained, which ``--objective`` or ``--target`` may say, but not both.
-
-    Raises:
-        UsageError: both do.
-    """
+    """What is to be explained, by ``--objective`` or ``--target``. Raises UsageError if both say it."""
     if not what:
         return tuple(settings.target)
     if "target" in settings.model_fields_set:

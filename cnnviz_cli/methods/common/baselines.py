@@ -32,8 +32,6 @@ class Baseline:
     Attributes:
         kind: black: pixel value 0. mean: the image's mean in each colour. blur: Gaussian blur with a standard deviation
             of `BLUR` of the shorter side. noise: uniform between black and white, each colour of each pixel by itself.
-        black: the normalised value of black, in each colour.
-        white: that of white.
     """
 
     at: ClassVar[str] = INPUT
@@ -67,11 +65,7 @@ class Baseline:
         }[self.kind]
 
     def of(self, evidence: Evidence, image: int, number: int = 0) -> Tensor:
-        """(3, H, W) the baseline of the batch's image number `image`.
-
-        Args:
-            number: which draw of the noise; the other kinds have one baseline.
-        """
+        """(3, H, W) the baseline of the batch's image number `image`; of noise draw `number`."""
         picture = evidence[Input()][image]
         if self.kind == "mean":
             return picture.mean((1, 2), keepdim=True).expand_as(picture)
@@ -94,18 +88,10 @@ class Baseline:
 
 
 def spread(length: int, sigma: float, *, closed: bool = False) -> NDArray[Any]:
-    """A Gaussian blur along one axis, as a matrix: element (i, j) says how much of value j arrives at i.
+    """A Gaussian blur along an axis as a (length, length) float64 matrix: how much of value j arrives at i.
 
-    The kernel ends at 4 sigma, rounded to pixels, and adds up to 1; sigma 0 changes nothing.
-
-    Args:
-        length: of the axis, in pixels.
-        sigma: standard deviation, in pixels.
-        closed: what the border would cut off is shared out among the rest, so that a constant stays constant; else
-            zeros lie beyond the border.
-
-    Returns:
-        (length, length) float64.
+    The kernel ends at 4 sigma, rounded to pixels, and adds up to 1; sigma 0 changes nothing. With `closed`, what the
+    border would cut off is shared out among the rest, so that a constant stays constant; else zeros lie beyond it.
     """
     import numpy as np
 
@@ -122,5 +108,5 @@ def spread(length: int, sigma: float, *, closed: bool = False) -> NDArray[Any]:
 
 
 def blurred(picture: Tensor, down: NDArray[Any], across: NDArray[Any]) -> Tensor:
-    """A picture (..., H, W) with one matrix of `spread` applied along its rows' axis and one along its columns'."""
+    """An image (..., H, W) with one matrix of `spread` applied along its rows' axis and one along its columns'."""
     return picture.new_tensor(down) @ picture @ picture.new_tensor(across).T

@@ -54,14 +54,8 @@ class CamOptions:
 
 @value
 class Part:
-    """What a method made of one layer.
-
-    Attributes:
-        layer: its name.
-        maps: (B, C, h, w) weighted maps, of which the sum over channels is the map; C is 1 where it is there already.
-        statistics: (B,) numbers for the manifest, by name.
-        warnings: see Panel.
-    """
+    """What a method made of one layer: (B, C, h, w) weighted maps, whose sum over channels is the map, and (B,)
+    statistics for the manifest."""
 
     layer: str
     maps: Tensor
@@ -84,9 +78,6 @@ def cam_recipe(
     Args:
         needs: what it asks for, by layer.
         weight: from the answers to `needs`, in their order, to the layer's weighted maps (B, C, h, w).
-        targeted: whether the result depends on the target.
-        positive: see `finish`.
-        component: see `finish`.
     """
     asked = {layer: needs(layer) for layer in context.layers.resolve(options.layer)}
 

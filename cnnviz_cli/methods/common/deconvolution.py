@@ -1,7 +1,7 @@
 """Which rule a deconvolution passes rectifiers by.
 
-What ties a deconvnet's projection to the picture is where each max-pooling found its maximum. A network without any
-projects every picture to the same pattern, which is why Springenberg et al. (2015, section 3.4,
+What ties a deconvnet's projection to the image is where each max-pooling found its maximum. A network without any
+projects every image to the same pattern, which is why Springenberg et al. (2015, section 3.4,
 https://arxiv.org/abs/1412.6806) multiply by the rectifiers' own derivative there.
 """
 
@@ -19,7 +19,7 @@ NOTES: dict[ReluRule, str] = {
     "rectify": "rectifiers by Zeiler & Fergus' rule: the signal clamped at zero",
     "guide": "rectifiers by the rule guide: the signal clamped at zero, times the derivative",
 }
-"""For a picture's legend."""
+"""For a figure's legend."""
 
 
 RULE_HELP = "At rectifiers: rectify (the paper's) or guide; auto is guide in networks without max-pooling."

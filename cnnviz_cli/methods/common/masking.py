@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
 @value
 class ChannelMasks:
-    """The input multiplied by each map of a layer, `each` times with changes.
-
-    A map is enlarged to the input's size and stretched to [0, 1]. Variant number c * each + i is of channel c.
-
-    Attributes:
-        channels: how many maps the layer has.
-        window: see `LayerInfo`.
-    """
+    """The input multiplied by each of a layer's maps, enlarged to its size and stretched to [0, 1], `each` times with
+    changes. Variant number c * each + i is of channel c; `window` as in `LayerInfo`."""
 
     at: ClassVar[str] = INPUT
 
@@ -69,12 +63,7 @@ class ChannelMasks:
 
 @value
 class NoisyMasks(ChannelMasks):
-    """The same, each mask several times with Gaussian noise added.
-
-    Attributes:
-        draws: how many noisy masks a channel has.
-        std: of the noise, where a mask goes from 0 to 1.
-    """
+    """The same, each mask (from 0 to 1) `draws` times with Gaussian noise of standard deviation `std` added."""
 
     draws: int
     std: float
@@ -117,11 +106,7 @@ class IntegratedMasks(ChannelMasks):
 
 @value
 class WithoutChannel:
-    """The maps of a layer with one of them set to zero, each in turn; the last variant is the layer as it is.
-
-    Attributes:
-        channels: how many maps the layer has.
-    """
+    """The maps of a layer with one of its `channels` set to zero, each in turn; then the layer as it is."""
 
     layer: str
     channels: int
@@ -152,10 +137,7 @@ class WithoutChannel:
 
 def mask_recipe(options: CamOptions, context: MethodContext, masked: Callable[[str, int], ChannelMasks]) -> Recipe:
     """relu(sum_c w_c A_c) with w the softmax over channels of the target's mean score on each channel's masked inputs.
-
-    Args:
-        masked: from a layer's name and its number of channels.
-    """
+    `masked`: from a layer's name and its number of channels."""
 
     def needs(layer: str) -> tuple[Need, ...]:
         info = context.layers[layer]

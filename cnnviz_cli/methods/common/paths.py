@@ -146,9 +146,7 @@ class ScatteredLine:
 @value
 class Blurring:
     """The image blurred by s_i = i `sigma` / `steps` for i from 0 to steps - 1, each gradient weighted by -dx/ds ds.
-
-    Zeros lie beyond the border.
-    """
+    Zeros lie beyond the border."""
 
     at: ClassVar[str] = INPUT
     needs: ClassVar[tuple[Need, ...]] = (Input(),)
@@ -192,8 +190,6 @@ class GuidedPath:
     """Kapishnikov et al., 2021: each step goes 1 / steps of the L1 distance, by the values of least |gradient|.
 
     Attributes:
-        steps: how many.
-        baseline: where it starts.
         fraction: of all values, how many are moved at a time; when they do not suffice, the next ones follow.
         leash: how far a value may be ahead of or behind the straight line, as a share of its way.
     """
@@ -224,7 +220,6 @@ class GuidedPath:
         return moved, (moved - point) * slopes
 
     def _moved(self, step: int, point: Tensor, slope: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """Where one image's point goes; all (3, H, W)."""
         along = (step + 1) / self.steps
         way = end - start
         rear, front = (start + way * min(max(along + off, 0.0), 1.0) for off in (-self.leash, self.leash))
@@ -257,7 +252,6 @@ def _rule(steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _column(like: Tensor, numbers: NDArray[Any]) -> Tensor:
-    """(n, 1, 1, 1) of the kind of another tensor."""
     return like.new_tensor(numbers).view(-1, 1, 1, 1)
 
 

@@ -41,7 +41,6 @@ def kernel_principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
     eigenvector, the component is sqrt(l) u.
 
     Args:
-        maps: (B, C, h, w).
         toward: (B, 1, h, w), see `principal`.
 
     Returns:

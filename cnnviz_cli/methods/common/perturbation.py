@@ -27,10 +27,8 @@ class Windows:
     Windows start at 0, stride, 2 stride, ... up to the first that reaches the border, where it is cut.
 
     Attributes:
-        size: height and width of the input, in pixels.
         window: height and width of the window; at most that of the input.
         stride: from one window to the next, at most `window`.
-        cover: what the window shows instead.
     """
 
     at: ClassVar[str] = INPUT
@@ -72,14 +70,7 @@ class Windows:
         return f"a window of {height} x {width} pixels covered by {self.cover.label()}"
 
     def mean_over(self, values: Tensor) -> Tensor:
-        """The mean, at each pixel, over the windows that cover it.
-
-        Args:
-            values: (B, count - 1) a number for each window.
-
-        Returns:
-            (B, H, W).
-        """
+        """(B, H, W) the mean, at each pixel, of the (B, count - 1) values of the windows that cover it."""
         down, across = (self._covers(values, axis) for axis in (0, 1))
         totals = down @ values.view(-1, *self.places) @ across.T
         return totals / (down.sum(1)[:, None] * across.sum(1))
@@ -99,10 +90,6 @@ class RandomMasks:
 
     A mask is a grid of cells, each 1 with probability `VISIBLE`, else 0, enlarged bilinearly to one cell more a side
     than the input, and cut at a random place.
-
-    Attributes:
-        masks: how many.
-        cells: of the grid, a side.
     """
 
     at: ClassVar[str] = INPUT
@@ -123,7 +110,7 @@ class RandomMasks:
         return f"the input seen through {self.masks} random masks of {self.cells} x {self.cells} cells"
 
     def mask(self, seed: int, start: int, stop: int, like: Tensor) -> Tensor:
-        """(stop - start, H, W) the masks of an image, from 0 to 1, for pictures such as `like` (..., H, W)."""
+        """(stop - start, H, W) the masks of an image, from 0 to 1, for images such as `like` (..., H, W)."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -142,13 +129,7 @@ class RandomMasks:
 
 @value
 class EvenSwitches:
-    """The input with segments covered: number 0 with none, then each segment with probability 1/2.
-
-    Attributes:
-        segments: how the image is cut.
-        cover: what a segment shows instead.
-        draws: how many random choices there are.
-    """
+    """The input with segments covered: number 0 with none, then `draws` times each segment with probability 1/2."""
 
     at: ClassVar[str] = INPUT
 

@@ -40,12 +40,7 @@ def saliency_recipe(
     *,
     signed: bool,
 ) -> Recipe:
-    """The recipe of a method whose map is made of the answers to its needs alone.
-
-    Args:
-        attribute: from the answers to `needs`, in their order, to the map (B, C, H, W).
-        signed: see `reduced`.
-    """
+    """The recipe of a method whose map (B, C, H, W) `attribute` makes of the answers to its needs alone."""
 
     def explain(evidence: Evidence) -> list[Panel]:
         values = attribute(*(evidence[need] for need in needs))
@@ -64,20 +59,13 @@ def reduced(
     statistics: Mapping[str, Tensor] | None = None,
     warnings: Mapping[State, Tensor] | None = None,
 ) -> Panel:
-    """The panel of a map with colours, one value a pixel.
+    """The panel of a map (B, C, H, W) with colours, one value a pixel: a SignedMap for signed, else a PixelMap.
 
     Args:
-        values: (B, C, H, W).
         how: max: max_c |v|. l2: (sum_c v^2)^(1/2). sum: sum_c |v|. signed: sum_c v. auto: see `signed`.
         signed: what auto means: signed for an attribution, whose values add up to a score; max for a slope or its
             spread, of which a pixel has one a colour.
         either_way: whether the magnitudes of slopes are the same for the target and against it.
-        target: the rank of the target explained.
-        statistics: see Panel.
-        warnings: see Panel.
-
-    Returns:
-        SignedMap for signed, else PixelMap; (B, 1, H, W).
     """
     statistics, warnings = statistics or {}, warnings or {}
     if how == "auto":
@@ -125,16 +113,9 @@ class Ends:
 
 
 def shared(shares: Tensor, at_baseline: Tensor, at_image: Tensor, how: Reduce, *, target: int | None) -> Panel:
-    """The panel of what each pixel adds to a score on the way from a baseline to the image.
+    """The panel of the (B, C, H, W) shares that pixels add to a score on the way from a baseline to the image.
 
-    The statistic `completeness_error` says by how much the shares miss the difference of the scores.
-
-    Args:
-        shares: (B, C, H, W).
-        at_baseline: (B,) scores.
-        at_image: (B,) scores.
-        how: see `reduced`.
-        target: the rank of the target explained.
+    The statistic `completeness_error` says by how much the shares miss the difference of the (B,) scores.
     """
     error = completeness_error(shares, at_baseline, at_image)
     return reduced(

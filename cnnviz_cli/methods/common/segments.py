@@ -1,4 +1,4 @@
-"""Parts of a picture: a partition into segments to switch off and on, and overlapping regions at many scales."""
+"""Parts of an image: a partition into segments to switch off and on, and overlapping regions at many scales."""
 
 from __future__ import annotations
 
@@ -27,13 +27,11 @@ _COLOURS = 3
 
 @value
 class Segmenting:
-    """How a picture is cut into segments that do not overlap and cover it.
+    """How an image is cut into segments that do not overlap and cover it.
 
     Attributes:
         kind: slic: superpixels of similar colour (Achanta et al., 2012). grid: equal rectangles, nearly square.
         cells: about how many; there may be fewer, and at most one a pixel.
-        black: the normalised value of black, in each colour.
-        white: that of white.
     """
 
     kind: SegmentsChoice
@@ -47,7 +45,7 @@ class Segmenting:
         return cls(kind, cells, frame.black, frame.white)
 
     def of(self, picture: Tensor) -> NDArray[np.int64]:
-        """(H, W) the number of each pixel's segment, from 0 without a gap, of a normalised picture (C, H, W)."""
+        """(H, W) the number of each pixel's segment, from 0 without a gap, of a normalised image (C, H, W)."""
         values = picture.detach().cpu().numpy()
         # The stream asks anew for each chunk: the last few pictures are kept.
         return _labels(self, values.tobytes(), values.shape, values.dtype.str)
@@ -93,16 +91,10 @@ def grid(height: int, width: int, cells: int) -> NDArray[np.int64]:
 
 
 def regions(picture: Tensor) -> NDArray[np.bool_]:
-    """The overlapping regions that XRAI chooses from: Felzenszwalb's segments at six scales, each grown by a rim.
+    """(S, H, W) overlapping regions, fine first: Felzenszwalb's segments at six scales, each grown by a rim.
 
-    The picture is stretched to [-1, 1] and brought to 224 x 224, where the scales mean what they say; the rim of 5
-    pixels shrinks with a smaller picture.
-
-    Args:
-        picture: (C, H, W), of any range.
-
-    Returns:
-        (S, H, W), fine scales first.
+    The image is stretched to [-1, 1] and brought to 224 x 224, where the scales mean what they say; the rim of 5 pixels
+    shrinks with a smaller image.
     """
     import numpy as np
 

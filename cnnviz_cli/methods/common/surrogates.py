@@ -52,7 +52,6 @@ class Trials:
     """What one image's variants were, and gave.
 
     Attributes:
-        picture: (C, H, W) the image.
         cover: (C, H, W) what hides a segment.
         labels: (H, W) the number of each pixel's segment.
         on: (n, M) 1 where a segment was seen, 0 where it was covered.
@@ -122,15 +121,9 @@ def _surrogate_map(evidence: Evidence, scores: Scores, switches: EvenSwitches, f
 
 
 def lasso(on: Floats, scores: Floats, importance: Floats, penalty: float) -> tuple[Floats, float]:
-    """Minimise sum_i v_i (y_i - b - z_i w)^2 / (2 sum_i v_i) + penalty |w|_1, one weight after the other.
+    """Minimise sum_i v_i (y_i - b - z_i w)^2 / (2 sum_i v_i) + penalty |w|_1, one weight after the other: w (M,) and b.
 
-    Args:
-        on: (n, M) z.
-        scores: (n,) y.
-        importance: (n,) v, not all zero.
-
-    Returns:
-        w (M,) and b.
+    `on` is z (n, M), `scores` y (n,), `importance` v (n,), not all zero.
     """
     import numpy as np
 
@@ -156,15 +149,9 @@ def lasso(on: Floats, scores: Floats, importance: Floats, penalty: float) -> tup
 
 
 def shares_of_a_sum(on: Floats, scores: Floats, importance: Floats, total: float) -> Floats:
-    """Minimise sum_i v_i (y_i - z_i w)^2 among the w that add up to `total`; of several, the most even.
+    """(M,) w that minimises sum_i v_i (y_i - z_i w)^2 among those that add up to `total`; of several, the most even.
 
-    Args:
-        on: (n, M) z.
-        scores: (n,) y.
-        importance: (n,) v.
-
-    Returns:
-        w (M,).
+    `on` is z (n, M), `scores` y (n,), `importance` v (n,).
     """
     import numpy as np
 
