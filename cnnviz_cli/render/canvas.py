@@ -104,7 +104,7 @@ def canvas_at(image: Image.Image, view: View, size: FigureSize, across: int, dow
         measure = factor * min(longest, 3 * min(across * width, down * height))
         unit = max(14, round(measure / 72))
     else:
-        unit = type_size(size.layout_width)
+        unit = max(14, round(size.layout_width / 72))
         room = size.layout_width - 2 * unit
         factor = (room - gap_of(unit) * (across - 1)) / across / width
         factor = min(factor, 2 * room / (down * height))
@@ -124,11 +124,6 @@ GAP_ROOM = 12
 def gap_of(unit: int) -> int:
     """Units between two images next to each other."""
     return max(4, unit // 2)
-
-
-def type_size(room: int) -> int:
-    """The size of type in a figure of this width."""
-    return max(14, round(room / 72))
 
 
 def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -208,12 +203,9 @@ class OverlaySpec:
 def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying: OverlaySpec) -> Image.Image:
     """Evidence over the image.
 
-    Under a ramp the image loses its own colours where evidence is, so that every hue is the palette's, and some
-    light; a constant overlay is the plain mixture of the two pictures, as pytorch-grad-cam draws it.
-
-    Args:
-        shares: (h, w) from 0, nothing, to 1, drawn strongest; clipped. Of signed evidence nothing is 0.5.
-        raw: (h, w) the values, for what of them is not finite.
+    Under a ramp the image loses its own colours where evidence is, so that every hue is the palette's, and some light;
+    a constant overlay is the plain mixture of the two, as pytorch-grad-cam draws it. The (h, w) shares go from 0,
+    nothing, to 1, drawn strongest, with nothing at 0.5 if signed; `raw` has the values, for what of them is not finite.
     """
     sheet = mark_unseen(canvas)
     seen = canvas.image.crop(canvas.input_box)

@@ -69,10 +69,7 @@ def _drawing_of(panel: Panel) -> Draw:
 
 
 def compose_figure(panel: Panel, scene: Scene) -> Block:
-    """The figure of a panel picked for one image.
-
-    Raises TypeError if no file of this package draws panels of its kind.
-    """
+    """The figure of a panel picked for one image; TypeError if no file of this package draws its kind."""
     return _drawing_of(panel)(panel, scene)
 
 
@@ -105,10 +102,7 @@ def at_density(scene: Scene, density: float) -> Scene:
 def encode_figure(
     block: Block, kind: str, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0
 ) -> tuple[Encoded, tuple[int, int]]:
-    """A figure's file and its width and height in pixels.
-
-    Raises UsageError if the library that writes PDF is not installed.
-    """
+    """A figure's file and its width and height in pixels; UsageError if what writes PDF is not installed."""
     size = size_in_pixels(block, scale)
     if kind == "svg":
         return Encoded(encode_svg(block, scale, facts, dpi), SUFFIXES[kind]), size

@@ -145,8 +145,7 @@ INTERPOLATED = {
     "bicubic": "bicubic between its cells",
     "bilinear": "bilinear between its cells",
     "nearest": "cells not interpolated",
-}
-"""How a map came to the image's size, in words."""
+}  # how a map came to the image's size, in words
 
 
 def blend_over_grounds(colors: ByteArray, alpha: float, *, signed: bool = False, constant: bool = False) -> ByteArray:

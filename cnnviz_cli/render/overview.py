@@ -202,8 +202,7 @@ SECTIONS: Mapping[type[Panel], Callable[[Sequence[tuple[Any, Caption]], Scene], 
     Projections: lambda entries, scene: [projection_rows(panel, named, scene) for panel, named in entries],
     FeatureMapGrid: lambda entries, scene: feature_map_rows(entries, scene.style),
     Filters: lambda entries, scene: [compose_kernels(panel, named, scene.style) for panel, named in entries],
-}
-"""Kinds that have rows of their own, in the order of these."""
+}  # kinds that have rows of their own, in the order of these
 
 Maps = list[tuple[SingleMap, Caption]]
 

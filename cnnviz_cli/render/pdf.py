@@ -27,10 +27,7 @@ def require_reportlab() -> Any:
 
 
 def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
-    """The file, of one page as large as the figure; without a resolution there are 144 units to the inch.
-
-    `scale` is pixels a unit; `facts` are what the file says of itself. Raises UsageError without reportlab.
-    """
+    """The file, one page as large as the figure, 144 units an inch unless `dpi`; UsageError without reportlab."""
     canvas = require_reportlab()
     from reportlab.lib.utils import ImageReader
     from reportlab.pdfbase import pdfmetrics

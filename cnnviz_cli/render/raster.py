@@ -158,8 +158,7 @@ def _fitted_word_mask(word: str, size: int, scale: float, shift: float) -> tuple
     return whole.resize(shape, Image.Resampling.BOX), *place
 
 
-MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}
-"""Pixels along a side that a format, or the library that writes it, can hold."""
+MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}  # pixels along a side that a format, or its library, can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +171,14 @@ class Encoded:
 
 
 def encode(image: Image.Image, kind: str = "png", facts: Mapping[str, str] | None = None, dpi: int = 0) -> Encoded:
-    """An image as a file; the same pixels and facts give the same bytes.
+    """An image, RGB or indexed, as a file; the same pixels and facts give the same bytes.
 
     Facts are iTXt of a PNG, XMP of a WebP and the comment of a JPEG; nothing else of an image's metadata is kept.
 
     PNG is written at level 1, the fastest, and indexed where there are no more than 256 colours. WebP loses nothing of
     such an image, and is of quality 90 for any other. JPEG is of quality 92, its colours as fine as its light, which
-    keeps type and thin lines sharp.
-
-    Args:
-        image: RGB, or P (indexed).
-        kind: one of `style.FORMATS`. What has more pixels along a side than that holds becomes a PNG: a sheet of
-            thousands of maps should neither be lost nor end a run.
-        facts: what the file says about itself, by name.
-        dpi: pixels an inch, for PNG and JPEG; 0 leaves it out.
+    keeps type and thin lines sharp. What has more pixels along a side than a format holds becomes a PNG: a sheet of
+    thousands of maps should neither be lost nor end a run. `dpi` goes into PNG and JPEG, unless it is 0.
     """
     longest, most = max(image.size), MAX_SIDE.get(kind)
     if most and longest > most:
@@ -244,9 +237,7 @@ def _xmp(facts: Mapping[str, str]) -> bytes:
 
 
 def encode_png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
-    """The bytes of a PNG, RGB or indexed.
-
-    Written by hand, as Pillow tries five filters on every row: twice the time, and 2.5 % fewer bytes."""
+    """The bytes of a PNG, RGB or indexed; Pillow tries five filters a row: twice the time, and 2.5 % fewer bytes."""
     width, height = image.size
     rows = np.asarray(image).reshape(height, -1)
     lines = np.empty((height, 1 + rows.shape[1]), np.uint8)

@@ -35,8 +35,7 @@ def color_table(name: str) -> ByteArray:
     return _tables()[name]
 
 
-GRAYS: ByteArray = np.repeat(np.arange(1, 256, dtype=np.uint8)[:, None], 3, axis=1)
-"""(255, 3) black to white, mid-grey in the middle: the scale of a signed picture."""
+GRAYS: ByteArray = np.repeat(np.arange(1, 256, dtype=np.uint8)[:, None], 3, axis=1)  # (255, 3) black to white
 
 
 def palette_of(panel: SingleMap, style: Style) -> ByteArray:
@@ -75,10 +74,7 @@ def is_constant(values: NDArray[Any]) -> bool:
 
 
 def is_blank(panel: Panel, scale: Scale | None = None) -> bool:
-    """Whether a picked panel has nothing to show: one colour is drawn, or none.
-
-    A map with one value is drawn on a range that is given, where that value has its colour.
-    """
+    """Whether a picked panel has nothing to show; a map with one value has, where a range gives that value a colour."""
     if panel.scale_kind == "peak":
         return state_of(panel) in (*BLANK, "negative")
     return scale is None and state_of(panel) in BLANK
@@ -119,8 +115,7 @@ def peak_of(values: NDArray[Any]) -> float:
 def color_limits(panel: Panel, scale: Scale | None = None) -> tuple[float, float] | None:
     """The raw values at the two ends of a picked panel's colours, on its own range or on one that is given.
 
-    None where no colour stands for a number: for sheets of several maps, and for a map that is zero or not finite
-    everywhere.
+    None where no colour stands for a number: for several maps, and for one that is zero or not finite everywhere.
     """
     if not isinstance(panel, SingleMap):
         return None

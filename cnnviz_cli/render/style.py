@@ -9,11 +9,9 @@ from typing import Literal, Self
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, Scale
 from cnnviz_cli.core.geometry import Annotation
 
+# For evidence that starts at zero. All but turbo and jet are perceptually uniform.
 PALETTES = ("inferno", "viridis", "magma", "cividis", "grey", "turbo", "jet")
-"""For evidence that starts at zero. All but turbo and jet are perceptually uniform."""
-
-SIGNED_PALETTES = ("blue-red", "purple-green")
-"""For evidence for and against: negative and positive hue, near-white at zero."""
+SIGNED_PALETTES = ("blue-red", "purple-green")  # for evidence for and against: the negative and the positive hue
 
 Overlay = Literal["auto", "ramp", "constant", "none"]
 """How a map lies over the image. ramp: its opacity grows with the evidence. constant: the same opacity everywhere.
@@ -24,9 +22,8 @@ Interpolation = Literal["auto", "bicubic", "bilinear", "nearest"]
 constant overlay, as other tools draw it, else bicubic."""
 
 _ALPHAS: Mapping[Overlay, float] = {"ramp": 0.75, "constant": 0.5}
+# The formats in which figures are written, the default first, and how their files' names end.
 SUFFIXES = {"png": "png", "webp": "webp", "jpeg": "jpg", "svg": "svg", "pdf": "pdf"}
-"""The formats in which figures are written, the default first, and how their files' names end."""
-
 FORMATS = tuple(SUFFIXES)
 VECTOR = ("svg", "pdf")  # formats in which text, rules and colour bars are no pixels
 RASTER = tuple(name for name in FORMATS if name not in VECTOR)  # formats of pixels alone

@@ -52,10 +52,7 @@ def select_bands(how: ReadOptions) -> BandSelection:
 
 
 def is_multiband(data: bytes) -> bool:
-    """Whether a file is a TIFF whose samples Pillow does not read, or not all of them.
-
-    Raises ImageError if it may be, and what reads it is not installed.
-    """
+    """Whether a file is a TIFF whose samples Pillow does not read; ImageError if it may be, and tifffile is missing."""
     if not data.startswith(_TIFF):
         return False
     try:
@@ -75,10 +72,7 @@ def is_multiband(data: bytes) -> bool:
 
 
 def read_multiband(data: bytes, how: ReadOptions) -> RgbImage:
-    """The bands of such a TIFF.
-
-    Raises ImageError if it is too large, has not the bands that are wanted, or its compression is not read.
-    """
+    """The bands of such a TIFF. Raises ImageError if it is too large, or its bands or its compression are not read."""
     import tifffile
 
     with tifffile.TiffFile(BytesIO(data)) as file:
@@ -103,10 +97,7 @@ def read_multiband(data: bytes, how: ReadOptions) -> RgbImage:
 
 
 def read_image_bands(image: Image.Image, low_bytes: LowBytes | None, how: ReadOptions) -> RgbImage:
-    """The bands of an image that Pillow has loaded: its channels, or the pages of a TIFF that has one a page.
-
-    Raises ImageError as `read_multiband`.
-    """
+    """The bands of an image that Pillow has loaded, its channels or a TIFF's pages; raises as `read_multiband` does."""
     pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" and len(image.getbands()) == 1 else 1
     if pages == 1:
         values, stated = _values(image, low_bytes, how)

@@ -46,9 +46,7 @@ from cnnviz_cli.files.inputs.remote import is_url
 
 _RGB = 4  # bytes of a pixel of RGB in memory
 
-_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
-"""Bytes of a pixel in memory, by mode; 4 of all others."""
-
+_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}  # bytes of a pixel by mode
 _DECODER = {"WEBP": 12, "AVIF": 8}  # bytes of a pixel that decoders of whole images take beside their result
 _ROW = 16  # bytes of a row beside its pixels: where it starts, and what it is rounded up to
 _COEFFICIENT = 2  # bytes that a progressive JPEG takes for each sample until all of its scans are read
@@ -175,8 +173,6 @@ MAX_SCANNED = 2_000_000_000
 MAX_RUNS = 8_000_000  # pixels of an image that Pillow fills one by one in Python
 
 _SLOW = {"bmp_rle": "run-length coded BMP", PLAIN_PPM: "PGM or PPM of numbers written as text"}
-"""What Pillow's decoders in Python are for, by their names."""
-
 
 Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
 """Makes 8-bit pixels of a loaded image, and of the lower bytes of one of 16 bits."""
@@ -192,15 +188,10 @@ class DecodedImage(RgbImage):
 
 
 def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """Read and decode one image. May be called from several threads.
+    """Read and decode one image, a file or one that `find_images` gives. May be called from several threads.
 
-    Args:
-        source: a file, or one of the images that `find_images` gives, which may be in an archive.
-        how: what is refused for its size, and whether a reduced image will do.
-
-    Raises:
-        ImageError: the file cannot be read or decoded. Its `what` says nothing about the place, since it goes into the
-            manifest; its `sha256` is set if the bytes could be read.
+    Raises ImageError if it cannot be read or decoded. Its `what` says nothing about the place, since it goes into the
+    manifest; its `sha256` is set if the bytes could be read.
     """
     if how.channels:
         return read_converted(

@@ -162,10 +162,7 @@ _COLOR_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
 def low_bytes_loader(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
-    """What gives the `LowBytes` of an image that is opened and not yet loaded.
-
-    None of one that is not RGB of 16 bits, or not stored pixel by pixel.
-    """
+    """What gives the `LowBytes` of an image not yet loaded; None unless it is RGB of 16 bits, stored pixel by pixel."""
     tiles = list(getattr(image, "tile", ()))
     swapped = [_swapped(tile.args) for tile in tiles]
     if not tiles or None in swapped:

@@ -45,17 +45,11 @@ class MaskSource:
     sha256: str | None
 
     def mask_for(self, source: Source, size: tuple[int, int], how: ReadOptions = READ_ALL) -> Mask:
-        """The mask of one image.
+        """The mask of one image, which has `size` in its file, decoded whole.
 
         In a folder it is the file whose path is the image's but for the suffix: below the folder as the image is below
-        the argument that named it, else in the folder itself.
-
-        Args:
-            size: width and height of the upright image in its file.
-            how: what is refused for its size; masks are decoded whole.
-
-        Raises:
-            ImageError: there is none, or several; or it cannot be read, or has other proportions than the image.
+        the argument that named it, else in the folder itself. Raises ImageError if there is none, or there are several,
+        or it cannot be read, or has other proportions than the image.
         """
         path = Path(self.path) if self.sha256 else self._beside(source.name)
         try:
@@ -95,10 +89,7 @@ class MaskSource:
 
 
 def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
-    """The masks that a user named: a file, which is read once to see that it can be, or a folder.
-
-    Raises UsageError if there is neither, or the file is no image that can be read.
-    """
+    """The masks that a user named: a folder, or a file, which is read once. Raises UsageError if it cannot be read."""
     _kept.cache_clear()  # or Python would not see that it was drawn anew
     try:
         if path.is_dir():

@@ -79,10 +79,7 @@ def _overlapping(searched: Iterable[str], named: Set[str]) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def real_path(folder: str) -> str:
-    """The real path of a folder. To be forgotten between runs, in which links and the working directory may change.
-
-    The folder of a store has no other place than its URL.
-    """
+    """The real path of a folder; a store's is its URL. To be forgotten between runs, in which links may change."""
     return folder if is_url(folder) else os.path.realpath(folder)
 
 

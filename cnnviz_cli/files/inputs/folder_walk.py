@@ -188,10 +188,7 @@ class _Folder(NamedTuple):
     linked: bool  # whether a link led here
 
 
-_Names = tuple[list[str], set[str], set[str]]
-"""The names in a folder in natural order, and which of them are folders and links."""
-
-
+_Names = tuple[list[str], set[str], set[str]]  # a folder's, in natural order, and which are folders and links
 _Level = Iterator["FolderEntry | _Level"]
 
 

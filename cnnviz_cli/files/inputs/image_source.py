@@ -17,10 +17,7 @@ class ContentReader(Protocol):
     """Reads an image that is no file of its own. Small, and may be pickled: each read opens the file anew."""
 
     def read(self, path: Path, limit: int) -> bytes:
-        """The image's bytes, from the file at `path` that it is in, at most `limit`.
-
-        Raises ImageError if it is larger, or damaged; OSError if the file cannot be read.
-        """
+        """Its bytes, at most `limit`, from the file at `path`; ImageError if it is larger or damaged, else OSError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,7 @@ PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": 
 PACKAGES |= {"https": PACKAGES["http"], "memory": "fsspec"}
 """The schemes that are taken, and what each needs. No others: fsspec knows dozens, some of which run commands."""
 
-WEB_SCHEMES = ("http", "https")
-"""Schemes whose servers have no folders to list, and whose queries say which image it is."""
-
+WEB_SCHEMES = ("http", "https")  # of servers with no folders to list; a query says which image it is
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?[^?/]*=")
 
@@ -76,10 +74,7 @@ class Address:
 
 
 def parse_url(url: str) -> Address:
-    """A URL taken apart.
-
-    Raises UsageError if its scheme is not one of ours, or it holds what is no part of a place: a user, a query.
-    """
+    """A URL taken apart; UsageError for a scheme that is not ours, a user, a password, or a query in a store."""
     found = _URL.fullmatch(url)
     assert found is not None, "not asked whether it is a URL"
     scheme, rest = found[1].lower(), found[2]
@@ -111,10 +106,7 @@ def parse_url(url: str) -> Address:
 
 
 def common_folders(urls: Iterable[str]) -> dict[str, str]:
-    """For each store in a list of URLs, the folder that all its objects share; of web servers none.
-
-    Raises UsageError as `parse_url`.
-    """
+    """For each store in a list of URLs the folder that all its objects share, of web servers none; as `parse_url`."""
     bases: dict[str, list[str]] = {}
     for url in urls:
         address = parse_url(url)

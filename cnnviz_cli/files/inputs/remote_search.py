@@ -77,10 +77,7 @@ class RemoteSearch:
         self._named(address, (f"{address.root}/{above}" if above else address.root, name), fact)
 
     def query_stores(self, places: Iterable[Place]) -> Iterator[ObjectInfo | None]:
-        """What the stores say of each entry of a list, in order; None for what they do not know, and for paths.
-
-        Raises UsageError if a package is missing.
-        """
+        """What the stores say of each entry of a list, in order; None for what they do not know, and for paths."""
         rest = iter(places)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             while part := list(islice(rest, _AHEAD)):

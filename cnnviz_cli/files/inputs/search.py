@@ -33,16 +33,10 @@ def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
     Blank lines, the carriage returns of Windows and a byte order mark are no part of a path. Bytes that are no UTF-8
     come as the file system's names do.
 
-    Args:
-        listing: a file, or `STDIN`.
-        where: what to call it.
+    Returns for each a folder, and the path below it, by which it is known: of relative paths the working directory, of
+    those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split_url` has them.
 
-    Returns:
-        For each a folder, and the path below it, by which it is known: of relative paths the working directory, of
-        those that lead elsewhere, and of URLs, the folder that they all share. URLs are as `split_url` has them.
-
-    Raises:
-        UsageError: it cannot be read, or is UTF-16, or a URL in it is none of ours.
+    Raises UsageError if it cannot be read, or is UTF-16, or a URL in it is none of ours.
     """
     paths = [_cleaned(path) for path in _read(listing, where)]
     bases = common_folders(path for path in paths if is_url(path))
@@ -125,10 +119,8 @@ class Search:
     def add_argument(self, argument: Path | str) -> None:
         """What one argument of the command line stands for.
 
-        Raises:
-            UsageError: it does not exist, or is the output folder.
-            NoInputsError: it is a folder, an archive or a pattern without an image.
-            OSError: it cannot be searched.
+        Raises UsageError if it does not exist or is the output folder, NoInputsError if it holds no image, OSError if
+        it cannot be searched.
         """
         text = str(argument)
         if is_url(text):

@@ -25,10 +25,7 @@ class LockedFile:
     """
 
     def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
-        """Open it, made if it is missing, and lock it.
-
-        Raises LockedError if another process has it, OSError if it cannot be opened, or is a link or no regular file.
-        """
+        """Open it, made if missing, and lock it; LockedError if another process has it, OSError if it is a link."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         for name in ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY"):
             flags |= getattr(os, name, 0)

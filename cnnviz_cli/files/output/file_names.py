@@ -48,10 +48,9 @@ def is_manifest(path: Path) -> bool:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Whether a figure may be written here: nothing is, or nothing that could be lost, or a figure of ours.
+    """Whether a figure may be written here: nothing is, or nothing that could be lost, or a figure of ours; or OSError.
 
     A killed run leaves figures that no journal lists; they carry our name in their first or last bytes.
-    Raises OSError if it cannot be looked at.
     """
     try:
         found = path.lstat()

@@ -62,10 +62,7 @@ class FoldStates(Generic[AnyFold]):
         return self._kind.merge_all(found) if len(found) == self.shard.count else None
 
     def is_busy(self, index: int) -> bool:
-        """Whether a process is working on the shard of this number.
-
-        Raises OutputError if its journal cannot be looked at.
-        """
+        """Whether a process is working on the shard of this number; OutputError if that cannot be seen."""
         path = self._sink.root / Shard(index, self.shard.count).journal
         with explain_write_errors(path):
             return path.exists() and is_locked(path)

@@ -28,10 +28,7 @@ _LOOKED_AT = 100  # lines of a journal among which one has to be ours; damage ha
 def refuse_foreign_files(
     root: Path, journal: str, manifests: Iterable[str], reports: Iterable[str], states: Iterable[str] = ()
 ) -> None:
-    """Make sure that a run that writes to these names replaces no file but those of earlier runs.
-
-    Raises OutputError if another program wrote one of them, or it cannot be read.
-    """
+    """Raise OutputError if a file that a run is going to write to is there, and no earlier run wrote it."""
     kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports), (_is_state, states))
     for is_ours, names in kinds:
         for name in dict.fromkeys(names):
@@ -44,10 +41,7 @@ def refuse_foreign_files(
 
 
 def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
-    """Make sure that nothing lies where images' files go, in a folder in which no run has left a journal or manifest.
-
-    Raises OutputError if something does, or cannot be looked at.
-    """
+    """Raise OutputError if files lie where images' files go, in a folder without a journal or manifest of ours."""
     with explain_write_errors(root):
         if any(is_manifest(path) for path in root.glob("manifest*.json") if path.is_file()):
             return

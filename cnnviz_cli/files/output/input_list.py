@@ -60,7 +60,6 @@ def read_input_list(root: Path, digest: str) -> Iterator[str]:
         raise UsageError("the list of inputs was changed", where=visible(str(path)), fix=_AGAIN)
 
 
-_MOST_LIST, _MOST_NAME = 4 * GIBIBYTE, 1 << 20
-"""Bytes of the list and of one name in it at the most: ten million names have one of the former."""
+_MOST_LIST, _MOST_NAME = 4 * GIBIBYTE, 1 << 20  # bytes of the list, and of one name in it
 
 _AGAIN = "Run one of the shards again; it writes the list."

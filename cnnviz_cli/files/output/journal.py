@@ -42,10 +42,7 @@ def to_compact_json(value: Any) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """What a JSON text says, if `to_compact_json` can write it again: no NaN, and no number beyond a float's range.
-
-    Raises ValueError if it is no JSON, is nested without measure, or holds such a number.
-    """
+    """What a JSON text says; ValueError if it is none, or holds what `to_compact_json` cannot write: NaN, 1e999."""
     found = from_json(data, allow_inf_nan=False)
     to_compact_json(found)  # the reader makes an infinity of 1e999
     return found
@@ -67,10 +64,7 @@ def has_duplicate_keys(data: bytes) -> bool:
 
 
 def parse_record(data: bytes) -> Json:
-    """A record as JSON.
-
-    Raises ValueError if it is no record, or not spelled as we spell it: a key that stands twice, a NaN, blanks.
-    """
+    """A record as JSON; ValueError if it is not spelled as we spell it: a key that stands twice, a NaN, blanks."""
     found: Json = _schema().validator.validate_json(data)
     # Four times as quick as the standard library, with other letters for a few numbers: 1e16 for 1e+16.
     if to_json(found) != data and to_compact_json(json.loads(data)) != data:
@@ -167,8 +161,7 @@ class Journal:
     def __init__(self, sink: Sink, name: str, who: str = "") -> None:
         """Open it, made if it is missing, without the rest of a line that was never finished.
 
-        `who` is for instance ``shard 2 of 8``, for the message if another process works there. Raises OutputError if
-        one does, or the disk refuses.
+        `who`, for instance ``shard 2 of 8``, is for the OutputError if another process works there.
         """
         self.path = sink.place(name)
         self._unsynced, self._synced_at = 0, time.monotonic()
@@ -273,10 +266,7 @@ def read_entries(path: Path) -> Iterator[JournalEntry]:
 
 
 def read_with_scales(path: Path) -> Iterator[tuple[JournalEntry | None, str | None]]:
-    """The entries of a journal, each with the digest of the scale that its figures were drawn with, if they share one.
-
-    None for a line that is damaged or not of ours.
-    """
+    """The entries of a journal, None for damaged lines, and the digest of the scale that their figures share."""
     scale: str | None = None
     for line in read_journal(path):
         if isinstance(line, dict):

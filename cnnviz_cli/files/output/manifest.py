@@ -41,10 +41,7 @@ class ManifestDigest:
 
 
 def iterate_manifest(file: BinaryIO) -> Iterator[bytes | Json]:
-    """Each image's record of a manifest in our own form, and last everything else; one image in memory at a time.
-
-    Raises ValueError if it has another form.
-    """
+    """Each image's record of a manifest in our own form, one at a time, then all else; ValueError for another form."""
     if file.readline(100) != b"{\n":
         raise ValueError("no manifest of ours")
     line = file.readline(100)
@@ -74,13 +71,8 @@ def write_manifest(
 ) -> AccuracyCounter | None:
     """Write ``manifest.json``, one image in memory at a time; returns the network's accuracy, if that is known.
 
-    Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one.
-
-    Args:
-        records: the JSON of each image's record on one line, keys sorted, in the order of the sources.
-
-    Raises:
-        OutputError: the disk refuses; an earlier manifest is then still in place.
+    Keys are sorted, and each image stands on a line of its own, as in the journal; all else is indented by one. The
+    records are in the order of the sources. Raises OutputError if the disk refuses; an earlier manifest then stays.
     """
     after: dict[str, Any] = {
         "model": model.model_dump(mode="json"),

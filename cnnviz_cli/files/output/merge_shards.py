@@ -43,11 +43,9 @@ class MergeResult:
 def merge_shards(root: Path) -> MergeResult:
     """Write ``manifest.json`` from the journals of all shards, in the order of the whole list.
 
-    Of an input that an earlier division into shards explained, that record counts, unless the newest has one.
-
-    Raises:
-        UsageError: there are no journals of shards, or they are not about the same list or not with the same settings.
-        OutputError: a shard is still at work, or the disk refuses.
+    Of an input that an earlier division into shards explained, that record counts, unless the newest has one. Raises
+    UsageError if there are no such journals, or they are not about the same list with the same settings, and
+    OutputError if a shard is still at work, or the disk refuses.
     """
     runs = find_previous_runs(root)
     peers = newest_runs(runs)

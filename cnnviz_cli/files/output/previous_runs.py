@@ -89,10 +89,7 @@ class PreviousRun:
 
 
 def find_previous_runs(root: Path) -> list[PreviousRun]:
-    """Every journal that has a header, those of the oldest division into shards first.
-
-    Raises OutputError if one cannot be read.
-    """
+    """Every journal that has a header, the oldest division into shards first; OutputError if one cannot be read."""
     found = []
     for shard in find_shards(root):
         path = root / shard.journal

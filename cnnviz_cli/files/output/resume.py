@@ -126,10 +126,7 @@ class Ledger:
     """
 
     def __init__(self, sink: Sink, shard: Shard = SINGLE_SHARD, *, force: bool = False) -> None:
-        """Lock the output folder for this shard.
-
-        Raises OutputError if another process works on it, or the disk refuses.
-        """
+        """Lock the output folder for this shard; OutputError if another process works on it, or the disk refuses."""
         self._sink, self._shard, self._force = sink, shard, force
         self._mutex = threading.RLock()
         who = f"shard {shard.index} of {shard.count}" if shard.label else ""
@@ -148,16 +145,11 @@ class Ledger:
     ) -> ResumeSummary:
         """Look through what is there, and change nothing; then `is_due` and `remaining` say what is to be done.
 
-        Args:
-            listed: the names of all inputs, of every shard.
-            mine: this shard's inputs, each with the folder of its figures.
-            fold: what is added up over all inputs before the first figure is drawn, so that one that is missing is as
-                good as all.
+        Of the inputs `listed` by all shards, `mine` are this one's, each with the folder of its figures. `fold` is what
+        is added up over all inputs before the first figure is drawn: one that is missing is as good as all.
 
-        Raises:
-            UsageError: a run with other settings is in the way, or the shards of this division cut the list into other
-                batches.
-            OutputError: the disk refuses.
+        Raises UsageError if a run with other settings is in the way, or the shards of this division cut the list into
+        other batches; OutputError if the disk refuses.
         """
         self._about, self._mine, self._listed = header, mine, listed
         self._digest = list_digest(listed)
@@ -200,10 +192,7 @@ class Ledger:
         return found
 
     def make_ready(self) -> None:
-        """Prepare the folder for what `inspect` has found is to be done.
-
-        Raises OutputError if files that cnnviz did not write are in the way, or the disk refuses.
-        """
+        """Prepare the folder for what `inspect` found to do; OutputError if files of others are in the way."""
         self._header = self._about
         if not self._earlier and not self._journal.size:
             try:

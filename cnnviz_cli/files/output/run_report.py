@@ -32,10 +32,7 @@ class RunReport:
 
 
 def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:
-    """Write ``run.json``, with the host and the peak memory of this process and of those that helped.
-
-    Raises OutputError if the disk refuses.
-    """
+    """Write ``run.json``, with the host and the peak memory of all processes; OutputError if the disk refuses."""
     peak = peak_memory()
     elapsed = (report.finished - report.started).total_seconds()
     content = {

@@ -52,10 +52,7 @@ def is_temporary(name: str) -> bool:
 
 
 def locate(root: Path, relative: str) -> Path:
-    """The place of `relative` below `root`, which need not exist.
-
-    Raises ValueError if it is not a plain relative path, or a link on the way leads out of `root`.
-    """
+    """The place of `relative` below `root`, which need not exist; ValueError if that leads out of `root`."""
     path = PurePosixPath(relative)
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in relative or "\0" in relative:
         raise ValueError(f"'{visible(relative)}' is not a path below the output folder")

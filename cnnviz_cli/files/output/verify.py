@@ -84,11 +84,7 @@ class Problem:
 def verify(root: Path) -> list[Problem]:
     """Hash the manifest and every file that it lists, and look for figures that it does not list.
 
-    Returns:
-        What is wrong with the manifest first, then in its order, the extra figures last; empty if all is well.
-
-    Raises:
-        UsageError: there is no manifest, or it is not one of ours.
+    What is wrong with the manifest comes first, extra figures last. Raises UsageError if there is no manifest of ours.
     """
     path = root / MANIFEST
     listed: set[str] = set()

@@ -52,10 +52,9 @@ class GroundTruthTable:
 def read_ground_truth(path: Path) -> GroundTruthTable:
     """A table with an image and its label in each row.
 
-    The columns are the first two, or those that a header calls ``file`` and ``label`` or something like it. An image
-    is given by its path from the root, or by as much of the path's end as tells it apart; where ``..`` occurs, by a
-    path from the table's folder.
-    Raises UsageError if it cannot be read, a row has no two cells, or two rows contradict each other.
+    The columns are the first two, or those that a header calls ``file`` and ``label`` or something like it. An image is
+    given by its path from the root, or by as much of the path's end as tells it apart; where ``..`` occurs, by a path
+    from the table's folder. Raises UsageError if it cannot be read, or rows are short or contradict each other.
     """
     given = read_text(path, WHERE)
     rows = parse_rows(given)

@@ -39,10 +39,7 @@ class TableRow:
 
 
 def read_text(path: Path, where: str) -> TextFile:
-    """The text of a file that the flag `where` named; a byte order mark is no part of it.
-
-    Raises UsageError if it cannot be read, is too large, or is no UTF-8.
-    """
+    """The text of a file that the flag `where` named, without a byte order mark; UsageError if it cannot be read."""
     shown = visible(str(path), 200)
     try:
         data = read_regular(path, MAX_TABLE_BYTES)
@@ -62,10 +59,7 @@ def read_text(path: Path, where: str) -> TextFile:
 
 
 def parse_rows(given: TextFile) -> list[TableRow]:
-    """The rows of a table whose cells are parted by commas, or by semicolons or tabs where its first line has no comma.
-
-    Raises UsageError if it is no table.
-    """
+    """The rows of a table whose cells commas part, or semicolons or tabs if its first line has none; or UsageError."""
     first = given.text.lstrip().split("\n", 1)[0]
     separator = next((mark for mark in ",;\t" if mark in first), ",")
     reader = csv.reader(given.text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True, strict=True)
