@@ -17,8 +17,7 @@ from cnnviz_cli.core.geometry import STEP
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import Preprocessing, format_sides
 
-Size = tuple[int, int]
-"""Height and width, in pixels."""
+Size = tuple[int, int]  # height and width, in pixels
 
 _ATTRIBUTES = ("min_size", "max_size", "image_mean", "image_std", "size_divisible")
 
@@ -31,13 +30,11 @@ class BuiltinTransform:
     Zeros are added at the right and below, up to multiples of `size_divisible`.
     """
 
-    name: str
-    """Of the module that does it."""
+    name: str  # of the module that does it
     min_size: int
     max_size: int
     size_divisible: int
-    fixed_size: Size | None
-    """Height and width that every input is brought to instead."""
+    fixed_size: Size | None  # that every input is brought to instead
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

@@ -13,34 +13,20 @@ from cnnviz_cli.core.network import code_excerpt, describe_error
 from cnnviz_cli.core.text import visible
 from cnnviz_cli.models.input.preprocessing import format_sides
 
-Size = tuple[int, int]
-"""Height and width, in pixels."""
+Size = tuple[int, int]  # height and width, in pixels
 
 _CHANNELS = re.compile(
     r"to have (\d+) channels, but got \d+ channels"  # convolutions
     r"|running_mean should contain \d+ elements not (\d+)"  # batch norm
 )
 
-_SIZE_MESSAGES = (
-    "cannot be multiplied",
-    "Sizes of tensors must match",
-    "greater than actual input size",
-    "Output size is too small",
-    "must match the size of tensor",
-    "is invalid for input of size",
-    "normalized_shape",
-    "Input image size",
-    "Input height",
-    "Input width",
-    "Input size",
-    "img_size",
-    "image size",
-    "Padding size should be less",
-    "spatial dimensions",
-    "Wrong image size",
-    "divisible",
+# What torch, torchvision and timm say where an input has the wrong height or width.
+_SIZE_MESSAGE = re.compile(
+    "cannot be multiplied|Sizes of tensors must match|greater than actual input size|Output size is too small"
+    "|must match the size of tensor|is invalid for input of size|normalized_shape|Input image size|Input height"
+    "|Input width|Input size|img_size|image size|Padding size should be less|spatial dimensions|Wrong image size"
+    "|divisible"
 )
-"""What torch, torchvision and timm say where an input has the wrong height or width."""
 
 _WRAP = "Wrap it: let a factory return a network that takes one image and {}: --model module:factory --allow-code"
 _MISSING = re.compile(r"'Tensor' object has no attribute '(\w+)'")
@@ -61,7 +47,7 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
     if hint is not None:
         said, fix = hint
         return UsageError(f"{name} {said}: {what}", where="--model", excerpt=excerpt, fix=fix)
-    if any(words in text for words in _SIZE_MESSAGES):
+    if _SIZE_MESSAGE.search(text):
         said = visible(text.strip().splitlines()[0], 200)
         what = f"{name} takes no input of {format_sides(size)}: {said}"
         if size == usual:

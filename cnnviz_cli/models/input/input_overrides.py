@@ -24,8 +24,7 @@ from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, find_values
 from cnnviz_cli.models.inspect.probe import probe_layers
 
-_LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
-"""How ITU-R 601 weighs red, green and blue."""
+_LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue, by ITU-R 601
 
 
 @dataclass(frozen=True, slots=True)

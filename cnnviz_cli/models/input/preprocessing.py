@@ -149,9 +149,9 @@ class Preprocessing:
             record["bands"] = list(self.bands)
         return record
 
-    def prepare(self, photo: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
+    def prepare(self, image: Image.Image, planes: NDArray[Any] | None = None) -> tuple[Tensor, View, Image.Image]:
         """`crop_image` of an image, and (C, H, W) of `normalize` before it; `planes`, (H, W, C), are its bands."""
-        seen, view = self.crop_image(photo)
+        seen, view = self.crop_image(image)
         pixels = np.asarray(seen) if planes is None else self.crop_bands(planes)
         return self.normalize([pixels])[0], view, seen
 
@@ -173,15 +173,15 @@ class Preprocessing:
         shares = pixels.clone() if pixels.is_floating_point() else pixels.float() / 255
         return shares.sub_(mean).div_(std)
 
-    def crop_image(self, photo: Image.Image) -> tuple[Image.Image, View]:
+    def crop_image(self, image: Image.Image) -> tuple[Image.Image, View]:
         """What the network sees of an RGB image, in RGB at the input's size, and where it lies in the image.
 
         Where the resized image is smaller than the input the rest is black under ``crop``, as in torchvision, else of
         the mean colour, and the view reaches outside the image.
         """
-        placing = self.resize_crop(photo.size)
-        view = placing.view_of(photo.size)
-        colours = photo.convert("L") if self.channels == 1 and not self.reads_bands else photo
+        placing = self.resize_crop(image.size)
+        view = placing.view_of(image.size)
+        colours = image.convert("L") if self.channels == 1 and not self.reads_bands else image
         part = self._resize_and_crop(colours, placing)
         if part.size == view.size:
             return part.convert("RGB"), view
@@ -206,20 +206,20 @@ class Preprocessing:
             seen[down : down + part.shape[0], across : across + part.shape[1], band] = part
         return seen
 
-    def resize_crop(self, photo: tuple[int, int]) -> ResizeCrop:
+    def resize_crop(self, image: tuple[int, int]) -> ResizeCrop:
         """How an image of that width and height is resized, and what of it is shown."""
         size, least = _flip(self.size), _flip(self.resized_size)
         match self.mode:
             case "crop":
-                return cover(photo, least, size)
+                return cover(image, least, size)
             case "squash":
                 return stretch(size)
             case "pad":
-                return contain(photo, size)
+                return contain(image, size)
             case "full" if self.side is not None:
-                return shorter_side(photo, self.side, self.most, self.step)
+                return shorter_side(image, self.side, self.most, self.step)
             case "full":
-                return native(photo, size, self.most)
+                return native(image, size, self.most)
 
     @property
     def _fill_color(self) -> tuple[int, int, int]:
@@ -230,26 +230,26 @@ class Preprocessing:
         red, green, blue = (round(255 * value) for value in colours)
         return (red, green, blue)
 
-    def _resize_and_crop(self, photo: Image.Image, placing: ResizeCrop) -> Image.Image:
+    def _resize_and_crop(self, image: Image.Image, placing: ResizeCrop) -> Image.Image:
         size, within = placing.resized, placing.within
         filter_ = Image.Resampling[self.interpolation.upper()]
-        photo = _reduce_long_sides(photo, size)
+        image = _reduce_long_sides(image, size)
         if max(size) <= _MAX_ASPECT * min(size) and size[0] * size[1] <= _MAX_RESIZED_PIXELS:
-            resized = photo if photo.size == size else photo.resize(size, filter_)
+            resized = image if image.size == size else image.resize(size, filter_)
             return resized if within == (0, 0, *size) else resized.crop(within)
         # The same pixels but for rounding: Pillow holds the box in single precision.
-        across, down = photo.width / size[0], photo.height / size[1]
+        across, down = image.width / size[0], image.height / size[1]
         box = (within[0] * across, within[1] * down, within[2] * across, within[3] * down)
-        return photo.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
+        return image.resize((within[2] - within[0], within[3] - within[1]), filter_, box=box)
 
 
-def _reduce_long_sides(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _reduce_long_sides(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The image with every side of more than `_LONG_SIDE` pixels divided, where far fewer are wanted."""
     factors = [
         max(1, side // _LONG_SIDE) if side >= 8 * wanted * (side // _LONG_SIDE) else 1
-        for side, wanted in zip(photo.size, size, strict=True)
+        for side, wanted in zip(image.size, size, strict=True)
     ]
-    return photo if factors == [1, 1] else photo.reduce((factors[0], factors[1]))
+    return image if factors == [1, 1] else image.reduce((factors[0], factors[1]))
 
 
 def _sides(side: Side) -> tuple[int, int]:

@@ -235,17 +235,9 @@ def _at(operation: Operation, dim: int, item: Any) -> Spread | None:
     return _index(operation, (*[slice(None)] * (dim % len(operation.shape)), item))
 
 
-def _select(operation: Operation) -> Spread | None:
-    return _at(operation, operation.get(1, "dim"), operation.get(2, "index"))
-
-
 def _narrow(operation: Operation) -> Spread | None:
     start, length = operation.get(2, "start"), operation.get(3, "length")
     return _at(operation, operation.get(1, "dim"), slice(start, start + length))
-
-
-def _unbind(operation: Operation) -> Spread | None:
-    return _at(operation, operation.get(1, "dim", 0), operation.index)
 
 
 def _split(operation: Operation) -> Spread | None:
@@ -362,13 +354,11 @@ _NONLINEAR_OPS = words("""
 
 RESHAPE_OPS = words("view reshape flatten unflatten squeeze unsqueeze reshape_as view_as")
 
+# Operations that take nothing but a shape or a type from their second argument, and those that do so from any.
 SHAPED_LIKE = words("expand_as view_as reshape_as type_as")
-"""Operations that take nothing but a shape or a type from their second argument."""
-
 MADE_LIKE = words("""
     zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
 """)
-"""Operations that take nothing but a shape or a type from any."""
 
 _MORE_POINTWISE = """
     sin cos sign erf log1p expm1 reciprocal floor round nan_to_num lt gt le ge eq ne logical_and logical_or type_as cpu
@@ -384,9 +374,9 @@ RULES = rules_by_name(
         "permute transpose swapaxes swapdims t T mT": _permute,
         "unfold": _unfold,
         "getitem": _getitem,
-        "select": _select,
+        "select": lambda operation: _at(operation, operation.get(1, "dim"), operation.get(2, "index")),
         "narrow": _narrow,
-        "unbind": _unbind,
+        "unbind": lambda operation: _at(operation, operation.get(1, "dim", 0), operation.index),
         "index_select gather take_along_dim": _gather,
         "roll flip": _roll,
         "mean sum amax amin max min std var norm logsumexp prod nanmean": _reduce,

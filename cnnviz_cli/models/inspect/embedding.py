@@ -24,7 +24,7 @@ def embedding_network(
     classifier: bool = False,
     head: str | None = None,
 ) -> tuple[nn.Module, str]:
-    """A network that returns (B, D) embeddings, and a word for people on what they are.
+    """A network that returns (B, D) embeddings, and in words what they are.
 
     Features are what the last linear layer reads, if what it returns are the scores; or else, averaged over positions
     as the network averages scores, what the last 1x1 convolution with one map for each class reads (SqueezeNet). The

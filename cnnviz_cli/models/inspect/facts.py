@@ -96,14 +96,12 @@ class NetworkFacts:
         return lines
 
 
-STANDARD_FACTS = NetworkFacts()
-"""Of a network that needs no trial."""
+STANDARD_FACTS = NetworkFacts()  # of a network that needs no trial
 
+# Of the largest value of an output: far above what another order of summation does on any processor.
 _TOLERANCE = 1e-3
-"""Of the largest value of an output: far above what another order of summation does on any processor."""
-
+# Of a gradient's length: kinks of rectifiers move some of it, wrong code all.
 _GRADIENT_TOLERANCE = 0.5
-"""The length by which a gradient may differ, as a share of it: kinks of rectifiers move some of it, wrong code all."""
 
 
 @dataclass(frozen=True)

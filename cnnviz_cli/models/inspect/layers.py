@@ -11,9 +11,7 @@ from cnnviz_cli.core.layers import LayerInfo, split_run
 from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 
-MAX_RUNS = 8
-"""A layer that runs more often is shown by its last run alone."""
-
+MAX_RUNS = 8  # a layer that runs more often is shown by its last run alone
 LAYER_WORDS = ("last-conv", "conv", "stages", "low-mid-high", "low", "mid", "high")
 
 
@@ -131,21 +129,16 @@ class ModelLayers:
         A selector is a module path, one run of it (``PATH@N``) where it runs several times, a glob over paths, a word,
         or several of them separated by commas. A word means the following even if a module bears its name. Of a layer
         that runs several times a path means each run where they can be told apart, else the last; a word means the
-        last, and with it runs over other parts of the input. Layers of 1x1 maps are
-        meant only if there are no others.
+        last, and with it runs over other parts of the input. Layers of 1x1 maps are meant only if there are no others.
 
         - ``last-conv``: the default layer, the deepest layer with maps on whose positions the scores depend; of a
           network that returns maps or boxes, the last in its trunk. The words below are about it and what comes before.
         - ``conv``: every convolution; of a network that returns boxes, of its trunk.
         - ``stages``: for each resolution its last layer. What only pools or rearranges does not count, nor does the
           beginning of a block that goes on to reduce the resolution, if there is a layer outside of it.
-        - ``low-mid-high``: the first, the middle and the last of ``stages``.
-        - ``low``: the first of these.
-        - ``mid``: the middle one.
-        - ``high``: the last.
+        - ``low-mid-high``: the first, the middle and the last of ``stages``; each alone is ``low``, ``mid``, ``high``.
 
-        Raises:
-            UsageError: a selector matches nothing, or only maps of one position in a network that has larger ones.
+        Raises UsageError if a selector matches nothing, or only maps of one position in a network with larger ones.
         """
         names: set[str] = set()
         for word in filter(None, (word.strip() for selector in selectors for word in selector.split(","))):

@@ -20,10 +20,8 @@ OutputKind = Literal["scores", "maps", "boxes"]
 """(B, K) or (B, K, 1, 1) class scores, of one class also (B,); (B, K, H, W) maps of class scores; or for each image a
 mapping with ``boxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,). Scores and maps may be a part of the output."""
 
-_BOX_KEYS = ("boxes", "scores", "labels")
-
+# In the names of what networks return beside their scores.
 _AUXILIARY_NAMES = ("loss", "hidden", "attention", "feature", "embed", "past_key", "pooler", "aux")
-"""In the names of what networks return beside their scores."""
 
 _MAX_HEADS_LISTED = 8
 
@@ -127,7 +125,7 @@ class NetworkOutput:
 
 
 def _has_boxes(one: Any) -> bool:
-    return isinstance(one, Mapping) and all(isinstance(one.get(name), Tensor) for name in _BOX_KEYS)
+    return isinstance(one, Mapping) and all(isinstance(one.get(name), Tensor) for name in ("boxes", "scores", "labels"))
 
 
 def _named_tensors(output: Any) -> list[tuple[str, Tensor]]:
@@ -200,22 +198,15 @@ def _describe(output: Any) -> str:
     return f"a {type(output).__name__}"
 
 
-TRIAL_COUNT = 4
-"""Inputs beside the one of zeros."""
-
-_SUM_TOLERANCE = 1e-3
-"""By how much a sum of probabilities may differ from 1: what half precision makes of a thousand classes."""
-
-_RANGE_TOLERANCE = 1e-6
-"""By how much rounding may take a number out of its range."""
-
-_SPAN = (0.1, 0.9)
-"""Below and above which numbers have to come before they are taken for shares by themselves."""
+TRIAL_COUNT = 4  # of inputs beside the one of zeros
+_SUM_TOLERANCE = 1e-3  # of a sum of probabilities against 1: what half precision makes of a thousand classes
+_RANGE_TOLERANCE = 1e-6  # by how much rounding may take a number out of its range
+_SPAN = (0.1, 0.9)  # below and above which numbers have to come before they are taken for shares by themselves
 
 _SOFTMAX, _SIGMOID, _LOG_SOFTMAX, _LOG_SIGMOID = "softmax", "sigmoid", "log-softmax", "log-sigmoid"
 _HARD, _CLAMP, _TANH = "hard sigmoid", "clamp to [0, 1]", "tanh"
 
-_PRODUCERS = {
+_PRODUCERS = {  # operations of ATen's, in place or not
     "_softmax": _SOFTMAX,
     "_log_softmax": _LOG_SOFTMAX,
     "sigmoid": _SIGMOID,
@@ -223,20 +214,16 @@ _PRODUCERS = {
     "log_sigmoid_forward": _LOG_SIGMOID,
     "tanh": _TANH,
 }
-"""Operations of ATen's, in place or not."""
 
+# What moves, picks, enlarges, averages or mixes numbers: whether they stay from 0 to 1 is seen from the numbers.
 _SHAPE_OPS = (
     "view _unsafe_view reshape squeeze unsqueeze permute transpose t select slice expand clone _to_copy detach alias "
     "cat stack split split_with_sizes unbind chunk index index_select gather contiguous flatten mean amax amin max min "
     "mul rsub sub add div exp clamp upsample_bilinear2d upsample_nearest2d upsample_bicubic2d avg_pool2d lift_fresh "
     "_adaptive_avg_pool2d max_pool2d_with_indices copy_ squeeze_ unsqueeze_ transpose_ t_"
 )
-"""What moves, picks, enlarges, averages or mixes numbers: whether they stay from 0 to 1 is seen from the numbers."""
-
-_ARITHMETIC = ("mul", "rsub", "sub", "add", "div", "clamp")
-"""What may move the numbers of a tanh from [-1, 1] into [0, 1]."""
-
 _KEPT = frozenset(_SHAPE_OPS.split())
+_ARITHMETIC = ("mul", "rsub", "sub", "add", "div", "clamp")  # may move the numbers of a tanh from [-1, 1] into [0, 1]
 
 
 def find_values(
@@ -365,8 +352,7 @@ class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def _of(self, tensor: Tensor) -> str:
-        known = self._known.get(id(tensor))
-        return known[1] if known is not None else ""
+        return self._known.get(id(tensor), (tensor, ""))[1]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -78,9 +78,7 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
 
 
 _PASSIVE_WORDS = ("pool", "dropout", "pad", "interpolate", "upsample", "pixel_shuffle", "channel_shuffle")
-_REARRANGING_OPS = frozenset(
-    (*RESHAPE_OPS, "permute", "transpose", "movedim", "getitem", "contiguous", "clone", "size", "to")
-)
+_REARRANGING_OPS = RESHAPE_OPS | {"permute", "transpose", "movedim", "getitem", "contiguous", "clone", "size", "to"}
 
 
 def _is_passive(operation: str) -> bool:
@@ -176,10 +174,8 @@ class _ProbeHooks:
             self.turns[name] = ", ".join(sorted(self.windows.turns_of(output)))
             window = self.windows.window_of(output)
             if window is not None:
-                run = replace(
-                    self.layers[name], name=f"{name}@{len(runs)}", window=None if is_whole(window) else window
-                )
-                runs[-1] = run
+                window = None if is_whole(window) else window
+                runs[-1] = replace(self.layers[name], name=f"{name}@{len(runs)}", window=window)
             self._leading[name] = output.shape[1] - shape[1] * shape[2] if output.dim() == 3 else 0
             self._positions[name] = self._next  # of this run: an earlier one may go another way
             self.tracker.mark_positions(output, self._next, self._leading[name], shape[1:])

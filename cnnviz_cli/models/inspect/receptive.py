@@ -45,9 +45,7 @@ from cnnviz_cli.models.inspect.receptive_rules import propagate_track
 
 _PIXEL = ReceptiveField((1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
-ROI_BIT = 1
-"""The bit of tensors that hold something for each box instead of for each image."""
-
+ROI_BIT = 1  # of tensors that hold something for each box instead of for each image
 _ROI_OPS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
 
 
@@ -194,18 +192,15 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 WHOLE_INPUT: Box = (0.0, 0.0, 1.0, 1.0)
 
+# Operations after which rows and columns are no longer where they were.
 _MOVING_OPS = words("flip fliplr flipud rot90 roll grid_sample fold unfold gather take")
-"""Operations after which rows and columns are no longer where they were."""
-
+# Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is.
 _TURNING_OPS = words("flip rot90 grid_sample")
-"""Those of them that leave the maps behind turned or bent, unless it is done again; a roll mostly is."""
-
+# Operations after which rows and columns may be other dimensions than the last two, or others in number.
 _RESHAPE_OPS = words("""
     view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze unbind stack t
     mT pad
 """)
-"""Operations after which rows and columns may be other dimensions than the last two, or others in number."""
-
 _SPLIT_OPS = words("chunk split tensor_split narrow")
 
 

@@ -21,35 +21,14 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, open_regular, same_file_path
 from cnnviz_cli.core.text import did_you_mean, visible
-from cnnviz_cli.models.load.load_errors import (
-    check_unpacked_size,
-    meta_tensor_error,
-    needs_code_error,
-    no_state_dict_error,
-    not_weights_error,
-    quantized_error,
-    read_first_bytes,
-    sparse_tensor_error,
-    unreadable_error,
-    weights_error,
-)
+from cnnviz_cli.models.load import load_errors
 
-MAX_HASHED_VALUES = 1_000_000
-"""Values that one tuple may hold, all ways through it counted; a checkpoint's have a dozen."""
-
-_MAX_PICKLES = 5
-"""That stand one behind the other in a file from before PyTorch 1.6; the tensors follow."""
-
+MAX_HASHED_VALUES = 1_000_000  # in one tuple, all ways through it counted; a checkpoint's have a dozen
+_MAX_PICKLES = 5  # one behind the other in a file from before PyTorch 1.6; the tensors follow
+_MAX_LENGTH = 200  # letters of a text that are kept; names of functions and codecs have fewer
 _SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-_ARCHIVE = b"PK\x03\x04"
-"""What torch knows an archive by."""
-
-_BYTES = ("latin1", "latin-1")
-"""The only codec by which bytes are written."""
-
-_MAX_LENGTH = 200
-"""Letters of a text that are kept; names of functions and codecs have fewer."""
+_ARCHIVE = b"PK\x03\x04"  # what torch knows an archive by
+_BYTES = ("latin1", "latin-1")  # the only codec by which bytes are written
 
 
 class UnboundedPickleError(Exception):
@@ -147,9 +126,9 @@ def _check_call(function: Any, arguments: Any) -> _Value:
 
 StateDict = dict[str, Tensor]
 
+# What training scripts call the state dict of the network, the likeliest first.
 _KEYS = "state_dict model_state_dict model model_state net network weights params module"
-_STATE_DICT_KEYS = tuple(_KEYS.split())
-"""What training scripts call the state dict of the network, the likeliest first."""
+_STATE_DICT_KEYS = _KEYS.split()
 
 # Parts of a checkpoint whose tensors are not the network's.
 _OTHER_PARTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rng")
@@ -157,11 +136,8 @@ _OTHER_PARTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "amp", "rn
 # Averages over training, by what they are usually called: what a training script with averages evaluates.
 _AVERAGE_NAMES = ("ema", "swa", "average", "teacher")
 
-_MAX_DEPTH = 5
-"""Dicts within each other, the file's own counted."""
-
-_MAX_DICTS = 10_000
-"""That are looked through; a checkpoint has a dozen."""
+_MAX_DEPTH = 5  # of dicts within each other, the file's own counted
+_MAX_DICTS = 10_000  # that are looked through; a checkpoint has a dozen
 
 # Data and nothing else, which training scripts save beside the tensors: parsed arguments, and numbers of NumPy's. The
 # second name of `scalar` is that of NumPy 1.
@@ -191,7 +167,7 @@ def sha256_of_file(path: Path) -> str:
         with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise unreadable_error(path, error) from error
+        raise load_errors.unreadable_error(path, error) from error
 
 
 def sha256_of_state(net: nn.Module) -> str:
@@ -217,7 +193,7 @@ def read_state_dict(path: Path, key: str | None = None) -> Checkpoint:
     loaded = _load(path)
     found = _find_state_dicts(loaded)
     if not found:
-        raise no_state_dict_error(path, loaded)
+        raise load_errors.no_state_dict_error(path, loaded)
     for state in found.values():
         _check_tensors(path, state)
     largest = max(len(state) for state in found.values())
@@ -267,14 +243,16 @@ def _check_tensors(path: Path, state: StateDict) -> None:
     """Raise ModelError if a tensor is none that a network could run with, or claims more numbers than it has."""
     for name, tensor in state.items():
         if tensor.is_quantized:
-            raise quantized_error(path)
+            raise load_errors.quantized_error(path)
         if tensor.is_meta:
-            raise meta_tensor_error(path, name)
+            raise load_errors.meta_tensor_error(path, name)
         if tensor.layout is not torch.strided:
-            raise sparse_tensor_error(path, name)
+            raise load_errors.sparse_tensor_error(path, name)
         claimed = tensor.numel() * tensor.element_size()
         if claimed > max(GIBIBYTE, tensor.untyped_storage().nbytes()):  # its strides repeat the few that are there
-            raise not_weights_error(path, f"'{visible(name, 60)}' claims more numbers than the file has for it")
+            raise load_errors.not_weights_error(
+                path, f"'{visible(name, 60)}' claims more numbers than the file has for it"
+            )
 
 
 def _missing_key_error(path: Path, key: str, known: list[str]) -> UsageError:
@@ -288,9 +266,9 @@ def _missing_key_error(path: Path, key: str, known: list[str]) -> UsageError:
 
 def _load(path: Path) -> Any:
     try:
-        start, size = read_first_bytes(path), path.stat().st_size
+        start, size = load_errors.read_first_bytes(path), path.stat().st_size
     except OSError as error:
-        raise unreadable_error(path, error) from error
+        raise load_errors.unreadable_error(path, error) from error
     # safetensors: the length of the header in 8 bytes, and the header, which is JSON.
     looks_safe = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
     return _load_safetensors(path) if looks_safe or path.suffix.lower() == ".safetensors" else _load_pickle(path)
@@ -303,22 +281,22 @@ def _load_pickle(path: Path) -> Any:
             warnings.catch_warnings(action="ignore"),
             torch.serialization.safe_globals(_SAFE_GLOBALS),
         ):
-            check_unpacked_size(path, file)
+            load_errors.check_unpacked_size(path, file)
             check_pickles(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except ModelError:
         raise
     except UnboundedPickleError as error:
         what = "it holds tuples within tuples, or calls, that would take for ever to load"
-        raise not_weights_error(path, what) from error
+        raise load_errors.not_weights_error(path, what) from error
     except OSError as error:
-        raise unreadable_error(path, error) from error
+        raise load_errors.unreadable_error(path, error) from error
     except Exception as error:  # a hostile file can make the unpickler raise anything
-        if _needs_code(str(error)) or read_first_bytes(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        if _needs_code(str(error)) or load_errors.read_first_bytes(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             # torch writes archives, and pickles of protocol 2: the others come from `pickle` itself.
-            raise needs_code_error(path, _classes_in(path)) from error
+            raise load_errors.needs_code_error(path, _classes_in(path)) from error
         # torch's advice on unpickling runs to a page and is about loading without care.
-        raise not_weights_error(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
+        raise load_errors.not_weights_error(path, "" if isinstance(error, UnpicklingError) else str(error)) from error
 
 
 def _needs_code(message: str) -> bool:
@@ -336,11 +314,11 @@ def _load_safetensors(path: Path) -> Any:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise weights_error(path, "needs safetensors", "pip install 'cnnviz-cli[safetensors]'") from error
+        raise load_errors.weights_error(path, "needs safetensors", "pip install 'cnnviz-cli[safetensors]'") from error
     try:
         with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return load_file(same_file_path(file, path))
     except OSError as error:
-        raise unreadable_error(path, error) from error
+        raise load_errors.unreadable_error(path, error) from error
     except Exception as error:  # safetensors' own error class derives from Exception alone
-        raise not_weights_error(path, str(error)) from error
+        raise load_errors.not_weights_error(path, str(error)) from error

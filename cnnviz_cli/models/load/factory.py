@@ -127,13 +127,10 @@ def _unwrap(net: nn.Module) -> nn.Module:
 
 
 def _takes_classes(made: Any) -> bool:
-    if isinstance(made, nn.Module):
-        return False
     try:
-        parameters = inspect.signature(made).parameters
+        return not isinstance(made, nn.Module) and "num_classes" in inspect.signature(made).parameters
     except (TypeError, ValueError):
         return False
-    return "num_classes" in parameters
 
 
 def _factory_error(name: str, error: BaseException) -> ModelError:

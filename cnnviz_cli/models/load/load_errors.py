@@ -22,8 +22,8 @@ If you trust its author, convert it once where its code is installed, and load w
   {load}
   torch.save({state}, 'weights.pth')"""
 
+# Bytes that an archive may unpack to at the most, and how many times its own size beyond them.
 _ARCHIVE_SLACK, _ARCHIVE_RATIO = GIBIBYTE, 4
-"""Bytes that an archive may unpack to at the most, and how many times its own size beyond them."""
 
 _LIGHTNING = b"pytorch-lightning_version"
 
@@ -157,8 +157,7 @@ class StateDictMismatch:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     wrong_shape: tuple[str, ...]
-    others: tuple[str, ...]
-    """In the file, outside of the part that was read."""
+    others: tuple[str, ...]  # in the file, outside of the part that was read
 
     @classmethod
     def compare(

@@ -78,12 +78,9 @@ def load_model(
     """Build a model, give it its weights, and find its layers.
 
     Args:
-        name, arch: see `network.parse_model`.
-        weights: see `weights.parse_weights`.
-        key: which state dict of a file of weights, see `checkpoint.read_state_dict`.
+        name, arch, weights, key: see `parse_model`, `parse_weights` and `read_state_dict`.
         allow_code: whether a network that is code may run. Only the command line or a call from Python may say so.
         memory_format: None to find it out.
-        offline: never open a connection.
         mirror: base URL to download from instead of torchvision's.
 
     Raises:

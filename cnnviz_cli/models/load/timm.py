@@ -23,19 +23,12 @@ from cnnviz_cli.models.load.checkpoint import sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 from cnnviz_cli.models.spec.network import installed_only
-from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile
+from cnnviz_cli.models.spec.weights import NamedWeights, PublishedWeights, RandomWeights, WeightsFile
 
 _MODES: dict[str, ResizeMode] = {"center": "crop", "squash": "squash", "border": "pad"}
 
 
-def build(
-    name: str,
-    spec: PublishedWeights | RandomWeights | WeightsFile,
-    *,
-    key: str | None,
-    offline: bool,
-    reporter: Reporter,
-) -> BuiltModel:
+def build(name: str, spec: NamedWeights, *, key: str | None, offline: bool, reporter: Reporter) -> BuiltModel:
     """A network of timm's, with the preprocessing of its ``pretrained_cfg``; `name` with or without a tag of weights.
 
     Raises UsageError if timm has no such network, ModelError if the weights are unavailable or were rejected.

@@ -20,7 +20,7 @@ from cnnviz_cli.models.load.download import fetch_weights
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
 from cnnviz_cli.models.load.state_dict import FittedNetwork, build_with_seed, build_without_weights, fit_state_dict
 from cnnviz_cli.models.spec.catalog import BUNDLED, load_labels, model_facts
-from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, WeightsFile
+from cnnviz_cli.models.spec.weights import NamedWeights, PublishedWeights, RandomWeights, WeightsFile
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -55,13 +55,7 @@ _BATCH_COUNTER = ".num_batches_tracked"
 
 
 def build(
-    name: str,
-    spec: PublishedWeights | RandomWeights | WeightsFile,
-    *,
-    key: str | None,
-    offline: bool,
-    mirror: str | None,
-    reporter: Reporter,
+    name: str, spec: NamedWeights, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
 ) -> BuiltModel:
     """A network of the catalogue; raises ModelError if the weights are unavailable or were rejected."""
     facts, chosen = model_facts(name), _weights_entry(name, spec)
@@ -93,7 +87,7 @@ def build_blank(name: str) -> tuple[nn.Module, Preprocessing]:
     return freeze_batchnorm(net, model_facts(name).default.frozen), _preset_of(chosen)
 
 
-def _weights_entry(name: str, spec: PublishedWeights | RandomWeights | WeightsFile) -> Any:
+def _weights_entry(name: str, spec: NamedWeights) -> Any:
     """torchvision's entry of published weights, by default the default one; None for the bundled model."""
     if name == BUNDLED:
         return None

@@ -15,7 +15,6 @@ from cnnviz_cli.core.text import did_you_mean, visible
 BUNDLED = "efficientnet_lite0"
 
 Task = Literal["classification", "segmentation", "detection"]
-
 TASKS: tuple[Task, ...] = get_args(Task)
 
 

@@ -51,7 +51,8 @@ class OwnWeights:
     """The weights that a factory or a program brings along."""
 
 
-WeightsSpec = PublishedWeights | RandomWeights | WeightsFile | OwnWeights
+NamedWeights = PublishedWeights | RandomWeights | WeightsFile
+WeightsSpec = NamedWeights | OwnWeights
 
 
 def parse_weights(model: str, spec: str, arch: str | None = None) -> WeightsSpec:
@@ -92,7 +93,7 @@ def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
     return _parse_named(network, spec)
 
 
-def _parse_named(network: ZooModel | TimmModel, spec: str) -> PublishedWeights | RandomWeights | WeightsFile:
+def _parse_named(network: ZooModel | TimmModel, spec: str) -> NamedWeights:
     word = spec.casefold()
     entries = {"default": "DEFAULT"}
     if isinstance(network, ZooModel):
