@@ -19,8 +19,8 @@ from cnnviz_cli.models.spec.weights import PublishedWeights, RandomWeights, Weig
 
 def test_neither_the_catalogue_nor_the_weights_grammar_imports_torch() -> None:
     code = (
-        "import sys; from cnnviz_cli.models import catalog, spec; catalog.check_model('vgg16'); "
-        "spec.check_weights('vgg16', 'random:3'); catalog.find_classes('cat'); "
+        "import sys; from cnnviz_cli.models.spec import catalog, weights; catalog.check_model('vgg16'); "
+        "weights.check_weights('vgg16', 'random:3'); catalog.find_classes('cat'); "
         "print([m for m in ('torch', 'torchvision', 'numpy', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
