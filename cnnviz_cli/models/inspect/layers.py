@@ -136,7 +136,10 @@ class ModelLayers:
         - ``conv``: every convolution; of a network that returns boxes, of its trunk.
         - ``stages``: for each resolution its last layer. What only pools or rearranges does not count, nor does the
           beginning of a block that goes on to reduce the resolution, if there is a layer outside of it.
-        - ``low-mid-high``: the first, the middle and the last of ``stages``; each alone is ``low``, ``mid``, ``high``.
+        - ``low-mid-high``: the first, the middle and the last of ``stages``.
+        - ``low``: the first of these.
+        - ``mid``: the middle one.
+        - ``high``: the last.
 
         Raises UsageError if a selector matches nothing, or only maps of one position in a network with larger ones.
         """

@@ -48,7 +48,7 @@ def _slide(track: Track, kernel: Pair, stride: Pair, before: Pair) -> Track:
     """A window of `kernel` positions (dilation included) moves by `stride`, after `before` positions of padding."""
     field = track.field
     if field is None or track.axes != _LAST_TWO:
-        return Track(None, _LAST_TWO)
+        return Track(None, _LAST_TWO)  # whatever came before, a window slides over rows and columns
     both = range(2)
     size = [field.size[i] + (kernel[i] - 1) * field.stride[i] for i in both]
     step = [field.stride[i] * stride[i] for i in both]
