@@ -29,10 +29,7 @@ def classes(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights",
-            metavar="WEIGHTS",
-            help="Weights of that network.",
-            autocompletion=completion.complete_weights,
+            "--weights", metavar="WEIGHTS", help="Weights of that network.", autocompletion=completion.complete_weights
         ),
     ] = None,
     as_json: AsJson = False,

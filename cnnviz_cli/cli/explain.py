@@ -67,8 +67,7 @@ def _run(
         bool, typer.Option("--dry-run", help="Print what would be read, computed and written; write nothing.")
     ] = False,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Do all images again, even those that are done.", rich_help_panel="Output"),
+        bool, typer.Option("--force", help="Do all images again, even those that are done.", rich_help_panel="Output")
     ] = False,
     shard: Annotated[
         str,

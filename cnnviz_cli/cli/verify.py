@@ -15,8 +15,7 @@ from cnnviz_cli.core.errors import ExitCode
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of a run.")],
-    as_json: AsJson = False,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of a run.")], as_json: AsJson = False
 ) -> int:
     """Hash the manifest and every file that it lists. Exit code 3 and a list if any differs or is gone."""
     from cnnviz_cli.files.output.verify import verify as differing

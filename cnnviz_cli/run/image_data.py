@@ -221,11 +221,7 @@ def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -
 
 
 def crop_input(
-    photo: DecodedImage,
-    slot: OutputSlot,
-    preprocessing: Preprocessing,
-    masks: MaskSource | None,
-    reading: ReadOptions,
+    photo: DecodedImage, slot: OutputSlot, preprocessing: Preprocessing, masks: MaskSource | None, reading: ReadOptions
 ) -> LoadedImage:
     """What the network sees of an image, and of its mask.
 
