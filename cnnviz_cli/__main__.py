@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Run cnnviz and return the exit code."""
-    # Before and after the work there is nothing to save, and nobody wants to see where Python was when it was stopped.
+    # Before and after the work there is nothing to save, and where Python was when it was stopped is of no interest.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

@@ -18,10 +18,8 @@ from cnnviz_cli.core.text import did_you_mean, visible
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 COMMAND = "explain"
-"""Under no command's name each family has its own defaults."""
 
 NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "offline")
-"""Those that say where a network comes from, which one in memory needs none of."""
 
 INPUT = (
     "resize",
@@ -39,7 +37,6 @@ QUESTION = ("contrast", "counterfactual", "score", "multilabel", "objective", "r
 OUTPUT = ("returns", "head", "task", "unit")
 RENDERING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
 SETTINGS = (*NETWORK, *INPUT, *QUESTION, *OUTPUT, "max_memory", *RENDERING)
-"""The settings of the command that `explain` takes as options, besides those of the methods."""
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
 _COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")
@@ -54,17 +51,13 @@ def build_settings(
     options: Mapping[str, Any],
     **plain: Any,
 ) -> tuple[tuple[str, ...], Settings]:
-    """The families that are run, and all settings; the environment is not looked at.
+    """The families that are run, and all settings; `plain` are further ones by name, None for the default.
 
-    Args:
-        plain: further settings by their names; None leaves one at its default.
-
-    Raises:
-        UsageError: anything unknown or unfit.
+    The environment is not looked at. Raises UsageError for anything unknown or unfit.
     """
     chosen = _choose_methods(methods)
     families = tuple(dict.fromkeys(method.family for method in chosen.values()))
-    # The default is what nobody has said: some objectives say themselves what is explained.
+    # Unless targets are given: some objectives say themselves what is explained.
     given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _as_tuple(targets)}
     given |= {(name,): value for name, value in plain.items() if value is not None}
     for family in families:
@@ -103,7 +96,6 @@ def rephrase_for_python(error: CnnvizError) -> None:
 
 
 def _choose_methods(names: str | Sequence[str]) -> dict[str, Method]:
-    """By name the methods that are asked for, each once."""
     if names == ALL:
         return {method.name: method for method in methods()}
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
@@ -123,7 +115,6 @@ def _find_method(name: str) -> Method:
 
 
 def _setting_paths(name: str, chosen: Iterable[Method]) -> list[tuple[str, ...]]:
-    """Where in the settings an option stands: once, or in each family of which a chosen method reads it."""
     if name in SETTINGS:
         return [(name,)]
     found = dict.fromkeys((method.family, name) for method in chosen if name in _options(method))

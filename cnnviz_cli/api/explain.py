@@ -30,7 +30,6 @@ from cnnviz_cli.run.session import Session, input_settings, load_model_for, outp
 
 
 def explain_images(explainer: Explainer, images: list[Any] | Tensor) -> Iterator[ExplainedImage]:
-    """One after the other, in batches."""
     session = explainer.session
     preprocessing, size = session.model.preprocessing, session.batch_size
     if isinstance(images, Tensor) and images.shape[1] != preprocessing.channels:
@@ -82,7 +81,7 @@ Networks = nn.Module | str
 """What can be explained: a network in memory, or one by its name (``--model`` of the command)."""
 
 Pictures = ImageLike | Sequence[ImageLike] | Tensor
-"""What can be explained of it: one picture, several, or a normalised batch."""
+"""What can be explained of it: one image, several, or a normalised batch."""
 
 
 def explain(
@@ -100,7 +99,7 @@ def explain(
     seed: int = 0,
     **options: Any,
 ) -> Explanations:
-    """Explain what a network says of pictures.
+    """Explain what a network says of images.
 
     Nothing is written, and nothing of the caller's is changed, also when something raises: not the network (its
     parameters, buffers, gradients, flags, hooks, mode, device, memory format), no random numbers, none of torch's
@@ -109,13 +108,13 @@ def explain(
     Args:
         model: an ``nn.Module`` that returns (B, K) class scores, maps of them or boxes, or what ``--model`` takes: a
             name that ``cnnviz models`` lists, ``timm:NAME``, or a file.
-        images: a path, a picture of Pillow's, an array (H, W, 3) or (H, W) of whole numbers or floats, or several of
+        images: a path, an image of Pillow's, an array (H, W, 3) or (H, W) of whole numbers or floats, or several of
             these; or one normalised tensor, (B, C, H, W) or (C, H, W), whose size the network is then run at.
         methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.
         layers: for methods that read a layer: names, globs over names or the words of ``--layer``; by default each
             method's own, mostly the last convolution.
         targets: the classes to explain: ``topK``, indices or labels; of boxes ``topK`` alone.
-        preprocessing: from a photograph to the network's input: a `Preprocessing`, or what torchvision's
+        preprocessing: from an image to the network's input: a `Preprocessing`, or what torchvision's
             ``weights.transforms()`` gives. By default what a named model was trained with, else the usual of ImageNet.
         labels: a name for each class; by default those of a named model, else numbers; of one
             score ``positive``, and ``not positive``.
@@ -138,17 +137,17 @@ def explain(
     Raises:
         UsageError: an argument that does not fit, or a method that was named and does not apply to the network.
         ModelError: the network or its weights cannot be had, cannot be copied, or its scores are not finite.
-        ImageError: a picture cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
+        ImageError: an image cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
         DeviceError: the device is not there, or its memory does not suffice for one image.
     """
     heard = WarningCollector()
     try:
-        pictures = as_image_list(images)
+        given = as_image_list(images)
         families, settings = build_settings(
             methods=methods,
             layers=layers,
             targets=targets,
-            options=_sized(options, pictures),
+            options=_sized(options, given),
             model=model if isinstance(model, str) else None,
             device=device or ("auto" if isinstance(model, str) else network_device(model)),
             precision=precision,
@@ -163,7 +162,7 @@ def explain(
                 network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
             with nullcontext() if isinstance(model, nn.Module) else chosen:
                 explainer = Explainer.of(Session.of(COMMAND, settings, network, chosen, heard), families, heard)
-                found = tuple(explain_images(explainer, pictures))
+                found = tuple(explain_images(explainer, given))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
@@ -172,18 +171,13 @@ def explain(
     return Explanations(found)
 
 
-def _sized(options: Mapping[str, Any], pictures: list[Any] | Tensor) -> dict[str, Any]:
-    """The options, and the size of the network's input if that is given by a tensor.
-
-    Raises:
-        UsageError: they resize photographs, and there is none.
-    """
-    if isinstance(pictures, list):
+def _sized(options: Mapping[str, Any], given: list[Any] | Tensor) -> dict[str, Any]:
+    if isinstance(given, list):
         return dict(options)
     for name in ("resize", "input_size", "resize_to", "max_side", "value_range", "interpolation"):
         if name in options:
             raise UsageError("a tensor is the network's input already", where=name, fix=f"Leave out {name}.")
-    return {**options, "input_size": tuple(pictures.shape[2:])}
+    return {**options, "input_size": tuple(given.shape[2:])}
 
 
 def _network(
@@ -194,7 +188,6 @@ def _network(
     device: torch.device,
     heard: Reporter,
 ) -> tuple[LoadedModel, Settings]:
-    """The network, and the settings with what only it can tell."""
     preset, wanted, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
     if not isinstance(model, str):
         idle = next((name for name in NETWORK if name in settings.model_fields_set), "")

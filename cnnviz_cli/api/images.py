@@ -1,4 +1,4 @@
-"""From what somebody has in hand to what the network gets: paths, pictures, arrays, normalised tensors."""
+"""From what a user has in hand to what the network gets: paths, images, arrays, normalised tensors."""
 
 from __future__ import annotations
 
@@ -39,18 +39,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ImageLike = str | PathLike[str] | Image.Image | NDArray[Any]
-"""A file, a picture of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
+"""A file, an image of Pillow's, or an array (H, W, 3) of RGB or (H, W) of grey, of whole numbers or floats."""
 
 ROUNDING_MARGIN = 0.02
 """How far from black or white, on a scale from 0 to 1, what a tensor was made from may seem to lie through rounding."""
 
 
 def as_image_list(images: Any) -> list[Any] | Tensor:
-    """Several pictures from one or several; a tensor stays as it is.
-
-    Raises:
-        UsageError: it is none of the things that `explain` takes.
-    """
+    """Several images from one or several, a tensor as it is; raises UsageError for what `explain` does not take."""
     import torch
 
     if isinstance(images, torch.Tensor):
@@ -77,13 +73,13 @@ def read_input_image(
     how: ReadOptions = READ_ALL,
     masks: MaskSource | None = None,
 ) -> LoadedImage:
-    """One picture, and what the network gets of it; `number` is its place among all.
+    """One image, and what the network gets of it; `number` is its place among all.
 
     Files are turned as their metadata say, like those that the command reads; what is in memory is taken as it is.
 
     Raises:
-        ImageError: a file cannot be read, or a picture has no mask that fits it.
-        UsageError: it is not a picture.
+        ImageError: a file cannot be read, or an image has no mask that fits it.
+        UsageError: it is not an image.
     """
     if isinstance(image, str | PathLike):
         name, photo = fspath(image), replace(read_image(Path(image), how), shown=None)
@@ -100,7 +96,7 @@ def read_tensor(
     how: ReadOptions = READ_ALL,
     masks: MaskSource | None = None,
 ) -> LoadedImage:
-    """One image (C, H, W) of a normalised tensor. Its picture is what was normalised, or mid-grey if that is none."""
+    """One image (C, H, W) of a normalised tensor, shown as what was normalised, or mid-grey if that is none."""
     plain = pixels.float().cpu().contiguous()
     size = width, height = plain.shape[2], plain.shape[1]
     seen = _denormalize(plain, preprocessing) or Image.new("RGB", size, (128, 128, 128))
@@ -112,7 +108,6 @@ def read_tensor(
 
 
 def _decode(image: Any, number: int, how: ReadOptions) -> DecodedImage:
-    """A picture in memory; its digest is of its values."""
     planes, rest = None, b""
     if how.channels:
         decoded = _decode_bands(image, number, how)
@@ -125,7 +120,6 @@ def _decode(image: Any, number: int, how: ReadOptions) -> DecodedImage:
 
 
 def _denormalize(pixels: Tensor, preprocessing: Preprocessing) -> Image.Image | None:
-    """The picture that gives these values when it is normalised, if there is one."""
     mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     values = pixels.numpy() * std + mean
     if preprocessing.reads_bands:
@@ -178,7 +172,6 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
 
 
 def _decode_bands(image: Any, number: int, how: ReadOptions) -> RgbImage:
-    """The bands of a picture in memory."""
     if isinstance(image, Image.Image):
         with _named_errors(f"image {number}"):
             return read_image_bands(image, None, how)
@@ -194,7 +187,6 @@ def _decode_bands(image: Any, number: int, how: ReadOptions) -> RgbImage:
 
 @contextmanager
 def _named_errors(name: str) -> Iterator[None]:
-    """Have errors say of which image they are."""
     try:
         yield
     except ImageError as error:

@@ -30,8 +30,8 @@ def make_twin(net: nn.Module) -> nn.Module:
     """A copy of a network that reads the same weights, in eval mode and float32; none of them requires a gradient.
 
     The weights lie in memory once, but for those that are wanted in another precision, place or layout. Buffers and all
-    else are copies, so that whatever a forward writes down stays in the twin. Forward hooks that somebody registered
-    are a part of what the network computes and run in it, too; backward hooks are a part of its training and do not.
+    else are copies, so that whatever a forward writes down stays in the twin. Forward hooks are a part of what the
+    network computes and run in it, too; backward hooks are a part of its training and do not.
 
     Raises:
         ModelError: it cannot be copied.
@@ -73,7 +73,7 @@ def load_twin(
     device: torch.device,
     memory_format: MemoryFormat | None = None,
 ) -> LoadedModel:
-    """A twin of the network with all that is needed to ask it about a photograph, and names for its classes.
+    """A twin of the network with all that is needed to ask it about an image, and names for its classes.
 
     Args:
         preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
@@ -98,11 +98,7 @@ def load_twin(
 
 
 def read_preset(preprocessing: Any) -> Preprocessing | None:
-    """The user's preprocessing as ours; None for none.
-
-    Raises:
-        UsageError: it is neither ours nor torchvision's preset for classifiers.
-    """
+    """The user's preprocessing as ours; raises UsageError if it is neither ours nor torchvision's for classifiers."""
     if preprocessing is None or isinstance(preprocessing, Preprocessing):
         return preprocessing
     from torchvision.transforms._presets import ObjectDetection
@@ -118,11 +114,7 @@ def read_preset(preprocessing: Any) -> Preprocessing | None:
 
 
 def name_scores(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
-    """A name for each score of a network; of one score it may be two, for no and for yes.
-
-    Raises:
-        UsageError: there are more or fewer.
-    """
+    """A name for each score of a network, of one score maybe two, for no and for yes; raises UsageError for others."""
     if isinstance(labels, str) and labels != IMAGENET:
         what = f"labels are a list of names or '{IMAGENET}', not '{visible(labels, 60)}'"
         raise UsageError(what, where="labels", fix="From a file: labels=Path('classes.txt').read_text().splitlines()")
@@ -134,11 +126,7 @@ def name_scores(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
 
 
 def network_device(net: Any) -> str:
-    """Where the first parameter of a network lies, or the first buffer where it has no parameters.
-
-    Raises:
-        UsageError: it is no network.
-    """
+    """Where the first parameter or else buffer of a network lies; raises UsageError if it is no network."""
     if not isinstance(net, nn.Module):
         what = f"a model is an nn.Module or a name, not a {type(net).__name__}"
         raise UsageError(what, where="model", fix="See: cnnviz models")
@@ -178,7 +166,6 @@ def preserve_global_state() -> Iterator[None]:
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:
-    """The network itself, out of what runs it on several devices or compiled."""
     if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return _unwrapped(net.module)
     compiled = getattr(net, "_orig_mod", None)

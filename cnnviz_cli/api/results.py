@@ -36,11 +36,7 @@ Array = NDArray[Any]
 
 
 def write_file(path: Path, data: bytes) -> Path:
-    """Write a file, whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write a file, whole or not at all; raises OutputError if it cannot be written."""
     try:
         with replace_file(path, path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")) as file:
             file.write(data)
@@ -51,13 +47,7 @@ def write_file(path: Path, data: bytes) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class FigureContext:
-    """What all pictures of one photograph are drawn with.
-
-    Attributes:
-        photo: upright, RGB.
-        view: where the network's input lies in it.
-        seen: the network's input as a picture.
-    """
+    """What all figures of one image are drawn with: it and the network's input, which is the `crop` at `view`."""
 
     image: Image.Image
     view: View
@@ -74,14 +64,14 @@ class Drawn:
 
     @cached_property
     def picture(self) -> Image.Image:
-        """The picture with its captions and its legend, drawn on first use and kept."""
+        """The figure with its captions and its legend, drawn on first use and kept."""
         return rasterize(*self._figure())
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the picture as .png, .webp, .jpg, .svg or .pdf, or the numbers of one result as .npz; returns the path.
+        """Write the figure as .png, .webp, .jpg, .svg or .pdf, or the numbers of one result as .npz; returns the path.
 
         Raises:
-            UsageError: another suffix, or the format cannot hold so large a picture.
+            UsageError: another suffix, or the format cannot hold so large a figure.
             OutputError: it cannot be written.
         """
         target = Path(path)
@@ -96,7 +86,7 @@ class Drawn:
         return write_file(target, made.data)
 
     def show(self) -> None:
-        """Show the picture: below the cell in a notebook, else in the system's viewer of pictures."""
+        """Show the figure: below the cell in a notebook, else in the system's viewer of images."""
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         if shell is not None and hasattr(shell, "kernel"):
             import_module("IPython.display").display(self)
@@ -115,7 +105,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Drawn):
-    """One result of one method for one picture: of one layer, if it reads a layer, and one class, if it explains one.
+    """One result of one method for one image: of one layer, if it reads a layer, and one class, if it explains one.
 
     In a notebook it shows itself.
 
@@ -123,8 +113,8 @@ class Explanation(Drawn):
         method: its name, as ``cnnviz methods`` lists it.
         family: the kind of method: features, saliency, deconv or gradcam.
         layer: the layer that was read; None where none or several were.
-        target: what was explained, and its probability, its share of the picture or how similar it is; of a box also
-            where it is in the photograph. None for methods that explain nothing.
+        target: what was explained, and its probability, its share of the image or how similar it is; of a box also
+            where it is in the image. None for methods that explain nothing.
         contrast: the class that it was told apart from, if any.
     """
 
@@ -158,12 +148,12 @@ class Explanation(Drawn):
         return values[0] if self._drawn.panel.takes_scale else values
 
     def map_on_photo(self) -> Array:
-        """(H, W) float32: the map at the photograph's own resolution, NaN where the network saw nothing of it.
+        """(H, W) float32: the map at the image's own resolution, NaN where the network saw nothing of it.
 
-        Interpolated bilinearly between the centres of the map's cells, whatever pictures are drawn with.
+        Interpolated bilinearly between the centres of the map's cells, whatever figures are drawn with.
 
         Raises:
-            UsageError: the result is no map of the photograph.
+            UsageError: the result is no map of the image.
         """
         if not self._drawn.panel.takes_scale:
             raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
@@ -213,7 +203,6 @@ class Explanation(Drawn):
         return write_file(target, encode_arrays(self.arrays)) if target.suffix.lower() == ".npz" else super().save(path)
 
     def entry(self) -> tuple[Panel, Caption]:
-        """What a sheet of several results shows of it."""
         return self._drawn.panel, self._drawn.caption
 
     def __repr__(self) -> str:
@@ -222,7 +211,6 @@ class Explanation(Drawn):
 
 
 def _read_only(values: Any) -> Array:
-    """A copy that nobody can write to, float32 where it holds fractions."""
     array = np.array(plain_array(values))
     array.setflags(write=False)
     return array
@@ -230,10 +218,10 @@ def _read_only(values: Any) -> Array:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExplainedImage(Drawn):
-    """One picture with its predictions and everything that the methods gave. Iterating gives the `Explanation`s.
+    """One image with its predictions and everything that the methods gave. Iterating gives the `Explanation`s.
 
     Attributes:
-        name: the path as it was given, or ``image 0`` for a picture without a name.
+        name: the path as it was given, or ``image 0`` for an image without a name.
         predictions: what the network says, at most five, the foremost first: classes, regions, boxes, or a similarity.
         explanations: family by family, each in the order of the methods, targets and layers.
     """
@@ -245,7 +233,7 @@ class ExplainedImage(Drawn):
 
     @property
     def photo(self) -> Image.Image:
-        """The upright photograph; of a tensor the picture that was normalised, or a grey ground if it was none."""
+        """The upright image; of a tensor what was normalised, or a grey ground if that is no image."""
         return self._scene.image
 
     @property
@@ -258,8 +246,7 @@ class ExplainedImage(Drawn):
     ) -> tuple[Explanation, ...]:
         """The results of a method, a layer and a class; what is not given may be anything.
 
-        Args:
-            target: a label or an index; of one box of several ``"cat, box 2"``.
+        `target` is a label or an index; of one box of several ``"cat, box 2"``.
         """
         return tuple(
             one
@@ -314,7 +301,7 @@ def _names(target: Prediction) -> tuple[str | int, ...]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanations(Sequence[ExplainedImage]):
-    """The pictures in the order in which they were given: ``found[0]``, and ``found[0, "gradcam"]`` for one result."""
+    """The images in the order in which they were given: ``found[0]``, and ``found[0, "gradcam"]`` for one result."""
 
     images: tuple[ExplainedImage, ...]
 

@@ -30,7 +30,6 @@ _PANELS = {
         "merge": "Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.",
     },
 }
-"""The commands of each group, with the first paragraph of their help."""
 _SUMMARIES = {name: summary for panel in _PANELS.values() for name, summary in panel.items()}
 
 

@@ -13,7 +13,6 @@ Completion = Callable[[str], list[str]]
 
 
 def choice_completion(choices: Iterable[str]) -> Completion:
-    """A completion over fixed words."""
     words = list(choices)
 
     def complete(incomplete: str) -> list[str]:
@@ -23,7 +22,7 @@ def choice_completion(choices: Iterable[str]) -> Completion:
 
 
 def list_completion(choices: Iterable[str]) -> Completion:
-    """A completion over fixed words of which several may be given, with commas."""
+    """A completion over words of which several may be given, with commas."""
     one = choice_completion(choices)
 
     def complete(incomplete: str) -> list[str]:
@@ -34,7 +33,6 @@ def list_completion(choices: Iterable[str]) -> Completion:
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """Names of models."""
     from cnnviz_cli.models.spec.catalog import model_names
 
     return choice_completion(model_names())(incomplete)
@@ -63,7 +61,6 @@ def complete_weights(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_method_names(incomplete: str) -> list[str]:
-    """Names of methods."""
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import methods
 

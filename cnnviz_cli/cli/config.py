@@ -27,7 +27,6 @@ _MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
 
 
 def build(name: str, summary: str) -> Any:
-    """The group, ready for a group of Typer's."""
     group = typer.Typer(name=name, cls=Group, help=summary, add_completion=False)
     group.command("schema", cls=Command)(schema)
     group.command("check", cls=Command)(check_files)
@@ -99,7 +98,6 @@ def _origin(loaded: LoadedSettings, path: SettingPath) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A value on one line, in YAML that this program reads back."""
     if isinstance(value, list):
         return f"[{', '.join(_yaml(item) for item in value)}]"
     if isinstance(value, str):

@@ -17,7 +17,6 @@ from cnnviz_cli.core.errors import ExitCode
 
 _ASKED = {"device", "threads", "memory_format", "output"}
 _SETTINGS = {*NetworkFields.model_fields, *OutputFields.model_fields, *_ASKED}
-"""All that corrects a belief about a network, and where a run would compute and write."""
 
 
 def _examine(

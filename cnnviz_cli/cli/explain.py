@@ -25,18 +25,13 @@ if TYPE_CHECKING:
 
 
 def build(command: str, summary: str) -> Any:
-    """The command, ready for a group of Typer's."""
     # A family's own flag has the name, and chooses among its methods alone.
     without = ("method",) if command in FAMILIES else ()
     return build_command(command, with_settings(command, partial(_run, command), without=without), summary)
 
 
 def _with_methods(flags: Flags, given: Sequence[str]) -> Flags:
-    """The flags, with each method named in `given` among those of its family, and all of them among those of each.
-
-    Raises:
-        UsageError: there is no such method.
-    """
+    """The flags, with each method named in `given` among those of its family, and all of them among those of each."""
     chosen: dict[SettingPath, list[str]] = {}
     try:
         for name in (part.strip() for word in given for part in word.split(",")):
@@ -164,7 +159,6 @@ def _run(
 
 
 def _with_output_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
-    """The settings with the folder that is written to where none was named."""
     first = settings.output / command
     if not os.path.lexists(first):
         return settings.model_copy(update={"output": first})

@@ -91,7 +91,6 @@ def _option(path: SettingPath, info: FieldInfo, command: str) -> Any:
 
 
 def default_text(value: Any) -> str:
-    """A default as a person would type it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
@@ -100,7 +99,6 @@ def default_text(value: Any) -> str:
 
 
 def help_text(path: SettingPath, info: FieldInfo, command: str) -> str:
-    """A setting's help, with its default and its variable."""
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
     if _side(info).flag_only:
         notes.append("command line only")
@@ -114,10 +112,7 @@ def _side(info: FieldInfo) -> Flag:
 
 
 def _panel(path: SettingPath, side: Flag, command: str) -> str:
-    """The group: of a family's own command the methods that read the option, of other commands the family.
-
-    Where flags and variables are long, they would leave no room, and the title names the variables.
-    """
+    """The group: of a family's own command the methods that read the option, of other commands the family."""
     if _prefixed(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
     return readers(path) if len(path) == 2 and path[1] != SELECTOR else side.panel

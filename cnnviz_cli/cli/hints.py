@@ -46,14 +46,8 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
 def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Settings) -> str:
     """What to write for ``--target tiger cat``, of which a shell makes the class 'tiger' and an image 'cat'.
 
-    A class or a method that stands among the images is recognised, too: ``--method gradcam scorecam``.
-
-    Args:
-        missing: the argument that names no file.
-        images: all arguments that are to name images.
-
-    Returns:
-        A sentence with the flag; empty where the argument is part of no class's name and is no method's.
+    A class or a method that stands among the images is recognised, too: ``--method gradcam scorecam``. Empty where the
+    argument `missing`, which names no file, is part of no class's name and is no method's.
     """
     if missing not in images:
         return ""
@@ -81,7 +75,6 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
 
 
 def _names_of_classes(settings: Settings) -> dict[str, str]:
-    """The names of the network's classes by what they are without upper case; none where they are not known."""
     from cnnviz_cli.files.tables.labels import read_labels
     from cnnviz_cli.models.spec.weights import known_labels
 
@@ -93,12 +86,10 @@ def _names_of_classes(settings: Settings) -> dict[str, str]:
 
 
 def _command_line(*words: str) -> str:
-    """A command line to paste."""
     return visible(shlex.join(["cnnviz", *words]), 300)
 
 
 def _looks_like_images(word: str) -> bool:
-    """Whether a word looks like what a command is to explain: a file, a folder, a pattern, an address."""
     if "/" in word or "*" in word or Path(word).suffix:
         return True
     try:

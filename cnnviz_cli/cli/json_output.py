@@ -10,7 +10,6 @@ from typing import Any, TextIO
 from cnnviz_cli.core.errors import CnnvizError, ExitCode
 
 _NOT_ANSWERED = ("--help", "-h", "--version")
-"""What is printed for people only."""
 
 
 class _Answer:
@@ -42,7 +41,6 @@ def reserve_stdout(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def add_warning(text: str) -> None:
-    """Remember a warning for the answer."""
     _answer.warnings.append(text)
 
 
@@ -79,5 +77,4 @@ def _error_record(error: CnnvizError, code: int) -> dict[str, Any]:
 
 
 def _code_name(code: int) -> str:
-    """``usage``, ``no_inputs``: an exit code's name."""
     return ExitCode(code).name.lower()

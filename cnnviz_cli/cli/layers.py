@@ -132,7 +132,6 @@ def _table(layers: ModelLayers, shown: list[str]) -> list[str]:
 
 
 def _pixels(size: tuple[float, float]) -> str:
-    """A size in pixels: one number where height and width agree."""
     return f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g}x{size[1]:g}"
 
 

@@ -48,7 +48,6 @@ def set_debug(wanted: bool) -> bool:
 
 
 def _run_with_exit_code(work: Callable[[], int | None]) -> int:
-    """Do `work`, and return the exit code: its own, or that of what went wrong, which is then on stderr."""
     errors: Sequence[CnnvizError] = ()
     try:
         code = work() or 0
@@ -73,7 +72,6 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
 
 
 def _show_error(error: CnnvizError) -> None:
-    """What happened and where, the line it happened in, and what to do about it."""
     where = f"{error.where}: " if error.where else ""
     _print(f"error: {visible(where + error.what)}")
     for line in [*error.excerpt.splitlines(), *(f"  {line}" for line in error.fix.splitlines())]:
@@ -81,7 +79,6 @@ def _show_error(error: CnnvizError) -> None:
 
 
 def _usage_errors(error: TyperException) -> list[CnnvizError]:
-    """A flag or a command that does not exist, a value that is missing."""
     context: Any = getattr(error, "ctx", None)
     message, fix = error.format_message(), ""
     if not message:

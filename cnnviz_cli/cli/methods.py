@@ -58,8 +58,6 @@ def class_discriminative(method: Method) -> bool | None:
 
 
 class _OneLayer:
-    """The layers of a network that has one."""
-
     info = LayerInfo("conv", "Conv2d", (8, 7, 7), 0, None)
     max_pooled = False
 
@@ -80,7 +78,6 @@ def _simplest_network() -> MethodContext:
 
 
 _NARROWEST = 24
-"""Columns for words, at the least."""
 _YES_NO = {True: "yes", False: "no", None: "-"}
 _NAMES = 34
 
@@ -220,7 +217,6 @@ def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
 
 
 def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price], width: int) -> list[str]:
-    """Facts in columns, and words in what they leave of the width."""
     head = ["method", "class", *(["fwd", "bwd", "var"] if prices else [])]
     facts = [
         [

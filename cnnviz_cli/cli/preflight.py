@@ -25,11 +25,7 @@ from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_t
 
 
 def load_request(command: str, flags: Flags, config: Path | None, *, model: str | None = None) -> LoadedSettings:
-    """The settings of a command line, checked; `model` is a network that it names without a flag.
-
-    Raises:
-        UsageError, ModelError: as `check_request` does.
-    """
+    """The settings of a command line, checked as `check_request` does; `model` is a network named without a flag."""
     asked = flags if model is None else {**flags, ("model",): model}
     loaded = load_with_origins(command, asked, config, os.environ)
     check_request(loaded)
@@ -110,7 +106,6 @@ def _known_labels(settings: Settings, *, weights_known: bool) -> tuple[str, ...]
 
 
 def _find_task(settings: Settings, tasks: list[TaskSpec], *, model_known: bool) -> None:
-    """Add to `tasks` what is explained, if that can be told without the network."""
     request = parse_objective(settings.objective)
     known = task_of(settings.model, settings.arch) if model_known else None
     task = request.task(settings.task)
@@ -134,7 +129,6 @@ def _check_palette(setting: str, name: str) -> None:
 
 
 def _point_to_listing(listing: str, check: Callable[[], object]) -> None:
-    """Add where classes are listed to the error of one that is not among them."""
     try:
         check()
     except UsageError as error:

@@ -33,8 +33,8 @@ def handle_signals() -> Iterator[None]:
     """Inside the block, in the main thread, signals end the process in good order. Elsewhere it does nothing.
 
     The first one raises KeyboardInterrupt or Terminated. Python can do so only between two of its own steps, and a
-    single pass of a network may take longer than somebody waits; so a thread, which the operating system's signal
-    wakes even then, counts the seconds. A signal that was ignored from the start (``nohup``) remains so.
+    single pass of a network may take long; so a thread, which the operating system's signal wakes even then, counts the
+    seconds. A signal that was ignored from the start (``nohup``) remains so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,11 +54,7 @@ def handle_signals() -> Iterator[None]:
 
 
 class _SignalWatcher(threading.Thread):
-    """Watches over the end of the process.
-
-    Attributes:
-        ear: the descriptor that gets a byte for each signal.
-    """
+    """Watches over the end of the process; `ear` is the descriptor that gets a byte for each signal."""
 
     def __init__(self) -> None:
         super().__init__(name="signals", daemon=True)
@@ -67,7 +63,6 @@ class _SignalWatcher(threading.Thread):
         self._seen = self._dismissed = False
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """The handler of the main thread."""
         code, kind, _ = _ENDS[signal.Signals(number)]
         if self._seen:
             os._exit(code)
@@ -75,7 +70,6 @@ class _SignalWatcher(threading.Thread):
         raise kind
 
     def run(self) -> None:
-        """Wait for a signal, then for another or for the end of the grace."""
         first = self._next(None)
         if first is None:
             return
@@ -94,7 +88,6 @@ class _SignalWatcher(threading.Thread):
         os._exit(code)
 
     def _next(self, seconds: float | None) -> signal.Signals | None:
-        """The next signal of ours; None if it does not come in that time, or never will."""
         while select.select([self._listening], [], [], seconds)[0]:
             data = os.read(self._listening, 1)
             if data == b"\0":
@@ -106,7 +99,6 @@ class _SignalWatcher(threading.Thread):
         return None
 
     def stop(self) -> None:
-        """The main thread has come to its end by itself."""
         os.write(self.ear, b"\0")
         self.join()
         for descriptor in (self._listening, self.ear):
@@ -124,10 +116,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class SafeStream:
-    """A text stream that falls silent when nobody reads it any more (``cnnviz models | head``).
-
-    That is no failure of ours: the work goes on, and the exit code remains that of the work.
-    """
+    """A text stream that falls silent when it is read no more (``cnnviz models | head``), which is no failure."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_SINGLE_LINES = 20
 """So many images get a line each; beyond that, and inside an image, one comes every `PROGRESS_INTERVAL` seconds."""
 PROGRESS_INTERVAL = 10.0
-"""Seconds between two lines of progress."""
 
 
 class ImageProgress:
@@ -31,7 +30,6 @@ class ImageProgress:
         self._variants = self._passed = self._last = 0
 
     def work(self, names: Sequence[str], variants: int) -> None:
-        """These come next."""
         self.before += len(self._names)
         self._names, self._variants = names, variants
         self._passed = self._last = 0
@@ -50,14 +48,12 @@ class ImageProgress:
 
     @property
     def text(self) -> str:
-        """``a.png and 3 more: 120 of 4000 variants``."""
         first = self._names[0] if self._names else "next image"
         more = f" and {len(self._names) - 1} more" if len(self._names) > 1 else ""
         return f"{first}{more}: {self._passed} of {self._variants} variants"
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
-    """The reporter that fits this process's standard error."""
     if quiet:
         return QuietReporter()
     return LiveReporter() if sys.stderr.isatty() else PlainReporter()

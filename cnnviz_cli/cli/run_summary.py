@@ -99,7 +99,6 @@ def more_line(number: int, margin: str = "") -> list[str]:
 
 
 def _row(record: ImageRecord, output: Path) -> list[str]:
-    """Source, likeliest class, and the figure to look at first."""
     if record.status == "failed":
         return [record.source, "failed", record.error or ""]
     label = record.predictions[0].brief if record.predictions else ""

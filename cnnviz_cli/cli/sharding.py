@@ -20,10 +20,9 @@ _EXPLICIT = "Set it yourself: --shard I/N, or --shard none to do all images here
 
 @dataclass(frozen=True)
 class ShardChoice:
-    """The shard of one process.
+    """The shard of one process, and the flag or the variables that chose it.
 
     Attributes:
-        origin: the flag or the variables that chose it.
         local_rank: the process's number on this machine, if torchrun started it.
         by_torchrun: whether torchrun restarts every process when one fails.
         restarted: whether it did so already.
@@ -37,11 +36,7 @@ class ShardChoice:
 
 
 def choose_shard(word: str, environ: Mapping[str, str]) -> ShardChoice:
-    """The shard that ``--shard`` names, else torchrun, Slurm or Kubernetes.
-
-    Raises:
-        UsageError: it is not a shard, or the environment has only half of it.
-    """
+    """The shard that ``--shard`` names, else torchrun, Slurm or Kubernetes; raises UsageError for half of one."""
     by_torchrun = "TORCHELASTIC_RUN_ID" in environ
     local_rank = _number(environ, "LOCAL_RANK") if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environ.keys() else None
     restarted = by_torchrun and environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

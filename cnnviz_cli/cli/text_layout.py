@@ -14,7 +14,6 @@ Row = tuple[str, str]
 
 
 def terminal_width() -> int:
-    """Columns to write in."""
     return max(shutil.get_terminal_size().columns, 40)
 
 
@@ -24,11 +23,7 @@ def count_noun(number: int, noun: str) -> str:
 
 
 def align_columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
-    """The rows as lines, every column as wide as its widest cell; text that could move the cursor is escaped.
-
-    Args:
-        right: columns that are set flush right.
-    """
+    """The rows as lines, columns aligned, those in `right` flush right; text that could move the cursor is escaped."""
     from rich.cells import cell_len  # not before it is needed: help does without
 
     safe = [[visible(cell) for cell in row] for row in rows]

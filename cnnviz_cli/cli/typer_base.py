@@ -74,11 +74,7 @@ def _process(param: Any, convert: Any, context: Any, value: Any) -> Any:
 
 
 def _refuse_single_dash(args: Sequence[str], names: Collection[str]) -> None:
-    """Refuse ``-output DIR``, which would be ``-o utput`` and an image DIR.
-
-    Raises:
-        UsageError: a long flag has one dash.
-    """
+    """Refuse ``-output DIR``, which would be ``-o utput`` and an image DIR."""
     for word in takewhile(lambda word: word != "--", args):
         name = word.split("=", 1)[0]
         if not name.startswith("--") and len(name) > 2 and f"-{name}" in names:

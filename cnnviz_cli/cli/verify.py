@@ -33,7 +33,6 @@ def verify(
 
 
 def _outcome(kinds: Sequence[str], failures: int) -> str:
-    """The last line; files without a digest in the manifest are not said to be unchanged."""
     extra = kinds.count("extra")
     said = count_noun(failures, "difference")
     if not failures:

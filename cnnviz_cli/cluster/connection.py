@@ -24,11 +24,9 @@ class Slot:
     """Room for one process with the model: a GPU, or a node without one.
 
     Attributes:
-        node: its id.
         host: what people call the node.
         number: of the slot on its node.
         cores: its share of the node's.
-        gpus: 1 or 0.
         share: how many slots its node has.
     """
 
@@ -79,7 +77,7 @@ def connect_ray() -> Iterator[Any]:
 
 
 def uses_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
-    """Whether a run computes on the GPUs of a cluster; then on nothing else, so that all pictures are made alike.
+    """Whether a run computes on the GPUs of a cluster; then on nothing else, so that all figures are made alike.
 
     Args:
         nodes: as ``ray.nodes()`` describes them.
@@ -113,53 +111,37 @@ def list_slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
 
 
 _ARRIVAL_TIMEOUT = 60.0
-"""Seconds for what another node has written to be seen here: a network file system may remember for as long that it was
-not there."""
+"""Seconds for what another node has written to be seen here: a network file system may not ask again for as long."""
 
 FileSizes = tuple[tuple[str, int], ...]
 """The files of a record below the output folder, with their sizes."""
 
 
 class FolderToken:
-    """A file by which a node can tell that it sees the same folder.
+    """A file by which a node can tell that it sees the same folder: no other folder has its text.
 
-    What is in it no other folder has. It is swept away with other temporary files if the run is killed.
-
-    Attributes:
-        root: the output folder.
-        path: of the file.
-        text: what is in it.
+    It is swept away with other temporary files if the run is killed.
     """
 
     def __init__(self, sink: Sink) -> None:
-        """Not yet there."""
         self.root = sink.root
         self.text = secrets.token_hex(16)
         self.path = sink.temporary_path()
 
     def write(self) -> None:
-        """Have it there, again if need be.
-
-        Raises:
-            OutputError: the disk refuses.
-        """
+        """Have it there, again if need be; raises OutputError if the disk refuses."""
         try:
             self.path.write_text(self.text, encoding="ascii")
         except OSError as error:
             raise write_error(error, self.path) from error
 
     def remove(self) -> None:
-        """Have it gone, if the disk lets go of it."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
 def await_files(root: Path, files: FileSizes) -> None:
-    """Wait until files that another node has written are seen here.
-
-    Raises:
-        OutputError: they do not come.
-    """
+    """Wait until files that another node has written are seen here; raises OutputError if they do not come."""
     until = time.monotonic() + _ARRIVAL_TIMEOUT
     for name, size in files:
         path = root / name

@@ -28,10 +28,10 @@ def execute(
     shard: Shard = SINGLE_SHARD,
     force: bool = False,
 ) -> Outcome:
-    """What `run.execute` does, with the pictures shared out among the processes of a cluster.
+    """What `run.execute` does, with the images shared out among the processes of a cluster.
 
-    The journal is written here, by one process, when a picture's files are in place; so going on, dividing and
-    interrupting are as ever. Batches are cut as on one machine, so the pictures are the same bytes.
+    The journal is written here, by one process, when an image's files are in place; so going on, dividing and
+    interrupting are as ever. Batches are cut as on one machine, so the figures are the same bytes.
 
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.

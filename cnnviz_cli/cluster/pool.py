@@ -33,7 +33,7 @@ _ROUNDS = 4
 """Parts for each process at least, so that none is still busy long after the others."""
 
 _DEATHS = 3
-"""Over the same pictures; then they are the cause, and another process would die of them, too."""
+"""Over the same images; then they are the cause, and another process would die of them, too."""
 
 
 @dataclass
@@ -41,8 +41,7 @@ class WorkUnit:
     """One part of the list, and what of it has no record yet.
 
     Attributes:
-        start: where it begins in the list.
-        owed: the names of the pictures without a record, each with its place in the part.
+        missing: the names of the images without a record, each with its place in the part.
         deaths: how many processes have ended over it since its last record.
     """
 
@@ -58,16 +57,12 @@ class WorkUnit:
         return Part(self.places, [at in left for at in range(len(self.places))], self.again, computed)
 
     def complete(self, name: str) -> bool:
-        """Take note of a picture's record; False if it had one."""
+        """Take note of an image's record; False if it had one."""
         self.deaths = 0
         return self.missing.pop(name, None) is not None
 
     def record_death(self) -> None:
-        """Take note that a process has ended over it.
-
-        Raises:
-            DeviceError: it is the last of several.
-        """
+        """Take note that a process has ended over it; raises DeviceError after the last of several."""
         self.again = True
         self.deaths += 1
         if self.deaths == _DEATHS:
@@ -99,9 +94,8 @@ class WorkerActor:
     """A process of the cluster.
 
     Attributes:
-        beginning: its first answer, until that is there.
-        lot: what it is at work on.
-        stream: of its reports about that.
+        setup: its first answer, until that is there.
+        stream: of its reports about its unit.
         computed: whose maps it holds, to be drawn in this order when the scale of all is known.
     """
 
@@ -125,7 +119,7 @@ class WorkerActor:
 def start_actor(ray: Any, job: Job, slot: Slot) -> WorkerActor:
     """Start a process in a slot, and there or not at all: another node has processes of its own."""
     place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=False)
-    # The cores of a node without a GPU are all for the network and its hands. Beside a GPU they are not set aside,
+    # The cores of a node without a GPU are all for the network and its workers. Beside a GPU they are not set aside,
     # since Ray would have a process wait that asks for more of them than are free.
     options = ray.remote(ClusterWorker).options(
         num_cpus=1 if slot.gpus else slot.cores,
@@ -158,26 +152,21 @@ _RAISED = re.compile(r"[A-Za-z]+Error: ")
 
 
 class ActorPool(Backend):
-    """Processes with the model, one in each slot of the cluster.
-
-    Attributes:
-        ready: what the first of them found, which is what each of them has to find.
-    """
+    """Processes with the model, one in each slot of the cluster; each has to find what the first found, `ready`."""
 
     ready: SetupResult
 
     def __init__(
-        self, ray: Any, job: Job, token: FolderToken, settings: Settings, reporter: Reporter, clock: StageTimer
+        self, ray: Any, job: Job, token: FolderToken, settings: Settings, reporter: Reporter, timer: StageTimer
     ) -> None:
-        """Not yet at work."""
         self._ray = ray
         self._job = job
         self._token = token
         self._settings = settings
         self._reporter = reporter
-        self._clock = clock
+        self._timer = timer
         self._gpus = uses_gpus(ray.nodes(), settings.device)
-        self._team: list[WorkerActor] = []
+        self._workers: list[WorkerActor] = []
         self._again: deque[WorkUnit] = deque()
         self._lost: deque[WorkUnit] = deque()
         self._ranges: WidestRanges | None = None
@@ -187,20 +176,16 @@ class ActorPool(Backend):
         self._looked = 0.0
 
     def start(self) -> RunSetup:
-        """Have a process in each slot, with the model loaded.
-
-        Raises:
-            UsageError, ModelError, DeviceError, OutputError: what is wrong with one of them, or there is none.
-        """
+        """Have a process in each slot, with the model loaded; raises what is wrong with one of them."""
         self._fill_slots()
-        if not self._team:
+        if not self._workers:
             raise DeviceError("no node of this cluster has cores to compute with", fix="ray start --num-cpus N")
-        hosts = len({hired.slot.node for hired in self._team})
-        self._reporter.say(f"{len(self._team)} processes on {hosts} nodes load the model")
+        hosts = len({worker.slot.node for worker in self._workers})
+        self._reporter.say(f"{len(self._workers)} processes on {hosts} nodes load the model")
         until, patient = float("inf"), time.monotonic() + _READY_WARNING_AFTER
-        while any(hired.setup is not None for hired in self._team) and time.monotonic() < until:
-            for hired in self._wait_for_actors():
-                self._receive_setup(hired, late=False)
+        while any(worker.setup is not None for worker in self._workers) and time.monotonic() < until:
+            for worker in self._wait_for_actors():
+                self._receive_setup(worker, late=False)
                 until = min(until, time.monotonic() + _JOIN_TIMEOUT)
             self._require_actors()
             if not hasattr(self, "ready") and time.monotonic() > patient:
@@ -208,12 +193,12 @@ class ActorPool(Backend):
                 patient = float("inf")
         ready, truth = self.ready, self._settings.truth
         truths = None if truth is None else GroundTruth(truth, ready.labels)
-        return RunSetup(ready.header, f"{len(self._team)} x {ready.device}", ready.batch_size, truths)
+        return RunSetup(ready.header, f"{len(self._workers)} x {ready.device}", ready.batch_size, truths)
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         """One record for each source that is still to do, in the order in which they are finished."""
         self._token.write()
-        units = split_work(slots, ledger, self.ready.batch_size, len(self._team))
+        units = split_work(slots, ledger, self.ready.batch_size, len(self._workers))
         if self._settings.scale != BY_RUN:
             yield from self._work_through(units)
         elif ledger.remaining or not slots:
@@ -222,7 +207,6 @@ class ActorPool(Backend):
             yield from self._work_through(iter(()))
 
     def _share_ranges(self, units: Iterator[WorkUnit], ledger: Ledger) -> WidestRanges:
-        """Have every map computed, to be drawn by the process that holds it; returns the ranges of them all."""
         self._reporter.say(ALL_MAPS_FIRST)
         self._ranges = WidestRanges()
         try:
@@ -236,66 +220,63 @@ class ActorPool(Backend):
             self._ranges = None
 
     def _work_through(self, units: Iterator[WorkUnit]) -> Iterator[ImageRecord]:
-        """Have the units done by processes that are free, and what is left of others; the records as they come."""
         following = next(units, None)
         while True:
             self._fill_slots()
-            for hired in self._team:
-                if hired.pending is None:
-                    if hired.computed and self._shared is not None:
-                        self._assign(hired, hired.computed.popleft(), computed=True)
+            for worker in self._workers:
+                if worker.pending is None:
+                    if worker.computed and self._shared is not None:
+                        self._assign(worker, worker.computed.popleft(), computed=True)
                     elif self._again:
-                        self._assign(hired, self._again.popleft())
+                        self._assign(worker, self._again.popleft())
                     elif following:
-                        self._assign(hired, following)
+                        self._assign(worker, following)
                         following = next(units, None)
-            if not (following or self._again or any(hired.unit for hired in self._team)):
+            if not (following or self._again or any(worker.unit for worker in self._workers)):
                 return
             self._require_actors()
-            for hired in self._wait_for_actors():
-                if hired.setup is not None:
-                    self._receive_setup(hired, late=True)
+            for worker in self._wait_for_actors():
+                if worker.setup is not None:
+                    self._receive_setup(worker, late=True)
                 else:
-                    yield from self._receive_report(hired)
+                    yield from self._receive_report(worker)
 
     def shut_down(self) -> None:
-        """End every process, whatever it is doing."""
-        for hired in self._team:
+        for worker in self._workers:
             with suppress(Exception):  # the cluster itself may be gone
-                self._ray.kill(hired.actor)
-        self._team = []
+                self._ray.kill(worker.actor)
+        self._workers = []
 
     def _fill_slots(self) -> None:
         """Start a process in each slot that has none, also of nodes that have joined since."""
         if time.monotonic() < self._looked + _NODE_CHECK_INTERVAL and self._looked:
             return
         self._looked = time.monotonic()
-        taken = {(hired.slot.node, hired.slot.number) for hired in self._team}
+        taken = {(worker.slot.node, worker.slot.number) for worker in self._workers}
         for slot in list_slots(self._ray.nodes(), gpus=self._gpus):
             place = (slot.node, slot.number)
             if place not in taken and self._deaths[place] < _MAX_STARTS:
-                self._team.append(start_actor(self._ray, self._job, slot))
+                self._workers.append(start_actor(self._ray, self._job, slot))
 
-    def _assign(self, hired: WorkerActor, lot: WorkUnit, *, computed: bool = False) -> None:
-        hired.unit = lot
-        method = hired.actor.explain if self._ranges is None else hired.actor.compute
+    def _assign(self, worker: WorkerActor, unit: WorkUnit, *, computed: bool = False) -> None:
+        worker.unit = unit
+        method = worker.actor.explain if self._ranges is None else worker.actor.compute
         shared = () if self._shared is None else (self._shared,)
-        hired.stream = method.options(num_returns="streaming").remote(lot.part(computed=computed), *shared)
+        worker.stream = method.options(num_returns="streaming").remote(unit.part(computed=computed), *shared)
 
     def _wait_for_actors(self) -> list[WorkerActor]:
-        """Those that have something to say, or nobody after a moment, in which signals are heard."""
-        waiting = [hired for hired in self._team if hired.pending is not None]
+        waiting = [worker for worker in self._workers if worker.pending is not None]
         if not waiting:
             return []
-        ready, _ = self._ray.wait([hired.pending for hired in waiting], timeout=_WAIT_SECONDS)
-        return [hired for hired in waiting if any(hired.pending is one for one in ready)]
+        ready, _ = self._ray.wait([worker.pending for worker in waiting], timeout=_WAIT_SECONDS)
+        return [worker for worker in waiting if any(worker.pending is one for one in ready)]
 
-    def _receive_setup(self, hired: WorkerActor, *, late: bool) -> None:
+    def _receive_setup(self, worker: WorkerActor, *, late: bool) -> None:
         """Take in what a process says of its beginning; what is wrong with one that came late ends only that one."""
-        found: SetupResult | CnnvizError | None = self._fetch(hired, hired.setup)
+        found: SetupResult | CnnvizError | None = self._fetch(worker, worker.setup)
         if found is None:
             return
-        hired.setup = None
+        worker.setup = None
         if isinstance(found, SetupResult) and hasattr(self, "ready"):
             changed = list_differences(self.ready.header.identity, found.header.identity)
             if changed:
@@ -305,44 +286,39 @@ class ActorPool(Backend):
                 self.ready = found
             self._pass_on(found.messages)
             return
-        found.where = f"{hired.slot.host}: {found.where}" if found.where else f"node {hired.slot.host}"
+        found.where = f"{worker.slot.host}: {found.where}" if found.where else f"node {worker.slot.host}"
         if not late:
             raise found
-        self._reporter.warn(f"node {visible(hired.slot.host)} is not used: {found.what}")
-        self._deaths[hired.slot.node, hired.slot.number] = _MAX_STARTS
-        self._remove(hired)
+        self._reporter.warn(f"node {visible(worker.slot.host)} is not used: {found.what}")
+        self._deaths[worker.slot.node, worker.slot.number] = _MAX_STARTS
+        self._remove(worker)
 
-    def _receive_report(self, hired: WorkerActor) -> Iterator[ImageRecord]:
-        """The records of a process's next report."""
-        lot = hired.unit
-        assert lot is not None
+    def _receive_report(self, worker: WorkerActor) -> Iterator[ImageRecord]:
+        unit = worker.unit
+        assert unit is not None
         try:
-            reference = next(hired.stream)
+            reference = next(worker.stream)
         except StopIteration:
-            if lot.missing and not hired.holds(lot):
-                raise RuntimeError(f"no record came for {next(iter(lot.missing))!r}") from None
-            hired.unit = hired.stream = None
+            if unit.missing and not worker.holds(unit):
+                raise RuntimeError(f"no record came for {next(iter(unit.missing))!r}") from None
+            worker.unit = worker.stream = None
             return
-        report: Report | None = self._fetch(hired, reference)
+        report: Report | None = self._fetch(worker, reference)
         if report is None:
             return
         self._pass_on(report.messages)
         for stage, (seconds, core_seconds) in report.times.items():
-            self._clock.add(stage, seconds, core_seconds)
+            self._timer.add(stage, seconds, core_seconds)
         if report.ranges is not None and self._ranges is not None:
             self._ranges.merge(WidestRanges.from_state(report.ranges))
-            hired.computed.append(lot)
+            worker.computed.append(unit)
         for record, files in report.records:
-            if lot.complete(record.source):
+            if unit.complete(record.source):
                 await_files(self._token.root, files)
                 yield record
 
-    def _fetch(self, hired: WorkerActor, reference: Any) -> Any:
-        """What is behind a reference; None if the process is gone, whose part then is to be done again.
-
-        Raises:
-            CnnvizError: what ended the process's work, if it was one of ours.
-        """
+    def _fetch(self, worker: WorkerActor, reference: Any) -> Any:
+        """What is behind a reference; None if the process is gone. Raises the CnnvizError that ended its work."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
@@ -353,36 +329,35 @@ class ActorPool(Backend):
         except errors.RayError as error:
             last = str(error).strip().rpartition("\n")[2].strip()
             why = "it cannot be reached" if isinstance(error, errors.ActorUnavailableError) else visible(last, 200)
-            if hired.setup is not None and _RAISED.match(why):
+            if worker.setup is not None and _RAISED.match(why):
                 return UsageError(
                     f"cnnviz does not start on this node: {why}", fix="Install the same packages on every node."
                 )
-            self._reporter.warn(f"a process on node {visible(hired.slot.host)} is gone: {why}")
-            self._deaths[hired.slot.node, hired.slot.number] += 1
-            self._remove(hired)
+            self._reporter.warn(f"a process on node {visible(worker.slot.host)} is gone: {why}")
+            self._deaths[worker.slot.node, worker.slot.number] += 1
+            self._remove(worker)
             return None
 
-    def _remove(self, hired: WorkerActor) -> None:
-        self._team.remove(hired)
+    def _remove(self, worker: WorkerActor) -> None:
+        self._workers.remove(worker)
         with suppress(Exception):
-            self._ray.kill(hired.actor)  # it may only have been out of reach
-        if hired.unit and not hired.holds(hired.unit):
-            hired.unit.record_death()
-            self._again.append(hired.unit)
+            self._ray.kill(worker.actor)  # it may only have been out of reach
+        if worker.unit and not worker.holds(worker.unit):
+            worker.unit.record_death()
+            self._again.append(worker.unit)
         # Their maps are gone with it. What they said of the scale counts, so that they are done when it is known.
-        (self._again if self._ranges is None else self._lost).extend(hired.computed)
+        (self._again if self._ranges is None else self._lost).extend(worker.computed)
 
     def _require_actors(self) -> None:
-        if not self._team:
+        if not self._workers:
             self._looked = 0.0
             self._fill_slots()
-        if not self._team:
+        if not self._workers:
             raise DeviceError(
                 "no node of the cluster is left", fix="Finished images are kept; run the same command again."
             )
 
     def _pass_on(self, said: Iterable[tuple[str, bool]]) -> None:
-        """Pass on what was not said before, by another process."""
         for text, warn in said:
             if text not in self._said:
                 (self._reporter.warn if warn else self._reporter.say)(text)

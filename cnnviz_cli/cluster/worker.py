@@ -33,7 +33,7 @@ from cnnviz_cli.run.scales import WidestRanges
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
 _UNKNOWN_COUNT = 10**9
-"""Pictures: it is not known yet how many a process will get."""
+"""Images: it is not known yet how many a process will get."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class SetupResult:
-    """What a process found when it loaded the model.
-
-    Attributes:
-        device: as its maker calls it.
-        batch_size: how many images pass the network together.
-        labels: of the network's classes.
-    """
+    """What a process found when it loaded the model."""
 
     header: RunHeader
     device: str
@@ -90,10 +84,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of some pictures.
+    """What became of some images.
 
     Attributes:
-        messages: what the user is to hear, and whether it is a warning.
         times: by stage, wall and core seconds.
         ranges: the state of `WidestRanges`, of maps that wait to be drawn.
     """
@@ -105,7 +98,7 @@ class Report:
 
 
 class MessageBuffer(Reporter):
-    """Keeps what a run says until it is sent to whoever shows it."""
+    """Keeps messages, each with whether it is a warning, until they are sent."""
 
     def __init__(self) -> None:
         self._said: list[tuple[str, bool]] = []
@@ -139,7 +132,7 @@ class ClusterWorker:
         self._job = job
         self._cores = cores
         self._share = share
-        self._listener = MessageBuffer()
+        self._reporter = MessageBuffer()
         self._queue: DiskQueue | None = None
         self._queued: Iterator[Any] | None = None
 
@@ -150,14 +143,14 @@ class ClusterWorker:
             settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
             if settings.threads is None and self._cores:
                 torch.set_num_threads(self._cores)
-            self._explainer = prepare(self._job.command, settings, self._listener)
+            self._explainer = prepare(self._job.command, settings, self._reporter)
             self._sink = Sink(settings.output, self._job.shard.label)
             count = worker_count(settings.workers, _UNKNOWN_COUNT)
-            self._hands = WorkerPool(count if settings.workers != "auto" else max(1, count // self._share))
+            self._workers = WorkerPool(count if settings.workers != "auto" else max(1, count // self._share))
             drawing = render_spec(self._explainer, self._job.shard)
             if note := fast_decode_note(drawing.reading):
-                self._listener.say(note)
-            self._hands.configure(drawing)
+                self._reporter.say(note)
+            self._workers.configure(drawing)
         except CnnvizError as error:
             return error
         session = self._explainer.session
@@ -166,30 +159,29 @@ class ClusterWorker:
             device=device_name(session.device),
             batch_size=session.batch_size,
             labels=session.question.labels,
-            messages=self._listener.take(),
+            messages=self._reporter.take(),
         )
 
     def compute(self, part: Part) -> Iterator[Report]:
         """The ranges of a part's maps, which wait on the disk until `explain` draws them; errors are raised."""
-        clock = StageTimer()
+        timer = StageTimer()
         if self._queue is None:
             self._queue = DiskQueue(self._sink)
-        pipeline = Pipeline(self._explainer, self._hands, self._listener, clock)
+        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
         ranges = pipeline.queue_results(part.places, part.due, self._queue)
-        yield Report([], self._listener.take(), _times(clock), ranges.to_state())
+        yield Report([], self._reporter.take(), _times(timer), ranges.to_state())
 
     def explain(self, part: Part, ranges: Any = None) -> Iterator[Report]:
         """The records of a part, a few at a time, their files in place; what ends the run is raised.
 
-        Args:
-            ranges: the state of `WidestRanges` over the whole run, where all maps share a scale.
+        `ranges` is the state of `WidestRanges` over the whole run, where all maps share a scale.
         """
         if part.again:
             for (_, folder), due in zip(part.places, part.due, strict=True):
                 if due:
                     self._sink.sweep(folder)
-        clock = StageTimer()
-        pipeline = Pipeline(self._explainer, self._hands, self._listener, clock)
+        timer = StageTimer()
+        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
         widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
         if part.computed:
             slots = [slot for slot, wanted in zip(part.places, part.due, strict=True) if wanted]
@@ -201,20 +193,15 @@ class ClusterWorker:
         for record in pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest)):
             waiting.append((record, self._files(record)))
             if len(waiting) == self._explainer.session.batch_size:
-                yield Report(waiting, self._listener.take())
+                yield Report(waiting, self._reporter.take())
                 waiting = []
-        yield Report(waiting, self._listener.take(), _times(clock))
+        yield Report(waiting, self._reporter.take(), _times(timer))
 
     def _files(self, record: ImageRecord) -> FileSizes:
         paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
         return tuple((path, (self._sink.root / path).stat().st_size) for path in paths)
 
     def _check_node(self) -> None:
-        """Find the working directory, the output folder and the pictures, as the others see them.
-
-        Raises:
-            UsageError: one of them is not there.
-        """
         job = self._job
         fix = "Start the run in a folder that every node sees under the same path, for instance on NFS or Lustre."
         try:
@@ -235,5 +222,5 @@ class ClusterWorker:
             raise UsageError(f"there is no {visible(job.example)}", fix=fix)
 
 
-def _times(clock: StageTimer) -> dict[str, tuple[float, float]]:
-    return {stage: (seconds, clock.core_seconds[stage]) for stage, seconds in clock.seconds.items()}
+def _times(timer: StageTimer) -> dict[str, tuple[float, float]]:
+    return {stage: (seconds, timer.core_seconds[stage]) for stage, seconds in timer.seconds.items()}

@@ -1,4 +1,4 @@
-"""One run: sources, batches, engine, pictures, files, manifest. The only room in which the others meet.
+"""One run: sources, batches, engine, figures, files, manifest. The only room in which the others meet.
 
 Its functions are imported when they are first asked for: processes that only read and draw have no use for torch.
 """

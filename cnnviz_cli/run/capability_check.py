@@ -19,12 +19,9 @@ Kind = tuple[Any, ...]
 
 
 def find_refused(session: Session, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
-    """By name the recipes that the network cannot carry out, and why.
+    """By name the recipes that the network cannot carry out, and why; raises MemoryShortError if no image fits.
 
     What all of them need is asked in one go, one of each kind, and one by one only if that is refused.
-
-    Raises:
-        MemoryShortError: not even one picture fits into memory.
     """
     samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
     distinct = {kind: need for found in samples.values() for kind, need in found.items()}
@@ -55,7 +52,6 @@ def plain(recipe: Recipe) -> bool:
 
 
 def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
-    """One need of each kind and place."""
     found: dict[Kind, Need] = {}
     for need in needs:
         for one in need.trial():
@@ -66,11 +62,7 @@ def _samples(needs: Iterable[Need]) -> dict[Kind, Need]:
 
 @dataclass(frozen=True)
 class MethodRequest:
-    """A method somebody wants.
-
-    Attributes:
-        by_name: it was named, so that it is a mistake if it does not apply; else it is one of all.
-    """
+    """A method that is asked for. If it was asked for `by_name`, it is a mistake if it does not apply."""
 
     method: Method
     options: Any
@@ -83,22 +75,18 @@ BuiltMethod = tuple[Method, tuple[Recipe, ...]]
 
 @dataclass(frozen=True)
 class MethodSelection:
-    """What can be run, and of the rest why not.
-
-    Attributes:
-        refused: by name of the method, in the order asked for.
-    """
+    """What can be run, and of the rest why not, by name of the method and in the order asked for."""
 
     built: tuple[BuiltMethod, ...]
     refused: Mapping[str, UsageError]
 
 
 def select_methods(asked: Sequence[MethodRequest], session: Session) -> MethodSelection:
-    """Build every method, and try on one black picture what the engine may refuse.
+    """Build every method, and try on one black image what the engine may refuse.
 
     Raises:
         UsageError: a named method does not apply, or a setting does not fit.
-        MemoryShortError: not even one picture fits into memory.
+        MemoryShortError: not even one image fits into memory.
     """
     built: list[tuple[MethodRequest, tuple[Recipe, ...]]] = []
     refused: dict[str, UsageError] = {}
@@ -112,7 +100,7 @@ def select_methods(asked: Sequence[MethodRequest], session: Session) -> MethodSe
             refused[one.method.name] = error
             settings += [(one, option, error) for option in _user_set_options(error, one)]
     for one, option, misfit in settings:
-        # A setting that suits no method is a mistake, whoever stumbles over it; if another takes it, one is left out.
+        # A setting that suits no method is a mistake, whichever raises it; if another takes it, one is left out.
         if not any(option in _option_names(other) for other, _ in built if other.method.family == one.method.family):
             raise misfit
     recipes = {one.method.name: found[0] for one, found in built}
@@ -144,7 +132,6 @@ def _option_names(one: MethodRequest) -> set[str]:
 
 
 def _user_set_options(error: UsageError, one: MethodRequest) -> Iterable[str]:
-    """The option that the error is about, if somebody has set it."""
     for item in fields(one.options):
         if error.where == f"--{item.name.replace('_', '-')}" and getattr(one.options, item.name) not in (
             item.default,
@@ -160,7 +147,6 @@ def _with_method(error: UsageError, one: MethodRequest, fix: str = "") -> UsageE
 
 
 def _alternatives(refused: Method, scope: MethodContext) -> str:
-    """Other methods of the family that the network will take; empty if there are none."""
     known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
     found = [one.name for one in known if one is not refused and _accepts(one, scope)][:3]
     if not found:
@@ -175,7 +161,6 @@ def _accepts(method: Method, scope: MethodContext) -> bool:
 
 
 def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:
-    """What a method does by default; None where it does not apply."""
     try:
         return method.build(method.options(), scope)
     except UsageError:
@@ -183,7 +168,6 @@ def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:
 
 
 def _suggest_commands(refused: Method, session: Session) -> str:
-    """Commands of other methods, of any family, that were tried on the network and run; empty if there are none."""
     known = sorted(
         methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
     )

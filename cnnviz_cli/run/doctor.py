@@ -41,7 +41,7 @@ _LITTLE_MEMORY = 1 * _GIB
 _LITTLE_DISK = 1 * _GIB
 _PACKAGES = ("torch", "torchvision", "pillow", "numpy", "typer", "pydantic")
 _CODECS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
-"""Pictures that Pillow reads only with a library, and the name of that in `PIL.features`."""
+"""Formats that Pillow reads only with a library, and its name in `PIL.features`."""
 _ROUNDS = 5
 
 
@@ -50,8 +50,6 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: of the thing; unique.
-        value: what was found, for eyes.
         state: ``warning`` is what a run survives, ``failure`` what it does not.
         fix: what mends it, if it is not ``ok``.
         code: what a run would exit with.
@@ -125,7 +123,6 @@ def _codecs() -> Iterator[Check]:
 
 
 def _cache() -> Check:
-    """Whether downloads can be kept. A folder that is not there yet is judged by what is above it."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     there = _nearest_existing(folder)
     value = "TORCH_HOME" if os.environ.get("TORCH_HOME") else "the default folder of torch"
@@ -139,7 +136,6 @@ def _cache() -> Check:
 
 
 def _nearest_existing(path: Path) -> Path:
-    """The path itself, or the nearest above it that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
 
 
@@ -160,7 +156,6 @@ def _output(folder: Path) -> Check:
 
 
 def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
-    """The device, the model and its forward; what stands on something that failed is left out."""
     chosen: list[torch.device] = []
 
     def picked() -> Check:
@@ -321,7 +316,7 @@ def _default_layer(model: LoadedModel) -> str:
 
 def _trial(model: LoadedModel) -> Iterator[Check]:
     facts = model.facts
-    if not facts.tried:  # torchvision's are known; here somebody wants to see
+    if not facts.tried:  # torchvision's are known; here the user wants to see
         tried: list[NetworkFacts] = []
 
         def trial() -> Check:

@@ -22,14 +22,11 @@ from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_nam
 
 @dataclass(frozen=True)
 class DryRun:
-    """A run on paper.
+    """What a run would read, compute and write.
 
     Attributes:
-        inputs: the names of the sources.
         plan_lines: the passes of each batch, in words.
-        cost: their number.
-        outputs: the files of the first image, below the output folder; ``{target}`` stands for a class that only the
-            image can tell.
+        outputs: the files of the first image; ``{target}`` stands for a class that only the image can tell.
     """
 
     inputs: list[str]
@@ -39,11 +36,7 @@ class DryRun:
 
 
 def describe_run(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> DryRun:
-    """Load the model, plan, and write nothing.
-
-    Raises:
-        ModelError, DeviceError, UsageError: as the run itself would.
-    """
+    """Load the model, plan, and write nothing; raises what the run itself would."""
     explainer = prepare(command, settings, reporter)
     session, tasks = explainer.session, explainer.task_names
     if session.question.truths:
@@ -58,7 +51,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             return (preprocessing.channels, *preprocessing.size)
         return (session.targets.width,) if place == TARGETS else session.model.layers[place].shape
 
-    # Which pictures a method gives, only its answers tell: zeros in their place do, and cost no forward.
+    # Which figures a method gives, only its answers tell: zeros in their place do, and cost no forward.
     needs = {need for task in explainer.tasks for need in task.recipe.needs}
     evidence = Evidence({need: need.zeros(shape_of) for need in needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}

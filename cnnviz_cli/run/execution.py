@@ -24,7 +24,7 @@ from cnnviz_cli.run.scales import share_ranges
 from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
 
 FINISH_TIMEOUT = 0.4
-"""Seconds to wait, after a signal, for the pictures that are being drawn."""
+"""Seconds to wait, after a signal, for the figures that are being drawn."""
 
 
 def execute(
@@ -39,7 +39,7 @@ def execute(
 ) -> Outcome:
     """Explain `sources` and write everything below the output folder; what an earlier run has done is left as it is.
 
-    A picture that cannot be read is a ``failed`` record. After Ctrl-C or SIGTERM the manifest holds what was finished.
+    An image that cannot be read is a ``failed`` record. After Ctrl-C or SIGTERM the manifest holds what was finished.
 
     Args:
         sources: those of all shards.
@@ -86,7 +86,6 @@ class LocalBackend(Backend):
         self._timer = timer
 
     def start(self) -> RunSetup:
-        """Load the model, and tell the workers what all images have in common."""
         self._explainer = explainer = self._load()
         self._spec = render_spec(explainer, self._shard)
         self._workers.configure(self._spec)

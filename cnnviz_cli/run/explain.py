@@ -66,13 +66,9 @@ def describe_plans(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LayersAtSize:
-    """The layers at some size, under the selectors of the usual one; implements `core.layers.Layers`.
+    """The layers `there`, at some size, under the selectors of the `usual` one; implements `core.layers.Layers`.
 
-    What a word such as ``stages`` stands for must not depend on the photograph.
-
-    Attributes:
-        usual: what selectors are about.
-        there: the layers with an input of that size.
+    What a word such as ``stages`` stands for must not depend on the image.
     """
 
     usual: Layers
@@ -89,11 +85,7 @@ class LayersAtSize:
         return self.there[name]
 
     def resolve(self, selectors: Sequence[str]) -> tuple[str, ...]:
-        """The layers that the selectors mean at the usual size.
-
-        Raises:
-            UsageError: as at the usual size, or one of them has no maps at this.
-        """
+        """The layers that the selectors mean at the usual size; raises UsageError as there, or for one without maps."""
         names = self.usual.resolve(selectors)
         for name in names:
             try:
@@ -119,8 +111,8 @@ class Explainer:
     Attributes:
         session: its settings have the names of the methods that are run, in the place of a word for all of them.
         requests: the methods that are run, in the order of their tasks.
-        plan: what is asked of each batch.
-        views: what is asked of each batch seen through a view, by tasks that average over views.
+        plan: the passes of each batch.
+        views: the passes of each batch seen through a view, for tasks that average over views.
     """
 
     session: Session
@@ -135,8 +127,7 @@ class Explainer:
     def of(cls, session: Session, families: Sequence[str], reporter: Reporter) -> Explainer:
         """The methods of some families, and the passes that they take.
 
-        Of the methods that were not named but are among all of a family, those that the model does not let run are
-        left out, with a warning each.
+        Methods that were not named but are among all of a family are left out with a warning if they do not apply.
 
         Raises:
             UsageError: a layer that the model does not have, an input that it does not take, a method that was named
@@ -186,13 +177,9 @@ class Explainer:
         return cls(session, requests, tasks, *plan_recipes(task.recipe for task in tasks))
 
     def at_size(self, size: tuple[int, int]) -> Explainer:
-        """The same for inputs of another height and width, with the same tasks in the same order.
+        """The same tasks for inputs of another height and width; raises ImageError if a method does not apply there.
 
-        Layers have other sizes there, and methods are built from them. Kept, since photographs mostly are of a few
-        sizes, and sides are multiples of 32.
-
-        Raises:
-            ImageError: a method does not apply at that size.
+        Layers have other sizes there, and methods are built from them. Kept, since images mostly are of a few sizes.
         """
         if size == self.session.context.input_spec.size:
             return self
@@ -214,7 +201,6 @@ class Explainer:
 
     @property
     def task_names(self) -> list[TaskName]:
-        """What drawing has to know of each task."""
         palette = self.session.settings.palette
         return [
             TaskName(method.family, method.name, palette_of(palette, method.family), method.title)
@@ -223,7 +209,6 @@ class Explainer:
 
     @property
     def cost(self) -> Cost:
-        """Passes for each batch, variants for each image."""
         return total_cost(self.plan, self.views)
 
     def explain_batch(
@@ -239,7 +224,7 @@ class Explainer:
         Args:
             batch: (B, C, H, W) normalised, on the device.
             digests: of each image's file, for its random draws.
-            truths: the class that is true of each image, None where nobody knows; may be left out where it has no say.
+            truths: the class that is true of each image, None if unknown; may be left out where it has no say.
             masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
 
         Returns:
@@ -309,11 +294,7 @@ class Explainer:
 
 
 class BatchExplainer:
-    """Passes inputs through an explainer in batches that fit into memory.
-
-    Attributes:
-        size: how many pass together now; fewer than were asked for where memory ran short.
-    """
+    """Passes inputs through an explainer, `size` together; what does not fit into memory is halved."""
 
     def __init__(self, explainer: Explainer, reporter: Reporter) -> None:
         self.size = explainer.session.batch_size
@@ -323,12 +304,9 @@ class BatchExplainer:
     def results(
         self, inputs: Sequence[NetworkInput], truths: Sequence[int | None]
     ) -> Iterator[ImageResult | CnnvizError]:
-        """What the network says of each image, in order, or why there is nothing to say.
+        """The result of each image, in order, or why it has none; raises MemoryShortError if not even one image fits.
 
-        Images of one size pass together. What does not fit into memory is halved, from then on.
-
-        Raises:
-            MemoryShortError: not even one image fits.
+        Images of one size pass together.
         """
         start = 0
         while start < len(inputs):
@@ -374,12 +352,11 @@ def _check_another_size(explainer: Explainer, reporter: Reporter) -> None:
     except ImageError as error:
         what = f"{model.name} is read at one size only: {error.what}"
         raise UsageError(what, where="--resize full", fix="Show it the whole image: --resize pad") from error
-    if preprocessing.side is None:  # as somebody has asked for, and not as the network was trained
+    if preprocessing.side is None:  # as was asked for, and not as the network was trained
         reporter.say(f"images keep their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
 AveragedPanel = Heatmap | InputProjection
-"""Panels that can be averaged over views of the input: at each place a number that a flip only moves."""
 
 
 def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
@@ -421,7 +398,6 @@ _COMBINE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def _average_views(panels: Sequence[AveragedPanel]) -> AveragedPanel:
-    """The average of the same panel seen through several views, with every number that it carries."""
     first = panels[0]
     statistics = {
         name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).double().mean(0)

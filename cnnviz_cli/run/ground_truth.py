@@ -1,4 +1,4 @@
-"""What is true of each picture of a run, as a class of its network."""
+"""What is true of each image of a run, as a class of its network."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, GroundTruthTable, parent_folder_name, read_ground_truth
 
 MAX_NAMES = 3
-"""The most names that a sentence lists."""
 
 
 class GroundTruth:
-    """The class that is true of each picture: by its folder's name, or by a table.
+    """The class that is true of each image: by its folder's name, or by a table.
 
     Raises:
         UsageError: the table cannot be read, or has a label that is no class.
@@ -35,18 +34,14 @@ class GroundTruth:
         return None if self._table is None else self._table.sha256
 
     def class_of(self, source: Source) -> int | None:
-        """The index of the class; None where nobody knows.
-
-        Raises:
-            UsageError: its folder has the name of several classes.
-        """
+        """The index of the class, None if unknown; raises UsageError if its folder has the name of several classes."""
         if self._table is None:
             return self._class_of_folder(parent_folder_name(source))
         path = self._table.path_of(source)
         return None if path is None else self._classes[path]
 
     def check(self, sources: Iterable[Source], reporter: Reporter) -> None:
-        """Say of how many pictures nobody knows what is true.
+        """Say of how many images the truth is unknown.
 
         Raises:
             UsageError: it is known of none of them, or a row of the table is about several.

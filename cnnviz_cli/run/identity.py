@@ -19,7 +19,7 @@ from cnnviz_cli.models.spec.weights import WeightsFile, weights_for
 from cnnviz_cli.tasks.spec import parse_objective
 
 SETTINGS_WITHOUT_EFFECT = frozenset({"device", "batch_size", "threads", "max_pixels", "max_bytes"})
-"""Recorded settings that decide how fast the pictures are made, or which are refused, not what is in them.
+"""Recorded settings that change no figure: how fast figures are made, and which images are refused.
 
 What was refused is tried again whenever a run goes on, so a wider limit needs no other reason to be noticed.
 """
@@ -36,7 +36,6 @@ def request_digest(command: str, settings: Settings) -> str:
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
-    """The recorded settings that change figures."""
     return {name: value for name, value in settings.as_json().items() if name not in SETTINGS_WITHOUT_EFFECT}
 
 

@@ -33,17 +33,12 @@ if TYPE_CHECKING:
 
 
 OutputSlot = tuple[Source, str]
-"""A source, and the folder of its pictures below the output folder."""
+"""A source, and the folder of its figures below the output folder."""
 
 
 @dataclass(frozen=True)
 class TaskName:
-    """One of a run's tasks by its names: of a method, for one target if it depends on one.
-
-    Attributes:
-        palette: the colours of its maps that are zero or more.
-        title: what pictures call the method.
-    """
+    """One of a run's tasks by its names: of a method, for one target if it depends on one."""
 
     family: str
     method: str
@@ -59,7 +54,6 @@ class Wording:
         model: the network and its weights.
         layers: what a layer is called in captions, where that is not its name.
         depths: by layer its number from the input up, in digits of one length; file names then sort by depth.
-        counter: whether what speaks against the target is explained.
     """
 
     model: str
@@ -69,7 +63,7 @@ class Wording:
 
 
 def style_of(settings: Settings) -> Style:
-    """How the settings want pictures drawn, palettes aside, which each family has its own of."""
+    """How the settings want figures drawn, palettes aside, which each family has its own of."""
     return Style(
         signed_palette=settings.signed_palette,
         alpha=settings.alpha,
@@ -83,18 +77,14 @@ def style_of(settings: Settings) -> Style:
 
 @dataclass(frozen=True)
 class RenderSpec:
-    """What all pictures of a run have in common.
+    """What loading and drawing have to know, the same for all images of a run.
 
     Attributes:
         root: the output folder.
         shard: the shard's label, empty if there is none.
-        wording: what captions and file names say.
-        works: one for each task of the run, in its order.
         several_targets: whether file names have to say the target.
-        format: of the files, one of `render.FORMATS`.
-        save_arrays: whether the raw maps are written, too.
-        reading: what is refused for its size, and how much of a photograph is decoded.
-        masks: of the regions to be explained, where somebody has drawn them.
+        reading: what is refused for its size, and how much of an image is decoded.
+        masks: of the regions to be explained, if they are given.
         settings_sha256: the digest of the settings that change figures, for the files.
     """
 
@@ -114,13 +104,13 @@ class RenderSpec:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What the network gets of a picture, and what of it goes into a record even if it is not drawn.
+    """What the network gets of an image, and what of it goes into a record even if it is not drawn.
 
     Attributes:
         pixels: (H, W, 3) as `Preprocessing.crop_image` has cut them, or (H, W, C) as `crop_bands` has; or a tensor
             (C, H, W) that is normalised already.
-        size: width and height of the photograph in its file.
-        mask: (H, W) 1 where the region to be explained is, if somebody has drawn it.
+        size: width and height of the image in its file.
+        mask: (H, W) 1 where the region to be explained is, if there is one.
     """
 
     sha256: str
@@ -131,12 +121,11 @@ class NetworkInput:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A photograph, and what of it the network sees.
+    """A decoded image, and what of it the network sees.
 
     Attributes:
-        crop: the network's input as a picture.
-        mask: see `NetworkInput`.
-        mask_sha256: of the file that it is from.
+        crop: the network's input as an image.
+        mask_sha256: of the file that the mask is from.
         bands: the network's input as `NetworkInput.pixels`, where that is not red, green and blue.
     """
 
@@ -151,7 +140,6 @@ class LoadedImage:
 
     @property
     def network_input(self) -> NetworkInput:
-        """What of it the network and the record need."""
         return NetworkInput(
             self.original.sha256,
             self.original.size,
@@ -162,12 +150,11 @@ class LoadedImage:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What the network and the methods say of one picture; plain values and arrays, so that it can be sent and stored.
+    """What the network and the methods say of one image; plain values and arrays, so that it can be sent and stored.
 
     Attributes:
-        sha256: of the photograph's file, which may have to be read again to be drawn.
-        said: what the network says of it, and what is explained.
-        panels: of each of the run's tasks, in their order; for this picture alone (picked).
+        sha256: of the image's file, which may have to be read again to be drawn.
+        panels: of each of the run's tasks, in their order; for this image alone (picked).
         scales: for each panel the range to draw it in; None for its own.
     """
 
@@ -178,7 +165,7 @@ class ImageResult:
 
 
 def read_options(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:
-    """What is refused for its size, and how much of a photograph is decoded: twice what the network needs, or all."""
+    """What is refused for its size, and how much of an image is decoded: twice what the network needs, or all."""
     sides = preprocessing.resized_size if preprocessing.mode == "crop" else preprocessing.size
     needed = preprocessing.most if preprocessing.mode == "full" else max(sides)
     return ReadOptions(
@@ -193,7 +180,7 @@ def read_options(settings: Settings, preprocessing: Preprocessing) -> ReadOption
 
 
 def fast_decode_note(how: ReadOptions) -> str:
-    """What is to be said of fast decoding, once for all pictures; empty where every pixel is decoded."""
+    """What is to be said of fast decoding, once for all images; empty where every pixel is decoded."""
     if how.least_side is None:
         return ""
     shares = ", ".join(f"1/{factor}" for factor in sorted(REDUCTION_FACTORS))
@@ -204,35 +191,35 @@ def fast_decode_note(how: ReadOptions) -> str:
 
 
 def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -> LoadedImage | ImageRecord:
-    """The picture and what the network sees of it, or the record of why it does not."""
+    """The image and what the network sees of it, or the record of why it does not."""
     source = slot[0]
     try:
-        photo = read_image(source, spec.reading)
+        decoded = read_image(source, spec.reading)
     except ImageError as error:
         return failed_record(source, error.what, sha256=error.sha256)
-    for note in photo.notes:
+    for note in decoded.notes:
         say(f"{visible(source.name)}: {note}")
     try:
-        return crop_input(photo, slot, spec.preprocessing, spec.masks, spec.reading)
+        return crop_input(decoded, slot, spec.preprocessing, spec.masks, spec.reading)
     except MemoryError:
-        return failed_record(source, "there is not enough memory to resize it", sha256=photo.sha256)
+        return failed_record(source, "there is not enough memory to resize it", sha256=decoded.sha256)
     except ImageError as error:
-        return failed_record(source, error.what, sha256=photo.sha256)
+        return failed_record(source, error.what, sha256=decoded.sha256)
 
 
 def crop_input(
-    photo: DecodedImage, slot: OutputSlot, preprocessing: Preprocessing, masks: MaskSource | None, reading: ReadOptions
+    decoded: DecodedImage,
+    slot: OutputSlot,
+    preprocessing: Preprocessing,
+    masks: MaskSource | None,
+    reading: ReadOptions,
 ) -> LoadedImage:
-    """What the network sees of an image, and of its mask.
-
-    Raises:
-        ImageError: it has no mask, or one that does not fit.
-    """
+    """What the network sees of an image and of its mask; raises ImageError without one, or if it does not fit."""
     source, folder = slot
-    crop, view = preprocessing.crop_image(photo.image)
-    bands = None if photo.planes is None else preprocessing.crop_bands(photo.planes)
-    loaded = LoadedImage(source, folder, photo, view, crop, bands=bands)
-    return add_mask(loaded, masks, preprocessing.resize_crop(photo.image.size), reading)
+    crop, view = preprocessing.crop_image(decoded.image)
+    bands = None if decoded.planes is None else preprocessing.crop_bands(decoded.planes)
+    loaded = LoadedImage(source, folder, decoded, view, crop, bands=bands)
+    return add_mask(loaded, masks, preprocessing.resize_crop(decoded.image.size), reading)
 
 
 def add_mask(loaded: LoadedImage, masks: MaskSource | None, placing: ResizeCrop, reading: ReadOptions) -> LoadedImage:
@@ -246,7 +233,7 @@ def add_mask(loaded: LoadedImage, masks: MaskSource | None, placing: ResizeCrop,
 def failed_record(
     source: Source, why: str, *, sha256: str | None = None, network_input: NetworkInput | None = None
 ) -> ImageRecord:
-    """The record of a picture that could not be explained."""
+    """The record of an image that could not be explained."""
     width, height = network_input.size if network_input else (None, None)
     return ImageRecord(
         source=source.name,

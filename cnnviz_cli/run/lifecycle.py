@@ -52,7 +52,6 @@ class StageTimer:
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Add the time that passes inside to `stage`."""
         start, busy = time.perf_counter(), time.process_time()
         try:
             yield
@@ -60,7 +59,7 @@ class StageTimer:
             self.add(stage, time.perf_counter() - start, time.process_time() - busy)
 
     def add(self, stage: str, seconds: float, core_seconds: float) -> None:
-        """Add what somebody else has spent on `stage`."""
+        """Add what another process has spent on `stage`."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         self.core_seconds[stage] = self.core_seconds.get(stage, 0.0) + core_seconds
 
@@ -94,13 +93,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What is known of a run once its model is loaded.
-
-    Attributes:
-        device: in words.
-        batch_size: how many images pass the network together.
-        truths: what is known to be true of the images, if that was asked for.
-    """
+    """What is known of a run once its model is loaded; its `truths` if they were asked for."""
 
     header: RunHeader
     device: str
@@ -219,11 +212,7 @@ def conclude_run(
     smallest_batch: int | None = None,
     memory_beside: int = 0,
 ) -> Outcome:
-    """Write the manifest and the report, and say how it went.
-
-    Args:
-        stopped: what ended the run early, if anything did.
-    """
+    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any."""
     ended = ledger.finish(interrupted=stopped is not None)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
@@ -253,7 +242,6 @@ def conclude_run(
 
 
 MAX_NAMES = 3
-"""The most names that a sentence lists."""
 
 
 def assign_folders(sources: Sequence[Source]) -> list[OutputSlot]:
@@ -319,10 +307,8 @@ def conclude_if_done(
 ) -> Outcome | None:
     """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
 
-    The earlier run's journal has what is written again: the manifest is the same, byte for byte.
-
-    Raises:
-        OutputError: another process works on the folder, or the disk refuses.
+    The earlier run's journal has what is written again: the manifest is the same, byte for byte. Raises OutputError
+    if another process works on the folder, or the disk refuses.
     """
     started, root = datetime.now(UTC), settings.output
     if not os.path.lexists(root / shard.journal):
@@ -363,7 +349,6 @@ def conclude_if_done(
 
 
 def _journal_header(run: PreviousRun) -> RunHeader | None:
-    """What the journal says is being made; None if that is not what this version writes."""
     about = run.header
     try:
         return RunHeader(

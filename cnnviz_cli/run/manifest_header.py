@@ -25,7 +25,7 @@ from cnnviz_cli.tasks.spec import default_task
 
 
 def tool_record() -> Tool:
-    """Versions of what made the pictures."""
+    """Versions of what made the figures."""
     return Tool(
         cnnviz=__version__,
         python=platform.python_version(),
@@ -46,17 +46,12 @@ def build_header(session: Session, cost: Cost) -> RunHeader:
 
 
 def _has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
-    """Whether a picture's mask has the bytes it had when the record was made."""
     known = json.loads(record).get("mask_sha256")
     return known is not None and masks.digest_of(source) == known
 
 
 def _identity(session: Session, tool: Tool) -> dict[str, Any]:
-    """Everything that changes pictures.
-
-    Neither the place of anything nor what only makes a run faster; and not the device, whose arithmetic differs in the
-    last bits only.
-    """
+    """Everything that changes figures: no paths, nothing that only makes a run faster, and not the device."""
     truths = session.question.truths
     return {
         "command": session.command,
@@ -82,7 +77,6 @@ def settings_digest(session: Session) -> str:
 
 
 def run_record(session: Session, cost: Cost) -> Run:
-    """What was asked for, as if all went well."""
     settings, truths = session.settings, session.question.truths
     return Run(
         command=session.command,
@@ -98,7 +92,6 @@ def run_record(session: Session, cost: Cost) -> Run:
 
 
 def model_record(session: Session) -> ModelRecord:
-    """What was explained."""
     model, runs = session.model, session.model.layers.runs
     return ModelRecord(
         name=model.name,
@@ -131,7 +124,6 @@ def output_record(returned: NetworkOutput, task: str) -> OutputRecord | None:
 
 
 def _three_digits(number: float) -> float:
-    """To three digits, which no processor's rounding moves."""
     return float(f"{number:.3g}")
 
 

@@ -1,4 +1,4 @@
-"""What each method costs on a network, or why it does not apply, without a picture."""
+"""What each method costs on a network, or why it does not apply, without an image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,7 @@ COMMAND = "all"
 
 @dataclass(frozen=True)
 class Price:
-    """One method on one network, with its default options, for one target.
-
-    Attributes:
-        cost: None where it does not apply.
-        lines: its passes in words.
-        refusal: why it does not apply; empty where it does.
-    """
+    """One method on one network, with its default options, for one target: `cost` is None where it does not apply."""
 
     cost: Cost | None
     lines: tuple[str, ...] = ()
@@ -42,7 +36,7 @@ def find_costs(
     Neither the cost nor whether a method applies depends on the weights, so random ones do.
 
     Raises:
-        UsageError: there is no such model, or it is code that nobody allowed.
+        UsageError: there is no such model, or it is code that was not allowed.
         ModelError: it cannot be had.
     """
     loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
@@ -50,7 +44,7 @@ def find_costs(
 
 
 def prices_of(model: LoadedModel, methods: Sequence[Method]) -> dict[str, Price]:
-    """The same for a model that is loaded, asked what it is asked where nobody says anything."""
+    """The same for a model that is loaded, with the default settings."""
     settings = settings_type(COMMAND).model_validate({})
     session = Session.of(COMMAND, settings, model, select_device("cpu"), Reporter())
     found = select_methods([MethodRequest(method, method.options(), by_name=False) for method in methods], session)

@@ -28,14 +28,12 @@ NOTHING_DRAWN = (
     "nothing was drawn: --scale run needs the maps of all images, and the run ended before it had them; with --scale "
     "image or --scale fixed:LO,HI each figure is kept as soon as it is finished"
 )
-"""The warning of a run that is interrupted before its scale is known."""
 
 
 class MapScales:
     """Each map's own range, one that is given, or one for all maps of a method, layer and kind."""
 
     def __init__(self, setting: str, widest: Mapping[RangeKey, Scale] | None = None) -> None:
-        """Of a setting that `core.figure_settings.parse_scale` takes, and what `WidestRanges` came to, if it did."""
         self._fixed = parse_scale(setting)
         self._widest = widest
 
@@ -51,12 +49,12 @@ class MapScales:
 
 
 BATCHES_BEHIND = 2
-"""Batches whose pictures may be waiting to be drawn."""
+"""Batches whose figures may be waiting to be drawn."""
 
 
 @dataclass(frozen=True)
 class ReadyImage:
-    """A picture that is ready to be drawn, by who has read it."""
+    """An image that is ready to be drawn, by the worker that has read it."""
 
     slot: OutputSlot
     worker: WorkerHandle
@@ -65,11 +63,7 @@ class ReadyImage:
 
 @dataclass(frozen=True)
 class _PendingImage:
-    """A picture that is being read.
-
-    Attributes:
-        wanted: False for one that only keeps the others of its batch company.
-    """
+    """An image that is being read; not `wanted` if it only keeps the others of its batch company."""
 
     slot: OutputSlot
     wanted: bool
@@ -78,19 +72,19 @@ class _PendingImage:
 
 
 class Pipeline:
-    """One run's pictures on their way.
+    """One run's images on their way.
 
-    The network computes one batch after the other in the thread that iterates; meanwhile hands read the next ones and
-    draw the last ones. Both queues are bounded, so that memory does not depend on the number of pictures.
+    The network computes one batch after the other in the thread that iterates; meanwhile workers read the next ones and
+    draw the last ones. Both queues are bounded, so that memory does not depend on the number of images.
     """
 
     def __init__(self, explainer: Explainer, workers: WorkerPool, reporter: Reporter, timer: StageTimer) -> None:
         self._session, self._tasks = explainer.session, explainer.task_names
         self._variants = explainer.cost.variants
         self._batches = BatchExplainer(explainer, reporter)
-        self._hands = workers
+        self._workers = workers
         self._reporter = reporter
-        self._clock = timer
+        self._timer = timer
         self._drawing: deque[Future[JobResult]] = deque()
 
     @property
@@ -101,15 +95,11 @@ class Pipeline:
     def results(
         self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool
     ) -> Iterator[ReadyImage | ImageRecord]:
-        """For each source that is due, in order, its answer or the record of its failure.
-
-        Args:
-            keep: whether the answers are drawn soon, so that the photographs are to be kept.
-        """
+        """For each source that is due, in order, its result or failed record; `keep` images that are drawn soon."""
         batches = _batches(places, due, self._session.batch_size)
         reading: deque[list[_PendingImage]] = deque()
         while True:
-            while len(reading) <= self._hands.batches_ahead and (batch := next(batches, None)):
+            while len(reading) <= self._workers.batches_ahead and (batch := next(batches, None)):
                 reading.append([self._request(place, wanted, keep) for place, wanted in batch])
             if not reading:
                 return
@@ -127,13 +117,13 @@ class Pipeline:
     def reload(
         self, places: Iterable[OutputSlot], answers: Iterable[ImageResult | ImageRecord]
     ) -> Iterator[ReadyImage | ImageRecord]:
-        """What was computed before and is to be drawn now; photographs are read again."""
+        """What was computed before and is to be drawn now; images are read again."""
         for place, answer in zip(places, answers, strict=True):
-            yield answer if isinstance(answer, ImageRecord) else ReadyImage(place, self._hands.least_busy(), answer)
+            yield answer if isinstance(answer, ImageRecord) else ReadyImage(place, self._workers.least_busy(), answer)
 
     def records(self, entries: Iterable[ReadyImage | ImageRecord], scales: MapScales) -> Iterator[ImageRecord]:
         """The record of each entry, in order, its files in place."""
-        most = BATCHES_BEHIND * self._session.batch_size if len(self._hands) else 0
+        most = BATCHES_BEHIND * self._session.batch_size if len(self._workers) else 0
         for entry in entries:
             if isinstance(entry, ImageRecord):
                 self._drawing.append(completed_future(JobResult(entry)))
@@ -150,26 +140,25 @@ class Pipeline:
         until = time.monotonic() + seconds
         while self._drawing:
             try:
-                told = self._drawing.popleft().result(max(0.0, until - time.monotonic()))
+                done = self._drawing.popleft().result(max(0.0, until - time.monotonic()))
             except (TimeoutError, CancelledError):
                 return
-            yield told.result
+            yield done.result
 
     def _request(self, place: OutputSlot, wanted: bool, keep: bool) -> _PendingImage:
-        hand = self._hands.least_busy()
-        return _PendingImage(place, wanted, hand, hand.read(place, keep=keep and wanted))
+        worker = self._workers.least_busy()
+        return _PendingImage(place, wanted, worker, worker.read(place, keep=keep and wanted))
 
     def _await_job(self, future: Future[JobResult]) -> Any:
-        told = future.result()
-        for text, warn in told.messages:
+        done = future.result()
+        for text, warn in done.messages:
             (self._reporter.warn if warn else self._reporter.say)(text)
-        self._clock.add(told.stage, told.seconds, told.core_seconds)
-        self._hands.peak_memory[told.pid] = told.peak_memory or 0
-        return told.result
+        self._timer.add(done.stage, done.seconds, done.core_seconds)
+        self._workers.peak_memory[done.pid] = done.peak_memory or 0
+        return done.result
 
     def _explain_batch(self, batch: Sequence[_PendingImage]) -> Iterator[ReadyImage | ImageRecord]:
-        """`results` for one batch."""
-        with self._clock.measure("wait"):
+        with self._timer.measure("wait"):
             found = [self._await_job(asked.reading) for asked in batch]
         inputs = [one for one in found if isinstance(one, NetworkInput)]
         question = self._session.question
@@ -192,7 +181,7 @@ class Pipeline:
                 continue
             if not inputs:
                 continue
-            with self._clock.measure("compute"):
+            with self._timer.measure("compute"):
                 result = next(computed)
             if not asked.wanted:
                 continue
@@ -205,10 +194,10 @@ class Pipeline:
 
 
 def _batches(places: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Iterator[list[tuple[OutputSlot, bool]]]:
-    """The batches in which something is due.
+    """The batches in which something is due, cut from the whole list of sources.
 
-    They are cut from the list of sources, not of pictures that are to do or could be read: neither what an earlier run
-    has done nor a broken file may move others into another batch, where the last bits of their sums may differ.
+    Neither what an earlier run has done nor a broken file may move others into another batch, where the last bits of
+    their sums may differ.
     """
     for start in range(0, len(places), size):
         stop = min(start + size, len(places))

@@ -57,7 +57,7 @@ class FigureNames:
         self.with_overview = len(set(families)) > 1
 
     def stem(self, work: TaskName, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
-        """The parts of one picture's name.
+        """The parts of one figure's name.
 
         Args:
             panels: all that the method gave, `panel` among them.
@@ -84,9 +84,7 @@ class FigureNames:
 def comparison_names(family: str, taken: Collection[str], suffix: str = "png") -> Iterator[str]:
     """The names of a family's comparison sheets: ``<family>.compare.png``, ``<family>.compare-2.png`` and so on.
 
-    Args:
-        taken: the file names of the image's pictures, which are passed over: a layer may be called ``compare``.
-        suffix: how the names end.
+    Names in `taken`, of the image's figures, are passed over: a layer may be called ``compare``.
     """
     barred = {name.casefold() for name in taken}
     for number in count(1):
@@ -96,7 +94,6 @@ def comparison_names(family: str, taken: Collection[str], suffix: str = "png") -
 
 
 MAX_NAMED_LAYERS = 3
-"""A caption names no more of the layers that a map was joined of."""
 
 
 class Presenter:
@@ -111,7 +108,6 @@ class Presenter:
         self._naming = FigureNames(spec.tasks, spec.wording, several_targets=spec.several_targets)
 
     def present(self, loaded: LoadedImage, result: ImageResult) -> ImageRecord:
-        """Draw, write and describe one image."""
         said = result.description
         view = loaded.view.for_image_size(
             loaded.original.size
@@ -155,7 +151,6 @@ class Presenter:
         shown: Mapping[str, Sequence[tuple[Panel, Caption]]],
         taken: Collection[str],
     ) -> Iterator[Output]:
-        """The overview and the comparisons; `shown` holds the panels of each family, `taken` the names of files."""
         model, source = self._drawing.wording.model, seen.source.name
         if self._naming.with_overview:
             scene = self._scene(seen, Caption(title="overview", model=model, source=source))
@@ -227,7 +222,7 @@ class Presenter:
 
 @dataclass(frozen=True)
 class PanelFigure:
-    """One panel of an image that is to be drawn, and what is known of it.
+    """One panel of an image that is to be drawn.
 
     Attributes:
         siblings: all panels that its task gave, itself among them.
@@ -256,9 +251,7 @@ def panel_figures(
 ) -> Iterator[PanelFigure]:
     """What is drawn of an image: every panel but those of targets that are not there, or are drawn already.
 
-    Args:
-        source: the name of the image.
-        view: where the network's input lies in it.
+    `view` is where the network's input lies in the image, and `source` the image's name.
     """
     description = result.description
     for task, panels, scales in zip(tasks, result.panels, result.scales, strict=True):
@@ -280,7 +273,6 @@ def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: 
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    """Arrays as .npz."""
     buffer = BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names come from panels, never `file`
     return buffer.getvalue()
@@ -327,7 +319,6 @@ def build_caption(
 
 
 def _layer_text(panel: Panel, called: Mapping[str, str]) -> str:
-    """The layer that a panel was read from, in words; of several that were joined, the first."""
     if panel.layers:
         names = [called.get(name, name) for name in panel.layers]
         if len(names) > MAX_NAMED_LAYERS:
@@ -338,7 +329,7 @@ def _layer_text(panel: Panel, called: Mapping[str, str]) -> str:
 
 
 def box_in_image_pixels(prediction: Prediction, view: View) -> Prediction:
-    """A prediction whose box, given as shares of the network's input, is in pixels of the photograph."""
+    """A prediction whose box, given as shares of the network's input, is in pixels of the image."""
     if prediction.box is None:
         return prediction
     box = view.fractions_to_image(prediction.box)

@@ -42,17 +42,15 @@ UNKNOWN = "its true class is unknown, and without that there is nothing to expla
 
 @dataclass(frozen=True)
 class Question:
-    """The question of a run.
+    """What is asked of a network.
 
     Attributes:
-        task: what is explained.
         labels: the name of each class; of a network with one score two, for no and for yes.
         describer: how scores are read and put into words.
         sigmoid: whether each class has a probability by itself.
         probable: whether probabilities are explained.
         truths: what is known to be true; None if that was not asked for.
         digest: of the file that the objective names, if it names one.
-        masks: of the regions to be explained, if they are given.
     """
 
     task: TaskSpec
@@ -67,7 +65,7 @@ class Question:
     masks: MaskSource | None = None
 
     def put_to(self, scope: MethodContext) -> MethodContext:
-        """The scope with this question in it."""
+        """The context with this question in it."""
         return replace(
             scope,
             contrast_rank=self.targets.contrast_rank,
@@ -189,9 +187,9 @@ class _Context:
 
     def read_image(self, path: Path) -> Tensor:
         preprocessing = self.model.preprocessing
-        photo = read_reference_image(path, read_options(self._settings, preprocessing))
-        self.digest = photo.sha256
-        return preprocessing.prepare(photo.image, photo.planes)[0].unsqueeze(0).to(self._device)
+        image = read_reference_image(path, read_options(self._settings, preprocessing))
+        self.digest = image.sha256
+        return preprocessing.prepare(image.image, image.planes)[0].unsqueeze(0).to(self._device)
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
         from cnnviz_cli.models.inspect.embedding import embedding_network

@@ -34,9 +34,9 @@ def range_key(task: TaskName, panel: Panel) -> RangeKey:
 
 
 class WidestRanges(Fold[tuple[Sequence[TaskName], Sequence[Sequence[Panel]]], Mapping[RangeKey, Scale]]):
-    """The widest range of the maps of each method, layer and kind.
+    """The widest range of the maps of each method, layer and kind; `add` takes the tasks and the picked panels of each.
 
-    `add` takes a run's tasks and the picked panels of each of them. A map that overflowed counts for nothing.
+    A map that overflowed counts for nothing.
     """
 
     name = "scale"

@@ -36,7 +36,6 @@ from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.tasks.spec import default_task
 
 LAST_CONV = "last-conv"
-"""The word for the layer that captions call the last convolution."""
 
 _BATCH = 8
 _BATCH_OF_ACCELERATORS = 32
@@ -46,11 +45,10 @@ does not fit is halved."""
 
 @dataclass(frozen=True)
 class Session:
-    """A network on its device, and what is asked of it.
+    """A network on its device, in the layout that suits it, and what is asked of it.
 
     Attributes:
         command: the name of the command, ``explain`` from Python.
-        net: on `device`, in the layout that suits it.
         context: what methods are told of the network, for the first target.
     """
 
@@ -86,11 +84,7 @@ class Session:
     def of(
         cls, command: str, settings: Settings, model: LoadedModel, device: torch.device, reporter: Reporter
     ) -> Session:
-        """A session with a model that is loaded.
-
-        Raises:
-            UsageError: labels or truths that do not fit, or a class that the model does not have.
-        """
+        """A session with a model that is loaded; raises UsageError if labels, truths or targets do not fit."""
         question, model = question_for(settings, model, device)
         for note in output_notes(settings, model):
             reporter.say(note)
@@ -152,7 +146,6 @@ class Session:
 
     @property
     def targets(self) -> TargetSelector:
-        """What is explained."""
         return self.question.targets
 
     @property
@@ -162,13 +155,12 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures pass the network together, if memory allows."""
+        """How many images pass the network together, if memory allows."""
         asked = 1 if self.model.facts.one_at_a_time else self.settings.batch_size
         return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
 
     @property
     def wording(self) -> Wording:
-        """What captions and file names say."""
         layers = self.context.layers
         names = [info.name for info in layers]
         width = max(2, len(str(len(names))))
@@ -224,7 +216,6 @@ def load_model_for(settings: Settings, reporter: Reporter) -> LoadedModel:
 
 
 def input_settings(settings: Settings) -> InputOverrides:
-    """What the settings want of the network's input."""
     height, width = settings.input_size or (0, 0)
     return InputOverrides(
         mode=settings.resize,
@@ -239,7 +230,6 @@ def input_settings(settings: Settings) -> InputOverrides:
 
 
 def output_settings(settings: Settings) -> ExpectedOutput:
-    """What the settings say of the network's output."""
     return ExpectedOutput(settings.head, settings.returns)
 
 
@@ -251,7 +241,7 @@ def method_context(net: nn.Module, layers: Layers, frame: InputSpec, part: str |
 
 
 def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:
-    """The name and weight of the first convolution of so many channels, if its kernels can be drawn as pictures."""
+    """The name and weight of the first convolution of so many channels, if its kernels can be drawn as images."""
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] == channels in (1, 3):
@@ -263,7 +253,7 @@ _PLURAL = {"scores": "scores", "maps": "maps of scores"}
 
 
 def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
-    """One line for each thing that was told by trying and that somebody might have to correct."""
+    """One line for each thing that was told by trying and that a user might have to correct."""
     returned, name = model.layers.returned, visible(model.name, 60)
     if returned.kind not in _PLURAL:
         return
@@ -286,7 +276,6 @@ def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
 
 
 def _may_be_regression(settings: Settings, model: LoadedModel) -> bool:
-    """Whether nothing says that one value is a class's, and it may be a regression's."""
     returned = model.layers.returned
     one = returned.classes == 1 and returned.kind == "scores"
     return settings.task == "auto" and one and model.labels == ("positive",)

@@ -20,7 +20,7 @@ from cnnviz_cli.run.image_data import ImageResult, OutputSlot, RenderSpec, faile
 from cnnviz_cli.run.workers.process import ImageWorker, JobResult
 
 READ_TIMEOUT = 120.0
-"""Seconds for one picture to be read, before the process that does it is taken to be stuck."""
+"""Seconds for one image to be read, before the process that does it is taken to be stuck."""
 
 _CLOSE_TIMEOUT = 0.3
 """Seconds to finish what is being drawn, when the run ends before its time."""
@@ -33,12 +33,12 @@ _START = (
 class WorkerProcess:
     """A process of its own, and a thread here that talks to it.
 
-    A picture on which the process dies is tried once more, by a new one; when that dies, too, the picture's record
-    says so and the run goes on. One that takes longer than `READ_TIMEOUT` to read is not tried again.
+    An image on which the process dies is tried once more, by a new one; when that dies, too, the image's record says so
+    and the run goes on. One that takes longer than `READ_TIMEOUT` to read is not tried again.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hand")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._drawing: RenderSpec | None = None
         self._closed = False
         self._jobs: set[Future[JobResult]] = set()
@@ -47,7 +47,6 @@ class WorkerProcess:
         self._current: OutputSlot | None = None
 
     def configure(self, spec: RenderSpec) -> None:
-        """What the pictures have in common; before the first job."""
         self._drawing = spec
 
     @property
@@ -64,7 +63,7 @@ class WorkerProcess:
         self._submit("drop", slot)
 
     def close(self) -> OutputSlot | None:
-        """End the process; returns the picture that it was at work on, if it had to be stopped there."""
+        """End the process; returns the image that it was at work on, if it had to be stopped there."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         wait(list(self._jobs), _CLOSE_TIMEOUT)
         self._closed = True
@@ -121,11 +120,6 @@ class WorkerProcess:
             limit.cancel()
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
-        """The process, a new one in the place of one that died, told what the pictures have in common.
-
-        Raises:
-            DeviceError: it does not start.
-        """
         if self._process is None:
             self._process, self._ready = _start_process(), False
         if not self._ready:
@@ -172,7 +166,6 @@ def _exchange(process: subprocess.Popen[bytes], message: Any) -> Any:
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
-    """Have a process gone, and its pipes closed."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
@@ -181,7 +174,6 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def _exit_reason(code: int) -> str:
-    """Why a process ended, in words that are the same on every run."""
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -194,7 +186,7 @@ MAX_PROCESSES = 16
 
 
 def worker_count(setting: int | Literal["auto"], images: int) -> int:
-    """How many processes to start for so many pictures."""
+    """How many processes to start for so many images."""
     if setting != "auto":
         return min(setting, images)
     return max(1, min(images, usable_cores(), MAX_PROCESSES))
@@ -229,20 +221,19 @@ class InlineWorker:
     waiting = 0
 
     def __init__(self, spec: RenderSpec) -> None:
-        self._desk = ImageWorker(spec)
+        self._worker = ImageWorker(spec)
 
     def read(self, slot: OutputSlot, *, keep: bool) -> Future[JobResult]:
-        return completed_future(self._desk.read(slot, keep))
+        return completed_future(self._worker.read(slot, keep))
 
     def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
-        return completed_future(self._desk.draw(slot, result))
+        return completed_future(self._worker.draw(slot, result))
 
     def drop(self, slot: OutputSlot) -> None:
-        self._desk.drop(slot)
+        self._worker.drop(slot)
 
 
 def completed_future(result: JobResult) -> Future[JobResult]:
-    """A future that has its result."""
     future: Future[JobResult] = Future()
     future.set_result(result)
     return future
@@ -252,34 +243,32 @@ class WorkerPool:
     """All that read and draw for a run. A context manager, at whose end the processes are gone.
 
     Attributes:
-        ahead: how many batches to have read while one is computed.
-        peaks: of each process that has done something the most memory that it ever held, in bytes.
-        stopped: the pictures whose drawing was broken off; something half written may lie in their folders.
+        batches_ahead: how many batches to have read while one is computed.
+        peak_memory: of each process that has done something the most memory that it ever held, in bytes.
+        interrupted: the images whose drawing was broken off; something half written may lie in their folders.
     """
 
     def __init__(self, count: int) -> None:
-        """So many processes, started at once; with none of them this process does it all."""
-        self._helpers = [WorkerProcess() for _ in range(count)]
+        """Start so many processes; with none of them this process does it all."""
+        self._processes = [WorkerProcess() for _ in range(count)]
         self._all: list[WorkerHandle] = []
         self.batches_ahead = 2 if count else 0
         self.peak_memory: dict[int, int] = {}
         self.interrupted: list[OutputSlot] = []
 
     def configure(self, spec: RenderSpec) -> None:
-        """What the pictures have in common; before the first job."""
-        for helper in self._helpers:
-            helper.configure(spec)
-        self._all = [*self._helpers] or [InlineWorker(spec)]
+        for process in self._processes:
+            process.configure(spec)
+        self._all = [*self._processes] or [InlineWorker(spec)]
 
     def least_busy(self) -> WorkerHandle:
-        """The one with the least to do."""
-        return min(self._all, key=lambda hand: hand.waiting)
+        return min(self._all, key=lambda worker: worker.waiting)
 
     def __len__(self) -> int:
-        return len(self._helpers)
+        return len(self._processes)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_about: object) -> None:
-        self.interrupted = [place for helper in self._helpers if (place := helper.close())]
+        self.interrupted = [place for process in self._processes if (place := process.close())]

@@ -24,7 +24,7 @@ from cnnviz_cli.run.image_data import ImageResult, LoadedImage, OutputSlot, Rend
 from cnnviz_cli.run.present import Presenter
 
 MAX_KEPT_BYTES = 256 * 2**20
-"""Bytes of photographs that are kept until they are drawn; what is beyond it is read a second time."""
+"""Bytes of images that are kept until they are drawn; what is beyond it is read a second time."""
 
 Stage = Literal["read", "draw and write"]
 Job = tuple[str, tuple[Any, ...]]
@@ -36,12 +36,10 @@ class JobResult:
     """What became of one job.
 
     Attributes:
-        result: a Glance, a record, or None.
-        said: what the user is to hear, and whether it is a warning.
-        seconds: how long it took.
+        result: a `NetworkInput`, a record, or None.
+        messages: what the user is to hear, and whether it is a warning.
         core_seconds: how long this process's thread was busy with it.
-        process: the number of the process.
-        peak: the most memory that it ever held, in bytes; None where that is not known.
+        peak_memory: the most that the process ever held, in bytes; None where that is not known.
     """
 
     result: Any
@@ -54,7 +52,7 @@ class JobResult:
 
 
 class ImageWorker:
-    """Reads photographs and draws on them."""
+    """Loads images and draws on them."""
 
     def __init__(self, spec: RenderSpec) -> None:
         self._drawing = spec
@@ -64,7 +62,7 @@ class ImageWorker:
         self._room = MAX_KEPT_BYTES
 
     def read(self, slot: OutputSlot, keep: bool) -> JobResult:
-        """The picture's `Glance`, or the record of why there is none; the photograph is kept for drawing if wanted."""
+        """The image's `NetworkInput`, or the record of why there is none; the image is kept for drawing if wanted."""
         start = _clock_times()
         seen = load_image(self._drawing, slot, self._note)
         if isinstance(seen, ImageRecord):
@@ -75,7 +73,7 @@ class ImageWorker:
         return self._finish(seen.network_input, "read", start)
 
     def draw(self, slot: OutputSlot, result: ImageResult) -> JobResult:
-        """The picture's record, its files in place."""
+        """The image's record, its files in place."""
         start = _clock_times()
         seen = self._load(slot)
         if isinstance(seen, ImageRecord):
@@ -92,7 +90,7 @@ class ImageWorker:
         return self._finish(record, "draw and write", start)
 
     def drop(self, slot: OutputSlot) -> JobResult:
-        """The photograph will not be drawn."""
+        """The image will not be drawn."""
         if slot[1] in self._kept:
             self._load(slot)
         return JobResult(None)
@@ -138,13 +136,13 @@ def main() -> None:
     os.dup2(nothing, 1)
     queue: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
-    desk = ImageWorker(queue.get())
+    worker = ImageWorker(queue.get())
     _send(answers, None)
     os.dup2(nothing, 2)  # from here on, C libraries would be all that speaks
     while True:
         name, arguments = queue.get()
         try:
-            reply = getattr(desk, name)(*arguments)
+            reply = getattr(worker, name)(*arguments)
         except CnnvizError as error:
             reply = error
         except BaseException:
