@@ -201,8 +201,8 @@ def test_an_interruption_keeps_what_is_finished_and_leaves_no_process(tmp_path: 
 ORPHAN = """
 import os, sys, time
 sys.path[:] = {path!r}
-from cnnviz_cli.run.workers.pool import Helper
-other = Helper()
+from cnnviz_cli.run.workers.pool import WorkerProcess
+other = WorkerProcess()
 print(other._process.pid, flush=True)
 time.sleep(600)
 """
