@@ -39,6 +39,8 @@ OTHERS = {
         "os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
     },
     "models/load/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
+    # a network, through the functions of `models` above
+    "run/explain.py": {"Session.load(command, settings, reporter, local_rank)"},
     # the system's own
     "engine/device.py": {
         "(_CGROUP / 'memory.max').read_text()",
@@ -51,13 +53,13 @@ OTHERS = {
         "os.open(os.devnull, os.O_WRONLY)",
         "Path(os.devnull).open('w', encoding='utf-8')",
     },
-    "run/workers/process.py": {
+    "run/workers.py": {
         "os.fdopen(os.dup(0), 'rb')",
         "os.fdopen(os.dup(1), 'wb')",
         "os.open(os.devnull, os.O_RDWR)",
         "pickle.load(jobs)",
+        "pickle.load(cast('IO[bytes]', process.stdout))",
     },
-    "run/workers/pool.py": {"pickle.load(cast('IO[bytes]', process.stdout))"},
     # the journal, which is created and locked as it is opened, and looked at through its descriptor
     "files/output/file_lock.py": {"os.open(path, flags, 438)"},
     # what was opened by `open_regular`, or is in memory

@@ -22,7 +22,7 @@ from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.models.load.zoo import build_blank
 from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
-from cnnviz_cli.run.method_costs import prices_of
+from cnnviz_cli.run.dry_run import prices_of
 
 OTHERS: tuple[Task, ...] = ("segmentation", "detection")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cnnviz_cli.config.names import SettingPath
     from cnnviz_cli.core.records import Cost
-    from cnnviz_cli.run.method_costs import Price
+    from cnnviz_cli.run.dry_run import Price
 
 
 def short_citation(method: Method) -> str:
@@ -145,7 +145,7 @@ def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, qu
     listener = make_reporter(quiet=quiet)
     listener.say(f"{model}: loading")
     with gc_disabled():
-        from cnnviz_cli.run.method_costs import find_costs  # imports torch, which takes seconds
+        from cnnviz_cli.run.dry_run import find_costs  # imports torch, which takes seconds
 
     return find_costs(model, wanted, listener, allow_code=allow_code)
 

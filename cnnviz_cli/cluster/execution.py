@@ -1,4 +1,4 @@
-"""A run whose images are shared out among the processes of a cluster; `run.execution` is its counterpart."""
+"""A run whose images are shared out among the processes of a cluster; `run.pipeline` is its counterpart."""
 
 from __future__ import annotations
 

@@ -23,14 +23,13 @@ from cnnviz_cli.core.text import visible
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
-from cnnviz_cli.run.execution import render_spec
 from cnnviz_cli.run.explain import prepare
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.manifest_header import build_header, device_name
-from cnnviz_cli.run.pipeline import MapScales, Pipeline
+from cnnviz_cli.run.pipeline import MapScales, Pipeline, render_spec
 from cnnviz_cli.run.scales import WidestRanges
-from cnnviz_cli.run.workers.pool import WorkerPool, worker_count
+from cnnviz_cli.run.workers import WorkerPool, worker_count
 
 _UNKNOWN_COUNT = 10**9
 """Images: it is not known yet how many a process will get."""

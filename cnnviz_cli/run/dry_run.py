@@ -1,4 +1,4 @@
-"""What a run would do, without doing it."""
+"""What a run would do, and what each method costs on a network, without doing it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.settings import Settings, settings_type
+from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.device import select_device
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames, file_name
+from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
+from cnnviz_cli.models.spec.weights import offline_weights
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
-from cnnviz_cli.run.explain import describe_plans, prepare
+from cnnviz_cli.run.capability_check import MethodRequest, select_methods
+from cnnviz_cli.run.explain import describe_plans, plan_recipes, prepare, total_cost
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
+from cnnviz_cli.run.session import Session
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,39 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
         cost=explainer.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )
+
+
+@dataclass(frozen=True)
+class Price:
+    """One method on one network, with its default options, for one target: `cost` is None where it does not apply."""
+
+    cost: Cost | None
+    lines: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def find_costs(
+    model: str, methods: Sequence[Method], reporter: Reporter, *, allow_code: bool = False
+) -> dict[str, Price]:
+    """The price of each method, by name.
+
+    Neither the cost nor whether a method applies depends on the weights, so random ones do.
+
+    Raises:
+        UsageError: there is no such model, or it is code that was not allowed.
+        ModelError: it cannot be had.
+    """
+    loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
+    return prices_of(loaded, methods)
+
+
+def prices_of(model: LoadedModel, methods: Sequence[Method]) -> dict[str, Price]:
+    """The same for a model that is loaded, with the default settings."""
+    settings = settings_type("all").model_validate({})
+    session = Session.of("all", settings, model, select_device("cpu"), Reporter())
+    found = select_methods([MethodRequest(method, method.options(), by_name=False) for method in methods], session)
+    prices = {name: Price(None, refusal=error.what) for name, error in found.refused.items()}
+    for method, (recipe, *_) in found.built:
+        plans = plan_recipes([recipe])
+        prices[method.name] = Price(total_cost(*plans), tuple(describe_plans(*plans)))
+    return prices

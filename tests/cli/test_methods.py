@@ -223,7 +223,7 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
             net, name, weights, "", tuple("abcde"), size, probe_layers(net, (3, tiny.SIZE, tiny.SIZE), name)
         )
 
-    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.method_costs"), "load_model", loaded)
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.dry_run"), "load_model", loaded)
     few = {name: registry._METHODS[name] for name in ("gradcam", "picky", "x+y")}
     monkeypatch.setattr(registry, "_METHODS", few)
     result = cnnviz("methods", "--model", "squeezenet1_1")

@@ -16,7 +16,7 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.models.load.programs import ProgramNetwork
 from cnnviz_cli.models.spec.network import FileKind, file_kind
-from cnnviz_cli.run.method_costs import find_costs
+from cnnviz_cli.run.dry_run import find_costs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),

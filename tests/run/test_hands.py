@@ -19,8 +19,8 @@ from run.resuming import BROKEN, Listener, files_of, photographs, run
 from cnnviz_cli.core.errors import DeviceError, OutputError
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.run.workers import pool as module
-from cnnviz_cli.run.workers.pool import WorkerProcess, worker_count
+from cnnviz_cli.run import workers as module
+from cnnviz_cli.run.workers import WorkerProcess, worker_count
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -68,7 +68,7 @@ def test_what_is_said_of_a_picture_is_heard(tmp_path: Path, sources: list[Source
 def test_photographs_that_do_not_fit_are_read_a_second_time(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = importlib.import_module("cnnviz_cli.run.workers.process")
+    hand = importlib.import_module("cnnviz_cli.run.workers")
     reads: list[str] = []
     genuine = hand.load_image
 
@@ -201,7 +201,7 @@ def test_an_interruption_keeps_what_is_finished_and_leaves_no_process(tmp_path: 
 ORPHAN = """
 import os, sys, time
 sys.path[:] = {path!r}
-from cnnviz_cli.run.workers.pool import WorkerProcess
+from cnnviz_cli.run.workers import WorkerProcess
 other = WorkerProcess()
 print(other._process.pid, flush=True)
 time.sleep(600)
@@ -242,8 +242,7 @@ def test_a_file_of_the_current_folder_is_no_module(
 
 def test_a_process_that_reads_and_draws_imports_no_torch() -> None:
     code = (
-        "import sys; import cnnviz_cli.run.workers.process; "
-        "print(sorted({'torch', 'torchvision', 'typer'} & set(sys.modules)))"
+        "import sys; import cnnviz_cli.run.workers; print(sorted({'torch', 'torchvision', 'typer'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,7 @@
-"""Processes that load and draw images while the network computes, and this process in their place."""
+"""Processes that load and draw images while the network computes, and this process in their place.
+
+No torch here: they are to start fast and stay small.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,163 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import IO, Any, Literal, Protocol, Self, cast
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import IO, Any, BinaryIO, Literal, Self, cast
 
-from cnnviz_cli.core.errors import DeviceError
+from cnnviz_cli.core.errors import CnnvizError, DeviceError
 from cnnviz_cli.core.process import usable_cores
-from cnnviz_cli.run.image_data import ImageResult, OutputSlot, RenderSpec, failed_record
-from cnnviz_cli.run.workers.process import ImageWorker, JobResult
+from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.files.output.run_report import peak_memory
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.image_data import ImageResult, LoadedImage, OutputSlot, RenderSpec, failed_record, load_image
+from cnnviz_cli.run.present import Presenter
+
+MAX_KEPT_BYTES = 256 * 2**20
+"""Bytes of images that are kept until they are drawn; what is beyond it is read a second time."""
+
+Stage = Literal["read", "draw and write"]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of one job.
+
+    Attributes:
+        result: a `NetworkInput`, a record, or None.
+        messages: what the user is to hear, and whether it is a warning.
+        core_seconds: how long this process's thread was busy with it.
+        peak_memory: the most that the process ever held, in bytes; None where that is not known.
+    """
+
+    result: Any
+    messages: tuple[tuple[str, bool], ...] = ()
+    stage: Stage = "read"
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    pid: int = 0
+    peak_memory: int | None = None
+
+
+class ImageWorker:
+    """Loads images and draws on them."""
+
+    def __init__(self, spec: RenderSpec) -> None:
+        self._drawing = spec
+        self._said: list[tuple[str, bool]] = []
+        self._presenter = Presenter(spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True))
+        self._kept: dict[str, LoadedImage] = {}
+        self._room = MAX_KEPT_BYTES
+
+    def read(self, slot: OutputSlot, keep: bool) -> JobResult:
+        """The image's `NetworkInput`, or the record of why there is none; the image is kept for drawing if wanted."""
+        start = _clock_times()
+        seen = load_image(self._drawing, slot, self._note)
+        if isinstance(seen, ImageRecord):
+            return self._finish(seen, "read", start)
+        if keep and _size_in_bytes(seen) <= self._room:
+            self._room -= _size_in_bytes(seen)
+            self._kept[seen.folder] = seen
+        return self._finish(seen.network_input, "read", start)
+
+    def draw(self, slot: OutputSlot, result: ImageResult) -> JobResult:
+        """The image's record, its files in place."""
+        start = _clock_times()
+        seen = self._load(slot)
+        if isinstance(seen, ImageRecord):
+            return self._finish(seen, "draw and write", start)
+        if seen.original.sha256 != result.sha256:
+            record = failed_record(slot[0], "the file changed during the run", network_input=seen.network_input)
+        else:
+            try:
+                record = self._presenter.present(seen, result)
+            except MemoryError:
+                record = failed_record(
+                    slot[0], "there is not enough memory to draw it", network_input=seen.network_input
+                )
+        return self._finish(record, "draw and write", start)
+
+    def drop(self, slot: OutputSlot) -> JobResult:
+        """The image will not be drawn."""
+        if slot[1] in self._kept:
+            self._load(slot)
+        return JobResult(None)
+
+    def _load(self, place: OutputSlot) -> LoadedImage | ImageRecord:
+        seen = self._kept.pop(place[1], None)
+        if seen is None:
+            # What there is to say of the file was said when it was read first.
+            return load_image(self._drawing, place, lambda _note: None)
+        self._room += _size_in_bytes(seen)
+        return seen
+
+    def _note(self, text: str, *, warn: bool = False) -> None:
+        self._said.append((text, warn))
+
+    def _finish(self, result: Any, stage: Stage, start: tuple[float, float]) -> JobResult:
+        said, self._said = tuple(self._said), []
+        wall, busy = (now - then for now, then in zip(_clock_times(), start, strict=True))
+        return JobResult(result, said, stage, wall, busy, os.getpid(), peak_memory())
+
+
+def _clock_times() -> tuple[float, float]:
+    return time.perf_counter(), time.thread_time()
+
+
+def _size_in_bytes(seen: LoadedImage) -> int:
+    width, height = seen.original.image.size
+    return 3 * width * height + (0 if seen.original.planes is None else seen.original.planes.nbytes)
+
+
+def main() -> None:
+    """Serve the process that started this one: pickles in on standard input, pickles out on standard output.
+
+    First comes the `RenderSpec`, answered by None, then one job after another, a method of `ImageWorker` and its
+    arguments, each answered by its `JobResult` or by an exception. The process ends at once when its input does,
+    whatever it is doing: then the other one is gone, or wants no more.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches every process of the terminal; one decides
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    queue: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
+    worker = ImageWorker(queue.get())
+    _send(answers, None)
+    os.dup2(nothing, 2)  # from here on, C libraries would be all that speaks
+    while True:
+        name, arguments = queue.get()
+        try:
+            reply = getattr(worker, name)(*arguments)
+        except CnnvizError as error:
+            reply = error
+        except BaseException:
+            reply = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+        _send(answers, reply)
+
+
+def _listen(jobs: BinaryIO, queue: SimpleQueue[Any]) -> None:
+    while True:
+        try:
+            queue.put(pickle.load(jobs))
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def _send(answers: BinaryIO, reply: Any) -> None:
+    try:
+        pickle.dump(reply, answers, pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+    except OSError:
+        sys.exit(0)
+
 
 READ_TIMEOUT = 120.0
 """Seconds for one image to be read, before the process that does it is taken to be stuck."""
@@ -25,9 +176,7 @@ READ_TIMEOUT = 120.0
 _CLOSE_TIMEOUT = 0.3
 """Seconds to finish what is being drawn, when the run ends before its time."""
 
-_START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from cnnviz_cli.run.workers.process import main; main()"
-)
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from cnnviz_cli.run.workers import main; main()"
 
 
 class WorkerProcess:
@@ -192,29 +341,6 @@ def worker_count(setting: int | Literal["auto"], images: int) -> int:
     return max(1, min(images, usable_cores(), MAX_PROCESSES))
 
 
-class WorkerHandle(Protocol):
-    """One who reads and draws, one job after the other.
-
-    Attributes:
-        waiting: how many jobs are not finished.
-    """
-
-    @property
-    def waiting(self) -> int: ...
-
-    def read(self, slot: OutputSlot, *, keep: bool) -> Future[JobResult]:
-        """See `Desk.read`."""
-        ...
-
-    def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
-        """See `Desk.draw`."""
-        ...
-
-    def drop(self, slot: OutputSlot) -> None:
-        """See `Desk.drop`."""
-        ...
-
-
 class InlineWorker:
     """This process: everything is done at once, when it is asked for."""
 
@@ -237,6 +363,9 @@ def completed_future(result: JobResult) -> Future[JobResult]:
     future: Future[JobResult] = Future()
     future.set_result(result)
     return future
+
+
+WorkerHandle = WorkerProcess | InlineWorker
 
 
 class WorkerPool:

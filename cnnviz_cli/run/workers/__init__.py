@@ -1,1 +1,0 @@
-"""Processes that load and draw images while the network computes."""
