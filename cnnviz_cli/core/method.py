@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.layers import Layers
+from cnnviz_cli.core.layers import LayerInfo, Layers
 from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.panels import Panel
@@ -65,6 +65,10 @@ class MethodContext:
     probable: bool = False
     sigmoid: bool = False
     classes: bool = True
+
+    def find_layers(self, selectors: Sequence[str]) -> dict[str, LayerInfo]:
+        """The layers that the selectors mean, low to high, by name. Raises as `Layers.resolve`."""
+        return {name: self.layers[name] for name in self.layers.resolve(selectors)}
 
     @property
     def head(self) -> LinearHead | None:

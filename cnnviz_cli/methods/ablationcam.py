@@ -37,9 +37,10 @@ def ablationcam(options: CamOptions, context: MethodContext) -> Recipe:
     grad-cam sets the channel 10,000,000 below the layer's minimum instead, unless that is 0. The score is recorded
     as `y`; next to zero it makes the map huge, which is said.
     """
+    layers = context.find_layers(options.layer)
     reads = {
-        layer: (Activation(layer), Scores(WithoutChannel(layer, context.layers[layer].shape[0]), context.target))
-        for layer in context.layers.resolve(options.layer)
+        layer: (Activation(layer), Scores(WithoutChannel(layer, info.shape[0]), context.target))
+        for layer, info in layers.items()
     }
 
     def explain(evidence: Evidence) -> list[Heatmap]:
@@ -53,6 +54,6 @@ def ablationcam(options: CamOptions, context: MethodContext) -> Recipe:
             parts.append(
                 Part(layer, weights[:, :, None, None] * evidence[maps], {"y": y}, warnings={"unstable": doubtful})
             )
-        return finish(parts, options.smooth, options.fuse, target=context.rank, layers=context.layers)
+        return finish(parts, options.smooth, options.fuse, target=context.rank, layers=layers)
 
     return Recipe(tuple(need for pair in reads.values() for need in pair), explain, views_of(options))

@@ -52,6 +52,7 @@ def cam(options: SmoothOptions, context: MethodContext) -> Recipe:
         if context.contrast_rank is not None:
             weights = weights - rows[targets[:, context.contrast_rank]]
         weighted: Tensor = (-weights if context.counterfactual else weights)[:, :, None, None] * values
-        return finish([Part(head.layer, weighted)], options.smooth, target=context.rank, layers=context.layers)
+        layers = {head.layer: context.layers[head.layer]}
+        return finish([Part(head.layer, weighted)], options.smooth, target=context.rank, layers=layers)
 
     return Recipe((maps, Targets()), explain, views_of(options))

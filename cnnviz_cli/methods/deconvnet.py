@@ -44,7 +44,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
     One backward for each layer and rank serves the whole batch, each image with its own feature map of that rank.
     """
     rule = rule_for(options.rule, context.layers)
-    infos = [context.layers[name] for name in context.layers.resolve(options.layer)]
+    infos = context.find_layers(options.layer).values()
     needs: dict[str, list[Gradient]] = {
         info.name: [
             Gradient(of=StrongestChannel(info.name, rank, options.start), through=rule)

@@ -38,13 +38,14 @@ def guided_gradcam(options: CamOptions, context: MethodContext) -> Recipe:
     paper, section 3.2. captum's GuidedGradCam enlarges by nearest neighbours unless told.
     """
     guided = Gradient(of=context.target, through="guide")
-    reads = [(Activation(name), Gradient(name, context.target)) for name in context.layers.resolve(options.layer)]
+    layers = context.find_layers(options.layer)
+    reads = [(Activation(name), Gradient(name, context.target)) for name in layers]
 
     def explain(evidence: Evidence) -> list[InputProjection]:
         parts = [
             Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
         ]
-        where = finish(parts, options.smooth, options.fuse, target=context.rank, layers=context.layers)
+        where = finish(parts, options.smooth, options.fuse, target=context.rank, layers=layers)
         return [_seen(evidence[guided], heat) for heat in where]
 
     return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))

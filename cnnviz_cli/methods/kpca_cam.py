@@ -37,9 +37,9 @@ def kpca_cam(options: CamOptions, context: MethodContext) -> Recipe:
     It does not depend on the target. smooth=eigen gives the first principal component of the centred maps, each
     multiplied by its inner product with the kernel component.
     """
-    layers = context.layers.resolve(options.layer)
-    for layer in layers:
-        _channels, rows, columns = context.layers[layer].shape
+    layers = context.find_layers(options.layer)
+    for layer, info in layers.items():
+        _channels, rows, columns = info.shape
         if rows * columns > POSITIONS:
             raise UsageError(
                 f"layer '{layer}' has {rows} x {columns} positions, and kpca-cam compares each with each: "
@@ -55,13 +55,8 @@ def kpca_cam(options: CamOptions, context: MethodContext) -> Recipe:
         return Part(layer, weighted, {"explained_share": share})
 
     def explain(evidence: Evidence) -> list[Heatmap]:
-        return finish(
-            [part(evidence, layer) for layer in layers],
-            options.smooth,
-            options.fuse,
-            target=None,
-            layers=context.layers,
-        )
+        parts = [part(evidence, layer) for layer in layers]
+        return finish(parts, options.smooth, options.fuse, target=None, layers=layers)
 
     return Recipe(tuple(Activation(layer) for layer in layers), explain, views_of(options))
 

@@ -34,23 +34,18 @@ def randomcam(options: CamOptions, context: MethodContext) -> Recipe:
     relu(sum_c w_c A_c) with w_c uniform in [-1, 1), drawn for each image and layer from the run's seed and the image's
     bytes. It does not depend on the target.
     """
-    layers = context.layers.resolve(options.layer)
+    layers = context.find_layers(options.layer)
 
     def part(evidence: Evidence, layer: str) -> Part:
         maps = evidence[Activation(layer)]
         weighted = maps.new_empty(maps.shape)
         for image, seed in enumerate(evidence[Seeds()].tolist()):
-            draw = uniform(seed, DRAWS + context.layers[layer].order, (maps.shape[1], 1, 1))
+            draw = uniform(seed, DRAWS + layers[layer].order, (maps.shape[1], 1, 1))
             weighted[image] = (2 * draw - 1).to(maps) * maps[image]
         return Part(layer, weighted)
 
     def explain(evidence: Evidence) -> list[Heatmap]:
-        return finish(
-            [part(evidence, layer) for layer in layers],
-            options.smooth,
-            options.fuse,
-            target=None,
-            layers=context.layers,
-        )
+        parts = [part(evidence, layer) for layer in layers]
+        return finish(parts, options.smooth, options.fuse, target=None, layers=layers)
 
     return Recipe((Seeds(), *(Activation(layer) for layer in layers)), explain, views_of(options))

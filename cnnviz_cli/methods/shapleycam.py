@@ -34,7 +34,7 @@ def shapleycam(options: CamOptions, context: MethodContext) -> Recipe:
     explained is the run's, by default the logit; the paper prefers logit plus log-probability. Where everything up to
     the score is piecewise linear after the layer, H is 0 and this equals gradcam.
     """
-    first = min(context.layers[layer].order for layer in context.layers.resolve(options.layer))
+    first = min(info.order for info in context.find_layers(options.layer).values())
     once = next((info for info in context.layers if info.kind in ONCE_ONLY and info.order > first), None)
     if once:
         raise UsageError(

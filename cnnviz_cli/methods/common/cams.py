@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from cnnviz_cli.core.geometry import Box
-from cnnviz_cli.core.layers import Layers, as_tensor, min_max_normalize, pad_to_input, upsample
+from cnnviz_cli.core.layers import LayerInfo, as_tensor, min_max_normalize, pad_to_input, upsample
 from cnnviz_cli.core.method import AUGMENTATIONS, InputView, MethodContext, Recipe, option
 from cnnviz_cli.core.needs import Activation, Evidence, Gradient, Need
 from cnnviz_cli.core.panels import SHARED, Heatmap, State
@@ -79,7 +79,8 @@ def cam_recipe(
         needs: what it asks for, by layer.
         weight: from the answers to `needs`, in their order, to the layer's weighted maps (B, C, h, w).
     """
-    asked = {layer: needs(layer) for layer in context.layers.resolve(options.layer)}
+    layers = context.find_layers(options.layer)
+    asked = {layer: needs(layer) for layer in layers}
 
     def explain(evidence: Evidence) -> list[Heatmap]:
         parts = [Part(layer, weight(*(evidence[need] for need in wanted))) for layer, wanted in asked.items()]
@@ -91,7 +92,7 @@ def cam_recipe(
             target=target,
             positive=positive,
             component=component,
-            layers=context.layers,
+            layers=layers,
         )
 
     return Recipe(tuple(need for wanted in asked.values() for need in wanted), explain, views_of(options))
@@ -127,7 +128,7 @@ def finish(
     target: int | None,
     positive: bool = False,
     component: Sign | None = None,
-    layers: Layers | None = None,
+    layers: Mapping[str, LayerInfo] = MappingProxyType({}),
 ) -> list[Heatmap]:
     """Panels of weighted maps: added up over channels, rectified, fused if asked.
 
@@ -145,20 +146,14 @@ def finish(
         component: the map is the principal component of `Part.maps`, with the sign by which it correlates with the
             mean of their absolute values (size) or with their sum (sum). Smoothing by eigen then works on the maps as
             this component weighs them. Components are centred, never all negative, so they have no `raw_max` either.
-        layers: the network's: they tell over which part of the input a layer's maps lie.
+        layers: by name: they tell over which part of the input a layer's maps lie.
     """
-    panels = [
-        _panel(part, smooth == "eigen", target, component, _window(part, layers), positive=positive) for part in parts
-    ]
+    panels = [_panel(part, smooth == "eigen", target, component, positive, layers) for part in parts]
     return panels if fuse == "none" else [_fused(panels, fuse)]
 
 
-def _window(part: Part, layers: Layers | None) -> Box | None:
-    return layers[part.layer].window if layers is not None and part.layer else None
-
-
 def _panel(
-    part: Part, eigen: bool, target: int | None, component: Sign | None, window: Box | None, *, positive: bool = False
+    part: Part, eigen: bool, target: int | None, component: Sign | None, positive: bool, layers: Mapping[str, LayerInfo]
 ) -> Heatmap:
     maps, statistics, warnings = part.maps, dict(part.statistics), dict(part.warnings)
     if component:
@@ -173,7 +168,7 @@ def _panel(
             warnings["silent"] = (signed.amax((1, 2, 3)) <= 0) & (signed.amin((1, 2, 3)) < 0)
     rectified = not (target is None or eigen or component)
     return Heatmap(
-        pad_to_input(signed.relu(), window),
+        pad_to_input(signed.relu(), layers[part.layer].window if part.layer in layers else None),
         signed.amax((1, 2, 3)) if rectified else None,
         signed.amin((1, 2, 3)) if rectified else None,
         layer=part.layer,
