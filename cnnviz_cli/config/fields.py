@@ -50,8 +50,7 @@ def setting(
     example: str = "",
     **bounds: Any,
 ) -> Any:
-    """A field with its `Flag`, one or two lines of help, and bounds that `pydantic.Field` checks: ``ge``,
-    ``pattern``."""
+    """A field with its `Flag`, its help, and what `pydantic.Field` checks: ``ge``, ``le``, ``pattern`` and the like."""
     field = Field(default, description=text, **bounds)
     field.metadata.append(Flag(panel, metavar, short, recorded, flag_only, example))
     return field

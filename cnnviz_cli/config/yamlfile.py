@@ -72,8 +72,7 @@ def read_file(path: Path) -> SettingsSource:
 
 
 def parse(text: str, name: str) -> Any:
-    """The value in `text`, for instance ``[top3, tiger cat]``; errors show `name` as its place. Raises as
-    `read_file`."""
+    """The value in `text`, such as ``[top3, tiger cat]``; errors show `name` as its place. Raises as `read_file`."""
     return _Builder(text, name, SettingsSource(), mapping=False).build()
 
 

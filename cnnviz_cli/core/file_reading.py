@@ -100,8 +100,7 @@ def format_size(count: int) -> str:
 
 
 def same_file_path(file: BinaryIO, path: Path) -> str:
-    """A path to the open file, for libraries that open paths themselves; on Linux that of the descriptor, so that what
-    was looked at is what is read."""
+    """A path to the open file itself for libraries that open paths: on Linux its descriptor's, else its own."""
     by_descriptor = f"/proc/self/fd/{file.fileno()}"
     return by_descriptor if os.path.exists(by_descriptor) else str(path)  # noqa: PTH110  (no Path needed)
 

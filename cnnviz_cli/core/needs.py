@@ -40,8 +40,8 @@ class Variants(Protocol):
         """How many there are for each image."""
 
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
-        """Variants `start` to `stop` (excluded) of image number `image` of the batch: (n, 3, H, W) normalised input, or
-        (n, C, h, w) maps of the layer."""
+        """Variants `start` to `stop` (excluded) of the batch's image `image`: (n, 3, H, W), or (n, C, h, w) of the
+        layer."""
 
     def label(self) -> str:
         """In words, for ``--dry-run``: "25 noisy inputs"."""
@@ -263,8 +263,7 @@ class Targets(Need):
 
 @value
 class Given(Need):
-    """What the caller of `engine.observe` brings under a name, such as a finished map, the batch first. Variants may be
-    made from it."""
+    """What the caller of `engine.observe` brings under a name, such as a finished map, the batch first."""
 
     name: str
 

@@ -43,8 +43,8 @@ ADVICE: Mapping[State, str] = {
 
 
 def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
-    """What to tell the user about a map; `counter`: of what speaks against the target; `contrast`: what the target was
-    told apart from."""
+    """What to tell the user about a map, if `counter` of what speaks against the target, or of it against
+    `contrast`."""
     if state != "negative" or not (counter or contrast):
         return ADVICE[state]
     if not counter:
@@ -202,8 +202,7 @@ class SignedMap(SingleMap):
 
 @value
 class InputProjection(SingleMap):
-    """A projection into input space, (B, C, H, W), around zero in each colour; `note` tells the legend how it was
-    made."""
+    """A projection into input space, (B, C, H, W), around zero in each colour; `note` is for the legend."""
 
     scale_kind: ClassVar[ScaleKind] = "centred"
     in_colour: ClassVar[bool] = True

@@ -212,8 +212,8 @@ class Readout:
         return None
 
     def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
-        """(B, K) the scores, attached to autograd; `anchor` is what `hold` gave. Raises UsageError if the network
-        returns something else."""
+        """(B, K) scores, attached to autograd; `anchor` is from `hold`. Raises UsageError for an output of another
+        kind."""
         raise NotImplementedError
 
     def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:

@@ -12,8 +12,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def visible(text: str, limit: int = 0) -> str:
-    """`text` with control, direction and unencodable characters as escapes, at most `limit` characters if that is not
-    0."""
+    """`text` with control, direction and unencodable characters as escapes, cut in the middle to `limit` if not 0."""
     shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     if limit and len(shown) > limit:
         head = (limit - 1) // 2

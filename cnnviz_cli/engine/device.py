@@ -96,8 +96,7 @@ def _available_memory() -> int:
 
 
 def estimate_bytes(modules: nn.Module, run: Callable[[Tensor], Any], item: Tensor, *, recorded: bool) -> int:
-    """Bytes, roughly, that `item`, one variant (1, ...), takes in `run`, the network or its tail; `recorded`: with what
-    autograd keeps."""
+    """Bytes, roughly, that a variant `item` (1, ...) takes in `run`; if `recorded`, with what autograd keeps."""
     sizes: list[int] = []
 
     def weigh(_module: nn.Module, _inputs: Any, output: Any) -> None:

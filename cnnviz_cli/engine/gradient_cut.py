@@ -28,8 +28,7 @@ _DETACH = ("detach", "detach_", "data")
 
 @dataclass(frozen=True)
 class GradientCut:
-    """An operation that takes the gradient away: in which module ("" is the network), what it does, the line of
-    code."""
+    """An operation that takes the gradient away: its module ("" is the network), what it does, the line of code."""
 
     module: str
     how: str

@@ -63,8 +63,7 @@ MATRIX_PRODUCTS = frozenset(("matmul", "mm", "bmm"))
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a torch function; `name` has no underscores (relu_ and F.relu are one), `signals` are those among its
-    arguments, in lists too."""
+    """One call of a torch function; `name` lacks underscores (F.relu, relu_), `signals` include those in lists."""
 
     func: Callable[..., Any]
     args: tuple[Any, ...]

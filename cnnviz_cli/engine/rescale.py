@@ -40,8 +40,7 @@ _LINEAR_OPS = ops.MOVES | ops.AVERAGES | ops.SUMS | ops.DIFFERENCES | {"neg", "r
 
 @answers(Multipliers)
 def run_multipliers(context: PassContext, need: Multipliers) -> Tensor:
-    """(B, 3, H, W) multipliers of the input's difference to the reference. Raises UsageError for operations without a
-    rule, or that cannot be seen."""
+    """(B, 3, H, W) multipliers of the input's difference to the reference. Raises UsageError as `run_relevance`."""
     ops.check_visible(context.net)
     batch = context.batch
     evidence = context.evidence.only(need.sources)

@@ -166,8 +166,7 @@ Kind = TypeVar("Kind", bound=type[TaskSpec])
 
 
 def register(kind: Kind) -> Kind:
-    """Register a task. Raises ValueError if its name is taken, or its word by a task that ``--task`` cannot tell it
-    from."""
+    """Register a task. Raises ValueError if its name is taken, or its word without ``--task`` to tell them apart."""
     for other in _TASKS.values():
         alternative = kind.returns and other.returns == kind.returns
         if other.name == kind.name or (other.word == kind.word and not alternative):

@@ -54,8 +54,7 @@ class CamOptions:
 
 @value
 class Part:
-    """What a method made of one layer: (B, C, h, w) weighted maps, whose sum over channels is the map, and (B,)
-    statistics for the manifest."""
+    """(B, C, h, w) weighted maps of one layer, of which the sum over channels is the map, and (B,) statistics."""
 
     layer: str
     maps: Tensor
