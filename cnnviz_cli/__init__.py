@@ -42,21 +42,14 @@ __all__ = [
     "explain",
 ]
 
-_HOMES = {
-    "CnnvizError": "core.errors",
-    "DeviceError": "core.errors",
+_HOMES = dict.fromkeys(__all__, "core.errors") | {
     "ExplainedImage": "api.results",
     "Explanation": "api.results",
     "Explanations": "api.results",
-    "ImageError": "core.errors",
-    "MemoryShortError": "core.errors",
-    "ModelError": "core.errors",
     "Networks": "api.explain",
-    "OutputError": "core.errors",
     "Pictures": "api.explain",
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
-    "UsageError": "core.errors",
     "explain": "api.explain",
 }
 

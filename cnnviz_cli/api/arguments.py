@@ -21,22 +21,12 @@ COMMAND = "explain"
 
 NETWORK = ("weights", "arch", "weights_key", "allow_code", "weights_mirror", "offline")
 
-INPUT = (
-    "resize",
-    "input_size",
-    "resize_to",
-    "max_side",
-    "interpolation",
-    "value_range",
-    "bands",
-    "show_bands",
-    "mean",
-    "std",
-)
+INPUT = ("resize", "input_size", "resize_to", "max_side", "interpolation")
+PIXELS = ("value_range", "bands", "show_bands", "mean", "std")
 QUESTION = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
 RENDERING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
-SETTINGS = (*NETWORK, *INPUT, *QUESTION, *OUTPUT, "max_memory", *RENDERING)
+SETTINGS = (*NETWORK, *INPUT, *PIXELS, *QUESTION, *OUTPUT, "max_memory", *RENDERING)
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
 _COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")

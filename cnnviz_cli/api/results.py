@@ -253,7 +253,7 @@ class ExplainedImage(Drawn):
             for one in self.explanations
             if method in (None, one.method)
             and layer in (None, one.layer)
-            and (target is None or (one.target is not None and target in _names(one.target)))
+            and (target is None or (one.target and target in (one.target.index, one.target.label, one.target.title)))
         )
 
     def __getitem__(self, method: str) -> Explanation:
@@ -293,10 +293,6 @@ class ExplainedImage(Drawn):
     def __repr__(self) -> str:
         top = self.predictions[0].brief if self.predictions else "nothing found"
         return f"<ExplainedImage {self.name}: {top}, {len(self)} explanations>"
-
-
-def _names(target: Prediction) -> tuple[str | int, ...]:
-    return target.index, target.label, target.title
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -79,10 +79,6 @@ def connect_ray() -> Iterator[Any]:
 def uses_gpus(nodes: Sequence[Mapping[str, Any]], device: str) -> bool:
     """Whether a run computes on the GPUs of a cluster; then on nothing else, so that all figures are made alike.
 
-    Args:
-        nodes: as ``ray.nodes()`` describes them.
-        device: the setting.
-
     Raises:
         UsageError: one particular GPU is wanted.
         DeviceError: a GPU is wanted, and there is none.

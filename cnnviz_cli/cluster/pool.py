@@ -74,12 +74,7 @@ class WorkUnit:
 
 
 def split_work(places: Sequence[OutputSlot], ledger: Ledger, batch: int, processes: int) -> Iterator[WorkUnit]:
-    """Parts that begin where a batch of an undivided run begins, and have something that is due.
-
-    Args:
-        batch: images to a batch.
-        processes: how many will work at the same time.
-    """
+    """Parts that begin where a batch of an undivided run begins, and have something that is due."""
     even = len(places) // max(1, processes * _ROUNDS)
     size = max(1, min(_IMAGES, even) // batch) * batch
     for start in range(0, len(places), size):

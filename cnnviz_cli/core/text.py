@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 # Cc and Cf hold the escape sequences and the direction overrides that let a file name repaint a terminal
@@ -44,6 +44,11 @@ def closest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     if len(folded) >= 3:
         found += [name for name in by_folded if folded in name and name not in found]
     return [by_folded[name] for name in found[:count]]
+
+
+def list_some(names: Sequence[str], most: int) -> str:
+    """``a, b, c and 2 more``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -148,16 +148,12 @@ def _with_method(error: UsageError, one: MethodRequest, fix: str = "") -> UsageE
 
 def _alternatives(refused: Method, scope: MethodContext) -> str:
     known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
-    found = [one.name for one in known if one is not refused and _accepts(one, scope)][:3]
+    recipes = ((one.name, _default_recipe(one, scope)) for one in known if one is not refused)
+    found = [name for name, recipe in recipes if recipe is not None and plain(recipe)][:3]
     if not found:
         return ""
     listed = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
     return f"Use {listed} instead, see: cnnviz methods"
-
-
-def _accepts(method: Method, scope: MethodContext) -> bool:
-    found = _default_recipe(method, scope)
-    return found is not None and plain(found)
 
 
 def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:

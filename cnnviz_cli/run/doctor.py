@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,14 +24,13 @@ from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
 from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_memory_format
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import list_some, visible
 from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize
 from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head, noise_input
-from cnnviz_cli.models.inspect.outputs import HeadShape
 from cnnviz_cli.models.load.loaded_model import LoadedModel, find_network_facts
 from cnnviz_cli.run.session import load_model_for
 from cnnviz_cli.tasks.spec import default_task
@@ -83,18 +82,16 @@ def _threads() -> Check:
     threads = torch.get_num_threads()
     value = f"{threads} of torch on {cores} core{'s' if cores > 1 else ''}"
     if threads > cores:
-        return Check(
-            "threads", value, "warning", f"More threads than cores wait for one another: OMP_NUM_THREADS={cores}"
-        )
+        fix = f"More threads than cores wait for one another: OMP_NUM_THREADS={cores}"
+        return Check("threads", value, "warning", fix)
     return Check("threads", value)
 
 
 def _memory() -> Check:
     free = free_memory(torch.device("cpu"))
     if free < _LITTLE_MEMORY:
-        return Check(
-            "memory", f"{_size(free)} free", "warning", "Use smaller batches and less at a time: --batch-size 1"
-        )
+        fix = "Use smaller batches and less at a time: --batch-size 1"
+        return Check("memory", f"{_size(free)} free", "warning", fix)
     return Check("memory", f"{_size(free)} free")
 
 
@@ -127,9 +124,8 @@ def _cache() -> Check:
     there = _nearest_existing(folder)
     value = "TORCH_HOME" if os.environ.get("TORCH_HOME") else "the default folder of torch"
     if not os.access(there, os.W_OK | os.X_OK):
-        return Check(
-            "downloads", f"{value} cannot be written to", "warning", "Set TORCH_HOME to a folder that you may write to."
-        )
+        fix = "Set TORCH_HOME to a folder that you may write to."
+        return Check("downloads", f"{value} cannot be written to", "warning", fix)
     count = len(list(folder.glob("*.pth"))) if folder.is_dir() else 0
     free = shutil.disk_usage(there).free
     return Check("downloads", f"{value}, {count} files of weights, {_size(free)} free")
@@ -281,7 +277,8 @@ def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
         "output", ", ".join(words), fix="" if returned.head else "--head NAME|INDEX, of an output of several parts"
     )
     if returned.head:
-        yield Check("head", f"'{visible(returned.head, 60)}' of {_head_names(returned.heads)}", fix="--head NAME|INDEX")
+        heads = list_some([f"'{visible(head.name, 60)}'" for head in returned.heads], _MAX_NAMES)
+        yield Check("head", f"'{visible(returned.head, 60)}' of {heads}", fix="--head NAME|INDEX")
     if task.probabilities:
         values = f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else "")
         yield Check("values", values, fix="--returns logits|probabilities|log-probabilities")
@@ -292,11 +289,6 @@ def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
         values = f"{task.name}, {returned.classes:,} value{'s' * several}{unit}"
         shown, fix = (plain, "regression --unit UNIT") if task.probabilities else (values, "auto, --unit UNIT")
         yield Check("task", shown, fix=f"--task {fix}")
-
-
-def _head_names(heads: Sequence[HeadShape]) -> str:
-    shown = ", ".join(f"'{visible(head.name, 60)}'" for head in heads[:_MAX_NAMES])
-    return shown + (f" and {len(heads) - _MAX_NAMES} more" if len(heads) > _MAX_NAMES else "")
 
 
 def _list_values(values: Iterable[float]) -> str:
@@ -347,10 +339,8 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
     yield Check("batches", batches[facts.batching], "ok" if facts.batching != "coupled" else "warning")
     gradient = f"none reaches the input: {facts.no_gradient}" if facts.no_gradient else "reach the input"
     yield Check("gradients", gradient, "warning" if facts.no_gradient else "ok")
-    runs = {name: len(found) for name, found in model.layers.runs.items()}
-    several = ", ".join(f"{visible(name, 60)} {count} times" for name, count in list(runs.items())[:_MAX_NAMES])
-    more = f" and {len(runs) - _MAX_NAMES} more" if len(runs) > _MAX_NAMES else ""
-    yield Check("repeated layers", f"{several}{more}" if several else "none", fix="--layer NAME@N" if runs else "")
+    runs = [f"{visible(name, 60)} {len(found)} times" for name, found in model.layers.runs.items()]
+    yield Check("repeated layers", list_some(runs, _MAX_NAMES) or "none", fix="--layer NAME@N" if runs else "")
 
 
 def _head(model: LoadedModel) -> Check:
@@ -372,7 +362,7 @@ def _rectifiers(model: LoadedModel) -> Check:
 
 
 def _folding(model: LoadedModel) -> Check:
-    folds = fold_batchnorm(model.net) is not None
-    return Check(
-        "batch norms", "are folded into convolutions for altered inputs" if folds else "none that can be folded"
+    value = (
+        "are folded into convolutions for altered inputs" if fold_batchnorm(model.net) else "none that can be folded"
     )
+    return Check("batch norms", value)

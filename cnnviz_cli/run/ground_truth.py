@@ -8,11 +8,9 @@ from pathlib import Path
 from cnnviz_cli.core.classes import Labels, truth_index
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, list_some, visible
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, GroundTruthTable, parent_folder_name, read_ground_truth
-
-MAX_NAMES = 3
 
 
 class GroundTruth:
@@ -100,10 +98,9 @@ class GroundTruth:
 
     def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
         if self._table is None:
-            listed = ", ".join(f"'{visible(name, 60)}'" for name in list(folders)[:MAX_NAMES])
-            more = f" and {len(folders) - MAX_NAMES} more" if len(folders) > MAX_NAMES else ""
+            listed = list_some([f"'{visible(name, 60)}'" for name in folders], 3)
             fix = next(filter(None, (did_you_mean(name, self._labels.names) for name in folders)), "")
-            what = f"no image lies in a folder named after a class, but in {listed}{more}"
+            what = f"no image lies in a folder named after a class, but in {listed}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
         example = visible(next(iter(self._table.entries)), 100)
         what = f"no row of {visible(self._table.name, 100)} names any of these images"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +31,8 @@ _RECENT = 2 * 10**9
 
 def request_digest(command: str, settings: Settings) -> str:
     """Of the command, what was asked of it, and the versions of what answers."""
-    return _digest({"command": command, "config": figure_settings(settings), "versions": _versions()})
+    versions = {"cnnviz": __version__, **{name: version(name) for name in _PACKAGES}}
+    return _digest({"command": command, "config": figure_settings(settings), "versions": versions})
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,
     ]
-    for file in _named_files(files):
+    for file in filter(None, files):
         try:
             about = file.stat()
         except OSError:
@@ -72,14 +72,6 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
             return None
         found.append((os.path.realpath(file), about.st_size, about.st_mtime_ns))
     return found
-
-
-def _named_files(files: Iterable[Path | None]) -> Iterable[Path]:
-    return (file for file in files if file is not None)
-
-
-def _versions() -> dict[str, str]:
-    return {"cnnviz": __version__, **{name: version(name) for name in _PACKAGES}}
 
 
 def _digest(value: Any) -> str:

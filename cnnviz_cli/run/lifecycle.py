@@ -23,7 +23,7 @@ from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import list_some, visible
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames
 from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
@@ -158,19 +158,7 @@ def execute_on(
             found = ledger.begin(header, names, own, fold_of(settings))
             report_earlier_run(found, len(own), settings.output, reporter, setup.batch_size)
             stopped = _collect_records(working, own, ledger, reporter)
-        return conclude_run(
-            ledger,
-            sink,
-            shard,
-            stopped,
-            started=started,
-            done_before=found.done,
-            timer=timer,
-            device=setup.device,
-            batch=setup.batch_size,
-            smallest_batch=working.smallest_batch,
-            memory_beside=working.worker_memory,
-        )
+        return conclude_run(ledger, sink, setup, working, stopped, started=started, done_before=found.done, timer=timer)
 
 
 def _collect_records(
@@ -201,16 +189,13 @@ def _append_records(records: Iterable[ImageRecord], ledger: Ledger, reporter: Re
 def conclude_run(
     ledger: Ledger,
     sink: Sink,
-    shard: Shard,
+    setup: RunSetup,
+    backend: Backend | None,
     stopped: BaseException | None,
     *,
     started: datetime,
     done_before: int,
     timer: StageTimer,
-    device: str,
-    batch: int,
-    smallest_batch: int | None = None,
-    memory_beside: int = 0,
 ) -> Outcome:
     """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any."""
     ended = ledger.finish(interrupted=stopped is not None)
@@ -223,25 +208,22 @@ def conclude_run(
         resumed=done_before,
         seconds=timer.seconds,
         core_seconds=timer.core_seconds,
-        device=device,
-        batch=batch,
-        smallest_batch=smallest_batch,
-        memory_beside=memory_beside,
+        device=setup.device,
+        batch=setup.batch_size,
+        smallest_batch=backend.smallest_batch if backend else None,
+        memory_beside=backend.worker_memory if backend else 0,
     )
-    write_run_report(sink, report, shard.report)
+    write_run_report(sink, report, ledger.shard.report)
     return Outcome(
         status=ended.status,
         summary=ended.summary,
-        manifest=sink.root / shard.manifest,
+        manifest=sink.root / ledger.shard.manifest,
         first=first,
         done_before=done_before,
         seconds=(finished - started).total_seconds(),
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
     )
-
-
-MAX_NAMES = 3
 
 
 def assign_folders(sources: Sequence[Source]) -> list[OutputSlot]:
@@ -283,9 +265,8 @@ def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter
         count = f"{found.replaced} done with other settings ({changed})"
         reporter.warn(f"{visible(str(output))} holds {count}: removed and done again")
     if found.changed:
-        names = ", ".join(visible(name, 100) for name in found.changed[:MAX_NAMES])
-        more = f" and {len(found.changed) - MAX_NAMES} more" if len(found.changed) > MAX_NAMES else ""
-        reporter.warn(f"changed since they were explained, so their figures are replaced: {names}{more}")
+        names = list_some([visible(name, 100) for name in found.changed], 3)
+        reporter.warn(f"changed since they were explained, so their figures are replaced: {names}")
     if found.unlisted:
         images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
         reporter.warn(
@@ -334,17 +315,9 @@ def conclude_if_done(
             return None
         ledger.make_ready()
         report_earlier_run(found, len(mine), root, reporter, own.batch)
+        setup = RunSetup(header, header.run.device, own.batch)
         return conclude_run(
-            ledger,
-            sink,
-            shard,
-            None,
-            started=started,
-            done_before=found.done,
-            timer=StageTimer(),
-            device=header.run.device,
-            batch=own.batch,
-            smallest_batch=None,
+            ledger, sink, setup, None, None, started=started, done_before=found.done, timer=StageTimer()
         )
 
 

@@ -117,14 +117,11 @@ def output_record(returned: NetworkOutput, task: str) -> OutputRecord | None:
         values=values if numbers else None,
         exclusive=returned.exclusive if numbers and values in ("probabilities", "log-probabilities") else None,
         why=returned.why,
-        range=(_three_digits(low), _three_digits(high)) if math.isfinite(low) and math.isfinite(high) else None,
+        # To three digits, which no processor's rounding moves.
+        range=(float(f"{low:.3g}"), float(f"{high:.3g}")) if math.isfinite(low) and math.isfinite(high) else None,
         head=returned.head,
         heads=[HeadRecord(name=one.name, shape=list(one.shape)) for one in returned.heads],
     )
-
-
-def _three_digits(number: float) -> float:
-    return float(f"{number:.3g}")
 
 
 def device_name(device: torch.device) -> str:

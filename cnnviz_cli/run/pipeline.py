@@ -264,32 +264,23 @@ def execute(
     return execute_on(this_machine, command, settings, sources, reporter, shard=shard, force=force)
 
 
+@dataclass(eq=False)
 class LocalBackend(Backend):
     """Computes in this process, while others read and draw."""
 
-    def __init__(
-        self,
-        load: Callable[[], Explainer],
-        workers: WorkerPool,
-        shard: Shard,
-        sink: Sink,
-        reporter: Reporter,
-        timer: StageTimer,
-    ) -> None:
-        self._load = load
-        self._workers = workers
-        self._shard = shard
-        self._sink = sink
-        self._reporter = reporter
-        self._timer = timer
+    load: Callable[[], Explainer]
+    workers: WorkerPool
+    shard: Shard
+    sink: Sink
+    reporter: Reporter
+    timer: StageTimer
 
     def start(self) -> RunSetup:
-        self._explainer = explainer = self._load()
-        self._spec = render_spec(explainer, self._shard)
-        self._workers.configure(self._spec)
-        self._pipeline = Pipeline(explainer, self._workers, self._reporter, self._timer)
-        session = explainer.session
-        header = build_header(session, explainer.cost)
+        self._explainer = explainer = self.load()
+        self._spec = render_spec(explainer, self.shard)
+        self.workers.configure(self._spec)
+        self._pipeline = Pipeline(explainer, self.workers, self.reporter, self.timer)
+        session, header = explainer.session, build_header(explainer.session, explainer.cost)
         return RunSetup(header, device_name(session.device), session.batch_size, session.question.truths)
 
     @property
@@ -298,14 +289,14 @@ class LocalBackend(Backend):
 
     @property
     def worker_memory(self) -> int:
-        return sum(peak for process, peak in self._workers.peak_memory.items() if process != os.getpid())
+        return sum(peak for process, peak in self.workers.peak_memory.items() if process != os.getpid())
 
     def finish_drawing(self) -> Iterator[ImageRecord]:
         return self._pipeline.finish_drawing(FINISH_TIMEOUT)
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         if note := fast_decode_note(self._spec.reading):
-            self._reporter.say(note)
+            self.reporter.say(note)
         return self._compute(slots, [ledger.is_due(at) for at in range(len(slots))], ledger)
 
     def _compute(self, slots: Sequence[OutputSlot], due: Sequence[bool], ledger: Ledger) -> Iterator[ImageRecord]:
@@ -315,14 +306,14 @@ class LocalBackend(Backend):
             return
         if slots and not any(due):
             return
-        self._reporter.say(ALL_MAPS_FIRST)
-        with DiskQueue(self._sink) as queue:
+        self.reporter.say(ALL_MAPS_FIRST)
+        with DiskQueue(self.sink) as queue:
             try:
                 ranges = pipeline.queue_results(slots, due, queue)
-                widest = share_ranges(ranges, ledger, self._reporter)
+                widest = share_ranges(ranges, ledger, self.reporter)
             except (KeyboardInterrupt, Terminated):
                 # Drawn now, the maps found so far would carry a scale that is not the run's.
-                self._reporter.warn(NOTHING_DRAWN)
+                self.reporter.warn(NOTHING_DRAWN)
                 raise
             waiting = (slot for slot, wanted in zip(slots, due, strict=True) if wanted)
             yield from pipeline.records(pipeline.reload(waiting, queue), MapScales(setting, widest.finish()))

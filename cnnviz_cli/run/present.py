@@ -172,7 +172,6 @@ class Presenter:
         panel, state = one.panel, state_of(one.panel)
         if state != "ok":
             self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
-        path, sha256, (width, height) = self._store(path, figure, one.facts)
         return Output(
             family=one.task.family,
             method=one.task.method,
@@ -181,10 +180,7 @@ class Presenter:
             target=one.target,
             contrast=one.contrast,
             counterfactual=caption.counterfactual,
-            path=path,
-            sha256=sha256,
-            width=width,
-            height=height,
+            **self._store(path, figure, one.facts),
             range=range_of(panel),
             scale=color_limits(panel, caption.scale),
             state=state,
@@ -192,28 +188,18 @@ class Presenter:
         )
 
     def _write_sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
-        path, sha256, (width, height) = self._store(path, sheet, {"Method": title})
-        return Output(
-            family=family,
-            method=None,
-            layer=None,
-            target=None,
-            path=path,
-            sha256=sha256,
-            width=width,
-            height=height,
-            range=None,
-            state="ok",
-        )
+        stored = self._store(path, sheet, {"Method": title})
+        return Output(family=family, method=None, layer=None, target=None, **stored, range=None, state="ok")
 
-    def _store(self, path: str, figure: Figure, about: Mapping[str, str]) -> tuple[str, str, tuple[int, int]]:
-        """Write a figure, under another suffix if its format cannot hold it; its path, SHA-256 and size in pixels."""
+    def _store(self, path: str, figure: Figure, about: Mapping[str, str]) -> dict[str, Any]:
+        """Write a figure, under another suffix if its format cannot hold it; what its `Output` says of the file."""
         facts = {**about, "Model": self._drawing.wording.model, "Settings": self._drawing.settings_sha256}
-        file, size = encode_with_facts(figure, self._drawing.format, facts, self._style.size.dpi)
+        file, (width, height) = encode_with_facts(figure, self._drawing.format, facts, self._style.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{visible(path)}: {file.note}")
-        return path, self._sink.write_figure(path, file.data), size
+        sha256 = self._sink.write_figure(path, file.data)
+        return {"path": path, "sha256": sha256, "width": width, "height": height}
 
     def _save_arrays(self, seen: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         path = f"{seen.folder}/{ARRAYS}"

@@ -89,7 +89,7 @@ def test_what_is_explained_anew_loads_the_network(line: Line, tmp_path: Path) ->
     assert line(*asked, "--palette", "viridis").startswith("torch 2")
     assert line("gradcam", "0.png", "1.png", "2.png", *asked[3:]).startswith("torch 0")
     shutil.copy(tmp_path / "2.png", tmp_path / "0.png")
-    assert "take their place: 0.png" in line("gradcam", "0.png", "1.png", "2.png", *asked[3:])
+    assert "so their figures are replaced: 0.png" in line("gradcam", "0.png", "1.png", "2.png", *asked[3:])
     (tmp_path / "1.png").write_bytes(b"broken")
     broken = ["gradcam", "1.png", "-o", "other", "--device", "cpu"]
     assert line(*broken).startswith("torch 3")
