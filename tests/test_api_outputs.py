@@ -184,7 +184,7 @@ def test_a_map_of_probabilities_has_its_region_where_they_are_above_half() -> No
 )
 def test_of_several_heads_one_is_chosen_and_none_in_silence(end: Any, head: str | int) -> None:
     network = net(end=end)
-    with pytest.raises(UsageError, match="2 parts may be what is meant") as caught:
+    with pytest.raises(UsageError, match="2 parts may be meant") as caught:
         explained(network)
     assert "(1, 3)" in caught.value.excerpt
     assert "(1, 1)" in caught.value.excerpt

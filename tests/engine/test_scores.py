@@ -153,7 +153,10 @@ def test_one_score_is_explained_as_two_classes_are(name: str) -> None:
 def test_what_speaks_against_yes_speaks_for_no() -> None:
     one, batch = pair()[0], tiny.pictures(2)
     for name in ("gradcam", "cam", "gradient", "integrated-gradients", "lrp", "deeplift", "occlusion"):
-        (no,), (against,) = panels(name, one, batch, [[0], [0]]), panels(name, one, batch, [[1], [1]], counter=True)
+        (no,), (against,) = (
+            panels(name, one, batch, [[0], [0]]),
+            panels(name, one, batch, [[1], [1]], counterfactual=True),
+        )
         torch.testing.assert_close(no.values, against.values, **SLOW)
 
 
@@ -194,8 +197,8 @@ def test_rise_explains_probabilities_of_either_kind() -> None:
     scope = scope_for(net, sigmoid=True)
     assert scope.probability == TargetProbability(0, sigmoid=True)
     assert scope.target == TargetLogit(0)
-    assert replace(scope, probable=True, against=2).target == Contrast(0, 2, "sigmoid")
-    assert replace(scope, probable=True, sigmoid=False, counter=True).target == Negated(TargetProbability(0))
+    assert replace(scope, probable=True, contrast_rank=2).target == Contrast(0, 2, "sigmoid")
+    assert replace(scope, probable=True, sigmoid=False, counterfactual=True).target == Negated(TargetProbability(0))
 
 
 def test_a_network_that_convolves_to_the_end_is_a_classifier() -> None:

@@ -50,7 +50,7 @@ def recipe_of(name: str, net: nn.Module, size: int = SIZE, counter: bool = False
         net, probe_layers(net, (3, size, size), "tiny"), InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3)
     )
     method = find_method(name)
-    return method.build(method.options(**options), replace(scope, classes=False, counter=counter))
+    return method.build(method.options(**options), replace(scope, classes=False, counterfactual=counter))
 
 
 def explained(

@@ -313,7 +313,7 @@ def test_a_dry_run_says_the_files(network: str, arguments: Sequence[str], expect
 def test_what_is_located_is_not_looked_for_in_turned_pictures(cnnviz: Say) -> None:
     for network in ("segmenter", "detector"):
         said = cnnviz("gradcam", network, "in/0.png", "--smooth", "aug", code=2)
-        assert "--smooth: what is explained has a place in the picture" in said
+        assert "--smooth: what is explained has a place in the image" in said
     cnnviz("gradcam", "embedder", "in/0.png", "--smooth", "aug", "--objective", "similarity:in/2.png")
 
 
