@@ -140,7 +140,7 @@ def explain(
         ImageError: an image cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
         DeviceError: the device is not there, or its memory does not suffice for one image.
     """
-    heard = WarningCollector()
+    collector = WarningCollector()
     try:
         given = as_image_list(images)
         families, settings = build_settings(
@@ -159,14 +159,14 @@ def explain(
             devices.use_deterministic_kernels()
             # A network of the caller's may count on the caller's default device; one that is built here does not.
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
-                network, settings = _network(model, settings, preprocessing, labels, chosen, heard)
+                network, settings = _network(model, settings, preprocessing, labels, chosen, collector)
             with nullcontext() if isinstance(model, nn.Module) else chosen:
-                explainer = Explainer.of(Session.of(COMMAND, settings, network, chosen, heard), families, heard)
+                explainer = Explainer.of(Session.of(COMMAND, settings, network, chosen, collector), families, collector)
                 found = tuple(explain_images(explainer, given))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
-    for text in heard.warnings:
+    for text in collector.warnings:
         warn(text, stacklevel=2)
     return Explanations(found)
 
@@ -186,7 +186,7 @@ def _network(
     preprocessing: Preprocessing | Any | None,
     labels: Sequence[str] | str | None,
     device: torch.device,
-    heard: Reporter,
+    reporter: Reporter,
 ) -> tuple[LoadedModel, Settings]:
     preset, wanted, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
     if not isinstance(model, str):
@@ -195,7 +195,7 @@ def _network(
             raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
         found = load_twin(model, preset, wanted, expected, device)
     else:
-        found = load_model_for(settings, heard)
+        found = load_model_for(settings, reporter)
         if preset is not None:
             shown, layers = apply_overrides(found.net, preset, wanted, found.name, expected)
             found = replace(found, preprocessing=shown, layers=layers)

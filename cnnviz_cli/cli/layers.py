@@ -78,20 +78,20 @@ def _show(
 
 def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
-    listener = make_reporter(quiet=quiet)
-    listener.say(f"{visible(settings.model)}: loading")
+    reporter = make_reporter(quiet=quiet)
+    reporter.say(f"{visible(settings.model)}: loading")
     with gc_disabled():
         from cnnviz_cli.models.load.loaded_model import load_layers  # imports torch, which takes seconds
         from cnnviz_cli.run.session import input_settings, load_model_for
 
     if any((name,) in loaded.origins for name in ("weights", "weights_key")):
-        return load_model_for(settings, listener).layers
+        return load_model_for(settings, reporter).layers
     return load_layers(
         settings.model,
         arch=settings.arch,
         allow_code=settings.allow_code,
         overrides=input_settings(settings),
-        reporter=listener,
+        reporter=reporter,
     )
 
 

@@ -142,12 +142,12 @@ def _prices(model: str | None, wanted: Sequence[Method], *, allow_code: bool, qu
     from cnnviz_cli.models.spec.network import check_network
 
     check_network(model, None, allow_code=allow_code)
-    listener = make_reporter(quiet=quiet)
-    listener.say(f"{model}: loading")
+    reporter = make_reporter(quiet=quiet)
+    reporter.say(f"{model}: loading")
     with gc_disabled():
         from cnnviz_cli.run.dry_run import find_costs  # imports torch, which takes seconds
 
-    return find_costs(model, wanted, listener, allow_code=allow_code)
+    return find_costs(model, wanted, reporter, allow_code=allow_code)
 
 
 def _method_record(method: Method, price: Price | None) -> dict[str, Any]:

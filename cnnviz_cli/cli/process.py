@@ -42,12 +42,12 @@ def handle_signals() -> Iterator[None]:
     guard = _SignalWatcher()
     ours = [number for number in _ENDS if signal.getsignal(number) != signal.SIG_IGN]
     before = [(number, signal.signal(number, guard.receive)) for number in ours]
-    told = signal.set_wakeup_fd(guard.ear, warn_on_full_buffer=False)
+    earlier = signal.set_wakeup_fd(guard.ear, warn_on_full_buffer=False)
     guard.start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(told)
+        signal.set_wakeup_fd(earlier)
         for number, handler in before:
             signal.signal(number, handler)
         guard.stop()

@@ -55,7 +55,7 @@ def connect_ray() -> Iterator[Any]:
     if ray.is_initialized():  # by the program that called us, which goes on with it
         yield ray
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no report to Ray of how it is used
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         try:

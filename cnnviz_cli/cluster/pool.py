@@ -352,8 +352,8 @@ class ActorPool(Backend):
                 "no node of the cluster is left", fix="Finished images are kept; run the same command again."
             )
 
-    def _pass_on(self, said: Iterable[tuple[str, bool]]) -> None:
-        for text, warn in said:
+    def _pass_on(self, messages: Iterable[tuple[str, bool]]) -> None:
+        for text, warn in messages:
             if text not in self._said:
                 (self._reporter.warn if warn else self._reporter.say)(text)
                 self._said.add(text)

@@ -100,18 +100,18 @@ class MessageBuffer(Reporter):
     """Keeps messages, each with whether it is a warning, until they are sent."""
 
     def __init__(self) -> None:
-        self._said: list[tuple[str, bool]] = []
+        self._messages: list[tuple[str, bool]] = []
 
     def say(self, text: str) -> None:
-        self._said.append((text, False))
+        self._messages.append((text, False))
 
     def warn(self, text: str) -> None:
-        self._said.append((text, True))
+        self._messages.append((text, True))
 
     def take(self) -> tuple[tuple[str, bool], ...]:
-        """What was said since this was asked last."""
-        said, self._said = tuple(self._said), []
-        return said
+        """The messages since the last call."""
+        messages, self._messages = tuple(self._messages), []
+        return messages
 
 
 class ClusterWorker:

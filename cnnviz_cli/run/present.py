@@ -108,11 +108,11 @@ class Presenter:
         self._naming = FigureNames(spec.tasks, spec.wording, several_targets=spec.several_targets)
 
     def present(self, loaded: LoadedImage, result: ImageResult) -> ImageRecord:
-        said = result.description
+        description = result.description
         view = loaded.view.for_image_size(
             loaded.original.size
         )  # in the file's own pixels, of which fast decoding leaves fewer
-        predictions = [box_in_image_pixels(one, view) for one in said.predictions]
+        predictions = [box_in_image_pixels(one, view) for one in description.predictions]
         outputs: list[Output] = []
         shown: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -136,7 +136,7 @@ class Presenter:
             status="ok",
             error=None,
             predictions=predictions,
-            truth=said.truth,
+            truth=description.truth,
             seen=_window(view),
             mask_sha256=loaded.mask_sha256,
             value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,

@@ -60,7 +60,7 @@ class ImageWorker:
 
     def __init__(self, spec: RenderSpec) -> None:
         self._drawing = spec
-        self._said: list[tuple[str, bool]] = []
+        self._messages: list[tuple[str, bool]] = []
         self._presenter = Presenter(spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True))
         self._kept: dict[str, LoadedImage] = {}
         self._room = MAX_KEPT_BYTES
@@ -108,12 +108,12 @@ class ImageWorker:
         return seen
 
     def _note(self, text: str, *, warn: bool = False) -> None:
-        self._said.append((text, warn))
+        self._messages.append((text, warn))
 
     def _finish(self, result: Any, stage: Stage, start: tuple[float, float]) -> JobResult:
-        said, self._said = tuple(self._said), []
+        messages, self._messages = tuple(self._messages), []
         wall, busy = (now - then for now, then in zip(_clock_times(), start, strict=True))
-        return JobResult(result, said, stage, wall, busy, os.getpid(), peak_memory())
+        return JobResult(result, messages, stage, wall, busy, os.getpid(), peak_memory())
 
 
 def _clock_times() -> tuple[float, float]:

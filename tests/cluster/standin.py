@@ -86,7 +86,7 @@ class Ray:
         """Of nodes with so many of each resource."""
         self.resources = nodes
         self.alive = set(nodes)
-        self.hired: list[Actor] = []
+        self.actors: list[Actor] = []
         self.options: list[dict[str, Any]] = []
         self.exceptions = SimpleNamespace(
             RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError
@@ -106,8 +106,8 @@ class Ray:
                 node, soft = how["scheduling_strategy"]
                 assert not soft
                 self.options.append(how)
-                self.hired.append(Actor(self, kind(*arguments), node))
-                return self.hired[-1]
+                self.actors.append(Actor(self, kind(*arguments), node))
+                return self.actors[-1]
 
             return SimpleNamespace(remote=made)
 

@@ -124,13 +124,13 @@ def test_every_picture_that_is_due_has_one_record(tmp_path: Path) -> None:
     assert heard.said.count("a note") == 1
     assert [how["num_cpus"] for how in ray.options] == [4, 8]
     made.shut_down()
-    assert all(actor.gone for actor in ray.hired)
+    assert all(actor.gone for actor in ray.actors)
 
 
 def test_what_a_dead_node_was_doing_is_done_again_and_nothing_twice(tmp_path: Path, worker: type[Obedient]) -> None:
     ray, heard = Ray(TWO), Heard()
     made = started(ray, tmp_path, heard)
-    first = ray.hired[0].node
+    first = ray.actors[0].node
 
     def dies(_self: Any, name: str) -> None:
         if name == "0.png":
@@ -155,7 +155,7 @@ def test_a_node_that_joins_is_put_to_work(tmp_path: Path, worker: type[Obedient]
 
     worker.after = joins
     assert numbered(recorded(made, 40)) == list(range(40))
-    assert {actor.node for actor in ray.hired} == {"a", "c"}
+    assert {actor.node for actor in ray.actors} == {"a", "c"}
 
 
 def test_pictures_that_end_every_process_end_the_run(tmp_path: Path, worker: type[Obedient]) -> None:
@@ -163,7 +163,7 @@ def test_pictures_that_end_every_process_end_the_run(tmp_path: Path, worker: typ
     made = started(ray, tmp_path, Heard())
 
     def explain(self: Any, _part: Part) -> Iterator[Report]:
-        for actor in ray.hired:
+        for actor in ray.actors:
             actor.gone = actor.gone or actor._made is self
         yield Report([])
 

@@ -54,7 +54,7 @@ def test_a_cluster_makes_what_one_machine_makes_also_with_nodes_that_die(ray: Ra
     assert not list(Path("there").rglob(".cnnviz-*"))
     assert len(ray.alive) == 2
     assert sum("is gone" in text for text in heard.warned) == 2
-    assert all(actor.gone for actor in ray.hired)
+    assert all(actor.gone for actor in ray.actors)
 
 
 @pytest.mark.usefixtures("tiny_network", "ray")
@@ -167,7 +167,7 @@ def test_a_node_that_sees_another_output_folder_is_refused(
         far(tmp_path / "out", photographs(tmp_path / "in"))
     monkeypatch.undo()
     assert not list((tmp_path / "out").glob(".cnnviz-*"))
-    assert all(actor.gone for actor in ray.hired)
+    assert all(actor.gone for actor in ray.actors)
 
 
 def test_without_ray_there_is_a_command_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,18 +68,18 @@ def test_what_is_said_of_a_picture_is_heard(tmp_path: Path, sources: list[Source
 def test_photographs_that_do_not_fit_are_read_a_second_time(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = importlib.import_module("cnnviz_cli.run.workers")
+    workers = importlib.import_module("cnnviz_cli.run.workers")
     reads: list[str] = []
-    genuine = hand.load_image
+    genuine = workers.load_image
 
     def watched(drawing: Any, place: Any, say: Any) -> Any:
         reads.append(place[0].name)
         return genuine(drawing, place, say)
 
-    monkeypatch.setattr(hand, "load_image", watched)
+    monkeypatch.setattr(workers, "load_image", watched)
     run(tmp_path / "roomy", sources, workers="0")
     assert len(reads) == len(sources)
-    monkeypatch.setattr(hand, "MAX_KEPT_BYTES", 2 * 3 * 14 * 16)
+    monkeypatch.setattr(workers, "MAX_KEPT_BYTES", 2 * 3 * 14 * 16)
     run(tmp_path / "tight", sources, workers="0")
     # Of each batch of three two are kept: the third is read again, the broken one is not, the last batch is one.
     assert len(reads) - len(sources) == len(sources) + 1
