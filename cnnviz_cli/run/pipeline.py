@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,7 +169,8 @@ class Pipeline:
         for text, warn in done.messages:
             (self._reporter.warn if warn else self._reporter.say)(text)
         self._timer.add(done.stage, done.seconds, done.core_seconds)
-        self._workers.peak_memory[done.pid] = done.peak_memory or 0
+        if done.pid:
+            self._workers.peak_memory[done.pid] = done.peak_memory or 0
         return done.result
 
     def _explain_batch(self, batch: Sequence[_PendingImage]) -> Iterator[ReadyImage | ImageRecord]:
@@ -289,7 +289,7 @@ class LocalBackend(Backend):
 
     @property
     def worker_memory(self) -> int:
-        return sum(peak for process, peak in self.workers.peak_memory.items() if process != os.getpid())
+        return sum(self.workers.peak_memory.values())
 
     def finish_drawing(self) -> Iterator[ImageRecord]:
         return self._pipeline.finish_drawing(FINISH_TIMEOUT)

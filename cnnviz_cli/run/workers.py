@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import IO, Any, BinaryIO, Literal, Self, cast
 
@@ -43,7 +43,8 @@ class JobResult:
         result: a `NetworkInput`, a record, or None.
         messages: what the user is to hear, and whether it is a warning.
         core_seconds: how long this process's thread was busy with it.
-        peak_memory: the most that the process ever held, in bytes; None where that is not known.
+        pid: of the worker process that did it; 0 where that is the run's own.
+        peak_memory: the most that the worker process ever held, in bytes; None where that is not known.
     """
 
     result: Any
@@ -113,7 +114,7 @@ class ImageWorker:
     def _finish(self, result: Any, stage: Stage, start: tuple[float, float]) -> JobResult:
         messages, self._messages = tuple(self._messages), []
         wall, busy = (now - then for now, then in zip(_clock_times(), start, strict=True))
-        return JobResult(result, messages, stage, wall, busy, os.getpid(), peak_memory())
+        return JobResult(result, messages, stage, wall, busy)
 
 
 def _clock_times() -> tuple[float, float]:
@@ -146,7 +147,7 @@ def main() -> None:
     while True:
         name, arguments = queue.get()
         try:
-            reply = getattr(worker, name)(*arguments)
+            reply = replace(getattr(worker, name)(*arguments), pid=os.getpid(), peak_memory=peak_memory())
         except CnnvizError as error:
             reply = error
         except BaseException:
