@@ -14,7 +14,7 @@ from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find_method, methods
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 
 COMMAND = "explain"
@@ -110,14 +110,14 @@ def _setting_paths(name: str, chosen: Iterable[Method]) -> list[tuple[str, ...]]
     found = dict.fromkeys((method.family, name) for method in chosen if name in _options(method))
     if found:
         return list(found)
-    shown = _RENAMED.get(name, visible(name, 60))
+    shown = _RENAMED.get(name, escape_text(name, 60))
     readers = [method.name for method in methods() if name in _options(method)]
     if readers:
         what = f"no chosen method reads '{shown}'"
         raise UsageError(what, where=shown, fix=f"These do: {', '.join(readers[:6])}{', ...' if readers[6:] else ''}.")
     known = [*SETTINGS, *_RENAMED.values(), *(option for method in chosen for option in _options(method))]
     fix = did_you_mean(_RENAMED.get(name, name), known) or "See: help(cnnviz_cli.explain)"
-    raise UsageError(f"there is no option '{visible(name, 60)}'", where=visible(name, 60), fix=fix)
+    raise UsageError(f"there is no option '{escape_text(name, 60)}'", where=escape_text(name, 60), fix=fix)
 
 
 def _options(method: Method) -> set[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions, ValueRange
 from cnnviz_cli.core.geometry import View, stretch
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.bands import compose_bands, read_image_bands
 from cnnviz_cli.files.images.decode import DecodedImage, read_image
 from cnnviz_cli.files.images.pixel_values import (
@@ -146,7 +146,7 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
             scale_transparent_gray(image)
             image.load()
         except Exception as error:  # Pillow reads a file only now, and its decoders raise a dozen kinds
-            raise ImageError(f"image {number} cannot be decoded: {visible(str(error), 200)}") from error
+            raise ImageError(f"image {number} cannot be decoded: {escape_text(str(error), 200)}") from error
         with _named_errors(f"image {number}"):
             return to_rgb(image, wanted).image
     if not isinstance(image, np.ndarray):

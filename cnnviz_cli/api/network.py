@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.network import MemoryFormat, network_errors
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -59,7 +59,7 @@ def make_twin(net: nn.Module) -> nn.Module:
                 module._backward_pre_hooks.clear()
     except Exception as error:  # whatever a module keeps that does not let itself be copied
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {visible(lines[0], 200)}"
+        what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {escape_text(lines[0], 200)}"
         raise ModelError(what, where="model", fix="Pass the plain nn.Module, without what cannot be copied.") from error
     return twin
 
@@ -116,7 +116,7 @@ def read_preset(preprocessing: Any) -> Preprocessing | None:
 def name_scores(labels: Sequence[str] | str, scores: int) -> tuple[str, ...]:
     """A name for each score of a network, of one score maybe two, for no and for yes; raises UsageError for others."""
     if isinstance(labels, str) and labels != IMAGENET:
-        what = f"labels are a list of names or '{IMAGENET}', not '{visible(labels, 60)}'"
+        what = f"labels are a list of names or '{IMAGENET}', not '{escape_text(labels, 60)}'"
         raise UsageError(what, where="labels", fix="From a file: labels=Path('classes.txt').read_text().splitlines()")
     found = imagenet_labels() if isinstance(labels, str) else tuple(map(str, labels))
     if len(found) != scores and (scores, len(found)) != (1, 2):

@@ -11,7 +11,7 @@ from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.text_layout import align_columns
 from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 
 def classes(
@@ -41,7 +41,7 @@ def classes(
     labels = known_labels(model or BUNDLED, weights or "DEFAULT")
     if not labels:
         raise UsageError(
-            f"the classes of '{visible(str(model), 100)}' with these weights are not known to cnnviz",
+            f"the classes of '{escape_text(str(model), 100)}' with these weights are not known to cnnviz",
             where="--model" if weights is None else "--weights",
             fix="Name them with --labels FILE; torchvision's networks are listed by: cnnviz models",
         )
@@ -49,7 +49,7 @@ def classes(
     if not found:
         named = f" --model {model}" if model else ""
         raise UsageError(
-            f"no class matches '{visible(str(query), 60)}'",
+            f"no class matches '{escape_text(str(query), 60)}'",
             fix=did_you_mean(str(query), labels) or f"See: cnnviz classes{named}",
         )
     if as_json:

@@ -20,7 +20,7 @@ from cnnviz_cli.config.names import SettingPath, setting_paths
 from cnnviz_cli.config.settings import flag_of
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
 _MISREAD = {"y", "n", "yes", "no", "on", "off"}  # by readers of YAML 1.1
@@ -62,7 +62,7 @@ def check_files(
             problems.extend(split_errors(error))
         else:
             if not as_json:
-                print(f"{visible(str(file))}: ok")
+                print(f"{escape_text(str(file))}: ok")
     if problems:
         raise combine_errors(problems)
     if as_json:
@@ -94,7 +94,7 @@ def _origin(loaded: LoadedSettings, path: SettingPath) -> str:
     if path not in loaded.origins:
         return "default"
     kind, place = loaded.origins[path]
-    return visible(f"{kind} {place.where}")
+    return escape_text(f"{kind} {place.where}")
 
 
 def _yaml(value: Any) -> str:

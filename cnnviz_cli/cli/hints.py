@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import closest, visible
+from cnnviz_cli.core.text import closest, escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
@@ -26,7 +26,7 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
     import cnnviz_cli.methods  # noqa: F401  (registers them)
     from cnnviz_cli.core.method import SELECTOR, methods
 
-    shown = visible(word, 100)
+    shown = escape_text(word, 100)
     families = {method.name: method.family for method in methods()}
     if word in families:
         meant = _command_line(families[word], *(rest or ["IMAGE"]), f"--{SELECTOR}", word)
@@ -59,7 +59,7 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
         longest_first = (" ".join([str(name), *words[:count]]).casefold() for count in range(len(words), 0, -1))
         whole = next((known[text] for text in longest_first if text in known), "")
         if whole:
-            meant.append(f"{flag} {shlex.quote(visible(whole, 100))}")
+            meant.append(f"{flag} {shlex.quote(escape_text(whole, 100))}")
     if meant:
         return f"Put a name with spaces in quotes: {' or '.join(meant)}"
     if missing.casefold() in known:
@@ -86,7 +86,7 @@ def _names_of_classes(settings: Settings) -> dict[str, str]:
 
 
 def _command_line(*words: str) -> str:
-    return visible(shlex.join(["cnnviz", *words]), 300)
+    return escape_text(shlex.join(["cnnviz", *words]), 300)
 
 
 def _looks_like_images(word: str) -> bool:

@@ -16,7 +16,7 @@ from cnnviz_cli.cli.text_layout import align_columns, terminal_width, wrap_parag
 from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.config.fields import NetworkFields
 from cnnviz_cli.core.layers import split_run
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.load import LoadedSettings
@@ -79,7 +79,7 @@ def _show(
 def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
     settings = loaded.settings
     reporter = make_reporter(quiet=quiet)
-    reporter.say(f"{visible(settings.model)}: loading")
+    reporter.say(f"{escape_text(settings.model)}: loading")
     with gc_disabled():
         from cnnviz_cli.models.load.loaded_model import load_layers  # imports torch, which takes seconds
         from cnnviz_cli.run.session import input_settings, load_model_for

@@ -15,7 +15,7 @@ from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
 from cnnviz_cli.core.network import network_error
 from cnnviz_cli.core.process import environment_error
-from cnnviz_cli.core.text import closest, visible
+from cnnviz_cli.core.text import closest, escape_text
 
 _debug = False
 
@@ -73,9 +73,9 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
 
 def _show_error(error: CnnvizError) -> None:
     where = f"{error.where}: " if error.where else ""
-    _print(f"error: {visible(where + error.what)}")
+    _print(f"error: {escape_text(where + error.what)}")
     for line in [*error.excerpt.splitlines(), *(f"  {line}" for line in error.fix.splitlines())]:
-        _print(visible(line))
+        _print(escape_text(line))
 
 
 def _usage_errors(error: TyperException) -> list[CnnvizError]:
@@ -90,7 +90,7 @@ def _usage_errors(error: TyperException) -> list[CnnvizError]:
         near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
         fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
         if hasattr(context.command, "commands") and not near:
-            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {visible(option)} ..."
+            fix = f"Options follow a command: {context.command_path} gradcam IMAGE {escape_text(option)} ..."
     see = f"See: {context.command_path} --help" if context is not None else ""
     return [UsageError(message, fix="\n".join(filter(None, (fix, see))))]
 
@@ -99,7 +99,7 @@ def _bug(error: Exception) -> CnnvizError:
     asked = _debug or os.environ.get("CNNVIZ_DEBUG", "") not in ("", "0")
     if asked:
         traceback.print_exception(error)
-    what = f"this is a bug in cnnviz: {type(error).__name__}: {visible(str(error), 300)}"
+    what = f"this is a bug in cnnviz: {type(error).__name__}: {escape_text(str(error), 300)}"
     fix = "" if asked else "Please report it with the traceback: run it again with CNNVIZ_DEBUG=1."
     return CnnvizError(what, fix=fix)
 

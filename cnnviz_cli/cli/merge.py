@@ -14,7 +14,7 @@ from cnnviz_cli.cli.run_summary import accuracy_lines, more_line, totals
 from cnnviz_cli.cli.text_layout import count_noun
 from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 
 
@@ -33,7 +33,7 @@ def merge(
         warn(f"{count_noun(found.missing, 'image')} missing from every shard's journal:")
         more = more_line(found.missing - len(found.first_missing))
         for line in [*found.first_missing, *more, "Run the unfinished shards again."]:
-            print(f"  {visible(line)}", file=sys.stderr)
+            print(f"  {escape_text(line)}", file=sys.stderr)
     if as_json:
         names = ("damaged", "missing", "first_missing", "shards")
         facts = {name: getattr(found, name) for name in names}
@@ -41,5 +41,5 @@ def merge(
     else:
         accuracy = accuracy_lines(summary.accuracy) if summary.accuracy else []
         counts = f"{count_noun(found.shards, 'shard')}: {totals(summary)}"
-        print("\n".join(map(visible, [*accuracy, counts, str(folder / MANIFEST)])))
+        print("\n".join(map(escape_text, [*accuracy, counts, str(folder / MANIFEST)])))
     return ExitCode.PARTIAL if found.missing or summary.failed else ExitCode.OK

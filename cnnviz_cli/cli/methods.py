@@ -21,7 +21,7 @@ from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, LinearHead, Method, MethodContext, find_method
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -117,7 +117,7 @@ def methods(
 
     if family is not None and family not in FAMILIES:
         fix = did_you_mean(family, FAMILIES) or f"There are {', '.join(FAMILIES)}."
-        raise UsageError(f"there is no family '{visible(family, 60)}'", where="--family", fix=fix)
+        raise UsageError(f"there is no family '{escape_text(family, 60)}'", where="--family", fix=fix)
     found = [
         one
         for group in FAMILIES.values()
@@ -233,7 +233,7 @@ def _table(family: Family, chosen: Sequence[Method], prices: Mapping[str, Price]
     for method, column in zip(chosen, columns[1:], strict=True):
         words = [f"{method.summary} ({short_citation(method)})"]
         if prices and prices[method.name].refusal:
-            words.append(f"does not apply: {visible(prices[method.name].refusal)}")
+            words.append(f"does not apply: {escape_text(prices[method.name].refusal)}")
         if not beside:
             lines.append(f"  {column}")
         margin = " " * (indent if beside else 4)
@@ -277,4 +277,4 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     if price is not None:
         print(f"\non {model}:")
         said = price.lines or (f"does not apply: {price.refusal}",)
-        print("\n".join(wrap_paragraphs(visible(line), width, "    ", first="  ") for line in said))
+        print("\n".join(wrap_paragraphs(escape_text(line), width, "    ", first="  ") for line in said))

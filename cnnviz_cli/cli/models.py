@@ -12,7 +12,7 @@ from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.text_layout import align_columns
 from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.models.spec.catalog import ModelFacts
@@ -33,7 +33,7 @@ def models(
     names = [name for name in model_names() if fnmatchcase(name, glob.lower())]
     if not names:
         raise UsageError(
-            f"no model matches '{visible(pattern, 60)}'",
+            f"no model matches '{escape_text(pattern, 60)}'",
             fix=did_you_mean(pattern, model_names()) or "See: cnnviz models",
         )
     found = [model_facts(name) for name in names]

@@ -14,7 +14,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.file_reading import check_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.tables.ground_truth import FOLDER
 from cnnviz_cli.files.tables.labels import read_labels
@@ -138,7 +138,7 @@ def _point_to_listing(listing: str, check: Callable[[], object]) -> None:
 
 
 def _check_file(path: Path) -> None:
-    shown = visible(str(path), 200)
+    shown = escape_text(str(path), 200)
     try:
         check_regular(path.stat(), path)
     except FileNotFoundError:

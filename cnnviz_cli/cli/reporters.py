@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.json_output import add_warning
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task, TaskID
@@ -71,7 +71,7 @@ class QuietReporter(Reporter):
             self._line(f"failed: {record.source}: {record.error}")
 
     def _line(self, text: str) -> None:
-        print(visible(text), file=sys.stderr, flush=True)
+        print(escape_text(text), file=sys.stderr, flush=True)
 
 
 class PlainReporter(QuietReporter):
@@ -167,7 +167,7 @@ class LiveReporter(QuietReporter):
         self._within.tick(done, total)
         if self._bar is not None and self._task is not None:
             completed = max(self._finished, self._within.completed)
-            self._bar.update(self._task, completed=completed, description=visible(self._within.text))
+            self._bar.update(self._task, completed=completed, description=escape_text(self._within.text))
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -200,4 +200,4 @@ class LiveReporter(QuietReporter):
             super()._line(text)
         else:
             # Neither markup nor colours: the text may hold a file's name.
-            self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True, emoji=False)
+            self._bar.console.print(escape_text(text), markup=False, highlight=False, soft_wrap=True, emoji=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.text_layout import align_columns, count_noun
-from cnnviz_cli.core.text import format_percent, visible
+from cnnviz_cli.core.text import escape_text, format_percent
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
@@ -39,7 +39,7 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
         lines += [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
     lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
-    print("\n".join(map(visible, lines)))
+    print("\n".join(map(escape_text, lines)))
 
 
 def totals(summary: Summary, before: str = "") -> str:
@@ -90,7 +90,7 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
         *(f"  {name}" for name in found.outputs),
         "nothing was written",
     ]
-    print("\n".join(map(visible, lines)))
+    print("\n".join(map(escape_text, lines)))
 
 
 def more_line(number: int, margin: str = "") -> list[str]:

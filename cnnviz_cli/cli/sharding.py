@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import ExitCode, UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _from_flag(word: str) -> tuple[Shard, str]:
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", word)
     if not found:
         fix = "Write I/N with I from 0 to N-1, for instance 0/8; auto, or none."
-        raise UsageError(f"'{visible(word, 60)}' is not a shard", where="--shard", fix=fix)
+        raise UsageError(f"'{escape_text(word, 60)}' is not a shard", where="--shard", fix=fix)
     return _shard(int(found[1]), int(found[2]), "--shard"), "--shard"
 
 
@@ -115,5 +115,5 @@ def _shard(index: int, count: int, where: str) -> Shard:
 def _number(environ: Mapping[str, str], name: str) -> int:
     text = environ.get(name, "")
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"not a number: '{visible(text, 60)}'", where=name, fix=_EXPLICIT)
+        raise UsageError(f"not a number: '{escape_text(text, 60)}'", where=name, fix=_EXPLICIT)
     return int(text)

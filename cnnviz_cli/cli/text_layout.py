@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 Row = tuple[str, str]
 
@@ -26,7 +26,7 @@ def align_columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = froz
     """The rows as lines, columns aligned, those in `right` flush right; text that could move the cursor is escaped."""
     from rich.cells import cell_len  # not before it is needed: help does without
 
-    safe = [[visible(cell) for cell in row] for row in rows]
+    safe = [[escape_text(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*safe, strict=True)]
 
     def pad(cell: str, column: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.errors import DeviceError, OutputError, UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.sink import Sink, write_error
 
 
@@ -144,7 +144,7 @@ def await_files(root: Path, files: FileSizes) -> None:
         while not _is_complete(path, size):
             if time.monotonic() > until:
                 raise OutputError(
-                    "the files that a node of the cluster wrote are not visible here", where=visible(str(path))
+                    "the files that a node of the cluster wrote are not visible here", where=escape_text(str(path))
                 )
             time.sleep(0.05)
 

@@ -17,7 +17,7 @@ from cnnviz_cli.core.errors import CnnvizError, DeviceError, Terminated, UsageEr
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.ground_truth import GroundTruth
@@ -68,7 +68,8 @@ class WorkUnit:
         if self.deaths == _DEATHS:
             first = next(iter(self.missing))
             raise DeviceError(
-                f"{_DEATHS} processes of the cluster died at the same images, the first of which is {visible(first)}",
+                f"{_DEATHS} processes of the cluster died at the same images, the first of which is "
+                f"{escape_text(first)}",
                 fix="See Ray's logs for the reason; most often it is memory: --batch-size N",
             )
 
@@ -284,7 +285,7 @@ class ActorPool(Backend):
         found.where = f"{worker.slot.host}: {found.where}" if found.where else f"node {worker.slot.host}"
         if not late:
             raise found
-        self._reporter.warn(f"node {visible(worker.slot.host)} is not used: {found.what}")
+        self._reporter.warn(f"node {escape_text(worker.slot.host)} is not used: {found.what}")
         self._deaths[worker.slot.node, worker.slot.number] = _MAX_STARTS
         self._remove(worker)
 
@@ -323,12 +324,12 @@ class ActorPool(Backend):
             raise
         except errors.RayError as error:
             last = str(error).strip().rpartition("\n")[2].strip()
-            why = "it cannot be reached" if isinstance(error, errors.ActorUnavailableError) else visible(last, 200)
+            why = "it cannot be reached" if isinstance(error, errors.ActorUnavailableError) else escape_text(last, 200)
             if worker.setup is not None and _RAISED.match(why):
                 return UsageError(
                     f"cnnviz does not start on this node: {why}", fix="Install the same packages on every node."
                 )
-            self._reporter.warn(f"a process on node {visible(worker.slot.host)} is gone: {why}")
+            self._reporter.warn(f"a process on node {escape_text(worker.slot.host)} is gone: {why}")
             self._deaths[worker.slot.node, worker.slot.number] += 1
             self._remove(worker)
             return None

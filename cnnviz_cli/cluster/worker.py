@@ -19,7 +19,7 @@ from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
@@ -206,7 +206,7 @@ class ClusterWorker:
         try:
             os.chdir(job.folder)
         except OSError as error:
-            raise UsageError(f"there is no folder {visible(job.folder)}: {error.strerror}", fix=fix) from error
+            raise UsageError(f"there is no folder {escape_text(job.folder)}: {error.strerror}", fix=fix) from error
         path, text = job.token
         try:
             same = read_regular(path, len(text)) == text.encode("ascii")
@@ -214,11 +214,12 @@ class ClusterWorker:
             same = False
         if not same:
             raise UsageError(
-                f"the output folder, {visible(str(Path(path).parent))}, is not that of the node that started the run",
+                f"the output folder, {escape_text(str(Path(path).parent))}, is not that of the node that started the "
+                "run",
                 fix="Write to a folder that every node sees under the same path: --output DIR",
             )
         if job.example and not os.path.lexists(job.example):
-            raise UsageError(f"there is no {visible(job.example)}", fix=fix)
+            raise UsageError(f"there is no {escape_text(job.example)}", fix=fix)
 
 
 def _times(timer: StageTimer) -> dict[str, tuple[float, float]]:

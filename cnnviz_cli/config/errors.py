@@ -15,7 +15,7 @@ from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method_message
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 _EXCERPT_BEFORE, _EXCERPT_AFTER = 60, 40
 
@@ -52,8 +52,8 @@ def caret_excerpt(line: str, number: int, column: int) -> str:
     """A line of a file with a caret under `column` (from 1); a long line is cut around it."""
     start = max(0, column - 1 - _EXCERPT_BEFORE)
     stop = column - 1 + _EXCERPT_AFTER
-    before = ("…" if start else "") + visible(line[start : column - 1])
-    after = visible(line[column - 1 : stop]) + ("…" if stop < len(line) else "")
+    before = ("…" if start else "") + escape_text(line[start : column - 1])
+    after = escape_text(line[column - 1 : stop]) + ("…" if stop < len(line) else "")
     margin = f"{number:>4} | "
     return f"{margin}{before}{after}\n{' ' * (len(margin) - 2)}| {' ' * cell_len(before)}^"
 
@@ -122,7 +122,7 @@ def _unknown_key(loc: Location, kind: type[Settings]) -> tuple[str, str]:
     word = str(loc[-1])
     typed = {name: section_type(info) for name, info in kind.model_fields.items()}
     sections = {name: section for name, section in typed.items() if section is not None}
-    shown = visible(word, 60)
+    shown = escape_text(word, 60)
     if len(loc) > 1:
         section = str(loc[0])
         known = list(sections[section].model_fields)
@@ -165,7 +165,7 @@ def _allowed_values(details: ErrorDetails, loc: Location, kind: type[Settings]) 
     if code in ("literal_error", "string_pattern_mismatch"):
         choices = _choices(loc, kind)
         return f"must be {_join_choices(choices)}", choices
-    return visible(details["msg"]), []
+    return escape_text(details["msg"]), []
 
 
 def _flag(loc: Location, kind: type[Settings]) -> Flag | None:
@@ -207,7 +207,7 @@ def _display(value: Any) -> str:
         return "a list" if value else "an empty list"
     if isinstance(value, dict):
         return "a section"
-    return f"'{visible(value, 60)}'" if isinstance(value, str) else visible(str(value), 60)
+    return f"'{escape_text(value, 60)}'" if isinstance(value, str) else escape_text(str(value), 60)
 
 
 def _display_list(values: list[Any] | tuple[Any, ...]) -> str:
@@ -215,4 +215,4 @@ def _display_list(values: list[Any] | tuple[Any, ...]) -> str:
     if len(values) == 1:
         return _display(values[0])
     plain = all(isinstance(value, str | int | float) for value in values)
-    return f"'{visible(','.join(map(str, values)), 60)}'" if plain else "a list"
+    return f"'{escape_text(','.join(map(str, values)), 60)}'" if plain else "a list"

@@ -24,7 +24,7 @@ from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import SELECTOR
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 CONFIG_VARIABLE = "CNNVIZ_CONFIG"
 DEBUG_VARIABLE = "CNNVIZ_DEBUG"
@@ -137,7 +137,7 @@ def _from_environment(kind: type[Settings], environ: Mapping[str, str], problems
             continue  # the variable's name of today wins
         if name not in known:
             fix = did_you_mean(name, (*known, *OWN_VARIABLES)) or "See: cnnviz config show"
-            problems.append(UsageError("there is no such variable", where=visible(name), fix=fix))
+            problems.append(UsageError("there is no such variable", where=escape_text(name), fix=fix))
             continue
         try:
             value = _read_text(environ[name], field_at(kind, known[name]).annotation, name)

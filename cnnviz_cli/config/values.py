@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.figure_settings import parse_figure_size, parse_scale
 from cnnviz_cli.core.method import FAMILIES
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -284,7 +284,7 @@ def check_palettes(setting: str, known: Sequence[str]) -> None:
     for family, name in _parse_palettes(setting):
         if family and family not in FAMILIES:
             fix = f"{did_you_mean(family, FAMILIES)}\nThere are {', '.join(FAMILIES)}.".strip()
-            raise UsageError(f"there is no such family: '{visible(family, 60)}'", fix=fix)
+            raise UsageError(f"there is no such family: '{escape_text(family, 60)}'", fix=fix)
         if name not in (AUTO_PALETTE, *known):
             raise unknown_palette_error(name, (AUTO_PALETTE, *known))
 
@@ -292,7 +292,7 @@ def check_palettes(setting: str, known: Sequence[str]) -> None:
 def unknown_palette_error(name: str, known: Sequence[str]) -> UsageError:
     """What to say of a palette that is not there."""
     fix = f"{did_you_mean(name, known)}\nThere are {', '.join(known)}.".strip()
-    return UsageError(f"there is no such palette: '{visible(name, 60)}'", fix=fix)
+    return UsageError(f"there is no such palette: '{escape_text(name, 60)}'", fix=fix)
 
 
 def _parse_palettes(setting: str) -> list[tuple[str, str]]:

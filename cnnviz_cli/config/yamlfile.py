@@ -30,7 +30,7 @@ from cnnviz_cli.config.errors import Location, SettingsSource, SourcePlace, care
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, read_regular
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 MAX_BYTES = 256 * 1024
 """Bytes; a configuration of cnnviz has a few hundred."""
@@ -41,7 +41,7 @@ _LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 def read_file(path: Path) -> SettingsSource:
     """The file's mapping. Raises UsageError for a file that cannot be read, and for what this reader refuses."""
-    name = visible(str(path))
+    name = escape_text(str(path))
     try:
         raw = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def read_file(path: Path) -> SettingsSource:
         raise UsageError(f"the configuration file is larger than {MAX_BYTES // 1024} KiB", where=name) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"the configuration file cannot be read: {visible(reason)}", where=name) from None
+        raise UsageError(f"the configuration file cannot be read: {escape_text(reason)}", where=name) from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,7 +100,7 @@ class _Builder:
             if context and error.context_mark is not None:
                 start = _position(error.context_mark)
                 context = f"{context[:-1]} from {start[0] + 1}:{start[1] + 1})"
-            self._stop(line, column, visible(f"this is not YAML: {error.problem}{context}"))
+            self._stop(line, column, escape_text(f"this is not YAML: {error.problem}{context}"))
         if self._problems:
             raise combine_errors(self._problems)
         return value
@@ -187,7 +187,7 @@ class _Builder:
 
     def _refuse(self, event: Event, what: str, fix: str = "") -> None:
         place = self._place(event)
-        self._problems.append(UsageError(visible(what), where=place.where, excerpt=place.excerpt, fix=fix))
+        self._problems.append(UsageError(escape_text(what), where=place.where, excerpt=place.excerpt, fix=fix))
 
     def _stop_at(self, event: Event, what: str, fix: str = "") -> NoReturn:
         self._stop(*_position(event.start_mark), what, fix)

@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.core.value import value
 
 TRUE: Literal["true"] = "true"
@@ -77,7 +77,7 @@ def top_count(spec: str | int, labels: Sequence[object], where: str = "--target"
         return None
     digits = found.group(1)
     count = int(digits) if len(digits) < 10 else len(labels) + 1
-    shown, classes = visible(str(spec), 60), "1 class" if len(labels) == 1 else f"{len(labels)} classes"
+    shown, classes = escape_text(str(spec), 60), "1 class" if len(labels) == 1 else f"{len(labels)} classes"
     if count < 1:
         raise UsageError(f"'{shown}' asks for no class", where=where, fix="Write top1 for the likeliest class.")
     if count > len(labels):
@@ -95,14 +95,14 @@ def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int
         if not 0 <= index < len(labels.names):
             raise UsageError(f"there is no class {index}: the model has 0 to {len(labels.names) - 1}", where=where)
         return index
-    found, shown = find_named(text, labels), visible(text, 60)
+    found, shown = find_named(text, labels), escape_text(text, 60)
     if len(found) > 1:
         listed = " or ".join(str(index) for index in found)
         raise UsageError(f"'{shown}' is the name of {len(found)} classes", where=where, fix=f"Say {listed}.")
     part = text.casefold()
     found = found or [index for index, label in enumerate(labels.names) if part and part in label.casefold()]
     if len(found) > 1:
-        listed = ", ".join(f"{index} {visible(labels.names[index], 60)}" for index in found[:LISTED])
+        listed = ", ".join(f"{index} {escape_text(labels.names[index], 60)}" for index in found[:LISTED])
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         what = f"'{shown}' is a part of the names of {len(found)} classes"
         raise UsageError(what, where=where, fix=f"Say one of them: {listed}{more}.")
@@ -128,7 +128,7 @@ def truth_index(text: str, labels: Labels) -> int | None:
     found = found or find_named(text.replace("_", " "), labels)
     if len(found) > 1:
         listed = " or ".join(map(str, found))
-        raise UsageError(f"'{visible(text, 60)}' is the name of {len(found)} classes", fix=f"Write {listed}.")
+        raise UsageError(f"'{escape_text(text, 60)}' is the name of {len(found)} classes", fix=f"Write {listed}.")
     return found[0] if found else None
 
 
@@ -140,7 +140,7 @@ def is_background(label: str) -> bool:
 def _where_to_look(labels: Sequence[str]) -> str:
     if len(labels) == IMAGENET:
         return "See: cnnviz classes"
-    return f"There are {', '.join(visible(label, 60) for label in labels)}." if len(labels) <= LISTED else ""
+    return f"There are {', '.join(escape_text(label, 60) for label in labels)}." if len(labels) <= LISTED else ""
 
 
 def missing_truth(where: str) -> UsageError:

@@ -14,7 +14,7 @@ from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Score
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -293,6 +293,6 @@ def unknown_method_message(name: str, family: str | None = None) -> tuple[str, s
     if other is not None:
         what = f"'{name}' is a method of {other.family}, not of {family}"
         return what, f"Run it with: cnnviz {other.family} IMAGE --{SELECTOR} {name}"
-    what = f"there is no {family or ''} method '{visible(name, 60)}'".replace("  ", " ")
+    what = f"there is no {family or ''} method '{escape_text(name, 60)}'".replace("  ", " ")
     near = did_you_mean(name, [ALL, *(m.name for m in methods(family))])
     return what, near or f"See: cnnviz methods{f' --family {family}' if family else ''}"

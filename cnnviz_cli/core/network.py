@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cnnviz_cli.core.errors import CnnvizError, MemoryShortError, ModelError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -138,7 +138,7 @@ def explain_memory_errors(batch_size: int) -> Iterator[None]:
 
 def describe_error(error: BaseException) -> tuple[str, str]:
     """An error of foreign code in one line, and the innermost line of that code, for people."""
-    said = visible(str(error).strip().partition("\n")[0], 200)
+    said = escape_text(str(error).strip().partition("\n")[0], 200)
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return what, code_excerpt(error.filename, error.lineno, source=error.text)
@@ -150,8 +150,8 @@ def describe_error(error: BaseException) -> tuple[str, str]:
 
 def code_excerpt(file: str, line: int | None, function: str = "", source: str | None = "") -> str:
     """A place in a network's own code, and the line that stands there, as errors show them."""
-    place = visible(f"{file}:{line}" + (f", in {function}" if function else ""), 300)
-    shown = visible((source or "").strip(), 200)
+    place = escape_text(f"{file}:{line}" + (f", in {function}" if function else ""), 300)
+    shown = escape_text((source or "").strip(), 200)
     return f"  {place}\n    {shown}" if shown else f"  {place}"
 
 

@@ -20,11 +20,11 @@ _MEMORY_LIMIT_WORDS = ("failed to map segment", "cannot allocate memory", "can't
 def environment_error(error: BaseException) -> CnnvizError | None:
     """An unexpected error as one of the environment; None if it is not."""
     hidden = _find_shadowed(error)  # before anything is imported that may be what is hidden
-    from cnnviz_cli.core.text import visible
+    from cnnviz_cli.core.text import escape_text
 
     if hidden:
         name, place, whose = hidden
-        what = f"'import {name}' finds {visible(place, 200)}, not {whose}"
+        what = f"'import {name}' finds {escape_text(place, 200)}, not {whose}"
         fix = f"Take that file out of PYTHONPATH, or give it another name than {name}."
         return UsageError(what, where="PYTHONPATH", fix=fix)
     if isinstance(error, FileNotFoundError) and not _has_folder():
@@ -37,7 +37,7 @@ def environment_error(error: BaseException) -> CnnvizError | None:
         or getattr(error, "errno", None) == errno.ENOMEM
         or any(words in said for words in _MEMORY_LIMIT_WORDS)
     ):
-        shown = visible(str(error) or type(error).__name__, 200)
+        shown = escape_text(str(error) or type(error).__name__, 200)
         what = f"the process may not have as much memory as it needs: {shown}"
         return DeviceError(what, fix="See what limits it: ulimit -v (unlimited is usual); or use --batch-size 1.")
     return None

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
-def visible(text: str, limit: int = 0) -> str:
+def escape_text(text: str, limit: int = 0) -> str:
     """`text` with control, direction and unencodable characters as escapes, cut in the middle to `limit` if not 0."""
     shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     if limit and len(shown) > limit:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from cnnviz_cli.core.errors import EvidenceError
 from cnnviz_cli.core.needs import INPUT
 from cnnviz_cli.core.network import current_user_line
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.operations import tensors_in
 
 _NO_DERIVATIVE = "NotImplemented"
@@ -42,7 +42,7 @@ def explain_missing_gradient(error: EvidenceError, net: nn.Module, image: Tensor
     if cut is None:
         return error
     place = "the input" if error.at == INPUT else f"layer '{error.at}'"
-    part = f"'{visible(cut.module, 100)}'" if cut.module else "the network"
+    part = f"'{escape_text(cut.module, 100)}'" if cut.module else "the network"
     what = f"no gradient reaches {place}: {part} {cut.how}"
     return EvidenceError(what, where=error.where, excerpt=cut.excerpt, at=error.at)
 
@@ -122,8 +122,8 @@ def _describe_cause(func: Any) -> str:
         return "runs under torch.no_grad()"
     name = (resolve_name(func) or getattr(func, "__name__", "") or str(func)).removesuffix(".__get__")
     if name.rpartition(".")[2] in _DETACH:
-        return f"detaches it ({visible(name, 60)})"
-    return f"calls {visible(name, 60)}, which has no gradient"
+        return f"detaches it ({escape_text(name, 60)})"
+    return f"calls {escape_text(name, 60)}, which has no gradient"
 
 
 def _any_recorded(values: Iterable[Any]) -> bool:

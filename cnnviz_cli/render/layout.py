@@ -15,7 +15,7 @@ from typing import cast
 
 from PIL import Image, ImageFont
 
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.render.scaling import ByteArray
 
 
@@ -168,7 +168,7 @@ def to_legible(text: str) -> str:
     """`text` in characters that the font has: accents dropped, other scripts and controls written as escapes."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_spell(char) for char in unicodedata.normalize("NFC", visible(text)).translate(_SPELLED))
+    return "".join(_spell(char) for char in unicodedata.normalize("NFC", escape_text(text)).translate(_SPELLED))
 
 
 def _spell(char: str) -> str:

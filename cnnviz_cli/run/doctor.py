@@ -24,7 +24,7 @@ from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
 from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_memory_format
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import list_some, visible
+from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize
 from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
@@ -204,7 +204,7 @@ def check_safely(name: str, look: Callable[[], Check]) -> Check:
             name, f"{error.where}: {error.what}" if error.where else error.what, "failure", error.fix, error.code
         )
     except OSError as error:
-        what = f"cannot be written: {visible(error.strerror or type(error).__name__)}"
+        what = f"cannot be written: {escape_text(error.strerror or type(error).__name__)}"
         return Check(name, what, "failure", "Choose another place: --output DIR", ExitCode.OUTPUT)
 
 
@@ -247,7 +247,7 @@ def examine_network(settings: Settings, reporter: Reporter) -> Iterator[Check]:
 
 def _code(model: LoadedModel) -> str:
     kind = type(model.net)
-    return model.layers.whole or f"Python, {visible(kind.__module__, 80)}.{visible(kind.__qualname__, 80)}"
+    return model.layers.whole or f"Python, {escape_text(kind.__module__, 80)}.{escape_text(kind.__qualname__, 80)}"
 
 
 def _input_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
@@ -277,13 +277,13 @@ def _output_checks(settings: Settings, model: LoadedModel) -> Iterator[Check]:
         "output", ", ".join(words), fix="" if returned.head else "--head NAME|INDEX, of an output of several parts"
     )
     if returned.head:
-        heads = list_some([f"'{visible(head.name, 60)}'" for head in returned.heads], _MAX_NAMES)
-        yield Check("head", f"'{visible(returned.head, 60)}' of {heads}", fix="--head NAME|INDEX")
+        heads = list_some([f"'{escape_text(head.name, 60)}'" for head in returned.heads], _MAX_NAMES)
+        yield Check("head", f"'{escape_text(returned.head, 60)}' of {heads}", fix="--head NAME|INDEX")
     if task.probabilities:
         values = f"taken for {returned.values}" + (f" ({returned.why})" if returned.why else "")
         yield Check("values", values, fix="--returns logits|probabilities|log-probabilities")
     if returned.classes:
-        unit = f" in {visible(settings.unit, 20)}" if settings.unit else ""
+        unit = f" in {escape_text(settings.unit, 20)}" if settings.unit else ""
         several = returned.classes > 1
         plain = f"{returned.classes:,} class{'es' * several}"
         values = f"{task.name}, {returned.classes:,} value{'s' * several}{unit}"
@@ -323,7 +323,7 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
         (facts,) = tried
     layout = f"{facts.memory_format}" + (f": {facts.why_contiguous}" if facts.why_contiguous else "")
     yield Check("memory layout", layout, fix="--memory-format channels_last|contiguous")
-    kept = ", ".join(visible(name, 60) for name in facts.kept_training[:_MAX_NAMES])
+    kept = ", ".join(escape_text(name, 60) for name in facts.kept_training[:_MAX_NAMES])
     yield Check("eval mode", f"switched one by one, against its own train(): {kept}" if kept else "its own")
     agree = {
         "none": "agree to the bit",
@@ -339,7 +339,7 @@ def _trial(model: LoadedModel) -> Iterator[Check]:
     yield Check("batches", batches[facts.batching], "ok" if facts.batching != "coupled" else "warning")
     gradient = f"none reaches the input: {facts.no_gradient}" if facts.no_gradient else "reach the input"
     yield Check("gradients", gradient, "warning" if facts.no_gradient else "ok")
-    runs = [f"{visible(name, 60)} {len(found)} times" for name, found in model.layers.runs.items()]
+    runs = [f"{escape_text(name, 60)} {len(found)} times" for name, found in model.layers.runs.items()]
     yield Check("repeated layers", list_some(runs, _MAX_NAMES) or "none", fix="--layer NAME@N" if runs else "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnviz_cli.core.classes import Labels, truth_index
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, list_some, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.ground_truth import FOLDER, WHERE, GroundTruthTable, parent_folder_name, read_ground_truth
 
@@ -55,7 +55,7 @@ class GroundTruth:
                 raise self._ambiguous_row(path, users[path], source.name)
             if self.class_of(source) is None:
                 unknown += 1
-                first = first or visible(source.name, 100)
+                first = first or escape_text(source.name, 100)
                 if self._table is None:
                     folders.setdefault(parent_folder_name(source))
         if count and unknown == count:
@@ -76,7 +76,7 @@ class GroundTruth:
         found: dict[str, int] = {}
         for path, entry in table.entries.items():
             if entry.label not in known:
-                place = f"{visible(table.name, 100)}:{entry.line}"
+                place = f"{escape_text(table.name, 100)}:{entry.line}"
                 try:
                     index = truth_index(entry.label, self._labels)
                 except UsageError as error:
@@ -84,24 +84,24 @@ class GroundTruth:
                 if index is None:
                     meant = did_you_mean(entry.label, self._labels.names)
                     fix = f"{meant}\nThe header must name the columns file and label."
-                    what = f"{place}: the model has no class '{visible(entry.label, 60)}'"
+                    what = f"{place}: the model has no class '{escape_text(entry.label, 60)}'"
                     raise UsageError(what, where=WHERE, fix=fix.strip())
                 known[entry.label] = index
             found[path] = known[entry.label]
         return found
 
     def _ambiguous_row(self, path: str, first: str, second: str) -> UsageError:
-        place = f"{visible(self._table.name, 100)}:{self._table.entries[path].line}" if self._table else ""
-        pictures = f"'{visible(first, 100)}' as well as '{visible(second, 100)}'"
+        place = f"{escape_text(self._table.name, 100)}:{self._table.entries[path].line}" if self._table else ""
+        pictures = f"'{escape_text(first, 100)}' as well as '{escape_text(second, 100)}'"
         fix = "Write enough of the path before each name to tell the images apart."
-        return UsageError(f"{place}: '{visible(path, 100)}' is {pictures}", where=WHERE, fix=fix)
+        return UsageError(f"{place}: '{escape_text(path, 100)}' is {pictures}", where=WHERE, fix=fix)
 
     def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
         if self._table is None:
-            listed = list_some([f"'{visible(name, 60)}'" for name in folders], 3)
+            listed = list_some([f"'{escape_text(name, 60)}'" for name in folders], 3)
             fix = next(filter(None, (did_you_mean(name, self._labels.names) for name in folders)), "")
             what = f"no image lies in a folder named after a class, but in {listed}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
-        example = visible(next(iter(self._table.entries)), 100)
-        what = f"no row of {visible(self._table.name, 100)} names any of these images"
+        example = escape_text(next(iter(self._table.entries)), 100)
+        what = f"no row of {escape_text(self._table.name, 100)} names any of these images"
         return UsageError(what, where=WHERE, fix=f"A row says '{example}', an image is '{first}'.")

@@ -19,7 +19,7 @@ from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, REDUCTION_FACTORS,
 from cnnviz_cli.core.geometry import ResizeCrop, View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.decode import DecodedImage, read_image
 from cnnviz_cli.files.images.region_masks import MaskSource, resize_mask
 from cnnviz_cli.files.inputs.search import Source
@@ -198,7 +198,7 @@ def load_image(spec: RenderSpec, slot: OutputSlot, say: Callable[[str], None]) -
     except ImageError as error:
         return failed_record(source, error.what, sha256=error.sha256)
     for note in decoded.notes:
-        say(f"{visible(source.name)}: {note}")
+        say(f"{escape_text(source.name)}: {note}")
     try:
         return crop_input(decoded, slot, spec.preprocessing, spec.masks, spec.reading)
     except MemoryError:
@@ -241,7 +241,7 @@ def failed_record(
         width=width,
         height=height,
         status="failed",
-        error=visible(why),
+        error=escape_text(why),
         predictions=[],
         outputs=[],
     )

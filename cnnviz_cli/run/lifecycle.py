@@ -23,7 +23,7 @@ from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import list_some, visible
+from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames
 from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
@@ -263,15 +263,15 @@ def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter
     if found.replaced:
         changed = "; ".join(found.differing)
         count = f"{found.replaced} done with other settings ({changed})"
-        reporter.warn(f"{visible(str(output))} holds {count}: removed and done again")
+        reporter.warn(f"{escape_text(str(output))} holds {count}: removed and done again")
     if found.changed:
-        names = list_some([visible(name, 100) for name in found.changed], 3)
+        names = list_some([escape_text(name, 100) for name in found.changed], 3)
         reporter.warn(f"changed since they were explained, so their figures are replaced: {names}")
     if found.unlisted:
         images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
         reporter.warn(
-            f"{visible(str(output))} also holds the figures of {images} not on this list; they stay, but the manifest "
-            "omits them"
+            f"{escape_text(str(output))} also holds the figures of {images} not on this list; they stay, but the "
+            "manifest omits them"
         )
     if found.done and found.other_batches:
         sizes = " and ".join(map(str, found.other_batches))

@@ -19,7 +19,7 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Subject, Window
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption
@@ -171,7 +171,7 @@ class Presenter:
     def _write_figure(self, one: PanelFigure, path: str, figure: Figure, caption: Caption) -> Output:
         panel, state = one.panel, state_of(one.panel)
         if state != "ok":
-            self._warn(f"{visible(path)} is {state}: {visible(caption.note)}")
+            self._warn(f"{escape_text(path)} is {state}: {escape_text(caption.note)}")
         return Output(
             family=one.task.family,
             method=one.task.method,
@@ -197,7 +197,7 @@ class Presenter:
         file, (width, height) = encode_with_facts(figure, self._drawing.format, facts, self._style.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
-            self._warn(f"{visible(path)}: {file.note}")
+            self._warn(f"{escape_text(path)}: {file.note}")
         sha256 = self._sink.write_figure(path, file.data)
         return {"path": path, "sha256": sha256, "width": width, "height": height}
 
@@ -255,7 +255,7 @@ def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: 
     """A figure as a file that says what it is; see `render.figures.encode_figure`."""
     block, scale = figure
     about = {"Software": f"cnnviz {__version__}", **facts}
-    return encode_figure(block, kind, scale, {name: visible(value) for name, value in about.items() if value}, dpi)
+    return encode_figure(block, kind, scale, {name: escape_text(value) for name, value in about.items() if value}, dpi)
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:

@@ -16,7 +16,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import MethodContext
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import TargetSelector
@@ -177,7 +177,9 @@ class _Context:
             given = found.names if len(found.names) == 2 else (f"not {found.names[0]}", found.names[0])
             return replace(found, names=given)
         if len(found.names) != len(names):
-            what = f"{visible(found.file, 100)} has {len(found.names)} names, and the network has {len(names)} classes"
+            what = (
+                f"{escape_text(found.file, 100)} has {len(found.names)} names, and the network has {len(names)} classes"
+            )
             raise UsageError(what, where=WHERE, fix="Are these the labels of the data that it was trained with?")
         return found
 

@@ -20,7 +20,7 @@ from cnnviz_cli.core.method import InputSpec, MethodContext
 from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import network_errors
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.answers import Tick, no_tick
 from cnnviz_cli.engine.observe import Choose, Observation, observe
@@ -90,9 +90,9 @@ class Session:
             reporter.say(note)
         model = replace(model, labels=question.labels.names)
         for line in model.facts.warnings():
-            reporter.warn(f"{visible(model.name, 100)}: {line}")
+            reporter.warn(f"{escape_text(model.name, 100)}: {line}")
         for line in model.facts.notes():
-            reporter.say(f"{visible(model.name, 100)}: {line}")
+            reporter.say(f"{escape_text(model.name, 100)}: {line}")
         net = devices.move_to_device(model.net, device, model.facts.memory_format)
         context = method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
         return cls(command, settings, model, net, device, question, question.put_to(context))
@@ -254,12 +254,12 @@ _PLURAL = {"scores": "scores", "maps": "maps of scores"}
 
 def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
     """One line for each thing that was told by trying and that a user might have to correct."""
-    returned, name = model.layers.returned, visible(model.name, 60)
+    returned, name = model.layers.returned, escape_text(model.name, 60)
     if returned.kind not in _PLURAL:
         return
     if len(returned.heads) > 1 and settings.head is None:
-        others = ", ".join(visible(head.name, 30) for head in returned.heads if head.name != returned.head)
-        yield f"of what {name} returns, '{visible(returned.head, 60)}' is explained, not {others} (--head chooses)"
+        others = ", ".join(escape_text(head.name, 30) for head in returned.heads if head.name != returned.head)
+        yield f"of what {name} returns, '{escape_text(returned.head, 60)}' is explained, not {others} (--head chooses)"
     if not default_task(returned.kind, settings.task).probabilities:
         if returned.classes > 1 and "target" not in settings.model_fields_set:
             yield f"of the {returned.classes} values the largest of each image is explained (--target chooses)"

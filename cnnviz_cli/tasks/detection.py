@@ -11,7 +11,7 @@ from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import BoxAnnotation
 from cnnviz_cli.core.scores import Readout, rounded
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
@@ -189,7 +189,7 @@ class Detection(TaskSpec):
 
     def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
         if settings.min_score is not None and not context.set_min_score(settings.min_score):
-            problem = f"{visible(context.name, 100)} has no limit that could be set"
+            problem = f"{escape_text(context.name, 100)} has no limit that could be set"
             raise UsageError(problem, where="--min-score", fix="Leave it out.")
         own = context.own_labels
         labels = context.labels() if own else context.given_labels() or Labels(())
@@ -202,7 +202,7 @@ class Detection(TaskSpec):
 
     def check_objective(self, what: str, text: str, /) -> None:
         if what and not re.fullmatch(r"[1-9][0-9]{0,3}", what):
-            problem = f"'{visible(text, 60)}': boxes are told by their rank, the likeliest being 1"
+            problem = f"'{escape_text(text, 60)}': boxes are told by their rank, the likeliest being 1"
             raise UsageError(problem, where="--objective", fix="For instance: box:2")
 
 
@@ -220,6 +220,6 @@ def _first(spec: str) -> range:
     except UsageError:
         count = None
     if count is None:
-        what = f"'{visible(spec, 60)}': boxes are told by their rank"
+        what = f"'{escape_text(spec, 60)}': boxes are told by their rank"
         raise UsageError(what, where="--target", fix="For instance: --objective box:2, or --target top3")
     return range(count)

@@ -12,7 +12,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import FLAT_ULPS
 from cnnviz_cli.core.scores import Readout, embedding, rank_second_first, rounded
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription
 from cnnviz_cli.tasks.spec import TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
@@ -169,7 +169,7 @@ class SimilarityTask(TaskSpec):
         batch = context.read_image(path)
         with context.autocast():  # or an image would not be the same as itself
             reference = reference_of(net, batch, head)
-        other = visible(path.name, 80)
+        other = escape_text(path.name, 80)
         labels = Labels((f"not similar to {other}", f"similar to {other}"))
         return TaskQuestion(labels, (0,), SimilarityDescriber(Similarity(reference, head), other))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from cnnviz_cli.core.classes import Labels, Rank
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer
 
@@ -209,7 +209,7 @@ class TaskRequest:
         fitting = default_task(returns, name)
         task = self.task(name) or fitting
         if returns not in task.reads:
-            raise task.mismatch(visible(model, 100), fitting)
+            raise task.mismatch(escape_text(model, 100), fitting)
         return task
 
     @property
@@ -229,7 +229,7 @@ def parse_objective(text: str) -> TaskRequest:
     task = request.task()
     if task is None:
         fix = f"{did_you_mean(word, dict.fromkeys(task.word for task in tasks()))}\n{_samples()}".strip()
-        raise UsageError(f"there is no objective '{visible(text, 60)}'", where="--objective", fix=fix)
+        raise UsageError(f"there is no objective '{escape_text(text, 60)}'", where="--objective", fix=fix)
     if colon and not what:
         raise _incomplete(text)
     task.check_objective(what, text)
@@ -249,7 +249,7 @@ def objective_specs(settings: TaskSettings, what: str) -> Sequence[str | int]:
     if not what:
         return tuple(settings.target)
     if "target" in settings.model_fields_set:
-        problem = f"'{visible(settings.objective, 60)}' says what is explained already"
+        problem = f"'{escape_text(settings.objective, 60)}' says what is explained already"
         raise UsageError(problem, where="--target", fix="Leave --target out.")
     return (what,)
 
@@ -265,7 +265,7 @@ def _named(found: Sequence[TaskSpec], name: str) -> TaskSpec:
 
 
 def _incomplete(text: str) -> UsageError:
-    return UsageError(f"'{visible(text, 60)}' is not whole", where="--objective", fix=_samples())
+    return UsageError(f"'{escape_text(text, 60)}' is not whole", where="--objective", fix=_samples())
 
 
 def _samples() -> str:

@@ -25,7 +25,7 @@ from cnnviz_cli.core.file_reading import (
     ReadOptions,
     read_regular,
 )
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
 from cnnviz_cli.files.images.pillow_fixes import (
     PLAIN_PPM,
@@ -213,7 +213,7 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
             what, fix = error.what, error.fix
         elif isinstance(error, UnidentifiedImageError):
             fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
-        raise ImageError(what, where=visible(_place(source)), fix=fix, sha256=sha256) from error
+        raise ImageError(what, where=escape_text(_place(source)), fix=fix, sha256=sha256) from error
     return DecodedImage(decoded.image, decoded.notes, decoded.shown, decoded.planes, sha256=sha256, size=size)
 
 
@@ -246,7 +246,7 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         what = f"the file cannot be read: {reason}"
-    raise ImageError(what, where=visible(_place(source)))
+    raise ImageError(what, where=escape_text(_place(source)))
 
 
 def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
@@ -333,4 +333,4 @@ def read_reference_image(path: Path, how: ReadOptions = READ_ALL) -> DecodedImag
     except ImageError as error:
         there = path.exists() or not path.parent.is_dir()
         fix = error.fix or ("" if there else suggest_path(path))
-        raise UsageError(f"'{visible(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error
+        raise UsageError(f"'{escape_text(str(path), 200)}': {error.what}", where="--objective", fix=fix) from error

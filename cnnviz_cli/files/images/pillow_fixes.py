@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import BYTES_PER_PIXEL, MEBIBYTE, MEGAPIXEL
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 _LOOKS_LIKE = (
     (re.compile(rb"\x89PNG"), "a PNG image whose header is damaged"),
@@ -54,7 +54,7 @@ def describe_decode_error(error: Exception, data: bytes, max_pixels: int) -> str
     if isinstance(error, Image.DecompressionBombError):
         return describe_pixel_limit("it has", max_pixels)
     # Libraries put object addresses into their messages; the manifest must not change from run to run.
-    message = visible(re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)), limit=160)
+    message = escape_text(re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)), limit=160)
     if "truncated" in message.casefold():
         return f"the image is cut short: {message}"
     return f"the image is damaged: {message or type(error).__name__}"

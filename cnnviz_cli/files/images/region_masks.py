@@ -16,7 +16,7 @@ from PIL import Image
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_regular
 from cnnviz_cli.core.geometry import ResizeCrop
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.decode import read_converted
 from cnnviz_cli.files.images.pixel_values import RgbImage, to_rgb
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, Source
@@ -58,10 +58,10 @@ class MaskSource:
             raise ImageError(f"its mask: {error.what}", where=error.where, fix=error.fix) from error
         (height, width), (across, down) = mask.inside.shape, size
         if self.sha256 not in (None, mask.sha256):
-            raise ImageError("its mask was changed during the run", where=visible(str(path)))
+            raise ImageError("its mask was changed during the run", where=escape_text(str(path)))
         if width * down != height * across:
             what = f"its mask has {width} x {height} pixels, other proportions than its own {across} x {down}"
-            raise ImageError(what, where=visible(str(path)), fix="Make the mask of the image itself.")
+            raise ImageError(what, where=escape_text(str(path)), fix="Make the mask of the image itself.")
         return mask
 
     def digest_of(self, source: Source) -> str | None:
@@ -80,12 +80,12 @@ class MaskSource:
         for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
             found = list(_mask_files(Path(self.path, stem.parent), stem.name))
             if len(found) > 1:
-                names = " and ".join(visible(path.name, 60) for path in found)
-                raise ImageError(f"it has several masks: {names}", where=visible(self.path))
+                names = " and ".join(escape_text(path.name, 60) for path in found)
+                raise ImageError(f"it has several masks: {names}", where=escape_text(self.path))
             if found:
                 return found[0]
-        what = f"it has no mask: there is no '{visible(below.name, 100)}.png', nor of another format"
-        raise ImageError(what, where=visible(self.path), fix="Give it one, or leave it out: --exclude")
+        what = f"it has no mask: there is no '{escape_text(below.name, 100)}.png', nor of another format"
+        raise ImageError(what, where=escape_text(self.path), fix="Give it one, or leave it out: --exclude")
 
 
 def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
@@ -98,7 +98,7 @@ def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
     except (ImageError, OSError) as error:
         what = error.what if isinstance(error, ImageError) else f"it cannot be read: {type(error).__name__}"
         fix = "Name an image that is white within the region, or a folder with one for each image."
-        raise UsageError(f"{visible(str(path), 100)}: {what}", where=WHERE, fix=fix) from error
+        raise UsageError(f"{escape_text(str(path), 100)}: {what}", where=WHERE, fix=fix) from error
 
 
 def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.folder_walk import natural_key
 from cnnviz_cli.files.inputs.image_source import ArchiveMember, BrokenArchiveError, UnreadableContent
 
@@ -41,7 +41,7 @@ def _until_broken(path: Path) -> Iterator[ArchiveMember]:
                 count += 1
                 yield ArchiveMember(name, member.reader)
     except (BrokenArchiveError, OSError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else visible(str(error), 160)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else escape_text(str(error), 160)
         after = f" after {count:,} of its files" if count else ""
         yield ArchiveMember("", UnreadableContent(f"this archive cannot be read{after}: {why}"))
 

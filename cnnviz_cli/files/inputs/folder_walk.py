@@ -13,7 +13,7 @@ from pathlib import Path
 from types import GeneratorType
 from typing import Any, NamedTuple
 
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.files.output.file_names import is_output_folder
 
 _MAGIC = re.compile(r"[*?[]")
@@ -233,7 +233,7 @@ def _names(folder: str) -> _Names:
 
 def suggest_path(missing: Path) -> str:
     """Which file beside a missing one was perhaps meant; its folder has to be there."""
-    return did_you_mean(missing.name, [visible(path.name) for path in missing.parent.iterdir()])
+    return did_you_mean(missing.name, [escape_text(path.name) for path in missing.parent.iterdir()])
 
 
 def natural_key(name: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.image_source import Stamp, file_too_large
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp"}
@@ -70,7 +70,7 @@ class Address:
         key = self.key
         if self.scheme in WEB_SCHEMES and "/" in key.rstrip("/"):
             key = f"…/{key.rstrip('/').rpartition('/')[2]}"
-        return visible(f"{self.root}/{key}" if key else self.root)
+        return escape_text(f"{self.root}/{key}" if key else self.root)
 
 
 def parse_url(url: str) -> Address:
@@ -80,7 +80,7 @@ def parse_url(url: str) -> Address:
     scheme, rest = found[1].lower(), found[2]
     if scheme not in PACKAGES:
         raise UsageError(
-            f"images are not read from {visible(scheme, 30)}:// addresses",
+            f"images are not read from {escape_text(scheme, 30)}:// addresses",
             fix=f"There are {', '.join(f'{name}://' for name in PACKAGES)}; and file:// is a path.",
         )
     query = ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.core.file_reading import NotRegularFileError, format_size, open_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs import archives, folder_walk
 from cnnviz_cli.files.inputs.dedupe import FoundSources, as_text, dedupe, real_path, unique_names
 from cnnviz_cli.files.inputs.folder_walk import NameFilter, Pattern, is_pattern, suggest_path
@@ -135,9 +135,9 @@ class Search:
         elif is_pattern(text):
             self._pattern(argument)
         else:
-            no_folder = f"There is no folder '{visible(str(argument.parent))}' either."
+            no_folder = f"There is no folder '{escape_text(str(argument.parent))}' either."
             fix = suggest_path(argument) if argument.parent.is_dir() else no_folder
-            raise UsageError("there is no such file or folder", where=visible(text), fix=fix)
+            raise UsageError("there is no such file or folder", where=escape_text(text), fix=fix)
 
     def _buckets(self) -> RemoteSearch:
         # Not at the top, since most runs name no URL.
@@ -190,7 +190,7 @@ class Search:
         path = _joined(folder, prefix).rstrip("/") or "/"
         if self._output and real_path(path) == self._output:
             fix = "Choose a folder of its own for the output: --output DIR"
-            raise UsageError("the output folder is also an input folder", where=visible(path), fix=fix)
+            raise UsageError("the output folder is also an input folder", where=escape_text(path), fix=fix)
         enters = (lambda below: self.found.choice.enters(as_text(prefix + below))) if self.found.choice else None
         way = folder_walk.WalkOptions(self._recursive, pattern, self._output, enters)
         elsewhere = bool(prefix) and real_path(path) != _joined(real_path(folder), prefix[:-1])
@@ -223,7 +223,7 @@ class Search:
             deeper = folder_walk.walk_files(path, folder_walk.WalkOptions(recursive=True, output=self._output))
             if any(is_image(entry.below) for entry in deeper):
                 fix = "Its sub-folders hold some; search them too: --recursive"
-        raise NoInputsError(_none_in("folder", files), where=visible(path), fix=fix)
+        raise NoInputsError(_none_in("folder", files), where=escape_text(path), fix=fix)
 
     def _archive(self, folder: str, below: str, *, strict: bool) -> None:
         path, name = Path(folder, below), as_text(below)
@@ -243,18 +243,18 @@ class Search:
                 self.found.take(Source(text, "", as_text(f"{name}/{member.name}"), member.reader))
         self.found.files += files
         if strict and not images and not self.found.choice:
-            raise NoInputsError(_none_in("archive", files), where=visible(text))
+            raise NoInputsError(_none_in("archive", files), where=escape_text(text))
 
     def _pattern(self, argument: Path) -> None:
         literal, pattern, suffix = folder_walk.split_pattern(argument.parts)
         folder = str(Path(*literal))
         if not Path(folder).is_dir():
-            fix = f"There is no folder '{visible(folder)}'."
-            raise NoInputsError("no file matches this pattern", where=visible(str(argument)), fix=fix)
+            fix = f"There is no folder '{escape_text(folder)}'."
+            raise NoInputsError("no file matches this pattern", where=escape_text(str(argument)), fix=fix)
         try:
             self._folder(folder, pattern=pattern, suffix=suffix)
         except NoInputsError as error:
-            error.where = visible(str(argument))
+            error.where = escape_text(str(argument))
             raise
 
 
@@ -312,7 +312,7 @@ def find_images(
         except OSError as error:
             raise UsageError(
                 f"this cannot be searched: {error.strerror or type(error).__name__}",
-                where=visible(str(error.filename or argument)),
+                where=escape_text(str(error.filename or argument)),
             ) from error
     if files_from is not None:
         _from_list(search, files_from)
@@ -328,11 +328,11 @@ def find_images(
 
 
 def _from_list(search: Search, files_from: Path) -> None:
-    where = "standard input" if files_from == STDIN else visible(str(files_from))
+    where = "standard input" if files_from == STDIN else escape_text(str(files_from))
     placed = read_path_list(files_from, where)
     missing = sum(not there for there in search.add_all_listed(placed))
     if not placed:
         raise NoInputsError("this list names no file", where=where)
     if missing == len(placed):
-        fix = f"Relative paths start from the working directory, {visible(str(Path.cwd()))}."
+        fix = f"Relative paths start from the working directory, {escape_text(str(Path.cwd()))}."
         raise UsageError(f"none of the {len(placed):,} files in this list exists", where=where, fix=fix)

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.sink import Sink
 
 
@@ -55,9 +55,9 @@ def read_input_list(root: Path, digest: str) -> Iterator[str]:
                 found.update(_digest_bytes(name))
                 yield name
     except (OSError, ValueError) as error:
-        raise UsageError("the list of inputs cannot be read", where=visible(str(path)), fix=_AGAIN) from error
+        raise UsageError("the list of inputs cannot be read", where=escape_text(str(path)), fix=_AGAIN) from error
     if found.hexdigest() != digest:
-        raise UsageError("the list of inputs was changed", where=visible(str(path)), fix=_AGAIN)
+        raise UsageError("the list of inputs was changed", where=escape_text(str(path)), fix=_AGAIN)
 
 
 _MOST_LIST, _MOST_NAME = 4 * GIBIBYTE, 1 << 20  # bytes of the list, and of one name in it

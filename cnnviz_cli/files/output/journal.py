@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import ImageRecord, Json, Summary
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.image_source import Stamp
 from cnnviz_cli.files.output.file_lock import LockedError, LockedFile
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX
@@ -247,7 +247,7 @@ class Journal:
 def busy_error(root: Path, who: str) -> OutputError:
     """The refusal of a folder in which another process is at work."""
     fix = "Wait until it ends, or choose another folder: --output DIR"
-    return OutputError(f"{who} this output folder", where=visible(str(root)), fix=fix)
+    return OutputError(f"{who} this output folder", where=escape_text(str(root)), fix=fix)
 
 
 def read_journal(path: Path) -> Iterator[Json | JournalEntry | None]:

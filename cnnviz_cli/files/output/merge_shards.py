@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
 from cnnviz_cli.files.output.input_list import read_input_list
@@ -51,12 +51,12 @@ def merge_shards(root: Path) -> MergeResult:
     peers = newest_runs(runs)
     if not peers:
         fix = "Name the output folder of runs with --shard: cnnviz merge OUT"
-        raise UsageError("no run has left a journal here", where=visible(str(root)), fix=fix)
+        raise UsageError("no run has left a journal here", where=escape_text(str(root)), fix=fix)
     first = peers[0]
     if first.shard.count == 1:
         raise UsageError(
             "these figures were written by one process, whose manifest is complete",
-            where=visible(str(root)),
+            where=escape_text(str(root)),
             fix="If the run was interrupted, run the same command again; it does what is missing.",
         )
     refuse_concurrent_runs(root, None)
@@ -90,8 +90,8 @@ def _parts_of(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
     except ValidationError as error:
         at = ".".join(str(step) for step in error.errors()[0]["loc"])
         raise UsageError(
-            f"the header of {visible(first.path.name)} is not one that this version wrote: {visible(at, 100)}",
-            where=visible(str(first.path.parent)),
+            f"the header of {escape_text(first.path.name)} is not one that this version wrote: {escape_text(at, 100)}",
+            where=escape_text(str(first.path.parent)),
             fix="Run every shard again with one version of cnnviz, with --force.",
         ) from error
 
@@ -100,7 +100,7 @@ def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
     first = runs[0]
     for other in runs[1:]:
         both = f"{first.path.name} and {other.path.name}"
-        where = visible(str(first.path.parent))
+        where = escape_text(str(first.path.parent))
         if other.identity != first.identity:
             changed = list_differences(first.identity, other.identity)
             fix = "\n".join([*changed, "Run the shards that are out of date again, with --force."])
@@ -121,7 +121,7 @@ def _common_scale(runs: Sequence[PreviousRun]) -> str | None:
         if other.scale != drawn[0].scale:
             raise UsageError(
                 f"the figures of {drawn[0].path.name} and {other.path.name} do not share one scale: images changed",
-                where=visible(str(other.path.parent)),
+                where=escape_text(str(other.path.parent)),
                 fix="Run every shard again; what is up to date is not done again.",
             )
     return drawn[0].scale if drawn else None

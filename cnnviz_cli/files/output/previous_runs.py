@@ -13,7 +13,7 @@ from typing import Any
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import Json
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
 from cnnviz_cli.files.output.input_list import list_digest
@@ -150,7 +150,7 @@ def compare_settings(
             count = f"{done} of {run.header['inputs']} images are done"
             raise UsageError(
                 f"{which} run with other settings is in the way ({count})",
-                where=visible(str(root)),
+                where=escape_text(str(root)),
                 fix="\n".join([*changed, _KEEP, _REPLACE, *([] if ended else [_FINISH])]),
             )
         replaced += done
@@ -161,7 +161,9 @@ def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[st
     """What changed, key by key: ``palette: inferno -> viridis``."""
     before, after = dict(_flat(old)), dict(_flat(new))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    return tuple(visible(f"{key}: {_format_value(before.get(key))} -> {_format_value(after.get(key))}") for key in keys)
+    return tuple(
+        escape_text(f"{key}: {_format_value(before.get(key))} -> {_format_value(after.get(key))}") for key in keys
+    )
 
 
 def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Self, cast
 
 from cnnviz_cli.core.errors import OutputError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.remote import was_url
 from cnnviz_cli.files.output.file_names import is_replaceable
 
@@ -55,10 +55,10 @@ def locate(root: Path, relative: str) -> Path:
     """The place of `relative` below `root`, which need not exist; ValueError if that leads out of `root`."""
     path = PurePosixPath(relative)
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in relative or "\0" in relative:
-        raise ValueError(f"'{visible(relative)}' is not a path below the output folder")
+        raise ValueError(f"'{escape_text(relative)}' is not a path below the output folder")
     place = root.joinpath(*path.parts)
     if not Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"'{visible(relative)}' leads out of the output folder through a link")
+        raise ValueError(f"'{escape_text(relative)}' leads out of the output folder through a link")
     return place
 
 
@@ -117,7 +117,7 @@ class Sink:
         try:
             return locate(self.root, relative)
         except ValueError as error:
-            raise OutputError(str(error), where=visible(str(self.root)), fix="Remove the link.") from error
+            raise OutputError(str(error), where=escape_text(str(self.root)), fix="Remove the link.") from error
 
     def temporary_path(self, folder: Path | None = None) -> Path:
         """A path that nothing has, in `folder` or the sink's own, by a name that `sweep` knows."""
@@ -182,8 +182,8 @@ def sync_folder(folder: Path) -> None:
 def foreign_file_error(root: Path, name: str) -> OutputError:
     """The refusal of a file that no run has written and this one would replace."""
     return OutputError(
-        f"'{visible(name, 200)}' was not written by cnnviz, and the run would replace it",
-        where=visible(str(root)),
+        f"'{escape_text(name, 200)}' was not written by cnnviz, and the run would replace it",
+        where=escape_text(str(root)),
         fix="Choose another folder: --output DIR\nOr move the file away.",
     )
 
@@ -191,7 +191,7 @@ def foreign_file_error(root: Path, name: str) -> OutputError:
 def write_error(error: OSError, place: Path) -> OutputError:
     """Why the disk did not take `place`, and what to do about it."""
     reason, fix = _REASONS.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
-    return OutputError(f"this cannot be written: {reason}", where=visible(str(place)), fix=fix)
+    return OutputError(f"this cannot be written: {reason}", where=escape_text(str(place)), fix=fix)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regular, oversize_error
 from cnnviz_cli.core.records import Json, Manifest
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, parse_record, to_compact_json
@@ -102,13 +102,13 @@ def verify(root: Path) -> list[Problem]:
     except OSError as error:
         raise UsageError(
             f"there is no manifest to read: {error.strerror or type(error).__name__}",
-            where=visible(str(path)),
+            where=escape_text(str(path)),
             fix="Name the folder that a run wrote: cnnviz verify OUT",
         ) from error
     except ValueError as error:
         raise UsageError(
-            f"this is no valid manifest: {visible(_reason(error), limit=400)}",
-            where=visible(str(path)),
+            f"this is no valid manifest: {escape_text(_reason(error), limit=400)}",
+            where=escape_text(str(path)),
             fix="Run the same command again; it writes a new one.",
         ) from error
     extra = sorted(_find_figures(root) - listed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.inputs.remote import is_url
 from cnnviz_cli.files.tables.text_table import find_column, parse_rows, read_text
@@ -59,7 +59,7 @@ def read_ground_truth(path: Path) -> GroundTruthTable:
     given = read_text(path, WHERE)
     rows = parse_rows(given)
     if not rows:
-        raise UsageError(f"{visible(given.name, 100)} has no rows", where=WHERE)
+        raise UsageError(f"{escape_text(given.name, 100)} has no rows", where=WHERE)
     at_file, at_label = find_column(rows[0], _FILE), find_column(rows[0], _LABEL)
     bare = at_file is None or at_label is None
     if at_file is None or at_label is None:
@@ -74,8 +74,8 @@ def read_ground_truth(path: Path) -> GroundTruthTable:
         key, entry = _normal(row.cells[at_file], path), GroundTruthRow(row.cells[at_label], row.line)
         before = entries.setdefault(key, entry)
         if before.label != entry.label:
-            what = f"'{visible(key, 100)}' is '{visible(before.label, 60)}' in line {before.line}"
-            raise given.error(f"{what}, and here '{visible(entry.label, 60)}'", line=row.line)
+            what = f"'{escape_text(key, 100)}' is '{escape_text(before.label, 60)}' in line {before.line}"
+            raise given.error(f"{what}, and here '{escape_text(entry.label, 60)}'", line=row.line)
     depths = sorted({key.count("/") + 1 for key in entries if not key.startswith("/")}, reverse=True)
     return GroundTruthTable(entries, tuple(depths), given.name, given.sha256)
 

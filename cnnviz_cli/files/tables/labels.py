@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.classes import Labels
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, parse_rows, read_text
 
 WHERE = "--labels"
@@ -65,7 +65,7 @@ def _from_json(given: TextFile) -> ParsedLabels:
     try:
         data = json.loads(given.text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise given.error(f"this is no JSON of labels: {visible(str(error), 120)}") from error
+        raise given.error(f"this is no JSON of labels: {escape_text(str(error), 120)}") from error
     if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
         data = data["id2label"]
     if isinstance(data, dict):
@@ -74,7 +74,7 @@ def _from_json(given: TextFile) -> ParsedLabels:
             if twice is not None:
                 raise given.error(f"index {twice} has several names")
             data = {str(index): name for name, index in data.items()}
-        data = _in_order(given, [(key, value, f'"{visible(str(key), 40)}"') for key, value in data.items()])
+        data = _in_order(given, [(key, value, f'"{escape_text(str(key), 40)}"') for key, value in data.items()])
     if not isinstance(data, list):
         raise given.error("this is neither a list nor an object of names")
     return _named(given, data)
@@ -93,7 +93,7 @@ def _named(given: TextFile, items: Sequence[Any]) -> ParsedLabels:
     for index, item in enumerate(items):
         key, name = item if isinstance(item, list) and len(item) == 2 else ("", item)
         if not (isinstance(name, str) and isinstance(key, str) and name.strip()):
-            raise given.error(f"class {index} has no name, but {visible(json.dumps(item), 60)}")
+            raise given.error(f"class {index} has no name, but {escape_text(json.dumps(item), 60)}")
         names.append(name.strip())
         keys.append(key.strip())
     return names, keys
@@ -134,7 +134,7 @@ def _in_order(given: TextFile, entries: Sequence[tuple[Any, Any, str]]) -> list[
     found: dict[int, Any] = {}
     for key, item, place in entries:
         if not re.fullmatch(r"[0-9]{1,9}", str(key)):
-            raise given.error(f"{place}: '{visible(str(key), 40)}' is no index of a class")
+            raise given.error(f"{place}: '{escape_text(str(key), 40)}' is no index of a class")
         if int(key) in found:
             raise given.error(f"{place}: index {int(key)} stands twice")
         found[int(key)] = item

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import OversizeError, format_size, read_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
 
 MAX_TABLE_BYTES = 2**28  # bytes of such a file at the most: a line for each of a million images has half of it
@@ -26,7 +26,7 @@ class TextFile:
 
     def error(self, what: str, *, line: int = 0, fix: str = "") -> UsageError:
         """That something is wrong with the file, or with a line of it."""
-        place = f"{visible(self.name, 100)}:{line}" if line else visible(self.name, 100)
+        place = f"{escape_text(self.name, 100)}:{line}" if line else escape_text(self.name, 100)
         return UsageError(f"{place}: {what}", where=self.where, fix=fix)
 
 
@@ -40,7 +40,7 @@ class TableRow:
 
 def read_text(path: Path, where: str) -> TextFile:
     """The text of a file that the flag `where` named, without a byte order mark; UsageError if it cannot be read."""
-    shown = visible(str(path), 200)
+    shown = escape_text(str(path), 200)
     try:
         data = read_regular(path, MAX_TABLE_BYTES)
     except OversizeError:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import STEP
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.preprocessing import Preprocessing, format_sides
 
 Size = tuple[int, int]  # height and width, in pixels
@@ -90,8 +90,8 @@ class BuiltinTransform:
         size = self.nearest_unchanged((1, 1))
         if size is None:
             what = (
-                f"{visible(model, 100)} pads every image: it resizes to {self.min_size} and at most {self.max_size} "
-                f"pixels, which are no multiples of {self.size_divisible}, so that its maps do not lie over the image"
+                f"{escape_text(model, 100)} pads every image: it resizes to {self.min_size} and at most {self.max_size}"
+                f" pixels, which are no multiples of {self.size_divisible}, so that its maps do not lie over the image"
             )
             fix = f"Build it with a min_size that is a multiple of {self.size_divisible}."
             raise UsageError(what, where="--model", fix=fix)
@@ -109,7 +109,7 @@ class BuiltinTransform:
         resized, near = self.resized_size(size), self.nearest_unchanged(size)
         padded = self._padded_size(resized)
         does = f"pads it to {format_sides(padded)}" if padded != resized else f"brings it to {format_sides(resized)}"
-        what = f"{visible(model, 100)} resizes an input of {format_sides(size)} and {does}"
+        what = f"{escape_text(model, 100)} resizes an input of {format_sides(size)} and {does}"
         what += ", so that its maps do not lie over it"
         fix = f"Nearest to it that stays as it is: --input-size {near[0]}x{near[1]}" if near else ""
         raise UsageError(what, where="--input-size", fix=fix)

@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.network import code_excerpt, describe_error
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.preprocessing import format_sides
 
 Size = tuple[int, int]  # height and width, in pixels
@@ -38,7 +38,7 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
     further = [error for error in errors.values() if not expected_channels(str(error))]
     error = further[0] if further else next(iter(errors.values()))
     what, excerpt = describe_error(error)
-    name, text = visible(model, 100), str(error)
+    name, text = escape_text(model, 100), str(error)
     hint = _several_inputs(net, text)
     if hint is not None:
         code = getattr(type(net).forward, "__code__", None)
@@ -48,7 +48,7 @@ def forward_error(net: nn.Module, errors: Mapping[int, Exception], size: Size, u
         said, fix = hint
         return UsageError(f"{name} {said}: {what}", where="--model", excerpt=excerpt, fix=fix)
     if _SIZE_MESSAGE.search(text):
-        said = visible(text.strip().splitlines()[0], 200)
+        said = escape_text(text.strip().splitlines()[0], 200)
         what = f"{name} takes no input of {format_sides(size)}: {said}"
         if size == usual:
             return UsageError(what, where="--model", excerpt=excerpt, fix="Say which size it takes: --input-size HxW")
@@ -64,7 +64,7 @@ def _several_inputs(net: nn.Module, text: str) -> tuple[str, str] | None:
     names = _required_arguments(net.forward)
     if len(names) < 2 or "missing" not in text:
         return None
-    listed = f"{', '.join(visible(name, 40) for name in names[:-1])} and {visible(names[-1], 40)}"
+    listed = f"{', '.join(escape_text(name, 40) for name in names[:-1])} and {escape_text(names[-1], 40)}"
     return f"takes {len(names)} inputs, {listed}, and an image is one", _WRAP.format("fills in the others itself")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.input.forward_errors import expected_channels, forward_error
 from cnnviz_cli.models.input.preprocessing import (
@@ -125,7 +125,7 @@ def apply_overrides(
 
 def _check_builtin(transform: BuiltinTransform, wanted: InputOverrides, model: str) -> InputOverrides:
     """What is wanted of a network that resizes its input itself: `full` is what it does anyhow, within its limits."""
-    name = visible(model, 100)
+    name = escape_text(model, 100)
     if wanted.mode == "full" and transform.fixed_size is not None:
         what = f"{name} brings every input to {format_sides(transform.fixed_size)}"
         raise UsageError(what, where="--resize full", fix="Use --resize squash, pad or crop.")
@@ -170,7 +170,7 @@ def _check_other_size(net: nn.Module, preprocessing: Preprocessing, usual: Netwo
             output = net(zero_input(net, (preprocessing.channels, *size)))
         larger = NetworkOutput.from_output(output, usual.head or None)
     except Exception as error:  # whatever a network's forward raises
-        reason = visible(str(error).strip().partition("\n")[0], 200) or type(error).__name__
+        reason = escape_text(str(error).strip().partition("\n")[0], 200) or type(error).__name__
     else:
         if (usual.kind, usual.classes) == (larger.kind, larger.classes):
             return

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, split_run
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 
 MAX_RUNS = 8  # a layer that runs more often is shown by its last run alone
@@ -209,7 +209,7 @@ class ModelLayers:
             return UsageError(self.whole, where="--layer", fix=fix)
         if word in LAYER_WORDS:
             return self._no_maps_error(word)
-        shown = visible(word, 80)
+        shown = escape_text(word, 80)
         known = [*LAYER_WORDS, *(info.name for info in self._selectable())]
         hint = did_you_mean(word, known)
         flat = [info for info in self.infos if info.name == word or fnmatchcase(info.name, word)]
@@ -230,7 +230,7 @@ class ModelLayers:
             return UsageError(what, where="--layer", fix=f"Try --layer last-conv. {self._list_hint()}")
         what = f"no module of {self.model} has maps, so there is no layer to read"
         for name, reason in list(self.not_layers.items())[:1]:
-            what += f"; of '{visible(name, 60)}': {reason}"
+            what += f"; of '{escape_text(name, 60)}': {reason}"
         return UsageError(what, where="--layer", fix="Use a method that reads the input alone, see: cnnviz methods")
 
     def _list_hint(self) -> str:

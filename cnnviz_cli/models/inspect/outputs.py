@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import ValueKind, named_tensors, select_part, top_level_parts
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.receptive import tensors_in
 
@@ -112,10 +112,12 @@ class NetworkOutput:
         if self.kind is not None:
             return self.kind
         if self.heads:
-            what = f"{visible(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be meant"
-            fix = f"Choose one: --head {visible(self.heads[0].name, 60)}"
+            what = (
+                f"{escape_text(model, 100)} returns {self.description}, in which {len(self.heads)} parts may be meant"
+            )
+            fix = f"Choose one: --head {escape_text(self.heads[0].name, 60)}"
             raise UsageError(what, where="--model", excerpt=_list_heads(self.heads), fix=fix)
-        what = f"{visible(model, 100)} returns {self.description}, so it is no classifier, nor anything else known"
+        what = f"{escape_text(model, 100)} returns {self.description}, so it is no classifier, nor anything else known"
         fix = (
             "Networks may return (batch, classes) scores or (batch, classes, height, width) maps of scores, alone or "
             "in a tuple, a list or a mapping, for instance as 'out' or 'logits'; or for each image a mapping with "
@@ -168,7 +170,7 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
     fitting = fitting or [one for one in heads if one.name.startswith(f"{name}.")]
     if len(fitting) == 1:
         return fitting[0]
-    shown, names = visible(head, 60), [one.name for one in heads]
+    shown, names = escape_text(head, 60), [one.name for one in heads]
     if names == [""]:
         raise UsageError("the network returns one tensor, which has no heads", where="--head", fix="Leave it out.")
     if fitting:
@@ -176,12 +178,14 @@ def _requested_head(output: Any, heads: Sequence[HeadShape], head: str) -> HeadS
         raise UsageError(what, where="--head", excerpt=_list_heads(fitting), fix="Name one.")
     there = {name for name, _ in _named_tensors(output)}
     what = f"'{shown}' holds no scores that can be explained" if name in there else f"there is no head '{shown}'"
-    fix = did_you_mean(head, names) or (f"For instance: --head {visible(names[0], 60)}" if names else "Leave it out.")
+    fix = did_you_mean(head, names) or (
+        f"For instance: --head {escape_text(names[0], 60)}" if names else "Leave it out."
+    )
     raise UsageError(what, where="--head", excerpt=_list_heads(heads), fix=fix)
 
 
 def _list_heads(heads: Sequence[HeadShape]) -> str:
-    lines = [f"  {visible(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads]
+    lines = [f"  {escape_text(head.name, 60)}: {head.description}, {tuple(head.shape)}" for head in heads]
     more = [f"  and {len(heads) - _MAX_HEADS_LISTED} more"] if len(heads) > _MAX_HEADS_LISTED else []
     return "\n".join([*lines[:_MAX_HEADS_LISTED], *more])
 
@@ -191,7 +195,7 @@ def _describe(output: Any) -> str:
         return f"a tensor of shape {tuple(output.shape)}"
     named = isinstance(output, tuple) and hasattr(output, "_fields")
     if named or isinstance(output, Mapping):
-        keys = ", ".join(visible(str(key), 40) for key in list(output._fields if named else output)[:5])
+        keys = ", ".join(escape_text(str(key), 40) for key in list(output._fields if named else output)[:5])
         return f"a {'named tuple' if named else 'mapping'} with {keys or 'nothing'}"
     if isinstance(output, tuple | list):
         return f"a {type(output).__name__} of {len(output)}"

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.network import network_errors
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.checkpoint import Checkpoint, StateDict, read_state_dict, sha256_of_file
 from cnnviz_cli.models.load.state_dict import FittedNetwork
@@ -41,16 +41,16 @@ def imagenet_preprocessing() -> Preprocessing:
 def _report_choices(name: str, checkpoint: Checkpoint, fitted: FittedNetwork, reporter: Reporter) -> None:
 
     def say(text: str) -> None:
-        reporter.say(f"{visible(name, 100)}: {text}")
+        reporter.say(f"{escape_text(name, 100)}: {text}")
 
     if checkpoint.other_keys:
-        others = ", ".join(f"'{visible(nest, 60)}'" for nest in checkpoint.other_keys[:3])
-        say(f"'{visible(checkpoint.key, 60)}' is taken, not {others} (--weights-key chooses)")
+        others = ", ".join(f"'{escape_text(nest, 60)}'" for nest in checkpoint.other_keys[:3])
+        say(f"'{escape_text(checkpoint.key, 60)}' is taken, not {others} (--weights-key chooses)")
     if fitted.unused:
-        outside = f"{len(fitted.unused)} tensors outside of '{visible(fitted.prefix, 60)}'"
-        say(f"{outside} are left out, first '{visible(fitted.unused[0], 80)}'")
+        outside = f"{len(fitted.unused)} tensors outside of '{escape_text(fitted.prefix, 60)}'"
+        say(f"{outside} are left out, first '{escape_text(fitted.unused[0], 80)}'")
     if fitted.head:
-        say(f"'{visible(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape")
+        say(f"'{escape_text(fitted.head, 60)}' is taken for the layer that gives the scores, by its shape")
     if fitted.classes is not None:
         say(f"of {'1 class' if fitted.classes == 1 else f'{fitted.classes} classes'}, by the shape of its last layer")
 

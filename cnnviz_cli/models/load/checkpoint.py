@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, open_regular, same_file_path
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.load import load_errors
 
 MAX_HASHED_VALUES = 1_000_000  # in one tuple, all ways through it counted; a checkpoint's have a dozen
@@ -251,16 +251,18 @@ def _check_tensors(path: Path, state: StateDict) -> None:
         claimed = tensor.numel() * tensor.element_size()
         if claimed > max(GIBIBYTE, tensor.untyped_storage().nbytes()):  # its strides repeat the few that are there
             raise load_errors.not_weights_error(
-                path, f"'{visible(name, 60)}' claims more numbers than the file has for it"
+                path, f"'{escape_text(name, 60)}' claims more numbers than the file has for it"
             )
 
 
 def _missing_key_error(path: Path, key: str, known: list[str]) -> UsageError:
-    listed = f"It has: {', '.join(visible(name, 60) for name in known[:10])}." if known else "It holds one state dict."
+    listed = (
+        f"It has: {', '.join(escape_text(name, 60) for name in known[:10])}." if known else "It holds one state dict."
+    )
     # The shorter names too: 'emma' is near to 'ema', not to 'ema.module', and either will do.
     names = [*known, *{name.partition(".")[0] for name in known}]
     fix = "\n".join(filter(None, (did_you_mean(key, names), listed)))
-    what = f"'{visible(str(path), 200)}' has no state dict '{visible(key, 60)}'"
+    what = f"'{escape_text(str(path), 200)}' has no state dict '{escape_text(key, 60)}'"
     return UsageError(what, where="--weights-key", fix=fix)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.load.checkpoint import sha256_of_file
 
 _TIMEOUT = 30.0  # seconds without a byte
@@ -41,8 +41,10 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
     if place.exists():
         digest = sha256_of_file(place)
         if not digest.startswith(_hash_in_name(name)):
-            what = f"The cached weights '{visible(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
-            raise ModelError(what, fix=f"Remove the file, and it is downloaded again:\n  rm '{visible(str(place))}'")
+            what = f"The cached weights '{escape_text(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
+            raise ModelError(
+                what, fix=f"Remove the file, and it is downloaded again:\n  rm '{escape_text(str(place))}'"
+            )
         return place, digest
     if offline:
         what = f"The weights {name} are not in the cache, and --offline forbids a download"
@@ -53,7 +55,7 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
 def _check_mirror(mirror: str) -> str:
     parts = urlsplit(mirror)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        what = f"The mirror '{visible(mirror, 200)}' is not an http or https URL"
+        what = f"The mirror '{escape_text(mirror, 200)}' is not an http or https URL"
         fix = "For instance: --weights-mirror https://mirror.example.org/models"
         raise UsageError(what, where="--weights-mirror", fix=fix)
     return mirror
@@ -70,7 +72,7 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
     except HTTPError as error:
         error.close()
         raise _unavailable_error(
-            f"The server answered {error.code} ({visible(error.reason, 80)})", source, place
+            f"The server answered {error.code} ({escape_text(error.reason, 80)})", source, place
         ) from error
     except (OSError, HTTPException) as error:
         raise _unavailable_error(f"No download: {_error_text(error)}", source, place) from error
@@ -88,7 +90,7 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            what = f"The weights cannot be kept in '{visible(str(place.parent), 300)}': {_error_text(error)}"
+            what = f"The weights cannot be kept in '{escape_text(str(place.parent), 300)}': {_error_text(error)}"
             raise ModelError(what, fix="Set TORCH_HOME to a folder with room that you may write to.") from error
     return digest
 
@@ -140,13 +142,13 @@ def _open(source: str) -> HTTPResponse:
 def _error_text(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-    return visible(str(text), 200)
+    return escape_text(str(text), 200)
 
 
 def _unavailable_error(what: str, source: str, place: Path) -> ModelError:
     fix = (
-        f"Download {visible(source, 300)}\n"
-        f"  and put it at {visible(str(place), 300)}\n"
+        f"Download {escape_text(source, 300)}\n"
+        f"  and put it at {escape_text(str(place), 300)}\n"
         "or use the bundled model, which needs no download: --model efficientnet_lite0\n"
         "or weights of your own: --weights FILE.pth"
     )

@@ -17,7 +17,7 @@ from torch import nn
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.network import describe_error
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.load.built_model import (
     BuiltModel,
     check_materialized,
@@ -71,18 +71,18 @@ def _import_factory(factory: FactoryModel, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{factory.module}.".startswith(f"{error.name}."):
             raise _factory_error(name, error) from error
-        raise UsageError(f"there is no module '{visible(error.name, 100)}'", where="--model") from error
+        raise UsageError(f"there is no module '{escape_text(error.name, 100)}'", where="--model") from error
     except (Exception, SystemExit) as error:
         raise _factory_error(name, error) from error
     if not hasattr(module, factory.attribute):
         fix = did_you_mean(factory.attribute, [name for name in vars(module) if not name.startswith("_")])
-        what = f"the module '{factory.module}' has no '{visible(factory.attribute, 60)}'"
+        what = f"the module '{factory.module}' has no '{escape_text(factory.attribute, 60)}'"
         raise UsageError(what, where="--model", fix=fix)
     return getattr(module, factory.attribute)
 
 
 def _no_module_error(factory: FactoryModel, top: str) -> UsageError:
-    what = f"there is no module '{visible(factory.module, 100)}'"
+    what = f"there is no module '{escape_text(factory.module, 100)}'"
     if Path(f"{top}.py").is_file() or Path(top).is_dir():
         fix = "The current folder has one, but code is not taken from there unless you say so: PYTHONPATH=. cnnviz ..."
     else:

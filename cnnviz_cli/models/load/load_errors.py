@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.file_reading import GIBIBYTE, format_size, open_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 
 _CONVERT = """\
 If you trust its author, convert it once where its code is installed, and load what that writes:
@@ -30,7 +30,7 @@ _LIGHTNING = b"pytorch-lightning_version"
 
 def weights_error(path: Path, what: str, fix: str = "") -> ModelError:
     """An error about a file of weights, which `what` goes on to name."""
-    return ModelError(f"'{visible(str(path), 200)}' {what}", where="--weights", fix=fix)
+    return ModelError(f"'{escape_text(str(path), 200)}' {what}", where="--weights", fix=fix)
 
 
 def read_first_bytes(path: Path) -> bytes:
@@ -48,7 +48,7 @@ def not_weights_error(path: Path, message: str) -> ModelError:
     """Neither PyTorch nor safetensors can make sense of the bytes."""
     if read_first_bytes(path).startswith(b"version https://git-lfs"):
         return weights_error(path, "is not a weights file but what Git LFS keeps in its place", "git lfs pull")
-    said = visible(message.strip().partition("\n")[0], 200)
+    said = escape_text(message.strip().partition("\n")[0], 200)
     what = "is not a weights file, or is damaged" + (f": {said}" if said else "")
     return weights_error(path, what, "Copy or download the file again.")
 
@@ -73,8 +73,8 @@ def check_unpacked_size(path: Path, file: BinaryIO) -> None:
 
 def needs_code_error(path: Path, classes: Sequence[str]) -> ModelError:
     """The file asks for more than tensors; `classes` is what it would import, if that is known."""
-    listed = f" ({', '.join(visible(name, 60) for name in classes[:3])})" if classes else ""
-    shown = repr(visible(str(path), 200))
+    listed = f" ({', '.join(escape_text(name, 60) for name in classes[:3])})" if classes else ""
+    shown = repr(escape_text(str(path), 200))
     load, state, after = f"checkpoint = torch.load({shown}, weights_only=False)", "checkpoint['state_dict']", True
     if any("quantized" in name or name.endswith("ScriptObject") for name in classes):
         return quantized_error(path)
@@ -99,7 +99,7 @@ def quantized_error(path: Path) -> ModelError:
 
 def meta_tensor_error(path: Path, name: str) -> ModelError:
     """Shapes alone, as torch's meta device has them."""
-    what = f"holds no values: its tensor '{visible(name, 60)}' was saved from the meta device"
+    what = f"holds no values: its tensor '{escape_text(name, 60)}' was saved from the meta device"
     fix = (
         "Load the weights before saving: net.load_state_dict(..., assign=True), then torch.save(net.state_dict(), ...)"
     )
@@ -109,7 +109,7 @@ def meta_tensor_error(path: Path, name: str) -> ModelError:
 def sparse_tensor_error(path: Path, name: str) -> ModelError:
     """Tensors that no layer takes as its weight."""
     fix = "Save them dense: {name: t.to_dense() for name, t in state.items()}"
-    return weights_error(path, f"holds sparse tensors, for instance '{visible(name, 60)}'", fix)
+    return weights_error(path, f"holds sparse tensors, for instance '{escape_text(name, 60)}'", fix)
 
 
 def no_state_dict_error(path: Path, loaded: Any) -> ModelError:
@@ -126,7 +126,7 @@ def _display_key(key: Any) -> str:
     """A key of a checkpoint; of what is neither text nor a number its type, since it may hold itself."""
     if not isinstance(key, str | int):
         return type(key).__name__
-    return visible(str(key)[:200], 40) if str(key).strip() else "''"
+    return escape_text(str(key)[:200], 40) if str(key).strip() else "''"
 
 
 def _is_optimizer(loaded: Any) -> bool:
@@ -194,7 +194,7 @@ def mismatch_error(
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds if names)
     causes = [*_likely_causes(found, wanted, given), *_general_causes(found, wanted)][:_MAX_CAUSES]
     return ModelError(
-        f"The tensors in '{visible(source, 200)}' do not fit the network: {counts}",
+        f"The tensors in '{escape_text(source, 200)}' do not fit the network: {counts}",
         where="--weights",
         excerpt="\n".join(f"  {kind}: {_list_names(names)}" for kind, names in kinds if names),
         fix="\n".join(["Most likely:", *(f"{place}. {cause}" for place, cause in enumerate(causes, 1))]),
@@ -203,7 +203,7 @@ def mismatch_error(
 
 def _list_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(visible(name, 120) for name in names[:_MAX_NAMES]) + more
+    return ", ".join(escape_text(name, 120) for name in names[:_MAX_NAMES]) + more
 
 
 def _likely_causes(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.network import MemoryFormat, network_errors
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -180,6 +180,6 @@ def check_labels(labels: tuple[str, ...] | None, found: NetworkOutput, model: st
     if labels is None:
         return ("positive",) if (found.kind, count) == ("scores", 1) else tuple(map(str, range(count)))
     if count and len(labels) != count:
-        what = f"{visible(model, 100)} gives {count} scores, and names {len(labels)} classes"
+        what = f"{escape_text(model, 100)} gives {count} scores, and names {len(labels)} classes"
         raise UsageError(what, where="--model")
     return labels

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.file_reading import MAX_WEIGHTS_BYTES, open_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.built_model import BuiltModel, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import sha256_of_file
@@ -78,7 +78,7 @@ def build(program: ProgramModel) -> BuiltModel:
             raise
         except Exception as error:  # whatever the loaders raise on a damaged file
             raise not_weights_error(program.path, str(error)) from error
-    name = visible(program.path.name, 100)
+    name = escape_text(program.path.name, 100)
     whole = f"{name} is {program.kind.value}, which runs as a whole, so no layer in it can be read"
     net = ProgramNetwork(loaded, batch, whole)
     return BuiltModel(net.eval(), program.path.name, sha256_of_file(program.path), None, preset)
@@ -94,7 +94,7 @@ def _load_exported(path: Path) -> tuple[nn.Module, int | None, Preprocessing]:
     with open_regular(path, MAX_WEIGHTS_BYTES) as file:
         loaded = torch.export.load(file)
     if _is_training(loaded.graph_module):
-        what = f"'{visible(path.name, 100)}' was exported while training: its scores would be random"
+        what = f"'{escape_text(path.name, 100)}' was exported while training: its scores would be random"
         raise ModelError(what, where="--model", fix="Call net.eval() before torch.export.export(net, ...).")
     shape, preset = _input_shape(loaded) or (None,), imagenet_preprocessing()
     size = tuple(side for side in shape[2:] if isinstance(side, int))

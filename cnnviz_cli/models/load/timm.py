@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing, ResizeMode
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
 from cnnviz_cli.models.load.checkpoint import sha256_of_state
@@ -61,7 +61,7 @@ def preset_from_config(config: Mapping[str, Any], name: str) -> Preprocessing:
     share, mode = config["crop_pct"], config["crop_mode"]
     interpolation = config["interpolation"]
     if mode not in _MODES:
-        raise ModelError(f"timm:{name} wants its images cut by '{visible(str(mode), 40)}', which cnnviz cannot do")
+        raise ModelError(f"timm:{name} wants its images cut by '{escape_text(str(mode), 40)}', which cnnviz cannot do")
     resize = (math.floor(height / share), math.floor(width / share))
     return Preprocessing(
         resize,
@@ -82,11 +82,11 @@ def _check_name(timm: ModuleType, name: str) -> None:
     bare, _, tag = name.partition(".")
     if not timm.is_model(bare):
         fix = did_you_mean(bare, timm.list_models()) or "python -c 'import timm; print(timm.list_models())'"
-        raise UsageError(f"timm has no network '{visible(bare, 60)}'", where="--model", fix=fix)
+        raise UsageError(f"timm has no network '{escape_text(bare, 60)}'", where="--model", fix=fix)
     known = [entry for entry in timm.list_pretrained(f"{bare}.*") if entry.partition(".")[0] == bare]
     if tag and name not in known:
         fix = did_you_mean(name, known) or f"It has: {', '.join(known[:10]) or 'none'}."
-        raise UsageError(f"timm has no weights '{visible(tag, 60)}' for {bare}", where="--model", fix=fix)
+        raise UsageError(f"timm has no weights '{escape_text(tag, 60)}' for {bare}", where="--model", fix=fix)
 
 
 def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline: bool) -> tuple[nn.Module, str]:
@@ -104,7 +104,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     except CnnvizError:
         raise
     except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
-        said = visible((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
+        said = escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
         forbids = ", and --offline forbids a download" if offline else ""
         what = f"The weights of timm:{name} are unavailable{forbids}: {said}"
         raise ModelError(what, where="--weights", fix=fix) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.file_reading import MAX_WEIGHTS_BYTES, open_regular
-from cnnviz_cli.core.text import visible
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.spec.catalog import check_model
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".pth.tar")
@@ -51,7 +51,7 @@ def is_path(text: str) -> bool:
 def existing_file(text: str, where: str) -> Path:
     """The path of a file; raises UsageError if it is another library's, ModelError if no file is there."""
     path = Path(text).expanduser()
-    shown = visible(text, 200)
+    shown = escape_text(text, 200)
     foreign = _FOREIGN_SUFFIXES.get(path.suffix.lower())
     if foreign:
         fix = "Networks come from PyTorch: a state dict (.pth, .safetensors), TorchScript (.pt), torch.export (.pt2)."
@@ -173,11 +173,11 @@ def parse_model(model: str, arch: str | None = None) -> ModelSpec:
         UsageError: it cannot mean anything, or `arch` is missing or too much.
         ModelError: it is a path and no file is there, or timm is not installed.
     """
-    shown = visible(model, 200)
+    shown = escape_text(model, 200)
     if not is_path(model):
         if arch is not None:
             what = f"--arch says what network a file of weights is of, and '{shown}' is a network"
-            fix = f"Leave one out: --model {visible(arch, 60)} --weights FILE.pth"
+            fix = f"Leave one out: --model {escape_text(arch, 60)} --weights FILE.pth"
             raise UsageError(what, where="--arch", fix=fix)
         return ModelSpec(_parse_name(model, "--model"))
     path = existing_file(model, "--model")
@@ -203,7 +203,9 @@ def check_code_allowed(network: NetworkSpec, *, allow_code: bool) -> None:
     if allow_code or not isinstance(network, FactoryModel | ProgramModel):
         return
     if isinstance(network, ProgramModel):
-        what = f"'{visible(network.path.name, 100)}' is {network.kind.value}: loading it can do what any program can"
+        what = (
+            f"'{escape_text(network.path.name, 100)}' is {network.kind.value}: loading it can do what any program can"
+        )
     else:
         what = f"'{network.module}:{network.attribute}' is code, which would run on this machine"
     raise UsageError(what, where="--model", fix="If you trust its author, add --allow-code.")
@@ -216,7 +218,7 @@ def _parse_name(text: str, where: str) -> NetworkSpec:
     if factory:
         return FactoryModel(factory[1], factory[2])
     if ":" in text:
-        what = f"'{visible(text, 60)}' is neither timm:NAME nor module:factory"
+        what = f"'{escape_text(text, 60)}' is neither timm:NAME nor module:factory"
         raise UsageError(what, where=where, fix="For instance: timm:resnet18, mypkg.nets:build")
     try:
         check_model(text)
@@ -228,7 +230,7 @@ def _parse_name(text: str, where: str) -> NetworkSpec:
 
 def _parse_timm(name: str, where: str) -> TimmModel:
     if not _TIMM_NAME.fullmatch(name):
-        what = f"'{visible(TIMM_PREFIX + name, 60)}' needs a name of timm's after the colon"
+        what = f"'{escape_text(TIMM_PREFIX + name, 60)}' needs a name of timm's after the colon"
         raise UsageError(what, where=where, fix="For instance: timm:resnet18, timm:resnet18.a1_in1k")
     with installed_only():
         found = find_spec("timm")  # of a package at the top this runs none of its code

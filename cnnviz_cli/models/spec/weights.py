@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, visible
+from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
 from cnnviz_cli.models.spec.network import (
     WEIGHTS_SUFFIXES,
@@ -76,19 +76,19 @@ def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
     if named.weights is not None:
         if default:
             return WeightsFile(named.weights)
-        what = f"--model names a file of weights already, and --weights says '{visible(spec, 60)}'"
+        what = f"--model names a file of weights already, and --weights says '{escape_text(spec, 60)}'"
         raise UsageError(what, where="--weights", fix="Leave one of them out.")
     if isinstance(network, ProgramModel):
         if default:
             return OwnWeights()
-        what = f"'{visible(network.path.name, 100)}' is {network.kind.value}, which holds its own weights"
+        what = f"'{escape_text(network.path.name, 100)}' is {network.kind.value}, which holds its own weights"
         raise UsageError(what, where="--weights", fix="Leave --weights out.")
     if isinstance(network, FactoryModel):
         if default:
             return OwnWeights()
         if _is_path(spec):
             return WeightsFile(_check_weights_file(spec))
-        what = f"'{network.module}:{network.attribute}' makes its own weights, and '{visible(spec, 60)}' is no file"
+        what = f"'{network.module}:{network.attribute}' makes its own weights, and '{escape_text(spec, 60)}' is no file"
         raise UsageError(what, where="--weights", fix="Leave --weights out, or name a file.")
     return _parse_named(network, spec)
 
@@ -156,25 +156,25 @@ def _is_path(spec: str) -> bool:
 def _parse_seed(digits: str) -> int:
     # The length comes first: Python refuses to read numbers of thousands of digits.
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= _MAX_SEED):
-        what = f"'random:{visible(digits, 40)}' needs a whole number from 0 to {_MAX_SEED} after the colon"
+        what = f"'random:{escape_text(digits, 40)}' needs a whole number from 0 to {_MAX_SEED} after the colon"
         raise UsageError(what, where="--weights", fix="For instance: --weights random:0")
     return int(digits)
 
 
 def _check_weights_file(spec: str) -> Path:
     if not spec.lower().endswith(WEIGHTS_SUFFIXES) and Path(spec).suffix:
-        what = f"The weights file '{visible(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
+        what = f"The weights file '{escape_text(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
         raise UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
     path = existing_file(spec, "--weights")
     kind = file_kind(path)
     if kind is not FileKind.WEIGHTS:
-        what = f"'{visible(spec, 200)}' is {kind.value}, which holds a network with its weights"
-        raise UsageError(what, where="--weights", fix=f"cnnviz ... --model {visible(spec, 200)} --allow-code")
+        what = f"'{escape_text(spec, 200)}' is {kind.value}, which holds a network with its weights"
+        raise UsageError(what, where="--weights", fix=f"cnnviz ... --model {escape_text(spec, 200)} --allow-code")
     return path
 
 
 def _unknown_weights_error(network: ZooModel | TimmModel, spec: str) -> UsageError:
-    what = f"There are no weights '{visible(spec, 60)}' for {network.name}"
+    what = f"There are no weights '{escape_text(spec, 60)}' for {network.name}"
     others = f"DEFAULT, none, random:SEED, a file {', '.join(WEIGHTS_SUFFIXES)}"
     if isinstance(network, TimmModel):
         fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
