@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -237,6 +238,35 @@ def test_no_two_files_of_a_room_differ_by_one_letter() -> None:
 
 def test_no_small_module_has_one_user_alone() -> None:
     assert slices() == []
+
+
+def names_in_the_architecture() -> list[str]:
+    """The modules, files and members of them that docs/architecture.md names in backticks, wings to come aside."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms to come")[0]
+    quoted = re.findall(r"`(?:python )?([\w./]+)", text)
+    return sorted({name for name in quoted if "/" in name.strip("/") or name.partition(".")[0] in ROOMS})
+
+
+def exists(name: str) -> bool:
+    """Whether `room.module.member`, or the path of a file or folder, is there."""
+    if "/" in name:
+        roots = (PACKAGE.parent, PACKAGE, PACKAGE / "models")
+        return any((root / f"{name}{suffix}").exists() for root in roots for suffix in ("", ".py"))
+    module = module_of(f"cnnviz_cli.{name}")
+    assert module is not None
+    member = f"cnnviz_cli.{name}".removeprefix(module).strip(".")
+    return all(hasattr(importlib.import_module(module), part) for part in member.split(".") if part)
+
+
+@pytest.mark.parametrize("name", names_in_the_architecture())
+def test_what_the_architecture_names_exists(name: str) -> None:
+    assert exists(name)
+
+
+def test_what_does_not_exist_is_found() -> None:
+    assert not exists("run.pipelines")
+    assert not exists("core.scores.score_of_classes")
+    assert not exists("load/zoos")
 
 
 def rooms_to_come() -> dict[str, list[str]]:
