@@ -37,7 +37,7 @@ def test_the_layers_of_a_joined_map_are_named(layers: tuple[str, ...], words: st
 
 def test_a_map_of_one_layer_alone_was_joined_of_none() -> None:
     one, other = (Part(name, torch.ones(2, 3, size, size)) for name, size in (("a", 4), ("b", 2)))
-    assert [panel.layers for panel in finish([one], "none", "max", target=0, layers=None)] == [()]
-    (panel,) = finish([one, other], "none", "max", target=0, layers=None)
+    assert [panel.layers for panel in finish([one], "none", "max", target=0, layers={})] == [()]
+    (panel,) = finish([one, other], "none", "max", target=0, layers={})
     assert (panel.layer, panel.layers, panel.joined) == (None, ("a", "b"), "max")
     assert panel.pick(1).layers == ("a", "b")
