@@ -36,17 +36,17 @@ def explain_images(explainer: Explainer, images: list[Any] | Tensor) -> Iterator
         what = f"the network reads {preprocessing.channels} channels, and the tensor has {images.shape[1]}"
         raise UsageError(what, where="images")
     read = read_tensor if isinstance(images, Tensor) else read_input_image
-    how = preprocessing, read_options(session.settings, preprocessing), session.question.masks
+    reading = preprocessing, read_options(session.settings, preprocessing), session.question.masks
     batches = BatchExplainer(explainer, Reporter())
     wording = replace(session.wording, model=session.model.name)
     for start in range(0, len(images), size):
-        loaded = [read(one, start + at, *how) for at, one in enumerate(images[start : start + size])]
-        results = batches.results([one.network_input for one in loaded], ())
-        for one, result in zip(loaded, results, strict=True):
+        batch = [read(image, start + offset, *reading) for offset, image in enumerate(images[start : start + size])]
+        results = batches.results([loaded_image.network_input for loaded_image in batch], ())
+        for loaded_image, result in zip(batch, results, strict=True):
             if isinstance(result, CnnvizError):
-                what = f"{one.source.name}: {result.what}"
+                what = f"{loaded_image.source.name}: {result.what}"
                 raise type(result)(what, where=result.where, fix=result.fix, excerpt=result.excerpt) from result
-            yield _explained_image(explainer, one, result, wording)
+            yield _explained_image(explainer, loaded_image, result, wording)
 
 
 def _explained_image(
@@ -142,12 +142,12 @@ def explain(
     """
     collector = WarningCollector()
     try:
-        given = as_image_list(images)
+        image_batch = as_image_list(images)
         families, settings = build_settings(
             methods=methods,
             layers=layers,
             targets=targets,
-            options=_sized(options, given),
+            options=_with_input_size(options, image_batch),
             model=model if isinstance(model, str) else None,
             device=device or ("auto" if isinstance(model, str) else network_device(model)),
             precision=precision,
@@ -155,29 +155,31 @@ def explain(
             seed=seed,
         )
         with preserve_global_state():
-            chosen = devices.select_device(settings.device)
+            target_device = devices.select_device(settings.device)
             devices.use_deterministic_kernels()
             # A network of the caller's may count on the caller's default device; one that is built here does not.
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
-                network, settings = _network(model, settings, preprocessing, labels, chosen, collector)
-            with nullcontext() if isinstance(model, nn.Module) else chosen:
-                explainer = Explainer.of(Session.of(COMMAND, settings, network, chosen, collector), families, collector)
-                found = tuple(explain_images(explainer, given))
+                network, settings = _network(model, settings, preprocessing, labels, target_device, collector)
+            with nullcontext() if isinstance(model, nn.Module) else target_device:
+                explainer = Explainer.of(
+                    Session.of(COMMAND, settings, network, target_device, collector), families, collector
+                )
+                explained = tuple(explain_images(explainer, image_batch))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
     for text in collector.warnings:
         warn(text, stacklevel=2)
-    return Explanations(found)
+    return Explanations(explained)
 
 
-def _sized(options: Mapping[str, Any], given: list[Any] | Tensor) -> dict[str, Any]:
-    if isinstance(given, list):
+def _with_input_size(options: Mapping[str, Any], image_batch: list[Any] | Tensor) -> dict[str, Any]:
+    if isinstance(image_batch, list):
         return dict(options)
     for name in ("resize", "input_size", "resize_to", "max_side", "value_range", "interpolation"):
         if name in options:
             raise UsageError("a tensor is the network's input already", where=name, fix=f"Leave out {name}.")
-    return {**options, "input_size": tuple(given.shape[2:])}
+    return {**options, "input_size": tuple(image_batch.shape[2:])}
 
 
 def _network(
@@ -188,23 +190,23 @@ def _network(
     device: torch.device,
     reporter: Reporter,
 ) -> tuple[LoadedModel, Settings]:
-    preset, wanted, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
+    preset, overrides, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
     if not isinstance(model, str):
-        idle = next((name for name in NETWORK if name in settings.model_fields_set), "")
-        if idle:
-            raise UsageError("a network in memory has its weights", where=idle, fix=f"Leave out {idle}.")
-        found = load_twin(model, preset, wanted, expected, device)
+        unused = next((name for name in NETWORK if name in settings.model_fields_set), "")
+        if unused:
+            raise UsageError("a network in memory has its weights", where=unused, fix=f"Leave out {unused}.")
+        loaded = load_twin(model, preset, overrides, expected, device)
     else:
-        found = load_model_for(settings, reporter)
+        loaded = load_model_for(settings, reporter)
         if preset is not None:
-            shown, layers = apply_overrides(found.net, preset, wanted, found.name, expected)
-            found = replace(found, preprocessing=shown, layers=layers)
+            adjusted, layers = apply_overrides(loaded.net, preset, overrides, loaded.name, expected)
+            loaded = replace(loaded, preprocessing=adjusted, layers=layers)
     if labels is None:
-        return found, settings
-    if found.returns == "boxes" and not found.labels and not isinstance(labels, str):
-        return replace(found, labels=tuple(map(str, labels))), settings
-    names = name_scores(labels, len(found.labels))
+        return loaded, settings
+    if loaded.returns == "boxes" and not loaded.labels and not isinstance(labels, str):
+        return replace(loaded, labels=tuple(map(str, labels))), settings
+    names = name_scores(labels, len(loaded.labels))
     # Of a network with one score, two names are those of no and yes, whose probabilities are sigmoids.
-    if len(names) != len(found.labels):
+    if len(names) != len(loaded.labels):
         settings = settings.model_copy(update={"multilabel": True})
-    return replace(found, labels=names), settings
+    return replace(loaded, labels=names), settings

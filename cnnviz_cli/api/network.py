@@ -36,7 +36,7 @@ def make_twin(net: nn.Module) -> nn.Module:
     Raises:
         ModelError: it cannot be copied.
     """
-    original = _unwrapped(net)
+    original = _unwrap(net)
     check_materialized(original, "model")
     known: dict[int, Any] = {}
     try:
@@ -85,7 +85,7 @@ def load_twin(
         UsageError: it does not take such an input, or returns nothing that can be explained.
         ModelError: it cannot be copied.
     """
-    twin, name = make_twin(net), type(_unwrapped(net)).__name__
+    twin, name = make_twin(net), type(_unwrap(net)).__name__
     kept_training = set_eval_mode(twin)
     twin.to(device)
     preprocessing, layers = apply_overrides(
@@ -165,8 +165,8 @@ def preserve_global_state() -> Iterator[None]:
             random.setstate(generators[1])
 
 
-def _unwrapped(net: nn.Module) -> nn.Module:
+def _unwrap(net: nn.Module) -> nn.Module:
     if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _unwrapped(net.module)
+        return _unwrap(net.module)
     compiled = getattr(net, "_orig_mod", None)
-    return _unwrapped(compiled) if isinstance(compiled, nn.Module) else net
+    return _unwrap(compiled) if isinstance(compiled, nn.Module) else net

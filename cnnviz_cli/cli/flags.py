@@ -102,7 +102,7 @@ def help_text(path: SettingPath, info: FieldInfo, command: str) -> str:
     notes = [] if info.default is None else [f"default {default_text(info.default)}"]
     if _side(info).flag_only:
         notes.append("command line only")
-    elif not _prefixed(path, command):
+    elif not _needs_prefix(path, command):
         notes.append(environment_variable(path))
     return f"{info.description} ({'; '.join(notes)})"
 
@@ -113,7 +113,7 @@ def _side(info: FieldInfo) -> Flag:
 
 def _panel(path: SettingPath, side: Flag, command: str) -> str:
     """The group: of a family's own command the methods that read the option, of other commands the family."""
-    if _prefixed(path, command):
+    if _needs_prefix(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
     return readers(path) if len(path) == 2 and path[1] != SELECTOR else side.panel
 
@@ -133,7 +133,7 @@ def readers(path: SettingPath) -> str:
     return f"Options of {', '.join(reading)}"
 
 
-def _prefixed(path: SettingPath, command: str) -> bool:
+def _needs_prefix(path: SettingPath, command: str) -> bool:
     return len(path) == 2 and path[0] != command
 
 

@@ -101,7 +101,7 @@ class Panel:
 
     def pick(self, image: int) -> Self:
         """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""
-        return _picked(self, image)
+        return _pick_image(self, image)
 
     def arrays(self) -> Mapping[str, Values]:
         """The raw numbers worth keeping, by name: what ``--save-arrays`` stores."""
@@ -310,14 +310,14 @@ class Projections(Panel):
         return [projection for row in self.rows for projection in row.values]
 
 
-def _picked(value: _T, image: int) -> _T:
+def _pick_image(value: _T, image: int) -> _T:
     picked: Any = value  # the type does not change, which no checker can follow through `replace`
     if hasattr(value, "detach"):
         picked = value.detach()[image].cpu().numpy()
     elif is_dataclass(value) and not isinstance(value, type):
-        picked = replace(value, **{f.name: _picked(getattr(value, f.name), image) for f in fields(value)})
+        picked = replace(value, **{f.name: _pick_image(getattr(value, f.name), image) for f in fields(value)})
     elif isinstance(value, tuple):
-        picked = tuple(_picked(item, image) for item in value)
+        picked = tuple(_pick_image(item, image) for item in value)
     elif isinstance(value, Mapping):
-        picked = {key: _picked(item, image) for key, item in value.items()}
+        picked = {key: _pick_image(item, image) for key, item in value.items()}
     return cast("_T", picked)

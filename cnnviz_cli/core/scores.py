@@ -133,7 +133,7 @@ def highest(numbers: NDArray[Any], count: int) -> list[int]:
     return [index for index in order if numbers[index] > -np.inf]
 
 
-def rounded(number: float, low: float = 0.0) -> float:
+def round_score(number: float, low: float = 0.0) -> float:
     """A probability, a share or a cosine to six digits: more would make the manifest depend on a sum's last bit."""
     return round(min(1.0, max(low, number)), 6)
 
@@ -249,16 +249,16 @@ class Classes(Readout):
 CLASSES = Classes()
 
 
-def unwrapped(output: Any) -> Any:
+def main_output(output: Any) -> Any:
     """What counts of a network's output: its ``logits``, if it has such, and of several values the first."""
     found = getattr(output, "logits", output)
     return found[0] if isinstance(found, tuple | list) and found else found
 
 
 def part_of(output: Any, head: str | None) -> Any:
-    """The part of an output that has this name; of None what `unwrapped` finds. Raises UsageError if there is none."""
+    """The part of an output with this name; for None, `main_output`. Raises UsageError if there is none."""
     if head is None:
-        return unwrapped(output)
+        return main_output(output)
     try:
         return select_part(output, head)
     except KeyError:
@@ -285,7 +285,7 @@ def maps_in(output: Any, head: str | None = None) -> Any:
     if head is not None:
         return part_of(output, head)
     found = getattr(output, "logits", output)
-    return found.get("out") if isinstance(found, Mapping) else unwrapped(found)
+    return found.get("out") if isinstance(found, Mapping) else main_output(found)
 
 
 def embedding(output: Any, head: str | None = None) -> Tensor:

@@ -25,10 +25,10 @@ def value(kind: type[T] | None = None, /, *, kw_only: bool = False) -> type[T] |
     `fields`, `replace`, `asdict`, `field` and ``__post_init__`` work as for a dataclass. There is no `InitVar` and no
     ``slots``, and a class that derives from a value has to be a value, too.
     """
-    return _made(kind, kw_only) if kind is not None else lambda kind: _made(kind, kw_only)
+    return _make_value_class(kind, kw_only) if kind is not None else lambda kind: _make_value_class(kind, kw_only)
 
 
-def _made(kind: Any, kw_only: bool) -> Any:
+def _make_value_class(kind: Any, kw_only: bool) -> Any:
     if not kind.__doc__:
         kind.__doc__ = kind.__name__  # or dataclass puts a signature here, which takes longer than all the rest
     dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(kind)
@@ -53,7 +53,7 @@ def _constructor(kind: Any) -> Callable[..., None]:
         count = len(given) + len(named)
         state |= named
         if len(state) < count or not required <= state.keys() <= names:
-            _compiled(type(self))(*given, **named)  # raises a TypeError that says what is wrong
+            _compile_dataclass(type(self))(*given, **named)  # raises a TypeError that says what is wrong
         for name, factory in factories.items():
             if name not in state:
                 state[name] = factory()
@@ -65,7 +65,7 @@ def _constructor(kind: Any) -> Callable[..., None]:
     return __init__
 
 
-def _compiled(kind: Any) -> Any:
+def _compile_dataclass(kind: Any) -> Any:
     """The same class as `dataclass` makes it, for what is asked seldom: a signature, or what a call has wrong."""
     return make_dataclass(kind.__qualname__, [(item.name, item.type, item) for item in fields(kind)])
 
@@ -102,7 +102,7 @@ def _refuse_to_delete(_self: Any, name: str) -> NoReturn:
 
 class _Signature:
     def __get__(self, _instance: Any, kind: Any) -> inspect.Signature:
-        return inspect.signature(_compiled(kind))
+        return inspect.signature(_compile_dataclass(kind))
 
 
 _SHARED = {

@@ -82,7 +82,7 @@ class _GradientWatch(TorchFunctionMode):
 
     def begins(self, name: str) -> Any:
         def begin(_module: nn.Module, inputs: Any, named: Any) -> None:
-            self._running.append((name, _any_recorded((*inputs, *named.values())), self.last))
+            self._running.append((name, _any_has_gradient((*inputs, *named.values())), self.last))
 
         return begin
 
@@ -104,7 +104,7 @@ class _GradientWatch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (*args, *(kwargs or {}).values())
-        recorded = _any_recorded(given)
+        recorded = _any_has_gradient(given)
         result = func(*args, **(kwargs or {}))
         if recorded and _lacks_gradient(result):
             name = self._running[-1][0] if self._running else ""
@@ -126,7 +126,7 @@ def _describe_cause(func: Any) -> str:
     return f"calls {escape_text(name, 60)}, which has no gradient"
 
 
-def _any_recorded(values: Iterable[Any]) -> bool:
+def _any_has_gradient(values: Iterable[Any]) -> bool:
     return any(map(_has_gradient, tensors_in(values)))
 
 

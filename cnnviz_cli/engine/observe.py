@@ -87,37 +87,37 @@ def observe(
         raise ValueError("under torch.inference_mode() nothing can be differentiated; use torch.no_grad()")
     if plan.modifies_relu or any(stream.passes.modifies_relu for stream in plan.streams):
         check_visible(net, "rectifiers")
-    for looks_at in dict.fromkeys(need.looks_at for need in plan.separate if need.looks_at):
-        check_visible(net, looks_at)
+    for reason in dict.fromkeys(need.looks_at for need in plan.separate if need.looks_at):
+        check_visible(net, reason)
     missing = [need.name for need in plan.given if need.name not in given]
     if missing:
         raise ValueError(f"evidence that the caller has to bring is missing: {', '.join(missing)}")
     with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
-        made = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
-        answers: dict[Need, Tensor] = dict(made.answers)
-        known: dict[Need, Tensor] = {Input(): answer(batch), Targets(): made.targets}
-        answers.update((need, value) for need, value in known.items() if need in plan.needs)
+        forward = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
+        answers: dict[Need, Tensor] = dict(forward.answers)
+        own_answers: dict[Need, Tensor] = {Input(): answer(batch), Targets(): forward.targets}
+        answers.update((need, value) for need, value in own_answers.items() if need in plan.needs)
         answers.update((need, given[need.name]) for need in plan.given)
         context = PassContext(
             net,
             batch.detach(),
-            made.targets,
-            made.logits,
+            forward.targets,
+            forward.logits,
             precision,
             Evidence(answers),
             memory,
             tick,
             readout,
-            made.anchor,
+            forward.anchor,
             alone,
         )
         for stream in plan.streams:
             answers.update(run_stream(context, stream))
         for need in plan.separate:
             answers[need] = answer_to(need)(context, need)
-        assert made.order is not None  # by it the classes were chosen just now
-        still = _find_unchanged_needs(made, answers, batch, precision)
-        return Observation(made.logits, made.targets, Evidence(answers), made.order, made.anchor, still)
+        assert forward.order is not None  # by it the classes were chosen just now
+        unchanged = _find_unchanged_needs(forward, answers, batch, precision)
+        return Observation(forward.logits, forward.targets, Evidence(answers), forward.order, forward.anchor, unchanged)
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _explain_gradient_cuts(net: nn.Module, image: Tensor) -> Iterator[None]:
 
 
 def _find_unchanged_needs(
-    made: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str
+    forward: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str
 ) -> dict[Need, Tensor]:
     """Of the needs that ask how a score changes, for which images it does not."""
     terms: dict[Objective, Tensor] = {}
@@ -140,13 +140,13 @@ def _find_unchanged_needs(
     with torch.no_grad():
         for need in answers:
             if need.measures_change:
-                of = need.objective
-                assert of is not None  # every need that asks for a change has one
-                if of not in terms:
-                    terms[of] = of.terms(made).abs()
-                still = find_unchanged(need, answers, batch, terms[of], precision)
-                if still is not None:
-                    found[need] = still
+                objective = need.objective
+                assert objective is not None  # every need that asks for a change has one
+                if objective not in terms:
+                    terms[objective] = objective.terms(forward).abs()
+                unchanged = find_unchanged(need, answers, batch, terms[objective], precision)
+                if unchanged is not None:
+                    found[need] = unchanged
     return found
 
 
@@ -171,15 +171,15 @@ def find_unchanged(
     if need.change == "shares":
         reach = answer.abs().flatten(1).sum(1)
     elif need.change == "slopes":
-        at = need.place
-        by = inputs if at == INPUT else answers.get(Activation(at))
-        if by is None:
+        place = need.place
+        multiplier = inputs if place == INPUT else answers.get(Activation(place))
+        if multiplier is None:
             return None
         power = getattr(need, "moment", 1)
         slopes = answer if power == 1 else answer.abs().pow(1 / power)
-        length = _norms(by)
-        if at == INPUT:
-            length = length.clamp(min=by[0].numel() ** 0.5)
+        length = _norms(multiplier)
+        if place == INPUT:
+            length = length.clamp(min=multiplier[0].numel() ** 0.5)
         reach = _norms(slopes) * length  # no less than the sum of the slopes, which of weighted ones are shares
     else:
         return None
@@ -204,9 +204,9 @@ def integrate_path(context: PassContext, need: PathIntegral) -> Tensor:
     total = torch.zeros_like(point)
     for step in range(need.along.count):
         # A path may keep its place elsewhere, and more exactly than the network needs it.
-        at = match_memory_format(point.to(context.batch.device, context.batch.dtype), context.batch)
-        made = context.run(at, plan)
-        point, part = need.along.advance(evidence, step, point, made.answers[gradient])
-        total = total + part
+        inputs = match_memory_format(point.to(context.batch.device, context.batch.dtype), context.batch)
+        forward = context.run(inputs, plan)
+        point, step_total = need.along.advance(evidence, step, point, forward.answers[gradient])
+        total = total + step_total
         context.tick(step + 1, need.along.count)
     return total.to(context.logits)

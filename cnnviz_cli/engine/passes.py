@@ -93,7 +93,7 @@ def run_pass(
         # Nothing is recorded before something requires a gradient. What the network itself switches off and on again
         # (`with torch.no_grad()` around a frozen part) has to be on again behind it.
         stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
-        stack.enter_context(_captured(modules, plan, kept))
+        stack.enter_context(_capture_layers(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(autocast_context(source.device, precision))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
@@ -103,7 +103,7 @@ def run_pass(
             if layer not in kept:
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
             if len(kept[layer]) != len(source):
-                raise _miscounted(layer, len(kept[layer]), len(source))
+                raise _miscount_error(layer, len(kept[layer]), len(source))
     if mode and not mode.seen:
         raise UsageError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
@@ -125,7 +125,7 @@ def run_pass(
     return made
 
 
-def _miscounted(layer: str, outputs: int, images: int) -> UsageError:
+def _miscount_error(layer: str, outputs: int, images: int) -> UsageError:
     """A layer whose maps would be taken for those of other images, or of one alone."""
     of = f"{images} image{'s' if images > 1 else ''}"
     what = f"layer '{layer}' gives {outputs} output{'s' if outputs > 1 else ''} for {of}"
@@ -194,7 +194,7 @@ def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
 
 
 @contextmanager
-def _captured(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[None]:
+def _capture_layers(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[None]:
     """Keep the output of the plan's layers while the context is open, recording from those that need a gradient."""
 
     versions: dict[str, int] = {}

@@ -115,12 +115,12 @@ class RectifierMode(TorchFunctionMode):
         in_place = works_in_place(func, rest, named)
         kind = source.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        use = _Use(partial(_applied, func, rest, named), slope, in_place, autocast, self)
+        use = _Use(partial(_apply_function, func, rest, named), slope, in_place, autocast, self)
         return _Rectifier.apply(source, use)
 
 
 @pass_through
-def _applied(func: Callable[..., Any], rest: tuple[Any, ...], named: Mapping[str, Any], value: Tensor) -> Any:
+def _apply_function(func: Callable[..., Any], rest: tuple[Any, ...], named: Mapping[str, Any], value: Tensor) -> Any:
     return func(value, *rest, **named)
 
 

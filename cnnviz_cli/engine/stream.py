@@ -90,7 +90,7 @@ class _Image:
                 made = run_pass(
                     self.net,
                     self.modules,
-                    self._made(start, stop),
+                    self._make_variants(start, stop),
                     self.plan,
                     self.context.chosen(self.image, stop - start),
                     self.context.precision,
@@ -104,7 +104,7 @@ class _Image:
                 raise
         return None, {}
 
-    def _made(self, start: int, stop: int) -> Tensor:
+    def _make_variants(self, start: int, stop: int) -> Tensor:
         made = self.stream.variants.make(self.evidence, self.image, start, stop)
         batch = self.context.batch
         made = made.to(batch.device, batch.dtype)
@@ -127,7 +127,7 @@ class _Image:
         if budget is None:
             budget = free_memory(device) // MEMORY_SHARE
         recorded = bool(self.plan.backwards)
-        one = self._made(0, 1)
+        one = self._make_variants(0, 1)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         with autocast_context(device, self.context.precision):
             item = estimate_bytes(self.modules, self.net, one, recorded=recorded)

@@ -78,7 +78,7 @@ from cnnviz_cli.methods.common.cams import (
     gradient_recipe,
     views_of,
 )
-from cnnviz_cli.methods.common.saliency import SaliencyOptions, reduced, saliency_recipe
+from cnnviz_cli.methods.common.saliency import SaliencyOptions, reduce_channels, saliency_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +93,6 @@ __all__ = [
     "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow", "Projections", "Recipe", "Relevance", "ReluRule",
     "SaliencyOptions", "Scores", "Seeds", "SignedMap", "SmoothOptions", "StrongestChannel", "TargetLogit",
     "TargetProbability", "Targets", "Tensor", "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe",
-    "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduced", "resolution", "saliency_recipe",
-    "strongest_channels", "to_two_classes", "upsample", "value", "views_of",
+    "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduce_channels", "resolution",
+    "saliency_recipe", "strongest_channels", "to_two_classes", "upsample", "value", "views_of",
 ]  # fmt: skip

@@ -65,7 +65,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
             boxes = _boxes(places, maps, info, size)
             field = info.field.size if info.field else None
             means = maps.mean((2, 3)).gather(1, channels)
-            rows.append(ProjectionRow(info.name, _stacked(projections), channels, peaks, boxes, field, means))
+            rows.append(ProjectionRow(info.name, _stack_images(projections), channels, peaks, boxes, field, means))
             silent.append((peaks <= 0).float().mean(1))
         statistics = {"silent_share": sum(silent[1:], silent[0]) / len(silent)}
         return [Projections(tuple(rows), NOTES[rule], statistics=statistics)]
@@ -74,7 +74,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
     return Recipe(activations + tuple(need for row in needs.values() for need in row), explain)
 
 
-def _stacked(pictures: list[Tensor]) -> Tensor:
+def _stack_images(pictures: list[Tensor]) -> Tensor:
     """k images (B, 3, H, W) as (B, k, 3, H, W), without importing torch."""
     stacked = pictures[0].new_empty((pictures[0].shape[0], len(pictures), *pictures[0].shape[1:]))
     for rank, picture in enumerate(pictures):

@@ -18,7 +18,7 @@ from cnnviz_cli.methods.api import (
     option,
     value,
 )
-from cnnviz_cli.methods.common.saliency import Ends, shared
+from cnnviz_cli.methods.common.saliency import Ends, shares_panel
 
 
 @value
@@ -49,6 +49,6 @@ def deeplift(options: Options, context: MethodContext) -> Recipe:
         picture = evidence[Input()]
         values = evidence[multipliers] * (picture - baseline.batch(evidence))
         at_image, at_baseline = evidence[ends][:, 0], evidence[ends][:, 1]
-        return [shared(values, at_baseline, at_image, options.reduce, target=context.rank)]
+        return [shares_panel(values, at_baseline, at_image, options.reduce, target=context.rank)]
 
     return Recipe((*baseline.needs, multipliers, ends), explain)

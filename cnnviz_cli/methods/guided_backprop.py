@@ -11,7 +11,7 @@ from cnnviz_cli.methods.api import (
     Recipe,
     SaliencyOptions,
     method,
-    reduced,
+    reduce_channels,
 )
 from cnnviz_cli.methods.common.deconvolution import NOTES
 
@@ -34,6 +34,6 @@ def guided_backprop(options: SaliencyOptions, context: MethodContext) -> Recipe:
     def explain(evidence: Evidence) -> list[Panel]:
         if options.reduce == "auto":
             return [InputProjection(evidence[slope], target=context.rank, note=NOTES["guide"])]
-        return [reduced(evidence[slope], options.reduce, signed=False, either_way=False, target=context.rank)]
+        return [reduce_channels(evidence[slope], options.reduce, signed=False, either_way=False, target=context.rank)]
 
     return Recipe((slope,), explain)

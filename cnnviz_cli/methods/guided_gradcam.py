@@ -46,12 +46,12 @@ def guided_gradcam(options: CamOptions, context: MethodContext) -> Recipe:
             Part(maps.layer, evidence[gradient].mean((2, 3), keepdim=True) * evidence[maps]) for maps, gradient in reads
         ]
         where = finish(parts, options.smooth, options.fuse, target=context.rank, layers=layers)
-        return [_seen(evidence[guided], heat) for heat in where]
+        return [_multiply_maps(evidence[guided], heat) for heat in where]
 
     return Recipe((guided, *(need for pair in reads for need in pair)), explain, views_of(options))
 
 
-def _seen(picture: Tensor, heat: Heatmap) -> InputProjection:
+def _multiply_maps(picture: Tensor, heat: Heatmap) -> InputProjection:
     values = picture * upsample(as_tensor(heat.values), (picture.shape[2], picture.shape[3]))
     return InputProjection(
         values,

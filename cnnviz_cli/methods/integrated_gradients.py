@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnviz_cli.methods.api import Baseline, Evidence, GradientOver, Input, MethodContext, Panel, Recipe, Scores, method
 from cnnviz_cli.methods.common.paths import Line, PathOptions
-from cnnviz_cli.methods.common.saliency import shared
+from cnnviz_cli.methods.common.saliency import shares_panel
 
 
 @method(
@@ -27,6 +27,6 @@ def integrated_gradients(options: PathOptions, context: MethodContext) -> Recipe
     def explain(evidence: Evidence) -> list[Panel]:
         shares = (evidence[Input()] - baseline.batch(evidence)) * evidence[slope]
         ends = evidence[scores][:, -2], evidence[scores][:, -1]
-        return [shared(shares, *ends, options.reduce, target=context.rank)]
+        return [shares_panel(shares, *ends, options.reduce, target=context.rank)]
 
     return Recipe((*baseline.needs, slope, scores), explain)

@@ -15,7 +15,7 @@ from cnnviz_cli.methods.api import (
     Scores,
     method,
     option,
-    reduced,
+    reduce_channels,
     value,
 )
 from cnnviz_cli.methods.common.saliency import Ends
@@ -64,7 +64,7 @@ def lrp(options: Options, context: MethodContext) -> Recipe:
         total = values.sum((1, 2, 3))
         conserved = (total / whole).where(whole != 0, total)
         return [
-            reduced(
+            reduce_channels(
                 values,
                 options.reduce,
                 signed=True,

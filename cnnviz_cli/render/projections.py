@@ -86,7 +86,7 @@ def projection_pair(row: ProjectionRow, number: int, seen: Image.Image, tile: in
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
     reach = ceil(2 * max(1.0, 1 / scale)) + 2  # how far beside the patch resizing may look
     pictures: list[Image.Image] = []
-    for source in (_gray_centered(row, number, box, reach), seen.convert("RGB")):
+    for source in (_draw_gray_centered(row, number, box, reach), seen.convert("RGB")):
         picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
         if size != cell:
             part, picture = picture, no_data(cell, round(TYPE * density))
@@ -117,7 +117,9 @@ def is_tied(row: ProjectionRow) -> bool:
     return row.means is not None and len(set(peaks)) < len(peaks)
 
 
-def _gray_centered(row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int) -> Image.Image:
+def _draw_gray_centered(
+    row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int
+) -> Image.Image:
     """The projection as RGB, mid-grey at zero, scaled by its patch; drawn there and `reach` pixels round it."""
     values = to_rgb(np.asarray(row.values)[number])
     left, top, right, bottom = pixels_in_box(box, (values.shape[2], values.shape[1]))

@@ -183,13 +183,13 @@ def encode(image: Image.Image, kind: str = "png", facts: Mapping[str, str] | Non
     longest, most = max(image.size), MAX_SIDE.get(kind)
     if most and longest > most:
         note = f"it is a PNG, since {longest:,} pixels are more than the {most:,} along a side that {kind} holds"
-        return Encoded(_written(image, "png", facts or {}, dpi), SUFFIXES["png"], note)
-    return Encoded(_written(image, kind, facts or {}, dpi), SUFFIXES[kind])
+        return Encoded(_encode_image(image, "png", facts or {}, dpi), SUFFIXES["png"], note)
+    return Encoded(_encode_image(image, kind, facts or {}, dpi), SUFFIXES[kind])
 
 
-def _written(image: Image.Image, kind: str, facts: Mapping[str, str], dpi: int) -> bytes:
+def _encode_image(image: Image.Image, kind: str, facts: Mapping[str, str], dpi: int) -> bytes:
     if kind != "jpeg" and image.mode == "RGB":
-        image = _indexed(image)
+        image = _to_indexed(image)
     if kind == "png":
         return encode_png(image, facts, dpi)
     bare = image if image.mode == "RGB" else image.convert("RGB")
@@ -209,7 +209,7 @@ def _written(image: Image.Image, kind: str, facts: Mapping[str, str], dpi: int) 
     return buffer.getvalue()
 
 
-def _indexed(image: Image.Image) -> Image.Image:
+def _to_indexed(image: Image.Image) -> Image.Image:
     """The same pixels in mode P if they have no more than 256 colours, else `image` itself, found out early."""
     found = image.getcolors(256)
     if found is None:

@@ -150,7 +150,7 @@ class Explainer:
         built = {method.name: recipes for method, recipes in found.built}
         kept = tuple(one for one in requests if one.method.name in built)
         session = replace(session, settings=settings.with_methods(names))
-        explainer = cls._planned(session, kept, [built[one.method.name] for one in kept])
+        explainer = cls._with_plan(session, kept, [built[one.method.name] for one in kept])
         plans = (explainer.plan, *explainer.views.values())
         lines, warnings = model.layers.notes(list(dict.fromkeys(name for one in plans for name in one.all_layers)))
         for line in lines:
@@ -168,7 +168,7 @@ class Explainer:
         return explainer
 
     @classmethod
-    def _planned(
+    def _with_plan(
         cls, session: Session, requests: tuple[MethodRequest, ...], recipes: Iterable[Sequence[Recipe]]
     ) -> Explainer:
         tasks = tuple(
@@ -197,7 +197,7 @@ class Explainer:
         layers = probe_layers(session.net, (len(spec.black), *size), model.name, model.layers.returned.head or None)
         context = replace(context, input_spec=spec, layers=LayersAtSize(context.layers, layers))
         recipes = [build_recipes(one, context, len(session.targets.ranks)) for one in self.requests]
-        return self._planned(replace(session, context=context), self.requests, recipes)
+        return self._with_plan(replace(session, context=context), self.requests, recipes)
 
     @property
     def task_names(self) -> list[TaskName]:
@@ -240,15 +240,17 @@ class Explainer:
             return session.observe(inputs, plan, digests=digests, choose=choose, masks=masks, tick=reporter.tick)
 
         choose = session.targets.with_truths(truths) if truths else session.targets
-        seen = observe(batch, explainer.plan, choose)
+        observation = observe(batch, explainer.plan, choose)
         viewed = {
-            view: observe(_apply_view(view, batch), plan, lambda _logits: seen.targets)
+            view: observe(_apply_view(view, batch), plan, lambda _logits: observation.targets)
             for view, plan in explainer.views.items()
         }
         panels: list[Sequence[Panel]] = []
         for recipe in (task.recipe for task in explainer.tasks):
             if not recipe.views:
-                panels.append(_mark_flat(recipe.explain(seen.evidence.only(recipe.needs)), recipe, [seen]))
+                panels.append(
+                    _mark_flat(recipe.explain(observation.evidence.only(recipe.needs)), recipe, [observation])
+                )
                 continue
             several = [
                 [_undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
@@ -256,7 +258,7 @@ class Explainer:
             ]
             means = [_average_views(same) for same in zip(*several, strict=True)]
             panels.append(_mark_flat(means, recipe, [viewed[view] for view in recipe.views]))
-        return seen, panels
+        return observation, panels
 
     def explain_inputs(
         self, inputs: Sequence[NetworkInput], truths: Sequence[int | None], reporter: Reporter
@@ -274,16 +276,18 @@ class Explainer:
             pixels = [one.pixels for one in inputs]
             batch = torch.stack(pixels) if ready else session.model.preprocessing.normalize(pixels)
             batch = to_memory_format(batch.to(session.device), session.model.facts.memory_format)
-            drawn = [one.mask for one in inputs if one.mask is not None]
-            masks = torch.from_numpy(np.stack(drawn)).to(session.device) if drawn else None
-            seen, panels = self.explain_batch(batch, [one.sha256 for one in inputs], reporter, truths, masks)
-            wanted = any(task.recipe.follows_target for task in self.tasks)
-            described = session.question.describe(seen, (batch.shape[2], batch.shape[3]), truths, wanted=wanted)
+            given_masks = [one.mask for one in inputs if one.mask is not None]
+            masks = torch.from_numpy(np.stack(given_masks)).to(session.device) if given_masks else None
+            observation, panels = self.explain_batch(batch, [one.sha256 for one in inputs], reporter, truths, masks)
+            follows_target = any(task.recipe.follows_target for task in self.tasks)
+            descriptions = session.question.describe(
+                observation, (batch.shape[2], batch.shape[3]), truths, wanted=follows_target
+            )
         return (
             self._failure(one)
             if isinstance(one, str)
             else ImageResult(given.sha256, one, [[panel.pick(at) for panel in found] for found in panels])
-            for at, (given, one) in enumerate(zip(inputs, described, strict=True))
+            for at, (given, one) in enumerate(zip(inputs, descriptions, strict=True))
         )
 
     def _failure(self, why: str) -> CnnvizError:
@@ -310,23 +314,25 @@ class BatchExplainer:
         """
         start = 0
         while start < len(inputs):
-            _, same = next(groupby(inputs[start : start + self.size], key=lambda one: one.pixels.shape))
-            part = list(same)
-            known = truths[start : start + len(part)]
-            short = False
+            _, same_size = next(groupby(inputs[start : start + self.size], key=lambda one: one.pixels.shape))
+            part = list(same_size)
+            known_truths = truths[start : start + len(part)]
+            out_of_memory = False
             try:
-                found = self._explainer.explain_inputs(part, known, self._reporter)
+                found = self._explainer.explain_inputs(part, known_truths, self._reporter)
             except ImageError as error:
                 found = iter([error] * len(part))
             except NetworkError as error:
                 # Of an image that its code does not take; the others of the batch are asked one by one.
-                alone = (one for at in range(len(part)) for one in self.results(part[at : at + 1], known[at : at + 1]))
+                alone = (
+                    one for at in range(len(part)) for one in self.results(part[at : at + 1], known_truths[at : at + 1])
+                )
                 found = iter([error]) if len(part) == 1 else alone
             except MemoryShortError:
                 if len(part) == 1:
                     raise
-                short = True
-            if short:
+                out_of_memory = True
+            if out_of_memory:
                 # Outside of the handler, whose traceback would hold on to the tensors that did not fit.
                 self.size = len(part) // 2
                 self._reporter.warn(
@@ -359,23 +365,23 @@ def _check_another_size(explainer: Explainer, reporter: Reporter) -> None:
 AveragedPanel = Heatmap | InputProjection
 
 
-def _mark_flat(panels: Sequence[Panel], recipe: Recipe, seen: Sequence[Observation]) -> Sequence[Panel]:
+def _mark_flat(panels: Sequence[Panel], recipe: Recipe, observations: Sequence[Observation]) -> Sequence[Panel]:
     """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
-    asked = [need for need in recipe.needs if need.measures_change]
-    if not asked or any(need not in one.unchanged for one in seen for need in asked):
+    change_needs = [need for need in recipe.needs if need.measures_change]
+    if not change_needs or any(need not in one.unchanged for one in observations for need in change_needs):
         return panels
-    still = torch.stack([one.unchanged[need] for one in seen for need in asked]).all(0)
+    unchanged = torch.stack([one.unchanged[need] for one in observations for need in change_needs]).all(0)
     return [
         panel
         if panel.target is None
-        else replace(panel, warnings={**panel.warnings, "flat": _merge_flat(panel, still)})
+        else replace(panel, warnings={**panel.warnings, "flat": _merge_flat(panel, unchanged)})
         for panel in panels
     ]
 
 
-def _merge_flat(panel: Panel, still: Tensor) -> Tensor:
+def _merge_flat(panel: Panel, unchanged: Tensor) -> Tensor:
     known = panel.warnings.get("flat")
-    return still if known is None else still | as_tensor(known)
+    return unchanged if known is None else unchanged | as_tensor(known)
 
 
 def _apply_view(view: InputView, batch: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class GroundTruth:
                 if self._table is None:
                     folders.setdefault(parent_folder_name(source))
         if count and unknown == count:
-            raise self._nothing_known(first, folders)
+            raise self._nothing_known_error(first, folders)
         if unknown:
             reporter.warn(f"the true class of {unknown} of {count} images is unknown, for instance of '{first}'")
 
@@ -96,7 +96,7 @@ class GroundTruth:
         fix = "Write enough of the path before each name to tell the images apart."
         return UsageError(f"{place}: '{escape_text(path, 100)}' is {pictures}", where=WHERE, fix=fix)
 
-    def _nothing_known(self, first: str, folders: Mapping[str, None]) -> UsageError:
+    def _nothing_known_error(self, first: str, folders: Mapping[str, None]) -> UsageError:
         if self._table is None:
             listed = list_some([f"'{escape_text(name, 60)}'" for name in folders], 3)
             fix = next(filter(None, (did_you_mean(name, self._labels.names) for name in folders)), "")

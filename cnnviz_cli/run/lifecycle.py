@@ -128,7 +128,7 @@ class Backend(ABC):
 
 
 def execute_on(
-    backend: Callable[[Sink, StageTimer], AbstractContextManager[Backend]],
+    open_backend: Callable[[Sink, StageTimer], AbstractContextManager[Backend]],
     command: str,
     settings: Settings,
     sources: Sequence[Source],
@@ -145,20 +145,22 @@ def execute_on(
     sink = Sink(settings.output, shard.label)
     sink.open()
     with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
-        with backend(sink, timer) as working:
+        with open_backend(sink, timer) as backend:
             with timer.measure("load"):
-                setup = working.start()
+                setup = backend.start()
             if setup.truths:
                 setup.truths.check(sources, reporter)
             slots = assign_folders(sources)
-            own = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]
-            report_shard(shard, len(own), len(slots), setup.batch_size, reporter)
+            own_slots = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]
+            report_shard(shard, len(own_slots), len(slots), setup.batch_size, reporter)
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
             names = [source.name for source in sources]
-            found = ledger.begin(header, names, own, fold_of(settings))
-            report_earlier_run(found, len(own), settings.output, reporter, setup.batch_size)
-            stopped = _collect_records(working, own, ledger, reporter)
-        return conclude_run(ledger, sink, setup, working, stopped, started=started, done_before=found.done, timer=timer)
+            earlier = ledger.begin(header, names, own_slots, fold_of(settings))
+            report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
+            stopped = _collect_records(backend, own_slots, ledger, reporter)
+        return conclude_run(
+            ledger, sink, setup, backend, stopped, started=started, done_before=earlier.done, timer=timer
+        )
 
 
 def _collect_records(
@@ -241,12 +243,12 @@ def fold_of(settings: Settings) -> type[Fold[Any, Any]] | None:
     return WidestRanges
 
 
-def report_shard(shard: Shard, mine: int, images: int, batch: int, reporter: Reporter) -> None:
+def report_shard(shard: Shard, own: int, images: int, batch: int, reporter: Reporter) -> None:
     """Say how much of the list is this process's, if it is one of several."""
     if not shard.label:
         return
     batches = -(-images // batch)
-    reporter.say(f"{mine} of {images} images, in whole batches of {batch}")
+    reporter.say(f"{own} of {images} images, in whole batches of {batch}")
     even = max(1, images // shard.count)
     if batches < shard.count and even < batch:
         reporter.warn(
@@ -255,32 +257,32 @@ def report_shard(shard: Shard, mine: int, images: int, batch: int, reporter: Rep
         )
 
 
-def report_earlier_run(found: ResumeSummary, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
+def report_earlier_run(earlier: ResumeSummary, inputs: int, output: Path, reporter: Reporter, batch: int) -> None:
     """Say what an earlier run left, and what becomes of it. `batch` is how many images pass the network together."""
-    if found.damaged:
-        lines = "a line" if found.damaged == 1 else f"{found.damaged} lines"
+    if earlier.damaged:
+        lines = "a line" if earlier.damaged == 1 else f"{earlier.damaged} lines"
         reporter.warn(f"{lines} of the journal cannot be read; their images are done again")
-    if found.replaced:
-        changed = "; ".join(found.differing)
-        count = f"{found.replaced} done with other settings ({changed})"
+    if earlier.replaced:
+        changed = "; ".join(earlier.differing)
+        count = f"{earlier.replaced} done with other settings ({changed})"
         reporter.warn(f"{escape_text(str(output))} holds {count}: removed and done again")
-    if found.changed:
-        names = list_some([escape_text(name, 100) for name in found.changed], 3)
+    if earlier.changed:
+        names = list_some([escape_text(name, 100) for name in earlier.changed], 3)
         reporter.warn(f"changed since they were explained, so their figures are replaced: {names}")
-    if found.unlisted:
-        images = "an image that is" if found.unlisted == 1 else f"{found.unlisted} images that are"
+    if earlier.unlisted:
+        images = "an image that is" if earlier.unlisted == 1 else f"{earlier.unlisted} images that are"
         reporter.warn(
             f"{escape_text(str(output))} also holds the figures of {images} not on this list; they stay, but the "
             "manifest omits them"
         )
-    if found.done and found.other_batches:
-        sizes = " and ".join(map(str, found.other_batches))
+    if earlier.done and earlier.other_batches:
+        sizes = " and ".join(map(str, earlier.other_batches))
         reporter.warn(
             f"some images were explained in batches of {sizes}, the others are in batches of {batch}: the last bits of "
-            f"their numbers may differ from those of one run; --batch-size {found.other_batches[0]} keeps them"
+            f"their numbers may differ from those of one run; --batch-size {earlier.other_batches[0]} keeps them"
         )
-    if found.done:
-        reporter.say(f"{found.done} of {inputs} images are already done; --force does them again")
+    if earlier.done:
+        reporter.say(f"{earlier.done} of {inputs} images are already done; --force does them again")
 
 
 def conclude_if_done(
@@ -295,43 +297,43 @@ def conclude_if_done(
     if not os.path.lexists(root / shard.journal):
         return None
     seal = run_seal(command, settings)
-    own = next((run for run in find_previous_runs(root) if run.shard == shard), None)
-    if own is None or seal is None or own.header.get("seal") != seal:
+    earlier = next((run for run in find_previous_runs(root) if run.shard == shard), None)
+    if earlier is None or seal is None or earlier.header.get("seal") != seal:
         return None
-    if settings.batch_size not in ("auto", own.batch):
+    if settings.batch_size not in ("auto", earlier.batch):
         return None
-    header = _journal_header(own)
+    header = _journal_header(earlier)
     if header is None:
         return None
     sink = Sink(root, shard.label)
     sink.open()
     with Ledger(sink, shard) as ledger:
-        places = assign_folders(sources)
-        mine = [places[at] for at in shard.positions(len(places), own.batch)]
+        slots = assign_folders(sources)
+        own_slots = [slots[at] for at in shard.positions(len(slots), earlier.batch)]
         names = [source.name for source in sources]
         fold = fold_of(settings)
-        found = ledger.inspect(header, names, mine, fold)
-        if ledger.remaining or found.damaged or (fold and not mine):
+        resumed = ledger.inspect(header, names, own_slots, fold)
+        if ledger.remaining or resumed.damaged or (fold and not own_slots):
             return None
         ledger.make_ready()
-        report_earlier_run(found, len(mine), root, reporter, own.batch)
-        setup = RunSetup(header, header.run.device, own.batch)
+        report_earlier_run(resumed, len(own_slots), root, reporter, earlier.batch)
+        setup = RunSetup(header, header.run.device, earlier.batch)
         return conclude_run(
-            ledger, sink, setup, None, None, started=started, done_before=found.done, timer=StageTimer()
+            ledger, sink, setup, None, None, started=started, done_before=resumed.done, timer=StageTimer()
         )
 
 
 def _journal_header(run: PreviousRun) -> RunHeader | None:
-    about = run.header
+    fields = run.header
     try:
         return RunHeader(
             identity=run.identity,
-            tool=Tool.model_validate_json(json.dumps(about["tool"])),
-            run=Run.model_validate_json(json.dumps(about["run"])),
-            model=ModelRecord.model_validate_json(json.dumps(about["model"])),
+            tool=Tool.model_validate_json(json.dumps(fields["tool"])),
+            run=Run.model_validate_json(json.dumps(fields["run"])),
+            model=ModelRecord.model_validate_json(json.dumps(fields["model"])),
             batch=run.batch,
             asked=run.asked,
-            seal=str(about["seal"]),
+            seal=str(fields["seal"]),
         )
     except ValidationError:
         return None

@@ -78,10 +78,10 @@ class ReadyImage:
 
 @dataclass(frozen=True)
 class _PendingImage:
-    """An image that is being read; not `wanted` if it only keeps the others of its batch company."""
+    """An image that is being read; not `due` if it only keeps the others of its batch company."""
 
     slot: OutputSlot
-    wanted: bool
+    due: bool
     worker: WorkerHandle
     reading: Future[JobResult]
 
@@ -108,14 +108,14 @@ class Pipeline:
         return self._batches.size
 
     def results(
-        self, places: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool
+        self, slots: Sequence[OutputSlot], due: Sequence[bool], *, keep: bool
     ) -> Iterator[ReadyImage | ImageRecord]:
         """For each source that is due, in order, its result or failed record; `keep` images that are drawn soon."""
-        batches = _batches(places, due, self._session.batch_size)
+        batches = _batches(slots, due, self._session.batch_size)
         reading: deque[list[_PendingImage]] = deque()
         while True:
             while len(reading) <= self._workers.batches_ahead and (batch := next(batches, None)):
-                reading.append([self._request(place, wanted, keep) for place, wanted in batch])
+                reading.append([self._request(slot, is_due, keep) for slot, is_due in batch])
             if not reading:
                 return
             yield from self._explain_batch(reading.popleft())
@@ -130,95 +130,95 @@ class Pipeline:
         return ranges
 
     def reload(
-        self, places: Iterable[OutputSlot], answers: Iterable[ImageResult | ImageRecord]
+        self, slots: Iterable[OutputSlot], results: Iterable[ImageResult | ImageRecord]
     ) -> Iterator[ReadyImage | ImageRecord]:
         """What was computed before and is to be drawn now; images are read again."""
-        for place, answer in zip(places, answers, strict=True):
-            yield answer if isinstance(answer, ImageRecord) else ReadyImage(place, self._workers.least_busy(), answer)
+        for slot, result in zip(slots, results, strict=True):
+            yield result if isinstance(result, ImageRecord) else ReadyImage(slot, self._workers.least_busy(), result)
 
     def records(self, entries: Iterable[ReadyImage | ImageRecord], scales: MapScales) -> Iterator[ImageRecord]:
         """The record of each entry, in order, its files in place."""
-        most = BATCHES_BEHIND * self._session.batch_size if len(self._workers) else 0
+        max_drawing = BATCHES_BEHIND * self._session.batch_size if len(self._workers) else 0
         for entry in entries:
             if isinstance(entry, ImageRecord):
                 self._drawing.append(completed_future(JobResult(entry)))
             else:
-                answer = replace(entry.result, scales=scales.scales_of_all(self._tasks, entry.result.panels))
-                self._drawing.append(entry.worker.draw(entry.slot, answer))
-            while self._drawing and (len(self._drawing) > most or self._drawing[0].done()):
+                result = replace(entry.result, scales=scales.scales_of_all(self._tasks, entry.result.panels))
+                self._drawing.append(entry.worker.draw(entry.slot, result))
+            while self._drawing and (len(self._drawing) > max_drawing or self._drawing[0].done()):
                 yield self._await_job(self._drawing.popleft())
         while self._drawing:
             yield self._await_job(self._drawing.popleft())
 
     def finish_drawing(self, seconds: float) -> Iterator[ImageRecord]:
         """After an interruption: what was being drawn and is there within so many seconds."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while self._drawing:
             try:
-                done = self._drawing.popleft().result(max(0.0, until - time.monotonic()))
+                job = self._drawing.popleft().result(max(0.0, deadline - time.monotonic()))
             except (TimeoutError, CancelledError):
                 return
-            yield done.result
+            yield job.result
 
-    def _request(self, place: OutputSlot, wanted: bool, keep: bool) -> _PendingImage:
+    def _request(self, slot: OutputSlot, is_due: bool, keep: bool) -> _PendingImage:
         worker = self._workers.least_busy()
-        return _PendingImage(place, wanted, worker, worker.read(place, keep=keep and wanted))
+        return _PendingImage(slot, is_due, worker, worker.read(slot, keep=keep and is_due))
 
     def _await_job(self, future: Future[JobResult]) -> Any:
-        done = future.result()
-        for text, warn in done.messages:
+        job = future.result()
+        for text, warn in job.messages:
             (self._reporter.warn if warn else self._reporter.say)(text)
-        self._timer.add(done.stage, done.seconds, done.core_seconds)
-        if done.pid:
-            self._workers.peak_memory[done.pid] = done.peak_memory or 0
-        return done.result
+        self._timer.add(job.stage, job.seconds, job.core_seconds)
+        if job.pid:
+            self._workers.peak_memory[job.pid] = job.peak_memory or 0
+        return job.result
 
     def _explain_batch(self, batch: Sequence[_PendingImage]) -> Iterator[ReadyImage | ImageRecord]:
         with self._timer.measure("wait"):
-            found = [self._await_job(asked.reading) for asked in batch]
-        inputs = [one for one in found if isinstance(one, NetworkInput)]
+            loaded = [self._await_job(pending.reading) for pending in batch]
+        inputs = [item for item in loaded if isinstance(item, NetworkInput)]
         question = self._session.question
         truths = [
-            question.truth_of(asked.slot[0])
-            for asked, one in zip(batch, found, strict=True)
-            if isinstance(one, NetworkInput)
+            question.truth_of(pending.slot[0])
+            for pending, item in zip(batch, loaded, strict=True)
+            if isinstance(item, NetworkInput)
         ]
-        wanted = [asked.slot[0].name for asked in batch if asked.wanted]
-        if not any(asked.wanted and isinstance(one, NetworkInput) for asked, one in zip(batch, found, strict=True)):
+        due_names = [pending.slot[0].name for pending in batch if pending.due]
+        if not any(pending.due and isinstance(item, NetworkInput) for pending, item in zip(batch, loaded, strict=True)):
             inputs = []
         else:
             # Each image that is computed, though it may only keep the others company.
-            self._reporter.work(wanted, self._variants * len(inputs))
+            self._reporter.work(due_names, self._variants * len(inputs))
         computed = self._batches.results(inputs, truths)
-        for asked, one in zip(batch, found, strict=True):
-            if not isinstance(one, NetworkInput):
-                if asked.wanted:
-                    yield one
+        for pending, item in zip(batch, loaded, strict=True):
+            if not isinstance(item, NetworkInput):
+                if pending.due:
+                    yield item
                 continue
             if not inputs:
                 continue
             with self._timer.measure("compute"):
                 result = next(computed)
-            if not asked.wanted:
+            if not pending.due:
                 continue
-            why = result.what if isinstance(result, CnnvizError) else question.unanswerable(asked.slot[0])
+            why = result.what if isinstance(result, CnnvizError) else question.unanswerable(pending.slot[0])
             if why:
-                asked.worker.drop(asked.slot)
-                yield failed_record(asked.slot[0], why, network_input=one)
+                pending.worker.drop(pending.slot)
+                yield failed_record(pending.slot[0], why, network_input=item)
             elif isinstance(result, ImageResult):
-                yield ReadyImage(asked.slot, asked.worker, result)
+                yield ReadyImage(pending.slot, pending.worker, result)
 
 
-def _batches(places: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Iterator[list[tuple[OutputSlot, bool]]]:
+def _batches(slots: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Iterator[list[tuple[OutputSlot, bool]]]:
     """The batches in which something is due, cut from the whole list of sources.
 
     Neither what an earlier run has done nor a broken file may move others into another batch, where the last bits of
     their sums may differ.
     """
-    for start in range(0, len(places), size):
-        stop = min(start + size, len(places))
+    for start in range(0, len(slots), size):
+        stop = min(start + size, len(slots))
         if any(due[start:stop]):
-            yield [(places[at], bool(due[at])) for at in range(start, stop)]
+            yield [(slots[at], bool(due[at])) for at in range(start, stop)]
 
 
 FINISH_TIMEOUT = 0.4
@@ -315,7 +315,7 @@ class LocalBackend(Backend):
                 # Drawn now, the maps found so far would carry a scale that is not the run's.
                 self.reporter.warn(NOTHING_DRAWN)
                 raise
-            waiting = (slot for slot, wanted in zip(slots, due, strict=True) if wanted)
+            waiting = (slot for slot, is_due in zip(slots, due, strict=True) if is_due)
             yield from pipeline.records(pipeline.reload(waiting, queue), MapScales(setting, widest.finish()))
 
 

@@ -49,23 +49,23 @@ class FigureNames:
     Without what a run has only one of. The depth is the layer's number from the input up.
     """
 
-    def __init__(self, works: Sequence[TaskName], wording: Wording, *, several_targets: bool) -> None:
+    def __init__(self, tasks: Sequence[TaskName], wording: Wording, *, several_targets: bool) -> None:
         self._wording = wording
-        families = [work.family for work in dict.fromkeys(works)]
+        families = [task.family for task in dict.fromkeys(tasks)]
         self._several_methods = {family for family in families if families.count(family) > 1}
         self._several_targets = several_targets
         self.with_overview = len(set(families)) > 1
 
-    def stem(self, work: TaskName, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
+    def stem(self, task: TaskName, panel: Panel, panels: Sequence[Panel], target: str) -> list[str]:
         """The parts of one figure's name.
 
         Args:
             panels: all that the method gave, `panel` among them.
             target: the class explained, with its index, for methods that explain one.
         """
-        parts = [work.family]
-        if work.family in self._several_methods:
-            parts.append(work.method)
+        parts = [task.family]
+        if task.family in self._several_methods:
+            parts.append(task.method)
         if shows_counterfactual(panel, self._wording):
             parts.append(COUNTERFACTUAL)
         if panel.part:
@@ -73,9 +73,9 @@ class FigureNames:
         # A sheet of maps is about a layer and nothing else, so it always says which.
         if panel.layer and (panel.of_layer or len({p.layer for p in panels}) > 1):
             # Of several layers as one there is no number.
-            path, run = split_run(panel.layer)
+            path, repeat = split_run(panel.layer)
             # No other layer can be called so, since its name is a module path without a dash.
-            parts += filter(None, (self._wording.depths.get(path), path if run is None else f"{path}-run{run}"))
+            parts += filter(None, (self._wording.depths.get(path), path if repeat is None else f"{path}-run{repeat}"))
         if panel.target is not None and self._several_targets:
             parts.append(target)
         return parts
@@ -86,10 +86,10 @@ def comparison_names(family: str, taken: Collection[str], suffix: str = "png") -
 
     Names in `taken`, of the image's figures, are passed over: a layer may be called ``compare``.
     """
-    barred = {name.casefold() for name in taken}
+    taken_folded = {name.casefold() for name in taken}
     for number in count(1):
         name = file_name(family, "compare" if number == 1 else f"compare-{number}", suffix)
-        if name.casefold() not in barred:
+        if name.casefold() not in taken_folded:
             yield name
 
 
@@ -100,7 +100,7 @@ class Presenter:
     """Draws and writes what a run found for its images."""
 
     def __init__(self, spec: RenderSpec, sink: Sink, warn: Callable[[str], None]) -> None:
-        self._drawing = spec
+        self._spec = spec
         self._sink = sink
         self._warn = warn
         self._style = spec.style
@@ -112,21 +112,25 @@ class Presenter:
         view = loaded.view.for_image_size(
             loaded.original.size
         )  # in the file's own pixels, of which fast decoding leaves fewer
-        predictions = [box_in_image_pixels(one, view) for one in description.predictions]
+        predictions = [box_in_image_pixels(prediction, view) for prediction in description.predictions]
         outputs: list[Output] = []
-        shown: dict[str, list[tuple[Panel, Caption]]] = {}
+        panels_by_family: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
-        for one in panel_figures(result, self._drawing.tasks, self._drawing.wording, loaded.source.name, view):
-            panel, caption = one.panel, one.caption
-            stem = self._naming.stem(one.task, panel, one.siblings, one.shown.name if one.shown else "")
+        for drawn in panel_figures(result, self._spec.tasks, self._spec.wording, loaded.source.name, view):
+            panel, caption = drawn.panel, drawn.caption
+            stem = self._naming.stem(
+                drawn.task, panel, drawn.siblings, drawn.target_description.name if drawn.target_description else ""
+            )
             if loaded.original.shown:
                 caption = replace(caption, values=loaded.original.shown.words)
-            shown.setdefault(one.task.family, []).append((panel, caption))
+            panels_by_family.setdefault(drawn.task.family, []).append((panel, caption))
             figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
             path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
-            outputs.append(self._write_figure(one, path, figure, caption))
+            outputs.append(self._write_figure(drawn, path, figure, caption))
             arrays.update({file_name(*stem, name): plain_array(values) for name, values in panel.arrays().items()})
-        sheets = self._sheets(loaded, predictions, shown, {PurePosixPath(output.path).name for output in outputs})
+        sheets = self._sheets(
+            loaded, predictions, panels_by_family, {PurePosixPath(output.path).name for output in outputs}
+        )
         width, height = loaded.original.size
         return ImageRecord(
             source=loaded.source.name,
@@ -141,46 +145,46 @@ class Presenter:
             mask_sha256=loaded.mask_sha256,
             value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,
             outputs=[*sheets, *outputs],
-            arrays=self._save_arrays(loaded, arrays) if self._drawing.save_arrays else None,
+            arrays=self._save_arrays(loaded, arrays) if self._spec.save_arrays else None,
         )
 
     def _sheets(
         self,
-        seen: LoadedImage,
+        loaded: LoadedImage,
         predictions: Sequence[Prediction],
-        shown: Mapping[str, Sequence[tuple[Panel, Caption]]],
+        panels_by_family: Mapping[str, Sequence[tuple[Panel, Caption]]],
         taken: Collection[str],
     ) -> Iterator[Output]:
-        model, source = self._drawing.wording.model, seen.source.name
+        model, source = self._spec.wording.model, loaded.source.name
         if self._naming.with_overview:
-            scene = self._scene(seen, Caption(title="overview", model=model, source=source))
-            every = [entry for entries in shown.values() for entry in entries]
-            sheet = fit_width(partial(compose_overview, predictions, every), scene)
-            path = f"{seen.folder}/{file_name(OVERVIEW, self._suffix)}"
+            scene = self._scene(loaded, Caption(title="overview", model=model, source=source))
+            all_entries = [entry for entries in panels_by_family.values() for entry in entries]
+            sheet = fit_width(partial(compose_overview, predictions, all_entries), scene)
+            path = f"{loaded.folder}/{file_name(OVERVIEW, self._suffix)}"
             yield self._write_sheet("overview", path, sheet, scene.caption.title)
-        for family, entries in shown.items():
+        for family, entries in panels_by_family.items():
             if len(entries) > 1:
-                scene = self._scene(seen, Caption(title=f"{family} compared", model=model, source=source))
+                scene = self._scene(loaded, Caption(title=f"{family} compared", model=model, source=source))
                 sheets = fit_widths(partial(compose_comparison, entries), scene)
                 for name, sheet in zip(comparison_names(family, taken, self._suffix), sheets, strict=False):
-                    yield self._write_sheet(family, f"{seen.folder}/{name}", sheet, scene.caption.title)
+                    yield self._write_sheet(family, f"{loaded.folder}/{name}", sheet, scene.caption.title)
 
-    def _scene(self, seen: LoadedImage, caption: Caption) -> Scene:
-        return Scene(seen.original.image, seen.view, seen.crop, caption, self._style)
+    def _scene(self, loaded: LoadedImage, caption: Caption) -> Scene:
+        return Scene(loaded.original.image, loaded.view, loaded.crop, caption, self._style)
 
-    def _write_figure(self, one: PanelFigure, path: str, figure: Figure, caption: Caption) -> Output:
-        panel, state = one.panel, state_of(one.panel)
+    def _write_figure(self, drawn: PanelFigure, path: str, figure: Figure, caption: Caption) -> Output:
+        panel, state = drawn.panel, state_of(drawn.panel)
         if state != "ok":
             self._warn(f"{escape_text(path)} is {state}: {escape_text(caption.note)}")
         return Output(
-            family=one.task.family,
-            method=one.task.method,
+            family=drawn.task.family,
+            method=drawn.task.method,
             layer=panel.layer,
             subject=Subject(layer=panel.layer) if panel.of_network else None,
-            target=one.target,
-            contrast=one.contrast,
+            target=drawn.target,
+            contrast=drawn.contrast,
             counterfactual=caption.counterfactual,
-            **self._store(path, figure, one.facts),
+            **self._store(path, figure, drawn.facts),
             range=range_of(panel),
             scale=color_limits(panel, caption.scale),
             state=state,
@@ -193,16 +197,16 @@ class Presenter:
 
     def _store(self, path: str, figure: Figure, about: Mapping[str, str]) -> dict[str, Any]:
         """Write a figure, under another suffix if its format cannot hold it; what its `Output` says of the file."""
-        facts = {**about, "Model": self._drawing.wording.model, "Settings": self._drawing.settings_sha256}
-        file, (width, height) = encode_with_facts(figure, self._drawing.format, facts, self._style.size.dpi)
+        facts = {**about, "Model": self._spec.wording.model, "Settings": self._spec.settings_sha256}
+        file, (width, height) = encode_with_facts(figure, self._spec.format, facts, self._style.size.dpi)
         if file.note:
             path = str(PurePosixPath(path).with_suffix(f".{file.suffix}"))
             self._warn(f"{escape_text(path)}: {file.note}")
         sha256 = self._sink.write_figure(path, file.data)
         return {"path": path, "sha256": sha256, "width": width, "height": height}
 
-    def _save_arrays(self, seen: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
-        path = f"{seen.folder}/{ARRAYS}"
+    def _save_arrays(self, loaded: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        path = f"{loaded.folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, encode_arrays(arrays)))
 
 
@@ -212,15 +216,15 @@ class PanelFigure:
 
     Attributes:
         siblings: all panels that its task gave, itself among them.
-        shown: what it explains; None if it explains nothing.
-        target: that, its box in pixels of the image.
-        contrast: what that is told apart from.
+        target_description: what it explains; None if it explains nothing.
+        target: the same as a prediction, its box in pixels of the image.
+        contrast: what the target is told apart from.
     """
 
     task: TaskName
     panel: Panel
     siblings: Sequence[Panel]
-    shown: TargetDescription | None
+    target_description: TargetDescription | None
     target: Prediction | None
     contrast: Prediction | None
     caption: Caption
@@ -242,13 +246,13 @@ def panel_figures(
     description = result.description
     for task, panels, scales in zip(tasks, result.panels, result.scales, strict=True):
         for panel, scale in zip(panels, scales, strict=True):
-            shown = None if panel.target is None else description.targets[panel.target]
-            if panel.target is not None and shown is None:
+            target_description = None if panel.target is None else description.targets[panel.target]
+            if panel.target is not None and target_description is None:
                 continue
-            contrast = description.contrast if shown else None
-            target = box_in_image_pixels(shown.prediction, view) if shown else None
-            caption = build_caption(task, panel, shown, contrast, wording, source, scale)
-            yield PanelFigure(task, panel, panels, shown, target, contrast, caption)
+            contrast = description.contrast if target_description else None
+            target = box_in_image_pixels(target_description.prediction, view) if target_description else None
+            caption = build_caption(task, panel, target_description, contrast, wording, source, scale)
+            yield PanelFigure(task, panel, panels, target_description, target, contrast, caption)
 
 
 def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: int) -> tuple[Encoded, tuple[int, int]]:
@@ -270,48 +274,48 @@ def finite_statistics(panel: Panel) -> dict[str, float]:
 
 
 def build_caption(
-    work: TaskName,
+    task: TaskName,
     panel: Panel,
-    shown: TargetDescription | None,
+    target: TargetDescription | None,
     contrast: Prediction | None,
     wording: Wording,
     source: str,
     scale: Scale | None,
 ) -> Caption:
     """What is written beside a panel."""
-    counter = shows_counterfactual(panel, wording)
-    apart = contrast.label if contrast else ""
-    title = panel.title or work.title or work.method
-    if counter:
+    is_counterfactual = shows_counterfactual(panel, wording)
+    contrast_label = contrast.label if contrast else ""
+    title = panel.title or task.title or task.method
+    if is_counterfactual:
         title += f", {COUNTERFACTUAL}"
     elif wording.counterfactual and panel.unsigned:
         title += " (the same for and against)"
     return Caption(
         title=title,
         layer=_layer_text(panel, wording.layers),
-        target=shown.prediction.title if shown else "",
-        detail=(shown.where or shown.prediction.figure) if shown else "",
+        target=target.prediction.title if target else "",
+        detail=(target.where or target.prediction.figure) if target else "",
         model=wording.model,
         source=source,
-        contrast=apart,
-        note=advice(state_of(panel), counter=counter, contrast=apart),
+        contrast=contrast_label,
+        note=advice(state_of(panel), counter=is_counterfactual, contrast=contrast_label),
         scale=scale,
-        mark=shown.mark if shown else None,
-        palette=work.palette,
-        counterfactual=counter,
-        against=shown.against if shown else "",
+        mark=target.mark if target else None,
+        palette=task.palette,
+        counterfactual=is_counterfactual,
+        against=target.against if target else "",
         joint=" of " if panel.of_layer else ", ",
     )
 
 
-def _layer_text(panel: Panel, called: Mapping[str, str]) -> str:
+def _layer_text(panel: Panel, layer_names: Mapping[str, str]) -> str:
     if panel.layers:
-        names = [called.get(name, name) for name in panel.layers]
+        names = [layer_names.get(name, name) for name in panel.layers]
         if len(names) > MAX_NAMED_LAYERS:
             names[MAX_NAMED_LAYERS - 1 :] = [f"{len(names) - MAX_NAMED_LAYERS + 1} more layers"]
         return f"{panel.joined} of {', '.join(names[:-1])} and {names[-1]}, rescaled"
     name = panel.layer or ""
-    return name if panel.of_layer else called.get(name, name)
+    return name if panel.of_layer else layer_names.get(name, name)
 
 
 def box_in_image_pixels(prediction: Prediction, view: View) -> Prediction:

@@ -76,7 +76,7 @@ class Question:
         )
 
     def describe(
-        self, seen: Observation, size: tuple[int, int], truths: Sequence[int | None] = (), *, wanted: bool = True
+        self, observation: Observation, size: tuple[int, int], truths: Sequence[int | None] = (), *, wanted: bool = True
     ) -> list[ImageDescription | str]:
         """Of each image of a batch what the network says of it, or why there is nothing to explain.
 
@@ -85,12 +85,12 @@ class Question:
             truths: the class that is true of each image, None if unknown.
             wanted: whether an image in which nothing of what is to be explained is there has failed.
         """
-        numbers, order = self.describer.numbers(seen.logits, seen.anchor), seen.order.cpu().numpy()
-        anchor = [None] * len(order) if seen.anchor is None else seen.anchor.cpu().numpy()
-        rows = zip(numbers, order, anchor, seen.targets.tolist(), truths or [None] * len(order), strict=True)
-        return [self._described(*row, size, wanted=wanted) for row in rows]
+        numbers, order = self.describer.numbers(observation.logits, observation.anchor), observation.order.cpu().numpy()
+        anchor = [None] * len(order) if observation.anchor is None else observation.anchor.cpu().numpy()
+        rows = zip(numbers, order, anchor, observation.targets.tolist(), truths or [None] * len(order), strict=True)
+        return [self._describe_image(*row, size, wanted=wanted) for row in rows]
 
-    def _described(
+    def _describe_image(
         self,
         numbers: Numbers,
         order: Numbers,
@@ -104,7 +104,7 @@ class Question:
         if not np.isfinite(numbers).all():
             return NOT_FINITE
 
-        def described(index: int) -> TargetDescription:
+        def describe(index: int) -> TargetDescription:
             return self.describer.describe(index, float(numbers[index]), anchor, size)
 
         targets, ranks = self.targets, len(self.targets.ranks)
@@ -112,10 +112,10 @@ class Question:
         if wanted and not drawn and (why := self.describer.missing(chosen[:ranks])):
             return why
         return ImageDescription(
-            predictions=[described(index).prediction for index in self.describer.foremost(numbers, order)],
-            targets=[described(chosen[rank]) if rank in drawn else None for rank in range(ranks)],
-            contrast=None if targets.contrast_rank is None else described(chosen[targets.contrast_rank]).prediction,
-            truth=None if truth is None else described(truth).prediction,
+            predictions=[describe(index).prediction for index in self.describer.foremost(numbers, order)],
+            targets=[describe(chosen[rank]) if rank in drawn else None for rank in range(ranks)],
+            contrast=None if targets.contrast_rank is None else describe(chosen[targets.contrast_rank]).prediction,
+            truth=None if truth is None else describe(truth).prediction,
         )
 
     def truth_of(self, source: Source) -> int | None:

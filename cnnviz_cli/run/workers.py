@@ -60,37 +60,37 @@ class ImageWorker:
     """Loads images and draws on them."""
 
     def __init__(self, spec: RenderSpec) -> None:
-        self._drawing = spec
+        self._spec = spec
         self._messages: list[tuple[str, bool]] = []
         self._presenter = Presenter(spec, Sink(spec.root, spec.shard), lambda text: self._note(text, warn=True))
         self._kept: dict[str, LoadedImage] = {}
-        self._room = MAX_KEPT_BYTES
+        self._free_bytes = MAX_KEPT_BYTES
 
     def read(self, slot: OutputSlot, keep: bool) -> JobResult:
         """The image's `NetworkInput`, or the record of why there is none; the image is kept for drawing if wanted."""
         start = _clock_times()
-        seen = load_image(self._drawing, slot, self._note)
-        if isinstance(seen, ImageRecord):
-            return self._finish(seen, "read", start)
-        if keep and _size_in_bytes(seen) <= self._room:
-            self._room -= _size_in_bytes(seen)
-            self._kept[seen.folder] = seen
-        return self._finish(seen.network_input, "read", start)
+        loaded = load_image(self._spec, slot, self._note)
+        if isinstance(loaded, ImageRecord):
+            return self._finish(loaded, "read", start)
+        if keep and _size_in_bytes(loaded) <= self._free_bytes:
+            self._free_bytes -= _size_in_bytes(loaded)
+            self._kept[loaded.folder] = loaded
+        return self._finish(loaded.network_input, "read", start)
 
     def draw(self, slot: OutputSlot, result: ImageResult) -> JobResult:
         """The image's record, its files in place."""
         start = _clock_times()
-        seen = self._load(slot)
-        if isinstance(seen, ImageRecord):
-            return self._finish(seen, "draw and write", start)
-        if seen.original.sha256 != result.sha256:
-            record = failed_record(slot[0], "the file changed during the run", network_input=seen.network_input)
+        loaded = self._load(slot)
+        if isinstance(loaded, ImageRecord):
+            return self._finish(loaded, "draw and write", start)
+        if loaded.original.sha256 != result.sha256:
+            record = failed_record(slot[0], "the file changed during the run", network_input=loaded.network_input)
         else:
             try:
-                record = self._presenter.present(seen, result)
+                record = self._presenter.present(loaded, result)
             except MemoryError:
                 record = failed_record(
-                    slot[0], "there is not enough memory to draw it", network_input=seen.network_input
+                    slot[0], "there is not enough memory to draw it", network_input=loaded.network_input
                 )
         return self._finish(record, "draw and write", start)
 
@@ -100,13 +100,13 @@ class ImageWorker:
             self._load(slot)
         return JobResult(None)
 
-    def _load(self, place: OutputSlot) -> LoadedImage | ImageRecord:
-        seen = self._kept.pop(place[1], None)
-        if seen is None:
+    def _load(self, slot: OutputSlot) -> LoadedImage | ImageRecord:
+        loaded = self._kept.pop(slot[1], None)
+        if loaded is None:
             # What there is to say of the file was said when it was read first.
-            return load_image(self._drawing, place, lambda _note: None)
-        self._room += _size_in_bytes(seen)
-        return seen
+            return load_image(self._spec, slot, lambda _note: None)
+        self._free_bytes += _size_in_bytes(loaded)
+        return loaded
 
     def _note(self, text: str, *, warn: bool = False) -> None:
         self._messages.append((text, warn))
@@ -121,9 +121,9 @@ def _clock_times() -> tuple[float, float]:
     return time.perf_counter(), time.thread_time()
 
 
-def _size_in_bytes(seen: LoadedImage) -> int:
-    width, height = seen.original.image.size
-    return 3 * width * height + (0 if seen.original.planes is None else seen.original.planes.nbytes)
+def _size_in_bytes(loaded: LoadedImage) -> int:
+    width, height = loaded.original.image.size
+    return 3 * width * height + (0 if loaded.original.planes is None else loaded.original.planes.nbytes)
 
 
 def main() -> None:
@@ -135,15 +135,15 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches every process of the terminal; one decides
-    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null_device = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null_device, 0)
+    os.dup2(null_device, 1)
     queue: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
     worker = ImageWorker(queue.get())
-    _send(answers, None)
-    os.dup2(nothing, 2)  # from here on, C libraries would be all that speaks
+    _send(replies, None)
+    os.dup2(null_device, 2)  # from here on, C libraries would be all that speaks
     while True:
         name, arguments = queue.get()
         try:
@@ -152,7 +152,7 @@ def main() -> None:
             reply = error
         except BaseException:
             reply = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
-        _send(answers, reply)
+        _send(replies, reply)
 
 
 def _listen(jobs: BinaryIO, queue: SimpleQueue[Any]) -> None:
@@ -163,10 +163,10 @@ def _listen(jobs: BinaryIO, queue: SimpleQueue[Any]) -> None:
             os._exit(0)
 
 
-def _send(answers: BinaryIO, reply: Any) -> None:
+def _send(replies: BinaryIO, reply: Any) -> None:
     try:
-        pickle.dump(reply, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        pickle.dump(reply, replies, pickle.HIGHEST_PROTOCOL)
+        replies.flush()
     except OSError:
         sys.exit(0)
 
@@ -189,7 +189,7 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        self._drawing: RenderSpec | None = None
+        self._spec: RenderSpec | None = None
         self._closed = False
         self._jobs: set[Future[JobResult]] = set()
         self._process: subprocess.Popen[bytes] | None = _start_process()
@@ -197,7 +197,7 @@ class WorkerProcess:
         self._current: OutputSlot | None = None
 
     def configure(self, spec: RenderSpec) -> None:
-        self._drawing = spec
+        self._spec = spec
 
     @property
     def waiting(self) -> int:
@@ -217,11 +217,11 @@ class WorkerProcess:
         self._thread.shutdown(wait=False, cancel_futures=True)
         wait(list(self._jobs), _CLOSE_TIMEOUT)
         self._closed = True
-        left = self._current
+        interrupted = self._current
         if self._process:
             _end_process(self._process)
         self._thread.shutdown()
-        return left
+        return interrupted
 
     def _submit(self, job: str, slot: OutputSlot, *arguments: Any) -> Future[JobResult]:
         future = self._thread.submit(self._run_job, job, slot, *arguments)
@@ -230,16 +230,16 @@ class WorkerProcess:
         return future
 
     def _run_job(self, job: str, slot: OutputSlot, *arguments: Any) -> JobResult:
-        how = ""
+        reason = ""
         self._current = slot
         try:
             for _ in range(2):
                 try:
                     reply = self._send_job(job, slot, *arguments)
                 except _WorkerDiedError as death:
-                    how = death.how
+                    reason = death.how
                     if death.late:
-                        return JobResult(failed_record(slot[0], how))
+                        return JobResult(failed_record(slot[0], reason))
                     continue
                 if isinstance(reply, Exception):
                     raise reply
@@ -247,7 +247,7 @@ class WorkerProcess:
         finally:
             self._current = None
         doing = "reading" if job == "read" else "drawing"
-        return JobResult(failed_record(slot[0], f"{doing} it crashed the worker process, twice: {how}"))
+        return JobResult(failed_record(slot[0], f"{doing} it crashed the worker process, twice: {reason}"))
 
     def _send_job(self, job: str, slot: OutputSlot, *arguments: Any) -> Any:
         if self._closed:
@@ -264,8 +264,8 @@ class WorkerProcess:
             _end_process(process)
             if self._closed:
                 raise CancelledError from None
-            how = f"it took more than {READ_TIMEOUT:g} seconds to read" if late else _exit_reason(process.returncode)
-            raise _WorkerDiedError(how, late=late) from None
+            reason = f"it took more than {READ_TIMEOUT:g} seconds to read" if late else _exit_reason(process.returncode)
+            raise _WorkerDiedError(reason, late=late) from None
         finally:
             limit.cancel()
 
@@ -274,13 +274,13 @@ class WorkerProcess:
             self._process, self._ready = _start_process(), False
         if not self._ready:
             try:
-                _exchange(self._process, self._drawing)
+                _exchange(self._process, self._spec)
             except (EOFError, OSError) as error:
                 if self._closed:
                     raise CancelledError from None
                 _end_process(self._process)
-                how = _exit_reason(self._process.returncode)
-                what = f"a worker process did not start: {how}"
+                reason = _exit_reason(self._process.returncode)
+                what = f"a worker process did not start: {reason}"
                 raise DeviceError(what, fix="Run without workers: --workers 0") from error
             self._ready = True
         return self._process
@@ -401,4 +401,4 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_about: object) -> None:
-        self.interrupted = [place for process in self._processes if (place := process.close())]
+        self.interrupted = [slot for process in self._processes if (slot := process.close())]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
-from cnnviz_cli.core.scores import Classes, highest, probabilities, rounded
+from cnnviz_cli.core.scores import Classes, highest, probabilities, round_score
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
@@ -33,7 +33,7 @@ class ClassDescriber(Describer):
         from cnnviz_cli.core.records import Prediction
 
         label = self.labels[index]
-        prediction = Prediction(index=index, label=label, probability=rounded(number))
+        prediction = Prediction(index=index, label=label, probability=round_score(number))
         return TargetDescription(prediction, f"{index}-{label}")
 
     def foremost(self, numbers: Numbers, _order: Numbers, /) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import PREDICTED, Labels, top_count
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import BoxAnnotation
-from cnnviz_cli.core.scores import Readout, rounded
+from cnnviz_cli.core.scores import Readout, round_score
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
@@ -161,7 +161,7 @@ class BoxDescriber(Describer):
         label = self.labels[kind] if kind < len(self.labels) else str(kind)
         height, width = size
         box = (left / width, top / height, right / width, bottom / height)
-        prediction = Prediction(index=kind, label=label, probability=rounded(number), box=box, rank=index + 1)
+        prediction = Prediction(index=kind, label=label, probability=round_score(number), box=box, rank=index + 1)
         return TargetDescription(prediction, f"box-{index + 1}-{label}", BoxAnnotation(box))
 
     def missing(self, indices: Sequence[int], /) -> str:

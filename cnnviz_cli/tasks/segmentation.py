@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import RegionAnnotation
-from cnnviz_cli.core.scores import Readout, ValueKind, maps_in, rounded, to_logits
+from cnnviz_cli.core.scores import Readout, ValueKind, maps_in, round_score, to_logits
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
@@ -47,13 +47,16 @@ class Regions(Readout):
     exclusive: bool = True
 
     def hold(self, output: Any, masks: Tensor | None, /) -> Tensor:
-        """(B, H, W) int64, or (B, 2, H, W) with masks: see `taken` and `within`. Masks are (B, h, w) bool or uint8 of
-        any size, other than 0 within; each position of the maps takes what the mask has at its centre."""
+        """(B, H, W) int64, or (B, 2, H, W) with masks: see `predicted_classes` and `within`.
+
+        Masks are (B, h, w) bool or uint8 of any size, other than 0 within; each position of the maps takes what the
+        mask has at its centre.
+        """
         import torch
         from torch.nn.functional import interpolate
 
-        found = self._found(output).detach()
-        maps = _two_sided(found)
+        found = self._class_maps(output).detach()
+        maps = _to_two_classes(found)
         classes = (maps[:, 1] > 0).long() if found.shape[1] == 1 else maps.argmax(1)
         if masks is None:
             return classes
@@ -68,7 +71,7 @@ class Regions(Readout):
         zeros. Raises UsageError if the network does not return maps of scores."""
         import torch
 
-        maps = _two_sided(self._found(output))
+        maps = _to_two_classes(self._class_maps(output))
         if anchor is None:
             raise ValueError("the sum over a region needs what `hold` gave")
         if anchor.dim() == 4:
@@ -95,7 +98,7 @@ class Regions(Readout):
         if anchor is None:
             raise ValueError("the order of regions needs what `hold` gave")
         inside = within(anchor)
-        found = _counts(taken(anchor), scores.shape[1], inside)
+        found = _counts(predicted_classes(anchor), scores.shape[1], inside)
         size = inside.flatten(1).sum(1, keepdim=True)
         masked = torch.full_like(size, anchor.dim() == 4, dtype=torch.bool) & (size > 0)
         absent = torch.where(masked, -1.0, float("-inf"))
@@ -104,7 +107,7 @@ class Regions(Readout):
             order[:, self.background] -= 1
         return order
 
-    def _found(self, output: Any) -> Tensor:
+    def _class_maps(self, output: Any) -> Tensor:
         """(B, K, H, W) scores."""
         found = maps_in(output, self.head)
         shape: tuple[int, ...] = tuple(getattr(found, "shape", ()))
@@ -116,7 +119,7 @@ class Regions(Readout):
         return to_logits(found, self.returns, exclusive=self.exclusive)
 
 
-def taken(anchor: Tensor) -> Tensor:
+def predicted_classes(anchor: Tensor) -> Tensor:
     """(B, H, W) int64 the class that each position is taken for, of what `Regions` holds."""
     return anchor[:, 0] if anchor.dim() == 4 else anchor
 
@@ -135,7 +138,7 @@ def region(anchor: Tensor, classes: Tensor) -> Tensor:
 
 def shares(anchor: Tensor, count: int) -> Tensor:
     """(B, K) float32 the share of the image that is taken for each of `count` classes, whatever the mask."""
-    classes = taken(anchor)
+    classes = predicted_classes(anchor)
     return _counts(classes, count, within(classes)).float() / classes[0].numel()
 
 
@@ -144,7 +147,7 @@ def _counts(classes: Tensor, count: int, inside: Tensor) -> Tensor:
     return zeros.scatter_add(1, classes.flatten(1), inside.flatten(1).long())
 
 
-def _two_sided(maps: Tensor) -> Tensor:
+def _to_two_classes(maps: Tensor) -> Tensor:
     """(B, K, H, W) maps of scores, K at least 2: of one map z alone -z and z."""
     import torch
 
@@ -175,7 +178,7 @@ class RegionDescriber(Describer):
         assert anchor is not None
         masked = anchor.ndim == 3
         (inside,) = region(torch.from_numpy(anchor)[None], torch.tensor([index], dtype=torch.int64, device="cpu"))
-        prediction = Prediction(index=index, label=label, probability=None, share=rounded(number))
+        prediction = Prediction(index=index, label=label, probability=None, share=round_score(number))
         where = "within its mask" if masked else ""
         return TargetDescription(prediction, f"{index}-{label}", RegionAnnotation(inside.numpy()), where)
 

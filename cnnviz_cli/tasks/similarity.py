@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import FLAT_ULPS
-from cnnviz_cli.core.scores import Readout, embedding, rank_second_first, rounded
+from cnnviz_cli.core.scores import Readout, embedding, rank_second_first, round_score
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription
@@ -144,7 +144,7 @@ class SimilarityDescriber(Describer):
 
         label = f"{'similar' if index else 'not similar'} to {self.other}"
         opposite = f"{'not similar' if index else 'similar'} to {self.other}"
-        prediction = Prediction(index=index, label=label, probability=None, similarity=rounded(number, -1.0))
+        prediction = Prediction(index=index, label=label, probability=None, similarity=round_score(number, -1.0))
         return TargetDescription(prediction, label, against=opposite)
 
     def foremost(self, _numbers: Numbers, _order: Numbers, /) -> list[int]:

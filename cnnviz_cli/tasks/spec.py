@@ -44,8 +44,10 @@ class TaskSettings(Protocol):
 
 
 class TaskContext(Protocol):
-    """What a run knows of the network when a task's question is asked; `output` is a `models.inspect.outputs.Returned`,
-    `own_labels` are the network's own names of its classes."""
+    """What a run knows of the network when a task's question is asked.
+
+    `output` is a `models.inspect.outputs.NetworkOutput`, `own_labels` are the network's own names of its classes.
+    """
 
     name: str
     output: Any
@@ -187,7 +189,7 @@ def find_task(name: str) -> TaskSpec:
 
 def default_task(returns: str = "scores", name: str = AUTO) -> TaskSpec:
     """What is explained of a network that returns "scores", "maps" or "boxes"; `name` is the value of ``--task``."""
-    return _named([task for task in tasks() if task.returns == returns], name)
+    return _find_task([task for task in tasks() if task.returns == returns], name)
 
 
 @value
@@ -201,7 +203,7 @@ class TaskRequest:
     def task(self, name: str = AUTO) -> TaskSpec | None:
         """The task that it names; `name` is the value of ``--task``."""
         found = [task for task in tasks() if task.word == self.word]
-        return _named(found, name) if found else None
+        return _find_task(found, name) if found else None
 
     def task_for(self, returns: str, model: str, name: str = AUTO) -> TaskSpec:
         """What is explained of a network that returns "scores", "maps" or "boxes"; `name` is the value of ``--task``.
@@ -260,7 +262,7 @@ def objective_usage() -> str:
     return f"{', '.join(first)}, or {last}"
 
 
-def _named(found: Sequence[TaskSpec], name: str) -> TaskSpec:
+def _find_task(found: Sequence[TaskSpec], name: str) -> TaskSpec:
     return next((task for task in found if task.name == name), found[0])
 
 

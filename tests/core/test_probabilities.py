@@ -9,7 +9,7 @@ import torch
 
 from cnnviz_cli.core.scores import Classes, probabilities, to_logits, to_two_classes
 from cnnviz_cli.tasks.regression import OutputValues
-from cnnviz_cli.tasks.segmentation import Regions, taken
+from cnnviz_cli.tasks.segmentation import Regions, predicted_classes
 
 
 def test_of_classes_that_exclude_each_other_the_logarithm_is_read() -> None:
@@ -75,7 +75,7 @@ def test_the_region_of_yes_is_where_the_network_says_more_than_half() -> None:
     shares = torch.tensor([[[[0.1, 0.6], [0.9, 0.4]]]])
     readout = Regions(head="", returns="probabilities", exclusive=False)
     anchor = readout.hold(shares, None)
-    assert taken(anchor).tolist() == [[[0, 1], [1, 0]]]
+    assert predicted_classes(anchor).tolist() == [[[0, 1], [1, 0]]]
     # Yes: log(0.6/0.4) + log(0.9/0.1); no: minus the logits where the network says no.
     expected = [[math.log(9) + math.log(1.5), math.log(1.5) + math.log(9)]]
     torch.testing.assert_close(readout.scores(shares, anchor), torch.tensor(expected))
@@ -85,7 +85,7 @@ def test_a_softmax_at_each_position_is_summed_by_its_logarithms() -> None:
     shares = torch.tensor([[[[0.7, 0.2]], [[0.2, 0.5]], [[0.1, 0.3]]]])
     readout = Regions(head="", returns="probabilities")
     anchor = readout.hold(shares, None)
-    assert taken(anchor).tolist() == [[[0, 1]]]
+    assert predicted_classes(anchor).tolist() == [[[0, 1]]]
     torch.testing.assert_close(readout.scores(shares, anchor), torch.tensor([[math.log(0.7), math.log(0.5), 0.0]]))
 
 

@@ -32,7 +32,7 @@ from cnnviz_cli.core.scores import SLACK, find_cancelled, resolution, rounding_m
 from cnnviz_cli.engine.observe import find_unchanged
 from cnnviz_cli.methods.common.cams import Part, finish
 from cnnviz_cli.methods.common.paths import Noisy
-from cnnviz_cli.methods.common.saliency import reduced
+from cnnviz_cli.methods.common.saliency import reduce_channels
 
 EPS = 2.0**-23
 NOISY = Noisy(2, 0.1)
@@ -162,8 +162,8 @@ def test_sums_whose_terms_take_each_other_away() -> None:
     assert panel.warnings["flat"].tolist() == [True]
     colours = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1).repeat(1, 1, 4, 4)
     colours[0, 0, 0] += 2 * EPS
-    assert reduced(colours, "signed", signed=True, target=0).warnings["flat"].tolist() == [True]
-    assert "flat" not in reduced(colours, "max", signed=True, target=0).warnings
+    assert reduce_channels(colours, "signed", signed=True, target=0).warnings["flat"].tolist() == [True]
+    assert "flat" not in reduce_channels(colours, "max", signed=True, target=0).warnings
 
 
 def test_a_map_of_positive_weights_below_zero_is_the_layers_and_no_evidence_against() -> None:

@@ -17,10 +17,10 @@ from torch.nn import functional
 from cnnviz_cli.core.needs import Evidence, Input, PathIntegral, Seeds
 from cnnviz_cli.core.panels import InputProjection, PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blurred, spread
+from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blur_image, spread
 from cnnviz_cli.methods.common.paths import GuidedPath, Noisy
 from cnnviz_cli.methods.common.rng import normal, uniform
-from cnnviz_cli.methods.common.saliency import Reduce, completeness_error, reduced
+from cnnviz_cli.methods.common.saliency import Reduce, completeness_error, reduce_channels
 from cnnviz_cli.render.scaling import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
@@ -199,7 +199,7 @@ def test_shares_of_the_score_are_compared_with_its_gain() -> None:
     ],
 )
 def test_colours_are_reduced_as_the_option_says(how: Reduce, signed: bool, expected: float) -> None:
-    panel = reduced(torch.tensor([-1.0, 2.0, -3.0]).view(1, 3, 1, 1), how, signed=signed, target=2)
+    panel = reduce_channels(torch.tensor([-1.0, 2.0, -3.0]).view(1, 3, 1, 1), how, signed=signed, target=2)
     assert float(panel.values) == pytest.approx(expected)
     assert isinstance(panel, SignedMap if expected < 0 else PixelMap)
     assert panel.target == 2
@@ -211,7 +211,7 @@ def test_a_guided_picture_is_reduced_when_that_is_asked_for(how: Reduce, run: Ru
     (picture,) = run("guided-backprop", net, batch)
     (panel,) = run("guided-backprop", net, batch, reduce=how)
     assert isinstance(panel, SignedMap if how == "signed" else PixelMap)
-    assert torch.equal(panel.values, reduced(picture.values, how, signed=False, target=0).values)
+    assert torch.equal(panel.values, reduce_channels(picture.values, how, signed=False, target=0).values)
 
 
 # --- baselines ---------------------------------------------------------------------------------------------
@@ -242,14 +242,14 @@ def test_baselines_worked_by_hand() -> None:
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 0.5, 2.0, 30.0])
 def test_a_blur_equals_scipys(sigma: float) -> None:
     picture = torch.randn(3, 9, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    ours = blurred(picture, spread(9, sigma), spread(14, sigma))
+    ours = blur_image(picture, spread(9, sigma), spread(14, sigma))
     theirs = gaussian_filter(picture.numpy(), (0, sigma, sigma), mode="constant") if sigma else picture.numpy()
     torch.testing.assert_close(ours, torch.tensor(theirs), rtol=1e-9, atol=1e-12)
 
 
 def test_a_closed_blur_keeps_a_constant() -> None:
     plain = torch.full((1, 5, 8), 3.0, dtype=torch.float64)
-    torch.testing.assert_close(blurred(plain, spread(5, 4, closed=True), spread(8, 4, closed=True)), plain, **SLOW)
+    torch.testing.assert_close(blur_image(plain, spread(5, 4, closed=True), spread(8, 4, closed=True)), plain, **SLOW)
 
 
 def test_noise_is_a_share_of_each_images_own_range() -> None:

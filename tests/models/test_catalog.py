@@ -65,7 +65,7 @@ def test_the_facts_are_torchvisions(name: str) -> None:
         if facts.task != "detection":
             side = transforms.crop_size if facts.task == "classification" else transforms.resize_size
             assert (side, fact.frozen) == ([fact.input_size], None)
-        assert facts.weights_named(entry.name) == fact
+        assert facts.find_weights(entry.name) == fact
 
 
 @pytest.mark.parametrize(

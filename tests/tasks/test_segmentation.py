@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import to_two_classes
-from cnnviz_cli.tasks.segmentation import Regions, region, shares, taken, within
+from cnnviz_cli.tasks.segmentation import Regions, predicted_classes, region, shares, within
 
 INF = float("inf")
 
@@ -53,7 +53,7 @@ def test_a_mask_is_the_region_of_every_class() -> None:
     maps, readout = maps_of(FIRST, SECOND).requires_grad_(), Regions()
     masks = torch.tensor([[[0, 255], [7, 0]], [[1, 1], [0, 0]]], dtype=torch.uint8)
     anchor = readout.hold(maps, masks)
-    assert taken(anchor).tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
+    assert predicted_classes(anchor).tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]]]
     assert within(anchor).tolist() == (masks > 0).tolist() == region(anchor, torch.tensor([0, 1])).tolist()
     scores = readout.scores(maps, anchor)
     assert scores.tolist() == [[-1 + 2, 4 - 5], [1 + 2, 0]]

@@ -139,11 +139,11 @@ def compose_bands(
     samples = Samples(network, type_range(values.dtype), stated)
     shown = choose_range(samples, how.value_range)
     planes = to_fractions(samples, shown)
-    levels = to_levels(Samples(shown_values, samples.container), _drawn(shown_values, shown, how))
+    levels = to_levels(Samples(shown_values, samples.container), _figure_range(shown_values, shown, how))
     return RgbImage(_to_rgb(levels), (words, shown.note(samples.kind)), shown, planes)
 
 
-def _drawn(values: NDArray[Any], shown: DisplayRange, how: ReadOptions) -> DisplayRange:
+def _figure_range(values: NDArray[Any], shown: DisplayRange, how: ReadOptions) -> DisplayRange:
     """The range of values in figures: the network's if it is given, else what most of the bands that are shown use."""
     if isinstance(how.value_range, tuple):
         return shown

@@ -65,14 +65,14 @@ def decode_memory(image: Image.Image, data: bytes, stored: tuple[int, int], *, t
         made += 1 + _PIXEL.get(image.mode, _RGB)  # as an array of numpy's
     elif "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         made += _RGB if image.mode in ("RGBA", "RGB") else 2 * _RGB
-    decoder = prod(stored) * _scanned(image) + pixels * _DECODER.get(image.format or "", 0)
+    decoder = prod(stored) * _progressive_bytes(image) + pixels * _DECODER.get(image.format or "", 0)
     return whole + max(pixels * (made + _RGB * turned), decoder)
 
 
 _RESIZE = "Resize it first; the network sees a few hundred pixels across."
 
 
-def _scanned(image: Image.Image) -> int:
+def _progressive_bytes(image: Image.Image) -> int:
     """Bytes a pixel that a progressive JPEG takes beside its pixels."""
     if image.format not in ("JPEG", "MPO") or not image.info.get("progressive"):
         return 0
@@ -213,11 +213,11 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
             what, fix = error.what, error.fix
         elif isinstance(error, UnidentifiedImageError):
             fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
-        raise ImageError(what, where=escape_text(_place(source)), fix=fix, sha256=sha256) from error
+        raise ImageError(what, where=escape_text(_location(source)), fix=fix, sha256=sha256) from error
     return DecodedImage(decoded.image, decoded.notes, decoded.shown, decoded.planes, sha256=sha256, size=size)
 
 
-def _place(source: Path | Source) -> str:
+def _location(source: Path | Source) -> str:
     if isinstance(source, Path):
         return str(source)
     if is_url(source.folder):
@@ -246,7 +246,7 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         what = f"the file cannot be read: {reason}"
-    raise ImageError(what, where=escape_text(_place(source)))
+    raise ImageError(what, where=escape_text(_location(source)))
 
 
 def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
@@ -266,7 +266,7 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
             raise ImageError(describe_memory_limit(what, taken, how.max_pixels), fix=_RESIZE)
         scale_transparent_gray(image)
         low_bytes = low_bytes_loader(image, data, _readable())
-        decoded = convert(decode_netpbm(image, data) or _loaded(image), low_bytes)
+        decoded = convert(decode_netpbm(image, data) or _load_pixels(image), low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
         turn, unreadable = _turn(image)
         frames = () if decoded.planes is not None else describe_extra_frames(image, data)
@@ -274,16 +274,16 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         if turn is None:
             return replace(decoded, image=made, notes=notes), stored
         size = stored if turn in _KEEPING_SIZE else (height, width)
-        planes = None if decoded.planes is None else _turned(decoded.planes, turn)
+        planes = None if decoded.planes is None else _apply_orientation(decoded.planes, turn)
         return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size
 
 
-def _turned(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
+def _apply_orientation(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
     bands = [Image.fromarray(np.ascontiguousarray(planes[:, :, band])) for band in range(planes.shape[2])]
     return np.stack([np.asarray(band.transpose(turn)) for band in bands], axis=2)
 
 
-def _loaded(image: Image.Image) -> Image.Image:
+def _load_pixels(image: Image.Image) -> Image.Image:
     highest = stated_maximum(image)
     image.load()
     if highest is not None:

@@ -164,7 +164,7 @@ _COLOR_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
 def low_bytes_loader(image: Image.Image, data: bytes, formats: tuple[str, ...]) -> Callable[[], Image.Image] | None:
     """What gives the `LowBytes` of an image not yet loaded; None unless it is RGB of 16 bits, stored pixel by pixel."""
     tiles = list(getattr(image, "tile", ()))
-    swapped = [_swapped(tile.args) for tile in tiles]
+    swapped = [_swap_byte_order(tile.args) for tile in tiles]
     if not tiles or None in swapped:
         return None
 
@@ -178,7 +178,7 @@ def low_bytes_loader(image: Image.Image, data: bytes, formats: tuple[str, ...]) 
     return load
 
 
-def _swapped(args: Any) -> Any:
+def _swap_byte_order(args: Any) -> Any:
     """A decoder's arguments with the other order of bytes; None if they are not of RGB of 16 bits."""
     mode = args[0] if isinstance(args, tuple) else args
     if not isinstance(mode, str) or not mode.startswith(_COLOR_MODES) or mode[-1] not in _OTHER:

@@ -165,7 +165,7 @@ def to_rgb(image: Image.Image, wanted: ValueRange = "auto", low_bytes: LowBytes 
     """
     samples = read_samples(image, wanted, low_bytes)
     if samples is not None:
-        return _scaled(image, samples, wanted)
+        return _scale_to_rgb(image, samples, wanted)
     notes: tuple[str, ...] = ()
     if image.mode in _ALPHA or image.has_transparency_data:
         rgba = apply_range(image if image.mode == "RGBA" else image.convert("RGBA"), wanted)
@@ -190,13 +190,13 @@ def read_samples(image: Image.Image, wanted: ValueRange = "auto", low_bytes: Low
     inverted = _tag(image, _PHOTOMETRIC, 1) == 0
     if image.mode.startswith("I;16"):
         # White is zero, which Pillow undoes for 8 bits only.
-        return Samples(np.asarray(image), (0.0, 2.0 ** int(_tag(image, _BITS, 16)) - 1), _stated(image), inverted)
+        return Samples(np.asarray(image), (0.0, 2.0 ** int(_tag(image, _BITS, 16)) - 1), _stated_range(image), inverted)
     if image.mode == "I":
         return _integers(image, inverted)
     if image.mode == "F":
-        return Samples(np.asarray(image), (0.0, 1.0), _stated(image), inverted)
+        return Samples(np.asarray(image), (0.0, 1.0), _stated_range(image), inverted)
     if image.mode == "L" and _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED:
-        return Samples(np.asarray(image).view(np.int8), (-128.0, 127.0), _stated(image))
+        return Samples(np.asarray(image).view(np.int8), (-128.0, 127.0), _stated_range(image))
     if low_bytes is not None and image.mode in ("RGB", "RGBA"):
         return _sixteen_bit_colors(image, wanted, low_bytes)
     return None
@@ -206,11 +206,11 @@ def _integers(image: Image.Image, inverted: bool) -> Samples:
     raw = np.asarray(image)
     if image.format in ("PNG", "PPM"):
         # Pillow's way of giving 16 bits. Of a PGM it has brought the highest value that the file states to 65535.
-        return Samples(raw.astype(np.uint16), (0.0, _WORD), _stated(image))
+        return Samples(raw.astype(np.uint16), (0.0, _WORD), _stated_range(image))
     bits = int(_tag(image, _BITS, 32))
     if _tag(image, _SAMPLE_FORMAT, _SIGNED) == _SIGNED:
-        return Samples(raw, (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1), _stated(image), inverted)
-    return Samples(raw.view(np.uint32), (0.0, 2.0**bits - 1), _stated(image), inverted)
+        return Samples(raw, (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1), _stated_range(image), inverted)
+    return Samples(raw.view(np.uint32), (0.0, 2.0**bits - 1), _stated_range(image), inverted)
 
 
 def _sixteen_bit_colors(image: Image.Image, wanted: ValueRange, low_bytes: LowBytes) -> Samples | None:
@@ -220,10 +220,10 @@ def _sixteen_bit_colors(image: Image.Image, wanted: ValueRange, low_bytes: LowBy
     if not keyed and (wanted == "container" or (wanted == "auto" and highest >= _DARK)):
         return None
     upper, lower = np.asarray(image)[:, :, :3], np.asarray(low_bytes())[:, :, :3]
-    return Samples(upper.astype(np.uint16) << 8 | lower, (0.0, _WORD), _stated(image))
+    return Samples(upper.astype(np.uint16) << 8 | lower, (0.0, _WORD), _stated_range(image))
 
 
-def _scaled(image: Image.Image, samples: Samples, wanted: ValueRange) -> RgbImage:
+def _scale_to_rgb(image: Image.Image, samples: Samples, wanted: ValueRange) -> RgbImage:
     shown = choose_range(samples, wanted)
     scaled = to_levels(samples, shown)
     notes = [shown.note(samples.kind)]
@@ -271,7 +271,7 @@ def scale_transparent_gray(image: Image.Image) -> None:
     image.info["transparency"] = (key % 2**bits) * _BYTE // (2**bits - 1)
 
 
-def _stated(image: Image.Image) -> tuple[float, float] | None:
+def _stated_range(image: Image.Image) -> tuple[float, float] | None:
     """The range that a TIFF or a PGM states, if it is one narrower than what its type holds."""
     if "highest" in image.info:
         return 0.0, float(image.info["highest"])

@@ -94,7 +94,7 @@ def unique_names(sources: list[Source]) -> list[Source]:
         if name in again:
             groups.setdefault(name, []).append(at)
     for group in groups.values():
-        for at, name in zip(group, _qualified([sources[at] for at in group]), strict=True):
+        for at, name in zip(group, _qualified_names([sources[at] for at in group]), strict=True):
             names[at] = name
     wanted, taken = set(names), set[str]()
     others: dict[str, Iterator[str]] = {}
@@ -102,14 +102,14 @@ def unique_names(sources: list[Source]) -> list[Source]:
     for source, given in zip(sources, names, strict=True):
         name = given
         if name in taken:
-            numbered = others.setdefault(name, _numbered(name))
+            numbered = others.setdefault(name, _numbered_names(name))
             name = next(other for other in numbered if other not in wanted and other not in taken)
         taken.add(name)
         result.append(source if name == source.name else replace(source, name=name))
     return result
 
 
-def _qualified(group: Sequence[Source]) -> list[str]:
+def _qualified_names(group: Sequence[Source]) -> list[str]:
     names = [source.name for source in group]
     above = [_above(source) for source in group]
     for depth in range(1, max(map(len, above)) + 1):
@@ -131,7 +131,7 @@ def _above(source: Source) -> list[str]:
     return parts[: max(0, len(parts) - shown)]
 
 
-def _numbered(name: str) -> Iterator[str]:
+def _numbered_names(name: str) -> Iterator[str]:
     folder, slash, last = name.rpartition("/")
     path = PurePosixPath(last)
     return (f"{folder}{slash}{path.stem}~{number}{path.suffix}" for number in count(2))

@@ -147,13 +147,13 @@ def fact_of(address: Address) -> ObjectInfo:
         UsageError: a package is missing, or the store's settings are not right.
         Exception: anything else that a client library raises; `describe_store_error` has words for it.
     """
-    store, path = _opened(address)
+    store, path = _open_store(address)
     return _fact(store.info(path))
 
 
 def entries(address: Address) -> Iterator[tuple[str, ObjectInfo]]:
     """The last part of each name in a folder; raises as `fact_of` does."""
-    store, path = _opened(address)
+    store, path = _open_store(address)
     found = store.ls(path, detail=True)
     store.invalidate_cache()  # it would keep them all
     for info in found:
@@ -164,7 +164,7 @@ def entries(address: Address) -> Iterator[tuple[str, ObjectInfo]]:
 
 def read(address: Address, limit: int) -> bytes:
     """The bytes of an object, at most one more than `limit`; raises as `fact_of` does."""
-    store, path = _opened(address)
+    store, path = _open_store(address)
     if address.scheme not in WEB_SCHEMES:
         data: bytes = store.cat_file(path, start=0, end=limit + 1)
         return data
@@ -195,14 +195,14 @@ def _fact(info: Mapping[str, Any]) -> ObjectInfo:
 _stores: dict[tuple[int, str], Any] = {}  # the file systems of this process; a forked one connects anew
 
 
-def _opened(address: Address) -> tuple[Any, str]:
+def _open_store(address: Address) -> tuple[Any, str]:
     key = (os.getpid(), address.root)
     if key not in _stores:
-        _stores[key] = _connected(address)
+        _stores[key] = _connect(address)
     return _stores[key], _stores[key]._strip_protocol(address.url)
 
 
-def _connected(address: Address) -> Any:
+def _connect(address: Address) -> Any:
     """The file system, made of its own settings alone, never of a URL with ``::``, which stands for another one."""
     package = PACKAGES[address.scheme]
     try:

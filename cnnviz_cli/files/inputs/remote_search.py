@@ -74,29 +74,29 @@ class RemoteSearch:
         if is_archive(address.key):
             raise UsageError(_NO_ARCHIVES, where=address.shown, fix="Copy it here first.")
         above, _, name = address.key.rpartition("/")
-        self._named(address, (f"{address.root}/{above}" if above else address.root, name), fact)
+        self._add_named(address, (f"{address.root}/{above}" if above else address.root, name), fact)
 
     def query_stores(self, places: Iterable[Place]) -> Iterator[ObjectInfo | None]:
         """What the stores say of each entry of a list, in order; None for what they do not know, and for paths."""
         rest = iter(places)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             while part := list(islice(rest, _AHEAD)):
-                yield from threads.map(_asked, part)
+                yield from threads.map(_fetch_object_info, part)
 
     def add_listed(self, place: Place, fact: ObjectInfo | None) -> bool:
         """What one URL of a list stands for; whether there is such a thing."""
         address = parse_url(_whole(place))
         if address.scheme in WEB_SCHEMES or fact is None or not fact.is_folder:
-            self._named(address, place, UnreadableContent(_NO_ARCHIVES) if is_archive(address.key) else fact)
+            self._add_named(address, place, UnreadableContent(_NO_ARCHIVES) if is_archive(address.key) else fact)
             return fact is not None
         place = (place[0], place[1].rstrip("/"))
         try:
             self._folder(replace(address, key=address.key.rstrip("/")), place=place)
         except UsageError as error:
-            self._named(address, place, UnreadableContent(error.what))
+            self._add_named(address, place, UnreadableContent(error.what))
         return True
 
-    def _named(self, address: Address, place: Place, found: ObjectInfo | UnreadableContent | None) -> None:
+    def _add_named(self, address: Address, place: Place, found: ObjectInfo | UnreadableContent | None) -> None:
         self._found.files += 1
         folder, below = place
         if address.scheme in WEB_SCHEMES:
@@ -137,7 +137,7 @@ class RemoteSearch:
             raise NoInputsError(what, where=address.shown, fix=deeper)
 
 
-def _asked(place: Place) -> ObjectInfo | None:
+def _fetch_object_info(place: Place) -> ObjectInfo | None:
     if not is_url(place[0]):
         return None
     address = parse_url(_whole(place))

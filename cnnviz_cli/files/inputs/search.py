@@ -38,7 +38,7 @@ def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
 
     Raises UsageError if it cannot be read, or is UTF-16, or a URL in it is none of ours.
     """
-    paths = [_cleaned(path) for path in _read(listing, where)]
+    paths = [_clean_path(path) for path in _read(listing, where)]
     bases = common_folders(path for path in paths if is_url(path))
     base = ""
     for path in paths:
@@ -53,7 +53,7 @@ def read_path_list(listing: Path, where: str) -> list[tuple[str, str]]:
     ]
 
 
-def _cleaned(path: str) -> str:
+def _clean_path(path: str) -> str:
     """A path without the detours that may be taken out; behind a link, ``..`` is not one step back."""
     if is_url(path):
         return path
@@ -157,7 +157,7 @@ class Search:
 
     def add_listed(self, folder: str, below: str) -> bool:
         """What one path of a list stands for; whether there is such a file or folder."""
-        path = _joined(folder, below)
+        path = _join_path(folder, below)
         try:
             kind = os.lstat(path).st_mode
         except (OSError, ValueError):  # ValueError: a NUL in the path
@@ -178,7 +178,7 @@ class Search:
             self._archive(folder, below, strict=strict)
             return
         above = os.path.dirname(below)  # noqa: PTH120  (of a million paths)
-        elsewhere = bool(above) and real_path(_joined(folder, above)) != _joined(real_path(folder), above)
+        elsewhere = bool(above) and real_path(_join_path(folder, above)) != _join_path(real_path(folder), above)
         self.found.files += 1
         self.found.named.add(folder)
         self.found.take(Source(folder, below, as_text(below)), linked=link or elsewhere)
@@ -187,13 +187,13 @@ class Search:
         self, folder: str, prefix: str = "", *, pattern: Pattern | None = None, suffix: str = "", strict: bool = True
     ) -> None:
         """The images below `prefix`, empty or ending in a slash; files that end in `suffix` are taken, too."""
-        path = _joined(folder, prefix).rstrip("/") or "/"
+        path = _join_path(folder, prefix).rstrip("/") or "/"
         if self._output and real_path(path) == self._output:
             fix = "Choose a folder of its own for the output: --output DIR"
             raise UsageError("the output folder is also an input folder", where=escape_text(path), fix=fix)
         enters = (lambda below: self.found.choice.enters(as_text(prefix + below))) if self.found.choice else None
         way = folder_walk.WalkOptions(self._recursive, pattern, self._output, enters)
-        elsewhere = bool(prefix) and real_path(path) != _joined(real_path(folder), prefix[:-1])
+        elsewhere = bool(prefix) and real_path(path) != _join_path(real_path(folder), prefix[:-1])
         files = images = packed = 0
         for entry in folder_walk.walk_files(path, way):
             files += 1
@@ -258,7 +258,7 @@ class Search:
             raise
 
 
-def _joined(folder: str, below: str) -> str:
+def _join_path(folder: str, below: str) -> str:
     return os.path.join(folder, below)  # noqa: PTH118  (of a million paths)
 
 

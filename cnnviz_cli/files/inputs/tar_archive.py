@@ -63,7 +63,7 @@ class TarMember:
                 return self._from(file)
         with _lock:
             try:
-                return self._from(_opened(path, self.packing))
+                return self._from(_open_unpacked(path, self.packing))
             except BaseException as error:
                 _close()
                 if not isinstance(error, OSError | EOFError | lzma.LZMAError | ValueError):
@@ -83,7 +83,7 @@ _kept: list[tuple[tuple[int, Path], BinaryIO, BinaryIO]] = []
 """The compressed archive that was read last, as far as it was read; a forked process shares no position."""
 
 
-def _opened(path: Path, packing: str) -> BinaryIO:
+def _open_unpacked(path: Path, packing: str) -> BinaryIO:
     key = (os.getpid(), path)
     if not _kept or _kept[0][0] != key:
         _close()
@@ -111,14 +111,14 @@ def list_tar(path: Path, packing: str) -> Iterator[ArchiveMember]:
     with open_regular(path) as file, _UNPACKERS[packing](file) if packing else nullcontext(file) as unpacked:
         most = max(_EXPANDED, _RATIO * os.fstat(file.fileno()).st_size) if packing else None
         try:
-            yield from _listed(_BoundedFile(unpacked, most), packing)
+            yield from _list_members(_BoundedFile(unpacked, most), packing)
         except BrokenArchiveError:
             raise
         except Exception as error:  # from four decompressors, as many kinds as from Pillow
             raise BrokenArchiveError(_words(error)) from error
 
 
-def _listed(file: _BoundedFile, packing: str) -> Iterator[ArchiveMember]:
+def _list_members(file: _BoundedFile, packing: str) -> Iterator[ArchiveMember]:
     """The members one after another. Each header lies behind the one before it, so every list ends."""
     at, count, everywhere = 0, 0, _Pax()
     while (head := _header(file, at)) is not None:
@@ -135,7 +135,7 @@ def _listed(file: _BoundedFile, packing: str) -> Iterator[ArchiveMember]:
         start, sparse = at + _BLOCK, said.sparse
         if kind == _SPARSE:
             start, sparse = _past_map(file, said.head, start), True
-        at = start if kind in _WITHOUT_DATA else start + _padded(size)
+        at = start if kind in _WITHOUT_DATA else start + _padded_size(size)
         if kind == b"5" or (kind == b"\0" and name.endswith("/")):
             continue
         if kind in _FILES and not sparse:
@@ -162,7 +162,7 @@ def _said_before(file: _BoundedFile, head: bytes | None, at: int, everywhere: _P
         read += size
         if read > _HEADERS:
             raise BrokenArchiveError("it is damaged")
-        data = file.read(_padded(size))[:size]
+        data = file.read(_padded_size(size))[:size]
         if len(data) < size:
             raise BrokenArchiveError("unexpected end of data")
         if kind == b"L":
@@ -172,7 +172,7 @@ def _said_before(file: _BoundedFile, head: bytes | None, at: int, everywhere: _P
             said = replace(everywhere, name=said.name or everywhere.name)
         elif kind != b"K":
             _take(data, said)
-        at += _BLOCK + _padded(size)
+        at += _BLOCK + _padded_size(size)
         head = _header(file, at)
         if head is None and kind != b"g":
             raise BrokenArchiveError("unexpected end of data")
@@ -249,7 +249,7 @@ def _number(field: bytes) -> int:
     return value
 
 
-def _padded(size: int) -> int:
+def _padded_size(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 

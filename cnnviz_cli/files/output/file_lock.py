@@ -33,7 +33,7 @@ class LockedFile:
         until = time.monotonic() + patience
         try:
             check_regular(os.fstat(self.fd), path)
-            while not _locked(self.fd):
+            while not _try_lock(self.fd):
                 if time.monotonic() >= until:
                     raise LockedError
                 time.sleep(0.02)
@@ -61,7 +61,7 @@ def is_locked(path: Path) -> bool:
 _held: WeakSet[LockedFile] = WeakSet()
 
 
-def _forked() -> None:
+def _close_after_fork() -> None:
     for file in list(_held):
         file.close()
 
@@ -69,7 +69,7 @@ def _forked() -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _locked(fd: int) -> bool:
+    def _try_lock(fd: int) -> bool:
         """Lock one byte far behind the end, since on Windows no process can read what is locked."""
         os.lseek(fd, 1 << 40, os.SEEK_SET)
         try:
@@ -81,9 +81,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_close_after_fork)
 
-    def _locked(fd: int) -> bool:
+    def _try_lock(fd: int) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

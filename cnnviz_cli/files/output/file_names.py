@@ -114,7 +114,7 @@ class FolderNames:
                 attempt = next(attempts)
                 parts = plain.split("/")
                 at = 0 if attempt else -1  # the first part where the clash lies above the last
-                parts[at] = _tagged(parts[at], f"{attempt}:{source_name}")
+                parts[at] = _append_hash(parts[at], f"{attempt}:{source_name}")
                 folder = "/".join(parts)
             *above, key = _prefixes(folder)
             self._taken.add(key)
@@ -137,8 +137,8 @@ def file_name(*parts: str) -> str:
     nothing but punctuation give the same name: a class goes in with its index.
     """
     *stem, suffix = (slug for slug in (_slug(part) for part in parts) if slug)
-    name, limit = _undeviced(".".join(stem)), MAX_NAME_BYTES - len(suffix) - 1
-    return f"{name if _size(name) <= limit else _tagged(name, name, limit)}.{suffix}"
+    name, limit = _avoid_device_name(".".join(stem)), MAX_NAME_BYTES - len(suffix) - 1
+    return f"{name if _size(name) <= limit else _append_hash(name, name, limit)}.{suffix}"
 
 
 def _slug(part: str) -> str:
@@ -149,19 +149,19 @@ def _slug(part: str) -> str:
 
 def _part(part: str) -> str:
     kept = "".join("_" if char in _FORBIDDEN or unicodedata.category(char) in _HIDDEN else char for char in part)
-    kept = _undeviced(kept.rstrip(". ")) or "_"
+    kept = _avoid_device_name(kept.rstrip(". ")) or "_"
     # A name that merely looks tagged is tagged too, so that it cannot stand for one that had to be changed.
     if kept != part or _TAG.search(part) or _size(part) > MAX_NAME_BYTES:
-        return _tagged(kept, part)
+        return _append_hash(kept, part)
     return part
 
 
-def _undeviced(name: str) -> str:
+def _avoid_device_name(name: str) -> str:
     """`name`, not taken for a device by Windows, which looks only at what comes before the first dot."""
     return f"_{name}" if name.split(".", 1)[0].strip().casefold() in _DEVICES else name
 
 
-def _tagged(part: str, key: str, limit: int = MAX_NAME_BYTES) -> str:
+def _append_hash(part: str, key: str, limit: int = MAX_NAME_BYTES) -> str:
     """`part`, cut to what fits into `limit` bytes with ten digits of the hash of `key`."""
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     return f"{part.encode('utf-8', 'surrogatepass')[: limit - 11].decode('utf-8', 'ignore')}~{digest}"

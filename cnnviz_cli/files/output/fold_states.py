@@ -56,7 +56,7 @@ class FoldStates(Generic[AnyFold]):
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def merged(self) -> AnyFold | None:
+    def merge(self) -> AnyFold | None:
         """What the shards have found together; None if a state is missing."""
         found = [fold for index in range(self.shard.count) if (fold := self.read(index)) is not None]
         return self._kind.merge_all(found) if len(found) == self.shard.count else None

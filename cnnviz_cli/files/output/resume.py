@@ -367,7 +367,7 @@ class Ledger:
     def _known_scale(self, fold: type[Fold[Any, Any]]) -> str | None:
         """The digest of what the figures have to be drawn with; None if that is not known, or an older run's is not."""
         if self._shard.label:
-            merged = self.fold_states(fold).merged()
+            merged = self.fold_states(fold).merge()
             return None if merged is None or not self._mine else state_digest(merged)
         return next((run.scale for run in reversed(self._same)), None)
 

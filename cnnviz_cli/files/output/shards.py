@@ -38,24 +38,24 @@ class Shard:
     @property
     def journal(self) -> str:
         """The file name of its journal."""
-        return self._named(JOURNAL)
+        return self._file_name(JOURNAL)
 
     @property
     def manifest(self) -> str:
         """The file name of its manifest."""
-        return self._named(MANIFEST)
+        return self._file_name(MANIFEST)
 
     @property
     def report(self) -> str:
         """The file name of its run report."""
-        return self._named(RUN_REPORT)
+        return self._file_name(RUN_REPORT)
 
     @property
     def fold_state(self) -> str:
         """The file name of what it has added up over its images."""
-        return self._named(FOLD_STATE)
+        return self._file_name(FOLD_STATE)
 
-    def _named(self, name: str) -> str:
+    def _file_name(self, name: str) -> str:
         stem, _, suffix = name.partition(".")
         return f"{stem}.{self.label}.{suffix}" if self.label else name
 

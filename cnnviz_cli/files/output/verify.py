@@ -92,7 +92,7 @@ def verify(root: Path) -> list[Problem]:
     try:
         with open_regular(path, MAX_JOURNAL_BYTES) as file:
             images, rest, digest = _manifest(file)
-            problems += _unsealed(rest, digest)
+            problems += _check_digest(rest, digest)
             for image in images:
                 for output in image["outputs"]:
                     listed.add(output["path"])
@@ -159,7 +159,7 @@ def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     return (image.model_dump() for image in manifest.images), plain, digest
 
 
-def _unsealed(rest: Json, digest: str) -> Iterator[Problem]:
+def _check_digest(rest: Json, digest: str) -> Iterator[Problem]:
     if rest.get(DIGEST_KEY) is None:
         detail = "it has no digest of its own (an older version wrote it), so whether it was edited is not known"
         yield Problem("undigested", MANIFEST, detail)

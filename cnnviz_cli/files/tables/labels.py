@@ -77,7 +77,7 @@ def _from_json(given: TextFile) -> ParsedLabels:
         data = _in_order(given, [(key, value, f'"{escape_text(str(key), 40)}"') for key, value in data.items()])
     if not isinstance(data, list):
         raise given.error("this is neither a list nor an object of names")
-    return _named(given, data)
+    return _parse_items(given, data)
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _named(given: TextFile, items: Sequence[Any]) -> ParsedLabels:
+def _parse_items(given: TextFile, items: Sequence[Any]) -> ParsedLabels:
     names, keys = [], []
     for index, item in enumerate(items):
         key, name = item if isinstance(item, list) and len(item) == 2 else ("", item)
@@ -113,7 +113,7 @@ def _from_table(given: TextFile) -> ParsedLabels:
             raise given.error("this row has more than an index and a name", line=row.line, fix=_QUOTED)
         key = "" if at_key is None else row.cells[at_key]
         entries.append((row.cells[at_index], [key, row.cells[at_name]], f"line {row.line}"))
-    return _named(given, _in_order(given, entries))
+    return _parse_items(given, _in_order(given, entries))
 
 
 _QUOTED = "Names with commas stand in quotes; of a table with more columns a header says which: index,name."

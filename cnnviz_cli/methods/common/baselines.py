@@ -72,7 +72,7 @@ class Baseline:
         if self.kind == "blur":
             rows, columns = picture.shape[1:]
             sigma = BLUR * min(rows, columns)
-            return blurred(picture, spread(rows, sigma, closed=True), spread(columns, sigma, closed=True))
+            return blur_image(picture, spread(rows, sigma, closed=True), spread(columns, sigma, closed=True))
         low = picture.new_tensor(self.black).view(-1, 1, 1)
         if self.kind == "black":
             return low.expand_as(picture)
@@ -107,6 +107,6 @@ def spread(length: int, sigma: float, *, closed: bool = False) -> NDArray[Any]:
     return scaled
 
 
-def blurred(picture: Tensor, down: NDArray[Any], across: NDArray[Any]) -> Tensor:
+def blur_image(picture: Tensor, down: NDArray[Any], across: NDArray[Any]) -> Tensor:
     """An image (..., H, W) with one matrix of `spread` applied along its rows' axis and one along its columns'."""
     return picture.new_tensor(down) @ picture @ picture.new_tensor(across).T

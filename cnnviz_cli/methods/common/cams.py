@@ -148,7 +148,7 @@ def finish(
         layers: by name: they tell over which part of the input a layer's maps lie.
     """
     panels = [_panel(part, smooth == "eigen", target, component, positive, layers) for part in parts]
-    return panels if fuse == "none" else [_fused(panels, fuse)]
+    return panels if fuse == "none" else [_fuse_maps(panels, fuse)]
 
 
 def _panel(
@@ -177,7 +177,7 @@ def _panel(
     )
 
 
-def _fused(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
+def _fuse_maps(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
     import torch
 
     maps = [as_tensor(panel.values) for panel in panels]

@@ -51,9 +51,9 @@ class ChannelMasks:
         if self.each > 1:
             # Each channel's mask is made once a chunk, however many of its variants are in it.
             masks = masks.repeat_interleave(self.each, 0)[start - first * self.each :][: stop - start]
-        return self.changed(masks, evidence, image, start) * picture
+        return self.change_masks(masks, evidence, image, start) * picture
 
-    def changed(self, masks: Tensor, _evidence: Evidence, _image: int, _start: int) -> Tensor:
+    def change_masks(self, masks: Tensor, _evidence: Evidence, _image: int, _start: int) -> Tensor:
         """What becomes of the masks (n, 1, H, W) of the variants from number `start` on; they may be overwritten."""
         return masks
 
@@ -76,7 +76,7 @@ class NoisyMasks(ChannelMasks):
     def each(self) -> int:
         return self.draws
 
-    def changed(self, masks: Tensor, evidence: Evidence, image: int, start: int) -> Tensor:
+    def change_masks(self, masks: Tensor, evidence: Evidence, image: int, start: int) -> Tensor:
         seed = int(evidence[Seeds()][image])
         for place in range(len(masks)):
             masks[place] += self.std * normal(seed, start + place, tuple(masks.shape[1:])).to(masks)
@@ -96,7 +96,7 @@ class IntegratedMasks(ChannelMasks):
     def each(self) -> int:
         return self.steps
 
-    def changed(self, masks: Tensor, _evidence: Evidence, _image: int, start: int) -> Tensor:
+    def change_masks(self, masks: Tensor, _evidence: Evidence, _image: int, start: int) -> Tensor:
         shares = [((start + place) % self.steps + 1) / self.steps for place in range(len(masks))]
         return masks * masks.new_tensor(shares).view(-1, 1, 1, 1)
 

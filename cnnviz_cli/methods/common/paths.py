@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cnnviz_cli.core.method import MethodContext, option
 from cnnviz_cli.core.needs import INPUT, Evidence, GradientOver, Input, Need, Seeds
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice, blurred, spread
+from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice, blur_image, spread
 from cnnviz_cli.methods.common.rng import normal, uniform
 from cnnviz_cli.methods.common.saliency import SaliencyOptions
 
@@ -164,7 +164,7 @@ class Blurring:
         picture = evidence[Input()][image]
         rows, columns = picture.shape[1:]
         sigmas = [i * self.sigma / self.steps for i in range(start, stop)]
-        return torch.stack([blurred(picture, spread(rows, s), spread(columns, s)) for s in sigmas])
+        return torch.stack([blur_image(picture, spread(rows, s), spread(columns, s)) for s in sigmas])
 
     def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         import torch
@@ -176,8 +176,8 @@ class Blurring:
             # The difference of two products of matrices, taken apart, so that nothing cancels in float32.
             down, across = ((spread(n, sigma), spread(n, sigma + _SIGMA_STEP)) for n in (rows, columns))
             slopes.append(
-                blurred(picture, (down[1] - down[0]) / _SIGMA_STEP, across[1])
-                + blurred(picture, down[0], (across[1] - across[0]) / _SIGMA_STEP)
+                blur_image(picture, (down[1] - down[0]) / _SIGMA_STEP, across[1])
+                + blur_image(picture, down[0], (across[1] - across[0]) / _SIGMA_STEP)
             )
         return torch.stack(slopes) * (-self.sigma / self.steps)
 
@@ -216,10 +216,10 @@ class GuidedPath:
         # On the CPU in double precision: distances to the image are compared, and some devices have no float64.
         ends, starts = evidence[Input()].cpu().double(), self.begin(evidence)
         slopes = gradient.cpu()
-        moved = torch.stack([self._moved(step, *one) for one in zip(point, slopes, starts, ends, strict=True)])
+        moved = torch.stack([self._move_point(step, *one) for one in zip(point, slopes, starts, ends, strict=True)])
         return moved, (moved - point) * slopes
 
-    def _moved(self, step: int, point: Tensor, slope: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    def _move_point(self, step: int, point: Tensor, slope: Tensor, start: Tensor, end: Tensor) -> Tensor:
         along = (step + 1) / self.steps
         way = end - start
         rear, front = (start + way * min(max(along + off, 0.0), 1.0) for off in (-self.leash, self.leash))

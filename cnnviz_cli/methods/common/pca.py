@@ -26,12 +26,12 @@ def principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts, shares = [], []
     for image, guide in zip(maps, toward, strict=True):
-        rows = _centred(image)
+        rows = _center(image)
         loadings, share = _loadings(rows)
         signed = loadings * _sign(loadings @ rows, guide)
         parts.append((signed[:, None] * rows).view(image.shape))
         shares.append(share)
-    return _gathered(parts, maps), maps.new_tensor(shares)
+    return _stack_like(parts, maps), maps.new_tensor(shares)
 
 
 def kernel_principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def kernel_principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts, shares = [], []
     for image, guide in zip(maps, toward, strict=True):
-        rows = _centred(image)
+        rows = _center(image)
         kernel = (rows.T @ rows / len(rows) + 1).tanh()
         kernel = kernel - kernel.mean(0, keepdim=True)
         kernel = kernel - kernel.mean(1, keepdim=True)
@@ -56,7 +56,7 @@ def kernel_principal(maps: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
         component = values[-1].clamp(min=0).sqrt() * vector
         parts.append((component * _sign(component, guide)).view(1, *image.shape[1:]))
         shares.append(_share(values[-1], values.abs().sum()))
-    return _gathered(parts, maps), maps.new_tensor(shares)
+    return _stack_like(parts, maps), maps.new_tensor(shares)
 
 
 def _flat(image: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _flat(image: Tensor) -> Tensor:
     return image.cpu().double().flatten(1)
 
 
-def _centred(image: Tensor) -> Tensor:
+def _center(image: Tensor) -> Tensor:
     """(C, h w) less each channel's mean; zeros where nothing but rounding is left of it."""
     import torch
 
@@ -112,7 +112,7 @@ def _share(part: Tensor, whole: Tensor) -> float:
     return float(part / whole) if whole > 0 else 0.0
 
 
-def _gathered(parts: list[Tensor], like: Tensor) -> Tensor:
+def _stack_like(parts: list[Tensor], like: Tensor) -> Tensor:
     import torch
 
     return torch.stack(parts).to(like)

@@ -44,12 +44,12 @@ def saliency_recipe(
 
     def explain(evidence: Evidence) -> list[Panel]:
         values = attribute(*(evidence[need] for need in needs))
-        return [reduced(values, options.reduce, signed=signed, target=context.rank)]
+        return [reduce_channels(values, options.reduce, signed=signed, target=context.rank)]
 
     return Recipe(needs, explain)
 
 
-def reduced(
+def reduce_channels(
     values: Tensor,
     how: Reduce,
     *,
@@ -112,13 +112,13 @@ class Ends:
         return "the image" + (f" and {self.baseline.label()}" if self.baseline else "")
 
 
-def shared(shares: Tensor, at_baseline: Tensor, at_image: Tensor, how: Reduce, *, target: int | None) -> Panel:
+def shares_panel(shares: Tensor, at_baseline: Tensor, at_image: Tensor, how: Reduce, *, target: int | None) -> Panel:
     """The panel of the (B, C, H, W) shares that pixels add to a score on the way from a baseline to the image.
 
     The statistic `completeness_error` says by how much the shares miss the difference of the (B,) scores.
     """
     error = completeness_error(shares, at_baseline, at_image)
-    return reduced(
+    return reduce_channels(
         shares,
         how,
         signed=True,

@@ -114,7 +114,7 @@ def _surrogate_map(evidence: Evidence, scores: Scores, switches: EvenSwitches, f
         weights, importance, start = fit(trials)
         maps.append(weights[labels])
         counts.append(count)
-        shares.append(_explained(trials.scores, start + trials.on @ weights, importance))
+        shares.append(_r_squared(trials.scores, start + trials.on @ weights, importance))
     values = pictures.new_tensor(np.stack(maps)).unsqueeze(1)
     statistics = {"segments": pictures.new_tensor(counts), "fit": pictures.new_tensor(shares)}
     return SignedMap(values, target=rank, statistics=statistics)
@@ -165,7 +165,7 @@ def shares_of_a_sum(on: Floats, scores: Floats, importance: Floats, total: float
     return shares
 
 
-def _explained(scores: Floats, model: Floats, importance: Floats) -> float:
+def _r_squared(scores: Floats, model: Floats, importance: Floats) -> float:
     share = importance / (importance.sum() or 1)
     spread = float(share @ (scores - share @ scores) ** 2)
     # Scores that do not vary have nothing to explain.

@@ -39,8 +39,8 @@ def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: 
             if isinstance(module, torch.jit.ScriptModule):
                 watch.reasons[name] = "it is TorchScript, inside which nothing can be read"  # nor hooked
                 continue
-            hooks.append(module.register_forward_pre_hook(partial(watch.started, name)))
-            hooks.append(module.register_forward_hook(partial(watch.finished, name)))
+            hooks.append(module.register_forward_pre_hook(partial(watch.on_start, name)))
+            hooks.append(module.register_forward_hook(partial(watch.on_finish, name)))
         with torch.no_grad(), without_checkpoints(), watch.windows, watch.tracker, input_proportions(*shape[1:]):
             output = net(image)
         returned = NetworkOutput.from_output(output, head)
@@ -140,10 +140,10 @@ class _ProbeHooks:
         (*earlier, run) = self.runs[info.name]
         return info if earlier or run is None else replace(info, window=run.window)
 
-    def started(self, name: str, _module: nn.Module, _inputs: Any) -> None:
+    def on_start(self, name: str, _module: nn.Module, _inputs: Any) -> None:
         self._started.setdefault(name, []).append(len(self.tracker.operations))
 
-    def finished(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def on_finish(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         self.order[name] = self._count
         self._count += 1
         self.layers.pop(name, None)

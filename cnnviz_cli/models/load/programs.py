@@ -44,12 +44,12 @@ class ProgramNetwork(nn.Module):
     def forward(self, x: Tensor) -> Any:
         if self.batch is None or len(x) == self.batch:
             return self.program(x)
-        parts = [self._padded(part) for part in torch.split(x, self.batch)]
+        parts = [self._run_padded(part) for part in torch.split(x, self.batch)]
         if isinstance(parts[0], Mapping):
             return {name: torch.cat([part[name] for part in parts])[: len(x)] for name in parts[0]}
         return torch.cat(parts)[: len(x)]
 
-    def _padded(self, part: Tensor) -> Any:
+    def _run_padded(self, part: Tensor) -> Any:
         missing = (self.batch or 0) - len(part)
         scores: Any = self.program(torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part)
         return scores[0] if isinstance(scores, tuple | list) else scores

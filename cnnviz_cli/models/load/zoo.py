@@ -59,7 +59,7 @@ def build(
 ) -> BuiltModel:
     """A network of the catalogue; raises ModelError if the weights are unavailable or were rejected."""
     facts, chosen = model_facts(name), _weights_entry(name, spec)
-    labels: tuple[str, ...] | None = load_labels((facts.weights_named(chosen.name) if chosen else facts.default).labels)
+    labels: tuple[str, ...] | None = load_labels((facts.find_weights(chosen.name) if chosen else facts.default).labels)
     match spec:
         case RandomWeights(seed):
             net, label = build_with_seed(_network_builder(name, chosen, init_weights=True), seed), f"random:{seed}"
@@ -108,7 +108,7 @@ def _preset_of(chosen: Any) -> Preprocessing:
 def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str) -> FittedNetwork:
     build = _network_builder(name, chosen)
     facts = model_facts(name)
-    frozen = (facts.weights_named(chosen.name) if chosen else facts.default).frozen
+    frozen = (facts.find_weights(chosen.name) if chosen else facts.default).frozen
     # Normalisations that were trained count batches, also where those of the published weights are frozen.
     if any(key.endswith(_BATCH_COUNTER) for key in state):
         frozen = None

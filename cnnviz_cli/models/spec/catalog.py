@@ -53,7 +53,7 @@ class ModelFacts:
     default: WeightsFacts
     weights: tuple[WeightsFacts, ...]
 
-    def weights_named(self, entry: str) -> WeightsFacts:
+    def find_weights(self, entry: str) -> WeightsFacts:
         return next(facts for facts in self.weights if facts.name == entry)
 
 

@@ -132,7 +132,7 @@ def known_labels(model: str, spec: str) -> tuple[str, ...]:
         return ()
     facts, weights = model_facts(model), parse_weights(model, spec)
     return load_labels(
-        (facts.weights_named(weights.entry) if isinstance(weights, PublishedWeights) else facts.default).labels
+        (facts.find_weights(weights.entry) if isinstance(weights, PublishedWeights) else facts.default).labels
     )
 
 
