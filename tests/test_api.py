@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -27,6 +29,7 @@ from torch.nn.utils import parametrizations
 
 import cnnviz_cli
 from cnnviz_cli import Preprocessing
+from cnnviz_cli.api.network import preserve_global_state
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.report import Reporter
@@ -678,6 +681,39 @@ def test_a_truncated_picture_of_pillows_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / "x.jpg").read_bytes()
     with Image.open(BytesIO(data[: len(data) // 2])) as half, pytest.raises(cnnviz_cli.ImageError, match="decoded"):
         explain(network(), half)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: torch.rand(1, 3, SIDE, SIDE).to_sparse(), lambda: torch.rand(1, 3, SIDE, SIDE, device="meta")]
+)
+def test_a_tensor_without_dense_numbers_is_refused(make: Callable[[], Tensor]) -> None:
+    with pytest.raises(cnnviz_cli.UsageError, match="has to hold its numbers"):
+        explain(network(), make())
+
+
+def test_threads_leave_torchs_settings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second thread begins while the first is inside, and ends after it."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    begun = threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with preserve_global_state():
+            torch.backends.cudnn.deterministic = True
+            first.join()
+
+    def enter() -> None:
+        with preserve_global_state():
+            torch.backends.cudnn.deterministic = True
+            other.start()
+            begun.wait()
+            time.sleep(0.1)
+
+    first, other = threading.Thread(target=enter), threading.Thread(target=second)
+    first.start()
+    first.join()
+    other.join()
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_a_tensor_is_not_resized() -> None:

@@ -51,6 +51,9 @@ def as_image_list(images: Any) -> list[Any] | Tensor:
 
     if isinstance(images, torch.Tensor):
         images = images[None] if images.dim() == 3 else images
+        if images.is_meta or images.layout is not torch.strided:
+            kind = "meta" if images.is_meta else str(images.layout).removeprefix("torch.")
+            raise UsageError(f"a tensor has to hold its numbers densely, and this is a {kind} tensor", where="images")
         if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
             shape = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             what = f"a tensor has to be a normalised batch (B, C, H, W) of floats, and this is {shape}"

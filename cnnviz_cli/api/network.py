@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -24,6 +25,9 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel, check_labels, find_
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 
 IMAGENET = "imagenet"
+
+_GLOBAL_STATE = threading.RLock()
+"""Held while torch's settings are ours: of two threads the second would take ours for the caller's."""
 
 
 def make_twin(net: nn.Module) -> nn.Module:
@@ -140,8 +144,15 @@ def network_device(net: Any) -> str:
 def preserve_global_state() -> Iterator[None]:
     """Leave torch, numpy and Python's random numbers as they were found, whatever happens inside.
 
-    Inside, gradients can be computed whatever mode the caller is in, and nothing is in lower precision.
+    Inside, gradients can be computed whatever mode the caller is in, and nothing is in lower precision. Of several
+    threads one is inside at a time.
     """
+    with _GLOBAL_STATE, _preserved():
+        yield
+
+
+@contextmanager
+def _preserved() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
     threads, kind = torch.get_num_threads(), torch.get_default_dtype()
