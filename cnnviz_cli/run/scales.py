@@ -67,8 +67,8 @@ class WidestRanges(Fold[tuple[Sequence[TaskName], Sequence[Sequence[Panel]]], Ma
         for entry in state:
             method, layer, kind, low, high = entry
             words = all(type(word) is str for word in (method, kind)) and (layer is None or type(layer) is str)
-            numbers = all(type(number) is float and isfinite(number) for number in (low, high)) and low <= high
-            if not (words and numbers):
+            numbers = all(type(number) is float for number in (low, high)) and low <= high
+            if not (words and numbers and isfinite(high - low)):
                 raise ValueError("no ranges")
             made._widest[method, layer, kind] = (low, high)
         if made.to_state() != state:
@@ -135,5 +135,6 @@ def _missing_text(indices: Sequence[int], count: int) -> str:
     have, them = ("has", "it") if len(indices) == 1 else ("have", "them")
     return (
         f"nothing was drawn: --scale run needs the maps of all shards, and {_shards_text(indices, count)} {have} not "
-        f"computed theirs; run {them}, then this shard's command again, which draws its figures"
+        f"computed theirs for the same list and settings; run {them}, then this shard's command again, which draws "
+        "its figures"
     )

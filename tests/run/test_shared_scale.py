@@ -156,6 +156,26 @@ def test_a_shard_waits_as_long_as_the_missing_one_is_worked_at(
     assert "shard 1 of 2 has not computed theirs" in heard.warned[-1]
 
 
+def test_shards_of_two_runs_do_not_wait_for_each_other(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is at work, has left a state that does not count, and waits as well."""
+    shared(tmp_path / "other", sources[:-1], Shard(1, 2))
+    out, turns = tmp_path / "out", []
+    out.mkdir()
+
+    def sleep(_seconds: float) -> None:
+        turns.append(1)
+        assert len(turns) == 1, "it still waits"
+        state_of(out, 1).write_bytes(state_of(tmp_path / "other", 1).read_bytes())
+
+    monkeypatch.setattr(scales.time, "sleep", sleep)
+    with Journal(Sink(out), Shard(1, 2).journal):
+        assert shared(out, sources, Shard(0, 2), heard := Listener()).status == "interrupted"
+    assert turns
+    assert "has not computed theirs for the same list and settings" in heard.warned[-1]
+
+
 def test_waiting_ends_with_a_signal(tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(_seconds: float) -> None:
         raise KeyboardInterrupt
@@ -400,6 +420,7 @@ def test_what_is_no_file_is_no_state(what: str, tmp_path: Path, sources: list[So
         [["m", "a", "Heatmap", True, 1.0]],
         [["m", "a", "Heatmap", float("nan"), 1.0]],
         [["m", "a", "Heatmap", 0.0, float("inf")]],
+        [["m", "a", "Heatmap", -1.7e308, 1.7e308]],
         [["m", "a", "Heatmap", 0.0, 1.0]] * 2,
         [["m", "b", "Heatmap", 0.0, 1.0], ["m", "a", "Heatmap", 0.0, 1.0]],
         {"m": 1},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -62,10 +63,21 @@ class FoldStates(Generic[AnyFold]):
         return self._kind.merge_all(found) if len(found) == self.shard.count else None
 
     def is_busy(self, index: int) -> bool:
-        """Whether a process is working on the shard of this number; OutputError if that cannot be seen."""
-        path = self._sink.root / Shard(index, self.shard.count).journal
+        """Whether a process is working on the shard of this number and may still leave its state.
+
+        One that has left a state since this shard wrote its own leaves no other: if that does not count, it is of
+        another list or other settings, and each would wait for the other. Raises OutputError if that cannot be seen.
+        """
+        shard = Shard(index, self.shard.count)
+        path = self._sink.root / shard.journal
         with explain_write_errors(path):
-            return path.exists() and is_locked(path)
+            return path.exists() and is_locked(path) and self._written_at(shard) < self._written_at(self.shard)
+
+    def _written_at(self, shard: Shard) -> int:
+        try:
+            return os.lstat(self._sink.root / shard.fold_state).st_mtime_ns
+        except FileNotFoundError:
+            return -1
 
     def _encode(self, shard: Shard, state: Any) -> bytes:
         about = {"run": self._run, "shard": [shard.index, shard.count], "state": state}
