@@ -1,4 +1,4 @@
-"""From what a user has in hand to what the network gets: paths, images, arrays, normalised tensors."""
+"""From a user's images to the network's input: paths, images, arrays, normalised tensors."""
 
 from __future__ import annotations
 

@@ -72,12 +72,12 @@ def make_twin(net: nn.Module) -> nn.Module:
 def load_twin(
     net: nn.Module,
     preset: Preprocessing | None,
-    wanted: InputOverrides,
+    overrides: InputOverrides,
     expected: ExpectedOutput,
     device: torch.device,
     memory_format: MemoryFormat | None = None,
 ) -> LoadedModel:
-    """A twin of the network with all that is needed to ask it about an image, and names for its classes.
+    """A twin of the network with all that is needed to explain an image, and names for its classes.
 
     Args:
         preset: what it was trained with; None for what it says itself, if it prepares its input itself, else for what
@@ -93,7 +93,7 @@ def load_twin(
     kept_training = set_eval_mode(twin)
     twin.to(device)
     preprocessing, layers = apply_overrides(
-        twin, preset or preset_for(twin, imagenet_preprocessing(), name), wanted, name, expected
+        twin, preset or preset_for(twin, imagenet_preprocessing(), name), overrides, name, expected
     )
     returns = layers.returned.require_kind(name)
     labels = check_labels(None, layers.returned, name)

@@ -24,7 +24,7 @@ class Slot:
     """Room for one process with the model: a GPU, or a node without one.
 
     Attributes:
-        host: what people call the node.
+        host: the node's host name.
         number: of the slot on its node.
         cores: its share of the node's.
         share: how many slots its node has.
@@ -40,7 +40,7 @@ class Slot:
 
 @contextmanager
 def connect_ray() -> Iterator[Any]:
-    """Ray, connected: to ``RAY_ADDRESS``, or to what runs on this machine, else to a cluster of this machine alone.
+    """Connect Ray to ``RAY_ADDRESS``, or to what runs on this machine, else to a cluster of this machine alone.
 
     Raises:
         UsageError: it is not installed.

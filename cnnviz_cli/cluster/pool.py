@@ -46,7 +46,7 @@ class WorkUnit:
     """
 
     start: int
-    places: Sequence[OutputSlot]
+    slots: Sequence[OutputSlot]
     missing: dict[str, int]
     deaths: int = 0
     again: bool = field(default=False)
@@ -54,7 +54,7 @@ class WorkUnit:
     def part(self, *, computed: bool = False) -> Part:
         """What a process is to do of it; `computed` is whether this process has its maps already."""
         left = set(self.missing.values())
-        return Part(self.places, [at in left for at in range(len(self.places))], self.again, computed)
+        return Part(self.slots, [at in left for at in range(len(self.slots))], self.again, computed)
 
     def complete(self, name: str) -> bool:
         """Take note of an image's record; False if it had one."""

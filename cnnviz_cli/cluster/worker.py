@@ -37,7 +37,7 @@ _UNKNOWN_COUNT = 10**9
 
 @dataclass(frozen=True)
 class Job:
-    """What all processes of a run are told.
+    """What all processes of a run get.
 
     Attributes:
         settings: those that were given, as JSON.
@@ -75,7 +75,7 @@ class Part:
         computed: whether `ClusterWorker.compute` has done it in the same process.
     """
 
-    places: Sequence[OutputSlot]
+    slots: Sequence[OutputSlot]
     due: Sequence[bool]
     again: bool = False
     computed: bool = False
@@ -167,7 +167,7 @@ class ClusterWorker:
         if self._queue is None:
             self._queue = DiskQueue(self._sink)
         pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
-        ranges = pipeline.queue_results(part.places, part.due, self._queue)
+        ranges = pipeline.queue_results(part.slots, part.due, self._queue)
         yield Report([], self._reporter.take(), _times(timer), ranges.to_state())
 
     def explain(self, part: Part, ranges: Any = None) -> Iterator[Report]:
@@ -176,18 +176,18 @@ class ClusterWorker:
         `ranges` is the state of `WidestRanges` over the whole run, where all maps share a scale.
         """
         if part.again:
-            for (_, folder), due in zip(part.places, part.due, strict=True):
+            for (_, folder), due in zip(part.slots, part.due, strict=True):
                 if due:
                     self._sink.sweep(folder)
         timer = StageTimer()
         pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
         widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
         if part.computed:
-            slots = [slot for slot, wanted in zip(part.places, part.due, strict=True) if wanted]
+            slots = [slot for slot, wanted in zip(part.slots, part.due, strict=True) if wanted]
             self._queued = iter(self._queue or ()) if self._queued is None else self._queued
             answers = pipeline.reload(slots, islice(self._queued, len(slots)))
         else:
-            answers = pipeline.results(part.places, part.due, keep=True)
+            answers = pipeline.results(part.slots, part.due, keep=True)
         waiting: list[tuple[ImageRecord, FileSizes]] = []
         for record in pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest)):
             waiting.append((record, self._files(record)))

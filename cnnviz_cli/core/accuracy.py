@@ -1,4 +1,4 @@
-"""How often a network is right, where it is known what is true: counts, confusions and mistakes, image by image."""
+"""How often a network is right, for images whose true class is known: counts, confusions, mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRESENT_FROM = 0.5
 
 
 class Mistake(NamedTuple):
-    """An image of which the network says something else than is true, with the probabilities of both classes."""
+    """An image that the network classifies wrongly, with the probabilities of both classes."""
 
     source: str
     truth: str
@@ -69,7 +69,7 @@ class AccuracyCounter:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """What it comes to; None if nothing counted."""
+        """The accuracy of all records; None if none counted."""
         if not self._known:
             return None
         pairs = [] if self._multilabel else sorted(self._pairs.items(), key=lambda item: (-item[1], item[0]))

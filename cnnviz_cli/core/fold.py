@@ -25,15 +25,15 @@ class Fold(ABC, Generic[Item, Result]):
 
     @abstractmethod
     def add(self, item: Item) -> None:
-        """Take in what was found for one image."""
+        """Add the evidence of one image."""
 
     @abstractmethod
     def merge(self, other: Self) -> None:
-        """Take in what another process has added up, which stays as it is."""
+        """Add another process's fold, which is left unchanged."""
 
     @classmethod
     def merge_all(cls, folds: Iterable[Self]) -> Self:
-        """What several processes have added up, in one."""
+        """The folds of several processes, merged."""
         whole = cls()
         for fold in folds:
             whole.merge(fold)
@@ -41,7 +41,7 @@ class Fold(ABC, Generic[Item, Result]):
 
     @abstractmethod
     def finish(self) -> Result:
-        """What it comes to."""
+        """The result."""
 
     @abstractmethod
     def to_state(self) -> Any:
@@ -50,4 +50,4 @@ class Fold(ABC, Generic[Item, Result]):
     @classmethod
     @abstractmethod
     def from_state(cls, state: Any) -> Self:
-        """What `to_state` has told, also where a stranger may have written it. Raises ValueError if it is not that."""
+        """The fold from a `to_state` result of untrusted origin. Raises ValueError if it is malformed."""

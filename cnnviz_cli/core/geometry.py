@@ -20,7 +20,7 @@ over the input without a rest."""
 
 @value
 class View:
-    """The part of an upright image that the network was shown.
+    """The part of an upright image that is the network's input.
 
     Resizing and cropping are one affine map without rotation, so a single box says all of it: left, top, right, bottom
     of the input's area, in image pixels (edges, not centres; fractional). `image` and `size`, the input's, are width

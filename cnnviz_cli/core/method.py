@@ -1,4 +1,4 @@
-"""The registry of methods, what a method is made of (its options and its recipe), and what it is told."""
+"""The registry of methods, what a method is made of (its options and its recipe), and its context."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MethodContext:
 
     @property
     def head(self) -> LinearHead | None:
-        """The network's classifier, looked for when it is asked for."""
+        """The network's classifier, found on first use."""
         return self.find_head()
 
     @property

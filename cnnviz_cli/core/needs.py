@@ -441,7 +441,7 @@ class BiasGradients(SeparatePass):
 
 
 class UndeclaredError(KeyError):
-    """A method looked at evidence that its recipe did not ask for."""
+    """A method read evidence that its recipe does not declare."""
 
 
 class Evidence:

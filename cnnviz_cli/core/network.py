@@ -1,4 +1,4 @@
-"""What running a network takes that is code of its author's: its errors, its checkpoints, its layout in memory.
+"""Running a network that is other people's code: its errors, its checkpoints, its layout in memory.
 
 Its forward, its backward, its hooks and whatever it overrides may raise anything. Where such an error leaves the
 network, the traceback shows it: the last of our own functions in it has called a module or autograd, and nothing of

@@ -121,7 +121,7 @@ class Arrays(Record):
 
 
 class Window(Record):
-    """The part of an image that the network was shown; with it, raw maps can be laid over the image."""
+    """The part of an image that is the network's input; with it, raw maps can be laid over the image."""
 
     size: tuple[int, int] = Field(description="Width and height of the network's input, in pixels.")
     box: tuple[float, float, float, float] = Field(
@@ -171,7 +171,7 @@ class Tool(Record):
 
 
 class Run(Record):
-    """What was asked for."""
+    """The command and its settings."""
 
     command: str
     status: Literal["ok", "partial", "interrupted"]
@@ -227,7 +227,7 @@ class OutputRecord(Record):
 
 
 class ModelRecord(Record):
-    """What was explained."""
+    """The model that was explained."""
 
     name: str
     weights: str
@@ -242,7 +242,7 @@ class ModelRecord(Record):
 
 
 class Confusion(Record):
-    """Two classes, the one of which is true and the other the likeliest to the network."""
+    """The true class and the class that the network finds likeliest, where they differ."""
 
     truth: str
     truth_index: int
@@ -264,7 +264,7 @@ class Accuracy(Record):
 
 
 class Summary(Record):
-    """How many."""
+    """How many images there were, by status."""
 
     images: int
     ok: int

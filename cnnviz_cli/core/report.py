@@ -1,4 +1,4 @@
-"""How a run tells what it is doing, without knowing who listens."""
+"""How a run reports its progress, independent of where it is shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reporter:
         """One image is finished, its files in place."""
 
     def work(self, names: Sequence[str], variants: int) -> None:
-        """The network takes up these images together, with so many altered inputs of them all."""
+        """The network starts on these images together, with so many altered inputs in all."""
 
     def tick(self, done: int, total: int) -> None:
         """Inside one long image: so many of the altered inputs of one kind have passed the network."""
@@ -34,4 +34,4 @@ class Reporter:
         """A download's progress in bytes; `received` is a running sum, `total` None where unknown."""
 
     def end(self) -> None:
-        """The images are over, one way or another."""
+        """No more images follow, whether the run succeeded or not."""

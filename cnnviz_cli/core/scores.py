@@ -98,7 +98,7 @@ def to_logits(values: Tensor, kind: ValueKind, *, exclusive: bool) -> Tensor:
 
 
 def score_name(score: Score) -> str:
-    """The word for it."""
+    """The name of a score, for captions and messages."""
     return "score" if score == "logit" else "probability"
 
 

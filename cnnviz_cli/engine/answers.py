@@ -54,7 +54,7 @@ class PassContext:
             self.net, self.net, batch, plan, self.targets, self.precision, readout=self.readout, anchor=self.anchor
         )
 
-    def chosen(self, image: int, count: int) -> Tensor:
+    def targets_for(self, image: int, count: int) -> Tensor:
         """(count, R) the targets of one image, for as many variants of it."""
         return self.targets[image : image + 1].expand(count, -1)
 
@@ -62,7 +62,7 @@ class PassContext:
         """(count, ...) what is held of one image, for as many variants of it."""
         return None if self.anchor is None else self.anchor[image : image + 1].expand(count, *self.anchor.shape[1:])
 
-    def read(self, image: int) -> Callable[[Any], Tensor]:
+    def score_reader(self, image: int) -> Callable[[Any], Tensor]:
         """From what the network returns for one image to its (1, K) scores, see `to_two_classes`."""
         return lambda output: to_two_classes(self.readout.scores(output, self.anchor_of(image, 1)))
 

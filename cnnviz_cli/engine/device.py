@@ -47,7 +47,7 @@ def move_to_device(net: nn.Module, device: torch.device, memory_format: MemoryFo
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was told to do."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

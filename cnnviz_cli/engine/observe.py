@@ -32,9 +32,9 @@ class Observation:
 
     Attributes:
         logits: (B, K) float32 class scores.
-        order: (B, K) by what classes are ranked; minus infinity for what is not there.
+        order: (B, K) the values by which classes are ranked; minus infinity for a class that is absent.
         anchor: what the readout holds of each image; None where that is nothing.
-        unchanged: (B,) by need whether the answer shows a change of the score by no more than rounding.
+        unchanged: by need (B,) whether the answer shows no change of the score beyond rounding.
     """
 
     logits: Tensor
@@ -134,7 +134,7 @@ def _explain_gradient_cuts(net: nn.Module, image: Tensor) -> Iterator[None]:
 def _find_unchanged_needs(
     forward: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str
 ) -> dict[Need, Tensor]:
-    """Of the needs that ask how a score changes, for which images it does not."""
+    """By need that measures a change of a score, for which images the score does not change."""
     terms: dict[Objective, Tensor] = {}
     found: dict[Need, Tensor] = {}
     with torch.no_grad():
@@ -155,8 +155,8 @@ def find_unchanged(
 ) -> Tensor | None:
     """(B,) whether an image's answer shows no change of the score beyond its rounding; None where that is not known.
 
-    Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: by no more
-    than that could the score change between nothing and what is there.
+    Scores of altered inputs are compared with each other. Slopes are multiplied by what they are slopes by: the score
+    cannot change by more than that between zero and the value.
 
     Args:
         need: one that `measures_change`.

@@ -36,7 +36,7 @@ class Pass:
     Attributes:
         logits: (B, K) class scores, detached once the backwards are over.
         anchor: what is held of each image, see `Readout`; None where that is nothing.
-        order: (B, K) by what classes are ranked; None where they were chosen already.
+        order: (B, K) the values by which classes are ranked; None where the classes were chosen already.
         kept: output of each layer of the plan, as the module returned it.
         answers: to the plan's Activation, Gradient and Curvature needs.
     """
@@ -71,7 +71,7 @@ def run_pass(
     anchor: Tensor | None = None,
     owned: bool = False,
 ) -> Pass:
-    """Run the forward and the backwards of `plan`; what it says of variants is not looked at.
+    """Run the forward and the backwards of `plan`; its streams of variants are left out.
 
     Args:
         net: what to call; `modules` itself or a part of it.
@@ -104,7 +104,7 @@ def run_pass(
                 raise UsageError(f"layer '{layer}' does not run", fix="See: cnnviz layers MODEL")
             if len(kept[layer]) != len(source):
                 raise _miscount_error(layer, len(kept[layer]), len(source))
-    if mode and not mode.seen:
+    if mode and not mode.recorded:
         raise UsageError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
             fix="Use a method that follows the exact gradient, see: cnnviz methods",

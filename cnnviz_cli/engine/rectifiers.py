@@ -87,13 +87,13 @@ class RectifierMode(TorchFunctionMode):
 
     Attributes:
         rule: the rule in force; set it before a backward.
-        seen: how many rectifiers autograd has recorded. Zero after a forward means that no rule can have an effect.
+        recorded: how many rectifiers autograd has recorded. Zero after a forward means that no rule can have an effect.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rule: ReluRule = "exact"
-        self.seen = 0
+        self.recorded = 0
 
     @pass_through
     def __torch_function__(
@@ -108,7 +108,7 @@ class RectifierMode(TorchFunctionMode):
         source = args[0] if args else named.pop("input", None)
         if slope is None or not isinstance(source, Tensor) or not (torch.is_grad_enabled() and source.requires_grad):
             return func(*args, **(kwargs or {}))
-        self.seen += 1
+        self.recorded += 1
         # The call must not hold the tensor it is made for: in place that tensor is also the result, whose graph holds
         # the call, and no collector sees a cycle that passes through autograd.
         rest = args[1:]

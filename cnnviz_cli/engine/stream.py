@@ -51,11 +51,11 @@ class _Image:
             self.net = make_whole_tail(context.net, stream.variants.at, picture, context.precision)
         elif stream.variants.at != INPUT:
             self.net = make_tail(
-                context.net, stream.variants.at, picture, logits, context.precision, context.read(image)
+                context.net, stream.variants.at, picture, logits, context.precision, context.score_reader(image)
             )
         elif not self.plan.layers and not context.alone:
             self.net = self.modules = fold_if_equivalent(
-                context.net, picture, logits, context.precision, context.read(image)
+                context.net, picture, logits, context.precision, context.score_reader(image)
             )
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
@@ -92,7 +92,7 @@ class _Image:
                     self.modules,
                     self._make_variants(start, stop),
                     self.plan,
-                    self.context.chosen(self.image, stop - start),
+                    self.context.targets_for(self.image, stop - start),
                     self.context.precision,
                     readout=self.context.readout,
                     anchor=self.context.anchor_of(self.image, stop - start),

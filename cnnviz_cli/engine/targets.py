@@ -35,7 +35,7 @@ class TargetSelector:
 
     @property
     def uses_truth(self) -> bool:
-        """Whether what is true of an image has a say."""
+        """Whether any target depends on an image's true class."""
         return TRUE in self._columns
 
     @property
@@ -44,7 +44,7 @@ class TargetSelector:
         return self.contrast == TRUE or set(self.ranks) == {TRUE}
 
     def with_truths(self, truths: Sequence[int | None]) -> TargetSelector:
-        """The same targets for a batch of which this is true."""
+        """The same targets for a batch with these true classes."""
         return replace(self, truths=tuple(truths))
 
     def __call__(self, logits: Tensor) -> Tensor:

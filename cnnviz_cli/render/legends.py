@@ -174,7 +174,9 @@ def make_color_bar(
         what = f"{values[0]} everywhere" if is_constant(raw) else f"{values[0]} to {values[1]}, which is rounding"
         laid = "; no colour is laid over the image" if panel.scale_kind == "peak" else ""
         return None, f"{size}, {what}{laid}"
-    colours, labels, words = _given(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
+    colours, labels, words = (
+        _given_scale_legend(panel, scale, style) if scale and panel.takes_scale else _own(panel, style)
+    )
     return color_bar(colours, labels, width, unit), f"{size}, {words}"
 
 
@@ -195,7 +197,7 @@ def map_colors(panel: SingleMap, style: Style, scale: Scale | None = None) -> By
     return shown[..., first : last + 1, :]
 
 
-def _given(panel: SingleMap, scale: Scale, style: Style) -> tuple[ByteArray, list[str], str]:
+def _given_scale_legend(panel: SingleMap, scale: Scale, style: Style) -> tuple[ByteArray, list[str], str]:
     below, above = count_outside(panel, scale)
     words = f"raw values, {scale.label} scale; {describe_outside(below + above)}"
     return map_colors(panel, style, scale), _scale_labels(scale, below, above), words + describe_overlay(panel, style)

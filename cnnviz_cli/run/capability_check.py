@@ -21,7 +21,7 @@ Kind = tuple[Any, ...]
 def find_refused(session: Session, recipes: Mapping[str, Recipe]) -> dict[str, UsageError]:
     """By name the recipes that the network cannot carry out, and why; raises MemoryShortError if no image fits.
 
-    What all of them need is asked in one go, one of each kind, and one by one only if that is refused.
+    One need of each kind is tried, all together; only if that is refused, each recipe is tried by itself.
     """
     samples = {name: _samples(recipe.needs) for name, recipe in recipes.items()}
     distinct = {kind: need for found in samples.values() for kind, need in found.items()}

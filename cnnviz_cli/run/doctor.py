@@ -46,7 +46,7 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check and its result.
 
     Attributes:
         state: ``warning`` is what a run survives, ``failure`` what it does not.
@@ -196,7 +196,7 @@ def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
 
 
 def check_safely(name: str, look: Callable[[], Check]) -> Check:
-    """What a look at something gives, or the failure that it ended in."""
+    """The result of a check, or the failure that it ended in."""
     try:
         return look()
     except CnnvizError as error:
@@ -357,7 +357,7 @@ def _rectifiers(model: LoadedModel) -> Check:
     noise = noise_input(model.net, (preprocessing.channels, *preprocessing.size)).requires_grad_()
     with network_errors(), torch.enable_grad(), mode:
         model.net(noise.clone())
-    found = f"{mode.seen} that a gradient passes" if mode.seen else "none that a gradient passes"
+    found = f"{mode.recorded} that a gradient passes" if mode.recorded else "none that a gradient passes"
     return Check("rectifiers", found)
 
 

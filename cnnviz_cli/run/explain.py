@@ -111,8 +111,9 @@ class Explainer:
     Attributes:
         session: its settings have the names of the methods that are run, in the place of a word for all of them.
         requests: the methods that are run, in the order of their tasks.
+        tasks: one for each method, or for each method and target.
         plan: the passes of each batch.
-        views: the passes of each batch seen through a view, for tasks that average over views.
+        views: by view, the passes of each batch seen through it, for tasks that average over views.
     """
 
     session: Session
@@ -224,7 +225,7 @@ class Explainer:
         Args:
             batch: (B, C, H, W) normalised, on the device.
             digests: of each image's file, for its random draws.
-            truths: the class that is true of each image, None if unknown; may be left out where it has no say.
+            truths: the class that is true of each image, None if unknown; may be left out if no target depends on it.
             masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
 
         Returns:
@@ -281,7 +282,7 @@ class Explainer:
             observation, panels = self.explain_batch(batch, [one.sha256 for one in inputs], reporter, truths, masks)
             follows_target = any(task.recipe.follows_target for task in self.tasks)
             descriptions = session.question.describe(
-                observation, (batch.shape[2], batch.shape[3]), truths, wanted=follows_target
+                observation, (batch.shape[2], batch.shape[3]), truths, require_target=follows_target
             )
         return (
             self._failure(one)
@@ -298,7 +299,7 @@ class Explainer:
 
 
 class BatchExplainer:
-    """Passes inputs through an explainer, `size` together; what does not fit into memory is halved."""
+    """Passes inputs through an explainer, `size` at a time; halves `size` when memory does not suffice."""
 
     def __init__(self, explainer: Explainer, reporter: Reporter) -> None:
         self.size = explainer.session.batch_size
@@ -350,7 +351,7 @@ def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: in
 
 
 def _check_another_size(explainer: Explainer, reporter: Reporter) -> None:
-    """Say what sizes there may be, and raise UsageError if what was asked for cannot be read at another."""
+    """Say which sizes images may have; raises UsageError if a method or layer works at one size only."""
     model = explainer.session.model
     preprocessing = model.preprocessing
     try:
@@ -366,7 +367,7 @@ AveragedPanel = Heatmap | InputProjection
 
 
 def _mark_flat(panels: Sequence[Panel], recipe: Recipe, observations: Sequence[Observation]) -> Sequence[Panel]:
-    """The panels, those of a target called flat for images in which nothing that was asked for moved its score."""
+    """The panels, with the warning `flat` for images where no need shows a change of the target's score."""
     change_needs = [need for need in recipe.needs if need.measures_change]
     if not change_needs or any(need not in one.unchanged for one in observations for need in change_needs):
         return panels

@@ -30,7 +30,7 @@ _RECENT = 2 * 10**9
 
 
 def request_digest(command: str, settings: Settings) -> str:
-    """Of the command, what was asked of it, and the versions of what answers."""
+    """The digest of the command, its settings, and the versions of the software."""
     versions = {"cnnviz": __version__, **{name: version(name) for name in _PACKAGES}}
     return _digest({"command": command, "config": figure_settings(settings), "versions": versions})
 

@@ -63,7 +63,7 @@ class Wording:
 
 
 def style_of(settings: Settings) -> Style:
-    """How the settings want figures drawn, palettes aside, which each family has its own of."""
+    """The style of the figures by the settings, without the palette, which depends on the family."""
     return Style(
         signed_palette=settings.signed_palette,
         alpha=settings.alpha,
@@ -180,7 +180,7 @@ def read_options(settings: Settings, preprocessing: Preprocessing) -> ReadOption
 
 
 def fast_decode_note(how: ReadOptions) -> str:
-    """What is to be said of fast decoding, once for all images; empty where every pixel is decoded."""
+    """The note on fast decoding, once for all images; empty if every pixel is decoded."""
     if how.least_side is None:
         return ""
     shares = ", ".join(f"1/{factor}" for factor in sorted(REDUCTION_FACTORS))

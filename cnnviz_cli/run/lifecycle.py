@@ -43,7 +43,7 @@ class StageTimer:
 
     Attributes:
         seconds: on the wall; stages that other processes carry out overlap.
-        core_seconds: that a processor's cores were busy with it, all threads together.
+        core_seconds: processor time of all threads together.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class StageTimer:
             self.add(stage, time.perf_counter() - start, time.process_time() - busy)
 
     def add(self, stage: str, seconds: float, core_seconds: float) -> None:
-        """Add what another process has spent on `stage`."""
+        """Add time spent on `stage`, maybe by another process."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         self.core_seconds[stage] = self.core_seconds.get(stage, 0.0) + core_seconds
 
@@ -77,8 +77,8 @@ class Outcome:
             failed.
         first: the records of the first images, at most `MAX_RECORDS`.
         done_before: how many of the images an earlier run had done.
-        terminated: whether it was SIGTERM.
-        mistakes: the first images of which the network says something else than is true.
+        terminated: whether SIGTERM ended it.
+        mistakes: the first images that the network classifies wrongly.
     """
 
     status: Status
@@ -93,7 +93,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What is known of a run once its model is loaded; its `truths` if they were asked for."""
+    """What is known of a run once its model is loaded; `truths` are the true classes, if they were asked for."""
 
     header: RunHeader
     device: str
@@ -141,7 +141,7 @@ def execute_on(
     started, timer = datetime.now(UTC), StageTimer()
     # Before anything is read of them: a file that changes while the network loads is not the one that was sealed.
     seal = run_seal(command, settings)
-    # The folder first: that it cannot be written should not be learnt after a minute of loading.
+    # The folder comes first: an unwritable folder should not be found out after a minute of loading.
     sink = Sink(settings.output, shard.label)
     sink.open()
     with Ledger(sink, shard, force=force) as ledger, save_on_interrupt(ledger.checkpoint):
@@ -166,7 +166,7 @@ def execute_on(
 def _collect_records(
     backend: Backend, slots: Sequence[OutputSlot], ledger: Ledger, reporter: Reporter
 ) -> BaseException | None:
-    """Take the records into the ledger as they come; returns what ended them early: a signal, or shards that miss."""
+    """Take the records into the ledger as they come; returns what ended them early: a signal, or missing shards."""
     records = backend.records(slots, ledger)
     reporter.begin(ledger.remaining)
     try:
@@ -290,7 +290,7 @@ def conclude_if_done(
 ) -> Outcome | None:
     """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
 
-    The earlier run's journal has what is written again: the manifest is the same, byte for byte. Raises OutputError
+    The manifest is written again from the earlier run's journal, the same byte for byte. Raises OutputError
     if another process works on the folder, or the disk refuses.
     """
     started, root = datetime.now(UTC), settings.output

@@ -1,4 +1,4 @@
-"""A run on this machine: images read ahead of the network and drawn behind it, each map in its range of values."""
+"""A run on this machine: images are read ahead of the network and drawn behind it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ReadyImage:
 
 @dataclass(frozen=True)
 class _PendingImage:
-    """An image that is being read; not `due` if it only keeps the others of its batch company."""
+    """An image that is being read; not `due` if it only completes its batch."""
 
     slot: OutputSlot
     due: bool
@@ -87,7 +87,7 @@ class _PendingImage:
 
 
 class Pipeline:
-    """One run's images on their way.
+    """Takes a run's images from reading to drawing.
 
     The network computes one batch after the other in the thread that iterates; meanwhile workers read the next ones and
     draw the last ones. Both queues are bounded, so that memory does not depend on the number of images.
@@ -132,7 +132,7 @@ class Pipeline:
     def reload(
         self, slots: Iterable[OutputSlot], results: Iterable[ImageResult | ImageRecord]
     ) -> Iterator[ReadyImage | ImageRecord]:
-        """What was computed before and is to be drawn now; images are read again."""
+        """Results that were computed before, ready to be drawn; their images are read again."""
         for slot, result in zip(slots, results, strict=True):
             yield result if isinstance(result, ImageRecord) else ReadyImage(slot, self._workers.least_busy(), result)
 
@@ -151,7 +151,7 @@ class Pipeline:
             yield self._await_job(self._drawing.popleft())
 
     def finish_drawing(self, seconds: float) -> Iterator[ImageRecord]:
-        """After an interruption: what was being drawn and is there within so many seconds."""
+        """After an interruption: the records of figures that are finished within `seconds`."""
         deadline = time.monotonic() + seconds
         while self._drawing:
             try:
@@ -187,7 +187,7 @@ class Pipeline:
         if not any(pending.due and isinstance(item, NetworkInput) for pending, item in zip(batch, loaded, strict=True)):
             inputs = []
         else:
-            # Each image that is computed, though it may only keep the others company.
+            # All images that are computed, also those that only complete the batch.
             self._reporter.work(due_names, self._variants * len(inputs))
         computed = self._batches.results(inputs, truths)
         for pending, item in zip(batch, loaded, strict=True):
@@ -320,7 +320,7 @@ class LocalBackend(Backend):
 
 
 def render_spec(explainer: Explainer, shard: Shard = SINGLE_SHARD) -> RenderSpec:
-    """What reading and drawing have to know of a run."""
+    """The settings of a run that its workers need."""
     session = explainer.session
     settings, preprocessing = session.settings, session.model.preprocessing
     return RenderSpec(

@@ -46,7 +46,7 @@ def shows_counterfactual(panel: Panel, wording: Wording) -> bool:
 class FigureNames:
     """`<family>[.<method>][.counterfactual][.<part>][.<depth>.<layer>][.<target>].<suffix>`.
 
-    Without what a run has only one of. The depth is the layer's number from the input up.
+    Parts of which a run has only one are left out. The depth is the layer's number from the input up.
     """
 
     def __init__(self, tasks: Sequence[TaskName], wording: Wording, *, several_targets: bool) -> None:
@@ -231,7 +231,7 @@ class PanelFigure:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the file says of it."""
+        """What the figure's file says of itself, by key."""
         target = self.target.title if self.target else ""
         return {"Method": self.task.method, "Layer": self.panel.layer or "", "Target": target}
 

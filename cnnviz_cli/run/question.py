@@ -59,24 +59,29 @@ class Question:
     describer: Describer
     sigmoid: bool = False
     probable: bool = False
-    counter: bool = False
+    counterfactual: bool = False
     truths: GroundTruth | None = None
     digest: str | None = None
     masks: MaskSource | None = None
 
-    def put_to(self, scope: MethodContext) -> MethodContext:
+    def add_to(self, scope: MethodContext) -> MethodContext:
         """The context with this question in it."""
         return replace(
             scope,
             contrast_rank=self.targets.contrast_rank,
-            counterfactual=self.counter,
+            counterfactual=self.counterfactual,
             probable=self.probable,
             sigmoid=self.sigmoid,
             classes=self.task.classes,
         )
 
     def describe(
-        self, observation: Observation, size: tuple[int, int], truths: Sequence[int | None] = (), *, wanted: bool = True
+        self,
+        observation: Observation,
+        size: tuple[int, int],
+        truths: Sequence[int | None] = (),
+        *,
+        require_target: bool = True,
     ) -> list[ImageDescription | str]:
         """Of each image of a batch what the network says of it, or why there is nothing to explain.
 
@@ -88,7 +93,7 @@ class Question:
         numbers, order = self.describer.numbers(observation.logits, observation.anchor), observation.order.cpu().numpy()
         anchor = [None] * len(order) if observation.anchor is None else observation.anchor.cpu().numpy()
         rows = zip(numbers, order, anchor, observation.targets.tolist(), truths or [None] * len(order), strict=True)
-        return [self._describe_image(*row, size, wanted=wanted) for row in rows]
+        return [self._describe_image(*row, size, require_target=require_target) for row in rows]
 
     def _describe_image(
         self,
@@ -99,7 +104,7 @@ class Question:
         truth: int | None,
         size: tuple[int, int],
         *,
-        wanted: bool,
+        require_target: bool,
     ) -> ImageDescription | str:
         if not np.isfinite(numbers).all():
             return NOT_FINITE
@@ -109,7 +114,7 @@ class Question:
 
         targets, ranks = self.targets, len(self.targets.ranks)
         drawn = [rank for rank in targets.drawn_ranks(chosen) if order[chosen[rank]] > -np.inf]
-        if wanted and not drawn and (why := self.describer.missing(chosen[:ranks])):
+        if require_target and not drawn and (why := self.describer.missing(chosen[:ranks])):
             return why
         return ImageDescription(
             predictions=[describe(index).prediction for index in self.describer.foremost(numbers, order)],
@@ -147,7 +152,7 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
         describer=asked.describer,
         sigmoid=asked.sigmoid,
         probable=settings.score == "probability",
-        counter=settings.counterfactual,
+        counterfactual=settings.counterfactual,
         truths=None if settings.truth is None else GroundTruth(settings.truth, labels),
         digest=context.digest,
         masks=context.masks,

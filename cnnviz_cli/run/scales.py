@@ -29,7 +29,7 @@ _START_SECONDS = 10.0
 
 
 def range_key(task: TaskName, panel: Panel) -> RangeKey:
-    """Which maps share a range with this one."""
+    """The key that all maps with one shared range have in common."""
     return task.method, panel.layer, type(panel).__qualname__
 
 
@@ -86,7 +86,7 @@ def _order(key: RangeKey) -> tuple[str, str, str]:
 
 
 def share_ranges(own: WidestRanges, ledger: Ledger, reporter: Reporter) -> WidestRanges:
-    """The ranges of the whole run, of which the ledger then knows; a shard waits for what the others find.
+    """The ranges of the whole run, recorded in the ledger; a shard waits for those of the other shards.
 
     Raises:
         MissingShardsError: a shard has found nothing yet, and no process is working on it.

@@ -49,7 +49,8 @@ class Session:
 
     Attributes:
         command: the name of the command, ``explain`` from Python.
-        context: what methods are told of the network, for the first target.
+        question: what is asked of the network.
+        context: what methods know of the network, for the first target.
     """
 
     command: str
@@ -95,12 +96,12 @@ class Session:
             reporter.say(f"{escape_text(model.name, 100)}: {line}")
         net = devices.move_to_device(model.net, device, model.facts.memory_format)
         context = method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
-        return cls(command, settings, model, net, device, question, question.put_to(context))
+        return cls(command, settings, model, net, device, question, question.add_to(context))
 
     def with_net(self, net: nn.Module) -> Session:
         """The same session with an altered twin of the network, on the device, with the same layers."""
         layers, spec = self.model.layers, self.context.input_spec
-        context = self.question.put_to(method_context(net, layers, spec, layers.returned.head))
+        context = self.question.add_to(method_context(net, layers, spec, layers.returned.head))
         return replace(self, net=net, model=replace(self.model, net=net), context=context)
 
     def observe(
@@ -179,7 +180,7 @@ class Session:
             model=f"{self.model.name} ({self.model.weights})",
             layers=called,
             depths={name: f"{number:0{width}}" for number, name in enumerate(names, 1)},
-            counterfactual=self.question.counter,
+            counterfactual=self.question.counterfactual,
         )
 
 
@@ -234,7 +235,7 @@ def output_settings(settings: Settings) -> ExpectedOutput:
 
 
 def method_context(net: nn.Module, layers: Layers, frame: InputSpec, part: str | None = None) -> MethodContext:
-    """What methods are told of a network, for its first target; `part` names what of its output is explained."""
+    """What methods know of a network, for the first target; `part` names the part of its output that is explained."""
     channels = len(frame.black)
     head = cache(partial(find_head, net, layers, (channels, *frame.size), part))
     return MethodContext(layers, 0, first_kernels(net, channels), frame, head)
@@ -253,7 +254,7 @@ _PLURAL = {"scores": "scores", "maps": "maps of scores"}
 
 
 def output_notes(settings: Settings, model: LoadedModel) -> Iterator[str]:
-    """One line for each thing that was told by trying and that a user might have to correct."""
+    """One line for each thing that was found out by trying and that a user might have to correct."""
     returned, name = model.layers.returned, escape_text(model.name, 60)
     if returned.kind not in _PLURAL:
         return

@@ -41,9 +41,9 @@ class JobResult:
 
     Attributes:
         result: a `NetworkInput`, a record, or None.
-        messages: what the user is to hear, and whether it is a warning.
-        core_seconds: how long this process's thread was busy with it.
-        pid: of the worker process that did it; 0 where that is the run's own.
+        messages: what the user is told, each with whether it is a warning.
+        core_seconds: processor time of the thread that did the job.
+        pid: of the worker process that did the job; 0 for the run's own process.
         peak_memory: the most that the worker process ever held, in bytes; None where that is not known.
     """
 
@@ -67,7 +67,7 @@ class ImageWorker:
         self._free_bytes = MAX_KEPT_BYTES
 
     def read(self, slot: OutputSlot, keep: bool) -> JobResult:
-        """The image's `NetworkInput`, or the record of why there is none; the image is kept for drawing if wanted."""
+        """The image's `NetworkInput`, or a failed record; with `keep`, the image is kept to be drawn."""
         start = _clock_times()
         loaded = load_image(self._spec, slot, self._note)
         if isinstance(loaded, ImageRecord):
@@ -131,7 +131,7 @@ def main() -> None:
 
     First comes the `RenderSpec`, answered by None, then one job after another, a method of `ImageWorker` and its
     arguments, each answered by its `JobResult` or by an exception. The process ends at once when its input does,
-    whatever it is doing: then the other one is gone, or wants no more.
+    whatever it is doing: the process that started it has then ended, or needs no more.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches every process of the terminal; one decides
@@ -213,7 +213,7 @@ class WorkerProcess:
         self._submit("drop", slot)
 
     def close(self) -> OutputSlot | None:
-        """End the process; returns the image that it was at work on, if it had to be stopped there."""
+        """End the process; returns the image that it was working on, if it had to be stopped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         wait(list(self._jobs), _CLOSE_TIMEOUT)
         self._closed = True
@@ -332,7 +332,7 @@ def _exit_reason(code: int) -> str:
 
 
 MAX_PROCESSES = 16
-"""Processes that `auto` starts at most: on a machine of many cores the network is busy long before that."""
+"""Processes that `auto` starts at most: with many cores, fewer already keep the network busy."""
 
 
 def worker_count(setting: int | Literal["auto"], images: int) -> int:
@@ -343,7 +343,7 @@ def worker_count(setting: int | Literal["auto"], images: int) -> int:
 
 
 class InlineWorker:
-    """This process: everything is done at once, when it is asked for."""
+    """The run's own process as a worker: each job is done when it is submitted."""
 
     waiting = 0
 
@@ -370,16 +370,16 @@ WorkerHandle = WorkerProcess | InlineWorker
 
 
 class WorkerPool:
-    """All that read and draw for a run. A context manager, at whose end the processes are gone.
+    """The workers of a run. A context manager: on exit the processes have ended.
 
     Attributes:
         batches_ahead: how many batches to have read while one is computed.
-        peak_memory: of each process that has done something the most memory that it ever held, in bytes.
+        peak_memory: by process id, the most memory in bytes that a process held, once it has done a job.
         interrupted: the images whose drawing was broken off; something half written may lie in their folders.
     """
 
     def __init__(self, count: int) -> None:
-        """Start so many processes; with none of them this process does it all."""
+        """Start `count` processes; with 0 the run's own process does all jobs."""
         self._processes = [WorkerProcess() for _ in range(count)]
         self._all: list[WorkerHandle] = []
         self.batches_ahead = 2 if count else 0

@@ -57,7 +57,7 @@ class Classification(TaskSpec):
 
     def ask(self, settings: TaskSettings, _what: str, context: TaskContext, /) -> TaskQuestion:
         labels, output = context.labels(), context.output
-        ranks, contrast = chosen(settings, labels)
+        ranks, contrast = choose_ranks(settings, labels)
         if TRUE in (*ranks, contrast) and settings.truth is None:
             raise missing_truth("--contrast" if contrast == TRUE else "--target")
         # Probabilities that do not add up to 1 say themselves that classes do not exclude each other.
@@ -79,7 +79,7 @@ class Classification(TaskSpec):
         """Whatever is of no other task goes."""
 
 
-def chosen(settings: TaskSettings, labels: Labels) -> tuple[tuple[Rank, ...], Rank | None]:
+def choose_ranks(settings: TaskSettings, labels: Labels) -> tuple[tuple[Rank, ...], Rank | None]:
     """The classes that ``--target`` and ``--contrast`` name. Raises UsageError: no such class, or several."""
     contrast = None if settings.contrast is None else contrast_of(settings.contrast, labels)
     return ranks_of(settings.target, labels), contrast

@@ -10,7 +10,7 @@ from cnnviz_cli.core.classes import TRUE, Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import Readout, highest, rank_second_first, rows_of
 from cnnviz_cli.core.value import value
-from cnnviz_cli.tasks.classification import Classification, chosen
+from cnnviz_cli.tasks.classification import Classification, choose_ranks
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
 
@@ -77,7 +77,7 @@ class Regression(Classification):
             labels = replace(given, names=(f"minus {name}", name))
         else:
             labels = context.labels()
-        ranks, contrast = chosen(settings, labels)
+        ranks, contrast = choose_ranks(settings, labels)
         if single and contrast is not None:
             raise UsageError("one value has no other to be told apart from", where="--contrast", fix="Leave it out.")
         if TRUE in (*ranks, contrast):

@@ -78,7 +78,7 @@ class Obedient:
 
     def explain(self, part: Part) -> Iterator[Report]:
         type(self).parts.append(part)
-        wanted = [source.name for (source, _), due in zip(part.places, part.due, strict=True) if due]
+        wanted = [source.name for (source, _), due in zip(part.slots, part.due, strict=True) if due]
         for piece in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
             yield Report([(record(name), ()) for name in piece], (("a note", False),), {"compute": (1.0, 2.0)})
             for name in piece:
@@ -141,7 +141,7 @@ def test_what_a_dead_node_was_doing_is_done_again_and_nothing_twice(tmp_path: Pa
     assert any("its node has died" in text for text in heard.warned)
     assert [part.again for part in worker.parts].count(True) == 1
     again = next(part for part in worker.parts if part.again)
-    earlier = next(part for part in worker.parts if part.places == again.places)
+    earlier = next(part for part in worker.parts if part.slots == again.slots)
     assert sum(again.due) < sum(earlier.due), "what had a record is only company for the others"
 
 
@@ -235,8 +235,8 @@ def test_parts_are_cut_where_batches_are(count: int, done: set[int], batch: int,
     assert numbered(owed) == [at for at in range(count) if at not in done]
     for lot in found:
         assert lot.start % batch == 0
-        assert lot.places == places(count)[lot.start : lot.start + len(lot.places)]
-        assert len(lot.places) % batch == 0 or lot.start + len(lot.places) == count
+        assert lot.slots == places(count)[lot.start : lot.start + len(lot.slots)]
+        assert len(lot.slots) % batch == 0 or lot.start + len(lot.slots) == count
         assert sum(lot.part().due) == len(lot.missing) > 0
 
 

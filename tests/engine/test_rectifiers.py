@@ -93,7 +93,7 @@ def test_each_form_follows_each_rule(name: str) -> None:
     mode = RectifierMode()
     with mode:
         result = form(leaf.clone())
-    assert mode.seen == 1
+    assert mode.recorded == 1
     torch.testing.assert_close(result.detach(), form(torch.tensor(X)), rtol=0, atol=0)
 
     def under(rule: str) -> Tensor:
@@ -125,7 +125,7 @@ def test_gates_and_floors_are_no_rectifiers(gate: Form) -> None:
     mode = RectifierMode()
     with mode:
         gate(torch.tensor(X, requires_grad=True))
-    assert mode.seen == 0
+    assert mode.recorded == 0
 
 
 def test_nothing_is_recorded_where_no_gradient_passes() -> None:
@@ -134,7 +134,7 @@ def test_nothing_is_recorded_where_no_gradient_passes() -> None:
         functional.relu(torch.tensor(X))
         with torch.no_grad():
             functional.relu(torch.tensor(X, requires_grad=True))
-    assert mode.seen == 0
+    assert mode.recorded == 0
 
 
 def test_the_mode_ends_with_its_context() -> None:
@@ -142,7 +142,7 @@ def test_the_mode_ends_with_its_context() -> None:
     with mode:
         pass
     assert functional.relu(torch.tensor(X, requires_grad=True)).grad_fn.name() == "ReluBackward0"
-    assert mode.seen == 0
+    assert mode.recorded == 0
 
 
 def test_the_exact_rule_can_be_differentiated_twice() -> None:

@@ -1,1 +1,1 @@
-"""Images."""
+"""Image files decoded: pixel values, bands and region masks."""

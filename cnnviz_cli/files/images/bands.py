@@ -45,7 +45,7 @@ class BandSelection:
 
 
 def select_bands(how: ReadOptions) -> BandSelection:
-    """What is wanted of each image."""
+    """The bands to read of each image."""
     network = how.bands or tuple(range(1, how.channels + 1))
     shown = how.shown_bands or (network[:3] if len(network) >= 3 else network[:1])
     return BandSelection(network, shown, bool(how.bands))

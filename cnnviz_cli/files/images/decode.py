@@ -250,7 +250,7 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
-    """The upright image with what is to be said of it, and its size in the file."""
+    """The upright image with its notes, and its size in the file."""
     if how.channels and is_multiband(data):
         many = read_multiband(data, how)
         return many, many.image.size

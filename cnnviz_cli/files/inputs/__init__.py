@@ -1,1 +1,1 @@
-"""Inputs."""
+"""The sources of a run: files, folders, archives and URLs."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FoundSources:
-    """What the arguments have given so far."""
+    """The sources found so far."""
 
     choice: NameFilter  # what of it is left out
     sources: list[Source] = field(default_factory=list)
@@ -33,7 +33,7 @@ class FoundSources:
     files: int = 0  # how many files were looked at, images and others
 
     def take(self, source: Source, *, linked: bool = False) -> None:
-        """One more source, if it is not left out."""
+        """Add a source, unless a filter leaves it out."""
         if self.choice and not self.choice.accepts(source.name):
             return
         if linked:

@@ -1,4 +1,4 @@
-"""Pictures that say nothing: where an attribution starts from, in normalised input space."""
+"""Baselines: the uninformative inputs from which an attribution starts, normalised."""
 
 from __future__ import annotations
 

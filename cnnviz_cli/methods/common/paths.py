@@ -223,7 +223,7 @@ class GuidedPath:
         along = (step + 1) / self.steps
         way = end - start
         rear, front = (start + way * min(max(along + off, 0.0), 1.0) for off in (-self.leash, self.leash))
-        # Whoever fell behind catches up.
+        # Points that fell behind catch up.
         point = point.where((point - start) * way.sign() >= (rear - start) * way.sign(), rear)
         length = float(way.abs().sum())
         left = length * (1 - along)

@@ -99,7 +99,7 @@ def set_eval_mode(net: nn.Module) -> tuple[str, ...]:
 
 
 def set_score_threshold(net: nn.Module, value: float) -> int:
-    """Make a detector return boxes of a score above `value` (0 to 1) only; returns how many modules were told.
+    """Make a detector return boxes of a score above `value` (0 to 1) only; returns how many modules have the threshold.
 
     Its modules' ``score_thresh`` sets it. Where some of them also have a limit of boxes for an image
     (``detections_per_img``), these alone are meant: proposals, which torchvision calls the same, are scored by how

@@ -164,7 +164,7 @@ class ModelSpec:
 
 
 def parse_model(model: str, arch: str | None = None) -> ModelSpec:
-    """What `model` means.
+    """Parse `model`.
 
     It is a name of `catalog.model_names`, ``timm:NAME``, ``module:factory``, the path of a program, or the path of a
     file of weights, for which `arch` says any of the first three.

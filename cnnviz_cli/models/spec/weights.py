@@ -56,7 +56,7 @@ WeightsSpec = NamedWeights | OwnWeights
 
 
 def parse_weights(model: str, spec: str, arch: str | None = None) -> WeightsSpec:
-    """What `spec` means for a model.
+    """Parse `spec` for a model.
 
     For a network of the catalogue it is ``DEFAULT``, the name of an entry, ``none`` (which is ``random:0``),
     ``random:SEED``, or the path of a file of weights; timm's have their entries in the model's name. With a factory
