@@ -355,7 +355,7 @@ def test_arrays_are_saved_as_npz(result: cnnviz_cli.ExplainedImage, tmp_path: Pa
 
 
 def test_what_cannot_be_saved_says_why(result: cnnviz_cli.ExplainedImage, tmp_path: Path) -> None:
-    with pytest.raises(cnnviz_cli.UsageError, match=re.escape("'x.bmp': pictures are written as .png, .webp, .jpg")):
+    with pytest.raises(cnnviz_cli.UsageError, match=re.escape("'x.bmp': figures are written as .png, .webp, .jpg")):
         result.save(tmp_path / "x.bmp")
     with pytest.raises(cnnviz_cli.OutputError, match="No such file"):
         result["gradcam"].save(tmp_path / "none" / "x.png")
@@ -627,8 +627,8 @@ def errors() -> Iterator[tuple[str, dict[str, Any], str, str]]:
     yield "layer", {"layers": "convv1"}, "no layer 'convv1'", "Did you mean 'conv1'"
     yield "unread layers", {"methods": "gradient", "layers": "conv1"}, "no chosen method reads 'layers'", "gradcam"
     yield "class", {"targets": "tabby"}, "no class 'tabby'", "in targets"
-    yield "truth", {"targets": "true"}, "by the command alone", "targets='tabby'"
-    yield "contrast with the truth", {"contrast": "True"}, "by the command alone", "in contrast"
+    yield "truth", {"targets": "true"}, "only the command looks up", "targets='tabby'"
+    yield "contrast with the truth", {"contrast": "True"}, "only the command looks up", "in contrast"
     yield "option", {"palete": "jet"}, "there is no option 'palete'", "Did you mean 'palette'"
     yield "flag's name", {"target": 1}, "there is no option 'target'", "Did you mean 'targets'"
     yield "flag's layer", {"layer": "conv1"}, "there is no option 'layer'", "It is called layers here"
@@ -636,7 +636,7 @@ def errors() -> Iterator[tuple[str, dict[str, Any], str, str]]:
     yield "value", {"palette": "jett"}, "jett", "jet"
     yield "precision", {"precision": "fp8"}, "'precision' must be fp32, bf16 or fp16", "in precision"
     yield "device", {"device": "cuda:99"}, "CUDA|cuda:99", "device cpu or auto|cuda:0"
-    yield "run's scale", {"scale": "run"}, "the command's", "scale='fixed:0,1'"
+    yield "run's scale", {"scale": "run"}, "only the command has", "scale='fixed:0,1'"
     yield "labels", {"labels": ["a", "b"]}, "there are 2 labels, and the network has 5 classes", "in labels"
     yield "labels' name", {"labels": "coco"}, "not 'coco'", "splitlines"
     yield "preprocessing", {"preprocessing": 3}, "cannot be read from a int", "weights.transforms()"
@@ -657,8 +657,8 @@ def test_mistakes_are_named_with_a_way_out(arguments: dict[str, Any], what: str,
     ("images", "what"),
     [
         ([], "there are no images"),
-        (3, "images cannot be a int"),
-        ([3], "image 0 is a int"),
+        (3, "images cannot be of type int"),
+        ([3], "image 0 is of type int"),
         (np.zeros((4, 4, 3), bool), r"image 0 is an array \(4, 4, 3\) of bool"),
         (np.full((4, 4, 3), -0.5), "image 0 is an array of floats with negative values"),
         (np.full((4, 4, 3), np.nan), "image 0: 48 of its 48 values are NaN or infinite"),

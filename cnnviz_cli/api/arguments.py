@@ -69,10 +69,12 @@ def build_settings(
         raise UsageError(unknown.what, where="signed_palette", fix=unknown.fix)
     for name, words in (("targets", settings.target), ("contrast", (settings.contrast,))):
         if any(str(word).casefold() == TRUE for word in words):
-            what = "what is true of a picture is looked up by the command alone"
+            what = "only the command looks up which class is true of an image"
             raise UsageError(what, where=name, fix=f"Name the class: {name}='tabby'")
     if settings.scale == BY_RUN:
-        raise UsageError("a scale for a whole run is the command's", where="scale", fix="Give one: scale='fixed:0,1'")
+        raise UsageError(
+            "only the command has one scale for a whole run", where="scale", fix="Give one: scale='fixed:0,1'"
+        )
     return families, settings
 
 

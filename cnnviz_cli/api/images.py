@@ -57,13 +57,15 @@ def as_image_list(images: Any) -> list[Any] | Tensor:
         if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
             shape = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             what = f"a tensor has to be a normalised batch (B, C, H, W) of floats, and this is {shape}"
-            raise UsageError(what, where="images", fix="Pass floats as they go into the network, or paths or pictures.")
+            raise UsageError(what, where="images", fix="Pass floats as they go into the network, or paths or images.")
         found: Tensor = images.detach()
         return found
     if isinstance(images, str | PathLike | Image.Image | np.ndarray):
         return [images]
     if not isinstance(images, Sequence):
-        raise UsageError(f"images cannot be a {type(images).__name__}", where="images", fix="Pass a list of pictures.")
+        raise UsageError(
+            f"images cannot be of type {type(images).__name__}", where="images", fix="Pass a list of images."
+        )
     if not images:
         raise UsageError("there are no images", where="images")
     return list(images)
@@ -154,8 +156,8 @@ def _decode_rgb(image: Any, number: int, wanted: ValueRange) -> Image.Image:
             return to_rgb(image, wanted).image
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
-        fix = "Pass a path, a picture of Pillow's, an array of uint8, or one tensor (B, C, H, W) for all."
-        raise UsageError(f"image {number} is a {kind}, which is no picture", where="images", fix=fix)
+        fix = "Pass a path, a Pillow image, an array of uint8, or one tensor (B, C, H, W) for all."
+        raise UsageError(f"image {number} is of type {kind}, which is not an image", where="images", fix=fix)
     fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype.kind not in "iuf" or not fits or image.size == 0:
         what = f"image {number} is an array {image.shape} of {image.dtype}, not (H, W, 3) or (H, W) of numbers"

@@ -77,7 +77,7 @@ class Drawn:
         target = Path(path)
         kind = _KINDS.get(target.suffix.lower())
         if kind is None:
-            what = f"'{target.name}': pictures are written as {', '.join(_KINDS)}"
+            what = f"'{target.name}': figures are written as {', '.join(_KINDS)}"
             raise UsageError(what, where="path", fix="The raw numbers of one explanation are written as .npz.")
         facts = {**self._facts(), "Model": self._scene.model}
         made, _ = encode_with_facts(self._figure(), kind, facts, self._scene.style.size.dpi)
@@ -156,7 +156,7 @@ class Explanation(Drawn):
             UsageError: the result is no map of the image.
         """
         if not self._drawn.panel.takes_scale:
-            raise UsageError(f"what {self.method} gives is no single map of the photograph", fix="See .arrays.")
+            raise UsageError(f"{self.method} gives no single map of the image", fix="See .arrays.")
         scene = self._scene
         whole = np.full((scene.image.height, scene.image.width), np.nan, np.float32)
         left, top, right, bottom = pixels_in_box(scene.view.box, scene.image.size)

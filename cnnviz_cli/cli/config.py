@@ -35,7 +35,9 @@ def build(name: str, summary: str) -> Any:
 
 
 def schema(
-    of: Annotated[Literal["config", "manifest"], typer.Argument(help="Which file's schema.")] = "config",
+    of: Annotated[
+        Literal["config", "manifest"], typer.Argument(metavar="config|manifest", help="Which schema to print.")
+    ] = "config",
     as_json: AsJson = False,
 ) -> None:
     """The JSON Schema of a configuration file, or of manifest.json."""
@@ -50,7 +52,7 @@ def schema(
 
 
 def check_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files of settings.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files of settings.")],
     as_json: AsJson = False,
 ) -> None:
     """Check configuration files, whatever the environment says: every mistake with its line and column."""

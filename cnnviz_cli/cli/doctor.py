@@ -25,7 +25,7 @@ def _examine(
     network: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A network: show what cnnviz assumes about it.",
             autocompletion=completion.complete_models,
         ),

@@ -80,7 +80,7 @@ def _show_error(error: CnnvizError) -> None:
 
 def _usage_errors(error: TyperException) -> list[CnnvizError]:
     context: Any = getattr(error, "ctx", None)
-    message, fix = error.format_message(), ""
+    message, fix = error.format_message().replace(": Value error, ", ": "), ""  # pydantic's word for it
     if not message:
         return []  # a group of commands without one of them: Typer has printed its help
     option = getattr(error, "option_name", "")

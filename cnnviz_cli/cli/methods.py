@@ -271,7 +271,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
         print(f"options:\n{list_definitions(rows, width, indent)}")
-        print(wrap_paragraphs(f"Under cnnviz all these flags begin with --{family.name}-.", width))
+        print(wrap_paragraphs(f"Under 'cnnviz all', these flags begin with --{family.name}-.", width))
     else:
         print("no options")
     if price is not None:

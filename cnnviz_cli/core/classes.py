@@ -105,7 +105,7 @@ def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int
         listed = ", ".join(f"{index} {escape_text(labels.names[index], 60)}" for index in found[:LISTED])
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         what = f"'{shown}' is a part of the names of {len(found)} classes"
-        raise UsageError(what, where=where, fix=f"Say one of them: {listed}{more}.")
+        raise UsageError(what, where=where, fix=f"Name one of them: {listed}{more}.")
     if not found:
         fix = f"{did_you_mean(text, labels.names)}\n{_where_to_look(labels.names)}".strip()
         raise UsageError(f"the model has no class '{shown}'", where=where, fix=fix)

@@ -39,7 +39,7 @@ class Options:
     paper="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2013, https://arxiv.org/abs/1311.2901",
 )
 def deconvnet(options: Options, context: MethodContext) -> Recipe:
-    """What the strongest feature maps of each layer respond to, beside the patch of the picture that caused it.
+    """What the strongest feature maps of each layer respond to, beside the patch of the image that caused it.
 
     One backward for each layer and rank serves the whole batch, each image with its own feature map of that rank.
     """

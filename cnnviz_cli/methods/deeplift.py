@@ -35,7 +35,7 @@ class Options(SaliencyOptions):
     "https://arxiv.org/abs/1704.02685",
 )
 def deeplift(options: Options, context: MethodContext) -> Recipe:
-    """How much each pixel adds to the class score, compared with a picture that says nothing.
+    """How much each pixel adds to the class score, compared with an image that says nothing.
 
     m (x - b), the multiplier m being difference out / difference in at each nonlinearity, see engine.rescale. The
     shares add up to y(x) - y(b) exactly; the manifest's completeness_error says what rounding leaves.

@@ -36,7 +36,7 @@ class Options:
     paper="Zeiler & Fergus, 2013, https://arxiv.org/abs/1311.2901; Yosinski et al., 2015, https://arxiv.org/abs/1506.06579",
 )
 def feature_maps(options: Options, context: MethodContext) -> Recipe:
-    """What each convolution layer answers to this picture, channel by channel."""
+    """What each convolution layer answers to this image, channel by channel."""
     reads = [Activation(name) for name in context.layers.resolve(options.layer)]
     kernels = context.kernels if options.filters else None
 

@@ -27,7 +27,7 @@ def guided_backprop(options: SaliencyOptions, context: MethodContext) -> Recipe:
     """The strokes and colours in the image that feed the class score through positive signals alone.
 
     The gradient with the incoming signal clamped at zero at every rectifier, times its derivative. By --reduce auto it
-    is drawn as the paper draws it, a picture with colours around zero; any other choice gives one value a pixel.
+    is drawn as the paper draws it, an image with colours around zero; any other choice gives one value a pixel.
     """
     slope = Gradient(of=context.target, through="guide")
 

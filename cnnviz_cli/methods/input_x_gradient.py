@@ -22,7 +22,7 @@ from cnnviz_cli.methods.api import (
     paper="Shrikumar et al., Not Just a Black Box, 2016, https://arxiv.org/abs/1605.01713",
 )
 def input_x_gradient(options: SaliencyOptions, context: MethodContext) -> Recipe:
-    """What each pixel adds to the class score, or takes from it, if the network were linear.
+    """What each pixel would add to the class score, or take from it, if the network were linear.
 
     x dy/dx, where x is the normalised input: a colour of value 0 there has no share, whatever the slope.
     """

@@ -219,11 +219,16 @@ def wrap_pieces(pieces: Sequence[str], size: int, width: float, joint: str = " Â
     for piece in filter(None, map(to_legible, pieces)):
         if lines and text_width(lines[-1] + joint + piece, size) <= width:
             lines[-1] += joint + piece
-        elif text_width(piece, size) <= width or " " not in piece:
+        elif text_width(piece, size) <= width or len(_words(piece)) <= 1:
             lines.append(elide(piece, size, width, middle=True))
         else:
-            lines += wrap_pieces(piece.split(), size, width, joint=" ")
+            lines += wrap_pieces(_words(piece), size, width, joint=" ")
     return lines
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text; a percent sign stays with its number."""
+    return re.findall(r"\S+(?:\s%\S*)?", text)
 
 
 def layer_lines(name: str, size: int, width: float) -> list[str]:
@@ -239,7 +244,7 @@ def layer_lines(name: str, size: int, width: float) -> list[str]:
 
 def wrap_words(text: str, size: int, width: float) -> list[str]:
     """A sentence broken into lines at its spaces."""
-    return wrap_pieces(to_legible(text).split(), size, width, joint=" ")
+    return wrap_pieces(_words(to_legible(text)), size, width, joint=" ")
 
 
 def note_lines(text: str, size: int, width: float) -> list[Line]:

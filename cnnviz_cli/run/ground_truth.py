@@ -100,7 +100,7 @@ class GroundTruth:
         if self._table is None:
             listed = list_some([f"'{escape_text(name, 60)}'" for name in folders], 3)
             fix = next(filter(None, (did_you_mean(name, self._labels.names) for name in folders)), "")
-            what = f"no image lies in a folder named after a class, but in {listed}"
+            what = f"no image lies in a folder named after a class; the folders are {listed}"
             return UsageError(what, where=WHERE, fix=f"{fix}\nSee: cnnviz classes".strip())
         example = escape_text(next(iter(self._table.entries)), 100)
         what = f"no row of {escape_text(self._table.name, 100)} names any of these images"

@@ -264,7 +264,8 @@ def report_earlier_run(earlier: ResumeSummary, inputs: int, output: Path, report
         reporter.warn(f"{lines} of the journal cannot be read; their images are done again")
     if earlier.replaced:
         changed = "; ".join(earlier.differing)
-        count = f"{earlier.replaced} done with other settings ({changed})"
+        images = "1 image" if earlier.replaced == 1 else f"{earlier.replaced} images"
+        count = f"{images} done with other settings ({changed})"
         reporter.warn(f"{escape_text(str(output))} holds {count}: removed and done again")
     if earlier.changed:
         names = list_some([escape_text(name, 100) for name in earlier.changed], 3)

@@ -189,7 +189,7 @@ options:
                    CNNVIZ_GRADCAM__ZEAL)
   --rounds N       How often. (default 3, 5;
                    CNNVIZ_GRADCAM__ROUNDS)
-Under cnnviz all these flags begin with --gradcam-.
+Under 'cnnviz all', these flags begin with --gradcam-.
 """
     )
     picky = cnnviz("methods", "picky").out
@@ -256,7 +256,7 @@ def test_on_a_network_each_has_its_cost_or_the_reason_why_not(cnnviz: Command, m
             "--method gradient",
         ),
         (["--family", "gradcm"], "--family: there is no family 'gradcm'", "'gradcam'"),
-        (["--model", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
+        (["--model", "vgg61"], "there is no model 'vgg61'", "'vgg16'"),
     ],
 )
 def test_unknown_names(cnnviz: Command, arguments: list[str], said: str, hint: str) -> None:

@@ -20,8 +20,8 @@ from .conftest import Command, FakeRun
         (["gradcam", "--files-from", "nowhere"], "nowhere: this list cannot be read: No such file", ""),
         (["gradcam", "a.png", "--exclude", ""], "--exclude: 'exclude' must be a pattern of file names", ""),
         (["gradcam", "a.png", "--layer"], "Option '--layer' requires an argument", ""),
-        (["gradcam", "a.png", "--model", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
-        (["gradcam", "a.png", "--weights", "DEFALT"], "There are no weights 'DEFALT'", "Did you mean 'DEFAULT'"),
+        (["gradcam", "a.png", "--model", "vgg61"], "there is no model 'vgg61'", "'vgg16'"),
+        (["gradcam", "a.png", "--weights", "DEFALT"], "there are no weights 'DEFALT'", "Did you mean 'DEFAULT'"),
         (["gradcam", "a.png", "--palette", "infern"], "--palette: there is no such palette: 'infern'", "'inferno'"),
         (["gradcam", "a.png", "--signed-palette", "bule-red"], "--signed-palette: there is no", "'blue-red'"),
         (["gradcam", "a.png", "-t", "tgier cat"], "--target: the model has no class 'tgier cat'", "'tiger cat'"),
@@ -52,7 +52,8 @@ from .conftest import Command, FakeRun
         (["models", "resnte*"], "no model matches 'resnte*'", "resnet"),
         (["classes", "tgier"], "no class matches 'tgier'", "'tiger'"),
         (["methods", "gradcm"], "there is no method 'gradcm'", "'gradcam'"),
-        (["layers", "vgg61"], "There is no model 'vgg61'", "'vgg16'"),
+        (["layers", "vgg61"], "there is no model 'vgg61'", "'vgg16'"),
+        (["config", "schema", "foo"], "error: Invalid value for 'config|manifest': 'foo' is not one of", "--help"),
         (["config", "shwo"], "No such command 'shwo'", "'show'"),
         (["verify", "nowhere"], "nowhere/manifest.json: there is no manifest", "cnnviz verify OUT"),
     ],
@@ -77,7 +78,7 @@ def test_several_wrong_names_are_told_together_each_where_it_was_written(
     monkeypatch.setenv("CNNVIZ_PALETTE", "jte")
     result = cnnviz("gradcam", "a.png", "-c", "c.yaml")
     assert result.code == 2
-    assert "error: c.yaml:2:8: There is no model 'vgg61'\n   2 | model: vgg61\n     |        ^\n" in result.err
+    assert "error: c.yaml:2:8: there is no model 'vgg61'\n   2 | model: vgg61\n     |        ^\n" in result.err
     assert "error: CNNVIZ_PALETTE: there is no such palette: 'jte'" in result.err
     assert "error: c.yaml:3:9: the model has no class 'cta'" in result.err
 
@@ -92,5 +93,5 @@ def test_with_a_weights_file_the_classes_are_not_imagenets(cnnviz: Command) -> N
 def test_values_from_a_file_cannot_move_the_cursor_or_be_markup(cnnviz: Command) -> None:
     Path("c.yaml").write_text('model: "[red]\\e[2J[/b]"\n', encoding="utf-8")
     result = cnnviz("gradcam", "a.png", "-c", "c.yaml")
-    assert "There is no file '[red]\\x1b[2J[/b]'" in result.err
+    assert "there is no file '[red]\\x1b[2J[/b]'" in result.err
     assert "\x1b" not in result.err

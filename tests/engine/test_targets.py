@@ -49,7 +49,7 @@ def test_specs(specs: list[str | int], expected: list[list[int]]) -> None:
     [
         ("tigr cat", "no class 'tigr cat'", "'tiger cat'"),
         ("crane", "2 classes", "1 or 3"),
-        ("ran", "'ran' is a part of the names of 2 classes", "Say one of them: 1 crane, 3 Crane."),
+        ("ran", "'ran' is a part of the names of 2 classes", "Name one of them: 1 crane, 3 Crane."),
         ("top1,tigr", "no class 'tigr'", "'tiger'"),
         (",", "no class is named", ""),
         (5, "no class 5", ""),

@@ -166,8 +166,8 @@ def test_a_file_of_weights_is_known_by_its_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "said", "mends"),
     [
-        ("IMAGENET1K_V3", "There are no weights 'IMAGENET1K_V3' for resnet50", "'IMAGENET1K_V1'"),
-        ("", "There are no weights ''", "random:SEED"),
+        ("IMAGENET1K_V3", "there are no weights 'IMAGENET1K_V3' for resnet50", "'IMAGENET1K_V1'"),
+        ("", "there are no weights ''", "random:SEED"),
         ("random:", "needs a whole number", "random:0"),
         ("random:-1", "needs a whole number", "random:0"),
         ("random:1e3", "needs a whole number", "random:0"),
@@ -186,7 +186,7 @@ def test_impossible_weights(spec: str, said: str, mends: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="There is no file"):
+    with pytest.raises(ModelError, match="there is no file"):
         check_weights("resnet50", str(tmp_path / "none.pth"))
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(ModelError, match="is not a file"):

@@ -93,7 +93,7 @@ def test_selectors(traps: ModelLayers, selectors: list[str], meant: tuple[str, .
         ("lastconv", "no layer 'lastconv'", "'last-conv'"),
         ("layer4*", "no layer 'layer4*'", "cnnviz layers traps"),
         ("\x1b[2J", "no layer '\\x1b[2J'", "cnnviz layers traps"),
-        (" , ", "No layer is named", "cnnviz layers traps"),
+        (" , ", "no layer is named", "cnnviz layers traps"),
     ],
 )
 def test_a_selector_without_a_layer(traps: ModelLayers, selector: str, said: str, mends: str) -> None:

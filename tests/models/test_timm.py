@@ -178,7 +178,7 @@ def test_a_file_of_weights_with_its_own_classes(tmp_path: Path, reporter: Any) -
 @pytest.mark.usefixtures("standin")
 def test_wrong_names(reporter: Any, model: str, weights: str, said: str, mends: str) -> None:
     if "/" in model:
-        with pytest.raises(ModelError, match="There is no file"):
+        with pytest.raises(ModelError, match="there is no file"):
             load_model(model, weights, reporter=reporter)
         return
     with pytest.raises(UsageError) as caught:

@@ -150,7 +150,7 @@ def test_tables_that_do_not_fit(content: str, what: str, fix: str, folders: list
 
 @tiny_runs
 def test_folders_of_which_none_is_a_class_are_a_mistake(folders: list[Source], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no image lies in a folder named after a class, but in 'none'"):
+    with pytest.raises(UsageError, match="no image lies in a folder named after a class; the folders are 'none'"):
         run(tmp_path / "out", [source for source in folders if source.name.startswith("none")], truth="folder")
 
 

@@ -227,7 +227,7 @@ def test_a_finished_run_is_not_overwritten_by_other_settings_unless_by_force(
     run(out, sources, heard, palette="viridis", force=True)
     assert heard.done_ == names(sources)
     (warning,) = heard.warned
-    assert "6 done with other settings (palette: auto -> viridis): removed and done again" in warning
+    assert "6 images done with other settings (palette: auto -> viridis): removed and done again" in warning
     run(tmp_path / "fresh", sources, palette="viridis")
     assert files_of(out) == files_of(tmp_path / "fresh") != undisturbed
 

@@ -54,7 +54,7 @@ def read_text(path: Path, where: str) -> TextFile:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path.name}:{line}: this is no UTF-8", where=where, fix="Save it as UTF-8.") from error
+        raise UsageError(f"{path.name}:{line}: this is not UTF-8", where=where, fix="Save it as UTF-8.") from error
     return TextFile(path.name, text, sha256(data).hexdigest(), where)
 
 

@@ -31,9 +31,9 @@ class SurrogateOptions:
     """What is altered, and how often; a method with more options inherits these."""
 
     segments: SegmentsChoice = option(
-        "slic", "What is switched off and on: slic follows the picture's edges, grid is rectangles."
+        "slic", "What is switched off and on: slic follows the image's edges, grid is rectangles."
     )
-    cells: int = option(50, "About how many segments the picture is cut into.", at_least=1)
+    cells: int = option(50, "About how many segments the image is cut into.", at_least=1)
     draws: int = option(1000, "How many times random segments are switched off.", at_least=1)
     cover: BaselineChoice = option("mean", COVER_HELP)
 

@@ -150,7 +150,7 @@ class ModelLayers:
                 raise self._no_match_error(word)
             names.update(name for info in found for name in self._select_runs(info.name, word))
         if not names:
-            raise UsageError("No layer is named", where="--layer", fix=self._list_hint())
+            raise UsageError("no layer is named", where="--layer", fix=self._list_hint())
         return tuple(name for info in self.infos for name in self._run_names(info.name) if name in names)
 
     @property

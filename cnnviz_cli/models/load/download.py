@@ -41,13 +41,13 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
     if place.exists():
         digest = sha256_of_file(place)
         if not digest.startswith(_hash_in_name(name)):
-            what = f"The cached weights '{escape_text(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
+            what = f"the cached weights '{escape_text(str(place), 300)}' are damaged: their SHA-256 is {digest[:16]}…"
             raise ModelError(
                 what, fix=f"Remove the file, and it is downloaded again:\n  rm '{escape_text(str(place))}'"
             )
         return place, digest
     if offline:
-        what = f"The weights {name} are not in the cache, and --offline forbids a download"
+        what = f"the weights {name} are not in the cache, and --offline forbids a download"
         raise _unavailable_error(what, source, place)
     return place, _download(source, place, reporter)
 
@@ -55,7 +55,7 @@ def fetch_weights(url: str, *, offline: bool, mirror: str | None, reporter: Repo
 def _check_mirror(mirror: str) -> str:
     parts = urlsplit(mirror)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        what = f"The mirror '{escape_text(mirror, 200)}' is not an http or https URL"
+        what = f"the mirror '{escape_text(mirror, 200)}' is not an http or https URL"
         fix = "For instance: --weights-mirror https://mirror.example.org/models"
         raise UsageError(what, where="--weights-mirror", fix=fix)
     return mirror
@@ -90,7 +90,7 @@ def _download(source: str, place: Path, reporter: Reporter) -> str:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            what = f"The weights cannot be kept in '{escape_text(str(place.parent), 300)}': {_error_text(error)}"
+            what = f"the weights cannot be kept in '{escape_text(str(place.parent), 300)}': {_error_text(error)}"
             raise ModelError(what, fix="Set TORCH_HOME to a folder with room that you may write to.") from error
     return digest
 
@@ -115,7 +115,7 @@ def _receive(response: HTTPResponse, file: BinaryIO, source: str, place: Path, r
     if total is not None and received != total:
         raise _unavailable_error(f"The download broke off after {received} of {total} bytes", source, place)
     if not digest.hexdigest().startswith(_hash_in_name(place.name)):
-        what = f"What the server sent is not {place.name}: its SHA-256 is {digest.hexdigest()[:16]}…. Nothing was kept"
+        what = f"what the server sent is not {place.name}: its SHA-256 is {digest.hexdigest()[:16]}…. Nothing was kept"
         raise _unavailable_error(what, source, place)
     return digest.hexdigest()
 

