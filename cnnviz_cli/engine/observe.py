@@ -79,7 +79,8 @@ def observe(
         UsageError: a gradient was asked for at a layer on which the objective does not depend, or a rectifier rule
             in a model without rectifiers, or a layer has no maps or does not run, or parts of the model are a program
             that cannot be looked into.
-        ValueError: the network is not in eval mode, torch is in inference mode, or something is not in `given`.
+        ValueError: the network is not in eval mode, torch is in inference mode, or something is not in `given`, or
+            there not of the whole batch.
     """
     if any(module.training for module in net.modules()):
         raise ValueError("the network must be in eval mode, every module of it")
@@ -92,6 +93,9 @@ def observe(
     missing = [need.name for need in plan.given if need.name not in given]
     if missing:
         raise ValueError(f"evidence that the caller has to bring is missing: {', '.join(missing)}")
+    unfit = [need.name for need in plan.given if given[need.name].shape[:1] != batch.shape[:1]]
+    if unfit:
+        raise ValueError(f"evidence of the caller is not that of {len(batch)} images: {', '.join(unfit)}")
     with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
         forward = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
         answers: dict[Need, Tensor] = dict(forward.answers)

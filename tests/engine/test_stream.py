@@ -220,3 +220,10 @@ def test_classes_are_ranked_once_for_a_batch_and_not_for_its_variants() -> None:
     seen = observe(net, batch, Plan.of(NEEDS[:3]), tiny.first_class, given=given_for(batch), readout=Counting())
     assert asked == [2]
     assert torch.equal(seen.order, seen.logits)
+
+
+@pytest.mark.parametrize("seeds", [torch.tensor([7]), torch.tensor([7, 8, 9]), torch.tensor(7)])
+def test_what_is_given_has_to_be_of_the_whole_batch(seeds: Tensor) -> None:
+    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    with pytest.raises(ValueError, match="not that of 2 images: seeds"):
+        observe(net, batch, Plan.of([Seeds()]), tiny.first_class, given={"seeds": seeds})
