@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -142,7 +143,7 @@ def network_device(net: Any) -> str:
 
 @contextmanager
 def preserve_global_state() -> Iterator[None]:
-    """Leave torch, numpy and Python's random numbers as they were found, whatever happens inside.
+    """Leave torch, the environment and the random numbers of numpy and Python as they were, whatever happens inside.
 
     Inside, gradients can be computed whatever mode the caller is in, and nothing is in lower precision. Of several
     threads one is inside at a time.
@@ -156,7 +157,7 @@ def _preserved() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
     threads, kind = torch.get_num_threads(), torch.get_default_dtype()
-    generators = np.random.get_state(), random.getstate()
+    generators, environment = (np.random.get_state(), random.getstate()), dict(os.environ)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
@@ -174,6 +175,8 @@ def _preserved() -> Iterator[None]:
             torch.set_default_dtype(kind)
             np.random.set_state(generators[0])
             random.setstate(generators[1])
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]  # torch names its cache there when its compiler is first imported
 
 
 def _unwrap(net: nn.Module) -> nn.Module:
