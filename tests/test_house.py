@@ -15,7 +15,8 @@ import pytest
 
 import cnnviz_cli.methods
 import cnnviz_cli.tasks
-from cnnviz_cli.core.method import FAMILIES, methods
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.tasks.spec import tasks
 

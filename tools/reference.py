@@ -15,7 +15,8 @@ from cnnviz_cli.cli.flags import default_text
 from cnnviz_cli.config.names import SettingPath, environment_variable, field_at, setting_paths
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, Method, methods
+from cnnviz_cli.core.families import FAMILIES, SELECTOR
+from cnnviz_cli.core.method import Method, methods
 from cnnviz_cli.models.inspect.layers import LAYER_WORDS, ModelLayers
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 

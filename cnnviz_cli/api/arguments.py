@@ -12,8 +12,9 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.config.values import check_palettes, unknown_palette_error
 from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
 from cnnviz_cli.core.figure_settings import BY_RUN
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Method, find_method, methods
+from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
 

@@ -10,7 +10,7 @@ import typer
 from cnnviz_cli import __version__
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group, build_command
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.families import FAMILIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."

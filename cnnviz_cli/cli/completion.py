@@ -69,7 +69,7 @@ def complete_method_names(incomplete: str) -> list[str]:
 
 def complete_methods(incomplete: str) -> list[str]:
     """Names of methods of any family, with commas, and the word for all of them."""
-    from cnnviz_cli.core.method import ALL
+    from cnnviz_cli.core.families import ALL
 
     return list_completion([ALL, *complete_method_names("")])(incomplete)
 

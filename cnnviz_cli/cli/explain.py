@@ -15,7 +15,8 @@ from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode, UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, find_method
+from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
+from cnnviz_cli.core.method import find_method
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings

@@ -15,7 +15,8 @@ from cnnviz_cli.cli import completion
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, settings_type
-from cnnviz_cli.core.method import SELECTOR, methods
+from cnnviz_cli.core.families import SELECTOR
+from cnnviz_cli.core.method import methods
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 

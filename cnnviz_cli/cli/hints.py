@@ -24,7 +24,8 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
     A method, an image or a folder, and a misspelt name are recognised. Torch is not imported.
     """
     import cnnviz_cli.methods  # noqa: F401  (registers them)
-    from cnnviz_cli.core.method import SELECTOR, methods
+    from cnnviz_cli.core.families import SELECTOR
+    from cnnviz_cli.core.method import methods
 
     shown = escape_text(word, 100)
     families = {method.name: method.family for method in methods()}
@@ -67,7 +68,8 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
         return f"It is the name of a class; each class needs its own flag: --target {named}"
 
     import cnnviz_cli.methods  # noqa: F401  (registers them)
-    from cnnviz_cli.core.method import SELECTOR, methods
+    from cnnviz_cli.core.families import SELECTOR
+    from cnnviz_cli.core.method import methods
 
     if missing in {method.name for method in methods()}:
         return f"It is the name of a method; separate several with commas: --{SELECTOR} NAME,{missing}"

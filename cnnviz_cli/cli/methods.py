@@ -19,8 +19,9 @@ from cnnviz_cli.cli.text_layout import align_columns, list_definitions, terminal
 from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.families import FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, Family, InputSpec, LinearHead, Method, MethodContext, find_method
+from cnnviz_cli.core.method import InputSpec, LinearHead, Method, MethodContext, find_method
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
 if TYPE_CHECKING:

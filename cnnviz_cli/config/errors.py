@@ -14,7 +14,8 @@ from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import FAMILIES, SELECTOR, unknown_method_message
+from cnnviz_cli.core.families import FAMILIES, SELECTOR
+from cnnviz_cli.core.method import unknown_method_message
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
 _EXCERPT_BEFORE, _EXCERPT_AFTER = 60, 40

@@ -23,7 +23,7 @@ from cnnviz_cli.config.names import (
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import SELECTOR
+from cnnviz_cli.core.families import SELECTOR
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
 CONFIG_VARIABLE = "CNNVIZ_CONFIG"

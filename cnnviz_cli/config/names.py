@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.method import FAMILIES, SELECTOR
+from cnnviz_cli.core.families import FAMILIES, SELECTOR
 
 SettingPath = tuple[str, ...]
 """Where a setting stands: ``("alpha",)`` or ``("gradcam", "layer")``."""

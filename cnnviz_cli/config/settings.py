@@ -25,7 +25,8 @@ from cnnviz_cli.config.fields import (
     QuestionFields,
     setting,
 )
-from cnnviz_cli.core.method import ALL, FAMILIES, SELECTOR, Family, Method, find_method, methods
+from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
 
 if TYPE_CHECKING:

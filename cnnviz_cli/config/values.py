@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.families import FAMILIES
 from cnnviz_cli.core.figure_settings import parse_figure_size, parse_scale
-from cnnviz_cli.core.method import FAMILIES
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
 _NULL = re.compile(r"|~|null|Null|NULL")

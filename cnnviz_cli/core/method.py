@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
 from cnnviz_cli.core.layers import LayerInfo, Layers
 from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
@@ -111,51 +112,7 @@ class MethodContext:
             )
 
 
-ALL = "all"
-"""Where a method is chosen: every one of the family."""
-
-SELECTOR = "method"
-"""The flag and the key, in every family, that name its methods."""
-
 _UNSET: Any = object()
-
-
-@value
-class Family:
-    """A group of methods that one subcommand runs; `name` is also the YAML section and the stem of the file names.
-
-    Attributes:
-        summary: one line for ``--help``.
-        palette: the colours of its maps that are zero or more, where none are chosen.
-        former_selector: what the flag and the YAML key that name methods were called; still read for one release.
-    """
-
-    name: str
-    default: str
-    summary: str
-    palette: str = "inferno"
-    former_selector: str = ""
-
-
-FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for family in (
-        Family(
-            "features",
-            "feature-maps",
-            "Activations of the convolutional layers: a grid of feature maps for each layer.",
-            palette="viridis",
-        ),
-        Family("saliency", "gradient", "Which pixels the class score depends on."),
-        Family(
-            "deconv",
-            "deconvnet",
-            "What the strongest feature maps respond to, projected back to pixels.",
-            former_selector="variant",
-        ),
-        Family("gradcam", "gradcam", "Where the evidence for a class lies: a heat map over the image."),
-    )
-}
 
 
 @value

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.method import FAMILIES, Method, MethodContext, Recipe, methods
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.method import Method, MethodContext, Recipe, methods
 from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
 from cnnviz_cli.engine.plan import Plan

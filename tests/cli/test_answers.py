@@ -21,7 +21,7 @@ from cnnviz_cli.core.errors import (
     Terminated,
     UsageError,
 )
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.families import FAMILIES
 
 RUNS = (*FAMILIES, "all")
 CONFIGS = ("config schema", "config check", "config show")

@@ -10,7 +10,7 @@ import pytest
 from cnnviz_cli import __version__
 from cnnviz_cli.config.names import environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, flag_of, settings_type
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.families import FAMILIES
 
 from .conftest import Command
 

@@ -23,7 +23,8 @@ from cnnviz_cli.config.names import flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, families_of, settings_type
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import ALL, FAMILIES, MethodContext, Recipe, method, methods, option
+from cnnviz_cli.core.families import ALL, FAMILIES
+from cnnviz_cli.core.method import MethodContext, Recipe, method, methods, option
 from cnnviz_cli.core.needs import Evidence, Gradient, Need, Scores
 from cnnviz_cli.core.records import Cost
 

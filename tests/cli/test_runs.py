@@ -17,7 +17,7 @@ from cnnviz_cli.core.errors import (
     OutputError,
     Terminated,
 )
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.families import FAMILIES
 
 from .conftest import Command, FakeRun, record
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cnnviz_cli.cli.app import app
 from cnnviz_cli.cli.typer_base import Command
-from cnnviz_cli.core.method import FAMILIES
+from cnnviz_cli.core.families import FAMILIES
 
 IMPORTED = """
 import sys

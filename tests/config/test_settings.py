@@ -16,7 +16,8 @@ from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.names import environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, settings_type
-from cnnviz_cli.core.method import FAMILIES, Recipe, method, methods, option
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.method import Recipe, method, methods, option
 
 ROOT = Path(__file__).parents[2]
 

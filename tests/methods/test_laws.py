@@ -13,7 +13,8 @@ from running import Runner, given_for, numbers, recipe_of
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import FAMILIES, Method, methods
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.method import Method, methods
 from cnnviz_cli.core.needs import Evidence, UndeclaredError
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe

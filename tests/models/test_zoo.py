@@ -16,7 +16,8 @@ import zoo
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnviz_cli.core.method import FAMILIES, InputSpec, Recipe, find_method
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.needs import Activation, Gradient, Need
 from cnnviz_cli.core.panels import FeatureMapGrid, Heatmap, Panel, PixelMap, Projections
 from cnnviz_cli.engine import Plan, observe

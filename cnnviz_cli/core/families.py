@@ -1,0 +1,51 @@
+"""The families of methods: each is a subcommand. Every command line names them, so this imports next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cnnviz_cli.core.value import value
+
+ALL = "all"
+"""Where a method is chosen: every one of the family."""
+
+SELECTOR = "method"
+"""The flag and the key, in every family, that name its methods."""
+
+
+@value
+class Family:
+    """A group of methods that one subcommand runs; `name` is also the YAML section and the stem of the file names.
+
+    Attributes:
+        summary: one line for ``--help``.
+        palette: the colours of its maps that are zero or more, where none are chosen.
+        former_selector: what the flag and the YAML key that name methods were called; still read for one release.
+    """
+
+    name: str
+    default: str
+    summary: str
+    palette: str = "inferno"
+    former_selector: str = ""
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "features",
+            "feature-maps",
+            "Activations of the convolutional layers: a grid of feature maps for each layer.",
+            palette="viridis",
+        ),
+        Family("saliency", "gradient", "Which pixels the class score depends on."),
+        Family(
+            "deconv",
+            "deconvnet",
+            "What the strongest feature maps respond to, projected back to pixels.",
+            former_selector="variant",
+        ),
+        Family("gradcam", "gradcam", "Where the evidence for a class lies: a heat map over the image."),
+    )
+}
