@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Literal
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import did_you_mean, escape_text
+from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
 from cnnviz_cli.core.value import value
 
 TRUE: Literal["true"] = "true"
@@ -102,10 +102,9 @@ def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int
     part = text.casefold()
     found = found or [index for index, label in enumerate(labels.names) if part and part in label.casefold()]
     if len(found) > 1:
-        listed = ", ".join(f"{index} {escape_text(labels.names[index], 60)}" for index in found[:LISTED])
-        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        listed = list_some([f"{index} {escape_text(labels.names[index], 60)}" for index in found], LISTED)
         what = f"'{shown}' is a part of the names of {len(found)} classes"
-        raise UsageError(what, where=where, fix=f"Name one of them: {listed}{more}.")
+        raise UsageError(what, where=where, fix=f"Name one of them: {listed}.")
     if not found:
         fix = f"{did_you_mean(text, labels.names)}\n{_where_to_look(labels.names)}".strip()
         raise UsageError(f"the model has no class '{shown}'", where=where, fix=fix)

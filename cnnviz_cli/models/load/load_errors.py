@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.file_reading import GIBIBYTE, format_size, open_regular
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, list_some
 
 _CONVERT = """\
 If you trust its author, convert it once where its code is installed, and load what that writes:
@@ -202,8 +202,7 @@ def mismatch_error(
 
 
 def _list_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(escape_text(name, 120) for name in names[:_MAX_NAMES]) + more
+    return list_some([escape_text(name, 120) for name in names], _MAX_NAMES)
 
 
 def _likely_causes(
