@@ -14,6 +14,7 @@ from benchmarks.measure import Line, line, medians
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.execution import DEFAULT_EXECUTION, Execution
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
@@ -37,13 +38,15 @@ def top1(logits: Tensor) -> Tensor:
     return logits.argmax(1, keepdim=True)
 
 
-def ours(net: nn.Module, batch: Tensor, recipes: list[Recipe], precision: str = "fp32") -> Callable[[], object]:
+def ours(
+    net: nn.Module, batch: Tensor, recipes: list[Recipe], execution: Execution = DEFAULT_EXECUTION
+) -> Callable[[], object]:
     """Our methods together, as a run calls them."""
     plan = Plan.of(need for recipe in recipes for need in recipe.needs)
     seeds = {"seeds": torch.zeros(len(batch), dtype=torch.int64)}
 
     def work() -> object:
-        seen = observe(net, batch, plan, top1, precision=precision, given=seeds)
+        seen = observe(net, batch, plan, top1, execution=execution, given=seeds)
         return [recipe.explain(seen.evidence.only(recipe.needs)) for recipe in recipes]
 
     return work

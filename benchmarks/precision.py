@@ -10,6 +10,7 @@ from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.method import MethodContext, find_method
 from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.execution import Execution, Precision
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_image
@@ -26,7 +27,7 @@ def spearman(left: Tensor, right: Tensor) -> float:
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
-def notes(precision: str = "bf16") -> list[str]:
+def notes(precision: Precision = "bf16") -> list[str]:
     """A line for each method: the lowest and the median correlation over the sample images."""
     model = load_model("efficientnet_lite0", reporter=QuietReporter())
     net = move_to_device(model.net, torch.device("cpu"))
@@ -38,7 +39,7 @@ def notes(precision: str = "bf16") -> list[str]:
         recipe = method.build(method.options(), MethodContext(model.layers, 0, None))
         plan = Plan.of(recipe.needs)
         full = observe(net, batch, plan, lambda logits: logits.argmax(1, keepdim=True))
-        low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, precision=precision)
+        low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, execution=Execution(precision))
         maps = [torch.as_tensor(recipe.explain(seen.evidence)[0].values) for seen in (full, low)]
         found = torch.tensor([spearman(a, b) for a, b in zip(*maps, strict=True)])
         lines.append(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.needs import Evidence, SeparatePass
 from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.passes import Pass, run_pass
 from cnnviz_cli.engine.plan import Plan
 
@@ -40,7 +41,7 @@ class PassContext:
     batch: Tensor
     targets: Tensor
     logits: Tensor
-    precision: str
+    execution: Execution
     evidence: Evidence
     memory: int | None
     tick: Tick
@@ -51,7 +52,7 @@ class PassContext:
     def run(self, batch: Tensor, plan: Plan) -> Pass:
         """The same network on another batch (B, C, H, W), for the same targets of the same images."""
         return run_pass(
-            self.net, self.net, batch, plan, self.targets, self.precision, readout=self.readout, anchor=self.anchor
+            self.net, self.net, batch, plan, self.targets, self.execution, readout=self.readout, anchor=self.anchor
         )
 
     def targets_for(self, image: int, count: int) -> Tensor:

@@ -19,7 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cnnviz_cli.core.layers import from_maps, split_run
 from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.engine.passes import Read, autocast_context
+from cnnviz_cli.engine.execution import Execution
+from cnnviz_cli.engine.passes import Read
 
 
 class TraceError(Exception):
@@ -42,10 +43,10 @@ def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     return graph, tracer.node_to_qualname
 
 
-def _repeats_scores(run: Callable[[], Any], scores: Tensor, precision: str, read: Read) -> bool:
-    with torch.no_grad(), autocast_context(scores.device, precision):
+def _repeats_scores(run: Callable[[], Any], scores: Tensor, execution: Execution, read: Read) -> bool:
+    with torch.no_grad(), execution.autocast(scores.device):
         again = read(run())
-    tolerance = 5e-2 if precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
+    tolerance = 5e-2 if execution.precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
     return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
 
 
@@ -196,7 +197,7 @@ class _Whole:
             hook.remove()
 
 
-def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precision: str, read: Read) -> Tail:
+def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, execution: Execution, read: Read) -> Tail:
     """What comes after `layer`, for variants of one (1, C, H, W) image. Where the cut network does not repeat `scores`,
     the whole network is used."""
     parts = _HALVES.setdefault(net, {})
@@ -207,14 +208,14 @@ def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, precisi
             parts[layer] = str(error)
     halves = parts[layer]
     if isinstance(halves, SplitNetwork):
-        with torch.no_grad(), autocast_context(image.device, precision):
+        with torch.no_grad(), execution.autocast(image.device):
             once = halves.head(image.clone())
             twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
         tail = _Split(halves, once, twice)
-        if _halves_agree(tail, scores, precision, read):
+        if _halves_agree(tail, scores, execution, read):
             return tail
         parts[layer] = "its parts do not give the scores of the whole"
-    return make_whole_tail(net, layer, image, precision)
+    return make_whole_tail(net, layer, image, execution)
 
 
 def whole_network_reason(net: nn.Module, layer: str) -> str | None:
@@ -223,15 +224,15 @@ def whole_network_reason(net: nn.Module, layer: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _halves_agree(tail: _Split, scores: Tensor, precision: str, read: Read) -> bool:
+def _halves_agree(tail: _Split, scores: Tensor, execution: Execution, read: Read) -> bool:
     cut = tail.once[0]
     if not isinstance(cut, Tensor):
         return False
     crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
-    return _repeats_scores(lambda: tail.halves.tail(cut.clone(), *crossing), scores, precision, read)
+    return _repeats_scores(lambda: tail.halves.tail(cut.clone(), *crossing), scores, execution, read)
 
 
-def make_whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -> Tail:
+def make_whole_tail(net: nn.Module, layer: str, image: Tensor, execution: Execution) -> Tail:
     """The whole network on one image, (1, C, H, W), as a function of altered maps of its layer."""
     outputs: list[Tensor] = []
 
@@ -241,7 +242,7 @@ def make_whole_tail(net: nn.Module, layer: str, image: Tensor, precision: str) -
     path, chosen = split_run(layer)
     hook = net.get_submodule(path).register_forward_hook(keep)
     try:
-        with torch.no_grad(), autocast_context(image.device, precision):
+        with torch.no_grad(), execution.autocast(image.device):
             net(image.clone())
     finally:
         hook.remove()
@@ -253,7 +254,7 @@ _FOLDED: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKey
 """For each network the state of its weights when it was folded, see `_state`, and the copy, if there is one."""
 
 
-def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, precision: str, read: Read) -> nn.Module:
+def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, execution: Execution, read: Read) -> nn.Module:
     """`net` without its batch normalisations, or `net` itself where the copy does not repeat `scores` of `image`.
 
     In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
@@ -264,7 +265,7 @@ def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, precision:
     if net not in _FOLDED or _FOLDED[net][0] != state:
         _FOLDED[net] = state, fold_batchnorm(net)
     copy = _FOLDED[net][1]
-    return copy if copy is not None and _repeats_scores(lambda: copy(image.clone()), scores, precision, read) else net
+    return copy if copy is not None and _repeats_scores(lambda: copy(image.clone()), scores, execution, read) else net
 
 
 def fold_batchnorm(net: nn.Module) -> nn.Module | None:

@@ -17,6 +17,7 @@ from cnnviz_cli.core.network import match_memory_format, without_checkpoints
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.scores import CLASSES, Readout, resolution
 from cnnviz_cli.engine.answers import PassContext, Tick, answer_to, answers, no_tick
+from cnnviz_cli.engine.execution import DEFAULT_EXECUTION, Execution
 from cnnviz_cli.engine.gradient_cut import explain_missing_gradient
 from cnnviz_cli.engine.operations import check_visible
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
@@ -54,7 +55,7 @@ def observe(
     readout: Readout = CLASSES,
     masks: Tensor | None = None,
     given: Mapping[str, Tensor] = MappingProxyType({}),
-    precision: str = "fp32",
+    execution: Execution = DEFAULT_EXECUTION,
     memory: int | None = None,
     tick: Tick = no_tick,
     alone: bool = False,
@@ -69,7 +70,7 @@ def observe(
         batch: (B, C, H, W) normalised input on the model's device.
         masks: (B, ...) where the region to be explained is in each image, if the readout takes that.
         given: by name what the plan's `Given` needs are answered with, the batch first.
-        precision: fp32, or bf16 / fp16 for autocast; answers are float32 (float64 for a float64 model) either way.
+        execution: how the passes are carried out.
         memory: bytes that streams of variants may take at a time; a quarter of what is free if not given.
         tick: called with (done, total) as a stream of variants goes on.
         alone: whether variants pass the whole network one by one, since it draws random numbers or is no function of
@@ -97,7 +98,7 @@ def observe(
     if unfit:
         raise ValueError(f"evidence of the caller is not that of {len(batch)} images: {', '.join(unfit)}")
     with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
-        forward = run_pass(net, net, batch, plan, choose, precision, readout=readout, masks=masks)
+        forward = run_pass(net, net, batch, plan, choose, execution, readout=readout, masks=masks)
         answers: dict[Need, Tensor] = dict(forward.answers)
         own_answers: dict[Need, Tensor] = {Input(): answer(batch), Targets(): forward.targets}
         answers.update((need, value) for need, value in own_answers.items() if need in plan.needs)
@@ -107,7 +108,7 @@ def observe(
             batch.detach(),
             forward.targets,
             forward.logits,
-            precision,
+            execution,
             Evidence(answers),
             memory,
             tick,
@@ -120,7 +121,7 @@ def observe(
         for need in plan.separate:
             answers[need] = answer_to(need)(context, need)
         assert forward.order is not None  # by it the classes were chosen just now
-        unchanged = _find_unchanged_needs(forward, answers, batch, precision)
+        unchanged = _find_unchanged_needs(forward, answers, batch, execution.precision)
         return Observation(forward.logits, forward.targets, Evidence(answers), forward.order, forward.anchor, unchanged)
 
 

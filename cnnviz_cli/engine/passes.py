@@ -14,6 +14,7 @@ from cnnviz_cli.core.errors import EvidenceError, UsageError
 from cnnviz_cli.core.layers import as_maps, split_run
 from cnnviz_cli.core.needs import INPUT, Curvature, Gradient, Need
 from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.plan import Backward, Plan
 from cnnviz_cli.engine.rectifiers import RectifierMode
 
@@ -25,8 +26,6 @@ _NO_SECOND = ("is not implemented", "double backwards on")
 
 Read = Callable[[Any], Tensor]
 """What a network returns for one image -> (1, K) its scores."""
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -52,19 +51,13 @@ class Pass:
         return maps_of(self.kept[layer], layer)
 
 
-def autocast_context(device: torch.device, precision: str) -> Any:
-    """The context in which the network runs: autocast below fp32."""
-    dtype = AUTOCAST.get(precision)
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()
-
-
 def run_pass(
     net: Callable[[Tensor], Any],
     modules: nn.Module,
     batch: Tensor,
     plan: Plan,
     choose: Choose | Tensor,
-    precision: str,
+    execution: Execution,
     *,
     readout: Readout = CLASSES,
     masks: Tensor | None = None,
@@ -95,7 +88,7 @@ def run_pass(
         stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
         stack.enter_context(_capture_layers(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
-        stack.enter_context(autocast_context(source.device, precision))
+        stack.enter_context(execution.autocast(source.device))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
         anchor = readout.hold(output, masks) if anchor is None else anchor
         logits = to_two_classes(readout.scores(output, anchor))

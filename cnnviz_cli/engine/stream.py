@@ -14,7 +14,7 @@ from cnnviz_cli.core.network import explain_memory_errors, match_memory_format
 from cnnviz_cli.engine.answers import PassContext
 from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, free_memory
 from cnnviz_cli.engine.graph import fold_if_equivalent, make_tail, make_whole_tail
-from cnnviz_cli.engine.passes import Pass, answer, autocast_context, run_pass
+from cnnviz_cli.engine.passes import Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Stream
 
 MOST_INPUTS = 32
@@ -48,14 +48,14 @@ class _Image:
         self.modules = context.net
         picture, logits = context.batch[image : image + 1], context.logits[image : image + 1]
         if stream.variants.at != INPUT and context.alone:
-            self.net = make_whole_tail(context.net, stream.variants.at, picture, context.precision)
+            self.net = make_whole_tail(context.net, stream.variants.at, picture, context.execution)
         elif stream.variants.at != INPUT:
             self.net = make_tail(
-                context.net, stream.variants.at, picture, logits, context.precision, context.score_reader(image)
+                context.net, stream.variants.at, picture, logits, context.execution, context.score_reader(image)
             )
-        elif not self.plan.layers and not context.alone:
+        elif context.execution.fold and not self.plan.layers and not context.alone:
             self.net = self.modules = fold_if_equivalent(
-                context.net, picture, logits, context.precision, context.score_reader(image)
+                context.net, picture, logits, context.execution, context.score_reader(image)
             )
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
@@ -93,7 +93,7 @@ class _Image:
                     self._make_variants(start, stop),
                     self.plan,
                     self.context.targets_for(self.image, stop - start),
-                    self.context.precision,
+                    self.context.execution,
                     readout=self.context.readout,
                     anchor=self.context.anchor_of(self.image, stop - start),
                     owned=True,
@@ -129,6 +129,6 @@ class _Image:
         recorded = bool(self.plan.backwards)
         one = self._make_variants(0, 1)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
-        with autocast_context(device, self.context.precision):
+        with self.context.execution.autocast(device):
             item = estimate_bytes(self.modules, self.net, one, recorded=recorded)
         return chunk_size(budget, item, most)

@@ -17,8 +17,8 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import MethodContext
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import Observation
-from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.files.images.decode import read_reference_image
 from cnnviz_cli.files.images.region_masks import MaskSource, open_masks
@@ -208,8 +208,7 @@ class _Context:
         return net.to(self._device)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = autocast_context(self._device, self._settings.precision)
-        return context
+        return Execution(self._settings.precision).autocast(self._device)
 
     def set_min_score(self, value: float) -> bool:
         return set_score_threshold(self.model.net, value) > 0

@@ -23,6 +23,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.answers import Tick, no_tick
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import Choose, Observation, observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector
@@ -139,11 +140,16 @@ class Session:
                 readout=self.question.describer.readout,
                 masks=masks,
                 given={"seeds": torch.tensor(seeds, dtype=torch.int64, device="cpu"), **given},
-                precision=settings.precision,
+                execution=self.execution,
                 memory=None if settings.max_memory is None else int(settings.max_memory * 2**30),
                 tick=tick,
                 alone=facts.one_at_a_time,
             )
+
+    @property
+    def execution(self) -> Execution:
+        """How passes are carried out."""
+        return Execution(self.settings.precision)
 
     @property
     def targets(self) -> TargetSelector:

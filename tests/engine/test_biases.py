@@ -15,6 +15,7 @@ from cnnviz_cli.core.layers import min_max_normalize
 from cnnviz_cli.core.needs import BiasGradients
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.biases import bias_of
+from cnnviz_cli.engine.execution import Execution
 
 SLOW = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -173,7 +174,7 @@ def test_one_forward_and_one_backward_and_nothing_left(monkeypatch: pytest.Monke
 
 def test_low_precision_answers_in_float32() -> None:
     net, batch = tiny.build(tiny.Residual).float(), tiny.pictures(2).float()
-    low, full = seen(net, batch, precision="bf16"), seen(net, batch)
+    low, full = seen(net, batch, execution=Execution("bf16")), seen(net, batch)
     assert low.dtype == torch.float32
     assert (low - full).abs().mean() < 0.05 * full.abs().mean()
 

@@ -25,6 +25,7 @@ from cnnviz_cli.core.needs import Activation, BiasGradients, Gradient, Scores
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.session import method_context
 from cnnviz_cli.tasks.detection import Boxes
@@ -399,7 +400,8 @@ def test_the_chunk_leaves_no_trace(name: str, family: str) -> None:
 def test_low_precision_reads_the_same_boxes(family: str) -> None:
     net, batch = detectors.build(family).float(), detectors.pictures(2).float()
     full, low = (
-        observe(net, batch, Plan.of([Gradient()]), box(0), readout=Boxes(), precision=p) for p in ("fp32", "bf16")
+        observe(net, batch, Plan.of([Gradient()]), box(0), readout=Boxes(), execution=Execution(p))
+        for p in ("fp32", "bf16")
     )
     assert full.anchor is not None
     assert low.anchor is not None

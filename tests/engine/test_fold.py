@@ -16,6 +16,7 @@ from cnnviz_cli.core.needs import INPUT, Activation, Gradient, GradientOver, Sco
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe, stream
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import fold_batchnorm, fold_if_equivalent
 
 
@@ -123,7 +124,7 @@ def test_a_network_without_pairs_or_that_cannot_be_traced_runs_as_it_is() -> Non
     for net in (tiny.build(tiny.Plain), tiny.build(Branching)):
         assert fold_batchnorm(net) is None
         batch = tiny.pictures(1)
-        assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is net
+        assert fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes) is net
 
 
 def test_a_copy_that_gives_other_scores_is_not_used() -> None:
@@ -133,18 +134,18 @@ def test_a_copy_that_gives_other_scores_is_not_used() -> None:
 
     net, batch = lively(tiny.build(Moody)), tiny.pictures(1)
     net.kind = True
-    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is not net
+    assert fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes) is not net
     net.kind = False
-    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is net
+    assert fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes) is net
 
 
 def test_weights_that_were_rewritten_are_folded_again() -> None:
     net, batch = normed(), tiny.pictures(1)
-    one = fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes)
-    assert fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes) is one
+    one = fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes)
+    assert fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes) is one
     with torch.no_grad():
         net.conv1.weight *= 1 + 1e-6
-    two = fold_if_equivalent(net, batch, net(batch), "fp32", to_two_classes)
+    two = fold_if_equivalent(net, batch, net(batch), Execution(), to_two_classes)
     assert two is not one
     assert two is not net
     torch.testing.assert_close(slope(two, batch), slope(net, batch), rtol=1e-9, atol=1e-12)
@@ -159,7 +160,9 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
     needs = [GradientOver(over, TargetLogit(0)), Scores(over)]
 
     def seen() -> list[Tensor]:
-        found = observe(net, batch, Plan.of(needs), tiny.first_class, precision=precision, given=given_for(batch))
+        found = observe(
+            net, batch, Plan.of(needs), tiny.first_class, execution=Execution(precision), given=given_for(batch)
+        )
         return [found.evidence[need] for need in needs]
 
     used = []
@@ -175,6 +178,19 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
     bound = {"rtol": 1e-9, "atol": 1e-12} if precision == "fp32" else {"rtol": 0.1, "atol": 0.05}
     for mine, slow in zip(fast, seen(), strict=True):
         torch.testing.assert_close(mine, slow, **bound)
+
+
+def test_without_folding_a_stream_runs_the_network_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_given: Any) -> nn.Module:
+        raise AssertionError
+
+    monkeypatch.setattr(stream, "fold_if_equivalent", fail)
+    net, batch = normed(), tiny.pictures(1)
+    need = Scores(Noisy(at=INPUT))
+    found = observe(
+        net, batch, Plan.of([need]), tiny.first_class, execution=Execution(fold=False), given=given_for(batch)
+    )
+    assert found.evidence[need].isfinite().all()
 
 
 def test_a_stream_that_reads_a_layer_runs_the_network_itself(monkeypatch: pytest.MonkeyPatch) -> None:

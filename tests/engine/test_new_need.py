@@ -19,7 +19,6 @@ from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.core.value import value
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.answers import PassContext, answer_to, answers
-from cnnviz_cli.engine.passes import autocast_context
 
 
 @value
@@ -40,7 +39,7 @@ class Mirrored(SeparatePass):
 @answers(Mirrored)
 def run_mirrored(context: PassContext, need: Mirrored) -> Tensor:
     inputs = context.evidence[Input()]
-    with torch.no_grad(), autocast_context(inputs.device, context.precision):
+    with torch.no_grad(), context.execution.autocast(inputs.device):
         scores = context.net(inputs.flip(3))
     moved = (context.logits - scores).gather(1, context.targets[:, :1])
     return need.share * moved.view(-1, 1, 1, 1).expand(-1, 1, *inputs.shape[2:]).to(context.logits)

@@ -17,6 +17,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.needs import INPUT, Activation, Gradient, Input, Need, UndeclaredError
 from cnnviz_cli.core.objectives import StrongestChannel, TargetLogit, TargetProbability, strongest_channels
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.models.inspect.probe import probe_layers
 
 
@@ -426,7 +427,7 @@ def test_torchscript_hides_its_rectifiers_and_is_refused() -> None:
 def test_the_input_is_answered_in_full_precision() -> None:
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     assert torch.equal(observe(net, batch, Plan.of([Input()]), tiny.first_class).evidence[Input()], batch)
-    half = observe(net.float(), batch.float(), Plan.of([Input()]), tiny.first_class, precision="bf16")
+    half = observe(net.float(), batch.float(), Plan.of([Input()]), tiny.first_class, execution=Execution("bf16"))
     assert half.evidence[Input()].dtype == torch.float32
 
 
@@ -435,7 +436,7 @@ def test_low_precision_answers_in_float32_and_close() -> None:
     needs: list[Need] = [Activation("conv2"), Gradient("conv2"), Gradient()]
     full = observe(net, batch, Plan.of(needs), tiny.first_class)
     for precision in ("bf16", "fp16"):
-        low = observe(net, batch, Plan.of(needs), lambda _logits: full.targets, precision=precision)
+        low = observe(net, batch, Plan.of(needs), lambda _logits: full.targets, execution=Execution(precision))
         assert not torch.equal(low.evidence[needs[0]], full.evidence[needs[0]])
         for need in needs:
             assert low.evidence[need].dtype == torch.float32

@@ -31,6 +31,7 @@ from cnnviz_cli.core.needs import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Readout
 from cnnviz_cli.engine import Plan, observe, stream
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
 from cnnviz_cli.tasks.segmentation import Regions, region
 
@@ -558,7 +559,7 @@ def test_variants_of_a_layer_run_through_its_tail_and_are_read_in_the_same_regio
 def test_below_full_precision_the_maps_are_rounded_and_their_sums_are_not(masked: bool) -> None:
     net, batch, need = built(Segments).float(), tiny.pictures(2).float(), Gradient()
     full, half = (
-        observe(net, batch, Plan.of([need]), always(0), precision=precision, **how(masked, slice(2)))
+        observe(net, batch, Plan.of([need]), always(0), execution=Execution(precision), **how(masked, slice(2)))
         for precision in ("fp32", "bf16")
     )
     assert half.logits.dtype == half.evidence[need].dtype == torch.float32

@@ -17,6 +17,7 @@ from cnnviz_cli.core.needs import Relevance
 from cnnviz_cli.core.objectives import Contrast, Negated, TargetLogit
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine import relevance_rules as rules
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.relevance_rules import EPSILON, Linear
 
 LOW, HIGH = (-2.0, -2.1, -1.9), (2.0, 2.3, 2.6)
@@ -556,6 +557,6 @@ def test_low_precision_does_not_touch_the_rules() -> None:
     need = need_of("epsilon-plus-flat")
     chosen = torch.zeros(2, 1, dtype=torch.int64)
     full = observe(net, batch, Plan.of([need]), lambda _scores: chosen).evidence[need]
-    low = observe(net, batch, Plan.of([need]), lambda _scores: chosen, precision="bf16").evidence[need]
+    low = observe(net, batch, Plan.of([need]), lambda _scores: chosen, execution=Execution("bf16")).evidence[need]
     torch.testing.assert_close(low, full, rtol=0, atol=0)
     assert low.dtype == torch.float32

@@ -23,8 +23,8 @@ from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.core.panels import Heatmap, Panel
 from cnnviz_cli.engine import Plan, observe, stream
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
-from cnnviz_cli.engine.passes import autocast_context
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.embedding import embedding_network
 from cnnviz_cli.models.inspect.probe import probe_layers
@@ -303,10 +303,10 @@ def test_also_below_fp32_where_both_are_computed_alike(kind: str) -> None:
     # Random weights take noise for noise of the same kind: the other is its negative, and brighter.
     batch = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(3))
     batch[1] *= -4
-    with autocast_context(batch.device, "bf16"):
+    with Execution("bf16").autocast(batch.device):
         readout = Similarity(reference_of(net, batch[:1]))
     for precision, followed in (("bf16", [False, True]), ("fp32", [True, True])):
-        (panel,) = explained("gradient", net, batch, readout, how={"precision": precision})
+        (panel,) = explained("gradient", net, batch, readout, how={"execution": Execution(precision)})
         assert panel.values.flatten(1).any(1).tolist() == followed
 
 
@@ -342,7 +342,9 @@ def test_the_network_is_folded_and_its_tail_runs_by_itself(monkeypatch: pytest.M
 def test_below_fp32_cosines_are_float32() -> None:
     net, batch = tiny.build(tiny.Plain).float(), tiny.pictures(2).float()
     plan = Plan.of([Gradient()])
-    seen, exact = (observe(net, batch, plan, first, readout=other(net), precision=p) for p in ("bf16", "fp32"))
+    seen, exact = (
+        observe(net, batch, plan, first, readout=other(net), execution=Execution(p)) for p in ("bf16", "fp32")
+    )
     assert seen.logits.dtype == torch.float32
     torch.testing.assert_close(seen.logits, exact.logits, rtol=0, atol=0.05)
 

@@ -20,6 +20,7 @@ from cnnviz_cli.core.panels import Heatmap, InputProjection
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import make_tail, whole_network_reason
 from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.probe import probe_layers
@@ -454,7 +455,7 @@ def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
         torch.manual_seed(0)
         net = EfficientNetLite0(5).eval().requires_grad_(False)
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    make_tail(net, "head", picture, net(picture), "fp32", to_two_classes)
+    make_tail(net, "head", picture, net(picture), Execution(), to_two_classes)
     assert whole_network_reason(net, "head") is None
 
 

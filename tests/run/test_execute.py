@@ -157,7 +157,7 @@ def test_precision_and_threads_reach_the_network(tmp_path: Path, monkeypatch: py
     genuine, seen, threads = preparation.observe, [], []
 
     def observe(*arguments: Any, **named: Any) -> Any:
-        seen.append(named["precision"])
+        seen.append(named["execution"].precision)
         return genuine(*arguments, **named)
 
     monkeypatch.setattr(preparation, "observe", observe)
