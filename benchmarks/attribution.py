@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.compute import ours, ours_net, recipe_of, theirs, top1
+from benchmarks.machine import bf16_is_fast
 from benchmarks.measure import Line, line, medians
 
 GRADIENT_CAMS = (
@@ -65,15 +65,6 @@ def cams(name: str) -> list[Line]:
     if bf16_is_fast():
         lines.append(line(f"{name}: the same, ours in bf16", times, "grad-cam ScoreCAM", "scorecam, bf16", ">= 4.5"))
     return lines
-
-
-def bf16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it is imitated, a pass takes many times as long."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def bf16_note() -> str:

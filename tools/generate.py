@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -125,17 +126,57 @@ def reduced(picture: Image.Image, width: int) -> Image.Image:
 
 
 def ratios() -> str:
-    """The table of docs/benchmarks.md: what `make bench` measured last, from benchmarks/results.json."""
-    results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    measured = ", ".join(f"{key} {value}" for key, value in results["conditions"].items())
-    lines = [
-        f"Measured by `make bench`, both sides of each ratio in one run ({measured}; medians):",
-        "",
-        "| what | ratio | wanted |",
-        "|---|---|---|",
-    ]
-    lines += [f"| {item['name']} | {item['ratio']:.2f} | {item['bound']} |" for item in results["ratios"]]
-    return "\n".join([*lines, "", *(f"- {note['text']}" for note in results["notes"])])
+    """The table of docs/benchmarks.md from benchmarks/results.json, with columns for each kind of machine."""
+    machines = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))["machines"]
+    lines = ["Measured by `make bench`, both sides of each ratio in one run, medians, on:", ""]
+    for machine in machines:
+        measured = ", ".join(f"{key} {value}" for key, value in machine["conditions"].items())
+        lines.append(f"- {_machine_name(machine)} ({measured})")
+    names = [_machine_name(machine) for machine in machines]
+    lines += ["", f"| what | {' | '.join(f'{name} | limit' for name in names)} | wanted |"]
+    lines.append("|---" * (2 + 2 * len(machines)) + "|")
+    by_machine = [{item["name"]: item for item in machine["ratios"]} for machine in machines]
+    merged = _merge([list(items) for items in by_machine])
+    for name in merged:
+        found = [items.get(name) for items in by_machine]
+        bound = [item["bound"] for item in found if item][-1]
+        lines.append(f"| {name} | {' | '.join(map(_ratio_cells, found))} | {bound} |")
+    lines.append("")
+    for name, machine in zip(names, machines, strict=True):
+        missed = [item for item in machine["ratios"] if not item["met"] and item.get("why")]
+        lines += [
+            f"- {name}: {item['name']}: {item['ratio']:.2f} is not {item['bound']}: {item['why']}" for item in missed
+        ]
+        lines += [f"- {name}: {note['text']}" for note in machine["notes"]]
+    return "\n".join(lines)
+
+
+def _machine_name(machine: dict[str, Any]) -> str:
+    kind = machine["kind"]
+    return f"{kind['cpu']}, {'with' if kind['bf16'] else 'no'} bf16 arithmetic, {kind['cores']} cores"
+
+
+def _ratio_cells(item: dict[str, Any] | None) -> str:
+    """A ratio, in italics where it misses its bound, and its physical limit."""
+    if item is None:
+        return "— | —"
+    limit = item.get("limit")
+    shown = f"{item['ratio']:.2f}"
+    return f"{shown if item['met'] else f'*{shown}*'} | {'—' if limit is None else f'{limit:.2f}'}"
+
+
+def _merge(lists: list[list[str]]) -> list[str]:
+    """All names once: each behind the one that it follows in its own list."""
+    merged: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in merged:
+                place = merged.index(name) + 1
+            else:
+                merged.insert(place, name)
+                place += 1
+    return merged
 
 
 def fill(text: str, mark: str, content: str) -> str:
