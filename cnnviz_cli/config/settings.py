@@ -133,7 +133,8 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
         for item in new:
             default = item.metadata.get("in_all", item.default) if in_all else item.default
             annotation = _with_lower_bound(hints[item.name], item.metadata["at_least"], empty=default == ())
-            members[item.name] = (annotation, setting(panel, default, item.metadata["help"]))
+            metavar = f"{word}|N" if (word := _word_beside_count(hints[item.name])) else ""
+            members[item.name] = (annotation, setting(panel, default, item.metadata["help"], metavar))
     return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED_CONFIG, __module__=__name__, **members)
 
 
@@ -141,7 +142,15 @@ def _with_lower_bound(annotation: Any, at_least: int | None, *, empty: bool) -> 
     """`annotation` with its lower bound; of a repeatable option the bound holds for each value."""
     if get_origin(annotation) is tuple:
         return values.one_or_more(_with_lower_bound(get_args(annotation)[0], at_least, empty=False), empty=empty)
+    if word := _word_beside_count(annotation):
+        return Annotated[annotation, BeforeValidator(values.parse_auto_or_count(at_least or 0, word))]
     return annotation if at_least is None else Annotated[annotation, Field(ge=at_least)]
+
+
+def _word_beside_count(annotation: Any) -> str:
+    """The word that an option may be instead of a whole number; empty for options of other types."""
+    kinds = get_args(annotation)
+    return next((str(get_args(kind)[0]) for kind in kinds if get_origin(kind) is Literal), "") if int in kinds else ""
 
 
 def flag_of(model: type[BaseModel], name: str) -> Flag:

@@ -71,15 +71,15 @@ def parse_target(value: Any) -> str | int:
     return value.strip()
 
 
-def parse_auto_or_count(at_least: int) -> Callable[[Any], Any]:
-    """A validator of ``auto`` or a whole number of at least so much."""
+def parse_auto_or_count(at_least: int, word: str = "auto") -> Callable[[Any], Any]:
+    """A validator of ``auto``, or another `word`, or a whole number of at least so much."""
 
     def checked(value: Any) -> Any:
         text = value.strip() if isinstance(value, str) else value
         if isinstance(text, str) and re.fullmatch(r"[0-9]{1,6}", text):
             text = int(text)
-        if text != "auto" and (isinstance(text, bool) or not isinstance(text, int) or text < at_least):
-            raise PydanticCustomError("count", f"must be auto or a whole number of at least {at_least}")
+        if text != word and (isinstance(text, bool) or not isinstance(text, int) or text < at_least):
+            raise PydanticCustomError("count", f"must be {word} or a whole number of at least {at_least}")
         return text
 
     return checked

@@ -72,6 +72,7 @@ class Panel:
         statistics: (B,) numbers worth recording in the manifest, by name.
         warnings: (B,) whether a method's own check found the map in that state, by state.
         unsigned: whether it shows magnitudes that are the same for the target and against it.
+        approximation: what it leaves out, in words for its title ("64 of 1280 channels"); empty if nothing.
     """
 
     part: ClassVar[str] = ""
@@ -98,6 +99,7 @@ class Panel:
     statistics: Mapping[str, Values] = field(default_factory=dict)
     warnings: Mapping[State, Values] = field(default_factory=dict)
     unsigned: bool = False
+    approximation: str = ""
 
     def pick(self, image: int) -> Self:
         """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, method, option, value
-from cnnviz_cli.methods.common.masking import IntegratedMasks, mask_recipe
+from cnnviz_cli.methods.api import MethodContext, Recipe, method, option, value
+from cnnviz_cli.methods.common.masking import ChannelOptions, IntegratedMasks, mask_recipe
 
 
 @value
-class Options(CamOptions):
+class Options(ChannelOptions):
     mask_steps: int = option(10, "In how many steps a channel's mask comes up; each costs a forward.", at_least=1)
 
 
@@ -25,4 +25,6 @@ def iscam(options: Options, context: MethodContext) -> Recipe:
     N = `mask_steps` strengths. torchcam multiplies by the running sum of i / N instead, up to (N + 1) / 2 times the
     input.
     """
-    return mask_recipe(options, context, lambda layer, channels: IntegratedMasks(layer, channels, options.mask_steps))
+    return mask_recipe(
+        options, context, lambda layer, channels, top: IntegratedMasks(layer, channels, top, options.mask_steps)
+    )

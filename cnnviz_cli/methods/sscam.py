@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import CamOptions, MethodContext, Recipe, method, option, value
-from cnnviz_cli.methods.common.masking import NoisyMasks, mask_recipe
+from cnnviz_cli.methods.api import MethodContext, Recipe, method, option, value
+from cnnviz_cli.methods.common.masking import ChannelOptions, NoisyMasks, mask_recipe
 
 
 @value
-class Options(CamOptions):
+class Options(ChannelOptions):
     noisy_masks: int = option(35, "How many noisy masks a channel; each costs a forward.", at_least=1)
     mask_noise: float = option(2.0, "Standard deviation of the masks' noise; a mask goes from 0 to 1.", at_least=0)
 
@@ -26,6 +26,8 @@ def sscam(options: Options, context: MethodContext) -> Recipe:
     times with normal noise of standard deviation `mask_noise`, drawn for each image. The scores are averaged before
     the softmax.
     """
-    return mask_recipe(
-        options, context, lambda layer, channels: NoisyMasks(layer, channels, options.noisy_masks, options.mask_noise)
-    )
+
+    def masked(layer: str, channels: int, top: int) -> NoisyMasks:
+        return NoisyMasks(layer, channels, top, options.noisy_masks, options.mask_noise)
+
+    return mask_recipe(options, context, masked)

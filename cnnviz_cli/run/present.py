@@ -285,7 +285,7 @@ def build_caption(
     """What is written beside a panel."""
     is_counterfactual = shows_counterfactual(panel, wording)
     contrast_label = contrast.label if contrast else ""
-    title = panel.title or task.title or task.method
+    title = ", ".join(filter(None, [panel.title or task.title or task.method, panel.approximation]))
     if is_counterfactual:
         title += f", {COUNTERFACTUAL}"
     elif wording.counterfactual and panel.unsigned:

@@ -94,7 +94,7 @@ def test_the_engine_reads_and_changes_the_run_that_is_named() -> None:
             return net.fc(torch.cat([part.mean((2, 3)) for part in parts], 1))[:, 1]
 
         (slope,) = torch.autograd.grad(score(maps).sum(), maps[run - 1])
-        without = WithoutChannel(name, 16)
+        without = WithoutChannel(name, 16, 16)
         plan = Plan.of([Activation(name), Gradient(name, of), Scores(without, of)])
         seen = observe(net, image, plan, lambda logits: torch.ones(len(logits), 1, dtype=torch.int64)).evidence
         torch.testing.assert_close(seen[Activation(name)], maps[run - 1].detach())

@@ -299,7 +299,7 @@ def test_a_trial_has_no_variants_and_finds_the_culprit(prepared: Prepare, engine
 def test_a_trial_takes_the_network_apart_where_a_layer_is_altered_and_walks_one_step(
     prepared: Prepare, engine: Watched
 ) -> None:
-    register("apart", Scores(WithoutChannel("conv2", 6)), PathIntegral(GuidedPath(50, BLACK, 0.25, 0.02)))
+    register("apart", Scores(WithoutChannel("conv2", 6, 6)), PathIntegral(GuidedPath(50, BLACK, 0.25, 0.02)))
     register("projecting", *(Gradient(of=StrongestChannel("conv1", rank), through="rectify") for rank in range(4)))
     prepared(tiny.Plain, "apart")
     (plan,) = engine.plans

@@ -54,12 +54,14 @@ class CamOptions:
 
 @value
 class Part:
-    """(B, C, h, w) weighted maps of one layer, of which the sum over channels is the map, and (B,) statistics."""
+    """(B, C, h, w) weighted maps of one layer, of which the sum over channels is the map, and (B,) statistics;
+    `approximation` as in `Panel`."""
 
     layer: str
     maps: Tensor
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     warnings: Mapping[State, Tensor] = field(default_factory=dict)
+    approximation: str = ""
 
 
 def cam_recipe(
@@ -174,6 +176,7 @@ def _panel(
         target=target,
         statistics=statistics,
         warnings=warnings,
+        approximation=part.approximation,
     )
 
 
@@ -193,6 +196,7 @@ def _fuse_maps(panels: Sequence[Heatmap], how: Fuse) -> Heatmap:
         layers=tuple(panel.layer for panel in panels if panel.layer) if len(panels) > 1 else (),
         joined=how,
         target=panels[0].target,
+        approximation="; ".join(dict.fromkeys(panel.approximation for panel in panels if panel.approximation)),
         statistics={
             name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).mean(0)
             for name in panels[0].statistics
