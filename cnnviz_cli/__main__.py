@@ -12,9 +12,11 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from cnnviz_cli.cli.main import main as command
+        from cnnviz_cli.core.process import wait_without_spinning_if_busy
     except Exception as error:  # the boundary of all errors is not there yet
         return _without_boundary(error)
 
+    wait_without_spinning_if_busy()
     code = command()
     # Before it ends Python would look through all of torch for garbage, which takes most of a second.
     gc.freeze()

@@ -47,6 +47,7 @@ OTHERS = {
         "(_CGROUP / 'memory.current').read_text()",
         "Path('/proc/meminfo').read_text()",
     },
+    "core/process.py": {"open(path, encoding='ascii')"},
     "files/output/run_report.py": {"status.read_text(encoding='ascii', errors='replace')"},
     "cli/process.py": {
         "os.open(os.devnull, os.O_RDWR)",

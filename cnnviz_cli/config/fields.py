@@ -327,8 +327,13 @@ class ComputingFields(BaseModel):
     batch_size: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
         "auto", "Images per batch; auto is 8, on an accelerator 32.", "auto|N", "-b"
     )
-    threads: int | None = _computation(
-        None, "CPU threads for the network; unset leaves the choice to torch.", "N", ge=1
+    threads: Annotated[
+        int | None, BeforeValidator(values.parse_auto_as_unset, json_schema_input_type=values.AutoOrCount)
+    ] = _computation(
+        None,
+        "CPU threads for the network; auto, the default, is one for each core that the process may use.",
+        "auto|N",
+        ge=1,
     )
     workers: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0))] = _computation(
         "auto", "Processes that read and draw; auto is one per core, at most 16; 0 is none.", "auto|N", recorded=False

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.network import MemoryFormat, convert_weights
+from cnnviz_cli.core.process import usable_cores
 
 
 def select_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -44,6 +45,18 @@ def move_to_device(net: nn.Module, device: torch.device, memory_format: MemoryFo
     net.to(device=device)
     convert_weights(net, memory_format)
     return net
+
+
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads on the CPU; None for one a core that the process may use, unless OMP_NUM_THREADS
+    says how many.
+
+    It does not follow the load: another number of threads moves last bits, and a run gives the same bytes each time.
+    """
+    if count is not None:
+        torch.set_num_threads(count)
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())  # OpenMP knows nothing of a container's quota
 
 
 def synchronize(device: torch.device) -> None:

@@ -25,7 +25,7 @@ from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_me
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
-from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize
+from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize, use_threads
 from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
@@ -42,6 +42,9 @@ _PACKAGES = ("torch", "torchvision", "pillow", "numpy", "typer", "pydantic")
 _CODECS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
 """Formats that Pillow reads only with a library, and its name in `PIL.features`."""
 _ROUNDS = 5
+_COMPARISON_SECONDS = 0.5
+_MOST_VARIATION = 5
+"""Times the median that the slowest of a few forwards takes on a quiet machine, and more."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def examine_machine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield Check("cnnviz", __version__)
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from (Check(name, version(name)) for name in _PACKAGES)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     yield _threads()
     yield _memory()
     yield from _devices()
@@ -185,6 +187,39 @@ def _forward(settings: Settings, reporter: Reporter) -> Iterator[Check]:
         )
 
     yield check_safely("forward", timed)
+    if chosen[0].type == "cpu" and torch.get_num_threads() > 1:
+        image = torch.zeros(1, preprocessing.channels, height, width, dtype=torch.float32, device=chosen[0])
+        image = to_memory_format(image, facts.memory_format)
+        yield check_safely("one thread", partial(_compare_threads, net, image))
+
+
+def _compare_threads(net: torch.nn.Module, image: torch.Tensor) -> Check:
+    """Forwards of one thread and of all in turns: where others hold the cores, all are slower than one."""
+    threads, end = torch.get_num_threads(), time.perf_counter() + _COMPARISON_SECONDS
+    taken: dict[int, list[float]] = {1: [], threads: []}
+    try:
+        with explain_memory_errors(1):
+            while len(taken[1]) < 2 or (len(taken[1]) < 2 * _ROUNDS and time.perf_counter() < end):
+                for count, seconds in taken.items():
+                    torch.set_num_threads(count)
+                    seconds.append(_seconds(net, image))
+    finally:
+        torch.set_num_threads(threads)
+    return _judge_threads(threads, taken[1][1:], taken[threads][1:])
+
+
+def _judge_threads(threads: int, one: list[float], several: list[float]) -> Check:
+    """What the seconds of forwards with one thread and with several say about the cores."""
+    value = f"{median(one) * 1000:.1f} ms instead of {median(several) * 1000:.1f} ms with {threads} threads"
+    slowest = max(several)
+    if median(several) > median(one):
+        fix = "Other processes hold the cores, and threads wait for each other: --threads 1"
+    elif slowest > _MOST_VARIATION * median(several):
+        value += f", of which the slowest took {slowest * 1000:.1f} ms"
+        fix = "Threads wait for each other at times: --threads 1, or OMP_PROC_BIND=true where no other process runs"
+    else:
+        return Check("one thread", value)
+    return Check("one thread", value, "warning", fix)
 
 
 def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:

@@ -77,8 +77,7 @@ class Session:
         """
         device = devices.select_device(settings.device, local_rank)
         devices.use_deterministic_kernels()
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        devices.use_threads(settings.threads)
         return cls.of(command, settings, load_model_for(settings, reporter), device, reporter)
 
     @classmethod

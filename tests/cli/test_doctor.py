@@ -76,3 +76,39 @@ def test_networks_that_are_no_classifiers_are_timed_too(cnnviz: Command, tmp_pat
     done = cnnviz("doctor", *arguments)
     assert done.code == 0
     assert "for one image of 320 x 320" in done.out
+
+
+@pytest.mark.parametrize(
+    ("one", "several", "state", "fix"),
+    [
+        ([0.020, 0.021, 0.022], [0.010, 0.011, 0.012], "ok", ""),
+        ([0.020, 0.021, 0.022], [0.019, 0.022, 1.1], "warning", "--threads 1"),
+        ([0.020, 0.021, 0.022], [0.010, 0.011, 0.300], "warning", "OMP_PROC_BIND=true"),
+    ],
+)
+def test_threads_that_wait_for_each_other_are_noticed(
+    one: list[float], several: list[float], state: str, fix: str
+) -> None:
+    found = doctor._judge_threads(2, one, several)
+    assert (found.state, fix in found.fix, bool(found.fix)) == (state, True, state != "ok")
+    assert found.value.startswith(f"21.0 ms instead of {several[1] * 1000:.1f} ms with 2 threads")
+
+
+def test_one_thread_is_timed_against_all_and_the_number_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def seconds(*_given: object) -> float:
+        seen.append(torch.get_num_threads())
+        return 3.0 if torch.get_num_threads() == 2 else 1.0
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(doctor, "_seconds", seconds)
+    try:
+        torch.set_num_threads(2)
+        found = doctor._compare_threads(torch.nn.Identity(), torch.zeros(1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1, 2}
+    assert seen[::2] == [1] * (len(seen) // 2)
+    assert found.value == "1000.0 ms instead of 3000.0 ms with 2 threads"

@@ -86,6 +86,18 @@ def test_text_stays_text_in_flags_and_variables() -> None:
     assert settings.target == (281, "no", "top3")
 
 
+@pytest.mark.parametrize(("word", "threads"), [("auto", None), ("3", 3)])
+def test_auto_threads_are_those_of_the_default_wherever_it_is_written(
+    tmp_path: Path, word: str, threads: int | None
+) -> None:
+    for settings in (
+        load_settings("all", {("threads",): word}, None, {}),
+        load_settings("all", {}, None, {"CNNVIZ_THREADS": word}),
+        load_settings("all", {}, written(tmp_path, f"threads: {word}\n"), {}),
+    ):
+        assert settings.threads == threads
+
+
 def test_a_target_is_the_same_wherever_it_is_written(tmp_path: Path) -> None:
     file = written(tmp_path, "target: [281, '282', tiger cat]\n")
     by_file = load_settings("all", {}, file, {})

@@ -1,0 +1,111 @@
+"""How many cores a process may use, and how its threads wait for each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnviz_cli.core import process
+from cnnviz_cli.engine import device
+
+
+def system(root: Path, files: dict[str, str]) -> str:
+    """A folder with these files below it, as `process` takes it."""
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return f"{root}/"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, None),
+        ({"proc/self/cgroup": "0::/\n"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2.5),
+        # The path is that of the machine outside, and a container sees its own group as the top.
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/cpu.max": "200000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
+            },
+            2,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/m\n1:cpu,cpuacct:/docker/1\n0::/\n",
+                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu/m/cpu.cfs_quota_us": "100000\n",
+                "sys/fs/cgroup/cpu/m/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "1:cpu:/\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            None,
+        ),
+    ],
+)
+def test_a_quota_is_found_in_both_versions_of_control_groups(
+    tmp_path: Path, files: dict[str, str], cores: float | None
+) -> None:
+    assert process._cpu_quota(system(tmp_path, files)) == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(None, 3), (0.5, 1), (1.5, 2), (2.0, 2), (64.0, 3)])
+def test_no_more_cores_than_the_quota_keeps_busy(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 4, 5}, raising=False)
+    monkeypatch.setattr(process, "_cpu_quota", lambda: quota)
+    assert process.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "torchs", "set_to"),
+    [(None, None, 64, [2]), (None, None, 1, []), (None, "64", 64, []), (8, None, 64, [8]), (8, "64", 64, [8])],
+)
+def test_auto_takes_a_thread_for_each_usable_core(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, variable: str | None, torchs: int, set_to: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(device, "usable_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    device.use_threads(asked)
+    assert found == set_to
+
+
+@pytest.mark.parametrize(
+    ("pressure", "chosen", "policy"),
+    [
+        ("some avg10=97.99 avg60=1.00 avg300=1.00 total=1\nfull avg10=0.00 avg60=0.00\n", None, "PASSIVE"),
+        ("some avg10=3.00 avg60=99.00 avg300=1.00 total=1\nfull avg10=99.00 avg60=0.00\n", None, None),
+        ("some avg10=97.99 avg60=1.00 avg300=1.00 total=1\n", "ACTIVE", "ACTIVE"),
+        (None, None, None),
+    ],
+)
+def test_threads_sleep_while_they_wait_on_a_busy_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressure: str | None, chosen: str | None, policy: str | None
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.setenv(name, "")  # so that what the test sets is taken back
+        monkeypatch.delenv(name)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    process.wait_without_spinning_if_busy(system(tmp_path, {"proc/pressure/cpu": pressure} if pressure else {}))
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
