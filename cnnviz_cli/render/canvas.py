@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,8 +31,14 @@ from cnnviz_cli.render.style import Interpolation, Overlay, Style
 SUNK = 0.6
 """How bright the image stays under strong evidence: colours glow on a dark ground and turn pale on a light one."""
 
-_SUNKEN = [round(SUNK * value) for value in range(256)]
-_FADED = [round(172 + 0.28 * value) for value in range(256)]
+
+def _grey_table(shade: Callable[[int], float]) -> ByteArray:
+    """(256, 3) what becomes of each grey."""
+    return np.repeat(np.array([[round(shade(value))] for value in range(256)], np.uint8), 3, axis=1)
+
+
+_SUNKEN = _grey_table(lambda value: SUNK * value)
+_FADED = _grey_table(lambda value: 172 + 0.28 * value)
 READABLE = 288  # images whose longer side is below this many pixels are enlarged
 
 SHORTEST, LONGEST = 480, 1556
@@ -151,9 +157,8 @@ def mark_unseen(canvas: Canvas) -> Image.Image:
     """The image with what the network never saw drained of colour, faded and hatched."""
     if canvas.view.is_whole:
         return canvas.image.copy()
-    ghost = canvas.image.convert("L").point(_FADED)
-    ghost.paste(196, mask=hatching(ghost.size, canvas.unit))
-    sheet = ghost.convert("RGB")
+    sheet = apply_colors(canvas.image.convert("L"), _FADED)
+    sheet.paste((196, 196, 196), mask=hatching(sheet.size, canvas.unit))
     sheet.paste(canvas.image.crop(canvas.input_box), canvas.input_box[:2])
     return draw_input_outline(sheet, canvas)
 
@@ -210,19 +215,21 @@ def overlay_map(canvas: Canvas, shares: NDArray[Any], raw: NDArray[Any], laying:
     sheet = mark_unseen(canvas)
     seen = canvas.image.crop(canvas.input_box)
     placed = resample(replace_nonfinite(shares), canvas.view.box, canvas.image.size, laying.interpolation).clip(0, 1)
-    colours = apply_colors(Image.fromarray(np.rint(placed * (len(laying.colors) - 1)).astype(np.uint8)), laying.colors)
+    colours = apply_colors(_levels(placed, len(laying.colors) - 1), laying.colors)
     if laying.overlay == "constant":
-        mixed = Image.blend(seen, colours, laying.alpha)
+        seen = Image.blend(seen, colours, laying.alpha)
     else:
-        strength = np.abs(2 * placed - 1) if laying.signed else placed
-        level = Image.fromarray(np.rint(strength * 255).astype(np.uint8))
-        grey = seen.convert("L").point(_SUNKEN).convert("RGB")
-        under = Image.composite(grey, seen, level.point(np.rint(255 * desaturate()).astype(int).tolist()))
-        mixed = Image.composite(
-            colours, under, level.point(np.rint(255 * opacity_table(laying.alpha)).astype(int).tolist())
-        )
-    sheet.paste(mixed, canvas.input_box[:2])
+        level = _levels(np.abs(2 * placed - 1) if laying.signed else placed, 255)
+        grey = apply_colors(seen.convert("L"), _SUNKEN)
+        seen.paste(grey, mask=level.point(np.rint(255 * desaturate()).astype(int).tolist()))
+        seen.paste(colours, mask=level.point(np.rint(255 * opacity_table(laying.alpha)).astype(int).tolist()))
+    sheet.paste(seen, canvas.input_box[:2])
     return draw_nonfinite(sheet, canvas, raw)
+
+
+def _levels(shares: NDArray[np.float32], steps: int) -> Image.Image:
+    """Shares from 0 to 1 as whole numbers from 0 to `steps` (mode L)."""
+    return Image.fromarray(np.rint(shares * steps).astype(np.uint8))
 
 
 def draw_opaque(
@@ -241,11 +248,7 @@ def draw_opaque(
     sheet = Image.new("RGB", size) if canvas.view.is_whole else no_data(size, canvas.unit)
     steps = 255 if colors is None else len(colors) - 1
     planes = [
-        Image.fromarray(
-            np.rint(resample(replace_nonfinite(plane), canvas.view.box, size, enlarging).clip(0, 1) * steps).astype(
-                np.uint8
-            )
-        )
+        _levels(resample(replace_nonfinite(plane), canvas.view.box, size, enlarging).clip(0, 1), steps)
         for plane in shares
     ]
     picture = Image.merge("RGB", planes) if colors is None else apply_colors(planes[0], colors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -237,7 +237,11 @@ def _xmp(facts: Mapping[str, str]) -> bytes:
 
 
 def encode_png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:
-    """The bytes of a PNG, RGB or indexed; Pillow tries five filters a row: twice the time, and 2.5 % fewer bytes."""
+    """The bytes of a PNG, RGB or indexed, compressed by ISA-L.
+
+    Of a heat map over a photograph of 500 x 375 that takes 2.5 ms, and with zlib's level 1 7.9 ms for 1.3 % fewer
+    bytes; Pillow tries five filters a row, for 15 ms and 3 % fewer.
+    """
     width, height = image.size
     rows = np.asarray(image).reshape(height, -1)
     lines = np.empty((height, 1 + rows.shape[1]), np.uint8)
@@ -253,10 +257,15 @@ def encode_png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: 
     header = struct.pack(">IIBBBBB", width, height, 8, 3 if palette else 2, 0, 0, 0)
     before = [(b"pHYs", struct.pack(">IIB", *[round(dpi / 0.0254)] * 2, 1))] if dpi else []
     before += [(b"iTXt", _itxt(name, value)) for name, value in (facts or {}).items()]
-    chunks = [(b"IHDR", header), *before, *palette, (b"IDAT", zlib.compress(lines.data, level=1)), (b"IEND", b"")]
+    chunks = [(b"IHDR", header), *before, *palette, (b"IDAT", isal_zlib.compress(lines.data, 1)), (b"IEND", b"")]
     parts = [b"\x89PNG\r\n\x1a\n"]
     for name, data in chunks:
-        parts += [struct.pack(">I", len(data)), name, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))]
+        parts += [
+            struct.pack(">I", len(data)),
+            name,
+            data,
+            struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(name))),
+        ]
     return b"".join(parts)
 
 

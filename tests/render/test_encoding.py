@@ -1,5 +1,7 @@
 """Files in each format: the pixels, nothing beside them, and the same bytes each time."""
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -8,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cnnviz_cli.render import SUFFIXES
 from cnnviz_cli.render.layout import Line, set_lines
-from cnnviz_cli.render.raster import MAX_SIDE, encode, rasterize
+from cnnviz_cli.render.raster import MAX_SIDE, encode, encode_png, rasterize
 from cnnviz_cli.render.style import RASTER
 
 
@@ -62,6 +64,31 @@ def test_each_format_is_what_it_says_and_nothing_more(kind: str, picture: Image.
         assert not opened.getexif()
     assert file.data == encode(picture, kind).data
     assert "icc_profile" in tagged.info
+
+
+@pytest.mark.parametrize(
+    "picture", [photograph(), indexed(), Image.new("RGB", (1, 1), "#0a0b0c")], ids=["RGB", "P", "1x1"]
+)
+def test_a_png_taken_apart_by_the_standard_library(picture: Image.Image) -> None:
+    """Lengths and checksums of the chunks, and rows that are differences to the ones above, where there is a photo."""
+    data = encode_png(picture, {"Method": "grad-cam", "Target": "großer Schweizer"}, dpi=300)
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    at, chunks = 8, []
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length) == (zlib.crc32(name + content),)
+        chunks.append((name, content))
+        at += 12 + length
+    found = dict(chunks)
+    palette = [b"PLTE"] if picture.mode == "P" else []
+    assert [name for name, _ in chunks] == [b"IHDR", b"pHYs", b"iTXt", b"iTXt", *palette, b"IDAT", b"IEND"]
+    rows = np.frombuffer(zlib.decompress(found[b"IDAT"]), np.uint8).reshape(picture.height, -1)
+    pixels = rows[:, 1:]
+    if picture.mode == "RGB":
+        assert (rows[:, 0] == 2).all()
+        pixels = np.cumsum(pixels, 0, dtype=np.uint8)
+    assert pixels.tobytes() == picture.tobytes()
 
 
 @pytest.mark.parametrize(("kind", "lost"), [("png", 0), ("webp", 0), ("jpeg", 40)])

@@ -14,7 +14,7 @@ from cnnviz_cli.core.panels import Heatmap, InputProjection, PixelMap, SignedMap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.canvas import Canvas, draw_map, opacity_table
 from cnnviz_cli.render.legends import make_color_bar, map_colors
-from cnnviz_cli.render.scaling import color_table, resample
+from cnnviz_cli.render.scaling import color_table, pixels_in_box, resample
 
 Kinds = Heatmap | PixelMap | SignedMap
 
@@ -131,6 +131,37 @@ def test_bicubic_values_are_catmull_roms_within_the_cells_around(flat: bool) -> 
     np.testing.assert_allclose(row, [0, 0, 0, 0.203125, 0.796875, 1, 1, 1], atol=1e-6)
     np.testing.assert_allclose(resample(step, box, (8, 8))[4], [0, 0, 0, 0.25, 0.75, 1, 1, 1], atol=1e-6)
     np.testing.assert_array_equal(resample(step, box, (8, 8), "nearest")[4], np.repeat([0, 0, 1, 1], 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "box"),
+    [
+        ((7, 7), (41, 33), (6.25, 2.5, 37.5, 31.0)),
+        ((5, 3), (20, 30), (-4.5, 1.25, 12.0, 40.0)),
+        ((2, 9), (64, 17), (0.0, 0.0, 64.0, 17.0)),
+        ((1, 1), (9, 8), (1.0, 1.0, 8.0, 7.0)),
+    ],
+)
+def test_bicubic_is_one_way_after_the_other_each_cut_to_two_cells(
+    shape: tuple[int, int], size: tuple[int, int], box: tuple[float, float, float, float]
+) -> None:
+    """A pixel at a time, in plain arithmetic of double precision."""
+    values = np.random.default_rng(11).normal(size=shape).astype(np.float32)
+    left, top, right, bottom = pixels_in_box(box, size)
+    columns = [(x + 0.5 - box[0]) / (box[2] - box[0]) * shape[1] for x in range(left, right)]
+    rows = [(y + 0.5 - box[1]) / (box[3] - box[1]) * shape[0] for y in range(top, bottom)]
+    across = np.array([[_catmull_rom(line, place) for place in columns] for line in values.tolist()])
+    slow = np.array([[_catmull_rom(line, place) for line in across.T.tolist()] for place in rows])
+    np.testing.assert_allclose(resample(values, box, size, "bicubic"), slow, atol=3e-5)
+
+
+def _catmull_rom(cells: list[float], place_: float) -> float:
+    """The cubic through the four cells around a place, cut to the two on both its sides."""
+    before = int(np.floor(place_ - 0.5))
+    t = place_ - 0.5 - before
+    a, b, c, d = (cells[min(max(before + step, 0), len(cells) - 1)] for step in (-1, 0, 1, 2))
+    cubic = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return min(max(cubic, min(b, c)), max(b, c))
 
 
 def test_bicubic_invents_no_extremum() -> None:

@@ -106,6 +106,38 @@ def test_an_overlay_is_the_stated_mixture() -> None:
     np.testing.assert_allclose(picture, under * (1 - share) + color_table("viridis")[level] * share, atol=1.6)
 
 
+def luminance(photo: np.ndarray) -> np.ndarray:
+    """(h, w) grey by ITU-R 601, rounded, in whole numbers of 16 bits behind the point."""
+    red, green, blue = np.moveaxis(photo.astype(np.int64), 2, 0)
+    return (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
+
+
+def mixed(over: np.ndarray, under: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The mixture by shares of 255, rounded to the nearest."""
+    exact = (over.astype(np.int64) * share + under.astype(np.int64) * (255 - share)) / 255
+    return np.floor(exact + 0.5).astype(np.int64)
+
+
+@pytest.mark.parametrize("kind", [Heatmap, SignedMap])
+def test_a_ramp_is_exact_at_every_level_of_evidence(kind: type[Heatmap | SignedMap]) -> None:
+    """Every pixel by whole numbers from the definition, of a map that has each level in every row."""
+    rng = np.random.default_rng(3)
+    photo = rng.integers(0, 256, (7, 256, 3), dtype=np.uint8)
+    values = np.stack([rng.permutation(np.linspace(-1 if kind is SignedMap else 0, 1, 256)) for _ in range(7)])
+    style = Style("viridis", overlay="ramp", interpolation="nearest")
+    drawn = draw_map(kind(values[None].astype(np.float32)), stage_of(Image.fromarray(photo), whole(256, 7)), style)
+    magnitude = np.sort(np.abs(values), axis=None)
+    top = magnitude[int(np.ceil(0.995 * values.size)) - 1] if kind is SignedMap else magnitude[-1]
+    shares = np.clip((0.5 + 0.5 * values / top) if kind is SignedMap else values / top, 0, 1).astype(np.float32)
+    colours = color_table("blue-red" if kind is SignedMap else "viridis")
+    index = np.rint(shares * np.float32(len(colours) - 1)).astype(int)
+    level = np.rint((np.abs(2 * shares - 1) if kind is SignedMap else shares) * np.float32(255)).astype(int)
+    grey = np.array([round(0.6 * value) for value in range(256)])[luminance(photo)]
+    under = mixed(grey[..., None], photo, np.minimum(255, 2 * level)[..., None])
+    opacity = np.array([round(255 * 0.75 * (3 * t**2 - 2 * t**3)) for t in np.minimum(1, np.arange(256) / 255 / 0.9)])
+    np.testing.assert_array_equal(np.asarray(drawn), mixed(colours[index], under, opacity[level][..., None]))
+
+
 def test_opacity_rises_from_nothing_to_alpha() -> None:
     shares = opacity_table(0.6)
     assert shares[0] == 0
@@ -124,6 +156,17 @@ def test_what_was_not_seen_is_grey_and_hatched_and_what_was_seen_untouched() -> 
     assert (outside == outside[..., :1]).all()
     assert len(np.unique(outside)) == 2
     assert outside.min() > 120
+
+
+def test_what_was_not_seen_keeps_a_quarter_of_its_light_and_no_colour() -> None:
+    rng = np.random.default_rng(4)
+    photo = rng.integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    canvas = stage_of(Image.fromarray(photo), centre_crop(300, 200))
+    faded = np.array([round(172 + 0.28 * value) for value in range(256)])[luminance(photo)]
+    faded[np.asarray(hatching((300, 200), canvas.unit))] = 196
+    outside = slice(0, canvas.input_box[0] - 4)
+    expected = np.repeat(faded[:, outside, None], 3, 2)
+    np.testing.assert_array_equal(np.asarray(mark_unseen(canvas))[:, outside], expected)
 
 
 def test_the_edge_of_the_input_is_a_light_line_within_a_dark_one() -> None:
