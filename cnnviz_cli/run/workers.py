@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import IO, Any, BinaryIO, Literal, Self, cast
 
 from cnnviz_cli.core.errors import CnnvizError, DeviceError
+from cnnviz_cli.core.file_reading import MEBIBYTE
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.output.run_report import peak_memory
@@ -292,11 +293,16 @@ class _WorkerDiedError(Exception):
         self.how, self.late = how, late
 
 
+# What an image took is kept for the next one: glibc would give it back to the system and fetch it again, a fault for
+# every 4 KiB. That is 1,300 faults and 1.3 of 13 ms for a photograph of 500 x 375. Larger pieces are given back.
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 * MEBIBYTE), "MALLOC_TRIM_THRESHOLD_": str(32 * MEBIBYTE)}
+
+
 def _start_process() -> subprocess.Popen[bytes]:
     # One thread each, for numpy's linear algebra: the other cores have work of their own. Not `-m`, and -P: neither
     # may a file in the current folder pass for a module of ours or of Python's.
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment: Mapping[str, str] = {**os.environ, **single}
+    environment: Mapping[str, str] = {**_MEMORY, **os.environ, **single}
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _START, json.dumps(sys.path)],

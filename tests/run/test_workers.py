@@ -56,6 +56,18 @@ def test_the_files_do_not_depend_on_who_reads_and_draws(
     assert len(started) == 4
 
 
+def test_a_process_keeps_the_memory_of_an_image_for_the_next_one_unless_it_is_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(module.subprocess, "Popen", lambda _command, *, env, **_pipes: given.append(env))
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    module._start_process()
+    assert (given[0]["MALLOC_TRIM_THRESHOLD_"], given[0]["MALLOC_MMAP_THRESHOLD_"]) == ("4096", str(8 * 2**20))
+    assert given[0]["OMP_NUM_THREADS"] == "1"
+
+
 def test_what_is_said_of_a_picture_is_heard(tmp_path: Path, sources: list[Source]) -> None:
     Image.new("RGBA", (20, 20), (200, 0, 0, 100)).save(tmp_path / "in" / "1.png")
     heard = Listener()
