@@ -95,7 +95,7 @@ def explain(
     labels: Sequence[str] | Literal["imagenet"] | None = None,
     device: str | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    batch_size: int = 8,
+    batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
     **options: Any,
 ) -> Explanations:
@@ -120,7 +120,8 @@ def explain(
             score ``positive``, and ``not positive``.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``; by default where the network lies.
         precision: arithmetic of the network; maps are computed in fp32 whatever this says.
-        batch_size: images that pass the network together; halved where memory does not suffice.
+        batch_size: images that pass the network together; halved where memory does not suffice. ``auto`` is 1, 2, 4 or
+            8 by the size of the network's largest layer, on an accelerator 32.
         seed: where random draws start, together with each image's bytes.
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,

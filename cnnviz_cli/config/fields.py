@@ -325,7 +325,10 @@ class ComputingFields(BaseModel):
         recorded=False,
     )
     batch_size: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
-        "auto", "Images per batch; auto is 8, on an accelerator 32.", "auto|N", "-b"
+        "auto",
+        "Images per batch; auto is 1, 2, 4 or 8 by the size of the largest layer, on an accelerator 32.",
+        "auto|N",
+        "-b",
     )
     threads: Annotated[
         int | None, BeforeValidator(values.parse_auto_as_unset, json_schema_input_type=values.AutoOrCount)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.needs import INPUT, Evidence, Gradient, GradientOver, Need, Scores, WeightedVariants
 from cnnviz_cli.core.network import explain_memory_errors, match_memory_format
 from cnnviz_cli.engine.answers import PassContext
-from cnnviz_cli.engine.device import MEMORY_SHARE, chunk_size, estimate_bytes, free_memory
+from cnnviz_cli.engine.device import (
+    LARGEST_BLOCK,
+    MEMORY_SHARE,
+    Footprint,
+    chunk_size,
+    free_memory,
+    measure_footprint,
+)
 from cnnviz_cli.engine.graph import fold_if_equivalent, make_tail, make_whole_tail
 from cnnviz_cli.engine.passes import Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Stream
@@ -22,6 +30,9 @@ MOST_INPUTS = 32
 
 MOST_BYTES = 2**24
 """Of a chunk of a layer's variants at the most: what a cache does not hold is slower."""
+
+_FOOTPRINTS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Footprint]] = WeakKeyDictionary()
+"""What a variant takes in each network, by where it enters, its shape and how it is carried out."""
 
 
 def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
@@ -126,9 +137,17 @@ class _Image:
         budget = self.context.memory
         if budget is None:
             budget = free_memory(device) // MEMORY_SHARE
-        recorded = bool(self.plan.backwards)
         one = self._make_variants(0, 1)
+        footprint = self._footprint(one)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
-        with self.context.execution.autocast(device):
-            item = estimate_bytes(self.modules, self.net, one, recorded=recorded)
-        return chunk_size(budget, item, most)
+        if device.type == "cpu":
+            most = chunk_size(LARGEST_BLOCK - 1, footprint.largest, most)
+        return chunk_size(budget, footprint.item(one.nbytes, recorded=bool(self.plan.backwards)), most)
+
+    def _footprint(self, one: Tensor) -> Footprint:
+        known = _FOOTPRINTS.setdefault(self.modules, {})
+        key = self.stream.variants.at, one.shape, one.dtype, self.context.execution
+        if key not in known:
+            with self.context.execution.autocast(one.device):
+                known[key] = measure_footprint(self.modules, self.net, one)
+        return known[key]

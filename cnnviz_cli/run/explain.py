@@ -200,6 +200,13 @@ class Explainer:
         recipes = [build_recipes(one, context, len(session.targets.ranks)) for one in self.requests]
         return self._with_plan(replace(session, context=context), self.requests, recipes)
 
+    def batch_size_for(self, one: NetworkInput) -> int:
+        """How many inputs of the size of one pass together, which are fewer the larger they are; raises ImageError if a
+        method does not apply there."""
+        height, width = one.pixels.shape[1:] if isinstance(one.pixels, Tensor) else one.pixels.shape[:2]
+        with explain_memory_errors(1):
+            return self.at_size((height, width)).session.batch_size
+
     @property
     def task_names(self) -> list[TaskName]:
         palette = self.session.settings.palette
@@ -317,14 +324,16 @@ class BatchExplainer:
         while start < len(inputs):
             _, same_size = next(groupby(inputs[start : start + self.size], key=lambda one: one.pixels.shape))
             part = list(same_size)
-            known_truths = truths[start : start + len(part)]
             out_of_memory = False
             try:
+                part = part[: self._explainer.batch_size_for(part[0])]
+                known_truths = truths[start : start + len(part)]
                 found = self._explainer.explain_inputs(part, known_truths, self._reporter)
             except ImageError as error:
                 found = iter([error] * len(part))
             except NetworkError as error:
                 # Of an image that its code does not take; the others of the batch are asked one by one.
+                known_truths = truths[start : start + len(part)]
                 alone = (
                     one for at in range(len(part)) for one in self.results(part[at : at + 1], known_truths[at : at + 1])
                 )

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
+from math import prod
 from types import MappingProxyType
 
 import torch
@@ -37,11 +38,6 @@ from cnnviz_cli.run.question import Question, question_for
 from cnnviz_cli.tasks.spec import default_task
 
 LAST_CONV = "last-conv"
-
-_BATCH = 8
-_BATCH_OF_ACCELERATORS = 32
-"""What `auto` is. It must not depend on what is free at the moment, since a batch's company moves last bits; one that
-does not fit is halved."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +157,14 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """How many images pass the network together, if memory allows."""
-        asked = 1 if self.model.facts.one_at_a_time else self.settings.batch_size
-        return asked if asked != "auto" else _BATCH if self.device.type == "cpu" else _BATCH_OF_ACCELERATORS
+        """How many images pass the network together, if memory allows; `auto` follows from the network, the size of
+        its input and the precision alone."""
+        if self.model.facts.one_at_a_time:
+            return 1
+        if self.settings.batch_size != "auto":
+            return self.settings.batch_size
+        largest = max((prod(info.shape) for info in self.context.layers), default=0)
+        return devices.batch_for(self.device, largest * (4 if self.settings.precision == "fp32" else 2))
 
     @property
     def wording(self) -> Wording:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.needs import Evidence, Relevance, Scores
 from cnnviz_cli.core.panels import PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.device import Footprint
 from cnnviz_cli.render.scaling import state_of
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
@@ -109,7 +110,7 @@ def test_each_takes_one_forward_and_backward_of_its_own(name: str, monkeypatch: 
     net, batch = tiny.build(tiny.Plain), tiny.pictures(1)
     plan = Plan.of(recipe_of(name, net).needs)
     scored = sum(need.on.count for need in plan.needs if isinstance(need, Scores))
-    monkeypatch.setattr("cnnviz_cli.engine.stream.estimate_bytes", lambda *_a, **_k: 1)
+    monkeypatch.setattr("cnnviz_cli.engine.stream.measure_footprint", lambda *_a: Footprint(1, 1))
     counts = tiny.count_passes(monkeypatch, net)
     observe(net, batch, plan, tiny.first_class)
     assert counts["forwards"] == 1 + 1 + 1  # the batch's own, the method's, and the scores in one chunk

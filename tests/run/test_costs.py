@@ -13,6 +13,7 @@ from torch import nn
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.method import AUGMENTATIONS
+from cnnviz_cli.engine.device import Footprint
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
@@ -76,7 +77,7 @@ def test_variants_of_every_view_count(prepared: Prepare, net: nn.Module, monkeyp
     found = prepared("gradcam", {("gradcam", "method"): ["scorecam"], ("gradcam", "smooth"): "aug"})
     assert found.cost.variants == 6 * 6  # of six maps, through six views
     monkeypatch.setattr(streaming, "MOST_INPUTS", 1)
-    monkeypatch.setattr(streaming, "estimate_bytes", lambda *_a, **_k: 1)
+    monkeypatch.setattr(streaming, "measure_footprint", lambda *_a: Footprint(1, 1))
     made = tiny.count_passes(monkeypatch, net)
     found.explain_batch(tiny.pictures(1).float(), ["a"], Heard())
     assert made["forwards"] == found.cost.forwards + found.cost.variants
