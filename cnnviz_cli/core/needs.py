@@ -10,8 +10,8 @@ streams them through the network in chunks that fit into memory. No torch is imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from cnnviz_cli.core.objectives import Objective, TargetLogit
 from cnnviz_cli.core.value import value
@@ -52,6 +52,14 @@ class WeightedVariants(Variants, Protocol):
 
     def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         """(stop - start, ...) what each gradient is multiplied by, of a shape that broadcasts with the gradients."""
+
+
+@runtime_checkable
+class KeyedVariants(Variants, Protocol):
+    """Variants of which some may be equal; those pass the network once."""
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[Hashable]:
+        """A value for each of the `count` variants of an image: variants with the same value are equal."""
 
 
 class GradientPath(Protocol):

@@ -153,7 +153,7 @@ class ImageRecord(Record):
 
 
 class Cost(Record):
-    """Passes for each batch, by the plan."""
+    """Passes for each batch, and altered inputs for each image, by the plan; equal ones pass the network once."""
 
     forwards: int
     backwards: int

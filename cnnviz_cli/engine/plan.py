@@ -12,6 +12,7 @@ from cnnviz_cli.core.needs import (
     Given,
     Gradient,
     GradientOver,
+    KeyedVariants,
     Need,
     ReluRule,
     Scores,
@@ -134,7 +135,7 @@ class Plan:
         return any(backward.through != "exact" for backward in self.backwards)
 
     def cost(self) -> Cost:
-        """Passes for each batch; variants for each image."""
+        """Passes for each batch; variants for each image, equal ones counted each."""
         curved = sum(len(backward.curved) for backward in self.backwards)
         steps = sum(need.steps for need in self.separate)
         return Cost(
@@ -174,7 +175,8 @@ def _checked_sources(need: Need) -> tuple[Need, ...]:
 def _stream_line(stream: Stream) -> str:
     count, at = stream.variants.count, stream.variants.at
     part = "" if at == INPUT else f" of what comes after {at}"
-    line = f"for each image {count} forward{'' if count == 1 else 's'}{part}: {stream.variants.label()}"
+    most = "at most " if isinstance(stream.variants, KeyedVariants) else ""
+    line = f"for each image {most}{count} forward{'' if count == 1 else 's'}{part}: {stream.variants.label()}"
     if stream.sums:
         line += f"; each with a backward of {' and of '.join(one.of.label() for one in stream.passes.backwards)}"
     return line

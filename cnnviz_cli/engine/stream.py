@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -10,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import MemoryShortError
-from cnnviz_cli.core.needs import INPUT, Evidence, Gradient, GradientOver, Need, Scores, WeightedVariants
+from cnnviz_cli.core.needs import (
+    INPUT,
+    Evidence,
+    Gradient,
+    GradientOver,
+    KeyedVariants,
+    Need,
+    Scores,
+    WeightedVariants,
+)
 from cnnviz_cli.core.network import explain_memory_errors, match_memory_format
 from cnnviz_cli.engine.answers import PassContext
 from cnnviz_cli.engine.device import (
@@ -71,64 +82,90 @@ class _Image:
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
-        count = self.stream.variants.count
+        equals = self._find_equals()
+        total, numbers = self.stream.variants.count, list(equals)
         size = self._chunk_size()
         scores: dict[Scores, list[Tensor]] = {need: [] for need in self.stream.scores}
         sums: dict[GradientOver, Tensor] = {}
-        start = 0
-        while start < count:
-            stop = min(start + size, count)
-            made, parts = self._chunk(start, stop)
+        start = done = 0
+        while start < len(numbers):
+            chunk = {number: equals[number] for number in numbers[start : start + size]}
+            made, parts = self._chunk(chunk)
             if made is None:
-                size = max((stop - start) // 2, 1)
+                size = max(len(chunk) // 2, 1)
                 continue
             for score, values in scores.items():
                 values.append(answer(score.of.value(made)))
             for need, part in parts.items():
                 sums[need] = sums[need] + part if need in sums else part
-            start = stop
-            self.context.tick(start, count)
+            start += len(chunk)
+            done += sum(map(len, chunk.values()))
+            self.context.tick(done, total)
         dtype = self.context.logits.dtype
         return (
-            {score: torch.cat(values) for score, values in scores.items()},
+            {score: _spread(torch.cat(values), equals, total) for score, values in scores.items()},
             {need: total.to(dtype) for need, total in sums.items()},
         )
 
-    def _chunk(self, start: int, stop: int) -> tuple[Pass | None, dict[GradientOver, Tensor]]:
-        """One chunk; None if it does not fit and can be halved."""
+    def _find_equals(self) -> dict[int, list[int]]:
+        """For the first of each group of equal variants the numbers of all of it, in order."""
+        variants = self.stream.variants
+        keys: Sequence[Hashable] = range(variants.count)
+        # Alone, a network may be no function of its input.
+        if isinstance(variants, KeyedVariants) and not self.context.alone:
+            keys = variants.keys(self.evidence, self.image)
+        groups: dict[Hashable, list[int]] = {}
+        for number, key in enumerate(keys):
+            groups.setdefault(key, []).append(number)
+        return {group[0]: group for group in groups.values()}
+
+    def _chunk(self, chunk: Mapping[int, Sequence[int]]) -> tuple[Pass | None, dict[GradientOver, Tensor]]:
+        """One chunk of variants, each with those that it stands for; None if it does not fit and can be halved."""
         try:
             with explain_memory_errors(1):
                 made = run_pass(
                     self.net,
                     self.modules,
-                    self._make_variants(start, stop),
+                    self._make_variants(list(chunk)),
                     self.plan,
-                    self.context.targets_for(self.image, stop - start),
+                    self.context.targets_for(self.image, len(chunk)),
                     self.context.execution,
                     readout=self.context.readout,
-                    anchor=self.context.anchor_of(self.image, stop - start),
+                    anchor=self.context.anchor_of(self.image, len(chunk)),
                     owned=True,
                 )
-                return made, {need: self._sum(need, made, start, stop) for need in self.stream.sums}
+                return made, {need: self._sum(need, made, chunk) for need in self.stream.sums}
         except MemoryShortError:
-            if stop - start == 1:
+            if len(chunk) == 1:
                 raise
         return None, {}
 
-    def _make_variants(self, start: int, stop: int) -> Tensor:
-        made = self.stream.variants.make(self.evidence, self.image, start, stop)
+    def _make_variants(self, numbers: Sequence[int]) -> Tensor:
+        made = made_in_runs(partial(self.stream.variants.make, self.evidence, self.image), numbers)
         batch = self.context.batch
         made = made.to(batch.device, batch.dtype)
         return match_memory_format(made, batch) if self.stream.variants.at == INPUT else made
 
-    def _sum(self, need: GradientOver, made: Pass, start: int, stop: int) -> Tensor:
+    def _sum(self, need: GradientOver, made: Pass, chunk: Mapping[int, Sequence[int]]) -> Tensor:
         powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
         if need.weighted:
-            powers = powers * cast("WeightedVariants", need.over).weight(self.evidence, self.image, start, stop).to(
-                powers
-            )
+            powers = powers * self._weights(cast("WeightedVariants", need.over), chunk).to(powers)
+        elif any(len(group) > 1 for group in chunk.values()):
+            counts = [len(group) for group in chunk.values()]
+            powers = powers * powers.new_tensor(counts).view(-1, *[1] * (powers.dim() - 1))
         # Sums of many small terms in double precision, where there is any, so that the chunks leave no trace.
         return powers.sum(0) if powers.device.type == "mps" else powers.sum(0, dtype=torch.float64)
+
+    def _weights(self, variants: WeightedVariants, chunk: Mapping[int, Sequence[int]]) -> Tensor:
+        """(n, ...) for each variant of a chunk the sum of the weights of all that are equal to it."""
+        weigh = partial(variants.weight, self.evidence, self.image)
+        if all(len(group) == 1 for group in chunk.values()):
+            return made_in_runs(weigh, list(chunk))
+        sums = [weigh(first, first + 1) for first in chunk]
+        for place, group in enumerate(chunk.values()):
+            for number in group[1:]:
+                sums[place] = sums[place] + weigh(number, number + 1)
+        return torch.cat(sums)
 
     def _chunk_size(self) -> int:
         if self.context.alone:
@@ -137,7 +174,7 @@ class _Image:
         budget = self.context.memory
         if budget is None:
             budget = free_memory(device) // MEMORY_SHARE
-        one = self._make_variants(0, 1)
+        one = self._make_variants([0])
         footprint = self._footprint(one)
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         if device.type == "cpu":
@@ -151,3 +188,20 @@ class _Image:
             with self.context.execution.autocast(one.device):
                 known[key] = measure_footprint(self.modules, self.net, one)
         return known[key]
+
+
+def made_in_runs(make: Callable[[int, int], Tensor], numbers: Sequence[int]) -> Tensor:
+    """What `make` gives from one number to before another, for ascending numbers: one call for each run of them."""
+    ends = [at for at in range(1, len(numbers)) if numbers[at] != numbers[at - 1] + 1]
+    parts = [make(numbers[first], numbers[last - 1] + 1) for first, last in pairwise((0, *ends, len(numbers)))]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _spread(values: Tensor, equals: Mapping[int, Sequence[int]], total: int) -> Tensor:
+    """(total,) the values of the first of each group, given to all of it."""
+    if len(values) == total:
+        return values
+    places = torch.empty(total, dtype=torch.int64, device="cpu")
+    for place, group in enumerate(equals.values()):
+        places[list(group)] = place
+    return values[places.to(values.device)]

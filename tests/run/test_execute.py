@@ -93,9 +93,9 @@ def memory_for(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, heard = Heard(), Heard()
-    run(tmp_path / "plain", plain)
+    run(tmp_path / "plain", plain, batch_size="8")
     tried = memory_for(2, monkeypatch)
-    assert run(tmp_path / "short", heard).status == "ok"
+    assert run(tmp_path / "short", heard, batch_size="8").status == "ok"
     assert tried == [5, 2, 2, 1]
     assert heard.warned == ["out of memory with a batch of 5; continuing with batches of 2"]
     report = json.loads((tmp_path / "short" / "run.json").read_text())
@@ -109,7 +109,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest
 def test_memory_that_holds_no_image_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = memory_for(0, monkeypatch)
     with pytest.raises(MemoryShortError, match="one image") as caught:
-        run(tmp_path / "out", Heard())
+        run(tmp_path / "out", Heard(), batch_size="8")
     assert caught.value.code == ExitCode.DEVICE
     assert tried == [5, 2, 1]
 

@@ -109,6 +109,15 @@ class ChannelMasks:
         changes = [own[number // self.each - first] * self.each + number % self.each for number in range(start, stop)]
         return self.change_masks(masks, evidence, image, changes) * picture
 
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """Flat maps, whose masks are all zero, have the same; a subclass that draws has to say otherwise."""
+        every = evidence[Activation(self.layer)][image]
+        maps = every[top_channels(every, self.top)].flatten(1)
+        flat = maps.amin(1) == maps.amax(1)
+        if self.window is not None:  # beyond it lies zero
+            flat &= maps[:, 0] == 0
+        return [-1 if flat else number for number, flat in enumerate(flat.repeat_interleave(self.each).tolist())]
+
     def change_masks(self, masks: Tensor, _evidence: Evidence, _image: int, _changes: Sequence[int]) -> Tensor:
         """What becomes of the masks (n, 1, H, W); they may be overwritten. Change number c * each + i is of channel c,
         the layer's."""
@@ -133,6 +142,9 @@ class NoisyMasks(ChannelMasks):
     @property
     def each(self) -> int:
         return self.draws
+
+    def keys(self, _evidence: Evidence, _image: int) -> Sequence[int]:
+        return range(self.count)
 
     def change_masks(self, masks: Tensor, evidence: Evidence, image: int, changes: Sequence[int]) -> Tensor:
         seed = int(evidence[Seeds()][image])
@@ -189,6 +201,12 @@ class WithoutChannel:
         removed = top_channels(maps[0], self.top)[start:stop]
         made[list(range(len(removed))), removed] = 0
         return made
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """Without a map of zeros the layer is as it is."""
+        maps = evidence[Activation(self.layer)][image]
+        dead = (maps[top_channels(maps, self.top)] == 0).flatten(1).all(1).tolist()
+        return [self.top if dead else number for number, dead in enumerate((*dead, True))]
 
     def label(self) -> str:
         which = "one of them" if self.top == self.channels else f"one of the {self.top} most varied"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,6 +67,12 @@ class Noisy:
         shape = tuple(picture.shape)
         return torch.stack([picture + sigma * normal(seed, i, shape).to(picture) for i in range(start, stop)])
 
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """Without noise, all are the image."""
+        picture = evidence[Input()][image]
+        silent = self.noise == 0 or bool(picture.max() == picture.min())
+        return [0] * self.count if silent else range(self.count)
+
     def label(self) -> str:
         return f"{self.samples} noisy inputs"
 
@@ -96,6 +103,11 @@ class Line:
 
     def weight(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         return _column(evidence[Input()][image], _rule(self.steps)[1][start:stop])
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """From a baseline that is the image itself, all are the image."""
+        still = bool((evidence[Input()][image] == self.baseline.of(evidence, image)).all())
+        return [0] * self.count if still else range(self.count)
 
     def label(self) -> str:
         return f"{self.steps} inputs on the line from {self.baseline.label()}, and its ends"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, comb
+from types import EllipsisType
 from typing import TYPE_CHECKING, ClassVar
 
 from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
@@ -59,11 +61,21 @@ class Windows:
         cover = self.cover.of(evidence, image)
         made = picture.expand(stop - start, -1, -1, -1).clone()
         for place in range(max(start, 1), stop):
-            row, column = divmod(place - 1, self.places[1])
-            top, left = row * self.stride, column * self.stride
-            box = (..., slice(top, top + self.window[0]), slice(left, left + self.window[1]))
+            box = self._box(place)
             made[place - start][box] = cover[box]
         return made
+
+    def _box(self, place: int) -> tuple[EllipsisType, slice, slice]:
+        """Rows and columns of the window number `place`, from 1."""
+        row, column = divmod(place - 1, self.places[1])
+        top, left = row * self.stride, column * self.stride
+        return ..., slice(top, top + self.window[0]), slice(left, left + self.window[1])
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """A window whose cover is what lies under it changes nothing."""
+        changed = (evidence[Input()][image] != self.cover.of(evidence, image)).any(0).cpu().numpy()
+        boxes = (self._box(place) for place in range(1, self.count))
+        return [0, *(place if changed[box].any() else 0 for place, box in enumerate(boxes, 1))]
 
     def label(self) -> str:
         height, width = self.window
@@ -105,6 +117,12 @@ class RandomMasks:
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         picture = evidence[Input()][image]
         return picture * self.mask(int(evidence[Seeds()][image]), start, stop, picture).unsqueeze(1)
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[int]:
+        """Masks without a visible cell are equal."""
+        draws = _uniforms(int(evidence[Seeds()][image]), 0, self.count, self.cells**2 + 2)
+        seen = (draws[:, :-2] < VISIBLE).any(1).tolist()
+        return [number if seen else -1 for number, seen in enumerate(seen)]
 
     def label(self) -> str:
         return f"the input seen through {self.masks} random masks of {self.cells} x {self.cells} cells"
@@ -152,6 +170,12 @@ class EvenSwitches:
         labels = torch.tensor(self.segments.of(picture), dtype=torch.int64, device=picture.device)
         on = self.on(int(evidence[Seeds()][image]), int(labels.max()) + 1, start, stop).to(picture.device)
         return torch.where(on[:, labels].unsqueeze(1), picture, self.cover.of(evidence, image))
+
+    def keys(self, evidence: Evidence, image: int) -> Sequence[bytes]:
+        """Variants that show the same segments are equal."""
+        count = int(self.segments.of(evidence[Input()][image]).max()) + 1
+        on = self.on(int(evidence[Seeds()][image]), count, 0, self.count)
+        return [row.tobytes() for row in on.numpy()]
 
     def label(self) -> str:
         return f"random ones of about {self.segments.cells} segments covered by {self.cover.label()}"
