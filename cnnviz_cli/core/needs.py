@@ -194,6 +194,11 @@ class SeparatePass(Need):
         """How many forwards it takes, each with a backward."""
         return 1
 
+    @property
+    def variants(self) -> int:
+        """How many altered inputs of each image it takes at the most, each with a forward and a backward."""
+        return 0
+
     def trial(self) -> Iterator[Need]:
         yield self
 

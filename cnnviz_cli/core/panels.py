@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
+from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -36,15 +38,21 @@ ADVICE: Mapping[State, str] = {
     "silent": "the layer answers nothing here, its maps are nowhere above zero: read the layer behind its activation",
     "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
-    "incomplete": "the shares miss the score they explain by more than 5 %: take more steps, or another baseline",
+    "incomplete": "the shares do not add up to the score they explain: take more steps, or another baseline",
     "unstable": "what it is divided by is next to zero: read where it lies, not how strong it is",
 }
 """What to tell the user about a map in each state, where the target itself is explained."""
 
 
-def advice(state: State, *, counter: bool = False, contrast: str = "") -> str:
+def advice(
+    state: State, *, counter: bool = False, contrast: str = "", statistics: Mapping[str, float] = MappingProxyType({})
+) -> str:
     """What to tell the user about a map, if `counter` of what speaks against the target, or of it against
-    `contrast`."""
+    `contrast`. `statistics` are the map's, for how far it is off."""
+    if state == "incomplete" and "completeness_error" in statistics:
+        after = f" after {statistics['steps']:.0f} steps" if "steps" in statistics else ""
+        missed = f"by {format_percent(statistics['completeness_error'])}{after}"
+        return ADVICE[state].replace("do not add up to the score they explain", f"miss the score they explain {missed}")
     if state != "negative" or not (counter or contrast):
         return ADVICE[state]
     if not counter:

@@ -157,7 +157,12 @@ class Cost(Record):
 
     forwards: int
     backwards: int
-    variants: int
+    variants: int = Field(description="Altered inputs or layers for each image.")
+    at_most: bool = Field(
+        default=False,
+        exclude_if=lambda answer: answer is False,
+        description="Whether some images may need fewer variants.",
+    )
 
 
 class Tool(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from cnnviz_cli.core.needs import Evidence, SeparatePass
+from cnnviz_cli.core.needs import Evidence, Need, SeparatePass
 from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.passes import Pass, run_pass
@@ -68,7 +68,9 @@ class PassContext:
         return lambda output: to_two_classes(self.readout.scores(output, self.anchor_of(image, 1)))
 
 
-AnswerFunction = Callable[[PassContext, Any], Tensor]
+AnswerFunction = Callable[[PassContext, Any], Tensor | Mapping[Need, Tensor]]
+"""Gives the answer; or the answers to several needs, of which what was asked for is one."""
+
 _Function = TypeVar("_Function", bound=AnswerFunction)
 
 _FUNCTIONS: dict[type[SeparatePass], AnswerFunction] = {}

@@ -119,7 +119,8 @@ def observe(
         for stream in plan.streams:
             answers.update(run_stream(context, stream))
         for need in plan.separate:
-            answers[need] = answer_to(need)(context, need)
+            found = answer_to(need)(context, need)
+            answers.update(found if isinstance(found, Mapping) else {need: found})
         assert forward.order is not None  # by it the classes were chosen just now
         unchanged = _find_unchanged_needs(forward, answers, batch, execution.precision)
         return Observation(forward.logits, forward.targets, Evidence(answers), forward.order, forward.anchor, unchanged)

@@ -135,13 +135,15 @@ class Plan:
         return any(backward.through != "exact" for backward in self.backwards)
 
     def cost(self) -> Cost:
-        """Passes for each batch; variants for each image, equal ones counted each."""
+        """Passes for each batch; variants for each image at the most, equal ones counted each."""
         curved = sum(len(backward.curved) for backward in self.backwards)
         steps = sum(need.steps for need in self.separate)
+        own = sum(need.variants for need in self.separate)
         return Cost(
             forwards=1 + steps,
             backwards=len(self.backwards) + curved + steps,
-            variants=sum(stream.variants.count for stream in self.streams),
+            variants=sum(stream.variants.count for stream in self.streams) + own,
+            at_most=own > 0,
         )
 
     def lines(self) -> list[str]:

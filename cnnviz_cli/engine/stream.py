@@ -51,7 +51,7 @@ def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
     variants = stream.variants
     first = stream.scores[0] if stream.scores else stream.sums[0]
     evidence = context.evidence.only(first.sources)
-    found = [_Image(context, stream, evidence, image).run() for image in range(len(context.batch))]
+    found = [ImageStream(context, stream, evidence, image).run() for image in range(len(context.batch))]
     answers: dict[Need, Tensor] = {}
     for score in stream.scores:
         answers[score] = torch.stack([scores[score] for scores, _ in found])
@@ -61,7 +61,9 @@ def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
     return answers
 
 
-class _Image:
+class ImageStream:
+    """What is asked of one image's variants, see `run`."""
+
     def __init__(self, context: PassContext, stream: Stream, evidence: Evidence, image: int) -> None:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
@@ -134,7 +136,7 @@ class _Image:
                     anchor=self.context.anchor_of(self.image, len(chunk)),
                     owned=True,
                 )
-                return made, {need: self._sum(need, made, chunk) for need in self.stream.sums}
+                return made, {need: self.sum_gradients(need, made, chunk) for need in self.stream.sums}
         except MemoryShortError:
             if len(chunk) == 1:
                 raise
@@ -146,7 +148,8 @@ class _Image:
         made = made.to(batch.device, batch.dtype)
         return match_memory_format(made, batch) if self.stream.variants.at == INPUT else made
 
-    def _sum(self, need: GradientOver, made: Pass, chunk: Mapping[int, Sequence[int]]) -> Tensor:
+    def sum_gradients(self, need: GradientOver, made: Pass, chunk: Mapping[int, Sequence[int]]) -> Tensor:
+        """What is kept of the gradients of a chunk, by number of the variant; the parts of all chunks are added up."""
         powers = made.answers[Gradient(need.at, need.of, need.through)] ** need.moment
         if need.weighted:
             powers = powers * self._weights(cast("WeightedVariants", need.over), chunk).to(powers)

@@ -64,6 +64,7 @@ from cnnviz_cli.core.panels import (
     ProjectionRow,
     Projections,
     SignedMap,
+    State,
 )
 from cnnviz_cli.core.scores import resolution, to_two_classes
 from cnnviz_cli.core.value import value
@@ -91,7 +92,7 @@ __all__ = [
     "Given", "Gradient", "GradientOver", "GradientPath", "Heatmap", "Input", "InputProjection", "InputSpec",
     "InputView", "LayerInfo", "Layers", "LinearHead", "MethodContext", "Multipliers", "Need", "Negated", "Objective",
     "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow", "Projections", "Recipe", "Relevance", "ReluRule",
-    "SaliencyOptions", "Scores", "Seeds", "SignedMap", "SmoothOptions", "StrongestChannel", "TargetLogit",
+    "SaliencyOptions", "Scores", "Seeds", "SignedMap", "SmoothOptions", "State", "StrongestChannel", "TargetLogit",
     "TargetProbability", "Targets", "Tensor", "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe",
     "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduce_channels", "resolution",
     "saliency_recipe", "strongest_channels", "to_two_classes", "upsample", "value", "views_of",

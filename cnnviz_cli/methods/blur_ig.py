@@ -12,12 +12,12 @@ from cnnviz_cli.methods.api import (
     saliency_recipe,
     value,
 )
-from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Blurring
+from cnnviz_cli.methods.common.paths import FIXED_STEPS, STEPS, STEPS_HELP, Blurring, Steps
 
 
 @value
 class Options(SaliencyOptions):
-    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    steps: Steps = option(STEPS, STEPS_HELP, at_least=1)
     max_sigma: int = option(
         50, "Standard deviation of the strongest blur, in pixels of the network's input.", at_least=1
     )
@@ -35,5 +35,6 @@ def blur_ig(options: Options, context: MethodContext) -> Recipe:
 
     - sum_i g(L(s_i)) dL/ds(s_i) ds, where L(s) is the image blurred by s pixels, s_i = i max_sigma / steps.
     """
-    shares = GradientOver(Blurring(options.steps, options.max_sigma), of=context.target, weighted=True)
+    steps = FIXED_STEPS if options.steps == "auto" else options.steps
+    shares = GradientOver(Blurring(steps, options.max_sigma), of=context.target, weighted=True)
     return saliency_recipe(options, context, (shares,), signed=True)

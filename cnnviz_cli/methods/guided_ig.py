@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnviz_cli.methods.api import Baseline, MethodContext, PathIntegral, Recipe, method, saliency_recipe
-from cnnviz_cli.methods.common.paths import GuidedPath, PathOptions
+from cnnviz_cli.methods.common.paths import FIXED_STEPS, GuidedPath, PathOptions
 
 FRACTION, LEASH = 0.25, 0.02
 """The values of the authors' own code."""
@@ -22,5 +22,6 @@ def guided_ig(options: PathOptions, context: MethodContext) -> Recipe:
     sum over steps of (x_k+1 - x_k) g(x_k). Each step moves the quarter of all values with the least slope, and more
     if they do not suffice; none strays from the straight line by more than 0.02 of its way.
     """
-    path = GuidedPath(options.steps, Baseline.within(context.input_spec, options.baseline), FRACTION, LEASH)
+    steps = FIXED_STEPS if options.steps == "auto" else options.steps
+    path = GuidedPath(steps, Baseline.within(context.input_spec, options.baseline), FRACTION, LEASH)
     return saliency_recipe(options, context, (PathIntegral(path, of=context.target),), signed=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import Baseline, Evidence, GradientOver, Input, MethodContext, Panel, Recipe, Scores, method
-from cnnviz_cli.methods.common.paths import Line, PathOptions
-from cnnviz_cli.methods.common.saliency import shares_panel
+from cnnviz_cli.methods.api import Baseline, Evidence, MethodContext, Panel, Recipe, method, reduce_channels
+from cnnviz_cli.methods.common.paths import LineShares, PathOptions
 
 
 @method(
@@ -17,16 +16,26 @@ from cnnviz_cli.methods.common.saliency import shares_panel
 def integrated_gradients(options: PathOptions, context: MethodContext) -> Recipe:
     """What each pixel adds to the class score, or takes from it, on the way from a baseline to the image.
 
-    (x - b) times the integral of g(b + t (x - b)) over t from 0 to 1, by a Gauss-Legendre rule. The shares add up to
-    y(x) - y(b); the manifest's completeness_error says by how much they miss it.
+    (x - b) times the integral of g(b + t (x - b)) over t from 0 to 1. The shares add up to y(x) - y(b); the manifest's
+    completeness_error says by how much they miss it. By default the gradients are taken where the score moves: a
+    trapezoid rule halves the pieces of the line whose shares miss the change of the score across them, until all
+    together miss it by no more than 1 %; `steps` are the gradients that took. A number of steps is a Gauss-Legendre
+    rule.
     """
-    baseline = Baseline.within(context.input_spec, options.baseline)
-    line = Line(options.steps, baseline)
-    slope, scores = GradientOver(line, of=context.target, weighted=True), Scores(line, of=context.target)
+    line = LineShares(options.steps, Baseline.within(context.input_spec, options.baseline), context.target)
 
     def explain(evidence: Evidence) -> list[Panel]:
-        shares = (evidence[Input()] - baseline.batch(evidence)) * evidence[slope]
-        ends = evidence[scores][:, -2], evidence[scores][:, -1]
-        return [shares_panel(shares, *ends, options.reduce, target=context.rank)]
+        shares = line.shares(evidence)
+        statistics, incomplete = line.check(evidence, shares)
+        return [
+            reduce_channels(
+                shares,
+                options.reduce,
+                signed=True,
+                target=context.rank,
+                statistics=statistics,
+                warnings={"incomplete": incomplete},
+            )
+        ]
 
-    return Recipe((*baseline.needs, slope, scores), explain)
+    return Recipe(line.needs, explain)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Literal
 from cnnviz_cli.methods.api import (
     Baseline,
     Evidence,
-    GradientOver,
     Heatmap,
     Input,
     MethodContext,
     Recipe,
     SignedMap,
+    State,
+    Tensor,
     method,
     option,
     value,
 )
-from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, Line
+from cnnviz_cli.methods.common.paths import STEPS, STEPS_HELP, LineShares, Steps
 from cnnviz_cli.methods.common.segments import REGION_SIDE, regions
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ TIE = 1e-9
 
 @value
 class Options:
-    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    steps: Steps = option(STEPS, STEPS_HELP, at_least=1)
     measure: Literal["rank", "gain"] = option(
         "rank", "What a region shows: which share of the image it outranks, or its mean attribution."
     )
@@ -66,22 +67,24 @@ def xrai(options: Options, context: MethodContext) -> Recipe:
     """
     frame = context.input_spec
     ends = (Baseline.within(frame, "black"), _White("black", frame.white, frame.white))
-    slopes = [GradientOver(Line(options.steps, end), of=context.target, weighted=True) for end in ends]
+    lines = [LineShares(options.steps, end, context.target) for end in ends]
 
     def explain(evidence: Evidence) -> list[Heatmap | SignedMap]:
         import numpy as np
 
         pictures = evidence[Input()]
-        shares = [(pictures - end.batch(evidence)) * evidence[slope] for end, slope in zip(ends, slopes, strict=True)]
+        shares = [line.shares(evidence) for line in lines]
         attributions = ((shares[0] + shares[1]) / 2).amax(1).double().cpu().numpy()
         pairs = zip(attributions, pictures, strict=True)
         gained = np.stack([gains(attribution, regions(picture)) for attribution, picture in pairs])
+        missing = [line.check(evidence, share)[1] for line, share in zip(lines, shares, strict=True)]
+        warnings: dict[State, Tensor] = {"incomplete": missing[0] | missing[1]}
         if options.measure == "gain":
-            return [SignedMap(pictures.new_tensor(gained).unsqueeze(1), target=context.rank)]
+            return [SignedMap(pictures.new_tensor(gained).unsqueeze(1), target=context.rank, warnings=warnings)]
         ranked = np.stack([ranks(gain) for gain in gained])
-        return [Heatmap(pictures.new_tensor(ranked).unsqueeze(1), target=context.rank)]
+        return [Heatmap(pictures.new_tensor(ranked).unsqueeze(1), target=context.rank, warnings=warnings)]
 
-    return Recipe((*slopes, Input()), explain)
+    return Recipe(tuple(dict.fromkeys((*lines[0].needs, *lines[1].needs, Input()))), explain)
 
 
 def gains(attribution: Floats, masks: NDArray[np.bool_]) -> Floats:

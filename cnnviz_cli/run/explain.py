@@ -51,6 +51,7 @@ def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
         forwards=sum(cost.forwards for cost in costs),
         backwards=sum(cost.backwards for cost in costs),
         variants=sum(cost.variants for cost in costs),
+        at_most=any(cost.at_most for cost in costs),
     )
 
 

@@ -298,7 +298,12 @@ def build_caption(
         model=wording.model,
         source=source,
         contrast=contrast_label,
-        note=advice(state_of(panel), counter=is_counterfactual, contrast=contrast_label),
+        note=advice(
+            state_of(panel),
+            counter=is_counterfactual,
+            contrast=contrast_label,
+            statistics=finite_statistics(panel),
+        ),
         scale=scale,
         mark=target.mark if target else None,
         palette=task.palette,

@@ -40,8 +40,8 @@ def variations(method: Method) -> Iterator[dict[str, Any]]:
     for item in fields(method.options):
         if hints[item.name] is bool:
             yield {item.name: not item.default}
-        elif int in get_args(hints[item.name]):  # a number, or a word instead
-            yield {item.name: 2}
+        elif int in get_args(hints[item.name]):  # a number, or the default, a word
+            yield {item.name: item.default if item.name in QUICK else 2}
         elif get_origin(hints[item.name]) is not tuple and get_args(hints[item.name]):
             yield from ({item.name: choice} for choice in get_args(hints[item.name]) if choice != item.default)
         elif hints[item.name] is int and item.name not in QUICK:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cnnviz_cli.core.method import MethodContext, option
-from cnnviz_cli.core.needs import INPUT, Evidence, GradientOver, Input, Need, Seeds
+from cnnviz_cli.core.needs import INPUT, Evidence, GradientOver, Input, Need, Scores, Seeds
+from cnnviz_cli.core.objectives import Objective
+from cnnviz_cli.core.quadrature import MOST_GRADIENTS, TOLERANCE, LineIntegral, Quadrature
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice, blur_image, spread
 from cnnviz_cli.methods.common.rng import normal, uniform
-from cnnviz_cli.methods.common.saliency import SaliencyOptions
+from cnnviz_cli.methods.common.saliency import TOLERATED, SaliencyOptions, completeness_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-STEPS, STEPS_HELP = 50, "How many steps from the baseline to the image."
+Steps = int | Literal["auto"]
+
+STEPS: Steps = "auto"
+STEPS_HELP = (
+    f"How many steps from the baseline to the image. auto takes as many as an image needs for the shares to add up to "
+    f"the score within {TOLERANCE:.0%}, at most {MOST_GRADIENTS}; for blur-ig and guided-ig it is 50."
+)
+
+FIXED_STEPS = 50
+"""Where auto is no more than a number: each number of steps is another path, or another rule than the paper's."""
 
 _LINE_DRAWS = 1 << 41
 """Where the numbers of the draws of places on a line begin, apart from those of the noise."""
@@ -36,7 +47,7 @@ class NoisyOptions(SaliencyOptions):
 
 @value
 class PathOptions(SaliencyOptions):
-    steps: int = option(STEPS, STEPS_HELP, at_least=1)
+    steps: Steps = option(STEPS, STEPS_HELP, at_least=1)
     baseline: BaselineChoice = option("black", BASELINE_HELP)
 
 
@@ -111,6 +122,54 @@ class Line:
 
     def label(self) -> str:
         return f"{self.steps} inputs on the line from {self.baseline.label()}, and its ends"
+
+
+@value
+class LineShares:
+    """Integrated gradients of an objective from one baseline, by a rule of `steps` or to a tolerance."""
+
+    steps: Steps
+    baseline: Baseline
+    of: Objective
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The integral, what says whether it adds up, and what it is made from."""
+        if self.steps == "auto":
+            return (self._integral, Quadrature(self._integral))
+        return (*self.baseline.needs, self._slope, self._scores)
+
+    def shares(self, evidence: Evidence) -> Tensor:
+        """(B, C, H, W) what each value adds to the objective on the way."""
+        if self.steps == "auto":
+            return evidence[self._integral]
+        return (evidence[Input()] - self.baseline.batch(evidence)) * evidence[self._slope]
+
+    def check(self, evidence: Evidence, shares: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The statistics of the shares, and (B,) whether they do not add up to the change of the objective."""
+        if self.steps == "auto":
+            start, end, steps, complete = evidence[Quadrature(self._integral)].unbind(1)
+            return {"completeness_error": completeness_error(shares, start, end), "steps": steps}, complete == 0
+        error = completeness_error(shares, evidence[self._scores][:, -2], evidence[self._scores][:, -1])
+        return {"completeness_error": error}, error > TOLERATED
+
+    @property
+    def _integral(self) -> LineIntegral:
+        return LineIntegral(self.baseline, self.of)
+
+    @property
+    def _slope(self) -> GradientOver:
+        return GradientOver(self._line, of=self.of, weighted=True)
+
+    @property
+    def _scores(self) -> Scores:
+        return Scores(self._line, of=self.of)
+
+    @property
+    def _line(self) -> Line:
+        if self.steps == "auto":
+            raise ValueError("a rule of its own has no fixed line")
+        return Line(self.steps, self.baseline)
 
 
 @value
