@@ -78,7 +78,8 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
         answer = {"inputs": found.inputs, "plan": found.plan_lines, "cost": cost.model_dump()}
         print_json(answer | {"output": str(output), "outputs": found.outputs})
         return
-    variants = f", {count_noun(cost.variants, 'variant')} per image" if cost.variants else ""
+    up_to = "up to " * cost.at_most
+    variants = f", {up_to}{count_noun(cost.variants, 'variant')} per image" if cost.variants else ""
     passes = f"{count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}"
     lines = [
         count_noun(len(found.inputs), "image"),

@@ -55,7 +55,7 @@ class LineIntegral(SeparatePass):
     def label(self) -> str:
         return (
             f"for each image up to {self.most} forwards and backwards of {self.of.label()}: inputs on the line from "
-            f"{self.start.label()}, until the shares add up within {self.tolerance:.0%}"
+            f"{self.start.label()}, until the shares add up within {100 * self.tolerance:g} %"
         )
 
 

@@ -226,7 +226,7 @@ def test_the_plan_says_up_to_how_many() -> None:
     assert plan.cost().model_dump() == {"forwards": 1, "backwards": 0, "variants": 256, "at_most": True}
     assert plan.lines()[-1] == (
         "for each image up to 256 forwards and backwards of the score of target 1: inputs on the line from a black "
-        "image, until the shares add up within 1%"
+        "image, until the shares add up within 1 %"
     )
     assert need.follows_target
     assert Quadrature(need).follows_target
@@ -266,4 +266,7 @@ def test_a_figure_says_how_far_a_map_is_off_after_how_many_steps() -> None:
     found = cnnviz_cli.explain(net, batch, "integrated-gradients", targets=0)[0]["integrated-gradients"]
     assert state_of(found._drawn.panel) == "incomplete"
     steps, error = found.statistics["steps"], found.statistics["completeness_error"]
-    assert f"the shares miss the score they explain by {100 * error:.1f} % after {steps:.0f} steps" in found._drawn.caption.note
+    assert (
+        f"the shares miss the score they explain by {100 * error:.1f} % after {steps:.0f} steps"
+        in found._drawn.caption.note
+    )

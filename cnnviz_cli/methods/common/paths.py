@@ -24,7 +24,7 @@ Steps = int | Literal["auto"]
 STEPS: Steps = "auto"
 STEPS_HELP = (
     f"How many steps from the baseline to the image. auto takes as many as an image needs for the shares to add up to "
-    f"the score within {TOLERANCE:.0%}, at most {MOST_GRADIENTS}; for blur-ig and guided-ig it is 50."
+    f"the score within {100 * TOLERANCE:g} %, at most {MOST_GRADIENTS}; for blur-ig and guided-ig it is 50."
 )
 
 FIXED_STEPS = 50
