@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attribution, compute, drawing, memory, precision, startup, throughput
+from benchmarks import attribution, channels, compute, drawing, memory, precision, startup, throughput
 from benchmarks.measure import Line, report
 
 NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
@@ -19,7 +19,10 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="compute, attribution, memory, throughput, drawing, startup, precision"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="compute, attribution, memory, throughput, drawing, startup, precision, channels",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -32,6 +35,7 @@ def main() -> None:
         "drawing": lambda: ([], drawing.notes()),
         "startup": lambda: startup.everything(given.rounds),
         "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
+        "channels": lambda: ([], channels.notes()),
     }
     unknown = [name for name in given.parts if name not in parts]
     if unknown:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,15 @@ from torch import Tensor, nn
 from benchmarks.compute import ours, ours_net, recipe_of, theirs, top1
 from benchmarks.machine import bf16_is_fast
 from benchmarks.measure import Line, line, medians
+from benchmarks.memory import SAMPLES
+from cnnviz_cli.cli.reporters import QuietReporter
+from cnnviz_cli.core.quadrature import LineIntegral, Quadrature
+from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.observe import observe
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.files.images.decode import read_image
+from cnnviz_cli.methods.common.baselines import Baseline
+from cnnviz_cli.models.load.loaded_model import load_model
 
 GRADIENT_CAMS = (
     "gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "gradcam-elementwise", "eigengradcam"
@@ -126,6 +138,40 @@ def gradients(name: str, rounds: int) -> list[Line]:
     ]  # fmt: skip
 
 
+def at_equal_error(name: str, weights: str, paths: Sequence[Path] = tuple(SAMPLES)) -> tuple[Line, str]:
+    """Integrated gradients of the sample images from black: captum's 50 steps, and ours until each image's shares miss
+    its score by no more than captum's did. Once each; a note gives errors and gradients."""
+    from captum.attr import IntegratedGradients
+
+    model = load_model(name, weights, reporter=QuietReporter())
+    fast = move_to_device(model.net, torch.device("cpu"))
+    default = deepcopy(fast).to(memory_format=torch.contiguous_format)
+    mean, std = (torch.tensor(numbers) for numbers in (model.preprocessing.mean, model.preprocessing.std))
+    black = Baseline("black", tuple((-mean / std).tolist()), tuple(((1 - mean) / std).tolist()))
+    seconds = {"captum IntegratedGradients": 0.0, "ours to its error": 0.0}
+    found = []
+    for path in paths:
+        image = model.preprocessing.prepare(read_image(path).image)[0].unsqueeze(0)
+        chosen, origin = int(top1(default(image))), (-mean / std).view(1, 3, 1, 1).expand_as(image)
+        peer = IntegratedGradients(default)
+        start = time.perf_counter()
+        shares, missed = peer.attribute(image, origin, target=chosen, n_steps=50, return_convergence_delta=True)
+        seconds["captum IntegratedGradients"] += time.perf_counter() - start
+        error = float(missed.abs() / (shares.sum() - missed).abs())
+        need = LineIntegral(black, tolerance=error)
+        ordered = image.contiguous(memory_format=torch.channels_last)
+        plan = Plan.of([need, Quadrature(need)])
+        start = time.perf_counter()
+        facts = observe(fast, ordered, plan, top1).evidence[Quadrature(need)][0].tolist()
+        seconds["ours to its error"] += time.perf_counter() - start
+        found.append(f"{error:.2%} {int(facts[2])}{'' if facts[3] else ' (not reached)'}")
+    made = line(
+        f"{name}: captum's IntegratedGradients, 50 steps, over ours to the same error, {len(found)} images",
+        seconds, "captum IntegratedGradients", "ours to its error", ">= 2",
+    )  # fmt: skip
+    return made, f"{name}: captum's error after 50 steps and the gradients that ours took to it: {'; '.join(found)}"
+
+
 def shared(name: str, rounds: int) -> list[Line]:
     """Seven CAMs of one layer and class together, against one of them."""
     fast = ours_net(name)
@@ -140,6 +186,11 @@ def shared(name: str, rounds: int) -> list[Line]:
 def everything(rounds: int) -> tuple[list[Line], list[str]]:
     """All of it, on both networks, and what could not be measured."""
     lines: list[Line] = []
+    notes = [] if bf16_is_fast() else [bf16_note()]
     for name in ("resnet50", "vgg16"):
         lines += shared(name, rounds) + gradients(name, min(rounds, 3)) + cams(name)
-    return lines, [] if bf16_is_fast() else [bf16_note()]
+    for name, weights in (("efficientnet_lite0", "DEFAULT"), ("resnet18", "random:0")):
+        made, note = at_equal_error(name, weights)
+        lines.append(made)
+        notes.append(note)
+    return lines, notes
