@@ -1,4 +1,4 @@
-"""How much of a map's order survives bfloat16: Spearman's rank correlation with float32, on the sample images."""
+"""How much of a map's order survives a lower precision: Spearman's rank correlation with float32, sample images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import cnnviz_cli.methods  # noqa: F401
 from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.method import MethodContext, find_method
+from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.execution import Execution, Precision
 from cnnviz_cli.engine.observe import observe
+from cnnviz_cli.engine.passes import run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import load_model
@@ -28,7 +30,8 @@ def spearman(left: Tensor, right: Tensor) -> float:
 
 
 def notes(precision: Precision = "bf16") -> list[str]:
-    """A line for each method: the lowest and the median correlation over the sample images."""
+    """A line for each method, as a run computes it, and one for each kind of answer, as if all were in `precision`:
+    the lowest and the median correlation over the sample images."""
     model = load_model("efficientnet_lite0", reporter=QuietReporter())
     net = move_to_device(model.net, torch.device("cpu"))
     batch = torch.stack([model.preprocessing.prepare(read_image(path).image)[0] for path in SAMPLES])
@@ -41,9 +44,25 @@ def notes(precision: Precision = "bf16") -> list[str]:
         full = observe(net, batch, plan, lambda logits: logits.argmax(1, keepdim=True))
         low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, execution=Execution(precision))
         maps = [torch.as_tensor(recipe.explain(seen.evidence)[0].values) for seen in (full, low)]
-        found = torch.tensor([spearman(a, b) for a, b in zip(*maps, strict=True)])
-        lines.append(
-            f"efficientnet_lite0: {name} in {precision} against fp32, Spearman over {len(found)} sample images: "
-            f"lowest {found.min():.3f}, median {found.median():.3f}"
-        )
+        lines.append(_line(name, precision, *maps))
+    layer = model.layers[-1].name
+    kinds = {
+        f"the maps of {layer}": Activation(layer),
+        f"the gradient at {layer}": Gradient(layer),
+        "the gradient at the input": Gradient(),
+        "guided backpropagation": Gradient(through="guide"),
+    }
+    for words, need in kinds.items():
+        plan = Plan.of([need])
+        top = run_pass(net, net, batch, plan, lambda order: order.argmax(1, keepdim=True), Execution())
+        all_low = run_pass(net, net, batch, plan, top.targets, Execution(precision))
+        lines.append(_line(f"{words}, were it", precision, top.answers[need], all_low.answers[need]))
     return lines
+
+
+def _line(what: str, precision: Precision, full: Tensor, low: Tensor) -> str:
+    found = torch.tensor([spearman(a, b) for a, b in zip(full, low, strict=True)])
+    return (
+        f"efficientnet_lite0: {what} in {precision} against fp32, Spearman over {len(found)} sample images: "
+        f"lowest {found.min():.3f}, median {found.median():.3f}"
+    )

@@ -119,7 +119,7 @@ def explain(
         labels: a name for each class; by default those of a named model, else numbers; of one
             score ``positive``, and ``not positive``.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``; by default where the network lies.
-        precision: arithmetic of the network; maps are computed in fp32 whatever this says.
+        precision: arithmetic of the network; gradients at the input and maps are computed in fp32 whatever this says.
         batch_size: images that pass the network together; halved where memory does not suffice. ``auto`` is 1, 2, 4 or
             8 by the size of the network's largest layer, on an accelerator 32.
         seed: where random draws start, together with each image's bytes.

@@ -317,7 +317,8 @@ class ComputingFields(BaseModel):
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$",
     )
     precision: Literal["fp32", "bf16", "fp16"] = _computation(
-        "fp32", "Precision of the network; maps are always computed in fp32."
+        "fp32",
+        "Precision of the network. Below fp32, gradients at the input are still computed in fp32, and so are maps.",
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = _computation(
         "auto",

@@ -147,6 +147,11 @@ class Need:
         return self.objective is not None and self.objective.follows_target
 
     @property
+    def full_precision(self) -> bool:
+        """Whether it is answered in full precision even where the network runs in a lower one."""
+        return bool(getattr(self, "full", False))
+
+    @property
     def measures_change(self) -> bool:
         """Whether it asks how the score of a target changes; biases move that too, but are no part of the image."""
         of = self.objective
@@ -182,6 +187,7 @@ class SeparatePass(Need):
 
     demanding: ClassVar[bool] = True
     derived: ClassVar[bool] = True
+    full: ClassVar[bool] = True
 
     looks_at: ClassVar[str] = ""
     """What of a network's inside has to be visible before anything runs; empty if nothing has."""
@@ -214,9 +220,14 @@ def _of_variants(variants: Variants) -> tuple[Need, ...]:
 
 @value
 class Activation(Need):
-    """(B, C, h, w) float32 output of `layer`, before any later in-place operation; the last run of a module counts."""
+    """(B, C, h, w) float32 output of `layer`, before any later in-place operation; the last run of a module counts.
+
+    Attributes:
+        full: whether they have to be the maps that gradients at the input start from, which are in full precision.
+    """
 
     layer: str
+    full: bool = False
 
     @property
     def place(self) -> str:
@@ -235,6 +246,10 @@ class Gradient(Need):
     at: str = INPUT
     of: Objective = TargetLogit()
     through: ReluRule = "exact"
+
+    @property
+    def full_precision(self) -> bool:
+        return self.at == INPUT
 
     def trial(self) -> Iterator[Need]:
         yield from _gradient_trial(self)
@@ -297,13 +312,18 @@ class Seeds(Given):
 
 @value
 class Scores(Need):
-    """(B, n) an objective on each of n variants of each image. The objective reads class scores alone."""
+    """(B, n) an objective on each of n variants of each image. The objective reads class scores alone.
+
+    Attributes:
+        full: whether they are compared with answers in full precision, and so have to be in it, too.
+    """
 
     change: ClassVar[Change] = "values"
     derived: ClassVar[bool] = True
 
     on: Variants
     of: Objective = TargetLogit()
+    full: bool = False
 
     @property
     def place(self) -> str:
@@ -362,6 +382,10 @@ class GradientOver(Need):
     through: ReluRule = "exact"
     moment: int = 1
     weighted: bool = False
+
+    @property
+    def full_precision(self) -> bool:
+        return self.at == INPUT
 
     @property
     def sources(self) -> tuple[Need, ...]:
@@ -449,6 +473,7 @@ class BiasGradients(SeparatePass):
     change: ClassVar[Change] = "none"
     looks_at: ClassVar[str] = "biases"
     words: ClassVar[str] = "gradients at every bias"
+    full: ClassVar[bool] = False  # sums over channels, on which rounding leaves no trace
 
     of: Objective = TargetLogit()
 

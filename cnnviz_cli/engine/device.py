@@ -60,6 +60,19 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(usable_cores())  # OpenMP knows nothing of a container's quota
 
 
+_ARITHMETIC = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
+"""What an x86 processor has to know to multiply numbers of a short format."""
+
+
+def lacks_arithmetic(device: torch.device, precision: str) -> bool:
+    """Whether the device is a processor that is known to imitate this precision, which takes many times as long."""
+    named = getattr(torch.cpu, "get_capabilities", None)
+    if device.type != "cpu" or precision not in _ARITHMETIC or named is None:
+        return False
+    known = named()
+    return known.get("architecture") == "x86_64" and not any(known.get(name) for name in _ARITHMETIC[precision])
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all queued work."""
     if device.type == "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -98,29 +98,38 @@ def observe(
     if unfit:
         raise ValueError(f"evidence of the caller is not that of {len(batch)} images: {', '.join(unfit)}")
     with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
-        forward = run_pass(net, net, batch, plan, choose, execution, readout=readout, masks=masks)
-        answers: dict[Need, Tensor] = dict(forward.answers)
+        parts = [(replace(execution, precision=name), part) for name, part in plan.parts(execution.precision)]
+        (first, own), *others = parts
+        forward = run_pass(net, net, batch, own, choose, first, readout=readout, masks=masks)
+        # Every part is about the targets and the anchors that the first has found.
+        passes = [forward] + [
+            run_pass(net, net, batch, part, forward.targets, how, readout=readout, anchor=forward.anchor)
+            for how, part in others
+        ]
+        answers: dict[Need, Tensor] = {need: value for each in passes for need, value in each.answers.items()}
         own_answers: dict[Need, Tensor] = {Input(): answer(batch), Targets(): forward.targets}
         answers.update((need, value) for need, value in own_answers.items() if need in plan.needs)
         answers.update((need, given[need.name]) for need in plan.given)
-        context = PassContext(
-            net,
-            batch.detach(),
-            forward.targets,
-            forward.logits,
-            execution,
-            Evidence(answers),
-            memory,
-            tick,
-            readout,
-            forward.anchor,
-            alone,
-        )
-        for stream in plan.streams:
-            answers.update(run_stream(context, stream))
-        for need in plan.separate:
-            found = answer_to(need)(context, need)
-            answers.update(found if isinstance(found, Mapping) else {need: found})
+        evidence = Evidence(answers)
+        for (how, part), each in zip(parts, passes, strict=True):
+            context = PassContext(
+                net,
+                batch.detach(),
+                forward.targets,
+                each.logits,
+                how,
+                evidence,
+                memory,
+                tick,
+                readout,
+                forward.anchor,
+                alone,
+            )
+            for stream in part.streams:
+                answers.update(run_stream(context, stream))
+            for need in part.separate:
+                found = answer_to(need)(context, need)
+                answers.update(found if isinstance(found, Mapping) else {need: found})
         assert forward.order is not None  # by it the classes were chosen just now
         unchanged = _find_unchanged_needs(forward, answers, batch, execution.precision)
         return Observation(forward.logits, forward.targets, Evidence(answers), forward.order, forward.anchor, unchanged)
@@ -140,7 +149,11 @@ def _explain_gradient_cuts(net: nn.Module, image: Tensor) -> Iterator[None]:
 def _find_unchanged_needs(
     forward: Pass, answers: Mapping[Need, Tensor], batch: Tensor, precision: str
 ) -> dict[Need, Tensor]:
-    """By need that measures a change of a score, for which images the score does not change."""
+    """By need that measures a change of a score, for which images the score does not change.
+
+    Args:
+        precision: of the needs that do not ask for the full one.
+    """
     terms: dict[Objective, Tensor] = {}
     found: dict[Need, Tensor] = {}
     with torch.no_grad():
@@ -150,7 +163,8 @@ def _find_unchanged_needs(
                 assert objective is not None  # every need that asks for a change has one
                 if objective not in terms:
                     terms[objective] = objective.terms(forward).abs()
-                unchanged = find_unchanged(need, answers, batch, terms[objective], precision)
+                own = "fp32" if need.full_precision else precision
+                unchanged = find_unchanged(need, answers, batch, terms[objective], own)
                 if unchanged is not None:
                     found[need] = unchanged
     return found

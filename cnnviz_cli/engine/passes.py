@@ -88,7 +88,7 @@ def run_pass(
         stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
         stack.enter_context(_capture_layers(modules, plan, kept))
         stack.enter_context(mode or nullcontext())
-        stack.enter_context(execution.autocast(source.device))
+        stack.enter_context(execution.applied_to(modules, source.device))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
         anchor = readout.hold(output, masks) if anchor is None else anchor
         logits = to_two_classes(readout.scores(output, anchor))

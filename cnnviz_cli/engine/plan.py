@@ -21,6 +21,7 @@ from cnnviz_cli.core.needs import (
 )
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.records import Cost
+from cnnviz_cli.engine.execution import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class Plan:
         """The plan that answers all of `needs`, each computed once. Raises ValueError for gradients over variants of a
         layer, or variants made from variants."""
         distinct = tuple(dict.fromkeys(each for need in needs for each in (*_checked_sources(need), need)))
+        return cls._of_distinct(distinct)
+
+    @classmethod
+    def _of_distinct(cls, distinct: tuple[Need, ...]) -> Plan:
         places: dict[tuple[Objective, ReluRule], dict[str, None]] = {}
         curved: dict[Objective, dict[str, None]] = {}
         streams: dict[Variants, tuple[list[Scores], list[GradientOver]]] = {}
@@ -87,6 +92,15 @@ class Plan:
             tuple(Stream(over, tuple(scores), tuple(sums)) for over, (scores, sums) in streams.items()),
             tuple(need for need in distinct if isinstance(need, SeparatePass)),
         )
+
+    def parts(self, precision: Precision) -> tuple[tuple[Precision, Plan], ...]:
+        """The plan by the precision in which its needs are answered. The first part is for the network's own scores;
+        what one part is made from may be in the other."""
+        full = tuple(need for need in self.needs if need.full_precision)
+        if precision == "fp32" or not full:
+            return ((precision, self),)
+        rest = tuple(need for need in self.needs if not need.full_precision)
+        return (precision, self._of_distinct(rest)), ("fp32", self._of_distinct(full))
 
     @property
     def activations(self) -> tuple[Activation, ...]:
@@ -134,20 +148,26 @@ class Plan:
         """Whether some backward passes rectifiers by another rule than their derivative."""
         return any(backward.through != "exact" for backward in self.backwards)
 
-    def cost(self) -> Cost:
+    def cost(self, precision: Precision = "fp32") -> Cost:
         """Passes for each batch; variants for each image at the most, equal ones counted each."""
-        curved = sum(len(backward.curved) for backward in self.backwards)
+        parts = [part for _, part in self.parts(precision)]
+        backwards = [backward for part in parts for backward in part.backwards]
         steps = sum(need.steps for need in self.separate)
         own = sum(need.variants for need in self.separate)
         return Cost(
-            forwards=1 + steps,
-            backwards=len(self.backwards) + curved + steps,
-            variants=sum(stream.variants.count for stream in self.streams) + own,
+            forwards=len(parts) + steps,
+            backwards=len(backwards) + sum(len(backward.curved) for backward in backwards) + steps,
+            variants=sum(stream.variants.count for part in parts for stream in part.streams) + own,
             at_most=own > 0,
         )
 
-    def lines(self) -> list[str]:
-        """The passes in words, a line each."""
+    def lines(self, precision: Precision = "fp32") -> list[str]:
+        """The passes in words, a line each; below fp32 with the precision of each."""
+        if precision == "fp32":
+            return self._lines("")
+        return [line for name, part in self.parts(precision) for line in part._lines(f" in {name}")]
+
+    def _lines(self, way: str) -> list[str]:
         lines: list[str] = []
         if not self.backwards:
             recorded = "autograd off"
@@ -157,14 +177,14 @@ class Plan:
             recorded = f"autograd from {' or '.join(sorted(self.gradient_layers))} on"
         count = len(self.layers)
         kept = f", keeping {count} layer{'' if count == 1 else 's'}" if count else ""
-        lines.append(f"1 forward, {recorded}{kept}")
+        lines.append(f"1 forward{way}, {recorded}{kept}")
         for backward in self.backwards:
             places = ", ".join("the input" if at == INPUT else at for at in backward.at)
             rule = "" if backward.through == "exact" else f", rectifiers by rule {backward.through}"
             lines.append(f"1 backward of {backward.of.label()} to {places}{rule}")
             lines += [f"1 backward of that gradient to {layer}" for layer in backward.curved]
-        lines += [_stream_line(stream) for stream in self.streams]
-        return lines + [need.label() for need in self.separate]
+        lines += [_stream_line(stream) + way for stream in self.streams]
+        return lines + [need.label() + way for need in self.separate]
 
 
 def _checked_sources(need: Need) -> tuple[Need, ...]:

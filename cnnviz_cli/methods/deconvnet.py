@@ -56,7 +56,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
     def explain(evidence: Evidence) -> list[Projections]:
         rows, silent = [], []
         for info in infos:
-            maps = evidence[Activation(info.name)]
+            maps = evidence[Activation(info.name, full=True)]
             projections = [evidence[need] for need in needs[info.name]]
             channels = strongest_channels(maps, len(projections))
             index = channels[:, :, None, None].expand(-1, -1, *maps.shape[2:])
@@ -70,7 +70,7 @@ def deconvnet(options: Options, context: MethodContext) -> Recipe:
         statistics = {"silent_share": sum(silent[1:], silent[0]) / len(silent)}
         return [Projections(tuple(rows), NOTES[rule], statistics=statistics)]
 
-    activations = tuple(Activation(info.name) for info in infos)
+    activations = tuple(Activation(info.name, full=True) for info in infos)
     return Recipe(activations + tuple(need for row in needs.values() for need in row), explain)
 
 

@@ -43,7 +43,7 @@ def deeplift(options: Options, context: MethodContext) -> Recipe:
     context.require_logits("it shares out the score before softmax")
     baseline = Baseline.within(context.input_spec, options.baseline)
     multipliers = Multipliers(baseline, context.target)
-    ends = Scores(Ends(baseline), context.target)
+    ends = Scores(Ends(baseline), context.target, full=True)
 
     def explain(evidence: Evidence) -> list[Panel]:
         picture = evidence[Input()]

@@ -57,7 +57,7 @@ def lrp(options: Options, context: MethodContext) -> Recipe:
         (context.input_spec.black, context.input_spec.white) if options.composite == "epsilon-gamma-box" else ((), ())
     )
     relevance = Relevance(options.composite, context.target, low, high, options.biases == "share")
-    score = Scores(Ends(None), context.target)
+    score = Scores(Ends(None), context.target, full=True)
 
     def explain(evidence: Evidence) -> list[Panel]:
         values, whole = evidence[relevance], evidence[score][:, 0]

@@ -25,7 +25,15 @@ from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_me
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
-from cnnviz_cli.engine.device import free_memory, move_to_device, select_device, synchronize, use_threads
+from cnnviz_cli.engine.device import (
+    free_memory,
+    lacks_arithmetic,
+    move_to_device,
+    select_device,
+    synchronize,
+    use_threads,
+)
+from cnnviz_cli.engine.execution import AUTOCAST
 from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
 from cnnviz_cli.files.output.sink import Sink
@@ -73,6 +81,7 @@ def examine_machine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield _threads()
     yield _memory()
     yield from _devices()
+    yield _precisions()
     yield from _codecs()
     yield _cache()
     yield check_safely("output", lambda: _output(settings.output))
@@ -109,6 +118,13 @@ def _devices() -> Iterator[Check]:
         yield Check("cuda", "none: torch was built without CUDA")
     if torch.backends.mps.is_available():
         yield Check("mps", "there")
+
+
+def _precisions() -> Check:
+    cpu = torch.device("cpu")
+    slow = [name for name in AUTOCAST if lacks_arithmetic(cpu, name)]
+    value = f"{' and '.join(slow)} without arithmetic on this processor: slower than fp32" if slow else "bf16 and fp16"
+    return Check("precision", value)
 
 
 def _codecs() -> Iterator[Check]:

@@ -78,7 +78,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
         names.append(ARRAYS)
     return DryRun(
         inputs=[source.name for source in sources],
-        plan_lines=describe_plans(explainer.plan, explainer.views),
+        plan_lines=describe_plans(explainer.plan, explainer.views, session.execution.precision),
         cost=explainer.cost,
         outputs=[f"{folder}/{name}" for name in names],
     )

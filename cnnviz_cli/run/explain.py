@@ -25,6 +25,7 @@ from cnnviz_cli.core.network import (
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.execution import Precision
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
@@ -44,9 +45,9 @@ def plan_recipes(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Pl
     )
 
 
-def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
+def total_cost(plan: Plan, views: Mapping[InputView, Plan], precision: Precision = "fp32") -> Cost:
     """Passes for each batch, variants for each image."""
-    costs = [each.cost() for each in (plan, *views.values())]
+    costs = [each.cost(precision) for each in (plan, *views.values())]
     return Cost(
         forwards=sum(cost.forwards for cost in costs),
         backwards=sum(cost.backwards for cost in costs),
@@ -55,13 +56,13 @@ def total_cost(plan: Plan, views: Mapping[InputView, Plan]) -> Cost:
     )
 
 
-def describe_plans(plan: Plan, views: Mapping[InputView, Plan]) -> list[str]:
+def describe_plans(plan: Plan, views: Mapping[InputView, Plan], precision: Precision = "fp32") -> list[str]:
     """The passes in words, a line each; views with the same passes are told of once."""
-    lines = plan.lines()
+    lines = plan.lines(precision)
     for each in dict.fromkeys(views.values()):
         count = sum(one == each for one in views.values())
         lines.append(f"for each of {count} changed inputs:" if count > 1 else "for a changed input:")
-        lines += [f"  {line}" for line in each.lines()]
+        lines += [f"  {line}" for line in each.lines(precision)]
     return lines
 
 
@@ -218,7 +219,7 @@ class Explainer:
 
     @property
     def cost(self) -> Cost:
-        return total_cost(self.plan, self.views)
+        return total_cost(self.plan, self.views, self.session.execution.precision)
 
     def explain_batch(
         self,

@@ -90,6 +90,8 @@ class Session:
             reporter.warn(f"{escape_text(model.name, 100)}: {line}")
         for line in model.facts.notes():
             reporter.say(f"{escape_text(model.name, 100)}: {line}")
+        if devices.lacks_arithmetic(device, settings.precision):
+            reporter.warn(f"{settings.precision} has no arithmetic on this processor and is slower than fp32")
         net = devices.move_to_device(model.net, device, model.facts.memory_format)
         context = method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
         return cls(command, settings, model, net, device, question, question.add_to(context))

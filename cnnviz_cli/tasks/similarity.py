@@ -42,21 +42,21 @@ class Similarity(Readout):
 
     Attributes:
         reference: (D,) the reference image's embedding, finite and not all zeros; any but float64 becomes float32.
+        lowered: the same by the network in the lower precision in which images pass it, if some do.
     """
 
     reference: Tensor = field(compare=False, repr=False)
     head: str | None = None
+    lowered: Tensor | None = field(default=None, compare=False, repr=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        import torch
-
-        kept = self.reference.detach().cpu()
-        kept = kept.clone() if kept.dtype == torch.float64 else kept.float().clone()
-        if kept.dim() != 1 or not kept.any() or not kept.isfinite().all():
-            raise ValueError(f"a reference of shape {tuple(kept.shape)}, to be finite, one row and not all zeros")
-        digest = sha256(str(kept.dtype).encode() + kept.numpy().tobytes()).hexdigest()
-        self.__dict__.update(reference=kept, digest=digest)
+        kept = _checked_reference(self.reference)
+        lowered = None if self.lowered is None else _checked_reference(self.lowered)
+        digest = sha256(str(kept.dtype).encode() + kept.numpy().tobytes())
+        if lowered is not None:
+            digest.update(lowered.numpy().tobytes())
+        self.__dict__.update(reference=kept, lowered=lowered, digest=digest.hexdigest())
 
     def scores(self, output: Any, _anchor: Tensor | None, /) -> Tensor:
         """(B, 1) float32, of a float64 network float64: the cosines, -1 to 1 up to rounding.
@@ -79,8 +79,9 @@ class Similarity(Readout):
         units = SHORT if own.bits < 32 else FLAT_ULPS
         rounding = max(units * own.eps, FLAT_ULPS * torch.finfo(self.reference.dtype).eps)
         exact = found if found.dtype == torch.float64 else found.float()
+        reference = self.lowered if lowered and self.lowered is not None else self.reference
         try:
-            return _cosines(exact, self.reference.to(exact), rounding)
+            return _cosines(exact, reference.to(exact), rounding)
         except UsageError as error:  # of methods that follow each operation by rules of their own
             raise UsageError(
                 "similarity is a cosine, and there is no rule by which that is the sum of parts",
@@ -90,6 +91,16 @@ class Similarity(Readout):
     def order(self, scores: Tensor, _anchor: Tensor | None, /) -> Tensor:
         """(B, 2): similar first, whatever the cosine, and not similar after it."""
         return rank_second_first(scores)
+
+
+def _checked_reference(embedding: Tensor) -> Tensor:
+    import torch
+
+    kept = embedding.detach().cpu()
+    kept = kept.clone() if kept.dtype == torch.float64 else kept.float().clone()
+    if kept.dim() != 1 or not kept.any() or not kept.isfinite().all():
+        raise ValueError(f"a reference of shape {tuple(kept.shape)}, to be finite, one row and not all zeros")
+    return kept
 
 
 def reference_of(net: Callable[[Tensor], Any], batch: Tensor, head: str | None = None) -> Tensor:
@@ -164,14 +175,18 @@ class SimilarityTask(TaskSpec):
     names_file = True
 
     def ask(self, settings: TaskSettings, what: str, context: TaskContext, /) -> TaskQuestion:
+        import torch
+
         path, head = Path(what), context.output.head
         net = context.embedding_network(settings.embedding)
         batch = context.read_image(path)
-        with context.autocast():  # or an image would not be the same as itself
-            reference = reference_of(net, batch, head)
+        reference, lowered = reference_of(net, batch, head), None
+        with context.autocast():
+            if torch.is_autocast_enabled(batch.device.type):  # or an image would not be the same as itself
+                lowered = reference_of(net, batch, head)
         other = escape_text(path.name, 80)
         labels = Labels((f"not similar to {other}", f"similar to {other}"))
-        return TaskQuestion(labels, (0,), SimilarityDescriber(Similarity(reference, head), other))
+        return TaskQuestion(labels, (0,), SimilarityDescriber(Similarity(reference, head, lowered), other))
 
     def check_objective(self, what: str, _text: str, /) -> None:
         if not what:

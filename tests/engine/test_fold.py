@@ -173,7 +173,7 @@ def test_a_stream_at_the_input_runs_the_copy(precision: str, monkeypatch: pytest
 
     monkeypatch.setattr(stream, "fold_if_equivalent", spy)
     fast = seen()
-    assert [norms(one) for one in used] == [1, 1]
+    assert {norms(one) for one in used} == {1}
     monkeypatch.setattr(stream, "fold_if_equivalent", lambda net, *_: net)
     bound = {"rtol": 1e-9, "atol": 1e-12} if precision == "fp32" else {"rtol": 0.1, "atol": 0.05}
     for mine, slow in zip(fast, seen(), strict=True):

@@ -304,10 +304,21 @@ def test_also_below_fp32_where_both_are_computed_alike(kind: str) -> None:
     batch = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(3))
     batch[1] *= -4
     with Execution("bf16").autocast(batch.device):
-        readout = Similarity(reference_of(net, batch[:1]))
-    for precision, followed in (("bf16", [False, True]), ("fp32", [True, True])):
-        (panel,) = explained("gradient", net, batch, readout, how={"execution": Execution(precision)})
-        assert panel.values.flatten(1).any(1).tolist() == followed
+        lowered = reference_of(net, batch[:1])
+    alike, other = [False, True], [True, True]
+    full = reference_of(net, batch[:1])
+    for reference, expected in (
+        (Similarity(full, lowered=lowered), {"bf16": alike, "fp32": alike}),
+        (Similarity(lowered), {"bf16": alike, "fp32": other}),
+    ):
+        for precision, followed in expected.items():
+            (panel,) = explained("gradcam", net, batch, reference, how={"execution": Execution(precision)})
+            assert panel.values.flatten(1).any(1).tolist() == followed
+    # Gradients at the input are in full precision either way.
+    (panel,) = explained(
+        "gradient", net, batch, Similarity(full, lowered=lowered), how={"execution": Execution("bf16")}
+    )
+    assert panel.values.flatten(1).any(1).tolist() == alike
 
 
 def test_of_a_picture_and_itself_what_is_hidden_is_missed() -> None:

@@ -163,7 +163,7 @@ class LineShares:
 
     @property
     def _scores(self) -> Scores:
-        return Scores(self._line, of=self.of)
+        return Scores(self._line, of=self.of, full=True)
 
     @property
     def _line(self) -> Line:
