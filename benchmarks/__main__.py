@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attribution, channels, compute, drawing, memory, precision, startup, throughput
+from benchmarks import attribution, channels, compute, drawing, end_to_end, memory, precision, startup, throughput
 from benchmarks.measure import Line, report
 
 NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
@@ -33,6 +33,7 @@ def main() -> None:
         "memory": lambda: (memory.everything(), []),
         "throughput": lambda: (throughput.everything(), []),
         "drawing": lambda: ([], drawing.notes()),
+        "end-to-end": lambda: (end_to_end.everything(min(given.rounds, 3)), []),
         "startup": lambda: startup.everything(given.rounds),
         "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
         "channels": lambda: ([], channels.notes()),

