@@ -1,12 +1,27 @@
-"""`python -m benchmarks [PART...] [--rounds N] [--json FILE]`: print the table, write it as JSON."""
+"""`python -m benchmarks [PART...] [--rounds N] [--json FILE]`: print the table, write it as JSON.
+
+``python -m benchmarks gpu`` is a script of its own, see `benchmarks.gpu`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attribution, channels, compute, drawing, end_to_end, memory, precision, startup, throughput
+from benchmarks import (
+    attribution,
+    channels,
+    compute,
+    drawing,
+    end_to_end,
+    gpu,
+    memory,
+    precision,
+    startup,
+    throughput,
+)
 from benchmarks.measure import Line, report
 
 NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
@@ -17,12 +32,15 @@ def main() -> None:
 
     The exit code says nothing about the ratios, which a noisy machine can spoil.
     """
+    if sys.argv[1:2] == ["gpu"]:
+        gpu.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        help="compute, attribution, memory, throughput, drawing, startup, precision, channels",
+        help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from cnnviz_cli.core.process import usable_cores
+from cnnviz_cli.engine.device import synchronize
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """What Linux calls it on x86-64 and on ARM."""
@@ -52,17 +53,22 @@ def bf16_is_fast() -> bool:
     return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
-def matmul_rate(kind: torch.dtype = torch.float32, device: torch.device | str = "cpu", seconds: float = 1.0) -> float:
-    """The best rate of a square matrix multiplication within `seconds`, in GFLOP/s."""
-    left, right = (torch.randn(_MATMUL_SIZE, _MATMUL_SIZE, device=device).to(kind) for _ in range(2))
+def matmul_rate(
+    kind: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seconds: float = 1.0,
+    size: int = _MATMUL_SIZE,
+) -> float:
+    """The best rate of a multiplication of two `size` x `size` matrices within `seconds`, in GFLOP/s."""
+    left, right = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
+    synchronize(left.device)
     best, end, rounds = float("inf"), time.perf_counter() + seconds, 0
     while rounds < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         torch.mm(left, right)
-        if left.is_cuda:
-            torch.cuda.synchronize()
+        synchronize(left.device)
         best, rounds = min(best, time.perf_counter() - start), rounds + 1
-    return 2 * _MATMUL_SIZE**3 / best / 1e9
+    return 2 * size**3 / best / 1e9
 
 
 @cache

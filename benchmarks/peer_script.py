@@ -1,4 +1,4 @@
-"""Grad-CAM overlays of a folder, as a user of grad-cam writes it: ``python benchmarks/peer_script.py IMAGES OUTPUT WEIGHTS``.
+"""Grad-CAM overlays of a folder, as a user of grad-cam writes it: ``python -m benchmarks.peer_script IN OUT WEIGHTS``.
 
 After the README of grad-cam: a context, ``target_layers``, no targets for the likeliest class, ``show_cam_on_image``;
 and torchvision's transforms. The network is cnnviz's bundled one, so that both sides compute the same.

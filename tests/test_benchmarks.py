@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,8 @@ import generate
 import pytest
 import torch
 
-from benchmarks import machine, measure
+from benchmarks import gpu, machine, measure
 from benchmarks.measure import Line
-
-ROOT = Path(__file__).parents[1]
 
 OLD = machine.Kind("AVX2", False, 4)
 NEW = machine.Kind("AVX512", True, 2)
@@ -85,6 +84,58 @@ def test_the_limit_is_the_time_of_a_matrix_multiplication_of_as_many_operations(
 
 def test_a_rate_counts_two_operations_for_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, *(float(n) for n in range(1, 100))])
-    monkeypatch.setattr(machine, "_MATMUL_SIZE", 10)
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(ticks))
-    assert machine.matmul_rate(seconds=0.0) == pytest.approx(2 * 10**3 / 1 / 1e9)
+    assert machine.matmul_rate(seconds=0.0, size=10) == pytest.approx(2 * 10**3 / 1 / 1e9)
+
+
+TINY = gpu.Size("squeezenet1_1", "squeezenet1_1", (1,), 2, 2, 1, compiled=False)
+
+
+def test_a_section_that_fails_leaves_the_others_and_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[list[str]] = []
+    path = tmp_path / "benchmarks" / "gpu.json"
+    path.parent.mkdir()
+
+    def sound(_bench: gpu.Bench) -> Iterator[gpu.Row]:
+        yield gpu.Row("a", 1.5, "ms")
+
+    def broken(_bench: gpu.Bench) -> Iterator[gpu.Row]:
+        yield gpu.Row("b", 2.5, "%")
+        written.append(list(json.loads(path.read_text(encoding="utf-8"))["sections"]))
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(gpu, "SECTIONS", {"sound": (sound, 0.5), "broken": (broken, 0.5)})
+    gpu.measure(["sound", "broken"], torch.device("cpu"), TINY, 100.0, path)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert written == [["sound"]]
+    assert found["complete"] is True
+    assert found["sections"]["broken"]["rows"] == [{"name": "b", "value": 2.5, "unit": "%"}]
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    assert generate.accelerator().splitlines()[2:] == [
+        "| what | figure |", "|---|---|", "| a | 1.5 ms |", "| b | 2.5 % |", "", "- broken: RuntimeError: no kernel",
+    ]  # fmt: skip
+    path.unlink()
+    assert generate.accelerator().startswith("Not measured yet")
+
+
+def test_sections_that_come_after_the_time_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SECTIONS", {"late": (lambda _bench: iter([gpu.Row("a", 1.0, "")]), 1.0)})
+    found = gpu.measure(["late"], torch.device("cpu"), TINY, -1.0, None)
+    assert found["sections"]["late"]["rows"] == []
+    assert found["sections"]["late"]["error"] == "TimeoutError: -1 seconds were up"
+
+
+def test_the_shares_of_the_sections_are_no_more_than_the_whole() -> None:
+    assert sum(share for _, share in gpu.SECTIONS.values()) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("name", ["gradcam", "families"])
+def test_a_section_runs_on_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda _package: None)
+    monkeypatch.setattr(gpu, "_ROUNDS", 1)
+    found = gpu.measure([name], torch.device("cpu"), TINY, 10_000.0, None)["sections"][name]
+    assert "error" not in found
+    assert all(row["value"] > 0 and row["name"].startswith("squeezenet1_1: ") for row in found["rows"])
+    assert found["rows"]

@@ -202,6 +202,7 @@ def test_the_readmes_exit_codes_are_the_references() -> None:
 def test_the_ratios_are_those_that_were_measured() -> None:
     page = generate.BENCHMARKS.read_text(encoding="utf-8")
     assert generate.fill(page, "ratios", generate.ratios()) == page
+    assert generate.fill(page, "accelerator", generate.accelerator()) == page
 
 
 def test_the_readme_is_short() -> None:

@@ -151,6 +151,22 @@ def ratios() -> str:
     return "\n".join(lines)
 
 
+def accelerator() -> str:
+    """The table of docs/benchmarks.md from benchmarks/gpu.json, where an accelerator has been measured."""
+    results = ROOT / "benchmarks" / "gpu.json"
+    if not results.exists():
+        return "Not measured yet: these columns are open until `python -m benchmarks gpu` has run on a GPU."
+    found = json.loads(results.read_text(encoding="utf-8"))
+    measured = ", ".join(f"{key} {value}" for key, value in found["conditions"].items())
+    part = "" if found["complete"] else " Not all sections were carried out."
+    lines = [f"Measured by `python -m benchmarks gpu` on {found['device']} ({measured}).{part}", ""]
+    lines += ["| what | figure |", "|---|---|"]
+    for section in found["sections"].values():
+        lines += [f"| {row['name']} | {row['value']:.4g} {row['unit']} |".replace("  ", " ") for row in section["rows"]]
+    errors = {name: section["error"] for name, section in found["sections"].items() if "error" in section}
+    return "\n".join([*lines, *([""] if errors else []), *(f"- {name}: {error}" for name, error in errors.items())])
+
+
 def _machine_name(machine: dict[str, Any]) -> str:
     kind = machine["kind"]
     return f"{kind['cpu']}, {'with' if kind['bf16'] else 'no'} bf16 arithmetic, {kind['cores']} cores"
@@ -188,7 +204,8 @@ def fill(text: str, mark: str, content: str) -> str:
 
 def text() -> None:
     """The schemas, the reference and the benchmarks' table: seconds, no figure."""
-    BENCHMARKS.write_text(fill(BENCHMARKS.read_text(encoding="utf-8"), "ratios", ratios()), encoding="utf-8")
+    page = fill(BENCHMARKS.read_text(encoding="utf-8"), "ratios", ratios())
+    BENCHMARKS.write_text(fill(page, "accelerator", accelerator()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
         content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / "schemas" / f"{name}.schema.json").write_text(content, encoding="utf-8")
