@@ -109,9 +109,6 @@ def list_slots(nodes: Sequence[Mapping[str, Any]], *, gpus: bool) -> list[Slot]:
 _ARRIVAL_TIMEOUT = 60.0
 """Seconds for what another node has written to be seen here: a network file system may not ask again for as long."""
 
-FileSizes = tuple[tuple[str, int], ...]
-"""The files of a record below the output folder, with their sizes."""
-
 
 class FolderToken:
     """A file by which a node can tell that it sees the same folder: no other folder has its text.
@@ -136,8 +133,8 @@ class FolderToken:
             self.path.unlink(missing_ok=True)
 
 
-def await_files(root: Path, files: FileSizes) -> None:
-    """Wait until files that another node has written are seen here; raises OutputError if they do not come."""
+def await_files(root: Path, files: Sequence[tuple[str, int]]) -> None:
+    """Wait until files that another node has written are seen here, each with its size; OutputError if they are not."""
     until = time.monotonic() + _ARRIVAL_TIMEOUT
     for name, size in files:
         path = root / name

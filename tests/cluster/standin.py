@@ -122,9 +122,9 @@ class Ray:
 
     def kill(self, actor: Actor) -> None:
         actor.gone = True
-        for held in vars(actor._made).values():
-            if isinstance(held, DiskQueue):  # the end of a real process closes its files
-                held.__exit__(None, None, None)
+        queue = getattr(getattr(actor._made, "_worker", None), "_queue", None)
+        if isinstance(queue, DiskQueue):  # the end of a real process closes its files
+            queue.__exit__(None, None, None)
 
 
 def _raise(error: Exception) -> Any:

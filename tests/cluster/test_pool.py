@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cnnviz_cli.cluster import pool
 from cnnviz_cli.cluster.connection import FolderToken, await_files, list_slots, uses_gpus
-from cnnviz_cli.cluster.pool import ActorPool, split_work
-from cnnviz_cli.cluster.worker import Part, Report, SetupResult
+from cnnviz_cli.cluster.pool import ActorPool, part_size
+from cnnviz_cli.cluster.worker import SetupResult
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
@@ -23,6 +23,7 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.image_data import OutputSlot
 from cnnviz_cli.run.lifecycle import StageTimer
+from cnnviz_cli.run.parts import Part, Report, split_work
 
 TWO = {"a": {"CPU": 4.0}, "b": {"CPU": 8.0}}
 
@@ -230,7 +231,7 @@ def test_an_error_of_ours_in_a_process_is_the_runs(tmp_path: Path, worker: type[
 @given(st.integers(0, 60), st.sets(st.integers(0, 59)), st.integers(1, 9), st.integers(1, 5))
 def test_parts_are_cut_where_batches_are(count: int, done: set[int], batch: int, processes: int) -> None:
     ledger: Any = Ledger(done)
-    found = list(split_work(places(count), ledger, batch, processes))
+    found = list(split_work(places(count), ledger, part_size(count, batch, processes)))
     owed = [name for lot in found for name in lot.missing]
     assert numbered(owed) == [at for at in range(count) if at not in done]
     for lot in found:

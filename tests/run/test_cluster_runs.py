@@ -150,7 +150,7 @@ def test_a_run_that_ends_before_its_scale_is_known_draws_nothing(monkeypatch: py
     def stop(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cnnviz_cli.cluster.pool.share_ranges", stop)
+    monkeypatch.setattr("cnnviz_cli.run.pool.share_ranges", stop)
     assert shared("out", photographs(Path("in"), 9), heard := Listener()).status == "interrupted"
     assert heard.done_ == []
     assert "nothing was drawn" in heard.warned[-1]
