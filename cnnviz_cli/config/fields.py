@@ -335,12 +335,24 @@ class ComputingFields(BaseModel):
         int | None, BeforeValidator(values.parse_auto_as_unset, json_schema_input_type=values.AutoOrCount)
     ] = _computation(
         None,
-        "CPU threads for the network; auto, the default, is one for each core that the process may use.",
+        "CPU threads for the network, of each replica if there are several; auto, the default, is one for a replica, "
+        "else one for each core that the process may use.",
         "auto|N",
         ge=1,
     )
+    replicas: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
+        "auto",
+        "Processes that each read, compute and draw, on a CPU under Linux; auto is one per core for 64 images or more, "
+        "as memory allows; 1 is one pipeline with all threads.",
+        "auto|N",
+        recorded=False,
+    )
     workers: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0))] = _computation(
-        "auto", "Processes that read and draw; auto is one per core, at most 16; 0 is none.", "auto|N", recorded=False
+        "auto",
+        "Processes that read and draw for one pipeline; auto is one per core, at most 16; 0 is none. A number means "
+        "one pipeline, unless --replicas is given.",
+        "auto|N",
+        recorded=False,
     )
     engine: Literal["local", "ray"] = _computation(
         "local", "Where the run is computed: on this machine, or on a Ray cluster (RAY_ADDRESS).", recorded=False

@@ -355,9 +355,15 @@ class BatchExplainer:
             yield from found
 
 
-def prepare(command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Explainer:
-    """Load the model and work out the plan; raises what `Session.load` and `Explainer.of` do."""
-    session = Session.load(command, settings, reporter, local_rank)
+def prepare(
+    command: str,
+    settings: Settings,
+    reporter: Reporter,
+    local_rank: int | None = None,
+    threads: int | None = None,
+) -> Explainer:
+    """Load the model and work out the plan; arguments and errors are those of `Session.load`, and of `Explainer.of`."""
+    session = Session.load(command, settings, reporter, local_rank, threads)
     return Explainer.of(session, families_of(command), reporter)
 
 

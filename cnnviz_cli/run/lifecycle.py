@@ -111,7 +111,12 @@ class Backend(ABC):
 
     @property
     def worker_memory(self) -> int:
-        """Bytes that other processes held at most, where that is known."""
+        """Bytes that other processes held at most, where that is known; of replicas those that they do not share."""
+        return 0
+
+    @property
+    def replicas(self) -> int:
+        """How many processes on this machine are whole pipelines; 0 if this one is."""
         return 0
 
     @abstractmethod
@@ -214,6 +219,7 @@ def conclude_run(
         batch=setup.batch_size,
         smallest_batch=backend.smallest_batch if backend else None,
         memory_beside=backend.worker_memory if backend else 0,
+        replicas=backend.replicas if backend else 0,
     )
     write_run_report(sink, report, ledger.shard.report)
     return Outcome(

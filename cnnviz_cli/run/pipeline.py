@@ -1,4 +1,4 @@
-"""A run on this machine: images are read ahead of the network and drawn behind it."""
+"""One pipeline: images are read ahead of the network and drawn behind it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, TimeoutError  # noqa: A004  (what `result` raises)
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, Terminated
 from cnnviz_cli.core.figure_settings import BY_RUN, Scale, parse_scale
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
-from cnnviz_cli.run.explain import BatchExplainer, Explainer, prepare
+from cnnviz_cli.run.explain import BatchExplainer, Explainer
 from cnnviz_cli.run.image_data import (
     ImageResult,
     NetworkInput,
@@ -32,10 +29,10 @@ from cnnviz_cli.run.image_data import (
     read_options,
     style_of,
 )
-from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
+from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
 from cnnviz_cli.run.manifest_header import build_header, device_name, settings_digest
 from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key, share_ranges
-from cnnviz_cli.run.workers import JobResult, WorkerHandle, WorkerPool, completed_future, worker_count
+from cnnviz_cli.run.workers import JobResult, WorkerHandle, WorkerPool, completed_future
 
 ALL_MAPS_FIRST = "every map is computed before the first is drawn, for a scale that all share"
 
@@ -223,45 +220,6 @@ def _batches(slots: Sequence[OutputSlot], due: Sequence[bool], size: int) -> Ite
 
 FINISH_TIMEOUT = 0.4
 """Seconds to wait, after a signal, for the figures that are being drawn."""
-
-
-def execute(
-    command: str,
-    settings: Settings,
-    sources: Sequence[Source],
-    reporter: Reporter,
-    *,
-    shard: Shard = SINGLE_SHARD,
-    force: bool = False,
-    local_rank: int | None = None,
-) -> Outcome:
-    """Explain `sources` and write everything below the output folder; what an earlier run has done is left as it is.
-
-    An image that cannot be read is a ``failed`` record. After Ctrl-C or SIGTERM the manifest holds what was finished.
-
-    Args:
-        sources: those of all shards.
-        force: do everything again, whatever an earlier run has done.
-        local_rank: the number of this process on this machine, if it is one of several: its GPU.
-
-    Raises:
-        OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
-    """
-
-    @contextmanager
-    def this_machine(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
-        # Processes that read and draw start up while the model is loaded.
-        workers = WorkerPool(worker_count(settings.workers, len(sources)))
-        try:
-            with workers:
-                yield LocalBackend(
-                    lambda: prepare(command, settings, reporter, local_rank), workers, shard, sink, reporter, timer
-                )
-        finally:
-            for _, folder in workers.interrupted:
-                sink.sweep(folder)
-
-    return execute_on(this_machine, command, settings, sources, reporter, shard=shard, force=force)
 
 
 @dataclass(eq=False)

@@ -68,6 +68,11 @@ class PartPool(Backend, Generic[AnyMember]):
         self._ranges: WidestRanges | None = None
         self._shared: Any = None
         self._said: set[str] = set()
+        self._smallest: int | None = None
+
+    @property
+    def smallest_batch(self) -> int | None:
+        return self._smallest
 
     @abstractmethod
     def _fill(self) -> None:
@@ -156,6 +161,8 @@ class PartPool(Backend, Generic[AnyMember]):
         self._pass_on(report.messages)
         for stage, (seconds, core_seconds) in report.times.items():
             self._timer.add(stage, seconds, core_seconds)
+        if report.smallest_batch:
+            self._smallest = min(self._smallest or report.smallest_batch, report.smallest_batch)
         if report.ranges is not None and self._ranges is not None:
             self._ranges.merge(WidestRanges.from_state(report.ranges))
             member.computed.append(unit)

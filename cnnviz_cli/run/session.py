@@ -60,11 +60,19 @@ class Session:
 
     @classmethod
     @network_errors()
-    def load(cls, command: str, settings: Settings, reporter: Reporter, local_rank: int | None = None) -> Session:
+    def load(
+        cls,
+        command: str,
+        settings: Settings,
+        reporter: Reporter,
+        local_rank: int | None = None,
+        threads: int | None = None,
+    ) -> Session:
         """Load the model that the settings name.
 
         Args:
             local_rank: the number of this process on this machine, if it is one of several: its GPU.
+            threads: of this process, in the place of what the settings say.
 
         Raises:
             ModelError: the model or its weights cannot be had.
@@ -73,7 +81,7 @@ class Session:
         """
         device = devices.select_device(settings.device, local_rank)
         devices.use_deterministic_kernels()
-        devices.use_threads(settings.threads)
+        devices.use_threads(threads or settings.threads)
         return cls.of(command, settings, load_model_for(settings, reporter), device, reporter)
 
     @classmethod

@@ -247,8 +247,7 @@ class WorkerProcess:
                 return cast("JobResult", reply)
         finally:
             self._current = None
-        doing = "reading" if job == "read" else "drawing"
-        return JobResult(failed_record(slot[0], f"{doing} it crashed the worker process, twice: {reason}"))
+        return JobResult(failed_record(slot[0], crash_text("read" if job == "read" else "draw and write", reason)))
 
     def _send_job(self, job: str, slot: OutputSlot, *arguments: Any) -> Any:
         if self._closed:
@@ -265,7 +264,7 @@ class WorkerProcess:
             _end_process(process)
             if self._closed:
                 raise CancelledError from None
-            reason = f"it took more than {READ_TIMEOUT:g} seconds to read" if late else _exit_reason(process.returncode)
+            reason = late_text(READ_TIMEOUT) if late else exit_reason(process.returncode)
             raise _WorkerDiedError(reason, late=late) from None
         finally:
             limit.cancel()
@@ -280,7 +279,7 @@ class WorkerProcess:
                 if self._closed:
                     raise CancelledError from None
                 _end_process(self._process)
-                reason = _exit_reason(self._process.returncode)
+                reason = exit_reason(self._process.returncode)
                 what = f"a worker process did not start: {reason}"
                 raise DeviceError(what, fix="Run without workers: --workers 0") from error
             self._ready = True
@@ -329,7 +328,18 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
             cast("IO[bytes]", pipe).close()
 
 
-def _exit_reason(code: int) -> str:
+def late_text(seconds: float) -> str:
+    """What the record of an image says that took longer than this to read."""
+    return f"it took more than {seconds:g} seconds to read"
+
+
+def crash_text(stage: Stage, reason: str) -> str:
+    """What the record of an image says on which two processes died."""
+    return f"{'reading' if stage == 'read' else 'drawing'} it crashed the worker process, twice: {reason}"
+
+
+def exit_reason(code: int) -> str:
+    """How a process ended: the name of a signal, or its exit code."""
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -391,6 +401,13 @@ class WorkerPool:
         self.batches_ahead = 2 if count else 0
         self.peak_memory: dict[int, int] = {}
         self.interrupted: list[OutputSlot] = []
+
+    @classmethod
+    def of(cls, worker: InlineWorker) -> Self:
+        """One worker in this process, which is configured."""
+        made = cls(0)
+        made._all = [worker]
+        return made
 
     def configure(self, spec: RenderSpec) -> None:
         for process in self._processes:

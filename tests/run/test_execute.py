@@ -25,7 +25,7 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome
 from cnnviz_cli.run.explain import Explainer
 
-execution = importlib.import_module("cnnviz_cli.run.pipeline")
+execution = importlib.import_module("cnnviz_cli.run.execution")
 reading = importlib.import_module("cnnviz_cli.run.image_data")
 preparation = importlib.import_module("cnnviz_cli.run.session")
 SAMPLES = Path(__file__).parents[2] / "sample_images"

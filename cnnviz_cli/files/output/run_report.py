@@ -28,7 +28,8 @@ class RunReport:
     device: str
     batch: int
     smallest_batch: int | None  # the smallest that was tried where memory ran short; None where several nodes know
-    memory_beside: int = 0  # the peaks of the worker processes, in bytes, added up
+    memory_beside: int = 0  # the peaks of the worker processes, in bytes, added up; of replicas what they do not share
+    replicas: int = 0  # processes that each are a whole pipeline; 0 if this one was
 
 
 def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> None:
@@ -46,6 +47,7 @@ def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> N
         "core_seconds": {stage: round(seconds, 3) for stage, seconds in report.core_seconds.items()},
         "batch_size": report.batch,
         "smallest_batch_size": report.smallest_batch,
+        "replicas": report.replicas,
         "host": {
             "name": platform.node(),
             "system": platform.platform(),
@@ -53,6 +55,7 @@ def write_run_report(sink: Sink, report: RunReport, name: str = RUN_REPORT) -> N
             "device": report.device,
         },
         "peak_memory_bytes": None if peak is None else peak + report.memory_beside,
+        "replica_memory_bytes": report.memory_beside // report.replicas if report.replicas else None,
     }
     sink.write(name, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
@@ -70,3 +73,14 @@ def peak_memory() -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def private_memory() -> int:
+    """The most memory, in bytes, that this process held and shares with no other; 0 where that is not told."""
+    peak = peak_memory()
+    try:
+        said = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    shared = sum(map(int, re.findall(r"^Shared_(?:Clean|Dirty):\s+(\d+) kB$", said, re.MULTILINE)))
+    return max(0, (peak or 0) - shared * 1024)

@@ -1,0 +1,93 @@
+"""How many replicas a run has, and when one pipeline has all threads instead."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.process import usable_cores
+from cnnviz_cli.engine.device import measure_footprint, select_device
+from cnnviz_cli.files.inputs.remote import RemoteReader
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.run.explain import Explainer
+
+MIN_IMAGES = 64
+"""Images on a list that replicas share. Fewer have all threads for themselves: 64 are eight batches or more, and a
+machine with more cores than batches leaves some idle. It must not depend on the cores, or figures would."""
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """How a run over many images uses the cores: so many replicas, each with so many threads.
+
+    Attributes:
+        bounded: whether their number may become smaller, for what is due or for the memory.
+    """
+
+    count: int
+    threads: int
+    bounded: bool = True
+
+
+def plan_replicas(settings: Settings, sources: Sequence[Source], local_rank: int | None = None) -> ReplicaPlan | None:
+    """The replicas of a run over all `sources`; None where one pipeline has all threads.
+
+    Raises:
+        UsageError: replicas are asked for, and cannot be.
+        DeviceError: the device is not there.
+    """
+    if settings.replicas == 1:
+        return None
+    threads = settings.threads or 1
+    why, fix = _obstacle(settings, sources, select_device(settings.device, local_rank))
+    if settings.replicas != "auto":
+        if why:
+            raise UsageError(why, where="--replicas", fix=fix)
+        return ReplicaPlan(settings.replicas, threads, bounded=False)
+    if why or settings.workers != "auto" or len(sources) < MIN_IMAGES:
+        return None
+    return ReplicaPlan(max(1, _cores() // threads), threads)
+
+
+def _obstacle(settings: Settings, sources: Sequence[Source], device: torch.device) -> tuple[str, str]:
+    """Why a run has no replicas, and what to do for some; empty if nothing is in the way."""
+    if device.type != "cpu":
+        return "an accelerator is fed by one pipeline; replicas share the cores of a CPU", "Use --device cpu."
+    if sys.platform != "linux":
+        return "replicas are forks, which are safe on Linux alone", "Leave it out; --threads N sets the threads."
+    if torch.cuda.is_available():
+        # Its backward has threads for each accelerator, and refuses to run in a fork once it has.
+        return "torch computes no gradients in a fork where it sees an accelerator", "Hide it: CUDA_VISIBLE_DEVICES="
+    if settings.workers not in ("auto", 0):
+        return "replicas read and draw by themselves, without workers", "Leave out --workers."
+    if any(isinstance(source.reader, RemoteReader) for source in sources):
+        return "images in object stores are fetched by the workers of one pipeline", "Leave it out."
+    return "", ""
+
+
+def _cores() -> int:
+    """The cores for a run: those of the process, or fewer where OMP_NUM_THREADS says so, as torchrun has it."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(usable_cores(), max(1, int(limit))) if limit.isdecimal() else usable_cores()
+
+
+_OWN_BYTES = 160 * 2**20
+"""What a replica takes beside its batch: Python's objects, which are copied once they are counted, images, figures."""
+
+
+def replica_bytes(explainer: Explainer) -> int:
+    """Bytes, roughly, that a replica takes and shares with no other."""
+    session, preprocessing = explainer.session, explainer.session.model.preprocessing
+    spec = session.context.input_spec
+    black = torch.tensor(spec.black, device=session.device).reshape(1, -1, 1, 1).expand(1, -1, *spec.size).contiguous()
+    footprint = measure_footprint(session.net, session.net, black)
+    item = footprint.item(black.nbytes, recorded=explainer.cost.backwards > 0)
+    if preprocessing.mode == "full":
+        item = item * preprocessing.most**2 // (spec.size[0] * spec.size[1])
+    return session.batch_size * item + _OWN_BYTES
