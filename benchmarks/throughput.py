@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from cnnviz_cli.core.process import usable_cores
 
 WIDTH, HEIGHT = 500, 375
 PHOTOGRAPHS = 500
+FEW_PHOTOGRAPHS = 200
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -44,6 +46,54 @@ def _run(source: Path, *options: str) -> dict[str, Any]:
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
         found: dict[str, Any] = json.loads(Path(out, "run.json").read_text(encoding="utf-8"))
         return found
+
+
+def _timed_run(source: Path, *options: str) -> tuple[float, float]:
+    """Wall seconds of one run without its start, and core-seconds of all its processes without loading the model."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = _run(source, *options)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return found["elapsed_seconds"] - found["seconds"]["load"], busy - found["core_seconds"]["load"]
+
+
+def replicas(count: int = FEW_PHOTOGRAPHS, rounds: int = 3) -> list[Line]:
+    """What is lost to the replicas' being several: on this machine by the clock, of eight by their core-seconds."""
+    cores = usable_cores()
+    contestants = {
+        "one": ("--replicas", "1", "--threads", "1", "--workers", "0"),
+        "auto": (),
+        "eight": ("--replicas", "8"),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder), count)
+        for _ in range(rounds):
+            for name, options in contestants.items():
+                taken[name].append(_timed_run(Path(folder), *options))
+    wall = {name: statistics.median(times[0] for times in found) for name, found in taken.items()}
+    busy = {name: statistics.median(times[1] for times in found) for name, found in taken.items()}
+    name = f"gradcam, {count} photographs of {WIDTH}x{HEIGHT}, bundled network"
+    return [
+        Line(
+            f"{name}: images a second over {cores} x those of one process with one thread",
+            f"one process, wall / {cores}",
+            "replicas, wall",
+            (wall["one"] / cores, wall["auto"]),
+            wall["one"] / cores / wall["auto"],
+            ">= 0.9",
+            limit=1.0,
+        ),
+        Line(
+            f"{name}: core-seconds of one process with one thread over those of 8 replicas",
+            "one process, cores",
+            "8 replicas, cores",
+            (busy["one"], busy["eight"]),
+            busy["one"] / busy["eight"],
+            ">= 0.9",
+            limit=1.0,
+        ),
+    ]
 
 
 def _decode_and_save(paths: list[Path]) -> float:
@@ -77,6 +127,7 @@ def everything(count: int = PHOTOGRAPHS) -> list[Line]:
         few = _run(Path(folder))["peak_memory_bytes"] / 2**30
     name = f"gradcam, {count} photographs of {WIDTH}x{HEIGHT}, bundled network"
     return [
+        *replicas(),
         Line(
             f"{name}: wall clock over busy core-seconds / cores",
             "wall",
