@@ -2,8 +2,9 @@
 
 Reads lines of JSON from standard input: ``{"out", "in", "label", "nth"}`` or ``{"out", "in", "after"}``; for each one a
 child, forked off with everything imported, runs the tiny network and is killed when it passes the label for the n-th
-time, or after so many seconds. ``"workers"`` is how many processes read and draw for it. The answer is a line with how
-it ended: ``killed`` or an exit code. ``{"done"}`` in the place of a moment lets it run to its end.
+time, or after so many seconds. ``"workers"`` is how many processes read and draw for it, ``"replicas"`` how many
+replicas do its batches. The answer is a line with how it ended: ``killed`` or an exit code. ``{"done"}`` in the place
+of a moment lets it run to its end.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def child(order: dict[str, Any]) -> int:
     arm(order)
     shard = Shard(*order.get("shard", (0, 1)))
     sources, workers = listed(Path(order["in"])), str(order.get("workers", 0))
-    return 0 if run(Path(order["out"]), sources, Listener(), shard=shard, workers=workers).summary.images else 1
+    replicas = str(order.get("replicas", 1))
+    outcome = run(Path(order["out"]), sources, Listener(), shard=shard, workers=workers, replicas=replicas)
+    return 0 if outcome.summary.images else 1
 
 
 def serve() -> None:

@@ -140,6 +140,14 @@ def test_a_run_whose_processes_read_and_draw_goes_on(
     assert killed_and_resumed(killer, place / "helped", moments, undisturbed) >= 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux alone")
+def test_a_run_of_replicas_goes_on(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
+    labels = ("journal: before a line", "journal: synced", "manifest: before")
+    moments: list[dict[str, Any]] = [{"label": label, "nth": 1, "replicas": 2} for label in labels]
+    moments.append({"after": 0.1, "replicas": 2})
+    assert killed_and_resumed(killer, place / "replicated", moments, undisturbed) >= 3
+
+
 @pytest.mark.slow
 def test_kills_among_processes_that_read_and_draw(killer: Killer, place: Path, undisturbed: dict[str, bytes]) -> None:
     chance, deaths = random.Random(2), 0
