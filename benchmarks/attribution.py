@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from benchmarks.compute import ours, ours_net, recipe_of, theirs, top1
 from benchmarks.machine import bf16_is_fast
-from benchmarks.measure import Line, line, medians
+from benchmarks.measure import Line, flops_of, line, matmul_seconds, medians
 from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.quadrature import LineIntegral, Quadrature
@@ -28,6 +29,9 @@ GRADIENT_CAMS = (
     "gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "gradcam-elementwise", "eigengradcam"
 )  # fmt: skip
 
+
+VARIANTS = 32
+"""How many altered inputs a stream is timed with."""
 
 LAYERS = {"resnet50": "layer4.2", "vgg16": "features.30"}
 """The layers that grad-cam's own documents name for these networks: ``layer4[-1]`` and ``features[-1]``.
@@ -183,12 +187,45 @@ def shared(name: str, rounds: int) -> list[Line]:
     return [line(f"{name}: seven gradient CAMs over gradcam", times, "seven", "gradcam", "<= 1.3")]
 
 
+def streams(name: str, rounds: int) -> list[Line]:
+    """Variants of the input, each a forward: against the forward of a folded network at its best chunk, and against a
+    matrix multiplication of as many operations."""
+    fast = ours_net(name)
+    image, ordered = _image()
+    folded = fuse(fast).to(memory_format=torch.channels_last)
+    masked = ours(fast, ordered, [recipe_of(fast, "rise", masks=VARIANTS)])
+
+    def forwards(chunk: int) -> Callable[[], object]:
+        batch = ordered.expand(chunk, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+
+        def work() -> None:
+            with torch.no_grad():
+                for _ in range(VARIANTS // chunk):
+                    folded(batch)
+
+        return work
+
+    chunks = {f"{VARIANTS} folded forwards, {chunk} at a time": forwards(chunk) for chunk in (1, 2, 4, 8, 16, 32)}
+    times = medians({"rise": masked, **chunks}, rounds)
+    best = min(chunks, key=lambda chunk: times[chunk])
+    with torch.no_grad():
+        limit = matmul_seconds(VARIANTS * flops_of(lambda: folded(image)))
+    times["as many operations of a matrix multiplication"] = limit
+    lines = [line(f"{name}: a stream over the folded forward at its best chunk", times, "rise", best, "<= 1.1", 1)]
+    if name == "resnet50":
+        share = "as many operations of a matrix multiplication"
+        lines.append(line(f"{name}: a stream's share of the matrix multiplication", times, share, "rise", ">= 0.8", 1))
+    return lines
+
+
 def everything(rounds: int) -> tuple[list[Line], list[str]]:
     """All of it, on both networks, and what could not be measured."""
     lines: list[Line] = []
     notes = [] if bf16_is_fast() else [bf16_note()]
     for name in ("resnet50", "vgg16"):
         lines += shared(name, rounds) + gradients(name, min(rounds, 3)) + cams(name)
+    for name in ("resnet18", "resnet50", "mobilenet_v2"):
+        lines += streams(name, min(rounds, 3))
     for name, weights in (("efficientnet_lite0", "DEFAULT"), ("resnet18", "random:0")):
         made, note = at_equal_error(name, weights)
         lines.append(made)
