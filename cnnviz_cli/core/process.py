@@ -142,7 +142,7 @@ def wait_without_spinning_if_busy(root: str = "/") -> None:
     """Where others use the cores, have OpenMP's threads sleep while they wait for each other.
 
     They spin by default, which is quicker on a quiet machine. On a busy one a thread then spins away the time in which
-    the other could arrive: beside two busy processes a forward of 20 ms took more than a second, and 50 to 110 ms with
+    the other could arrive: on two busy cores a forward of 20 ms took 0.2 to 1.4 s, and 50 to 110 ms with
     threads that sleep. How threads wait moves no bit of a result, unlike their number, so it may follow the load.
     OpenMP reads it when torch is loaded; what the user has set stays.
     """
