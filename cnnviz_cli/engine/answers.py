@@ -15,6 +15,7 @@ from cnnviz_cli.core.scores import CLASSES, Readout, to_two_classes
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.passes import Pass, run_pass
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.twins import run_on_twin
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) variants of one image."""
@@ -49,11 +50,21 @@ class PassContext:
     anchor: Tensor | None = None
     alone: bool = False
 
-    def run(self, batch: Tensor, plan: Plan) -> Pass:
-        """The same network on another batch (B, C, H, W), for the same targets of the same images."""
-        return run_pass(
-            self.net, self.net, batch, plan, self.targets, self.execution, readout=self.readout, anchor=self.anchor
-        )
+    @property
+    def folds(self) -> bool:
+        """Whether batch normalisations may be folded in what runs."""
+        return self.execution.fold and not self.alone
+
+    def run(self, batch: Tensor, plan: Plan, *, fold: bool = True) -> Pass:
+        """The same network on another batch (B, C, H, W), for the same targets of the same images; without `fold` its
+        own modules, where these are looked at."""
+
+        def run(net: nn.Module) -> Pass:
+            return run_pass(
+                net, net, batch, plan, self.targets, self.execution, readout=self.readout, anchor=self.anchor
+            )
+
+        return run_on_twin(self.net, batch, plan.layers, run, fold=fold and self.folds)
 
     def targets_for(self, image: int, count: int) -> Tensor:
         """(count, R) the targets of one image, for as many variants of it."""

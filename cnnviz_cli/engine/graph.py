@@ -1,26 +1,26 @@
-"""What is made from a network's traced graph so that variants cost less.
+"""A network's traced graph, cut behind a layer, so that variants of the layer run through what comes after it alone.
 
-A layer's variants run through what comes after it alone; variants of the input run through a copy with its batch
-normalisations folded into the convolutions before them. Both have to repeat the scores of the network itself.
+It has to repeat the scores of the network itself.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cnnviz_cli.core.layers import from_maps, split_run
 from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.passes import Read
+from cnnviz_cli.engine.twins import FoldError, Twin, find_twin
 
 
 class TraceError(Exception):
@@ -153,20 +153,32 @@ def expand_batch(value: Any, count: int, twice: Any) -> Any:
     return torch.Size(parts) if isinstance(value, torch.Size) else type(value)(parts)
 
 
-Tail = Callable[[Tensor], Any]
-"""(n, C, h, w) altered maps of one image -> what the network returns for them."""
+class Tail(Protocol):
+    """What comes after a layer: (n, C, h, w) altered maps of one image -> what the network returns for them."""
 
-_HALVES: WeakKeyDictionary[nn.Module, dict[str, SplitNetwork | str]] = WeakKeyDictionary()
-"""For each network and layer its parts, or why it cannot be cut there; tracing takes longer than many a tail."""
+    @property
+    def modules(self) -> nn.Module:
+        """The network whose modules run."""
+
+    def __call__(self, maps: Tensor) -> Any: ...
+
+
+_HALVES: WeakKeyDictionary[nn.Module, dict[str, tuple[Twin | None, SplitNetwork | str]]] = WeakKeyDictionary()
+"""For each network and layer the twin that was cut, if there is one, and its parts or why it cannot be cut there;
+tracing takes longer than many a tail."""
 
 
 @dataclass(frozen=True)
 class _Split:
+    modules: nn.Module
+    twin: Twin | None
     halves: SplitNetwork
     once: tuple[Any, ...]
     twice: tuple[Any, ...]
 
     def __call__(self, maps: Tensor) -> Any:
+        if self.twin is not None:
+            self.twin.clear()
         count = len(maps)
         crossing = [expand_batch(a, count, b) for a, b in zip(self.once[1:], self.twice[1:], strict=True)]
         return self.halves.tail(match_memory_format(from_maps(maps, self.once[0]), self.once[0]), *crossing)
@@ -177,12 +189,23 @@ class _Whole:
     """The whole network, the layer's output replaced: what is left where a network cannot be cut."""
 
     net: nn.Module
+    twin: Twin | None
     layer: str
     image: Tensor
     run: int
     native: Tensor
 
+    @property
+    def modules(self) -> nn.Module:
+        return self.net if self.twin is None else self.twin.net
+
     def __call__(self, maps: Tensor) -> Any:
+        if self.twin is not None:
+            with suppress(FoldError), self.twin.in_use() as copy:
+                return self._run(copy, maps)
+        return self._run(self.net, maps)
+
+    def _run(self, net: nn.Module, maps: Tensor) -> Any:
         runs = 0
 
         def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor | None:
@@ -190,9 +213,9 @@ class _Whole:
             runs += 1
             return match_memory_format(from_maps(maps, self.native), self.native) if runs == self.run else None
 
-        hook = self.net.get_submodule(split_run(self.layer)[0]).register_forward_hook(replace)
+        hook = net.get_submodule(split_run(self.layer)[0]).register_forward_hook(replace)
         try:
-            return self.net(self.image.expand(len(maps), -1, -1, -1))
+            return net(self.image.expand(len(maps), -1, -1, -1))
         finally:
             hook.remove()
 
@@ -201,26 +224,30 @@ def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, executi
     """What comes after `layer`, for variants of one (1, C, H, W) image. Where the cut network does not repeat `scores`,
     the whole network is used."""
     parts = _HALVES.setdefault(net, {})
-    if layer not in parts:
+    twin = find_twin(net, image, (layer,)) if execution.fold else None
+    if layer not in parts or parts[layer][0] is not twin:
         try:
-            parts[layer] = split_at_layer(net, layer)
+            with nullcontext(net) if twin is None else twin.in_use() as whole:
+                parts[layer] = twin, split_at_layer(whole, layer)
         except TraceError as error:
-            parts[layer] = str(error)
-    halves = parts[layer]
+            parts[layer] = twin, str(error)
+    halves = parts[layer][1]
     if isinstance(halves, SplitNetwork):
         with torch.no_grad(), execution.autocast(image.device):
+            if twin is not None:
+                twin.clear()
             once = halves.head(image.clone())
             twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
-        tail = _Split(halves, once, twice)
+        tail = _Split(net if twin is None else twin.net, twin, halves, once, twice)
         if _halves_agree(tail, scores, execution, read):
             return tail
-        parts[layer] = "its parts do not give the scores of the whole"
-    return make_whole_tail(net, layer, image, execution)
+        parts[layer] = twin, "its parts do not give the scores of the whole"
+    return make_whole_tail(net, layer, image, execution, fold=execution.fold)
 
 
 def whole_network_reason(net: nn.Module, layer: str) -> str | None:
     """Why the network runs whole for variants of `layer`; None if it does not, or has not been tried."""
-    found = _HALVES.get(net, {}).get(layer)
+    _, found = _HALVES.get(net, {}).get(layer, (None, None))
     return found if isinstance(found, str) else None
 
 
@@ -232,7 +259,7 @@ def _halves_agree(tail: _Split, scores: Tensor, execution: Execution, read: Read
     return _repeats_scores(lambda: tail.halves.tail(cut.clone(), *crossing), scores, execution, read)
 
 
-def make_whole_tail(net: nn.Module, layer: str, image: Tensor, execution: Execution) -> Tail:
+def make_whole_tail(net: nn.Module, layer: str, image: Tensor, execution: Execution, *, fold: bool) -> Tail:
     """The whole network on one image, (1, C, H, W), as a function of altered maps of its layer."""
     outputs: list[Tensor] = []
 
@@ -247,66 +274,5 @@ def make_whole_tail(net: nn.Module, layer: str, image: Tensor, execution: Execut
     finally:
         hook.remove()
     run = chosen or len(outputs)
-    return _Whole(net, layer, image, run, outputs[run - 1])
-
-
-_FOLDED: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKeyDictionary()
-"""For each network the state of its weights when it was folded, see `_state`, and the copy, if there is one."""
-
-
-def fold_if_equivalent(net: nn.Module, image: Tensor, scores: Tensor, execution: Execution, read: Read) -> nn.Module:
-    """`net` without its batch normalisations, or `net` itself where the copy does not repeat `scores` of `image`.
-
-    In eval mode a batch normalisation is one multiplication and one addition for each channel, which a convolution's
-    weights can hold. Memory traffic is all that it costs, and that is a quarter of a ResNet's forward and backward on a
-    CPU. Gradients at the input are the same, up to rounding. Layers inside are not to be read from the copy.
-    """
-    state = _state(net)
-    if net not in _FOLDED or _FOLDED[net][0] != state:
-        _FOLDED[net] = state, fold_batchnorm(net)
-    copy = _FOLDED[net][1]
-    return copy if copy is not None and _repeats_scores(lambda: copy(image.clone()), scores, execution, read) else net
-
-
-def fold_batchnorm(net: nn.Module) -> nn.Module | None:
-    """A copy of `net` that shares all modules but the folded ones; None if nothing can be folded."""
-    if not any(type(module) is nn.BatchNorm2d for module in net.modules()):
-        return None
-    try:
-        graph, _ = trace_graph(net)
-    except TraceError:
-        return None
-    modules = dict(net.named_modules())
-    pairs = [(node.args[0], node) for node in graph.nodes if _is_pair(node, modules)]
-    if not pairs:
-        return None
-    made = fx.GraphModule(net, graph)
-    for number, (convolution, norm) in enumerate(pairs):
-        name = f"folded_{number}"
-        made.add_submodule(name, fuse_conv_bn_eval(modules[convolution.target], modules[norm.target]))
-        with graph.inserting_before(norm):
-            both = graph.call_module(name, convolution.args)
-        norm.replace_all_uses_with(both)
-        graph.erase_node(norm)
-        graph.erase_node(convolution)
-    made.delete_all_unused_submodules()
-    made.recompile()
-    return made.eval()
-
-
-def _is_pair(node: fx.Node, modules: dict[str, Any]) -> bool:
-    """Whether a node normalises what a convolution alone gets to see."""
-    before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
-    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1 or len(before.args) != 1:
-        return False
-    convolution, norm = modules[str(before.target)], modules[str(node.target)]
-    # Exact types: a subclass or a parametrised module may do something else.
-    if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
-        return False
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (convolution, norm))
-    return not norm.training and norm.running_mean is not None and not hooked
-
-
-def _state(net: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes when weights are loaded, moved or rewritten."""
-    return tuple((value.data_ptr(), value._version) for value in (*net.parameters(), *net.buffers()))
+    twin = find_twin(net, image, (layer,)) if fold else None
+    return _Whole(net, twin, layer, image, run, outputs[run - 1])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from cnnviz_cli.engine.operations import check_visible
 from cnnviz_cli.engine.passes import Choose, Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.stream import run_stream
+from cnnviz_cli.engine.twins import run_on_twin
 
 __all__ = ["Choose", "Observation", "observe"]
 
@@ -99,13 +101,20 @@ def observe(
         raise ValueError(f"evidence of the caller is not that of {len(batch)} images: {', '.join(unfit)}")
     with input_proportions(*batch.shape[-2:]), without_checkpoints(), _explain_gradient_cuts(net, batch[:1]):
         parts = [(replace(execution, precision=name), part) for name, part in plan.parts(execution.precision)]
+
+        def run(part: Plan, how: Execution, choose: Choose | Tensor, **named: Any) -> Pass:
+            return run_on_twin(
+                net,
+                batch,
+                part.layers,
+                lambda twin: run_pass(twin, twin, batch, part, choose, how, readout=readout, **named),
+                fold=how.fold and not alone,
+            )
+
         (first, own), *others = parts
-        forward = run_pass(net, net, batch, own, choose, first, readout=readout, masks=masks)
+        forward = run(own, first, choose, masks=masks)
         # Every part is about the targets and the anchors that the first has found.
-        passes = [forward] + [
-            run_pass(net, net, batch, part, forward.targets, how, readout=readout, anchor=forward.anchor)
-            for how, part in others
-        ]
+        passes = [forward] + [run(part, how, forward.targets, anchor=forward.anchor) for how, part in others]
         answers: dict[Need, Tensor] = {need: value for each in passes for need, value in each.answers.items()}
         own_answers: dict[Need, Tensor] = {Input(): answer(batch), Targets(): forward.targets}
         answers.update((need, value) for need, value in own_answers.items() if need in plan.needs)

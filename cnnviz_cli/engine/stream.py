@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,9 +32,12 @@ from cnnviz_cli.engine.device import (
     free_memory,
     measure_footprint,
 )
-from cnnviz_cli.engine.graph import fold_if_equivalent, make_tail, make_whole_tail
+from cnnviz_cli.engine.graph import Tail, make_tail, make_whole_tail
 from cnnviz_cli.engine.passes import Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Stream
+from cnnviz_cli.engine.twins import run_on_twin
+
+T = TypeVar("T")
 
 MOST_INPUTS = 32
 """Variants of the input in a chunk at the most: more is not faster, and takes memory."""
@@ -67,20 +70,22 @@ class ImageStream:
     def __init__(self, context: PassContext, stream: Stream, evidence: Evidence, image: int) -> None:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
-        self.net: Callable[[Tensor], Any] = context.net
-        # The modules that `net` runs.
-        self.modules = context.net
-        picture, logits = context.batch[image : image + 1], context.logits[image : image + 1]
-        if stream.variants.at != INPUT and context.alone:
-            self.net = make_whole_tail(context.net, stream.variants.at, picture, context.execution)
-        elif stream.variants.at != INPUT:
-            self.net = make_tail(
-                context.net, stream.variants.at, picture, logits, context.execution, context.score_reader(image)
-            )
-        elif context.execution.fold and not self.plan.layers and not context.alone:
-            self.net = self.modules = fold_if_equivalent(
-                context.net, picture, logits, context.execution, context.score_reader(image)
-            )
+        self.tail = None if stream.variants.at == INPUT else self._make_tail(stream.variants.at)
+
+    def _make_tail(self, layer: str) -> Tail:
+        context = self.context
+        picture = context.batch[self.image : self.image + 1]
+        if context.alone:
+            return make_whole_tail(context.net, layer, picture, context.execution, fold=False)
+        logits = context.logits[self.image : self.image + 1]
+        return make_tail(context.net, layer, picture, logits, context.execution, context.score_reader(self.image))
+
+    def _on_network(self, run: Callable[[Callable[[Tensor], Any], nn.Module], T]) -> T:
+        """What `run` gives of what variants pass, and of the network whose modules that runs."""
+        context = self.context
+        if self.tail is not None:
+            return run(self.tail, self.tail.modules)
+        return run_on_twin(context.net, context.batch, self.plan.layers, lambda net: run(net, net), fold=context.folds)
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""
@@ -125,16 +130,18 @@ class ImageStream:
         """One chunk of variants, each with those that it stands for; None if it does not fit and can be halved."""
         try:
             with explain_memory_errors(1):
-                made = run_pass(
-                    self.net,
-                    self.modules,
-                    self._make_variants(list(chunk)),
-                    self.plan,
-                    self.context.targets_for(self.image, len(chunk)),
-                    self.context.execution,
-                    readout=self.context.readout,
-                    anchor=self.context.anchor_of(self.image, len(chunk)),
-                    owned=True,
+                made = self._on_network(
+                    lambda net, modules: run_pass(
+                        net,
+                        modules,
+                        self._make_variants(list(chunk)),
+                        self.plan,
+                        self.context.targets_for(self.image, len(chunk)),
+                        self.context.execution,
+                        readout=self.context.readout,
+                        anchor=self.context.anchor_of(self.image, len(chunk)),
+                        owned=True,
+                    )
                 )
                 return made, {need: self.sum_gradients(need, made, chunk) for need in self.stream.sums}
         except MemoryShortError:
@@ -178,18 +185,18 @@ class ImageStream:
         if budget is None:
             budget = free_memory(device) // MEMORY_SHARE
         one = self._make_variants([0])
-        footprint = self._footprint(one)
+        footprint = self._on_network(partial(self._footprint, one))
         most = MOST_INPUTS if self.stream.variants.at == INPUT else max(MOST_BYTES // one.nbytes, 1)
         if device.type == "cpu":
             most = chunk_size(LARGEST_BLOCK - 1, footprint.largest, most)
         return chunk_size(budget, footprint.item(one.nbytes, recorded=bool(self.plan.backwards)), most)
 
-    def _footprint(self, one: Tensor) -> Footprint:
-        known = _FOOTPRINTS.setdefault(self.modules, {})
+    def _footprint(self, one: Tensor, net: Callable[[Tensor], Any], modules: nn.Module) -> Footprint:
+        known = _FOOTPRINTS.setdefault(modules, {})
         key = self.stream.variants.at, one.shape, one.dtype, self.context.execution
         if key not in known:
             with self.context.execution.autocast(one.device):
-                known[key] = measure_footprint(self.modules, self.net, one)
+                known[key] = measure_footprint(modules, net, one)
         return known[key]
 
 

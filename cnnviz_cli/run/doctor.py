@@ -34,8 +34,8 @@ from cnnviz_cli.engine.device import (
     use_threads,
 )
 from cnnviz_cli.engine.execution import AUTOCAST
-from cnnviz_cli.engine.graph import fold_batchnorm
 from cnnviz_cli.engine.rectifiers import RectifierMode
+from cnnviz_cli.engine.twins import count_folded
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head, noise_input
@@ -413,7 +413,9 @@ def _rectifiers(model: LoadedModel) -> Check:
 
 
 def _folding(model: LoadedModel) -> Check:
-    value = (
-        "are folded into convolutions for altered inputs" if fold_batchnorm(model.net) else "none that can be folded"
+    preprocessing = model.preprocessing
+    count = sum("BatchNorm" in type(module).__name__ for module in model.net.modules())
+    folded = count_folded(model.net, noise_input(model.net, (preprocessing.channels, *preprocessing.size)))
+    return Check(
+        "batch norms", f"{folded} of {count} are folded into the convolutions before them" if count else "none"
     )
-    return Check("batch norms", value)

@@ -30,9 +30,10 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.needs import Gradient, GradientOver, Relevance, Scores
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Readout
-from cnnviz_cli.engine import Plan, observe, stream
+from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.execution import Execution
-from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
+from cnnviz_cli.engine.graph import whole_network_reason
+from cnnviz_cli.engine.twins import count_folded
 from cnnviz_cli.tasks.segmentation import Regions, region
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
@@ -498,23 +499,24 @@ def read_of(net: nn.Module, batch: Tensor, given: Tensor | None = None) -> tuple
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_a_folded_network_is_used_and_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folded_network_is_used_and_agrees(name: str) -> None:
     net, batch = torchvisions(name)
     batch = batch[:1]
     seeds = {"seeds": torch.tensor([0])}
-    used: list[bool] = []
-
-    def watched(whole: nn.Module, *args: Any) -> nn.Module:
-        made = fold_if_equivalent(whole, *args)
-        used.append(made is not whole)
-        return made
-
-    needs = [GradientOver(Noisy(1)), Scores(Noisy(1))]
-    monkeypatch.setattr(stream, "fold_if_equivalent", watched)
-    by_copy = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
-    assert used == [True]
-    monkeypatch.setattr(stream, "fold_if_equivalent", lambda whole, *_args: whole)
-    by_itself = observe(net, batch, Plan.of(needs), tiny.first_class, readout=Regions(), given=seeds)
+    assert count_folded(net, batch)
+    needs = [Gradient(), GradientOver(Noisy(1)), Scores(Noisy(1))]
+    by_copy, by_itself = (
+        observe(
+            net,
+            batch,
+            Plan.of(needs),
+            tiny.first_class,
+            readout=Regions(),
+            given=seeds,
+            execution=Execution(fold=fold),
+        )
+        for fold in (True, False)
+    )
     for need in needs:
         mine, expected = by_copy.evidence[need], by_itself.evidence[need]
         torch.testing.assert_close(mine, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))

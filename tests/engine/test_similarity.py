@@ -22,10 +22,11 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
 from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.core.panels import Heatmap, Panel
-from cnnviz_cli.engine import Plan, observe, stream
+from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.execution import Execution
-from cnnviz_cli.engine.graph import fold_if_equivalent, whole_network_reason
+from cnnviz_cli.engine.graph import whole_network_reason
 from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.engine.twins import count_folded
 from cnnviz_cli.models.inspect.embedding import embedding_network
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of
@@ -332,19 +333,10 @@ def test_of_a_picture_and_itself_what_is_hidden_is_missed() -> None:
 # --- what the engine takes ---------------------------------------------------------------------------------
 
 
-def test_the_network_is_folded_and_its_tail_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_folded_and_its_tail_runs_by_itself() -> None:
     net, _ = embedding_network(tiny.build(tiny.Residual), (3, SIZE, SIZE), "features")
     batch, readout = tiny.pictures(1), other(net)
-    made = []
-
-    def noted(*args: Any) -> nn.Module:
-        made.append((args[0], fold_if_equivalent(*args)))
-        return made[-1][1]
-
-    monkeypatch.setattr(stream, "fold_if_equivalent", noted)
-    explained("occlusion", net, batch, readout, window=6, stride=6)
-    assert made
-    assert all(copy is not whole for whole, copy in made)
+    assert count_folded(net, batch)
     (panel,) = explained("ablationcam", net, batch, readout, layer=("conv2",))
     assert panel.values.any()
     assert whole_network_reason(net, "conv2") is None

@@ -78,6 +78,7 @@ def test_a_walk_takes_a_forward_and_a_backward_a_step_and_says_so(monkeypatch: p
     assert (plan.cost().forwards, plan.cost().backwards) == (5, 4)
     assert any("uphill" in line for line in plan.lines())
     before, ticks = tiny.state_of(net), []
+    observe(net, batch, Plan.of([]), tiny.first_class)  # finds out what can be folded
     with monkeypatch.context() as patch:
         counts = tiny.count_passes(patch, net)
         observe(net, batch, plan, tiny.first_class, tick=lambda done, total: ticks.append((done, total)))

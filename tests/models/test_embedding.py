@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.engine.graph import fold_batchnorm, trace_graph
+from cnnviz_cli.engine.graph import trace_graph
+from cnnviz_cli.engine.twins import find_twin
 from cnnviz_cli.models.inspect.embedding import EmbeddingSource, embedding_network
 from cnnviz_cli.models.inspect.heads import noise_input
 from cnnviz_cli.models.inspect.probe import probe_layers
@@ -103,11 +104,12 @@ def test_layers_are_the_same_and_it_is_traced_and_folded(family: nn.Module) -> N
     if not isinstance(family, models.SqueezeNet):  # whose last convolution is what makes the scores
         assert after.resolve(("last-conv",)) == before.resolve(("last-conv",))
     assert trace_graph(net)[0].nodes
-    folded = fold_batchnorm(net)
+    picture = noise_input(family, (3, 64, 64))
+    folded = find_twin(net, picture, ())
     assert (folded is not None) == isinstance(family, models.ResNet)
     if folded is not None:
-        picture = noise_input(family, (3, 64, 64))
-        torch.testing.assert_close(folded(picture), net(picture), rtol=1e-3, atol=1e-4)
+        with folded.in_use() as copy:
+            torch.testing.assert_close(copy(picture), net(picture), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("what", ["auto", "output"])
