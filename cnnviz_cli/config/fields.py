@@ -320,6 +320,10 @@ class ComputingFields(BaseModel):
         "fp32",
         "Precision of the network. Below fp32, gradients at the input are still computed in fp32, and so are maps.",
     )
+    compile: bool = _computation(
+        False,
+        "Compile the network for methods that score many altered images; takes up to a minute and a C++ compiler.",
+    )
     memory_format: Literal["auto", "channels_last", "contiguous"] = _computation(
         "auto",
         "Memory layout of weights and inputs; auto is channels_last unless the network's code needs its own layout.",

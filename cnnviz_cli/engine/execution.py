@@ -23,10 +23,12 @@ class Execution:
     Attributes:
         precision: fp32, or bf16 / fp16 for autocast. Answers are float32 (float64 for a float64 network) either way.
         fold: whether batch normalisations may be folded into the convolutions before them.
+        compile: whether streams of scores run through a network that torch has compiled, see `engine.compiled`.
     """
 
     precision: Precision = "fp32"
     fold: bool = True
+    compile: bool = False
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context in which the network runs: autocast below fp32."""

@@ -24,6 +24,7 @@ from cnnviz_cli.core.needs import (
 )
 from cnnviz_cli.core.network import explain_memory_errors, match_memory_format
 from cnnviz_cli.engine.answers import PassContext
+from cnnviz_cli.engine.compiled import run_compiled
 from cnnviz_cli.engine.device import (
     LARGEST_BLOCK,
     MEMORY_SHARE,
@@ -71,6 +72,15 @@ class ImageStream:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
         self.tail = None if stream.variants.at == INPUT else self._make_tail(stream.variants.at)
+        self.compiles = (
+            context.execution.compile
+            and stream.variants.at == INPUT
+            and not self.plan.backwards
+            and not self.plan.layers
+            and not context.alone
+        )
+        # Of a chunk, if there are as many variants.
+        self.size = 1
 
     def _make_tail(self, layer: str) -> Tail:
         context = self.context
@@ -92,6 +102,7 @@ class ImageStream:
         equals = self._find_equals()
         total, numbers = self.stream.variants.count, list(equals)
         size = self._chunk_size()
+        self.size = min(size, total)
         scores: dict[Scores, list[Tensor]] = {need: [] for need in self.stream.scores}
         sums: dict[GradientOver, Tensor] = {}
         start = done = 0
@@ -130,24 +141,35 @@ class ImageStream:
         """One chunk of variants, each with those that it stands for; None if it does not fit and can be halved."""
         try:
             with explain_memory_errors(1):
-                made = self._on_network(
-                    lambda net, modules: run_pass(
-                        net,
-                        modules,
-                        self._make_variants(list(chunk)),
-                        self.plan,
-                        self.context.targets_for(self.image, len(chunk)),
-                        self.context.execution,
-                        readout=self.context.readout,
-                        anchor=self.context.anchor_of(self.image, len(chunk)),
-                        owned=True,
-                    )
-                )
+                made = self._run_pass(list(chunk))
                 return made, {need: self.sum_gradients(need, made, chunk) for need in self.stream.sums}
         except MemoryShortError:
             if len(chunk) == 1:
                 raise
         return None, {}
+
+    def _run_pass(self, numbers: Sequence[int]) -> Pass:
+        def run(net: Callable[[Tensor], Any], modules: nn.Module) -> Pass:
+            return run_pass(
+                net,
+                modules,
+                self._make_variants(numbers),
+                self.plan,
+                self.context.targets_for(self.image, len(numbers)),
+                self.context.execution,
+                readout=self.context.readout,
+                anchor=self.context.anchor_of(self.image, len(numbers)),
+                owned=True,
+            )
+
+        net, batch = self.context.net, self.context.batch
+        # Of other sizes there are few, and each would be compiled for itself.
+        if self.compiles and len(numbers) == self.size:
+            shape = torch.Size((len(numbers), *batch.shape[1:]))
+            made = run_compiled(net, shape, self.context.execution, lambda call: run(call, net))
+            if made is not None:
+                return made
+        return self._on_network(run)
 
     def _make_variants(self, numbers: Sequence[int]) -> Tensor:
         made = made_in_runs(partial(self.stream.variants.make, self.evidence, self.image), numbers)

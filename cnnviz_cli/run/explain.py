@@ -25,6 +25,7 @@ from cnnviz_cli.core.network import (
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.compiled import take_notes
 from cnnviz_cli.engine.execution import Precision
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
@@ -247,7 +248,10 @@ class Explainer:
         session = explainer.session
 
         def observe(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
-            return session.observe(inputs, plan, digests=digests, choose=choose, masks=masks, tick=reporter.tick)
+            found = session.observe(inputs, plan, digests=digests, choose=choose, masks=masks, tick=reporter.tick)
+            for note in take_notes():
+                reporter.say(note)
+            return found
 
         choose = session.targets.with_truths(truths) if truths else session.targets
         observation = observe(batch, explainer.plan, choose)

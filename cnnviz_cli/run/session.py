@@ -154,7 +154,7 @@ class Session:
     @property
     def execution(self) -> Execution:
         """How passes are carried out."""
-        return Execution(self.settings.precision)
+        return Execution(self.settings.precision, compile=self.settings.compile)
 
     @property
     def targets(self) -> TargetSelector:

@@ -1,0 +1,82 @@
+"""Compiled networks repeat the scores of the network itself, and where none can be had it runs as it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from engine.test_stream import Noisy
+from running import given_for
+
+from cnnviz_cli.core.needs import INPUT, GradientOver, Scores
+from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.compiled import take_notes
+from cnnviz_cli.engine.execution import Execution
+
+NEED = Scores(Noisy(at=INPUT))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch._dynamo.reset()
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    take_notes()
+
+
+def scores(net: torch.nn.Module, **how: bool) -> torch.Tensor:
+    batch = tiny.pictures(1).float()
+    execution = Execution(**how)  # type: ignore[arg-type]
+    seen = observe(net, batch, Plan.of([NEED]), tiny.first_class, given=given_for(batch), execution=execution)
+    return seen.evidence[NEED]
+
+
+def test_a_compiled_network_repeats_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnnviz_cli.engine.stream.MOST_INPUTS", 2)  # 5 variants: two chunks, and one that stays eager
+    net = tiny.build(tiny.Residual).float()
+    expected = scores(net)
+    first = scores(net, compile=True)
+    (note,) = take_notes()
+    assert note.startswith("--compile: the network is compiled for 2 inputs of 12 x 12, in ")
+    torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(scores(net, compile=True), first)
+    assert take_notes() == []
+    assert capfd.readouterr() == ("", "")
+    assert any((tmp_path / "inductor").rglob("*.cpp"))
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_without_a_compiler_it_runs_as_it_is() -> None:
+    from torch._inductor import config
+
+    net = tiny.build(tiny.Residual).float()
+    expected = scores(net)
+    with config.patch({"cpp.cxx": (None, "/nonexistent/g++")}):
+        found = scores(net, compile=True)
+    assert torch.equal(found, expected)
+    (note,) = take_notes()
+    assert note.endswith("since there is no C++ compiler here (the variable CXX names one)")
+
+
+def test_other_scores_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny.build(tiny.Residual).float()
+    monkeypatch.setattr(torch, "compile", lambda made, **_how: lambda x: made(x) * 1.01)
+    expected = scores(net)
+    assert torch.equal(scores(net, compile=True), expected)
+    assert take_notes() == ["--compile: the network runs uncompiled, since compiled it gives other scores"]
+
+
+def test_what_has_gradients_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_how: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    net, batch = tiny.build(tiny.Residual).float(), tiny.pictures(1).float()
+    need = GradientOver(Noisy(at=INPUT))
+    observe(net, batch, Plan.of([need]), tiny.first_class, given=given_for(batch), execution=Execution(compile=True))
+    assert take_notes() == []
