@@ -18,6 +18,8 @@ from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
 from typing import Any
 
+from PIL import Image
+
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.records import ImageRecord
@@ -119,6 +121,7 @@ class ReplicaPool(PartPool[Replica]):
         if note := fast_decode_note(self._spec.reading):
             self._reporter.say(note)
         self._count = self._count_for(slots, ledger)
+        Image.init()  # imports fifty modules: here once, and not in each replica
         self._fill()  # at once: a progress bar has threads, and the first forks need not be made beside them
         return super().records(slots, ledger)
 
