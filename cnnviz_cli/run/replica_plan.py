@@ -77,7 +77,7 @@ def _cores() -> int:
     return min(usable_cores(), max(1, int(limit))) if limit.isdecimal() else usable_cores()
 
 
-_OWN_BYTES = 160 * 2**20
+_OWN_BYTES = 96 * 2**20
 """What a replica takes beside its batch: Python's objects, which are copied once they are counted, images, figures."""
 
 
@@ -86,8 +86,9 @@ def replica_bytes(explainer: Explainer) -> int:
     session, preprocessing = explainer.session, explainer.session.model.preprocessing
     spec = session.context.input_spec
     black = torch.tensor(spec.black, device=session.device).reshape(1, -1, 1, 1).expand(1, -1, *spec.size).contiguous()
+    recorded = any(plan.from_input for plan in (explainer.plan, *explainer.views.values()))
     footprint = measure_footprint(session.net, session.net, black)
-    item = footprint.item(black.nbytes, recorded=explainer.cost.backwards > 0)
+    item = footprint.item(black.nbytes, recorded=recorded)
     if preprocessing.mode == "full":
         item = item * preprocessing.most**2 // (spec.size[0] * spec.size[1])
     return session.batch_size * item + _OWN_BYTES

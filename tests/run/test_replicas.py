@@ -26,7 +26,7 @@ from cnnviz_cli.files.inputs.search import Source, find_images
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.run import replica_plan, replicas
-from cnnviz_cli.run.explain import BatchExplainer
+from cnnviz_cli.run.explain import BatchExplainer, prepare
 from cnnviz_cli.run.replica_plan import MIN_IMAGES, ReplicaPlan, plan_replicas
 from cnnviz_cli.run.workers import ImageWorker
 
@@ -454,6 +454,16 @@ def test_no_more_replicas_than_batches_or_than_fit_into_memory(
     assert len(forked) == 5
     assert "2 of 3 replicas fit into memory, at 300 MiB each" in heard.said
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_what_a_replica_takes_is_known_before_it_is_there() -> None:
+    def estimated(command: str, batch: str) -> int:
+        flags = {("device",): "cpu", ("batch_size",): batch}
+        return replica_plan.replica_bytes(prepare(command, load_settings(command, flags, None, {}), Listener()))
+
+    own = estimated("gradcam", "1") - (estimated("gradcam", "2") - estimated("gradcam", "1"))
+    assert own == 96 * 2**20
+    assert estimated("saliency", "2") > estimated("gradcam", "2"), "autograd keeps what is on the way to the input"
 
 
 def test_a_run_with_nothing_to_do_forks_nothing(tmp_path: Path, forked: list[int]) -> None:
