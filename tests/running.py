@@ -69,7 +69,7 @@ def averaging(net: nn.Module, recipes: Sequence[Recipe], targets: Any) -> Explai
     """Recipes of one method each, explained without a model's file: their plan of views, and the session."""
     views = {view: Plan.of(need for recipe in recipes for need in recipe.needs) for view in recipes[0].views}
     question: Any = SimpleNamespace(targets=targets, describer=SimpleNamespace(readout=CLASSES))
-    settings: Any = SimpleNamespace(seed=0, max_memory=None, precision="fp32", compile=False)
+    settings: Any = SimpleNamespace(seed=0, max_memory=None, precision="fp32", fold=True, compile=False)
     model: Any = SimpleNamespace(facts=STANDARD_FACTS)
     context: Any = SimpleNamespace(input_spec=SimpleNamespace(size=(tiny.SIZE, tiny.SIZE)))
     session = Session("gradcam", settings, model, net, torch.device("cpu"), question, context)

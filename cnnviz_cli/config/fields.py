@@ -320,6 +320,10 @@ class ComputingFields(BaseModel):
         "fp32",
         "Precision of the network. Below fp32, gradients at the input are still computed in fp32, and so are maps.",
     )
+    fold: bool = _computation(
+        True,
+        "Fold batch normalisations into the convolutions before them: the same up to rounding, and faster.",
+    )
     compile: bool = _computation(
         False,
         "Compile the network for methods that score many altered images; takes up to a minute and a C++ compiler.",

@@ -154,7 +154,8 @@ class Session:
     @property
     def execution(self) -> Execution:
         """How passes are carried out."""
-        return Execution(self.settings.precision, compile=self.settings.compile)
+        settings = self.settings
+        return Execution(settings.precision, fold=settings.fold, compile=settings.compile)
 
     @property
     def targets(self) -> TargetSelector:

@@ -157,13 +157,13 @@ def test_precision_and_threads_reach_the_network(tmp_path: Path, monkeypatch: py
     genuine, seen, threads = preparation.observe, [], []
 
     def observe(*arguments: Any, **named: Any) -> Any:
-        seen.append(named["execution"].precision)
+        seen.append((named["execution"].precision, named["execution"].fold))
         return genuine(*arguments, **named)
 
     monkeypatch.setattr(preparation, "observe", observe)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    run(tmp_path / "out", Heard(), precision="bf16", threads="1")
-    assert (set(seen), threads) == ({"bf16"}, [1])
+    run(tmp_path / "out", Heard(), precision="bf16", threads="1", fold=False)
+    assert (set(seen), threads) == ({("bf16", False)}, [1])
     assert manifest_of(tmp_path / "out").run.precision == "bf16"
 
 
