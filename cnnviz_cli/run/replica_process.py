@@ -138,25 +138,15 @@ def serve(job: ReplicaJob, jobs: Connection, reports: Connection, whereabouts: W
 
 _PR_SET_PDEATHSIG = 1
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT, _MOST_KEPT = 2**25, 2**27
-"""Bytes of a block that glibc keeps to hand it out again, and of all that it keeps before the system gets some.
-By default it returns most of what a batch took, and the kernel clears it page by page for the next. For the bundled
-network that is 13,400 faults a batch of 4 and 88 ms, and 1,800 and 66 ms with what is kept."""
-
 
 def become_replica(supervisor: int, mask: Iterable[int]) -> None:
     """Leave signals and the terminal to the supervisor, and end when it does."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(0)
-    with suppress(AttributeError):  # another C library has nothing of the kind
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
     null_device = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null_device, stream)

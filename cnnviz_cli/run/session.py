@@ -82,6 +82,8 @@ class Session:
         device = devices.select_device(settings.device, local_rank)
         devices.use_deterministic_kernels()
         devices.use_threads(threads or settings.threads)
+        if device.type == "cpu":
+            devices.keep_freed_memory()
         return cls.of(command, settings, load_model_for(settings, reporter), device, reporter)
 
     @classmethod
