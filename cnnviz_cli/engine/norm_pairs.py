@@ -144,6 +144,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._samples: list[tuple[nn.Module, Tensor]] = []
         self._reading: tuple[nn.Module, Tensor] | None = None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler to keep it from this class, which takes a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tensors_in((args, kwargs or {})):
             run = self._outputs.get(tensor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
@@ -466,3 +468,16 @@ def test_make_twin_leaves_what_has_no_pair_alone() -> None:
     net = normed()
     twin = make_twin(net, [])
     assert twin.net is net
+
+
+def test_finding_pairs_does_not_import_torchs_compiler() -> None:
+    code = """
+import sys
+import torch
+from torch import nn
+from cnnviz_cli.engine.twins import find_twin
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+assert find_twin(net, torch.zeros(1, 3, 8, 8), ()) is not None
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
