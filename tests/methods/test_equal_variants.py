@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.needs import KeyedVariants
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.stream import _Image
+from cnnviz_cli.engine.stream import ImageStream
 
 OPTIONS = {name: [{}] for name in METHODS}
 for name, options, _kind in CASES:
@@ -107,10 +107,10 @@ def test_the_result_is_that_of_every_variant(name: str, run: Runner, monkeypatch
     net, batch = build(), Dead.pictures()
     once = run(name, net, batch, **quick(name))
 
-    def distinct(self: _Image) -> dict[int, list[int]]:
+    def distinct(self: ImageStream) -> dict[int, list[int]]:
         return {number: [number] for number in range(self.stream.variants.count)}
 
-    monkeypatch.setattr(_Image, "_find_equals", distinct)
+    monkeypatch.setattr(ImageStream, "_find_equals", distinct)
     for mine, theirs in zip(once, run(name, net, batch, **quick(name)), strict=True):
         for key, values in numbers(theirs).items():
             torch.testing.assert_close(
