@@ -8,15 +8,14 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from cnnviz_cli.core.process import usable_cores
-from cnnviz_cli.engine.device import synchronize
+from cnnviz_cli.engine.device import arithmetic_of, multiplication_speed, synchronize
 
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""What Linux calls it on x86-64 and on ARM."""
+_FAST = 1.3
+"""Times as fast as fp32: a processor is far below or far above."""
 _MATMUL_SIZE = 2048
 _MATMUL_SECONDS = 1.0
 _PACKAGES = ("torch", "torchvision", "captum", "grad-cam")
@@ -28,7 +27,7 @@ class Kind:
 
     Attributes:
         cpu: the instructions that torch computes with, as it names them.
-        bf16: whether the processor multiplies bfloat16 itself.
+        bf16: whether the processor multiplies bfloat16 faster than float32.
     """
 
     cpu: str
@@ -36,7 +35,7 @@ class Kind:
     cores: int
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {'with' if self.bf16 else 'no'} bf16 arithmetic, {self.cores} cores"
+        return f"{self.cpu}, bf16 {'faster' if self.bf16 else 'no faster'} than fp32, {self.cores} cores"
 
 
 def machine_kind() -> Kind:
@@ -44,13 +43,11 @@ def machine_kind() -> Kind:
     return Kind(torch.backends.cpu.get_cpu_capability(), bf16_is_fast(), usable_cores())
 
 
+@cache
 def bf16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it is imitated, a pass takes many times as long."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return not _BF16_FLAGS.isdisjoint(flags.split())
+    """Whether the processor multiplies bfloat16 faster than float32, as measured: not all that have instructions for
+    it do, and where it is imitated, a pass takes many times as long."""
+    return multiplication_speed("bf16") > _FAST
 
 
 def matmul_rate(
@@ -90,7 +87,9 @@ def package_versions() -> dict[str, str]:
 
 def conditions() -> dict[str, str]:
     """What the numbers depend on, and the limit of the machine."""
-    rates = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if bf16_is_fast() else {})
+    rates = {"fp32": torch.float32}
+    if arithmetic_of(torch.device("cpu"), "bf16") != "none":
+        rates["bf16"] = torch.bfloat16
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -59,7 +59,8 @@ def test_the_table_has_a_column_for_each_kind_and_marks_what_misses(
     lines = generate.ratios().splitlines()
     start = next(number for number, text in enumerate(lines) if text.startswith("| what"))
     assert lines[start:] == [
-        "| what | AVX2, no bf16 arithmetic, 4 cores | limit | AVX512, with bf16 arithmetic, 2 cores | limit | wanted |",
+        "| what | AVX2, bf16 no faster than fp32, 4 cores | limit | AVX512, bf16 faster than fp32, 2 cores | limit "
+        "| wanted |",
         "|---|---|---|---|---|---|",
         "| x | 1.25 | — | *1.75* | 1.00 | <= 1.5 |",
         "| between | — | — | 1.30 | — | <= 1.5 |",
@@ -67,8 +68,8 @@ def test_the_table_has_a_column_for_each_kind_and_marks_what_misses(
         "| z | 1.00 | — | 1.10 | — | <= 1.5 |",
         "| last | — | — | 1.20 | — | <= 1.5 |",
         "",
-        "- AVX2, no bf16 arithmetic, 4 cores: said",
-        "- AVX512, with bf16 arithmetic, 2 cores: x: 1.75 is not <= 1.5: the sea is deep",
+        "- AVX2, bf16 no faster than fp32, 4 cores: said",
+        "- AVX512, bf16 faster than fp32, 2 cores: x: 1.75 is not <= 1.5: the sea is deep",
     ]
 
 

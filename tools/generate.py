@@ -169,7 +169,7 @@ def accelerator() -> str:
 
 def _machine_name(machine: dict[str, Any]) -> str:
     kind = machine["kind"]
-    return f"{kind['cpu']}, {'with' if kind['bf16'] else 'no'} bf16 arithmetic, {kind['cores']} cores"
+    return f"{kind['cpu']}, bf16 {'faster' if kind['bf16'] else 'no faster'} than fp32, {kind['cores']} cores"
 
 
 def _ratio_cells(item: dict[str, Any] | None) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.network import MemoryFormat, convert_weights
 from cnnviz_cli.core.process import usable_cores
+from cnnviz_cli.engine.execution import AUTOCAST
 
 
 def select_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -62,17 +65,46 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(usable_cores())  # OpenMP knows nothing of a container's quota
 
 
-_ARITHMETIC = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
-"""What an x86 processor has to know to multiply numbers of a short format."""
+Arithmetic = Literal["own", "traffic", "none"]
+
+_WIDE = {"bf16": "amx_bf16", "fp16": "amx_fp16"}
+"""Units of an x86 processor that multiply so many more numbers of a short format at a time."""
+
+_NARROW = {"bf16": "avx512_bf16", "fp16": "avx512_fp16"}
+"""Instructions for a short format that on many processors multiply no faster than those for fp32."""
 
 
-def lacks_arithmetic(device: torch.device, precision: str) -> bool:
-    """Whether the device is a processor that is known to imitate this precision, which takes many times as long."""
+def arithmetic_of(device: torch.device, precision: str) -> Arithmetic:
+    """What is known of a precision below fp32 on a device: ``none`` for a processor that imitates it, which takes many
+    times as long; ``traffic`` for one that may save nothing but memory traffic. `multiplication_speed` measures it."""
     named = getattr(torch.cpu, "get_capabilities", None)
-    if device.type != "cpu" or precision not in _ARITHMETIC or named is None:
-        return False
+    if device.type != "cpu" or precision not in _WIDE or named is None:
+        return "own"
     known = named()
-    return known.get("architecture") == "x86_64" and not any(known.get(name) for name in _ARITHMETIC[precision])
+    if known.get("architecture") != "x86_64" or known.get(_WIDE[precision]):
+        return "own"
+    return "traffic" if known.get(_NARROW[precision]) else "none"
+
+
+_SPEED_SIZE = 256
+_SPEED_ROUNDS = 4
+
+
+def multiplication_speed(precision: str) -> float:
+    """How many times as fast as in fp32 a thread of the processor multiplies matrices; takes some milliseconds."""
+    best: dict[torch.dtype, float] = {torch.float32: math.inf, AUTOCAST[precision]: math.inf}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(_SPEED_ROUNDS):
+            for kind, least in best.items():
+                matrix = torch.full((_SPEED_SIZE, _SPEED_SIZE), 0.5, dtype=kind, device="cpu")
+                start = time.perf_counter()
+                torch.mm(matrix, matrix)
+                best[kind] = min(least, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return best[torch.float32] / best[AUTOCAST[precision]]
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -26,9 +26,10 @@ from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.engine.device import (
+    arithmetic_of,
     free_memory,
-    lacks_arithmetic,
     move_to_device,
+    multiplication_speed,
     select_device,
     synchronize,
     use_threads,
@@ -122,9 +123,14 @@ def _devices() -> Iterator[Check]:
 
 def _precisions() -> Check:
     cpu = torch.device("cpu")
-    slow = [name for name in AUTOCAST if lacks_arithmetic(cpu, name)]
-    value = f"{' and '.join(slow)} without arithmetic on this processor: slower than fp32" if slow else "bf16 and fp16"
-    return Check("precision", value)
+    found = []
+    for name in AUTOCAST:
+        speed = multiplication_speed(name)
+        imitated = ", without arithmetic of its own" if arithmetic_of(cpu, name) == "none" else ""
+        found.append(f"{name} {speed:.1f}{imitated}")
+    return Check(
+        "precision", f"{' and '.join(found)} times as fast as fp32, in matrix multiplication on this processor"
+    )
 
 
 def _codecs() -> Iterator[Check]:

@@ -100,8 +100,12 @@ class Session:
             reporter.warn(f"{escape_text(model.name, 100)}: {line}")
         for line in model.facts.notes():
             reporter.say(f"{escape_text(model.name, 100)}: {line}")
-        if devices.lacks_arithmetic(device, settings.precision):
+        arithmetic = devices.arithmetic_of(device, settings.precision)
+        if arithmetic == "none":
             reporter.warn(f"{settings.precision} has no arithmetic on this processor and is slower than fp32")
+        elif arithmetic == "traffic":
+            gain = f"{settings.precision} saves memory traffic on this processor, and perhaps no arithmetic"
+            reporter.say(f"{gain}: large networks may be slower than in fp32 (cnnviz doctor measures it)")
         net = devices.move_to_device(model.net, device, model.facts.memory_format)
         context = method_context(model.net, model.layers, model.preprocessing.input_spec, model.layers.returned.head)
         return cls(command, settings, model, net, device, question, question.add_to(context))

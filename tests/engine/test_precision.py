@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -22,7 +24,7 @@ from cnnviz_cli.core.needs import (
 )
 from cnnviz_cli.core.objectives import StrongestChannel
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.device import lacks_arithmetic
+from cnnviz_cli.engine.device import arithmetic_of, multiplication_speed
 from cnnviz_cli.engine.execution import Execution, Precision
 
 OVER = Noisy(at=INPUT)
@@ -169,11 +171,28 @@ def test_what_is_projected_is_picked_from_the_maps_of_the_answer() -> None:
     torch.testing.assert_close(seen.evidence[slope][0, 0], seen.evidence[maps][0, 1] * (1 + 2**-12))
 
 
-def test_a_processor_without_the_arithmetic_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_is_known_by_what_it_multiplies_with(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"architecture": "x86_64", "avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     cpu = torch.device("cpu")
-    assert [lacks_arithmetic(cpu, name) for name in ("fp32", "bf16", "fp16")] == [False, False, True]
-    assert not lacks_arithmetic(torch.device("cuda"), "fp16")
+    assert [arithmetic_of(cpu, name) for name in ("fp32", "bf16", "fp16")] == ["own", "traffic", "none"]
+    assert arithmetic_of(torch.device("cuda"), "fp16") == "own"
+    known["amx_bf16"] = True
+    assert arithmetic_of(cpu, "bf16") == "own"
     known["architecture"] = "aarch64"
-    assert not lacks_arithmetic(cpu, "fp16")
+    assert arithmetic_of(cpu, "fp16") == "own"
+
+
+def test_speeds_are_measured_in_turns_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, threads = [0.0], []
+
+    def multiply(left: Tensor, _right: Tensor) -> None:
+        threads.append(torch.get_num_threads())
+        now[0] += 0.3 if left.dtype == torch.bfloat16 else 0.6
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    monkeypatch.setattr("cnnviz_cli.engine.device.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    before = torch.get_num_threads()
+    assert multiplication_speed("bf16") == pytest.approx(2.0)
+    assert set(threads) == {1}
+    assert torch.get_num_threads() == before
