@@ -31,7 +31,7 @@ class PassContext:
 
     Attributes:
         batch: (B, C, H, W) normalised input, detached.
-        logits: (B, K) class scores, detached.
+        own: what the batch's forward in the same precision gave, its backwards being over.
         evidence: the answers to the plan's needs that take no variants.
         memory: bytes that variants may take at a time; None for a share of what is free.
         anchor: what is held of each image for it, see `Readout.hold`.
@@ -41,7 +41,7 @@ class PassContext:
     net: nn.Module
     batch: Tensor
     targets: Tensor
-    logits: Tensor
+    own: Pass
     execution: Execution
     evidence: Evidence
     memory: int | None
@@ -49,6 +49,11 @@ class PassContext:
     readout: Readout = CLASSES
     anchor: Tensor | None = None
     alone: bool = False
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K) class scores, detached."""
+        return self.own.logits
 
     @property
     def folds(self) -> bool:

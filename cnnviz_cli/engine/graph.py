@@ -6,9 +6,9 @@ It has to repeat the scores of the network itself.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from cnnviz_cli.core.layers import from_maps, split_run
 from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.engine.answers import PassContext
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.passes import Read
 from cnnviz_cli.engine.twins import FoldError, Twin, find_twin
@@ -137,6 +138,10 @@ def _nodes_after(cut: fx.Node) -> set[fx.Node]:
     return after
 
 
+class _MixedError(Exception):
+    """What crosses a cut for several images cannot be told apart by image."""
+
+
 def expand_batch(value: Any, count: int, twice: Any) -> Any:
     """A value that crosses the cut, of one image, for `count` variants of it; `twice` is that of the same image twice:
     where a number differs, it counts images."""
@@ -149,7 +154,39 @@ def expand_batch(value: Any, count: int, twice: Any) -> Any:
         return value
     if isinstance(value, int):
         return value * count if twice == 2 * value != 0 else value
-    parts: Sequence[Any] = [expand_batch(part, count, other) for part, other in zip(value, twice, strict=True)]
+    return _rebuilt(value, [expand_batch(part, count, other) for part, other in zip(value, twice, strict=True)])
+
+
+def _pick_image(value: Any, image: int, count: int, once: Any, twice: Any) -> Any:
+    """Of a value that crosses the cut for `count` images that of one; `once` and `twice` tell shapes and numbers for
+    one image, and for the same twice. Raises _MixedError where it cannot be told."""
+    if isinstance(value, Tensor):
+        if once.dim() and twice.shape[0] == 2 * once.shape[0]:
+            if value.shape != (count, *once.shape[1:]):
+                raise _MixedError
+            return value[image : image + 1]
+        if value.shape != once.shape:
+            raise _MixedError
+        return value
+    if isinstance(value, tuple | list):
+        if len(value) != len(once):
+            raise _MixedError
+        pairs = zip(value, once, twice, strict=True)
+        return _rebuilt(value, [_pick_image(part, image, count, one, two) for part, one, two in pairs])
+    # What counts images grows with them; all else is the same for any number.
+    if value != expand_batch(once, count, twice):
+        raise _MixedError
+    return once
+
+
+def _shapes(value: Any) -> Any:
+    """A value that crosses the cut, its tensors without their numbers."""
+    if isinstance(value, Tensor):
+        return value.to("meta")
+    return _rebuilt(value, [_shapes(part) for part in value]) if isinstance(value, tuple | list) else value
+
+
+def _rebuilt(value: Any, parts: list[Any]) -> Any:
     return torch.Size(parts) if isinstance(value, torch.Size) else type(value)(parts)
 
 
@@ -163,25 +200,47 @@ class Tail(Protocol):
     def __call__(self, maps: Tensor) -> Any: ...
 
 
-_HALVES: WeakKeyDictionary[nn.Module, dict[str, tuple[Twin | None, SplitNetwork | str]]] = WeakKeyDictionary()
-"""For each network and layer the twin that was cut, if there is one, and its parts or why it cannot be cut there;
-tracing takes longer than many a tail."""
+@dataclass
+class _Cut:
+    """A network that was cut behind a layer.
+
+    Attributes:
+        twin: what was cut, if it is not the network itself.
+        halves: its parts, or why there are none.
+        crossing: by shape of an image and how it is carried out the shapes of what crosses the cut, see `_pick_image`.
+    """
+
+    twin: Twin | None
+    halves: SplitNetwork | str
+    crossing: dict[Hashable, tuple[Any, Any]] = field(default_factory=dict)
+
+
+_CUTS: WeakKeyDictionary[nn.Module, dict[str, _Cut]] = WeakKeyDictionary()
+"""By network and layer; tracing takes longer than many a tail."""
 
 
 @dataclass(frozen=True)
 class _Split:
     modules: nn.Module
     twin: Twin | None
-    halves: SplitNetwork
+    tail: Callable[..., Any]
+    native: Tensor
     once: tuple[Any, ...]
     twice: tuple[Any, ...]
 
     def __call__(self, maps: Tensor) -> Any:
         if self.twin is not None:
             self.twin.clear()
-        count = len(maps)
-        crossing = [expand_batch(a, count, b) for a, b in zip(self.once[1:], self.twice[1:], strict=True)]
-        return self.halves.tail(match_memory_format(from_maps(maps, self.once[0]), self.once[0]), *crossing)
+        return self.tail(match_memory_format(from_maps(maps, self.native), self.native), *self._crossing(len(maps)))
+
+    def unaltered(self) -> Any:
+        """What the network returns for the layer's output as it is."""
+        if self.twin is not None:
+            self.twin.clear()
+        return self.tail(self.native.clone(), *self._crossing(1))
+
+    def _crossing(self, count: int) -> list[Any]:
+        return [expand_batch(one, count, two) for one, two in zip(self.once, self.twice, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -220,59 +279,88 @@ class _Whole:
             hook.remove()
 
 
-def make_tail(net: nn.Module, layer: str, image: Tensor, scores: Tensor, execution: Execution, read: Read) -> Tail:
-    """What comes after `layer`, for variants of one (1, C, H, W) image. Where the cut network does not repeat `scores`,
-    the whole network is used."""
-    parts = _HALVES.setdefault(net, {})
-    twin = find_twin(net, image, (layer,)) if execution.fold else None
-    if layer not in parts or parts[layer][0] is not twin:
-        try:
-            with nullcontext(net) if twin is None else twin.in_use() as whole:
-                parts[layer] = twin, split_at_layer(whole, layer)
-        except TraceError as error:
-            parts[layer] = twin, str(error)
-    halves = parts[layer][1]
-    if isinstance(halves, SplitNetwork):
-        with torch.no_grad(), execution.autocast(image.device):
-            if twin is not None:
-                twin.clear()
-            once = halves.head(image.clone())
-            twice = halves.head(image.repeat(2, 1, 1, 1)) if halves.crossing else once
-        tail = _Split(net if twin is None else twin.net, twin, halves, once, twice)
-        if _halves_agree(tail, scores, execution, read):
-            return tail
-        parts[layer] = twin, "its parts do not give the scores of the whole"
-    return make_whole_tail(net, layer, image, execution, fold=execution.fold)
+def make_tails(context: PassContext, layer: str) -> list[Tail]:
+    """For each image of the batch what comes after `layer`. Where the cut network does not repeat the scores of the
+    first image, the whole network is used."""
+    net, execution = context.net, context.execution
+    if not context.alone:
+        cut = _find_cut(net, layer, context.batch, execution)
+        if isinstance(cut.halves, SplitNetwork):
+            with torch.no_grad(), execution.applied_to(net if cut.twin is None else cut.twin.net, context.batch.device):
+                tails = _split_tails(context, layer, cut, cut.halves)
+            if tails and _repeats_scores(tails[0].unaltered, context.logits[:1], execution, context.score_reader(0)):
+                return [*tails]
+            cut.halves = "its parts do not give the scores of the whole"
+    twin = find_twin(net, context.batch, (layer,)) if context.folds else None
+    return [_whole_tail(context, layer, image, twin) for image in range(len(context.batch))]
 
 
 def whole_network_reason(net: nn.Module, layer: str) -> str | None:
     """Why the network runs whole for variants of `layer`; None if it does not, or has not been tried."""
-    _, found = _HALVES.get(net, {}).get(layer, (None, None))
-    return found if isinstance(found, str) else None
+    cut = _CUTS.get(net, {}).get(layer)
+    return cut.halves if cut is not None and isinstance(cut.halves, str) else None
 
 
-def _halves_agree(tail: _Split, scores: Tensor, execution: Execution, read: Read) -> bool:
-    cut = tail.once[0]
-    if not isinstance(cut, Tensor):
-        return False
-    crossing = [value.clone() if isinstance(value, Tensor) else value for value in tail.once[1:]]
-    return _repeats_scores(lambda: tail.halves.tail(cut.clone(), *crossing), scores, execution, read)
+def _find_cut(net: nn.Module, layer: str, batch: Tensor, execution: Execution) -> _Cut:
+    cuts = _CUTS.setdefault(net, {})
+    twin = find_twin(net, batch, (layer,)) if execution.fold else None
+    if layer not in cuts or cuts[layer].twin is not twin:
+        try:
+            with nullcontext(net) if twin is None else twin.in_use() as whole:
+                cuts[layer] = _Cut(twin, split_at_layer(whole, layer))
+        except TraceError as error:
+            cuts[layer] = _Cut(twin, str(error))
+    return cuts[layer]
 
 
-def make_whole_tail(net: nn.Module, layer: str, image: Tensor, execution: Execution, *, fold: bool) -> Tail:
-    """The whole network on one image, (1, C, H, W), as a function of altered maps of its layer."""
+def _split_tails(context: PassContext, layer: str, cut: _Cut, halves: SplitNetwork) -> list[_Split]:
+    """The tails of a batch; none if the layer does not give one tensor. The head runs only for what the batch's own
+    forward has not kept."""
+    batch, kept, twin = context.batch, context.own.kept.get(layer), cut.twin
+
+    def head(images: Tensor) -> tuple[Any, ...]:
+        if twin is not None:
+            twin.clear()
+        return halves.head(images.clone())
+
+    def tail(native: Tensor, crossing: Sequence[Any], twice: Sequence[Any]) -> _Split:
+        modules = context.net if twin is None else twin.net
+        return _Split(modules, twin, halves.tail, native.detach(), tuple(crossing), tuple(twice))
+
+    if kept is not None and not halves.crossing:
+        return [tail(native, (), ()) for native in torch.split(kept, 1)]
+    key = batch.shape[1:], batch.dtype, batch.device, context.execution
+    if key not in cut.crossing:
+        one = batch[:1]
+        cut.crossing[key] = _shapes(head(one)), _shapes(head(one.repeat(2, 1, 1, 1)))
+    once, twice = cut.crossing[key]
+    if not isinstance(once[0], Tensor):
+        return []
+    if len(batch) > 1:
+        values = head(batch)
+        with suppress(_MixedError):
+            parts = [_pick_image(values, image, len(batch), once, twice) for image in range(len(batch))]
+            return [tail(part[0], part[1:], twice[1:]) for part in parts]
+    return [tail(values[0], values[1:], twice[1:]) for values in map(head, torch.split(batch, 1))]
+
+
+def _whole_tail(context: PassContext, layer: str, image: int, twin: Twin | None) -> Tail:
+    """The whole network on one image, as a function of altered maps of its layer."""
+    net, picture = context.net, context.batch[image : image + 1]
+    path, chosen = split_run(layer)
+    if layer in context.own.kept:
+        native = context.own.kept[layer].detach()[image : image + 1]
+        return _Whole(net, twin, layer, picture, chosen or context.own.runs[layer], native)
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         outputs.append(output.detach().clone())
 
-    path, chosen = split_run(layer)
     hook = net.get_submodule(path).register_forward_hook(keep)
     try:
-        with torch.no_grad(), execution.autocast(image.device):
-            net(image.clone())
+        with torch.no_grad(), context.execution.autocast(picture.device):
+            net(picture.clone())
     finally:
         hook.remove()
     run = chosen or len(outputs)
-    twin = find_twin(net, image, (layer,)) if fold else None
-    return _Whole(net, twin, layer, image, run, outputs[run - 1])
+    return _Whole(net, twin, layer, picture, run, outputs[run - 1])

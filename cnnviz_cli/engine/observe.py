@@ -125,7 +125,7 @@ def observe(
                 net,
                 batch.detach(),
                 forward.targets,
-                each.logits,
+                each,
                 how,
                 evidence,
                 memory,

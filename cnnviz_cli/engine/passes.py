@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Pass:
         anchor: what is held of each image, see `Readout`; None where that is nothing.
         order: (B, K) the values by which classes are ranked; None where the classes were chosen already.
         kept: output of each layer of the plan, as the module returned it.
+        runs: how often each of these layers ran.
         answers: to the plan's Activation, Gradient and Curvature needs.
     """
 
@@ -46,6 +47,7 @@ class Pass:
     answers: dict[Need, Tensor]
     anchor: Tensor | None = None
     order: Tensor | None = None
+    runs: dict[str, int] = field(default_factory=dict)
 
     def maps(self, layer: str) -> Tensor:
         return maps_of(self.kept[layer], layer)
@@ -81,12 +83,13 @@ def run_pass(
     # Recording starts at a leaf of our own, and the network gets a clone: its first layer may work in place.
     leaf = source.clone().requires_grad_() if plan.from_input else source
     kept: dict[str, Tensor] = {}
+    ran: dict[str, int] = {}
     mode = RectifierMode() if plan.modifies_relu else None
     with ExitStack() as stack:
         # Nothing is recorded before something requires a gradient. What the network itself switches off and on again
         # (`with torch.no_grad()` around a frozen part) has to be on again behind it.
         stack.enter_context(torch.set_grad_enabled(bool(plan.backwards)))
-        stack.enter_context(_capture_layers(modules, plan, kept))
+        stack.enter_context(_capture_layers(modules, plan, kept, ran))
         stack.enter_context(mode or nullcontext())
         stack.enter_context(execution.applied_to(modules, source.device))
         output = net(leaf if owned and not plan.from_input else leaf.clone())
@@ -105,10 +108,10 @@ def run_pass(
     with torch.enable_grad():
         logits = logits if logits.dtype == torch.float64 else logits.float()
     if isinstance(choose, Tensor):
-        made = Pass(logits, choose, kept, {}, anchor)
+        made = Pass(logits, choose, kept, {}, anchor, runs=ran)
     else:
         order = readout.order(logits.detach(), anchor)
-        made = Pass(logits, choose(order), kept, {}, anchor, order)
+        made = Pass(logits, choose(order), kept, {}, anchor, order, ran)
     for position, backward in enumerate(plan.backwards):
         last = position == len(plan.backwards) - 1
         made.answers.update(_run_backward(backward, made, leaf, mode, keep_graph=not last))
@@ -187,18 +190,16 @@ def _curvature(gradient: Tensor, maps: Tensor, *, keep_graph: bool) -> Tensor:
 
 
 @contextmanager
-def _capture_layers(net: nn.Module, plan: Plan, kept: dict[str, Tensor]) -> Iterator[None]:
-    """Keep the output of the plan's layers while the context is open, recording from those that need a gradient."""
+def _capture_layers(net: nn.Module, plan: Plan, kept: dict[str, Tensor], ran: dict[str, int]) -> Iterator[None]:
+    """Keep the output of the plan's layers while the context is open, recording from those that need a gradient, and
+    count their runs."""
 
     versions: dict[str, int] = {}
 
     def keeper(layer: str, run: int | None) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        runs = 0
-
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-            nonlocal runs
-            runs += 1
-            if run is not None and run != runs:
+            ran[layer] = ran.get(layer, 0) + 1
+            if run is not None and run != ran[layer]:
                 return None
             if not isinstance(output, Tensor):
                 raise UsageError(f"layer '{layer}' returns {type(output).__name__}, not one tensor")

@@ -33,7 +33,7 @@ from cnnviz_cli.engine.device import (
     free_memory,
     measure_footprint,
 )
-from cnnviz_cli.engine.graph import Tail, make_tail, make_whole_tail
+from cnnviz_cli.engine.graph import Tail, make_tails
 from cnnviz_cli.engine.passes import Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Stream
 from cnnviz_cli.engine.twins import run_on_twin
@@ -55,7 +55,9 @@ def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
     variants = stream.variants
     first = stream.scores[0] if stream.scores else stream.sums[0]
     evidence = context.evidence.only(first.sources)
-    found = [ImageStream(context, stream, evidence, image).run() for image in range(len(context.batch))]
+    images = range(len(context.batch))
+    tails = [None for _ in images] if variants.at == INPUT else make_tails(context, variants.at)
+    found = [ImageStream(context, stream, evidence, image, tails[image]).run() for image in images]
     answers: dict[Need, Tensor] = {}
     for score in stream.scores:
         answers[score] = torch.stack([scores[score] for scores, _ in found])
@@ -66,12 +68,14 @@ def run_stream(context: PassContext, stream: Stream) -> dict[Need, Tensor]:
 
 
 class ImageStream:
-    """What is asked of one image's variants, see `run`."""
+    """What is asked of one image's variants, see `run`; those of a layer pass `tail`."""
 
-    def __init__(self, context: PassContext, stream: Stream, evidence: Evidence, image: int) -> None:
+    def __init__(
+        self, context: PassContext, stream: Stream, evidence: Evidence, image: int, tail: Tail | None = None
+    ) -> None:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
-        self.tail = None if stream.variants.at == INPUT else self._make_tail(stream.variants.at)
+        self.tail = tail
         self.compiles = (
             context.execution.compile
             and stream.variants.at == INPUT
@@ -81,14 +85,6 @@ class ImageStream:
         )
         # Of a chunk, if there are as many variants.
         self.size = 1
-
-    def _make_tail(self, layer: str) -> Tail:
-        context = self.context
-        picture = context.batch[self.image : self.image + 1]
-        if context.alone:
-            return make_whole_tail(context.net, layer, picture, context.execution, fold=False)
-        logits = context.logits[self.image : self.image + 1]
-        return make_tail(context.net, layer, picture, logits, context.execution, context.score_reader(self.image))
 
     def _on_network(self, run: Callable[[Callable[[Tensor], Any], nn.Module], T]) -> T:
         """What `run` gives of what variants pass, and of the network whose modules that runs."""

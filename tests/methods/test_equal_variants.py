@@ -118,13 +118,15 @@ def test_the_result_is_that_of_every_variant(name: str, run: Runner, monkeypatch
             )
 
 
-def passed(net: nn.Module, name: str, batch: Tensor, **options: Any) -> int:
-    """How many items pass the first convolution, beyond what the network learns of itself the first time."""
+def passed(net: nn.Module, name: str, batch: Tensor, at: str = "conv1", **options: Any) -> int:
+    """How many items pass a module, beyond what the network learns of itself the first time."""
     plan = Plan.of(recipe_of(name, net, **options).needs)
-    observe(net, batch, plan, tiny.first_class, given=given_for(batch))
     counted: list[int] = []
-    hook = net.conv1.register_forward_hook(lambda _m, inputs, _o: counted.append(len(inputs[0])))
-    observe(net, batch, plan, tiny.first_class, given=given_for(batch))
+    # A module with a hook is not folded, so it is there from the start.
+    hook = net.get_submodule(at).register_forward_hook(lambda _m, inputs, _o: counted.append(len(inputs[0])))
+    for _turn in range(2):
+        counted.clear()
+        observe(net, batch, plan, tiny.first_class, given=given_for(batch))
     hook.remove()
     return sum(counted)
 
@@ -146,6 +148,27 @@ def test_each_variant_of_each_image_passes_once_and_nothing_else_does(
 ) -> None:
     batch = tiny.pictures(3)
     assert passed(tiny.build(tiny.Plain), name, batch, **options) == 3 * (1 + each)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "heads"),
+    [(tiny.Plain, "relu2", 0), (tiny.Plain, "conv1", 0), (tiny.Residual, "conv2", 1), (tiny.Residual, "conv1", 0)],
+)
+def test_variants_of_a_layer_take_what_comes_before_it_from_the_own_pass(
+    kind: type[nn.Module], layer: str, heads: int
+) -> None:
+    """What skips the layer is computed once for the batch, and the first image checks the cut for all of them."""
+    net, batch = tiny.build(kind), tiny.pictures(3)
+    assert passed(net, "ablationcam", batch, layer=(layer,)) == 3 * (1 + heads)
+    (stream,) = Plan.of(recipe_of("ablationcam", net, layer=(layer,)).needs).streams
+    assert passed(net, "ablationcam", batch, at="fc", layer=(layer,)) == 3 * (1 + stream.variants.count) + 1
+
+
+@pytest.mark.parametrize("layer", ["conv1", "bn1", "conv2"])
+def test_masked_inputs_pass_once_for_each_channel_of_an_early_layer(layer: str) -> None:
+    net, batch = tiny.build(tiny.Residual), tiny.pictures(3)
+    for at in ("conv1", "fc"):
+        assert passed(net, "scorecam", batch, at=at, layer=(layer,)) == 3 * (1 + 6)
 
 
 def test_dead_maps_save_forwards() -> None:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.method import InputSpec, find_method
+from cnnviz_cli.core.needs import Scores
 from cnnviz_cli.core.panels import Heatmap, InputProjection
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.scores import to_two_classes
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.execution import Execution
-from cnnviz_cli.engine.graph import make_tail, whole_network_reason
+from cnnviz_cli.engine.graph import whole_network_reason
+from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
@@ -448,7 +448,7 @@ def test_an_ablation_runs_the_tail_alone() -> None:
     ran: list[int] = []
     with _hooked(net.conv1, lambda _module, inputs, _output: ran.append(len(inputs[0]))):
         observe(net, batch, plan, tiny.first_class)
-    assert ran == [2, 1, 1]  # the batch, then each image on its own way to the layer, and never for a channel
+    assert ran == [2]
 
 
 def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
@@ -456,7 +456,7 @@ def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
         torch.manual_seed(0)
         net = EfficientNetLite0(5).eval().requires_grad_(False)
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    make_tail(net, "head", picture, net(picture), Execution(), to_two_classes)
+    observe(net, picture, Plan.of([Scores(WithoutChannel("head", 1280, 2))]), tiny.first_class)
     assert whole_network_reason(net, "head") is None
 
 
