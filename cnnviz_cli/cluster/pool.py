@@ -10,8 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
-from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult
-from cnnviz_cli.cluster.worker import Job as WorkerJob
+from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult, WorkerJob
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
@@ -23,7 +22,7 @@ from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.image_data import OutputSlot
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
 from cnnviz_cli.run.parts import FileSizes, Part, Report
-from cnnviz_cli.run.pool import Job, Member, PartPool
+from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 
 _IMAGES = 256
 """About so many to a part: between two parts the stages of a process wait for one another once."""
@@ -158,10 +157,10 @@ class ActorPool(PartPool[WorkerActor]):
     def _part_size(self, images: int) -> int:
         return part_size(images, self.ready.batch_size, len(self._members))
 
-    def _give(self, member: WorkerActor, job: Job, part: Part, ranges: Any) -> None:
-        method = getattr(member.actor, job)
+    def _give(self, member: WorkerActor, method: PartMethod, part: Part, ranges: Any) -> None:
+        call = getattr(member.actor, method)
         shared = () if ranges is None else (ranges,)
-        member.stream = method.options(num_returns="streaming").remote(part, *shared)
+        member.stream = call.options(num_returns="streaming").remote(part, *shared)
 
     def _wait(self) -> Iterator[WorkerActor]:
         for member in self._wait_for_actors():

@@ -31,7 +31,7 @@ _UNKNOWN_COUNT = 10**9
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What all processes of a run get.
 
     Attributes:
@@ -63,7 +63,7 @@ class SetupResult:
 class ClusterWorker:
     """Holds the model. First `begin`, then what a `PartWorker` does."""
 
-    def __init__(self, job: Job, cores: int, share: int) -> None:
+    def __init__(self, job: WorkerJob, cores: int, share: int) -> None:
         """Nothing is done yet, so that nothing can fail where it cannot be told.
 
         Args:

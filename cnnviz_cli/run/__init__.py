@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnviz_cli.run.dry_run import DryRun, describe_run
-    from cnnviz_cli.run.execution import execute
     from cnnviz_cli.run.lifecycle import Outcome
+    from cnnviz_cli.run.local_run import execute
 
 __all__ = ["DryRun", "Outcome", "describe_run", "execute"]
 
-_HOMES = {"Outcome": "lifecycle", "DryRun": "dry_run", "describe_run": "dry_run", "execute": "execution"}
+_HOMES = {"Outcome": "lifecycle", "DryRun": "dry_run", "describe_run": "dry_run", "execute": "local_run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,8 @@ from cnnviz_cli.run.scales import WidestRanges, share_ranges
 _DEATHS = 3
 """Over the same images; then they are the cause, and another process would die of them, too."""
 
-Job = Literal["compute", "explain"]
-"""The methods of `PartWorker`."""
+PartMethod = Literal["compute", "explain"]
+"""What of `PartWorker` does a part."""
 
 
 class Member:
@@ -87,7 +87,7 @@ class PartPool(Backend, Generic[AnyMember]):
         """Wait a moment; those of the members at work that have a report, or are gone."""
 
     @abstractmethod
-    def _give(self, member: AnyMember, job: Job, part: Part, ranges: Any) -> None:
+    def _give(self, member: AnyMember, method: PartMethod, part: Part, ranges: Any) -> None:
         """Have a process do a part; `ranges` is the state of the shared scale where that is known, else None."""
 
     @abstractmethod
@@ -149,8 +149,8 @@ class PartPool(Backend, Generic[AnyMember]):
 
     def _assign(self, member: AnyMember, unit: WorkUnit, *, computed: bool = False) -> None:
         member.unit = unit
-        job: Job = "explain" if self._ranges is None else "compute"
-        self._give(member, job, unit.part(computed=computed), self._shared)
+        method: PartMethod = "explain" if self._ranges is None else "compute"
+        self._give(member, method, unit.part(computed=computed), self._shared)
 
     def _take_in(self, member: AnyMember) -> Iterator[ImageRecord]:
         unit = member.unit

@@ -35,7 +35,7 @@ from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
 from cnnviz_cli.run.manifest_header import build_header
 from cnnviz_cli.run.parts import Part, Report, split_work
 from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
-from cnnviz_cli.run.pool import Job, Member, PartPool
+from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.replica_plan import ReplicaPlan, replica_bytes
 from cnnviz_cli.run.replica_process import ReplicaJob, Whereabouts, become_replica, serve
 from cnnviz_cli.run.workers import READ_TIMEOUT, Stage, crash_text, exit_reason, late_text
@@ -225,9 +225,9 @@ class ReplicaPool(PartPool[Replica]):
     def _part_size(self, images: int) -> int:  # noqa: ARG002  (a batch is handed out in no time)
         return self._explainer.session.batch_size
 
-    def _give(self, member: Replica, job: Job, part: Part, ranges: Any) -> None:
+    def _give(self, member: Replica, method: PartMethod, part: Part, ranges: Any) -> None:
         with suppress(OSError):  # it is gone, which `_take` will see
-            member.jobs.send((job, part, ranges))
+            member.jobs.send((method, part, ranges))
 
     def _wait(self) -> Iterator[Replica]:
         busy = [replica for replica in self._members if replica.unit]

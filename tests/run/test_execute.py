@@ -25,7 +25,7 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome
 from cnnviz_cli.run.explain import Explainer
 
-execution = importlib.import_module("cnnviz_cli.run.execution")
+local_run = importlib.import_module("cnnviz_cli.run.local_run")
 reading = importlib.import_module("cnnviz_cli.run.image_data")
 preparation = importlib.import_module("cnnviz_cli.run.session")
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -54,7 +54,7 @@ class Heard(Reporter):
 def run(out: Path, heard: Heard, command: str = "gradcam", *, force: bool = False, **settings: Any) -> Outcome:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
     loaded = load_settings(command, flags, None, {})
-    return execution.execute(command, loaded, find_images([SAMPLES], recursive=False), heard, force=force)
+    return local_run.execute(command, loaded, find_images([SAMPLES], recursive=False), heard, force=force)
 
 
 def manifest_of(out: Path) -> Manifest:
@@ -243,7 +243,7 @@ def test_statistics_are_those_of_the_layer(tmp_path: Path) -> None:
     out = tmp_path / "out"
     heard = Heard()
     flags = {("output",): str(out), ("workers",): "0", ("features", "layer"): ["stages.0"]}
-    execution.execute(
+    local_run.execute(
         "features",
         load_settings("features", flags, None, {}),
         find_images([SAMPLES / "camera.png"], recursive=False),
@@ -260,7 +260,7 @@ def test_numbers_that_overflow_are_named_and_not_recorded(tmp_path: Path) -> Non
     flags = {("output",): str(out), ("workers",): "0", ("saliency", "method"): ["lrp"]}
     flags |= {("saliency", "biases"): "nothing", ("saliency", "composite"): "epsilon"}
     sources = find_images([SAMPLES / "chelsea.png"], recursive=False)
-    assert execution.execute("saliency", load_settings("saliency", flags, None, {}), sources, heard).status == "ok"
+    assert local_run.execute("saliency", load_settings("saliency", flags, None, {}), sources, heard).status == "ok"
     (output,) = heard.records[0].outputs
     assert (output.state, output.range, output.statistics) == ("nonfinite", None, {})
     assert "overflowed" in heard.warned[0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run.test_execute import SAMPLES, Heard, execution, manifest_of, reading
+from run.test_execute import SAMPLES, Heard, local_run, manifest_of, reading
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
@@ -37,7 +37,7 @@ spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 def run(out: Path, heard: Heard | None = None, places: list[Path] | None = None, **settings: Any) -> None:
     flags = {(name,): value for name, value in {"output": str(out), "workers": "0", **settings}.items()}
     found = find_images(places or [SAMPLES], recursive=False)
-    execution.execute("gradcam", load_settings("gradcam", flags, None, {}), found, heard or Heard())
+    local_run.execute("gradcam", load_settings("gradcam", flags, None, {}), found, heard or Heard())
 
 
 def maps(out: Path) -> list[Output]:
@@ -345,7 +345,7 @@ def test_each_image_has_its_sheet_first_and_a_dry_run_foretells_it(own: Path) ->
 def test_all_has_the_overview_first_and_a_sheet_for_each_family(tmp_path: Path) -> None:
     flags = {("output",): str(tmp_path / "out"), ("workers",): "0", ("target",): "top2", ("scale",): "run"}
     places = find_images([SAMPLES / "coffee.png"], recursive=False)
-    execution.execute("all", load_settings("all", flags, None, {}), places, Heard())
+    local_run.execute("all", load_settings("all", flags, None, {}), places, Heard())
     (image,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["images"]
     assert [output["path"].split("/")[1] for output in image["outputs"] if output["method"] is None] == [
         "overview.png",

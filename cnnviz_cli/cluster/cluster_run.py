@@ -1,4 +1,4 @@
-"""A run whose images are shared out among the processes of a cluster; `run.pipeline` is its counterpart."""
+"""A run whose images are shared out among the processes of a cluster; `run.local_run` is its counterpart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnviz_cli.cluster.connection import FolderToken, connect_ray
 from cnnviz_cli.cluster.pool import ActorPool
-from cnnviz_cli.cluster.worker import Job
+from cnnviz_cli.cluster.worker import WorkerJob
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.inputs.remote import is_url
@@ -30,8 +30,8 @@ def execute(
 ) -> Outcome:
     """What `run.execute` does, with the images shared out among the processes of a cluster.
 
-    The journal is written here, by one process, when an image's files are in place; so going on, dividing and
-    interrupting are as ever. Batches are cut as on one machine, so the figures are the same bytes.
+    The journal is written here, by one process, when an image's files are in place; so resuming, shards and
+    interruptions work as on one machine. Batches are cut as on one machine, so the figures are the same bytes.
 
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.
@@ -41,7 +41,7 @@ def execute(
     def this_cluster(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
         token = FolderToken(sink)
         example = next((source.path for source in sources if not is_url(source.folder)), None)
-        job = Job(
+        job = WorkerJob(
             command=command,
             settings=settings.model_dump_json(exclude_unset=True),
             shard=shard,
