@@ -32,13 +32,15 @@ incomplete: the shares do not add up to the score they explain.
 SHARED: frozenset[State] = frozenset(("flat", "silent"))
 """States that a map made of several is in only if all of these are; in the others if any is."""
 
+_INCOMPLETE = "do not add up to the score they explain"
+
 ADVICE: Mapping[State, str] = {
     "ok": "",
     "flat": "every position has the same value but for rounding: nothing to see here, try another layer or target",
     "silent": "the layer answers nothing here, its maps are nowhere above zero: read the layer behind its activation",
     "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
-    "incomplete": "the shares do not add up to the score they explain: take more steps, or another baseline",
+    "incomplete": f"the shares {_INCOMPLETE}: take more steps, or another baseline",
     "unstable": "what it is divided by is next to zero: read where it lies, not how strong it is",
 }
 """What to tell the user about a map in each state, where the target itself is explained."""
@@ -48,11 +50,11 @@ def advice(
     state: State, *, counter: bool = False, contrast: str = "", statistics: Mapping[str, float] = MappingProxyType({})
 ) -> str:
     """What to tell the user about a map, if `counter` of what speaks against the target, or of it against
-    `contrast`. `statistics` are the map's, for how far it is off."""
+    `contrast`. Its `statistics` say how far it is off."""
     if state == "incomplete" and "completeness_error" in statistics:
         after = f" after {statistics['steps']:.0f} steps" if "steps" in statistics else ""
-        missed = f"by {format_percent(statistics['completeness_error'])}{after}"
-        return ADVICE[state].replace("do not add up to the score they explain", f"miss the score they explain {missed}")
+        missed = format_percent(statistics["completeness_error"])
+        return ADVICE[state].replace(_INCOMPLETE, f"miss the score they explain by {missed}{after}")
     if state != "negative" or not (counter or contrast):
         return ADVICE[state]
     if not counter:
