@@ -210,7 +210,7 @@ class ActorPool(PartPool[WorkerActor]):
     def _await_files(self, files: FileSizes) -> None:
         await_files(self._token.root, files)
 
-    def _deadly(self, count: int, first: str) -> DeviceError:
+    def _death_error(self, count: int, first: str) -> DeviceError:
         return DeviceError(
             f"{count} processes of the cluster died at the same images, the first of which is {escape_text(first)}",
             fix="See Ray's logs for the reason; most often it is memory: --batch-size N",

@@ -91,7 +91,7 @@ class ClusterWorker:
                 reporter.say(note)
             workers.configure(drawing)
             sink = Sink(settings.output, self._job.shard.label)
-            self._worker = PartWorker(explainer, workers, sink, reporter, reported=session.batch_size)
+            self._worker = PartWorker(explainer, workers, sink, reporter, records_per_report=session.batch_size)
         except CnnvizError as error:
             return error
         return SetupResult(

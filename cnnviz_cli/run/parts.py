@@ -129,14 +129,14 @@ class PartWorker:
     """
 
     def __init__(
-        self, explainer: Explainer, workers: WorkerPool, sink: Sink, reporter: MessageBuffer, *, reported: int
+        self, explainer: Explainer, workers: WorkerPool, sink: Sink, reporter: MessageBuffer, *, records_per_report: int
     ) -> None:
-        """`workers` are configured; so many records at least make a report, but for the last of a part."""
+        """`workers` are configured. The last report of a part may have fewer records."""
         self._explainer = explainer
         self._workers = workers
         self._sink = sink
         self._reporter = reporter
-        self._reported = reported
+        self._records_per_report = records_per_report
         self._queue: DiskQueue | None = None
         self._queued: Iterator[Any] | None = None
 
@@ -170,7 +170,7 @@ class PartWorker:
         waiting: list[tuple[ImageRecord, FileSizes]] = []
         for record in pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest)):
             waiting.append((record, self._files(record)))
-            if len(waiting) >= self._reported:
+            if len(waiting) >= self._records_per_report:
                 yield Report(waiting, self._reporter.take())
                 waiting = []
         yield Report(waiting, self._reporter.take(), _times(timer), smallest_batch=pipeline.smallest_batch)

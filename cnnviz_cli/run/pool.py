@@ -99,7 +99,7 @@ class PartPool(Backend, Generic[AnyMember]):
         """How many images to a part: a multiple of the batch."""
 
     @abstractmethod
-    def _deadly(self, count: int, first: str) -> DeviceError:
+    def _death_error(self, count: int, first: str) -> DeviceError:
         """The end of a run in which so many processes died over the same images."""
 
     def _await_files(self, files: FileSizes) -> None:
@@ -188,7 +188,7 @@ class PartPool(Backend, Generic[AnyMember]):
         unit.again = True
         unit.deaths += 1
         if unit.deaths == _DEATHS:
-            raise self._deadly(_DEATHS, next(iter(unit.missing)))
+            raise self._death_error(_DEATHS, next(iter(unit.missing)))
 
     def _pass_on(self, messages: Iterable[tuple[str, bool]]) -> None:
         for text, warn in messages:

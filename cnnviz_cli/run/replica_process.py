@@ -29,7 +29,7 @@ from cnnviz_cli.run.parts import MessageBuffer, Part, PartWorker, Report
 from cnnviz_cli.run.workers import InlineWorker, JobResult, Stage, WorkerPool, completed_future
 
 
-class Whereabouts:
+class SharedStatus:
     """What a replica is doing, in memory that it shares with its supervisor, and whether it is to stop."""
 
     _STAGES: tuple[Stage, ...] = ("read", "draw and write")
@@ -64,11 +64,11 @@ class Whereabouts:
 
 
 class WatchedWorker(InlineWorker):
-    """Reads and draws in this process, and leaves word of what it is at."""
+    """Reads and draws in this process, and has its supervisor see at which image it is."""
 
-    def __init__(self, spec: RenderSpec, whereabouts: Whereabouts) -> None:
+    def __init__(self, spec: RenderSpec, status: SharedStatus) -> None:
         super().__init__(spec)
-        self._whereabouts = whereabouts
+        self._status = status
 
     def begin(self, part: Part) -> None:
         """What follows is of this part."""
@@ -82,12 +82,12 @@ class WatchedWorker(InlineWorker):
         return self._watch("draw and write", slot, lambda: super(WatchedWorker, self).draw(slot, result))
 
     def _watch(self, stage: Stage, slot: OutputSlot, work: Callable[[], Future[JobResult]]) -> Future[JobResult]:
-        if self._whereabouts.stopped:
+        if self._status.stopped:
             os._exit(0)
         if why := self._failures.get((slot[1], stage)):
             self.drop(slot)
             return completed_future(JobResult(failed_record(slot[0], why), stage=stage))
-        with self._whereabouts.at(stage, self._places[slot[1]]):
+        with self._status.at(stage, self._places[slot[1]]):
             return work()
 
 
@@ -106,22 +106,22 @@ class ReplicaJob:
     memory: float
 
 
-def serve(job: ReplicaJob, jobs: Connection, reports: Connection, whereabouts: Whereabouts) -> NoReturn:
+def serve(job: ReplicaJob, parts: Connection, reports: Connection, status: SharedStatus) -> NoReturn:
     """Do one part after another, and report; the process ends here."""
     torch.set_num_threads(job.threads)
     session, reporter = job.explainer.session, MessageBuffer()
     settings = session.settings.model_copy(update={"max_memory": job.memory})
-    drawer = WatchedWorker(job.spec, whereabouts)
+    drawer = WatchedWorker(job.spec, status)
     worker = PartWorker(
         replace(job.explainer, session=replace(session, settings=settings)),
         WorkerPool.of(drawer),
         job.sink,
         reporter,
-        reported=1,
+        records_per_report=1,
     )
     while True:
         try:
-            method, part, ranges = jobs.recv()
+            method, part, ranges = parts.recv()
         except (EOFError, OSError):
             os._exit(0)
         drawer.begin(part)

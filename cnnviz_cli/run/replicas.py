@@ -37,7 +37,7 @@ from cnnviz_cli.run.parts import Part, Report, split_work
 from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.replica_plan import ReplicaPlan, replica_bytes
-from cnnviz_cli.run.replica_process import ReplicaJob, Whereabouts, become_replica, serve
+from cnnviz_cli.run.replica_process import ReplicaJob, SharedStatus, become_replica, serve
 from cnnviz_cli.run.workers import READ_TIMEOUT, Stage, crash_text, exit_reason, late_text
 
 
@@ -49,12 +49,12 @@ class Replica(Member):
         late: the place of the image for which it was killed, since it took too long to read.
     """
 
-    def __init__(self, pid: int, jobs: Connection, reports: Connection, whereabouts: Whereabouts) -> None:
+    def __init__(self, pid: int, parts: Connection, reports: Connection, status: SharedStatus) -> None:
         super().__init__()
         self.pid = pid
-        self.jobs = jobs
+        self.parts = parts
         self.reports = reports
-        self.whereabouts = whereabouts
+        self.status = status
         self.receiving = False
         self.late: int | None = None
 
@@ -65,7 +65,7 @@ class Replica(Member):
     def close(self) -> int:
         """Wait for its end, which has come or is near; returns the exit code, negative for a signal."""
         _, status = os.waitpid(self.pid, 0)
-        self.jobs.close()
+        self.parts.close()
         self.reports.close()
         return os.waitstatus_to_exitcode(status)
 
@@ -115,6 +115,7 @@ class ReplicaPool(PartPool[Replica]):
 
     @property
     def worker_memory(self) -> int:
+        # Those of replicas that took a dead one's place are not there at the same time.
         return sum(sorted(self._memory.values())[-max(1, self._count) :])
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
@@ -137,7 +138,7 @@ class ReplicaPool(PartPool[Replica]):
             if fitting < count:
                 self._reporter.say(f"{fitting} of {count} replicas fit into memory, at {each / 2**20:,.0f} MiB each")
             count = fitting
-        # What altered inputs may take together is divided, as one pipeline would have it.
+        # Altered inputs of all replicas together take what those of one pipeline would.
         total = room / MEMORY_SHARE if limit is None else room
         memory = total / max(1, count) / 2**30
         self._job = ReplicaJob(self._explainer, self._spec, self._sink, self._plan.threads, memory)
@@ -146,7 +147,7 @@ class ReplicaPool(PartPool[Replica]):
     def finish_drawing(self) -> Iterator[ImageRecord]:
         deadline = time.monotonic() + FINISH_TIMEOUT
         for replica in self._members:
-            replica.whereabouts.stop()
+            replica.status.stop()
         left = [replica for replica in self._members if replica.unit and not replica.receiving]
         while left and (seconds := deadline - time.monotonic()) > 0:
             heard = connection.wait([replica.reports for replica in left], seconds)
@@ -170,9 +171,9 @@ class ReplicaPool(PartPool[Replica]):
             replica.kill()
         for replica in self._members:
             replica.close()
-            if replica.unit and (found := replica.whereabouts.read()):
+            if replica.unit and (found := replica.status.read()):
                 self._sink.sweep(replica.unit.slots[found[1]][1])
-            replica.whereabouts.close()
+            replica.status.close()
         self._members = []
 
     def _fill(self) -> None:
@@ -186,9 +187,9 @@ class ReplicaPool(PartPool[Replica]):
                 self._count = len(self._members)
 
     def _fork(self) -> Replica:
-        jobs_in, jobs_out = Pipe(duplex=False)
+        parts_in, parts_out = Pipe(duplex=False)
         reports_in, reports_out = Pipe(duplex=False)
-        whereabouts = Whereabouts()
+        status = SharedStatus()
         supervisor = os.getpid()
         # A Ctrl-C that comes between two lines would be heard by a fork that does not ignore it yet.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -201,23 +202,23 @@ class ReplicaPool(PartPool[Replica]):
             if pid == 0:
                 try:
                     for other in self._members:
-                        other.jobs.close()
+                        other.parts.close()
                         other.reports.close()
-                    jobs_out.close()
+                    parts_out.close()
                     reports_in.close()
                     become_replica(supervisor, blocked)
-                    serve(self._job, jobs_in, reports_out, whereabouts)
+                    serve(self._job, parts_in, reports_out, status)
                 finally:
                     os._exit(70)
         except OSError:
-            for end in (jobs_out, reports_in):
+            for end in (parts_out, reports_in):
                 end.close()
             raise
         finally:
-            for end in (jobs_in, reports_out):
+            for end in (parts_in, reports_out):
                 end.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return Replica(pid, jobs_out, reports_in, whereabouts)
+        return Replica(pid, parts_out, reports_in, status)
 
     def _check_left(self) -> None:
         """`_fill` has started them, or raised."""
@@ -227,7 +228,7 @@ class ReplicaPool(PartPool[Replica]):
 
     def _give(self, member: Replica, method: PartMethod, part: Part, ranges: Any) -> None:
         with suppress(OSError):  # it is gone, which `_take` will see
-            member.jobs.send((method, part, ranges))
+            member.parts.send((method, part, ranges))
 
     def _wait(self) -> Iterator[Replica]:
         busy = [replica for replica in self._members if replica.unit]
@@ -236,7 +237,7 @@ class ReplicaPool(PartPool[Replica]):
             if replica.reports in heard:
                 yield replica
                 continue
-            found = replica.whereabouts.read()
+            found = replica.status.read()
             if found and found[0] == "read" and time.monotonic() - found[2] > READ_TIMEOUT:
                 replica.late = found[1]
                 replica.kill()
@@ -251,17 +252,17 @@ class ReplicaPool(PartPool[Replica]):
         if isinstance(message, Exception):
             raise message
         if message is None:
-            self._bury(member)
+            self._handle_death(member)
             return None
         report: Report = message
         if report.memory:
             self._memory[member.pid] = report.memory
         return report
 
-    def _bury(self, replica: Replica) -> None:
+    def _handle_death(self, replica: Replica) -> None:
         """See who is to blame for the end of a replica, and have others go on."""
-        code, found = replica.close(), replica.whereabouts.read()
-        replica.whereabouts.close()
+        code, found = replica.close(), replica.status.read()
+        replica.status.close()
         unit = replica.unit
         self._remove(replica)
         if code == -signal.SIGKILL and replica.late is None and self._count > 1:
@@ -283,7 +284,7 @@ class ReplicaPool(PartPool[Replica]):
             unit.failures[image] = crash_text(stage, exit_reason(code))
         self._crashed.add(image)
 
-    def _deadly(self, count: int, first: str) -> DeviceError:
+    def _death_error(self, count: int, first: str) -> DeviceError:
         return DeviceError(
             f"{count} replicas died at the same images, the first of which is {escape_text(first)}",
             fix="Most often memory runs short: --batch-size N with a smaller number, or --replicas 1",
