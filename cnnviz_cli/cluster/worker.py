@@ -80,7 +80,7 @@ class ClusterWorker:
         try:
             self._check_node()
             settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
-            if settings.threads is None and self._cores:
+            if settings.threads == "auto" and self._cores:
                 torch.set_num_threads(self._cores)
             explainer = prepare(self._job.command, settings, reporter)
             session = explainer.session

@@ -318,15 +318,15 @@ class ComputingFields(BaseModel):
     )
     precision: Literal["fp32", "bf16", "fp16"] = _computation(
         "fp32",
-        "Precision of the network. Below fp32, gradients at the input are still computed in fp32, and so are maps.",
+        "Precision of the network; gradients at the input and maps are always computed in fp32.",
     )
     fold: bool = _computation(
         True,
-        "Fold batch normalisations into the convolutions before them: the same up to rounding, and faster.",
+        "Fold batch normalisations into the convolutions before them: faster, and the same up to rounding.",
     )
     compile: bool = _computation(
         False,
-        "Compile the network for methods that score many altered images; takes up to a minute and a C++ compiler.",
+        "Compile the network for methods that score many altered images; needs a C++ compiler and up to a minute.",
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = _computation(
         "auto",
@@ -339,26 +339,20 @@ class ComputingFields(BaseModel):
         "auto|N",
         "-b",
     )
-    threads: Annotated[
-        int | None, BeforeValidator(values.parse_auto_as_unset, json_schema_input_type=values.AutoOrCount)
-    ] = _computation(
-        None,
-        "CPU threads for the network, of each replica if there are several; auto, the default, is one for a replica, "
-        "else one for each core that the process may use.",
-        "auto|N",
-        ge=1,
+    threads: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
+        "auto", "CPU threads for the network; auto is one for each usable core, or one in each replica.", "auto|N"
     )
     replicas: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
         "auto",
         "Processes that each read, compute and draw, on a CPU under Linux; auto is one per core for 64 images or more, "
-        "as memory allows; 1 is one pipeline with all threads.",
+        "as memory allows; 1 is a single pipeline with all threads.",
         "auto|N",
         recorded=False,
     )
     workers: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0))] = _computation(
         "auto",
-        "Processes that read and draw for one pipeline; auto is one per core, at most 16; 0 is none. A number means "
-        "one pipeline, unless --replicas is given.",
+        "Processes that read and draw for a single pipeline; auto is one per core, at most 16; 0 is none. A number "
+        "means a single pipeline, unless --replicas is given.",
         "auto|N",
         recorded=False,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -83,15 +83,6 @@ def parse_auto_or_count(at_least: int, word: str = "auto") -> Callable[[Any], An
         return text
 
     return checked
-
-
-AutoOrCount = Annotated[int, Field(ge=1)] | Literal["auto"] | None
-"""What may be written where `parse_auto_as_unset` reads."""
-
-
-def parse_auto_as_unset(value: Any) -> Any:
-    """``auto`` as the None that it stands for."""
-    return None if isinstance(value, str) and value.strip() == "auto" else value
 
 
 def parse_class(value: Any) -> Any:

@@ -53,13 +53,13 @@ def move_to_device(net: nn.Module, device: torch.device, memory_format: MemoryFo
     return net
 
 
-def use_threads(count: int | None) -> None:
-    """Compute with so many threads on the CPU; None for one a core that the process may use, unless OMP_NUM_THREADS
-    says how many.
+def use_threads(count: int | Literal["auto"]) -> None:
+    """Compute with so many threads on the CPU; ``auto`` is one for each usable core, unless OMP_NUM_THREADS says how
+    many.
 
     It does not follow the load: another number of threads moves last bits, and a run gives the same bytes each time.
     """
-    if count is not None:
+    if count != "auto":
         torch.set_num_threads(count)
     elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
         torch.set_num_threads(usable_cores())  # OpenMP knows nothing of a container's quota

@@ -44,7 +44,7 @@ def plan_replicas(settings: Settings, sources: Sequence[Source], local_rank: int
     """
     if settings.replicas == 1:
         return None
-    threads = settings.threads or 1
+    threads = 1 if settings.threads == "auto" else settings.threads
     why, fix = _obstacle(settings, sources, select_device(settings.device, local_rank))
     if settings.replicas != "auto":
         if why:

@@ -77,19 +77,17 @@ def test_the_variable_names_a_file_and_the_flag_another(tmp_path: Path) -> None:
 
 
 def test_text_stays_text_in_flags_and_variables() -> None:
-    environ = {"CNNVIZ_WEIGHTS": "012", "CNNVIZ_GRADCAM__LAYER": "7", "CNNVIZ_OFFLINE": "1", "CNNVIZ_THREADS": "null"}
+    environ = {"CNNVIZ_WEIGHTS": "012", "CNNVIZ_GRADCAM__LAYER": "7", "CNNVIZ_OFFLINE": "1", "CNNVIZ_ALPHA": "null"}
     settings = load_settings("gradcam", {("target",): ["281", "no", "top3"]}, None, environ)
     assert settings.weights == "012"
     assert settings.section("gradcam").model_dump()["layer"] == ("7",)
     assert settings.offline is True
-    assert settings.threads is None
+    assert settings.alpha is None
     assert settings.target == (281, "no", "top3")
 
 
-@pytest.mark.parametrize(("word", "threads"), [("auto", None), ("3", 3)])
-def test_auto_threads_are_those_of_the_default_wherever_it_is_written(
-    tmp_path: Path, word: str, threads: int | None
-) -> None:
+@pytest.mark.parametrize(("word", "threads"), [("auto", "auto"), ("3", 3)])
+def test_threads_are_the_same_wherever_they_are_written(tmp_path: Path, word: str, threads: int | str) -> None:
     for settings in (
         load_settings("all", {("threads",): word}, None, {}),
         load_settings("all", {}, None, {"CNNVIZ_THREADS": word}),

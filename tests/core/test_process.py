@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -74,10 +75,10 @@ def test_no_more_cores_than_the_quota_keeps_busy(
 
 @pytest.mark.parametrize(
     ("asked", "variable", "torchs", "set_to"),
-    [(None, None, 64, [2]), (None, None, 1, []), (None, "64", 64, []), (8, None, 64, [8]), (8, "64", 64, [8])],
+    [("auto", None, 64, [2]), ("auto", None, 1, []), ("auto", "64", 64, []), (8, None, 64, [8]), (8, "64", 64, [8])],
 )
 def test_auto_takes_a_thread_for_each_usable_core(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, variable: str | None, torchs: int, set_to: list[int]
+    monkeypatch: pytest.MonkeyPatch, asked: int | Literal["auto"], variable: str | None, torchs: int, set_to: list[int]
 ) -> None:
     found: list[int] = []
     monkeypatch.setattr(device, "usable_cores", lambda: 2)
