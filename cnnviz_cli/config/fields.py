@@ -326,7 +326,7 @@ class ComputingFields(BaseModel):
     )
     compile: bool = _computation(
         False,
-        "Compile the network for methods that score many altered images; needs a C++ compiler and up to a minute.",
+        "Compile the network for methods that score many altered images; needs a C++ compiler and about a minute.",
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = _computation(
         "auto",
