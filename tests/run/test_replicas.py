@@ -309,12 +309,18 @@ def test_a_broken_off_figure_is_swept_away(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "out" / "7.png" / ".cnnviz-0123456789ab.tmp").write_bytes(b"half")
         time.sleep(600)
 
+    fate = Fate(tmp_path / "hangs", 1, hang)
+
     def stop(count: int) -> None:
-        if count == 6:
+        if count == 7:  # of the two other batches and the last one, or of the one that 7.png is in
+            until = time.monotonic() + 300  # a watchdog
+            while not list((tmp_path / "out").rglob("*.tmp")) and time.monotonic() < until:
+                time.sleep(0.01)
             raise KeyboardInterrupt
 
-    at_image("draw", "7.png", Fate(tmp_path / "hangs", 1, hang), monkeypatch)
+    at_image("draw", "7.png", fate, monkeypatch)
     assert run(tmp_path / "out", sources, Listener(stop), replicas="2").status == "interrupted"
+    assert fate.count == 1
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 
 
