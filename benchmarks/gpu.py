@@ -22,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,15 @@ class Bench:
     size: Size
     end: float
 
-    def executions(self) -> dict[str, Execution]:
-        """The ways to carry out passes that are compared, by name."""
+    def executions(self, *, compiled: bool = False) -> dict[str, Execution]:
+        """The ways to carry out passes that are compared, by name; `compiled` is for streams of scores, since nothing
+        else is compiled."""
         kinds = {"fp32": Execution(), "bf16": Execution(precision="bf16"), "fp16": Execution(precision="fp16")}
         if self.device.type == "cpu":
             kinds = {name: kind for name, kind in kinds.items() if name == "fp32" or machine_kind().bf16}
             kinds.pop("fp16", None)
-        if self.size.compiled and "compile" in {field.name for field in fields(Execution)}:
-            compiled: dict[str, Any] = {"compile": True}
-            kinds |= {f"{name}, compiled": replace(kind, **compiled) for name, kind in kinds.items()}
+        if compiled and self.size.compiled:
+            kinds |= {f"{name}, compiled": replace(kind, compile=True) for name, kind in kinds.items()}
         return kinds
 
     def seconds(self, work: Callable[[], object]) -> float:
@@ -215,8 +215,10 @@ def streams(bench: Bench) -> Iterator[Row]:
         f"integrated-gradients, {size.steps} steps": recipe_of(whole, "integrated-gradients", steps=size.steps),
         f"smoothgrad, {size.samples} samples": recipe_of(whole, "smoothgrad", samples=size.samples),
     }
-    for kind, execution in bench.executions().items():
+    for kind, execution in bench.executions(compiled=True).items():
         for method, recipe in recipes.items():
+            if execution.compile and method != "scorecam":
+                continue
             if bench.late:
                 return
             yield Row(
