@@ -36,7 +36,7 @@ from cnnviz_cli.engine.device import (
 from cnnviz_cli.engine.graph import Tail, make_tails
 from cnnviz_cli.engine.passes import Pass, answer, run_pass
 from cnnviz_cli.engine.plan import Stream
-from cnnviz_cli.engine.twins import run_on_twin
+from cnnviz_cli.engine.twins import find_twin, run_on
 
 T = TypeVar("T")
 
@@ -76,6 +76,9 @@ class ImageStream:
         self.context, self.stream, self.evidence, self.image = context, stream, evidence, image
         self.plan = stream.passes
         self.tail = tail
+        # Once for all chunks: to find it is to look at all weights.
+        folds = tail is None and context.folds
+        self.twin = find_twin(context.net, context.batch, self.plan.layers) if folds else None
         self.compiles = (
             context.execution.compile
             and stream.variants.at == INPUT
@@ -88,10 +91,9 @@ class ImageStream:
 
     def _on_network(self, run: Callable[[Callable[[Tensor], Any], nn.Module], T]) -> T:
         """What `run` gives of what variants pass, and of the network whose modules that runs."""
-        context = self.context
         if self.tail is not None:
             return run(self.tail, self.tail.modules)
-        return run_on_twin(context.net, context.batch, self.plan.layers, lambda net: run(net, net), fold=context.folds)
+        return run_on(self.context.net, self.twin, lambda net: run(net, net))
 
     def run(self) -> tuple[dict[Scores, Tensor], dict[GradientOver, Tensor]]:
         """Scores of all variants in order, and sums of gradients."""

@@ -174,7 +174,11 @@ def run_on_twin(
         batch: (B, C, H, W) an input of the network.
         layers: what is read; a convolution that one of them shows keeps its normalisation.
     """
-    twin = find_twin(net, batch, layers) if fold else None
+    return run_on(net, find_twin(net, batch, layers) if fold else None, run)
+
+
+def run_on(net: nn.Module, twin: Twin | None, run: Callable[[nn.Module], T]) -> T:
+    """What `run` gives of a twin of `net` that was found before; of `net` itself if there is none."""
     if twin is None:
         return run(net)
     with suppress(FoldError), twin.in_use() as copy:
