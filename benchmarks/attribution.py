@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
-from benchmarks.compute import ours, ours_net, recipe_of, theirs, top1
+from benchmarks.compute import BUNDLED, folded_forwards, ours, ours_net, recipe_of, theirs, top1
 from benchmarks.machine import bf16_is_fast
 from benchmarks.measure import Line, flops_of, line, matmul_seconds, medians
 from benchmarks.memory import SAMPLES
@@ -192,24 +191,12 @@ def streams(name: str, rounds: int) -> list[Line]:
     matrix multiplication of as many operations."""
     fast = ours_net(name)
     image, ordered = _image()
-    folded = fuse(fast).to(memory_format=torch.channels_last)
     masked = ours(fast, ordered, [recipe_of(fast, "rise", masks=VARIANTS)])
-
-    def forwards(chunk: int) -> Callable[[], object]:
-        batch = ordered.expand(chunk, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-
-        def work() -> None:
-            with torch.no_grad():
-                for _ in range(VARIANTS // chunk):
-                    folded(batch)
-
-        return work
-
-    chunks = {f"{VARIANTS} folded forwards, {chunk} at a time": forwards(chunk) for chunk in (1, 2, 4, 8, 16, 32)}
+    chunks = folded_forwards(fast, ordered, VARIANTS)
     times = medians({"rise": masked, **chunks}, rounds)
     best = min(chunks, key=lambda chunk: times[chunk])
     with torch.no_grad():
-        limit = matmul_seconds(VARIANTS * flops_of(lambda: folded(image)))
+        limit = matmul_seconds(VARIANTS * flops_of(lambda: fast(image)))
     times["as many operations of a matrix multiplication"] = limit
     lines = [line(f"{name}: a stream over the folded forward at its best chunk", times, "rise", best, "<= 1.1", 1)]
     if name == "resnet50":
@@ -224,7 +211,7 @@ def everything(rounds: int) -> tuple[list[Line], list[str]]:
     notes = [] if bf16_is_fast() else [bf16_note()]
     for name in ("resnet50", "vgg16"):
         lines += shared(name, rounds) + gradients(name, min(rounds, 3)) + cams(name)
-    for name in ("resnet18", "resnet50", "mobilenet_v2"):
+    for name in ("resnet18", "resnet50", "mobilenet_v2", BUNDLED):
         lines += streams(name, min(rounds, 3))
     for name, weights in (("efficientnet_lite0", "DEFAULT"), ("resnet18", "random:0")):
         made, note = at_equal_error(name, weights)
