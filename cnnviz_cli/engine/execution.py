@@ -39,13 +39,13 @@ class Execution:
     def applied_to(self, net: nn.Module, device: torch.device) -> Iterator[None]:
         """The same, in which autocast finds the weights of `net` converted already."""
         dtype = AUTOCAST.get(self.precision)
-        with _lowered_weights(net, dtype) if dtype else nullcontext(), self.autocast(device):
+        with _cast_weights(net, dtype) if dtype else nullcontext(), self.autocast(device):
             yield
 
 
 DEFAULT_EXECUTION = Execution()
 
-_LOWERED_TYPES = (
+_CAST_TYPES = (
     nn.Linear,
     nn.Conv1d,
     nn.Conv2d,
@@ -58,18 +58,18 @@ _LOWERED_TYPES = (
 
 
 @dataclass
-class _Lowered:
+class _CastParameters:
     """Parameters of a module in a shorter format, and what they were made from."""
 
     state: list[Any]
     parameters: dict[str, nn.Parameter | None]
 
 
-_LOWERED: WeakKeyDictionary[nn.Module, _Lowered] = WeakKeyDictionary()
+_CAST: WeakKeyDictionary[nn.Module, _CastParameters] = WeakKeyDictionary()
 
 
 @contextmanager
-def _lowered_weights(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def _cast_weights(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Within, convolutions and linear layers have their parameters in `dtype`: the numbers that autocast would round
     them to at every forward, which takes as long as a small network's own work.
 
@@ -78,10 +78,10 @@ def _lowered_weights(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     replaced = []
     try:
         for module in net.modules():
-            if type(module) in _LOWERED_TYPES:
+            if type(module) in _CAST_TYPES:
                 own = module._parameters
                 if all(one is None or one.dtype == torch.float32 for one in own.values()):
-                    module._parameters = _lowered(module, dtype)
+                    module._parameters = _cast_parameters(module, dtype)
                     replaced.append((module, own))
         yield
     finally:
@@ -89,17 +89,17 @@ def _lowered_weights(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             module._parameters = own
 
 
-def _lowered(module: nn.Module, dtype: torch.dtype) -> dict[str, nn.Parameter | None]:
+def _cast_parameters(module: nn.Module, dtype: torch.dtype) -> dict[str, nn.Parameter | None]:
     own = module._parameters
     state = [dtype, *((name, _state(one)) for name, one in own.items())]
-    known = _LOWERED.get(module)
+    known = _CAST.get(module)
     if known is None or known.state != state:
         with torch.no_grad():
             made = {
                 name: None if one is None else nn.Parameter(one.detach().to(dtype), requires_grad=False)
                 for name, one in own.items()
             }
-        known = _LOWERED[module] = _Lowered(state, made)
+        known = _CAST[module] = _CastParameters(state, made)
     return known.parameters
 
 
