@@ -43,8 +43,10 @@ T = TypeVar("T")
 MOST_INPUTS = 32
 """Variants of the input in a chunk at the most: more is not faster, and takes memory."""
 
-MOST_BYTES = 2**24
-"""Of a chunk of a layer's variants at the most: what a cache does not hold is slower."""
+MOST_BYTES = LARGEST_BLOCK // 2
+"""Of a chunk of a layer's variants at the most: they are there twice, as they are made and as the layer returns them.
+Measured on the 1,280 maps of the bundled network's last layer, one thread: 64 together take 64 ms, 8 take 76 and 128
+take 69."""
 
 _FOOTPRINTS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Footprint]] = WeakKeyDictionary()
 """What a variant takes in each network, by where it enters, its shape and how it is carried out."""
