@@ -208,7 +208,9 @@ def measure_footprint(modules: nn.Module, run: Callable[[Tensor], Any], item: Te
         if isinstance(output, Tensor):
             sizes.append(output.nbytes)
 
-    hooks = [m.register_forward_hook(weigh) for m in modules.modules() if not any(m.children())]
+    # TorchScript takes no hooks: its output is what is seen of it.
+    leaves = [m for m in modules.modules() if not any(m.children()) and not isinstance(m, torch.jit.ScriptModule)]
+    hooks = [m.register_forward_hook(weigh) for m in leaves]
     try:
         with torch.no_grad():
             run(item)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
+
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.device import use_threads
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.explain import Explainer, prepare
 from cnnviz_cli.run.lifecycle import Backend, Outcome, StageTimer, execute_on
 from cnnviz_cli.run.pipeline import LocalBackend
-from cnnviz_cli.run.replica_plan import plan_replicas
+from cnnviz_cli.run.replica_plan import check_threads, plan_replicas, running_threads
 from cnnviz_cli.run.replicas import ReplicaPool
 from cnnviz_cli.run.workers import WorkerPool, worker_count
 
@@ -49,17 +52,29 @@ def execute(
     @contextmanager
     def replicas(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
         assert plan is not None
-        # With one thread: a fork of a process whose OpenMP has started some could start none of its own.
-        with ReplicaPool(lambda: load(1), plan, shard, settings, sink, reporter, timer) as pool:
+        threads, earlier = torch.get_num_threads(), running_threads()
+        with timer.measure("load"):
+            # With one thread: a fork of a process whose OpenMP has started some could start none of its own.
+            explainer = load(1)
+        if why := check_threads(plan, earlier):
+            reporter.say(why)
+            torch.set_num_threads(threads)
+            use_threads(settings.threads)
+            with one_pipeline(sink, timer, explainer) as backend:
+                yield backend
+            return
+        with ReplicaPool(lambda: explainer, plan, shard, settings, sink, reporter, timer) as pool:
             yield pool
 
     @contextmanager
-    def one_pipeline(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
+    def one_pipeline(sink: Sink, timer: StageTimer, loaded: Explainer | None = None) -> Iterator[Backend]:
         # Processes that read and draw start up while the model is loaded.
         workers = WorkerPool(worker_count(settings.workers, len(sources)))
         try:
             with workers:
-                yield LocalBackend(lambda: load(plan.threads if plan else None), workers, shard, sink, reporter, timer)
+                yield LocalBackend(
+                    lambda: loaded or load(plan.threads if plan else None), workers, shard, sink, reporter, timer
+                )
         finally:
             for _, folder in workers.interrupted:
                 sink.sweep(folder)

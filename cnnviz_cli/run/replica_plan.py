@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -69,6 +72,36 @@ def _obstacle(settings: Settings, sources: Sequence[Source], device: torch.devic
     if any(isinstance(source.reader, RemoteReader) for source in sources):
         return "images in object stores are fetched by the workers of one pipeline", "Leave it out."
     return "", ""
+
+
+def running_threads() -> frozenset[int]:
+    """The threads of this process, by the system's numbers."""
+    return frozenset(int(name) for name in os.listdir("/proc/self/task"))  # noqa: PTH208  (no Path needed)
+
+
+def check_threads(plan: ReplicaPlan, earlier: frozenset[int]) -> str:
+    """Why a loaded network cannot run in forks, a sentence; empty if nothing is in the way.
+
+    A fork has none of the threads of its parent: what waits for one of them waits forever, and torch refuses gradients
+    once its backward has some, as it has after an exported program was loaded.
+
+    Args:
+        earlier: the threads that there were before the network was loaded.
+
+    Raises:
+        UsageError: such a number of replicas was asked for.
+    """
+    started = any(thread.native_id not in earlier for thread in threading.enumerate())
+    for number in running_threads():
+        with suppress(OSError):  # it has just ended
+            name = Path(f"/proc/self/task/{number}/comm").read_text()
+            started |= name.startswith("pt_autograd") or (name.startswith("PTThreadPool") and number not in earlier)
+    if not started:
+        return ""
+    why = "loading the network started threads, which a replica would lack"
+    if not plan.bounded:
+        raise UsageError(why, where="--replicas", fix="Leave it out.")
+    return f"one pipeline has all threads: {why}"
 
 
 def _cores() -> int:
