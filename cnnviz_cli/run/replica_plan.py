@@ -118,7 +118,8 @@ def replica_bytes(explainer: Explainer) -> int:
     """Bytes, roughly, that a replica takes and shares with no other."""
     session, preprocessing = explainer.session, explainer.session.model.preprocessing
     spec = session.context.input_spec
-    black = torch.tensor(spec.black, device=session.device).reshape(1, -1, 1, 1).expand(1, -1, *spec.size).contiguous()
+    black = torch.tensor(spec.black, dtype=torch.float32, device=session.device)
+    black = black.reshape(1, -1, 1, 1).expand(1, -1, *spec.size).contiguous()
     recorded = any(plan.from_input for plan in (explainer.plan, *explainer.views.values()))
     footprint = measure_footprint(session.net, session.net, black)
     item = footprint.item(black.nbytes, recorded=recorded)

@@ -62,7 +62,7 @@ def top_channels(maps: Tensor, count: int) -> Tensor:
     import torch
 
     if count >= maps.shape[-3]:
-        return torch.arange(maps.shape[-3], device=maps.device).expand(*maps.shape[:-3], -1)
+        return torch.arange(maps.shape[-3], dtype=torch.int64, device=maps.device).expand(*maps.shape[:-3], -1)
     # On the CPU: some devices have no float64.
     spread = maps.cpu().double().var((-2, -1), correction=0)
     chosen = spread.sort(dim=-1, descending=True, stable=True).indices[..., :count]
