@@ -27,7 +27,8 @@ PIXELS = ("value_range", "bands", "show_bands", "mean", "std")
 QUESTION = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
 RENDERING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
-SETTINGS = (*NETWORK, *INPUT, *PIXELS, *QUESTION, *OUTPUT, "max_memory", *RENDERING)
+COMPUTATION = ("max_memory", "fold")
+SETTINGS = (*NETWORK, *INPUT, *PIXELS, *QUESTION, *OUTPUT, *COMPUTATION, *RENDERING)
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}
 _COMMAND = re.compile(r"cnnviz [a-z]+ --method ([a-z0-9-]*[a-z0-9])")

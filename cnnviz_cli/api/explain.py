@@ -129,8 +129,8 @@ def explain(
             ``interpolation``, ``value_range``, ``bands``, ``show_bands``, ``mean`` and ``std``; for the question
             ``contrast``, ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and
             ``min_score``; for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``,
-            ``palette``, ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and
-            ``dpi``.
+            ``fold`` (False runs the network with its own batch normalisations), ``palette``, ``signed_palette``,
+            ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and ``dpi``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.

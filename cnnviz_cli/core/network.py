@@ -1,4 +1,4 @@
-"""Running a network that is other people's code: its errors, its checkpoints, its layout in memory.
+"""Running a network that is other people's code: its errors, its checkpoints, its hooks, its layout in memory.
 
 Its forward, its backward, its hooks and whatever it overrides may raise anything. Where such an error leaves the
 network, the traceback shows it: the last of our own functions in it has called a module or autograd, and nothing of
@@ -179,6 +179,20 @@ def _is_library(name: str) -> bool:
     if name.startswith(("<", _PACKAGE)) or any(part in _LIBRARIES for part in Path(name).parts):
         return True
     return name.startswith(_STDLIB) and "site-packages" not in name
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """Whether nothing was hung on a module that would see its output, or that runs in the place of its forward."""
+    return "forward" not in module.__dict__ and not any(module.__dict__[name] for name in _HOOKS)
+
+
+def tensors_of(*modules: nn.Module) -> list[Tensor]:
+    """Parameters and buffers of these modules themselves."""
+    own = [value for module in modules for value in (*module._parameters.values(), *module._buffers.values())]
+    return [value for value in own if value is not None]
 
 
 MemoryFormat = Literal["channels_last", "contiguous"]

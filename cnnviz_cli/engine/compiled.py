@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.network import is_out_of_memory
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.engine.execution import Execution
+from cnnviz_cli.engine.execution import Execution, note
 from cnnviz_cli.engine.passes import Pass
 
 Network = Callable[[Tensor], Any]
@@ -33,15 +33,6 @@ class _Compiled:
 
 
 _COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Compiled]] = WeakKeyDictionary()
-
-_NOTES: list[str] = []
-
-
-def take_notes() -> list[str]:
-    """What is to be said of compilations since the last call."""
-    found = _NOTES.copy()
-    _NOTES.clear()
-    return found
 
 
 def run_compiled(
@@ -60,7 +51,7 @@ def run_compiled(
         known[key] = _Compiled(weights, made)
         if made is not None:
             what = f"{shape[0]} inputs of {shape[2]} x {shape[3]}"
-            _NOTES.append(f"--compile: the network is compiled for {what}, in {seconds:.0f} seconds")
+            note(f"--compile: the network is compiled for {what}, in {seconds:.0f} seconds")
     call = known[key].call
     return None if call is None else run(call)
 
@@ -76,12 +67,12 @@ def _try(net: nn.Module, execution: Execution, run: Callable[[Network], Pass]) -
     except Exception as error:  # compilers fail in many ways, and none is a reason to end a run
         if is_out_of_memory(error):
             raise
-        _NOTES.append(f"--compile: the network runs uncompiled, since {_reason(error)}")
+        note(f"--compile: the network runs uncompiled, since {_reason(error)}")
         return None, 0.0
     # Of the largest score: far above what rounding does, as for folded and for cut networks.
     tolerance = 5e-2 if execution.precision != "fp32" else 1e-9 if expected.dtype == torch.float64 else 1e-4
     if not torch.allclose(scores, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
-        _NOTES.append("--compile: the network runs uncompiled, since compiled it gives other scores")
+        note("--compile: the network runs uncompiled, since compiled it gives other scores")
         return None, 0.0
     return made, time.perf_counter() - start
 

@@ -45,6 +45,21 @@ class Execution:
 
 DEFAULT_EXECUTION = Execution()
 
+_NOTES: list[str] = []
+
+
+def note(text: str) -> None:
+    """Have a user told how passes are carried out."""
+    _NOTES.append(text)
+
+
+def take_notes() -> list[str]:
+    """What there is to be told since the last call."""
+    found = _NOTES.copy()
+    _NOTES.clear()
+    return found
+
+
 _CAST_TYPES = (
     nn.Linear,
     nn.Conv1d,

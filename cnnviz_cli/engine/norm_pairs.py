@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from cnnviz_cli.core.network import is_untouched, tensors_of
 from cnnviz_cli.engine.operations import tensors_in
 
 CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
@@ -27,8 +28,6 @@ CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
 """Exact types, each with the normalisation of its output: a subclass may do something else."""
 
 _FROZEN = ("torchvision.ops.misc", "FrozenBatchNorm2d")  # by name, since to import it takes a second
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _POSITIONS = 5
 """Rows and columns at which outputs are compared."""
@@ -62,12 +61,17 @@ class Trial:
     output: Any
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is of a class of normalisations that a convolution can hold."""
+    kind = type(module)
+    return kind in CONVOLUTIONS.values() or (kind.__module__, kind.__name__) == _FROZEN
+
+
 def is_norm_of(norm: nn.Module, convolution: nn.Module) -> bool:
     """Whether `norm` is a constant factor and summand for each channel, as `convolution` can hold them."""
     wanted = CONVOLUTIONS.get(type(convolution))
-    kind = type(norm)
-    frozen = wanted is nn.BatchNorm2d and (kind.__module__, kind.__name__) == _FROZEN
-    if wanted is None or not (kind is wanted or frozen) or norm.training:
+    fits = type(norm) is wanted or (wanted is nn.BatchNorm2d and is_norm(norm) and type(norm).__name__ == _FROZEN[1])
+    if not fits or norm.training:
         return False
     tensors = [value for value in tensors_of(convolution, norm) if value.is_floating_point()]
     weight = tensors[0]
@@ -79,17 +83,6 @@ def is_norm_of(norm: nn.Module, convolution: nn.Module) -> bool:
         and all((value.dtype, value.device) == (weight.dtype, weight.device) for value in tensors)
         and not weight.is_meta
     )
-
-
-def tensors_of(*modules: nn.Module) -> list[Tensor]:
-    """Parameters and buffers of these modules themselves."""
-    own = [value for module in modules for value in (*module._parameters.values(), *module._buffers.values())]
-    return [value for value in own if value is not None]
-
-
-def is_untouched(module: nn.Module) -> bool:
-    """Whether nothing was hung on a module that would see its output, or that runs in the place of its forward."""
-    return "forward" not in module.__dict__ and not any(module.__dict__[name] for name in _HOOKS)
 
 
 def sample(output: Tensor) -> Tensor:
@@ -110,15 +103,17 @@ def find_pairs(net: nn.Module, image: Tensor) -> Trial:
 
     `image` is (1, C, H, W); its values are of no matter.
     """
+    modules = dict(net.named_modules())
     # Before our own hooks are there.
-    watch = _Watch({module for module in net.modules() if is_untouched(module)})
+    watch = _Watch({module for module in modules.values() if is_untouched(module)})
     with ExitStack() as hooks:
-        for name, module in net.named_modules():
+        for name, module in modules.items():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # cannot be hooked; its operations are seen
             if type(module) in CONVOLUTIONS and module in watch.untouched:
                 hooks.callback(module.register_forward_hook(watch.convolved).remove)
-            hooks.callback(module.register_forward_pre_hook(watch.starts, with_kwargs=True).remove)
+            if is_norm(module):
+                hooks.callback(module.register_forward_pre_hook(watch.starts, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(partial(watch.ends, name)).remove)
         with torch.no_grad(), watch:
             output = net(image)
@@ -138,10 +133,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, untouched: set[nn.Module]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.untouched = untouched
-        self._outputs: Any = WeakTensorKeyDictionary()
+        self._outputs: dict[int, tuple[ref[Tensor], _Run]] = {}
         self._runs: list[_Run] = []
         self._sources: dict[nn.Module, list[_Run | None]] = {}
         self._samples: list[tuple[nn.Module, Tensor]] = []
+        self._waiting: tuple[nn.Module, Tensor] | None = None
         self._reading: tuple[nn.Module, Tensor] | None = None
 
     @classmethod
@@ -150,21 +146,33 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._take_sample()  # before anything is done to it, and here, where nobody watches
         for tensor in tensors_in((args, kwargs or {})):
-            run = self._outputs.get(tensor)
+            run = self._run_of(tensor)
             if run is not None and not (self._reading and self._reading[1] is tensor):
                 run.readers.append(None)
         return func(*args, **(kwargs or {}))
+
+    def _run_of(self, tensor: Any) -> _Run | None:
+        """The run of a convolution that gave a tensor."""
+        found = self._outputs.get(id(tensor))
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def _take_sample(self) -> None:
+        if self._waiting:
+            module, output = self._waiting
+            self._samples.append((module, sample(output)))
+            self._waiting = None
 
     def convolved(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         run = _Run(module)
         self._runs.append(run)
         if isinstance(output, Tensor):
-            self._outputs[output] = run
+            self._outputs[id(output)] = ref(output), run
 
     def starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = args[0] if len(args) == 1 and not kwargs else None
-        run = self._outputs.get(given) if isinstance(given, Tensor) else None
+        run = self._run_of(given)
         self._sources.setdefault(module, []).append(run)
         if given is not None and run is not None and module in self.untouched and is_norm_of(module, run.convolution):
             run.readers.append(module)
@@ -172,15 +180,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ends(self, name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
         for tensor in tensors_in(output):
-            run = self._outputs.get(tensor)
+            run = self._run_of(tensor)
             if run is not None:
                 run.showing[name] = module
         if self._reading and self._reading[0] is module:
             self._reading = None
             if isinstance(output, Tensor):
-                self._samples.append((module, sample(output)))
+                self._waiting = module, output
 
     def result(self, output: Any) -> Trial:
+        self._take_sample()
         by_convolution: dict[nn.Module, list[_Run]] = {}
         for run in self._runs:
             by_convolution.setdefault(run.convolution, []).append(run)

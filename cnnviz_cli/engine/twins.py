@@ -22,16 +22,9 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.global_rng import seeded_rng
 from cnnviz_cli.core.layers import split_run
-from cnnviz_cli.core.network import match_memory_format
-from cnnviz_cli.engine.norm_pairs import (
-    NormPair,
-    Trial,
-    find_pairs,
-    has_candidates,
-    is_untouched,
-    sample,
-    tensors_of,
-)
+from cnnviz_cli.core.network import is_untouched, match_memory_format, tensors_of
+from cnnviz_cli.engine.execution import note
+from cnnviz_cli.engine.norm_pairs import NormPair, Trial, find_pairs, has_candidates, sample
 from cnnviz_cli.engine.operations import tensors_in
 
 T = TypeVar("T")
@@ -39,6 +32,9 @@ T = TypeVar("T")
 _OWN_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
 
 _GEOMETRY = ("stride", "padding", "dilation", "groups", "padding_mode")
+
+_TRIAL_SIZE = 64
+"""Pixels a side of the input on which pairs are looked for: no larger, since a run on one image pays for it, too."""
 
 _TRIALS = 3
 """How often a twin is made anew without the pairs that did not do what they do in the network."""
@@ -136,12 +132,17 @@ def _alive(original: ref[nn.Module]) -> nn.Module:
     return found
 
 
+Weights = dict[NormPair, dict[str, nn.Parameter]]
+
+
 @dataclass
 class _Known:
     """What is known of a network's pairs, as long as its modules and weights are these.
 
     Attributes:
         pairs: those that were folded in the trial and gave what the network gives.
+        weights: of each pair those of its fused convolution, which all twins share.
+        told: whether a user knows that passes did not go the trial's way.
         tree: for each module that has children these, by identity.
     """
 
@@ -150,7 +151,9 @@ class _Known:
     state: list[Any]
     views: list[Tensor]
     values: Tensor | None
-    twins: dict[frozenset[int], Twin] = field(default_factory=dict)
+    weights: Weights
+    twins: dict[tuple[NormPair, ...], Twin]
+    told: bool = False
 
     def holds(self) -> bool:
         same = all(
@@ -184,6 +187,13 @@ def run_on(net: nn.Module, twin: Twin | None, run: Callable[[nn.Module], T]) -> 
     with suppress(FoldError), twin.in_use() as copy:
         return run(copy)
     # It went another way than on the trial's input.
+    known = _KNOWN[net]
+    if not known.told:
+        known.told = True
+        note(
+            "the network runs twice on some inputs, since it took another way than on noise, where its batch "
+            "normalisations were folded (--no-fold runs it once)"
+        )
     return run(net)
 
 
@@ -196,18 +206,17 @@ def find_twin(net: nn.Module, batch: Tensor, layers: Iterable[str]) -> Twin | No
     if not known.pairs or hooked:
         return None
     read = {split_run(layer)[0] for layer in layers}
-    chosen = [
-        number
-        for number, pair in enumerate(known.pairs)
+    chosen = tuple(
+        pair
+        for pair in known.pairs
         # A hook would see other numbers.
         if read.isdisjoint(pair.showing) and all(map(is_untouched, (pair.norm, *pair.showing.values())))
-    ]
-    key = frozenset(chosen)
+    )
     if not chosen:
         return None
-    if key not in known.twins:
-        known.twins[key] = make_twin(net, [known.pairs[number] for number in chosen])
-    return known.twins[key]
+    if chosen not in known.twins:
+        known.twins[chosen] = make_twin(net, chosen, known.weights)
+    return known.twins[chosen]
 
 
 def count_folded(net: nn.Module, batch: Tensor) -> int:
@@ -218,34 +227,39 @@ def count_folded(net: nn.Module, batch: Tensor) -> int:
 
 def _learn(net: nn.Module, batch: Tensor) -> _Known:
     """Find out what can be folded, on noise, so that it depends on no image."""
-    random = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, *batch.shape[1:], generator=random, device="cpu").to(batch.device, batch.dtype)
-    noise = match_memory_format(noise, batch)
-    pairs: tuple[NormPair, ...] = ()
+    twin: Twin | None = None
+    weights: Weights = {}
     if has_candidates(net):
-        try:
-            with seeded_rng(0):
-                trial = find_pairs(net, noise.clone())
-                pairs = _verified(net, noise, trial)
-        except Exception:
-            pairs = ()
+        full = batch.shape[2:]
+        # The network may need more than the smallest size that is worth trying.
+        for size in dict.fromkeys((tuple(min(side, _TRIAL_SIZE) for side in full), tuple(full))):
+            random = torch.Generator(device="cpu").manual_seed(0)
+            noise = torch.randn(1, batch.shape[1], *size, generator=random, device="cpu", dtype=torch.float32)
+            noise = match_memory_format(noise.to(batch), batch)
+            with suppress(Exception), seeded_rng(0):
+                twin = _verified(net, noise, find_pairs(net, noise.clone()), weights)
+            if twin is not None:
+                break
+    pairs = () if twin is None else twin.pairs
+    weights = {pair: weights[pair] for pair in pairs}
     tree = {ref(module): _children(module) for module in net.modules() if module._modules} if pairs else {}
     views = _views(pairs)
-    return _Known(pairs, tree, _state(pairs), views, torch.cat(views) if views else None)
+    values = torch.cat(views) if views else None
+    return _Known(pairs, tree, _state(pairs), views, values, weights, {} if twin is None else {pairs: twin})
 
 
-def _verified(net: nn.Module, noise: Tensor, trial: Trial) -> tuple[NormPair, ...]:
-    """The pairs that do in a twin what they do in the network."""
+def _verified(net: nn.Module, noise: Tensor, trial: Trial, weights: Weights) -> Twin | None:
+    """The twin with the pairs that do in it what they do in the network."""
     pairs = trial.pairs
     for _turn in range(_TRIALS):
         if not pairs:
             break
-        twin = make_twin(net, pairs)
+        twin = make_twin(net, pairs, weights)
         wrong, output = _differing(twin, noise, trial)
         if not wrong:
-            return pairs if _agree(output, trial.output) else ()
+            return twin if _agree(output, trial.output) else None
         pairs = tuple(pair for pair in pairs if pair not in wrong)
-    return ()
+    return None
 
 
 def _differing(twin: Twin, noise: Tensor, trial: Trial) -> tuple[set[NormPair], Any]:
@@ -286,7 +300,8 @@ def _close(one: Tensor, other: Tensor) -> bool:
     if not other.numel():
         return True
     bound = _TOLERANCES.get(one.dtype, _LOW_TOLERANCE) * float(other.nan_to_num().abs().max())
-    return torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)
+    # The quick way first; what is not a number, or infinite, fails it.
+    return float((one - other).abs().max()) <= bound or torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)
 
 
 def _children(module: nn.Module) -> list[int]:
@@ -313,13 +328,16 @@ def _views(pairs: Sequence[NormPair]) -> list[Tensor]:
     return [value.as_strided(value.shape[:1], value.stride()[:1]) for value in here]
 
 
-def make_twin(net: nn.Module, pairs: Iterable[NormPair]) -> Twin:
-    """A copy of `net` with these pairs folded."""
+def make_twin(net: nn.Module, pairs: Iterable[NormPair], weights: Weights) -> Twin:
+    """A copy of `net` with these pairs folded; what is not in `weights` yet is added there."""
     pairs = tuple(pairs)
     links = [_Link(pair) for pair in pairs]
     made: dict[nn.Module, nn.Module] = {}
     for link in links:
-        made[link.pair.convolution] = _fused(link)
+        if link.pair not in weights:
+            weight, bias = fuse(link.pair.convolution, link.pair.norm)
+            weights[link.pair] = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}
+        made[link.pair.convolution] = _fused(link, weights[link.pair])
         made[link.pair.norm] = _identity(link)
     containers: list[tuple[ref[nn.Module], nn.Module]] = []
     return Twin(_copied(net, made, containers), pairs, links, containers)
@@ -342,16 +360,12 @@ def _copied(module: nn.Module, made: dict[nn.Module, nn.Module], containers: lis
     return made[module]
 
 
-def _fused(link: _Link) -> nn.Module:
-    convolution, norm = link.pair.convolution, link.pair.norm
+def _fused(link: _Link, parameters: dict[str, nn.Parameter]) -> nn.Module:
+    convolution = link.pair.convolution
     made = object.__new__(type(convolution))
     made.__dict__.update(convolution.__dict__)
     made.__dict__.update({name: type(convolution.__dict__[name])() for name in _OWN_HOOKS})
-    weight, bias = fuse(convolution, norm)
-    made.__dict__["_parameters"] = {
-        "weight": nn.Parameter(weight, requires_grad=False),
-        "bias": nn.Parameter(bias, requires_grad=False),
-    }
+    made.__dict__["_parameters"] = parameters
     made.register_forward_hook(link.give)
     return made
 

@@ -25,8 +25,7 @@ from cnnviz_cli.core.network import (
 from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.compiled import take_notes
-from cnnviz_cli.engine.execution import Precision
+from cnnviz_cli.engine.execution import Precision, take_notes
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers

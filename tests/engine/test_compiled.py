@@ -13,8 +13,7 @@ from running import given_for
 
 from cnnviz_cli.core.needs import INPUT, GradientOver, Scores
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.compiled import take_notes
-from cnnviz_cli.engine.execution import Execution
+from cnnviz_cli.engine.execution import Execution, take_notes
 
 NEED = Scores(Noisy(at=INPUT))
 

@@ -22,7 +22,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from cnnviz_cli.core.needs import INPUT, Activation, BiasGradients, Gradient, GradientOver, Need, Scores, Unaltered
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.engine import Plan, observe, twins
-from cnnviz_cli.engine.execution import Execution
+from cnnviz_cli.engine.execution import Execution, take_notes
 from cnnviz_cli.engine.twins import count_folded, find_twin, fuse, make_twin
 
 PLAIN = Execution(fold=False)
@@ -269,6 +269,7 @@ class Swallowing(Branching):
 @pytest.mark.parametrize("kind", [Branching, Swallowing])
 def test_another_way_than_on_noise_runs_the_network_itself(kind: type[nn.Module]) -> None:
     net, batch = normed(kind), tiny.pictures(2)
+    take_notes()
     for images in (batch.abs(), -batch.abs()):
         assert folded(net, images) == FOLDED
         mine, theirs = both(net, images, [Gradient(), Activation("norm1")])
@@ -276,6 +277,8 @@ def test_another_way_than_on_noise_runs_the_network_itself(kind: type[nn.Module]
     need = Scores(Noisy(at=INPUT))
     mine, theirs = both(net, -batch.abs() - 9, [need])
     assert_same(mine, theirs, EXACT)
+    (told,) = take_notes()  # once for all batches
+    assert "--no-fold" in told
 
 
 def test_weights_that_were_rewritten_are_folded_again() -> None:
@@ -451,6 +454,43 @@ def test_on_torchvisions_classifiers(name: str) -> None:
     assert_same(mine, theirs, 1e-9)
 
 
+class Demanding(Normed):
+    """Refuses inputs of less than 70 pixels a side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[2:]) < 70:
+            raise ValueError("too small")
+        x = self.norm1(self.conv1(x)).relu()
+        return self.fc(self.norm5(self.conv5(x)).relu().mean((2, 3)))
+
+
+def test_a_network_that_refuses_small_inputs_is_tried_on_the_size_of_its_own() -> None:
+    net = normed(Demanding)
+    batch = torch.randn(1, 3, 72, 90, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert folded(net, batch) == FOLDED
+    mine, theirs = both(net, batch, [Gradient()])
+    assert_same(mine, theirs, EXACT)
+
+
+def test_what_is_folded_does_not_depend_on_the_size_of_the_first_image() -> None:
+    sizes: list[tuple[int, ...]] = []
+    net = normed()
+    hook = net.register_forward_pre_hook(lambda _m, inputs: sizes.append(tuple(inputs[0].shape)))
+    find_twin(net, torch.zeros(2, 3, 100, 80, dtype=torch.float64), ())
+    hook.remove()
+    assert set(sizes) == {(1, 3, 64, 64)}
+
+
+def test_twins_share_what_is_fused() -> None:
+    net, batch = normed(), tiny.pictures(1)
+    one, other = find_twin(net, batch, ()), find_twin(net, batch, ("conv1",))
+    assert one is not None
+    assert other is not None
+    assert one is not other
+    assert one.net.conv5.weight is other.net.conv5.weight
+    assert other.net.conv1 is net.conv1
+
+
 def test_on_a_segmenter() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -466,7 +506,7 @@ def test_on_a_segmenter() -> None:
 
 def test_make_twin_leaves_what_has_no_pair_alone() -> None:
     net = normed()
-    twin = make_twin(net, [])
+    twin = make_twin(net, [], {})
     assert twin.net is net
 
 
