@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 TOOL = Path(__file__).parents[1] / "tools" / "files_crossed.py"
-MOST = (
-    47  # 45, and two that decide how a pass is carried out: engine/execution.py and, on which network, engine/twins.py
-)
+# 45, and two that say how a pass is carried out (engine/execution.py) and on which network (engine/twins.py).
+MOST = 47
 
 
 def test_one_image_crosses_few_files() -> None:
