@@ -40,20 +40,16 @@ OTHERS = {
     },
     "models/load/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
     # a network, through the functions of `models` above
-    "run/explain.py": {"Session.load(command, settings, reporter, local_rank)"},
+    "run/explain.py": {"Session.load(command, settings, reporter, local_rank, threads)"},
     # the system's own
-    "engine/device.py": {
-        "(_CGROUP / 'memory.max').read_text()",
-        "(_CGROUP / 'memory.current').read_text()",
-        "Path('/proc/meminfo').read_text()",
-    },
-    "core/process.py": {"open(path, encoding='ascii')"},
+    "core/control_groups.py": {"open(path, encoding='ascii')"},
     "files/output/run_report.py": {"status.read_text(encoding='ascii', errors='replace')"},
     "cli/process.py": {
         "os.open(os.devnull, os.O_RDWR)",
         "os.open(os.devnull, os.O_WRONLY)",
         "Path(os.devnull).open('w', encoding='utf-8')",
     },
+    "run/replica_process.py": {"os.open(os.devnull, os.O_RDWR)", "mmap.mmap(-1, mmap.PAGESIZE)"},
     "run/workers.py": {
         "os.fdopen(os.dup(0), 'rb')",
         "os.fdopen(os.dup(1), 'wb')",

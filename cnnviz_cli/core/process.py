@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cnnviz_cli.core.control_groups import cpu_quota, read_system_file
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 
 _REQUIRED_PACKAGES = ("numpy", "torch", "torchvision", "PIL", "pydantic")
@@ -97,41 +98,8 @@ def usable_cores() -> int:
     """The cores that this process may use: those it may run on, which ``taskset`` may have made fewer, and no more than
     a container's quota of processor time keeps busy."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cpu_quota()
+    quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
-
-
-def _cpu_quota(root: str = "/") -> float | None:
-    """The cores' worth of time that the control groups above this process grant; None for no limit.
-
-    Args:
-        root: the folder that holds ``proc`` and ``sys``.
-    """
-    found = []
-    for line in _read(f"{root}proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # A container sees its own group as the top, whatever path the machine outside knows it by.
-        parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts) + 1):
-            below = "/".join(parts[:depth])
-            if controllers:
-                folder = f"{root}sys/fs/cgroup/cpu/{below}"
-                words = [_read(f"{folder}/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
-            else:
-                words = _read(f"{root}sys/fs/cgroup/{below}/cpu.max").split()
-            if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):  # else "max" or -1
-                found.append(int(words[0]) / int(words[1]))
-    return min(found, default=None)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as opened:  # noqa: PTH123  (no Path needed)
-            return opened.read()
-    except (OSError, ValueError):
-        return ""
 
 
 _BUSY = 20.0
@@ -154,7 +122,7 @@ def wait_without_spinning_if_busy(root: str = "/") -> None:
 
 def cpu_pressure(root: str = "/") -> float:
     """Percent of the last ten seconds in which a process waited for a core; 0 where the system does not say."""
-    for line in _read(f"{root}proc/pressure/cpu").splitlines():
+    for line in read_system_file(f"{root}proc/pressure/cpu").splitlines():
         words = dict(word.partition("=")[::2] for word in line.split())
         if line.startswith("some "):
             return float(words.get("avg10", 0))

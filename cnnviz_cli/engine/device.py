@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.core.control_groups import memory_left, read_system_file
 from cnnviz_cli.core.errors import DeviceError
 from cnnviz_cli.core.network import MemoryFormat, convert_weights
 from cnnviz_cli.core.process import usable_cores
@@ -157,32 +157,21 @@ MOST_IMAGES = 8
 
 MOST_IMAGES_OF_ACCELERATORS = 32
 
-_CGROUP = Path("/sys/fs/cgroup")
-
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device; of a container the limit counts."""
+    """Bytes that can still be taken on the device; of a container or a job its limit counts."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    free = _available_memory()
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((_CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return max(free, 0)
+    free, left = _available_memory(), memory_left()
+    return free if left is None else min(free, left)
 
 
 def _available_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    for line in read_system_file("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import torch
 
+from cnnviz_cli.core.control_groups import read_system_file
 from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.files.output.run_report import private_memory
 from cnnviz_cli.files.output.sink import Sink
@@ -153,5 +154,5 @@ def become_replica(supervisor: int, mask: Iterable[int]) -> None:
     with suppress(OSError, ValueError):
         # Where memory runs out, a replica can be replaced, and its supervisor cannot.
         badness = Path("/proc/self/oom_score_adj")
-        badness.write_text(str(min(1000, int(badness.read_text()) + 300)))
+        badness.write_text(str(min(1000, int(read_system_file(str(badness))) + 300)))
     gc.freeze()  # what it looks through would be copied

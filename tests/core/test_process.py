@@ -21,55 +21,12 @@ def system(root: Path, files: dict[str, str]) -> str:
     return f"{root}/"
 
 
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, None),
-        ({"proc/self/cgroup": "0::/\n"}, None),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2.5),
-        # The path is that of the machine outside, and a container sees its own group as the top.
-        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
-        (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/cpu.max": "200000 100000\n",
-                "sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
-            },
-            2,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/m\n1:cpu,cpuacct:/docker/1\n0::/\n",
-                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "300000\n",
-                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/cpu/m/cpu.cfs_quota_us": "100000\n",
-                "sys/fs/cgroup/cpu/m/cpu.cfs_period_us": "100000\n",
-            },
-            3,
-        ),
-        (
-            {
-                "proc/self/cgroup": "1:cpu:/\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            None,
-        ),
-    ],
-)
-def test_a_quota_is_found_in_both_versions_of_control_groups(
-    tmp_path: Path, files: dict[str, str], cores: float | None
-) -> None:
-    assert process._cpu_quota(system(tmp_path, files)) == cores
-
-
 @pytest.mark.parametrize(("quota", "cores"), [(None, 3), (0.5, 1), (1.5, 2), (2.0, 2), (64.0, 3)])
 def test_no_more_cores_than_the_quota_keeps_busy(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 4, 5}, raising=False)
-    monkeypatch.setattr(process, "_cpu_quota", lambda: quota)
+    monkeypatch.setattr(process, "cpu_quota", lambda: quota)
     assert process.usable_cores() == cores
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cnnviz_cli.core.control_groups import read_system_file
 from cnnviz_cli.files.output.file_names import RUN_REPORT
 from cnnviz_cli.files.output.sink import Sink
 
@@ -78,9 +79,8 @@ def peak_memory() -> int | None:
 def private_memory() -> int:
     """The most memory, in bytes, that this process held and shares with no other; 0 where that is not told."""
     peak = peak_memory()
-    try:
-        said = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    except OSError:
+    said = read_system_file("/proc/self/smaps_rollup")
+    if not said:
         return 0
     shared = sum(map(int, re.findall(r"^Shared_(?:Clean|Dirty):\s+(\d+) kB$", said, re.MULTILINE)))
     return max(0, (peak or 0) - shared * 1024)
