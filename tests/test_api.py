@@ -616,6 +616,20 @@ def test_a_compiled_network_is_explained_as_what_was_compiled() -> None:
     assert np.array_equal(explain(compiled, photo())[0, "gradcam"].map, explain(net, photo())[0, "gradcam"].map)
 
 
+def test_how_a_network_runs_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_how: object) -> None:
+        raise RuntimeError("no shapes today")
+
+    net = network()
+    plain = explain(net, photo(), "rise", masks=4)[0, "rise"].map
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.warns(UserWarning, match=r"runs uncompiled, since torch cannot compile it \(no shapes today\)"):
+        found = explain(net, photo(), "rise", masks=4, compile=True)[0, "rise"].map
+    assert np.array_equal(found, plain)
+    unfolded = explain(net, photo(), "rise", masks=4, fold=False)[0, "rise"].map
+    np.testing.assert_allclose(unfolded, plain, atol=1e-4)
+
+
 # ---- errors
 
 

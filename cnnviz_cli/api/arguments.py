@@ -27,7 +27,7 @@ PIXELS = ("value_range", "bands", "show_bands", "mean", "std")
 QUESTION = ("contrast", "counterfactual", "score", "multilabel", "objective", "region", "embedding", "min_score")
 OUTPUT = ("returns", "head", "task", "unit")
 RENDERING = ("palette", "signed_palette", "overlay", "alpha", "map_interpolation", "scale", "width", "dpi")
-COMPUTATION = ("max_memory", "fold")
+COMPUTATION = ("max_memory", "fold", "compile")
 SETTINGS = (*NETWORK, *INPUT, *PIXELS, *QUESTION, *OUTPUT, *COMPUTATION, *RENDERING)
 
 _RENAMED = {"layer": "layers", "target": "targets", "method": "methods"}

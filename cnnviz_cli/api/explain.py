@@ -29,7 +29,7 @@ from cnnviz_cli.run.present import box_in_image_pixels, panel_figures
 from cnnviz_cli.run.session import Session, input_settings, load_model_for, output_settings
 
 
-def explain_images(explainer: Explainer, images: list[Any] | Tensor) -> Iterator[ExplainedImage]:
+def explain_images(explainer: Explainer, images: list[Any] | Tensor, reporter: Reporter) -> Iterator[ExplainedImage]:
     session = explainer.session
     preprocessing, size = session.model.preprocessing, session.batch_size
     if isinstance(images, Tensor) and images.shape[1] != preprocessing.channels:
@@ -37,7 +37,7 @@ def explain_images(explainer: Explainer, images: list[Any] | Tensor) -> Iterator
         raise UsageError(what, where="images")
     read = read_tensor if isinstance(images, Tensor) else read_input_image
     reading = preprocessing, read_options(session.settings, preprocessing), session.question.masks
-    batches = BatchExplainer(explainer, Reporter())
+    batches = BatchExplainer(explainer, reporter)
     wording = replace(session.wording, model=session.model.name)
     for start in range(0, len(images), size):
         batch = [read(image, start + offset, *reading) for offset, image in enumerate(images[start : start + size])]
@@ -129,8 +129,8 @@ def explain(
             ``interpolation``, ``value_range``, ``bands``, ``show_bands``, ``mean`` and ``std``; for the question
             ``contrast``, ``counterfactual``, ``score``, ``multilabel``, ``objective``, ``region``, ``embedding`` and
             ``min_score``; for the network's output ``returns``, ``head``, ``task`` and ``unit``; and ``max_memory``,
-            ``fold`` (False runs the network with its own batch normalisations), ``palette``, ``signed_palette``,
-            ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and ``dpi``.
+            ``fold`` (False runs the network with its own batch normalisations), ``compile``, ``palette``,
+            ``signed_palette``, ``overlay``, ``alpha``, ``map_interpolation``, ``scale``, ``width`` and ``dpi``.
 
     Returns:
         One `ExplainedImage` for each image, in their order.
@@ -165,7 +165,7 @@ def explain(
                 explainer = Explainer.of(
                     Session.of(COMMAND, settings, network, target_device, collector), families, collector
                 )
-                explained = tuple(explain_images(explainer, image_batch))
+                explained = tuple(explain_images(explainer, image_batch, collector))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise

@@ -67,12 +67,12 @@ def _try(net: nn.Module, execution: Execution, run: Callable[[Network], Pass]) -
     except Exception as error:  # compilers fail in many ways, and none is a reason to end a run
         if is_out_of_memory(error):
             raise
-        note(f"--compile: the network runs uncompiled, since {_reason(error)}")
+        note(f"--compile: the network runs uncompiled, since {_reason(error)}", is_warning=True)
         return None, 0.0
     # Of the largest score: far above what rounding does, as for folded and for cut networks.
     tolerance = 5e-2 if execution.precision != "fp32" else 1e-9 if expected.dtype == torch.float64 else 1e-4
     if not torch.allclose(scores, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
-        note("--compile: the network runs uncompiled, since compiled it gives other scores")
+        note("--compile: the network runs uncompiled, since compiled it gives other scores", is_warning=True)
         return None, 0.0
     return made, time.perf_counter() - start
 

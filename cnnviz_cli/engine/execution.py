@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -45,15 +45,23 @@ class Execution:
 
 DEFAULT_EXECUTION = Execution()
 
-_NOTES: list[str] = []
+
+class Note(NamedTuple):
+    """What a user is told; a warning if something that was asked for is not done."""
+
+    text: str
+    is_warning: bool
 
 
-def note(text: str) -> None:
+_NOTES: list[Note] = []
+
+
+def note(text: str, *, is_warning: bool = False) -> None:
     """Have a user told how passes are carried out."""
-    _NOTES.append(text)
+    _NOTES.append(Note(text, is_warning))
 
 
-def take_notes() -> list[str]:
+def take_notes() -> list[Note]:
     """What there is to be told since the last call."""
     found = _NOTES.copy()
     _NOTES.clear()

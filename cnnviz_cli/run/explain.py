@@ -249,7 +249,7 @@ class Explainer:
         def observe(inputs: Tensor, plan: Plan, choose: Callable[[Tensor], Tensor]) -> Observation:
             found = session.observe(inputs, plan, digests=digests, choose=choose, masks=masks, tick=reporter.tick)
             for note in take_notes():
-                reporter.say(note)
+                (reporter.warn if note.is_warning else reporter.say)(note.text)
             return found
 
         choose = session.targets.with_truths(truths) if truths else session.targets

@@ -13,7 +13,7 @@ from running import given_for
 
 from cnnviz_cli.core.needs import INPUT, GradientOver, Scores
 from cnnviz_cli.engine import Plan, observe
-from cnnviz_cli.engine.execution import Execution, take_notes
+from cnnviz_cli.engine.execution import Execution, Note, take_notes
 
 NEED = Scores(Noisy(at=INPUT))
 
@@ -41,7 +41,8 @@ def test_a_compiled_network_repeats_the_scores(
     expected = scores(net)
     first = scores(net, compile=True)
     (note,) = take_notes()
-    assert note.startswith("--compile: the network is compiled for 2 inputs of 12 x 12, in ")
+    assert not note.is_warning
+    assert note.text.startswith("--compile: the network is compiled for 2 inputs of 12 x 12, in ")
     torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(scores(net, compile=True), first)
     assert take_notes() == []
@@ -59,7 +60,8 @@ def test_without_a_compiler_it_runs_as_it_is() -> None:
         found = scores(net, compile=True)
     assert torch.equal(found, expected)
     (note,) = take_notes()
-    assert note.endswith("since there is no C++ compiler here (the variable CXX names one)")
+    assert note.is_warning
+    assert note.text.endswith("since there is no C++ compiler here (the variable CXX names one)")
 
 
 def test_other_scores_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +69,8 @@ def test_other_scores_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda made, **_how: lambda x: made(x) * 1.01)
     expected = scores(net)
     assert torch.equal(scores(net, compile=True), expected)
-    assert take_notes() == ["--compile: the network runs uncompiled, since compiled it gives other scores"]
+    text = "--compile: the network runs uncompiled, since compiled it gives other scores"
+    assert take_notes() == [Note(text, is_warning=True)]
 
 
 def test_what_has_gradients_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

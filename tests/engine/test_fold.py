@@ -277,7 +277,7 @@ def test_another_way_than_on_noise_runs_the_network_itself(kind: type[nn.Module]
     need = Scores(Noisy(at=INPUT))
     mine, theirs = both(net, -batch.abs() - 9, [need])
     assert_same(mine, theirs, EXACT)
-    (told,) = take_notes()  # once for all batches
+    ((told, _),) = take_notes()  # once for all batches
     assert "--no-fold" in told
 
 
