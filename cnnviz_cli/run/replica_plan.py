@@ -6,13 +6,12 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.control_groups import read_system_file
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.engine.device import measure_footprint, select_device
@@ -93,9 +92,8 @@ def check_threads(plan: ReplicaPlan, earlier: frozenset[int]) -> str:
     """
     started = any(thread.native_id not in earlier for thread in threading.enumerate())
     for number in running_threads():
-        with suppress(OSError):  # it has just ended
-            name = Path(f"/proc/self/task/{number}/comm").read_text()
-            started |= name.startswith("pt_autograd") or (name.startswith("PTThreadPool") and number not in earlier)
+        name = read_system_file(f"/proc/self/task/{number}/comm")  # empty if it has just ended
+        started |= name.startswith("pt_autograd") or (name.startswith("PTThreadPool") and number not in earlier)
     if not started:
         return ""
     why = "loading the network started threads, which a replica would lack"
