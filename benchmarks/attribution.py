@@ -18,6 +18,7 @@ from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.quadrature import LineIntegral, Quadrature
 from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_image
@@ -68,7 +69,7 @@ def cams(name: str) -> list[Line]:
         "scorecam": ours(fast, ordered, [recipes["scorecam"]]),
     }
     if bf16_is_fast():
-        contestants["scorecam, bf16"] = ours(fast, ordered, [recipes["scorecam"]], "bf16")
+        contestants["scorecam, bf16"] = ours(fast, ordered, [recipes["scorecam"]], Execution("bf16"))
     contestants["ablationcam"]()  # tracing is done once a run
     times = medians(contestants, 1, warm=False)
     lines = [

@@ -8,7 +8,7 @@ from torch import Tensor
 import cnnviz_cli.methods  # noqa: F401
 from benchmarks.memory import SAMPLES
 from cnnviz_cli.cli.reporters import QuietReporter
-from cnnviz_cli.core.method import MethodContext, find_method
+from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.needs import Activation, Gradient
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.execution import Execution, Precision
@@ -17,6 +17,7 @@ from cnnviz_cli.engine.passes import run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.run.session import method_context
 
 
 def spearman(left: Tensor, right: Tensor) -> float:
@@ -36,16 +37,17 @@ def notes(precision: Precision = "bf16") -> list[str]:
     net = move_to_device(model.net, torch.device("cpu"))
     batch = torch.stack([model.preprocessing.prepare(read_image(path).image)[0] for path in SAMPLES])
     batch = batch.contiguous(memory_format=torch.channels_last)
+    context = method_context(net, model.layers, model.preprocessing.input_spec)
     lines = []
     for name in ("gradcam", "gradient"):
         method = find_method(name)
-        recipe = method.build(method.options(), MethodContext(model.layers, 0, None))
+        recipe = method.build(method.options(), context)
         plan = Plan.of(recipe.needs)
         full = observe(net, batch, plan, lambda logits: logits.argmax(1, keepdim=True))
         low = observe(net, batch, plan, lambda _logits, targets=full.targets: targets, execution=Execution(precision))
         maps = [torch.as_tensor(recipe.explain(seen.evidence)[0].values) for seen in (full, low)]
         lines.append(_line(name, precision, *maps))
-    layer = model.layers[-1].name
+    (layer,) = model.layers.resolve(("last-conv",))
     kinds = {
         f"the maps of {layer}": Activation(layer),
         f"the gradient at {layer}": Gradient(layer),
