@@ -59,18 +59,40 @@ def plan_replicas(settings: Settings, sources: Sequence[Source], local_rank: int
 
 def _obstacle(settings: Settings, sources: Sequence[Source], device: torch.device) -> tuple[str, str]:
     """Why a run has no replicas, and what to do for some; empty if nothing is in the way."""
-    if device.type != "cpu":
-        return "an accelerator is fed by one pipeline; replicas share the cores of a CPU", "Use --device cpu."
-    if sys.platform != "linux":
-        return "replicas are forks, which are safe on Linux alone", "Leave it out; --threads N sets the threads."
-    if torch.cuda.is_available():
-        # Its backward has threads for each accelerator, and refuses to run in a fork once it has.
-        return "torch computes no gradients in a fork where it sees an accelerator", "Hide it: CUDA_VISIBLE_DEVICES="
-    if settings.workers not in ("auto", 0):
-        return "replicas read and draw by themselves, without workers", "Leave out --workers."
-    if any(isinstance(source.reader, RemoteReader) for source in sources):
-        return "images in object stores are fetched by the workers of one pipeline", "Leave it out."
-    return "", ""
+    obstacles = (
+        (
+            device.type != "cpu",
+            "an accelerator is fed by one pipeline; replicas share the cores of a CPU",
+            "Use --device cpu.",
+        ),
+        (
+            sys.platform != "linux",
+            "replicas are forks, which are safe on Linux alone",
+            "Leave it out; --threads N sets the threads.",
+        ),
+        (
+            # Its backward has threads for each accelerator, and refuses to run in a fork once it has.
+            torch.cuda.is_available(),
+            "torch computes no gradients in a fork where it sees an accelerator",
+            "Hide it: CUDA_VISIBLE_DEVICES=",
+        ),
+        (
+            settings.compile,
+            "each replica would have to compile the network for itself",
+            "Leave out --compile.",
+        ),
+        (
+            settings.workers not in ("auto", 0),
+            "replicas read and draw by themselves, without workers",
+            "Leave out --workers.",
+        ),
+        (
+            any(isinstance(source.reader, RemoteReader) for source in sources),
+            "images in object stores are fetched by the workers of one pipeline",
+            "Leave it out.",
+        ),
+    )
+    return next(((why, fix) for stands, why, fix in obstacles if stands), ("", ""))
 
 
 def running_threads() -> frozenset[int]:

@@ -402,7 +402,9 @@ def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
 
 
-def planned(images: int = MIN_IMAGES, cores: int = 8, remote: bool = False, **settings: str) -> ReplicaPlan | None:
+def planned(
+    images: int = MIN_IMAGES, cores: int = 8, remote: bool = False, **settings: str | bool
+) -> ReplicaPlan | None:
     flags = {("device",): "cpu", ("workers",): "auto"} | {(name,): value for name, value in settings.items()}
     sources = [Source("in", f"{at}.png", f"{at}.png") for at in range(images)]
     if remote:
@@ -424,6 +426,7 @@ def test_how_many_replicas_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(workers="0") is None
     assert planned(remote=True) is None
     assert planned(replicas="1") is None
+    assert planned(compile=True) is None
     assert planned(3, replicas="2") == ReplicaPlan(2, 1, bounded=False)
     assert planned(replicas="2", workers="0") == ReplicaPlan(2, 1, bounded=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -431,7 +434,11 @@ def test_how_many_replicas_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_replicas_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for settings, said in (({"workers": "2"}, "--workers"), ({"remote": True}, "Leave it out")):
+    for settings, said in (
+        ({"workers": "2"}, "--workers"),
+        ({"remote": True}, "Leave it out"),
+        ({"compile": True}, "--compile"),
+    ):
         with pytest.raises(UsageError) as caught:
             planned(replicas="2", **settings)  # type: ignore[arg-type]
         assert caught.value.where == "--replicas"
