@@ -23,6 +23,7 @@ from cnnviz_cli.core.needs import INPUT, Activation, BiasGradients, Gradient, Gr
 from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.engine import Plan, observe, twins
 from cnnviz_cli.engine.execution import Execution, take_notes
+from cnnviz_cli.engine.norm_pairs import is_norm_of
 from cnnviz_cli.engine.twins import count_folded, find_twin, fuse, make_twin
 
 PLAIN = Execution(fold=False)
@@ -168,10 +169,34 @@ def test_what_is_not_a_fixed_factor_stays(change: Callable[[Any], None], late: b
         assert folded(net, batch) == FOLDED
     change(net)
     net.eval()
-    assert "conv1" not in folded(net, batch)
+    assert folded(net, batch) == FOLDED - {"conv1"}
     net.requires_grad_(False)
     mine, theirs = both(net, batch, [Gradient()])
     assert_same(mine, theirs, EXACT)
+
+
+def test_hooks_on_all_modules_see_the_network_itself() -> None:
+    net, batch = normed(), tiny.pictures(2)
+    assert folded(net, batch) == FOLDED
+    seen: list[nn.Module] = []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, _i, _o: seen.append(module))
+    try:
+        assert folded(net, batch) == set()
+        observe(net, batch, Plan.of([]), tiny.first_class)
+    finally:
+        hook.remove()
+    assert {net.conv1, net.norm1} <= set(seen)
+    assert folded(net, batch) == FOLDED
+
+
+def test_a_normalisation_in_training_stays() -> None:
+    net, batch = normed(), tiny.pictures(2)
+    assert folded(net, batch) == FOLDED
+    assert is_norm_of(net.norm1, net.conv1)
+    net.norm1.train()
+    assert folded(net, batch) == FOLDED - {"conv1"}
+    # Not by what it gives alone: of some images the statistics may be those it has.
+    assert not is_norm_of(net.norm1, net.conv1)
 
 
 class Functional(Normed):
@@ -201,11 +226,12 @@ class Shared(Normed):
 
 
 class NormTwice(Normed):
-    """One normalisation behind two convolutions."""
+    """One normalisation behind two convolutions, which costs the pair after it nothing."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm1(self.conv1(x)).relu()
-        return self.fc(self.norm1(self.conv5(x)).relu().mean((2, 3)))
+        x = self.norm1(self.seen(x)).relu()
+        return self.fc(self.norm5(self.conv5(x)).relu().mean((2, 3)))
 
 
 class Returns(Normed):
@@ -230,14 +256,24 @@ class Bypass(Normed):
         return self.fc(self.norm5(self.conv5(x)).relu().mean((2, 3)))
 
 
+class ReadsWeights(Normed):
+    """Reads a convolution's weights by itself, after all normalisations."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.conv1(x)).relu()
+        x = self.norm5(self.conv5(x)).relu()
+        return self.fc(x.mean((2, 3))) * self.conv1.weight.sum()
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
         (Functional, set()),
         (Shared, {"conv1", "conv5"}),
-        (NormTwice, set()),
+        (NormTwice, {"conv5"}),
         (Returns, {"conv1"}),
         (Bypass, {"conv5"}),
+        (ReadsWeights, set()),
     ],
 )
 def test_odd_ways_to_call_them(kind: type[nn.Module], expected: set[str]) -> None:
@@ -245,6 +281,16 @@ def test_odd_ways_to_call_them(kind: type[nn.Module], expected: set[str]) -> Non
     assert folded(net, batch) == expected
     mine, theirs = both(net, batch, [Gradient()])
     assert_same(mine, theirs, EXACT)
+
+
+def test_what_the_network_returns_is_not_folded() -> None:
+    class ReturnsItself(Normed):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv5(self.norm1(self.conv1(x)).relu())
+            self.norm5(y)
+            return y
+
+    assert folded(normed(ReturnsItself), tiny.pictures(2)) == {"conv1"}
 
 
 class Branching(Normed):
@@ -266,7 +312,16 @@ class Swallowing(Branching):
             return x.new_zeros(len(x), 5) + x.sum()
 
 
-@pytest.mark.parametrize("kind", [Branching, Swallowing])
+class Again(Normed):
+    """Dark images pass the normalisation twice, which leaves nothing that was given and not taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(self.conv1(x))
+        x = y if x.amax() > 0 else self.norm1(y)
+        return self.fc(self.norm5(self.conv5(x.relu())).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Branching, Swallowing, Again])
 def test_another_way_than_on_noise_runs_the_network_itself(kind: type[nn.Module]) -> None:
     net, batch = normed(kind), tiny.pictures(2)
     take_notes()
@@ -285,15 +340,20 @@ def test_weights_that_were_rewritten_are_folded_again() -> None:
     net, batch = normed(), tiny.pictures(1)
     one = find_twin(net, batch, ())
     assert find_twin(net, batch, ()) is one
+    _, before = both(net, batch, [Gradient()])
     for change in (
         lambda: net.conv1.weight.data.mul_(1.5),
-        lambda: net.norm5.running_mean.add_(1),
+        lambda: net.conv1.weight[:, 1:].mul_(1.5),
+        lambda: net.norm5.running_mean.sub_(0.5),
         lambda: setattr(net.norm1, "eps", 0.5),
+        lambda: setattr(net.conv1, "padding", (1, 1)),
         lambda: setattr(net, "conv5", nn.Conv2d(4, 4, 1).double().eval().requires_grad_(False)),
     ):
         change()
         mine, theirs = both(net, batch, [Gradient()])
         assert_same(mine, theirs, EXACT)
+        assert not torch.allclose(theirs[-1], before[-1], rtol=1e-6)  # or nothing was tested
+        before = theirs
     assert find_twin(net, batch, ()) is not one
 
 
@@ -308,10 +368,11 @@ def test_what_the_forward_sets_and_what_others_set_is_seen_on_both_sides() -> No
     net, batch = tiny.build(Moody), tiny.pictures(1)
     lively(net).mood = 1
     assert folded(net, batch) == FOLDED
-    net.mood, before = 2, net.calls
+    net.mood = 2
+    expected, before = net(batch), net.calls
     seen = observe(net, batch, Plan.of([]), tiny.first_class)
-    assert net.calls == before + 1
-    torch.testing.assert_close(seen.logits, net(batch), rtol=1e-11, atol=0)
+    assert (net.mood, net.calls) == (2, before + 1)
+    torch.testing.assert_close(seen.logits, expected, rtol=1e-11, atol=0)
 
 
 def test_hooks_of_others_fire_and_are_left() -> None:
