@@ -630,6 +630,25 @@ def test_how_a_network_runs_is_an_option(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(unfolded, plain, atol=1e-4)
 
 
+def test_without_folding_every_pass_runs_the_networks_own_normalisations(monkeypatch: pytest.MonkeyPatch) -> None:
+    images: list[int] = []
+    normalise = nn.BatchNorm2d.forward
+
+    def counted(self: nn.BatchNorm2d, given: Tensor) -> Tensor:
+        images.append(len(given))
+        return normalise(self, given)
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", counted)
+    passed = {}
+    for fold in (True, False):
+        images.clear()
+        explain(network(tiny.Residual), photo(), "smoothgrad", samples=30, fold=fold)
+        passed[fold] = sum(images)
+    # The network is looked at in any case, and tried where it may be folded; 30 samples pass two normalisations.
+    assert passed[True] < 30
+    assert passed[False] >= 2 * 30
+
+
 # ---- errors
 
 
