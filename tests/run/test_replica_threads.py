@@ -87,14 +87,11 @@ def test_threads_from_before_and_those_that_ended_are_no_hindrance() -> None:
     assert check_threads(plan, earlier) == ""
 
 
-def test_the_threads_of_torch_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threads_of_torch_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not Python's; a list of them as the system has it."""
-
-    def named(name: str) -> Path:
-        return tmp_path / name.replace("/", "_")
-
+    names: dict[str, str] = {}
     monkeypatch.setattr(replica_plan, "running_threads", lambda: frozenset({1, 2}))
-    monkeypatch.setattr(replica_plan, "Path", named)
+    monkeypatch.setattr(replica_plan, "read_system_file", lambda path: names.get(path, ""))
     plan, everyone = ReplicaPlan(2, 1), running_threads() | {1, 2}
     for name, earlier, hinders in (
         ("python", everyone - {1, 2}, False),
@@ -102,7 +99,7 @@ def test_the_threads_of_torch_are_known_by_name(tmp_path: Path, monkeypatch: pyt
         ("PTThreadPool", everyone, False),
         ("PTThreadPool", everyone - {1}, True),
     ):
-        named("/proc/self/task/1/comm").write_text(f"{name}\n")
+        names["/proc/self/task/1/comm"] = f"{name}\n"
         assert bool(check_threads(plan, earlier)) is hinders, name
 
 
