@@ -19,7 +19,7 @@ from cnnviz_cli.engine.execution import DEFAULT_EXECUTION, Execution
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.run.session import method_context
 
 BATCH = 8
@@ -33,7 +33,7 @@ CHUNKS = (1, 2, 4, 8, 16, 32)
 def theirs(name: str) -> nn.Module:
     """As the peers' documents have it: in eval mode and nothing else (grad-cam fails on frozen parameters)."""
     torch.manual_seed(0)
-    return (EfficientNetLite0() if name == BUNDLED else models.get_model(name, weights=None)).eval()
+    return (EfficientNetLite() if name == BUNDLED else models.get_model(name, weights=None)).eval()
 
 
 def ours_net(name: str) -> nn.Module:

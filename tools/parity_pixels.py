@@ -23,7 +23,7 @@ from zennit.layer import Sum
 from cnnviz_cli.core.needs import Evidence, Input, Seeds
 from cnnviz_cli.methods.common.paths import _LINE_DRAWS
 from cnnviz_cli.methods.common.rng import normal, uniform
-from cnnviz_cli.models.load.efficientnet_lite0 import Bottleneck, pad_same
+from cnnviz_cli.models.load.efficientnet_lite import Bottleneck, pad_same
 
 SAMPLES, STEPS = 4, 10
 """Fewer than by default: enough to tell two definitions apart."""

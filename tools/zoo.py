@@ -15,8 +15,8 @@ from torchvision import models
 
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
-from cnnviz_cli.models.spec.catalog import BUNDLED, model_facts
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
+from cnnviz_cli.models.spec.catalog import PACKAGED, model_facts
 
 SIDES = (64, 56, 96, 112, 128, 160, 224)
 """Inputs to try, in pixels; the first that a network takes is its smallest. 56 and 112 are for patches of 14."""
@@ -87,8 +87,8 @@ def _last(name: str, side: int) -> tuple[str, ...]:
 
 
 def _built(name: str, side: int) -> nn.Module:
-    if name == BUNDLED:
-        return EfficientNetLite0()
+    if name in PACKAGED:
+        return EfficientNetLite(PACKAGED.index(name))
     with warnings.catch_warnings(action="ignore"):  # on start values, which are not used
         try:
             return models.get_model(name, weights=None, image_size=side)  # what depends on the size has to be told

@@ -24,7 +24,7 @@ from cnnviz_cli.engine.graph import whole_network_reason
 from cnnviz_cli.methods.common.masking import WithoutChannel
 from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.session import method_context
 
@@ -454,7 +454,7 @@ def test_an_ablation_runs_the_tail_alone() -> None:
 def test_the_bundled_network_can_be_cut_at_its_last_layer() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = EfficientNetLite0(5).eval().requires_grad_(False)
+        net = EfficientNetLite(classes=5).eval().requires_grad_(False)
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     observe(net, picture, Plan.of([Scores(WithoutChannel("head", 1280, 2))]), tiny.first_class)
     assert whole_network_reason(net, "head") is None

@@ -12,7 +12,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.built_model import imagenet_preprocessing
-from cnnviz_cli.models.load.efficientnet_lite0 import Conv2dNormActivation
+from cnnviz_cli.models.load.efficientnet_lite import Conv2dNormActivation
 
 
 def test_the_usual_is_torchvisions_default() -> None:

@@ -34,12 +34,16 @@ def test_the_models_are_the_bundled_one_and_torchvisions_by_task() -> None:
         "segmentation": 6,
         "detection": 12,
     }
-    assert catalog.model_names() == ("efficientnet_lite0", *(name for names in found.values() for name in names))
-    assert catalog.model_names("classification") == ("efficientnet_lite0", *found["classification"])
+    lite = tuple(f"efficientnet_lite{number}" for number in range(3))
+    assert (lite, lite[0]) == (catalog.PACKAGED, catalog.BUNDLED)
+    assert catalog.model_names() == (*lite, *(name for names in found.values() for name in names))
+    assert catalog.model_names("classification") == (*lite, *found["classification"])
     for task in ("segmentation", "detection"):
         assert list(catalog.model_names(task)) == found[task]
         assert {catalog.model_facts(name).task for name in found[task]} == {task}
 
+
+TORCHVISIONS = [name for name in catalog.model_names() if name not in catalog.PACKAGED]
 
 METRICS = {
     "classification": ("ImageNet-1K", "acc@1"),
@@ -48,7 +52,7 @@ METRICS = {
 }
 
 
-@pytest.mark.parametrize("name", catalog.model_names()[1:])
+@pytest.mark.parametrize("name", TORCHVISIONS)
 def test_the_facts_are_torchvisions(name: str) -> None:
     published = torchvision.models.get_model_weights(name)
     facts = catalog.model_facts(name)
@@ -96,7 +100,7 @@ def test_only_vgg16s_weights_without_a_classifier_are_left_out() -> None:
 
 
 def test_every_published_file_can_be_checked() -> None:
-    for name in catalog.model_names()[1:]:
+    for name in TORCHVISIONS:
         for entry in catalog.weights_names(name):
             file = torchvision.models.get_model_weights(name)[entry].url.rpartition("/")[2]
             assert re.fullmatch(r"[\w.-]+-[0-9a-f]{8,}\.pth", file)
@@ -148,6 +152,7 @@ def test_a_substring_finds_every_class_that_holds_it() -> None:
         ("resnet50", "imagenet1k_v1", PublishedWeights("IMAGENET1K_V1")),
         ("efficientnet_lite0", "DEFAULT", PublishedWeights("BUNDLED")),
         ("efficientnet_lite0", "bundled", PublishedWeights("BUNDLED")),
+        ("efficientnet_lite2", "DEFAULT", PublishedWeights("PACKAGED")),
         ("vgg16", "none", RandomWeights(0)),
         ("vgg16", "random:9223372036854775807", RandomWeights(2**63 - 1)),
     ],

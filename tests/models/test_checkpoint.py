@@ -21,7 +21,7 @@ from torchvision import models
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.models.load.checkpoint import read_state_dict
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.models.spec.catalog import imagenet_labels
 
@@ -208,7 +208,7 @@ def test_the_head_is_rebuilt_for_the_files_classes(tmp_path: Path, reporter: Any
         return  # seconds, and nothing new
     torch.manual_seed(count)
     lite = name == "efficientnet_lite0"
-    mine = (EfficientNetLite0(count) if lite else models.get_model(name, num_classes=count)).eval()
+    mine = (EfficientNetLite(classes=count) if lite else models.get_model(name, num_classes=count)).eval()
     loaded = load_model(name, saved(tmp_path / "mine.pth", mine.state_dict()), reporter=reporter)
     assert loaded.labels == (("positive",) if count == 1 else tuple("0123456"))
     x = torch.rand(2, 3, 64, 64)
@@ -228,7 +228,7 @@ def test_a_file_of_torchvisions_googlenet_with_or_without_auxiliary_classifiers(
 
 
 def test_an_old_files_batch_norm_lacks_its_counter(tmp_path: Path, reporter: Any) -> None:
-    state = EfficientNetLite0().state_dict()
+    state = EfficientNetLite().state_dict()
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     loaded = load_model("efficientnet_lite0", saved(tmp_path / "old.pth", old), reporter=reporter)
     assert torch.equal(loaded.parameter("head.0.weight"), state["head.0.weight"])

