@@ -283,6 +283,7 @@ def _seeded(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 
 classifier = _seeded(Classifier)
+grey_classifier = _seeded(lambda: Classifier(channels=1))
 lenet = _seeded(LeNet)
 backward_view = _seeded(BackwardView)
 reads_memory = _seeded(ReadsMemory)

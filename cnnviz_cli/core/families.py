@@ -20,6 +20,7 @@ class Family:
     Attributes:
         summary: one line for ``--help``.
         palette: the colours of its maps that are zero or more, where none are chosen.
+        with_images: the default where images are given, if that is another one.
         former_selector: what the flag and the YAML key that name methods were called; still read for one release.
     """
 
@@ -28,6 +29,7 @@ class Family:
     summary: str
     palette: str = "inferno"
     former_selector: str = ""
+    with_images: str = ""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -49,3 +51,15 @@ FAMILIES: Mapping[str, Family] = {
         Family("gradcam", "gradcam", "Where the evidence for a class lies: a heat map over the image."),
     )
 }
+"""The families that ``all`` runs."""
+
+DREAM = Family(
+    "dream",
+    "fourier",
+    "What the network has learnt, painted from noise; and what it sees in a photograph, painted into it.",
+    with_images="octaves",
+)
+"""A family with a command of its own, which paints a picture where others explain one; ``all`` leaves it out."""
+
+EVERY_FAMILY: Mapping[str, Family] = {**FAMILIES, DREAM.name: DREAM}
+"""Those that ``all`` runs, and the one that it leaves out."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ALL, DREAM, FAMILIES, SELECTOR
 from cnnviz_cli.core.layers import LayerInfo, Layers
 from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
@@ -54,6 +54,9 @@ class MethodContext:
         sigmoid: whether each class has a probability by itself (--multilabel, and networks with one score).
         classes: whether scores are a classifier's, of which a softmax or sigmoids make probabilities; not so of
             regions, boxes and similarities.
+        subject: what stands in the place of a class, such as a channel of a layer.
+        canvas: height and width of a picture that is painted from noise, if they are not those of the input.
+        region: whether a part of a photograph is named that alone may change.
     """
 
     layers: Layers
@@ -66,6 +69,9 @@ class MethodContext:
     probable: bool = False
     sigmoid: bool = False
     classes: bool = True
+    subject: Objective | None = None
+    canvas: tuple[int, int] | None = None
+    region: bool = False
 
     def find_layers(self, selectors: Sequence[str]) -> dict[str, LayerInfo]:
         """The layers that the selectors mean, low to high, by name. Raises as `Layers.resolve`."""
@@ -90,9 +96,9 @@ class MethodContext:
 
     @property
     def target(self) -> Objective:
-        """What to explain: the class score, or its difference to another class's, or minus that."""
-        chosen: Objective = self.probability if self.probable else TargetLogit(self.rank)
-        if self.contrast_rank is not None:
+        """What to explain: the class score, or its difference to another class's, or the `subject`; or minus that."""
+        chosen: Objective = self.subject or (self.probability if self.probable else TargetLogit(self.rank))
+        if self.contrast_rank is not None and self.subject is None:
             chosen = Contrast(self.rank, self.contrast_rank, self.score)
         return Negated(chosen) if self.counterfactual else chosen
 
@@ -207,7 +213,7 @@ def method(
             raise ValueError(f"no method can be called {name!r}: commas list names, and {ALL} is every one")
         if name in _METHODS:
             raise ValueError(f"the method name {name!r} is taken")
-        if family not in FAMILIES:
+        if family not in (*FAMILIES, DREAM.name):
             raise ValueError(f"{name}: unknown family {family!r}")
         for item in fields(options):
             if not item.metadata.get("help"):
@@ -231,8 +237,8 @@ def method(
 
 
 def methods(family: str | None = None) -> Iterator[Method]:
-    """The registered methods, in the order of registration."""
-    return (m for m in tuple(_METHODS.values()) if family in (None, m.family))
+    """The registered methods of a family, or of all that ``all`` runs, in the order of registration."""
+    return (m for m in tuple(_METHODS.values()) if m.family == family or (family is None and m.family in FAMILIES))
 
 
 def find_method(name: str, family: str | None = None) -> Method:

@@ -50,6 +50,11 @@ class Objective:
         """In words, for ``--dry-run``."""
         raise NotImplementedError
 
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        """The names of the pictures beside the one that is looked at, whose maps `value` reads, see `maps_beside`."""
+        return ()
+
 
 def _of_rank(scores: Tensor, forward: Forward, rank: int) -> Tensor:
     return scores.gather(1, forward.targets[:, rank : rank + 1]).squeeze(1)
@@ -176,6 +181,39 @@ class Negated(Objective):
     @property
     def follows_target(self) -> bool:
         return self.of.follows_target
+
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        return self.of.compares_with
+
+
+@value
+class Sum(Objective):
+    """Several objectives, each times its weight, added up; a negative weight takes away."""
+
+    parts: tuple[tuple[float, Objective], ...]
+
+    def layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layer for _, part in self.parts for layer in part.layers()))
+
+    def value(self, forward: Forward) -> Tensor:
+        values = [weight * part.value(forward) for weight, part in self.parts]
+        return sum(values[1:], values[0])
+
+    def terms(self, forward: Forward) -> Tensor:
+        terms = [abs(weight) * part.terms(forward) for weight, part in self.parts]
+        return sum(terms[1:], terms[0])
+
+    def label(self) -> str:
+        return " + ".join(f"{'' if weight == 1 else f'{weight:g} x '}{part.label()}" for weight, part in self.parts)
+
+    @property
+    def follows_target(self) -> bool:
+        return any(part.follows_target for _, part in self.parts)
+
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for _, part in self.parts for name in part.compares_with))
 
 
 @value

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     Values = Tensor | np.ndarray[Any, np.dtype[Any]]
 
-State = Literal["ok", "flat", "silent", "negative", "nonfinite", "unstable", "incomplete"]
-"""Whether a map can be read.
+State = Literal["ok", "flat", "silent", "negative", "nonfinite", "unstable", "incomplete", "unreached", "unmoved"]
+"""Whether a map, or a painted picture, can be read.
 
 ok; flat: one value everywhere, or differences no larger than rounding; silent: the layer's maps are nowhere above zero,
 so that a method that only adds them up has nothing to show; negative: nothing speaks for the target, all evidence is
 against it and a ReLU left zeros; nonfinite: infinities or NaN; unstable: it was divided by next to nothing;
-incomplete: the shares do not add up to the score they explain.
+incomplete: the shares do not add up to the score they explain. Of a picture: flat: nothing moved it; unmoved: the
+network answers it no more than what it was started from; unreached: it takes it for another class.
 """
 
 SHARED: frozenset[State] = frozenset(("flat", "silent"))
@@ -41,6 +42,8 @@ ADVICE: Mapping[State, str] = {
     "negative": "nothing here speaks for it, all evidence is against it: try a likelier target, or --counterfactual",
     "nonfinite": "the numbers overflowed: check the weights, and below fp32 the precision",
     "incomplete": f"the shares {_INCOMPLETE}: take more steps, or another baseline",
+    "unreached": "the network takes it for another class: more steps, another seed, or a class that is easier to paint",
+    "unmoved": "the network answers it no more than what it started from: more steps, or a greater strength",
     "unstable": "what it is divided by is next to zero: read where it lies, not how strong it is",
 }
 """What to tell the user about a map in each state, where the target itself is explained."""
@@ -278,6 +281,32 @@ class Filters(Panel):
 
     def parts(self) -> list[Values]:
         return list(self.values)
+
+
+@value
+class Dreamed(Panel):
+    """A picture that was painted for the network to answer it, to be drawn as it is.
+
+    Attributes:
+        values: (B, C, h, w) in [0, 1].
+        scores: (B, n) the objective in what the network saw at each step.
+        start: (B, C, h, w) the photograph that it was painted into, if there was one.
+        transparency: (B, 1, h, w) how much was asked for at each pixel, >= 0, where that is part of the picture.
+    """
+
+    in_colour: ClassVar[bool] = True
+
+    values: Values
+    scores: Values
+    start: Values | None = None
+    transparency: Values | None = None
+
+    def arrays(self) -> Mapping[str, Values]:
+        kept: dict[str, Values] = {"picture": self.values, "scores": self.scores}
+        return kept if self.transparency is None else {**kept, "transparency": self.transparency}
+
+    def parts(self) -> list[Values]:
+        return [self.values]
 
 
 @value

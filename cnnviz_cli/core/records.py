@@ -1,5 +1,7 @@
 """What the manifest says, field by field. Paths are relative, numbers finite, nothing depends on time or place."""
 
+from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -73,21 +75,65 @@ class Subject(Record):
 
     layer: str | None = Field(default=None, description="Null where the unit belongs to no layer.")
     channel: int | None = _optional("Of the layer.", ge=0)
+    at: tuple[int, int] | Literal["centre"] | None = _optional(
+        "Row and column of one position of the channel's map, or its middle; absent where all count."
+    )
     class_index: int | None = _optional("Of the network's classes.", ge=0)
+    label: str | None = _optional("Of the class.")
     direction: str | None = _optional("The name of a direction in the space of the layer's channels.")
+    number: int | None = _optional("Of several pictures of one unit, from 2; the first has none.", ge=2)
 
     @property
     def name(self) -> str:
         """What it is called, which stands in a record's `source` where another has an image's path."""
-        parts = {"channel": self.channel, "class": self.class_index, "direction": self.direction}
-        named = (f"{word} {part}" for word, part in parts.items() if part is not None)
-        return " ".join(filter(None, [self.layer, *named]))
+        return " ".join(self._words({"class": " ".join(filter(None, [self._class, self.label]))}))
+
+    @property
+    def sha256(self) -> str:
+        """The digest that stands in the place of a file's: of what it is, whatever that is called."""
+        return sha256(" ".join(self._words({"class": self._class})).encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """What figures call it, whichever of its pictures they show."""
+        one = self.model_copy(update={"number": None})
+        return one.label or one.name
+
+    @property
+    def folder(self) -> str:
+        """The name without blanks, for folders."""
+        return "-".join(self.name.split())
+
+    @property
+    def _class(self) -> str:
+        return "" if self.class_index is None else str(self.class_index)
+
+    def _words(self, named: dict[str, str]) -> Iterator[str]:
+        place = self.at if isinstance(self.at, str) or self.at is None else f"{self.at[0]},{self.at[1]}"
+        parts = {"channel": self.channel, "at": place, **named, "direction": self.direction, "number": self.number}
+        yield from filter(None, [self.layer])
+        yield from (f"{word} {part}" for word, part in parts.items() if part not in (None, ""))
+
+
+class DreamRecord(Record):
+    """How a painted picture came about, and how the network receives it: as it was written, in 8 bits, under the run's
+    own preprocessing. So the file alone gives the same numbers."""
+
+    objective: str = Field(description="What was climbed, in words.")
+    start: Literal["noise", "image"]
+    number: int = Field(ge=1, description="Of several pictures of one subject, from 1.")
+    steps: int = Field(ge=0, description="In all sizes together.")
+    frame: int | None = _optional("Of several that zoom into the picture, from 1.", ge=1)
+    score: float | None = Field(description="The objective, to six digits; null where it is not finite.")
+    start_score: float | None = Field(description="In the noise or the image that it was painted from.")
+    probability: float | None = _optional("Of the class that it was painted for.", ge=0, le=1)
+    rank: int | None = _optional("Of that class among all, from 1.", ge=1)
 
 
 class Output(Record):
     """One figure that was written."""
 
-    family: str = Field(description="features, saliency, deconv, gradcam, or overview.")
+    family: str = Field(description="features, saliency, deconv, gradcam, dream, or overview.")
     method: str | None = Field(description="The method's name; null for a figure of several maps.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
     subject: Subject | None = _optional(
@@ -111,6 +157,7 @@ class Output(Record):
     )
     state: State
     statistics: dict[str, float] = Field(default_factory=dict)
+    dream: DreamRecord | None = _optional("Of a painted picture.")
 
 
 class Arrays(Record):
@@ -286,6 +333,7 @@ class Manifest(Record):
     run: Run
     model: ModelRecord
     images: list[ImageRecord]
+    sheets: list[Output] | None = _optional("Figures of all records together, at the top of the folder.")
     sha256: str | None = _optional(
         "Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it."
     )

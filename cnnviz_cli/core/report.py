@@ -24,8 +24,8 @@ class Reporter:
     def done(self, record: ImageRecord) -> None:
         """One image is finished, its files in place."""
 
-    def work(self, names: Sequence[str], variants: int) -> None:
-        """The network starts on these images together, with so many altered inputs in all."""
+    def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
+        """The network starts on these images together, with so many altered inputs in all, or steps by that `unit`."""
 
     def tick(self, done: int, total: int) -> None:
         """Inside one long image: so many of the altered inputs of one kind have passed the network."""

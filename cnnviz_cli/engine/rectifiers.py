@@ -198,8 +198,23 @@ class _Rectifier(Function):
             incoming = incoming.clamp(min=0)
         (saved,) = ctx.saved_tensors
         outgoing = ctx.use.slope(incoming, saved, ctx.use)
+        if rule == "open":
+            outgoing = _open(incoming, outgoing, saved, ctx.use)
         # Where the derivative is negative (GELU, SiLU left of zero), a clamped gradient would come out negative.
         return (outgoing.clamp(min=0) if rule == "guide" else outgoing), None
+
+
+def _open(incoming: Tensor, outgoing: Tensor, saved: Tensor, use: _Use) -> Tensor:
+    """`outgoing`; for an image of which nothing passes, the part of `incoming` along which the rectifier switches on:
+    upwards where it is off, downwards where it has reached its ceiling (lucid's `redirected_relu_grad`)."""
+    closed = (outgoing.flatten(1) == 0).all(1)
+    if not bool(closed.any()):
+        return outgoing
+    flat = use.slope(torch.ones_like(incoming), saved, use) == 0
+    low = saved <= 0
+    useful = ((incoming > 0) & low) | ((incoming < 0) & ~low)
+    opened = incoming.where(flat & useful, 0)
+    return opened.where(closed.view(-1, *[1] * (incoming.dim() - 1)), outgoing)
 
 
 def _above_zero(incoming: Tensor, result: Tensor, _use: _Use) -> Tensor:
