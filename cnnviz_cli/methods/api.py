@@ -50,11 +50,13 @@ from cnnviz_cli.core.objectives import (
     Negated,
     Objective,
     StrongestChannel,
+    Sum,
     TargetLogit,
     TargetProbability,
     strongest_channels,
 )
 from cnnviz_cli.core.panels import (
+    Dreamed,
     FeatureMapGrid,
     Filters,
     Heatmap,
@@ -67,6 +69,7 @@ from cnnviz_cli.core.panels import (
     State,
 )
 from cnnviz_cli.core.scores import resolution, to_two_classes
+from cnnviz_cli.core.unit_objectives import Agreement, Nearness
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice
 from cnnviz_cli.methods.common.cams import (
@@ -87,13 +90,14 @@ else:
     Tensor = Any
 
 __all__ = [
-    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "Activation", "Baseline", "BaselineChoice", "BiasGradients",
-    "CamOptions", "Composite", "Contrast", "Curvature", "Evidence", "FeatureMapGrid", "Filters", "FinerContrast",
-    "Given", "Gradient", "GradientOver", "GradientPath", "Heatmap", "Input", "InputProjection", "InputSpec",
-    "InputView", "LayerInfo", "Layers", "LinearHead", "MethodContext", "Multipliers", "Need", "Negated", "Objective",
-    "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow", "Projections", "Recipe", "Relevance", "ReluRule",
-    "SaliencyOptions", "Scores", "Seeds", "SignedMap", "SmoothOptions", "State", "StrongestChannel", "TargetLogit",
-    "TargetProbability", "Targets", "Tensor", "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe",
-    "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduce_channels", "resolution",
-    "saliency_recipe", "strongest_channels", "to_two_classes", "upsample", "value", "views_of",
+    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "Activation", "Agreement", "Baseline", "BaselineChoice",
+    "BiasGradients", "CamOptions", "Composite", "Contrast", "Curvature", "Dreamed", "Evidence", "FeatureMapGrid",
+    "Filters", "FinerContrast", "Given", "Gradient", "GradientOver", "GradientPath", "Heatmap", "Input",
+    "InputProjection", "InputSpec", "InputView", "LayerInfo", "Layers", "LinearHead", "MethodContext", "Multipliers",
+    "Nearness", "Need", "Negated", "Objective", "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow",
+    "Projections", "Recipe", "Relevance", "ReluRule", "SaliencyOptions", "Scores", "Seeds", "SignedMap",
+    "SmoothOptions", "State", "StrongestChannel", "Sum", "TargetLogit", "TargetProbability", "Targets", "Tensor",
+    "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe", "finish", "gradient_recipe", "method",
+    "min_max_normalize", "option", "reduce_channels", "resolution", "saliency_recipe", "strongest_channels",
+    "to_two_classes", "upsample", "value", "views_of",
 ]  # fmt: skip

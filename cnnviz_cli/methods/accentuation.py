@@ -1,0 +1,39 @@
+"""Feature accentuation."""
+
+from __future__ import annotations
+
+from cnnviz_cli.methods.api import MethodContext, Nearness, Recipe, Sum, method, option, value
+from cnnviz_cli.methods.common.canvases import Fourier
+from cnnviz_cli.methods.common.climbing import Adam
+from cnnviz_cli.methods.common.dreams import NoiseOptions, dream_recipe
+from cnnviz_cli.methods.common.views import Turned
+
+STEPS = 100
+
+
+@value
+class Options(NoiseOptions):
+    near: tuple[str, ...] = option(("mid",), "The layer that has to answer as it answers the photograph.")
+    nearness: float = option(20.0, "How much that counts beside the objective; 0 lets the photograph go.", at_least=0)
+
+
+@method(
+    "accentuation",
+    title="Feature accentuation",
+    family="dream",
+    options=Options,
+    paper="Hamblin et al., Feature Accentuation: Revealing 'What' Features Respond to in Natural Images, 2024, "
+    "https://arxiv.org/abs/2402.10039",
+)
+def accentuation(options: Options, context: MethodContext) -> Recipe:
+    """What of a photograph speaks for the target, brought out: it starts from the photograph and stays near it.
+
+    x climbs the objective less w |a(x) - a(photograph)|^2 / |a(photograph)|^2 in views of both alike, where a is a
+    layer below; on coefficients that fall as f^-1, by Adam at rate 0.05.
+    """
+    near = context.layers.resolve(options.near)
+    parts = [(options.nearness / len(near), Nearness(layer)) for layer in near] if options.nearness else []
+    canvas = Fourier(None, decay=1.0, contrast=0.0, deviation=0.0)
+    views = Turned(None, 0.1, 0.8, 1.6, 10.0, grain=options.grain, count=options.views)
+    of = Sum(((1.0, context.target), *parts))
+    return dream_recipe(options, context, canvas, views, Adam(0.05, last=0.05), steps=STEPS, of=of)
