@@ -1,7 +1,7 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain` is the way in from Python, and all that is named here belongs to it. Nothing is imported until it is asked
-for, so that the command and its help do not wait for torch.
+`explain` and `dream` are the ways in from Python, and all that is named here belongs to them. Nothing is imported until
+it is asked for, so that the command and its help do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alone
 
 if TYPE_CHECKING:
+    from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.explain import Networks, Pictures, explain
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
     from cnnviz_cli.core.errors import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CnnvizError",
     "DeviceError",
+    "Dream",
     "ExplainedImage",
     "Explanation",
     "Explanations",
@@ -39,10 +41,12 @@ __all__ = [
     "Prediction",
     "Preprocessing",
     "UsageError",
+    "dream",
     "explain",
 ]
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
+    "Dream": "api.dream",
     "ExplainedImage": "api.results",
     "Explanation": "api.results",
     "Explanations": "api.results",
@@ -50,6 +54,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Pictures": "api.explain",
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
+    "dream": "api.dream",
     "explain": "api.explain",
 }
 

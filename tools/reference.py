@@ -15,7 +15,7 @@ from cnnviz_cli.cli.flags import default_text
 from cnnviz_cli.config.names import SettingPath, environment_variable, field_at, setting_paths
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.families import FAMILIES, SELECTOR
+from cnnviz_cli.core.families import EVERY_FAMILY, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import Method, methods
 from cnnviz_cli.models.inspect.layers import LAYER_WORDS, ModelLayers
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
@@ -136,14 +136,14 @@ def _commands() -> Iterator[str]:
 
 def _methods() -> Iterator[str]:
     yield "## Methods\n"
-    for family in FAMILIES.values():
+    for family in EVERY_FAMILY.values():
         for registered in methods(family.name):
             yield f"### {registered.name}\n"
             yield _about(registered)
 
 
 def _about(method: Method) -> str:
-    family = FAMILIES[method.family]
+    family = EVERY_FAMILY[method.family]
     chosen = "the default" if family.default == method.name else f"`--{SELECTOR} {method.name}`"
     names = [f"`--{option.replace('_', '-')}`" for option in method.options.__dataclass_fields__]
     text = inspect.getdoc(method.build) or ""

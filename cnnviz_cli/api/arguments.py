@@ -80,11 +80,12 @@ def build_settings(
     return families, settings
 
 
-def rephrase_for_python(error: CnnvizError) -> None:
-    """Have an error say in its notes where and what to do, with arguments where the command has flags."""
-    error.where = _argument_name(error.where)
+def rephrase_for_python(error: CnnvizError, renamed: Mapping[str, str] = _RENAMED) -> None:
+    """Have an error say in its notes where and what to do, with arguments where the command has flags; `renamed` are
+    those of another name."""
+    error.where = _argument_name(error.where, renamed)
     error.fix = _COMMAND.sub(r"methods='\1'", error.fix)
-    error.fix = _FLAG.sub(lambda found: _argument_name(found[0]), error.fix)
+    error.fix = _FLAG.sub(lambda found: _argument_name(found[0], renamed), error.fix)
     for line in filter(None, (f"in {error.where}" if error.where else "", *error.fix.splitlines())):
         error.add_note(line)
 
@@ -132,11 +133,11 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, str | int) else tuple(value)
 
 
-def _argument_name(place: str) -> str:
+def _argument_name(place: str, renamed: Mapping[str, str]) -> str:
     """``--gradcam-layer`` as ``layers``, ``--max-memory`` as ``max_memory``; other places as they are."""
     if not _FLAG.fullmatch(place):
         return place
     name = place[2:]
     family = next((family for family in FAMILIES if name.startswith(f"{family}-")), "")
     name = name.removeprefix(f"{family}-").replace("-", "_") if family else name.replace("-", "_")
-    return _RENAMED.get(name, name)
+    return renamed.get(name, name)

@@ -160,7 +160,7 @@ def explain(
             devices.use_deterministic_kernels()
             # A network of the caller's may count on the caller's default device; one that is built here does not.
             with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
-                network, settings = _network(model, settings, preprocessing, labels, target_device, collector)
+                network, settings = load_network(model, settings, preprocessing, labels, target_device, collector)
             with nullcontext() if isinstance(model, nn.Module) else target_device:
                 explainer = Explainer.of(
                     Session.of(COMMAND, settings, network, target_device, collector), families, collector
@@ -183,7 +183,7 @@ def _with_input_size(options: Mapping[str, Any], image_batch: list[Any] | Tensor
     return {**options, "input_size": tuple(image_batch.shape[2:])}
 
 
-def _network(
+def load_network(
     model: Networks,
     settings: Settings,
     preprocessing: Preprocessing | Any | None,
@@ -191,6 +191,7 @@ def _network(
     device: torch.device,
     reporter: Reporter,
 ) -> tuple[LoadedModel, Settings]:
+    """The network by its name, or a twin of one in memory, and the settings that go with its labels."""
     preset, overrides, expected = read_preset(preprocessing), input_settings(settings), output_settings(settings)
     if not isinstance(model, str):
         unused = next((name for name in NETWORK if name in settings.model_fields_set), "")

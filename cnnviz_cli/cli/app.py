@@ -10,13 +10,14 @@ import typer
 from cnnviz_cli import __version__
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group, build_command
-from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.families import DREAM, FAMILIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."
 }
 _PANELS = {
     "Explain images": _RUNS,
+    "Paint": {DREAM.name: DREAM.summary},
     "Look up": {
         "models": "The networks that can be explained, with their published weights.",
         "layers": "The layers of a network as a tree, with their maps, receptive fields, and names for --layer.",

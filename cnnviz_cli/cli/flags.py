@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import completion
+from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, settings_type
@@ -46,7 +47,7 @@ def with_settings(
     kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
     own_families = families_of(command)
     flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_families]
-    flagged = [path for path in flagged if only is None or path[0] in only]
+    flagged = [path for path in flagged if only is None or path[0] in only or path[0] == command]
     by_name = {"__".join(path): path for path in flagged}
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
     _, *others = inspect.signature(body, eval_str=True).parameters.values()
@@ -116,7 +117,8 @@ def _panel(path: SettingPath, side: Flag, command: str) -> str:
     """The group: of a family's own command the methods that read the option, of other commands the family."""
     if _needs_prefix(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
-    return readers(path) if len(path) == 2 and path[1] != SELECTOR else side.panel
+    of_method = len(path) == 2 and path[1] != SELECTOR and path[1] not in DreamFields.model_fields
+    return readers(path) if of_method else side.panel
 
 
 def readers(path: SettingPath) -> str:

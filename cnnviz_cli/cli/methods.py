@@ -19,7 +19,7 @@ from cnnviz_cli.cli.text_layout import align_columns, list_definitions, terminal
 from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.families import DREAM, EVERY_FAMILY, SELECTOR, Family
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import InputSpec, LinearHead, Method, MethodContext, find_method
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -102,8 +102,8 @@ def methods(
         typer.Option(
             "--family",
             metavar="FAMILY",
-            help=f"Only this family: {', '.join(FAMILIES)}.",
-            autocompletion=completion.choice_completion(FAMILIES),
+            help=f"Only this family: {', '.join(EVERY_FAMILY)}.",
+            autocompletion=completion.choice_completion(EVERY_FAMILY),
         ),
     ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Allow models that run code.")] = False,
@@ -116,17 +116,18 @@ def methods(
     """
     import cnnviz_cli.methods  # noqa: F401  (registers them)
 
-    if family is not None and family not in FAMILIES:
-        fix = did_you_mean(family, FAMILIES) or f"There are {', '.join(FAMILIES)}."
+    if family is not None and family not in EVERY_FAMILY:
+        fix = did_you_mean(family, EVERY_FAMILY) or f"There are {', '.join(EVERY_FAMILY)}."
         raise UsageError(f"there is no family '{escape_text(family, 60)}'", where="--family", fix=fix)
     found = [
         one
-        for group in FAMILIES.values()
+        for group in EVERY_FAMILY.values()
         if family in (None, group.name)
         for one in sorted(registry.methods(group.name), key=lambda one: (one.name != group.default, one.name))
     ]
     if name is not None:
-        found = [find_method(name, family)]
+        painting = family is None and any(one.name == name and one.family == DREAM.name for one in found)
+        found = [find_method(name, DREAM.name if painting else family)]
     prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
     if as_json:
         described = [_method_record(one, prices.get(one.name)) for one in found]
@@ -155,7 +156,7 @@ def _method_record(method: Method, price: Price | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": method.name,
         "family": method.family,
-        "default": FAMILIES[method.family].default == method.name,
+        "default": EVERY_FAMILY[method.family].default == method.name,
         "summary": method.summary,
         "formula": formula(method),
         "paper": method.paper,
@@ -180,7 +181,7 @@ def _options(method: Method) -> Iterator[dict[str, Any]]:
         yield {
             "name": path[1],
             "flag": flag_name(path, method.family),
-            "flag_of_all": flag_name(path, "all"),
+            "flag_of_all": None if method.family == DREAM.name else flag_name(path, "all"),
             "variable": environment_variable(path),
             "default": info.default,
             "choices": choices_of(info) or None,
@@ -199,7 +200,7 @@ def _option_fields(method: Method) -> list[tuple[SettingPath, FieldInfo]]:
 
 def _print_all(found: Sequence[Method], prices: Mapping[str, Price]) -> None:
     width = terminal_width()
-    for family in FAMILIES.values():
+    for family in EVERY_FAMILY.values():
         chosen = [method for method in found if method.family == family.name]
         if chosen:
             print(wrap_paragraphs(f"{family.name}: {family.summary}", width))
@@ -252,7 +253,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     from cnnviz_cli.cli.flags import help_text, metavar
     from cnnviz_cli.config.names import flag_name
 
-    width, family = terminal_width(), FAMILIES[method.family]
+    width, family = terminal_width(), EVERY_FAMILY[method.family]
     print(wrap_paragraphs(f"{method.name}: {method.summary}", width) + "\n")
     for paragraph in filter(None, formula(method).split("\n\n")):
         lines = paragraph.splitlines()
@@ -272,7 +273,8 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
         print(f"options:\n{list_definitions(rows, width, indent)}")
-        print(wrap_paragraphs(f"Under 'cnnviz all', these flags begin with --{family.name}-.", width))
+        if family is not DREAM:
+            print(wrap_paragraphs(f"Under 'cnnviz all', these flags begin with --{family.name}-.", width))
     else:
         print("no options")
     if price is not None:

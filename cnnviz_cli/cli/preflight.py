@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from cnnviz_cli.cli.flags import Flags
 from cnnviz_cli.config.errors import combine_errors
@@ -24,10 +26,18 @@ from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, kno
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
 
-def load_request(command: str, flags: Flags, config: Path | None, *, model: str | None = None) -> LoadedSettings:
-    """The settings of a command line, checked as `check_request` does; `model` is a network named without a flag."""
+def load_request(
+    command: str,
+    flags: Flags,
+    config: Path | None,
+    *,
+    model: str | None = None,
+    defaults: Mapping[tuple[str, str], Any] = MappingProxyType({}),
+) -> LoadedSettings:
+    """The settings of a command line, checked as `check_request` does; `model` is a network named without a flag, and
+    `defaults` are as of `load_with_origins`."""
     asked = flags if model is None else {**flags, ("model",): model}
-    loaded = load_with_origins(command, asked, config, os.environ)
+    loaded = load_with_origins(command, asked, config, os.environ, defaults)
     check_request(loaded)
     return loaded
 

@@ -27,11 +27,12 @@ class ImageProgress:
     def __init__(self, images: int = 0) -> None:
         self.images, self.before = images, 0  # `before` counts those of earlier batches
         self._names: Sequence[str] = ()
+        self._unit = "variants"
         self._variants = self._passed = self._last = 0
 
-    def work(self, names: Sequence[str], variants: int) -> None:
+    def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
         self.before += len(self._names)
-        self._names, self._variants = names, variants
+        self._names, self._variants, self._unit = names, variants, unit
         self._passed = self._last = 0
 
     def tick(self, done: int, total: int) -> None:
@@ -50,7 +51,7 @@ class ImageProgress:
     def text(self) -> str:
         first = self._names[0] if self._names else "next image"
         more = f" and {len(self._names) - 1} more" if len(self._names) > 1 else ""
-        return f"{first}{more}: {self._passed} of {self._variants} variants"
+        return f"{first}{more}: {self._passed} of {self._variants} {self._unit}"
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
@@ -104,8 +105,8 @@ class PlainReporter(QuietReporter):
         pace = f"{rate:.1f} images/s, {left:.0f} s left" if left else f"{rate:.1f} images/s"
         self._line(f"{self._finished}/{self._images} {record.source} ({pace})")
 
-    def work(self, names: Sequence[str], variants: int) -> None:
-        self._within.work(names, variants)
+    def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
+        self._within.work(names, variants, unit)
 
     def tick(self, done: int, total: int) -> None:
         self._within.tick(done, total)
@@ -160,8 +161,8 @@ class LiveReporter(QuietReporter):
             self._finished += 1
             self._bar.update(self._task, completed=max(self._finished, self._within.completed), description="")
 
-    def work(self, names: Sequence[str], variants: int) -> None:
-        self._within.work(names, variants)
+    def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
+        self._within.work(names, variants, unit)
 
     def tick(self, done: int, total: int) -> None:
         self._within.tick(done, total)

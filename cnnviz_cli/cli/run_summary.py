@@ -12,8 +12,9 @@ from cnnviz_cli.core.text import escape_text, format_percent
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
-    from cnnviz_cli.core.records import Accuracy, ImageRecord, Summary
+    from cnnviz_cli.core.records import Accuracy, ImageRecord, Output, Summary
     from cnnviz_cli.run import DryRun, Outcome
+    from cnnviz_cli.run.dream_run import DreamPlan
 
 MAX_LINES = 20
 
@@ -88,6 +89,56 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
         f"passes per batch: {passes}",
         *(f"  {line}" for line in found.plan_lines),
         f"figures of the first image, in {output}",
+        *(f"  {name}" for name in found.outputs),
+        "nothing was written",
+    ]
+    print("\n".join(map(escape_text, lines)))
+
+
+def print_dreams(outcome: Outcome, output: Path, *, as_json: bool) -> None:
+    """How the network receives what was painted, and where the manifest is."""
+    if as_json:
+        print_outcome(outcome, output, as_json=True)
+        return
+    rows = [row for record in outcome.first for row in _dream_rows(record, output)]
+    lines = align_columns(rows[:MAX_LINES]) if rows else []
+    lines += more_line(len(rows) - MAX_LINES)
+    summary = outcome.summary
+    before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    done = f"{count_noun(summary.images, 'record')}{before}{failed}, {count_noun(summary.outputs, 'figure')}"
+    lines += [f"{done}, {outcome.seconds:.1f} s", str(outcome.manifest)]
+    print("\n".join(map(escape_text, lines)))
+
+
+def _dream_rows(record: ImageRecord, output: Path) -> list[list[str]]:
+    if record.status == "failed":
+        return [[record.source, "failed", record.error or ""]]
+    return [[record.source, _reception(one), str(output / one.path)] for one in record.outputs if one.dream]
+
+
+def _reception(output: Output) -> str:
+    told = output.dream
+    assert told is not None
+    now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
+    parts = [f"score {now}, before {before}"]
+    if output.target and told.rank:
+        parts.insert(0, f"{output.target.label} {output.target.figure}, rank {told.rank}")
+    return "; ".join([*parts, *([output.state] if output.state != "ok" else [])])
+
+
+def print_dream_plan(found: DreamPlan, output: Path, *, as_json: bool) -> None:
+    """What a run would paint, compute and write."""
+    if as_json:
+        answer = {"inputs": found.subjects, "plan": found.plan_lines, "steps": found.steps}
+        print_json(answer | {"output": str(output), "outputs": found.outputs})
+        return
+    lines = [
+        count_noun(len(found.subjects), "record"),
+        *(f"  {name}" for name in found.subjects[:MAX_LINES]),
+        *more_line(len(found.subjects) - MAX_LINES, "  "),
+        *(f"  {line}" for line in found.plan_lines[:MAX_LINES]),
+        f"figures of the first, in {output}",
         *(f"  {name}" for name in found.outputs),
         "nothing was written",
     ]

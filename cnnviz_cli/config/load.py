@@ -6,10 +6,12 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
+from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
 from cnnviz_cli.config.names import (
     FORMER_NAMES,
@@ -58,9 +60,13 @@ def load_settings(
 
 
 def load_with_origins(
-    command: str, flags: Mapping[SettingPath, Any], config_file: Path | None, environ: Mapping[str, str]
+    command: str,
+    flags: Mapping[SettingPath, Any],
+    config_file: Path | None,
+    environ: Mapping[str, str],
+    defaults: Mapping[tuple[str, str], Any] = MappingProxyType({}),
 ) -> LoadedSettings:
-    """`load_settings`, with the origin of each value."""
+    """`load_settings`, with the origin of each value; `defaults` stand in the place of a setting's own."""
     kind = settings_type(command)
     if config_file is None and environ.get(CONFIG_VARIABLE):
         config_file = Path(environ[CONFIG_VARIABLE])
@@ -74,6 +80,8 @@ def load_with_origins(
         _flag_only_error(path, layer) for layer in layers[:2] for path in layer.keys if _is_flag_only(kind, path)
     ]
     merged: dict[str, Any] = {}
+    for path, value in defaults.items():
+        merged.setdefault(path[0], {})[path[1]] = value
     origins: dict[SettingPath, tuple[str, SourcePlace]] = {}
     for layer in layers:
         try:
@@ -217,11 +225,13 @@ def _leaf_paths(data: Mapping[str, Any], path: SettingPath = ()) -> list[Setting
 
 
 def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], command: str) -> None:
-    """A flag that no chosen method reads would be ignored: say so instead. A shared file or variable may."""
+    """A flag that no chosen method reads would be ignored: raise UsageError instead. A shared file or variable may."""
     problems = []
     for path in flags:
         family = path[0]
         if len(path) == 1 or path[1] == SELECTOR or family not in families_of(command):
+            continue
+        if path[1] in DreamFields.model_fields:  # which are of no method
             continue
         chosen = settings.selected_methods(family)
         if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
+from cnnviz_cli.config.dream_fields import DREAM_FILES, DreamFields
 from cnnviz_cli.config.fields import (
     CLOSED_CONFIG,
     ComputingFields,
@@ -25,7 +26,7 @@ from cnnviz_cli.config.fields import (
     QuestionFields,
     setting,
 )
-from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.families import ALL, DREAM, FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
 
@@ -77,6 +78,10 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         recorded = {name: whole[name] for name in Settings.model_fields if flag_of(type(self), name).recorded}
         for family in families_of(self.command):
             read = {item.name for method, _ in self.selected_methods(family) for item in fields(method.options)}
+            if family == DREAM.name:
+                read |= DreamFields.model_fields.keys()
+                named = {name: _file_name(path) for name in DREAM_FILES if (path := whole[family][name])}
+                whole[family] |= named
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         for name in ("model", "weights", "labels", "truth", "region"):
@@ -98,19 +103,19 @@ def _file_name(path: str) -> str:
 
 
 def families_of(command: str) -> tuple[str, ...]:
-    """The families a command runs: its own, or every one."""
-    return (command,) if command in FAMILIES else tuple(FAMILIES)
+    """The families a command runs: its own, or every one that ``all`` does."""
+    return (command,) if command in (*FAMILIES, DREAM.name) else tuple(FAMILIES)
 
 
 def settings_type(command: str) -> type[Settings]:
     """The class of a command's settings; under ``all`` some options have a default of their own."""
-    return _settings_type(command, tuple(m.name for m in methods()))
+    return _settings_type(command, tuple(m.name for family in (None, DREAM.name) for m in methods(family)))
 
 
 @cache
 def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]:
     sections: dict[str, Any] = {}
-    for family in FAMILIES.values():
+    for family in (*FAMILIES.values(), DREAM):
         section = _section_type(family, in_all=command == "all")
         sections[family.name] = (section, Field(default_factory=section, description=family.summary))
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
@@ -135,7 +140,10 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
             annotation = _with_lower_bound(hints[item.name], item.metadata["at_least"], empty=default == ())
             metavar = f"{word}|N" if (word := _word_beside_count(hints[item.name])) else ""
             members[item.name] = (annotation, setting(panel, default, item.metadata["help"], metavar))
-    return create_model(f"{family.name.capitalize()}Section", __config__=CLOSED_CONFIG, __module__=__name__, **members)
+    made = f"{family.name.capitalize()}Section"
+    if family is DREAM:
+        return create_model(made, __base__=DreamFields, __module__=__name__, **members)
+    return create_model(made, __config__=CLOSED_CONFIG, __module__=__name__, **members)
 
 
 def _with_lower_bound(annotation: Any, at_least: int | None, *, empty: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -234,6 +234,18 @@ def _xmp(facts: Mapping[str, str]) -> bytes:
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         f'<rdf:Description xmlns:f="urn:cnnviz:facts">{lines}</rdf:Description></rdf:RDF></x:xmpmeta>'
     ).encode()
+
+
+def encode_animation(frames: Sequence[Image.Image], kind: str, milliseconds: int, facts: Mapping[str, str]) -> bytes:
+    """RGB images of one size after each other, for ever, as a WebP or a GIF; the same frames give the same bytes."""
+    shown, how = list(frames), {"quality": 85, "method": 2, "xmp": _xmp(facts)}
+    if kind == "gif":
+        shown = [frame.quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+        comment = "\n".join(f"{name}: {value}" for name, value in facts.items()).encode("utf-8", "replace")
+        how = {"optimize": False, "comment": comment}
+    buffer = BytesIO()
+    shown[0].save(buffer, kind.upper(), save_all=True, append_images=shown[1:], duration=milliseconds, loop=0, **how)
+    return buffer.getvalue()
 
 
 def encode_png(image: Image.Image, facts: Mapping[str, str] | None = None, dpi: int = 0) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,13 +21,13 @@ from cnnviz_cli.core.errors import MissingShardsError, Terminated
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
-from cnnviz_cli.core.records import ImageRecord, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Subject, Summary, Tool
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import FolderNames
 from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
-from cnnviz_cli.files.output.resume import Ledger, RunHeader, Status
+from cnnviz_cli.files.output.resume import Input, Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
@@ -35,7 +35,6 @@ from cnnviz_cli.run.identity import request_digest, run_seal
 
 if TYPE_CHECKING:
     from cnnviz_cli.run.ground_truth import GroundTruth
-    from cnnviz_cli.run.image_data import OutputSlot
 
 
 class StageTimer:
@@ -93,12 +92,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What is known of a run once its model is loaded; `truths` are the true classes, if they were asked for."""
+    """What is known of a run once its model is loaded; `truths` are the true classes, if they were asked for, and
+    `subjects` what records are about where no image is."""
 
     header: RunHeader
     device: str
     batch_size: int
     truths: GroundTruth | None = None
+    subjects: Sequence[Subject] | None = None
 
 
 class Backend(ABC):
@@ -124,8 +125,12 @@ class Backend(ABC):
         """Load the model."""
 
     @abstractmethod
-    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
-        """One record for each source that is due, its files in place."""
+    def records(self, slots: Sequence[Any], ledger: Ledger) -> Iterator[ImageRecord]:
+        """One record for each source or subject that is due, its files in place; `slots` have the folder of each."""
+
+    def sheets(self, _ledger: Ledger) -> Sequence[Output]:
+        """Figures of all records together, once every one is there."""
+        return ()
 
     def finish_drawing(self) -> Iterable[ImageRecord]:
         """After an interruption: the records of what was being drawn and is there in a moment."""
@@ -155,11 +160,12 @@ def execute_on(
                 setup = backend.start()
             if setup.truths:
                 setup.truths.check(sources, reporter)
-            slots = assign_folders(sources)
+            inputs: Sequence[Input] = sources if setup.subjects is None else setup.subjects
+            slots = assign_folders(inputs)
             own_slots = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]
             report_shard(shard, len(own_slots), len(slots), setup.batch_size, reporter)
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
-            names = [source.name for source in sources]
+            names = [one.name for one in inputs]
             earlier = ledger.begin(header, names, own_slots, fold_of(settings))
             report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
             stopped = _collect_records(backend, own_slots, ledger, reporter)
@@ -169,7 +175,7 @@ def execute_on(
 
 
 def _collect_records(
-    backend: Backend, slots: Sequence[OutputSlot], ledger: Ledger, reporter: Reporter
+    backend: Backend, slots: Sequence[tuple[Input, str]], ledger: Ledger, reporter: Reporter
 ) -> BaseException | None:
     """Take the records into the ledger as they come; returns what ended them early: a signal, or missing shards."""
     records = backend.records(slots, ledger)
@@ -205,7 +211,8 @@ def conclude_run(
     timer: StageTimer,
 ) -> Outcome:
     """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any."""
-    ended = ledger.finish(interrupted=stopped is not None)
+    sheets = backend.sheets(ledger) if backend and stopped is None else ()
+    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
     report = RunReport(
@@ -234,10 +241,13 @@ def conclude_run(
     )
 
 
-def assign_folders(sources: Sequence[Source]) -> list[OutputSlot]:
-    """The folder of each source. It may depend on all those before it, so that shards ask for the whole list."""
+_AnyInput = TypeVar("_AnyInput", bound=Input)
+
+
+def assign_folders(inputs: Sequence[_AnyInput]) -> list[tuple[_AnyInput, str]]:
+    """The folder of each input. It may depend on all those before it, so that shards ask for the whole list."""
     folders = FolderNames()
-    return [(source, folders.folder_for(source.name)) for source in sources]
+    return [(one, folders.folder_for(one.folder if isinstance(one, Subject) else one.name)) for one in inputs]
 
 
 def fold_of(settings: Settings) -> type[Fold[Any, Any]] | None:

@@ -42,10 +42,11 @@ def build_header(session: Session, cost: Cost) -> RunHeader:
         _identity(session, tool), tool, run_record(session, cost), model_record(session), session.batch_size
     )
     # Of one mask for all the identity has the digest.
-    return replace(about, holds=partial(_has_same_mask, masks)) if masks and masks.sha256 is None else about
+    return replace(about, holds=partial(has_same_mask, masks)) if masks and masks.sha256 is None else about
 
 
-def _has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
+def has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
+    """Whether a record was made with the mask that the image has now."""
     known = json.loads(record).get("mask_sha256")
     return known is not None and masks.digest_of(source) == known
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, BinaryIO
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
-from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Tool
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
@@ -67,6 +67,7 @@ def write_manifest(
     run: Run,
     model: ModelRecord,
     summary: Summary,
+    sheets: Sequence[Output] = (),
     name: str = MANIFEST,
 ) -> AccuracyCounter | None:
     """Write ``manifest.json``, one image in memory at a time; returns the network's accuracy, if that is known.
@@ -80,6 +81,8 @@ def write_manifest(
         "schema_version": SCHEMA_VERSION,
         "tool": tool.model_dump(mode="json"),
     }
+    if sheets:
+        after["sheets"] = [sheet.model_dump(mode="json") for sheet in sheets]
     known = run.config.get("truth") is not None
     tally = AccuracyCounter(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
     reach_write_point("manifest: before")

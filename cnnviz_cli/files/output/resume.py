@@ -19,7 +19,7 @@ from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import ImageError, OutputError
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.fold import Fold
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Subject, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Tool
 from cnnviz_cli.files.inputs.image_source import Source, Stamp
 from cnnviz_cli.files.inputs.remote import RemoteReader
 from cnnviz_cli.files.output.file_names import MANIFEST
@@ -255,8 +255,8 @@ class Ledger:
         """The records of the first inputs that have one."""
         return [ImageRecord.model_validate_json(line) for line in islice(self._index.records(), count)]
 
-    def finish(self, *, interrupted: bool) -> RunOutcome:
-        """Write the manifest of all that is done."""
+    def finish(self, *, interrupted: bool, sheets: Sequence[Output] = ()) -> RunOutcome:
+        """Write the manifest of all that is done, and of the `sheets` about all of it."""
         if self._header is None:
             raise ValueError("the run has not begun")
         with self._mutex:
@@ -270,6 +270,7 @@ class Ledger:
                 run=self._header.run.model_copy(update={"status": status}),
                 model=self._header.model,
                 summary=summary,
+                sheets=sheets,
                 name=self._shard.manifest,
             )
         return RunOutcome(status, add_accuracy(summary, tally), tally.mistakes if tally else [])

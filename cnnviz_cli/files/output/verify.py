@@ -26,10 +26,13 @@ HEADER_BYTES = 8192  # bytes that hold what is looked for, in the files that we 
 
 
 def read_image_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height of a PNG, a WebP or a JPEG; None if this does not begin like one."""
+    """Width and height of a PNG, a WebP, a JPEG or a GIF; None if this does not begin like one."""
     if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR" and len(head) >= 24:
         width, height = struct.unpack_from(">II", head, 16)
         return width, height
+    if head.startswith((b"GIF87a", b"GIF89a")) and len(head) >= 10:
+        across, down = struct.unpack_from("<HH", head, 6)
+        return across, down
     if head.startswith(b"\xff\xd8"):
         return _of_jpeg(head)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and len(head) >= 30:
@@ -70,8 +73,8 @@ class Problem:
     """One difference between the manifest and the disk."""
 
     # ``escapes`` is a path that leads out of the folder, which is not followed; ``extra`` a figure that no record
-    # lists; ``undigested`` a manifest without a digest of its own
-    kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested"]
+    # lists; ``undigested`` a manifest without a digest of its own; ``score`` a picture that is received otherwise
+    kind: Literal["missing", "changed", "size", "unreadable", "escapes", "extra", "undigested", "score"]
     path: str  # as the manifest has it, relative to the folder
     detail: str
 
@@ -93,6 +96,10 @@ def verify(root: Path) -> list[Problem]:
         with open_regular(path, MAX_JOURNAL_BYTES) as file:
             images, rest, digest = _manifest(file)
             problems += _check_digest(rest, digest)
+            sheets: Any = rest.get("sheets") or ()
+            for sheet in sheets:
+                listed.add(sheet["path"])
+                problems += _check(root, sheet["path"], sheet["sha256"], (sheet["width"], sheet["height"]))
             for image in images:
                 for output in image["outputs"]:
                     listed.add(output["path"])

@@ -1,0 +1,245 @@
+"""The same pictures from Python as of the command ``dream``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+from warnings import warn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from cnnviz_cli.api.arguments import INPUT, NETWORK, OUTPUT, PIXELS, rephrase_for_python
+from cnnviz_cli.api.explain import Networks, WarningCollector, load_network
+from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image
+from cnnviz_cli.api.network import network_device, preserve_global_state
+from cnnviz_cli.config.dream_fields import EXAMPLES, dream_fields
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.families import DREAM, SELECTOR
+from cnnviz_cli.core.method import methods
+from cnnviz_cli.core.panels import State
+from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.core.text import did_you_mean, escape_text
+from cnnviz_cli.engine import device as devices
+from cnnviz_cli.files.images.region_masks import open_masks
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.run.dream_files import numbered, start_of
+from cnnviz_cli.run.dream_run import load_start, longest_side
+from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start, as_image, black_input
+from cnnviz_cli.run.image_data import read_options
+from cnnviz_cli.run.present import finite_statistics
+from cnnviz_cli.run.session import Session
+
+SETTINGS = (*NETWORK, *INPUT, *PIXELS, *OUTPUT, "contrast", "score", "multilabel", "objective", "max_memory")
+
+
+@dataclass(frozen=True, eq=False)
+class Dream:
+    """One painted picture, and how the network receives it in 8 bits.
+
+    Attributes:
+        subject: what was painted: a class, a layer, or a unit of it.
+        method: by which method.
+        source: the image that it was painted into, empty where it is from noise.
+        number: of several pictures of one subject, from 1.
+        values: (h, w, C) in [0, 1].
+        scores: the objective in what the network saw at each step.
+        score, start_score: the objective in the picture and in what it was started from.
+        probability, rank: of the class that it was painted for; None where it was no class.
+        predictions: what the network takes it for.
+        statistics: what it looks like in numbers: slope of the spectrum, saturated share, share that was changed.
+    """
+
+    subject: str
+    method: str
+    source: str
+    number: int
+    values: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    picture: Image.Image
+    score: float
+    start_score: float
+    probability: float | None
+    rank: int | None
+    predictions: tuple[Prediction, ...]
+    state: State
+    statistics: dict[str, float]
+
+    def _repr_png_(self) -> bytes:
+        from cnnviz_cli.render.raster import encode_png
+
+        return encode_png(self.picture)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the picture as it is; the suffix says in which format. Returns the path."""
+        place = Path(path)
+        self.picture.save(place)
+        return place
+
+
+def dream(
+    model: Networks,
+    images: ImageLike | Sequence[ImageLike] | None = None,
+    *,
+    target: str | int | Sequence[str | int] | None = None,
+    layer: str | Sequence[str] | None = None,
+    unit: str | int | Sequence[str | int] | None = None,
+    direction: Any = None,
+    like: str | PathLike[str] | None = None,
+    region: str | PathLike[str] | None = None,
+    minimize: bool = False,
+    size: int | tuple[int, int] | None = None,
+    number: int = 1,
+    method: str | Sequence[str] | None = None,
+    preprocessing: Preprocessing | Any | None = None,
+    labels: Sequence[str] | Literal["imagenet"] | None = None,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    seed: int = 0,
+    **options: Any,
+) -> tuple[Dream, ...]:
+    """Paint what a network has learnt, or what it sees in images. Nothing is written, and nothing of the caller's is
+    changed, as by `explain`.
+
+    Args:
+        model: as of `explain`.
+        images: paths, images of Pillow's or arrays to paint into; from noise without any.
+        target: classes, by index or name.
+        layer: layers: ``low``, ``mid``, ``high``, names or patterns; with `unit` or `direction` whose these are.
+        unit: channels, or positions of them: ``12``, ``"12@centre"``, ``"12@3,4"``.
+        direction: a number for each channel of the layer, or an array of several.
+        like: an image whose likeness is painted into the others.
+        region: a mask, or a folder of masks: only what lies within changes.
+        minimize: paint what lowers the answer.
+        size: height and width in pixels; with images their longer side.
+        number: how many pictures of each subject.
+        method: names of ``cnnviz methods --family dream``; by default the one that suits.
+        preprocessing, labels, device, precision, seed: as of `explain`.
+        options: every option of the methods, by its flag's name with underscores (``steps=50``), and those settings of
+            `explain` that are about the network and its input.
+
+    Returns:
+        The pictures, by image, subject, method and number.
+
+    Raises:
+        UsageError: nothing is named to paint, or it is not there, or an argument does not fit.
+        ModelError: the network or its weights cannot be had, or cannot be copied.
+        ImageError: an image cannot be read, or has no mask that fits it.
+        DeviceError: the device is not there, or its memory does not suffice.
+    """
+    collector = WarningCollector()
+    try:
+        given: dict[str, Any] = {
+            "layer": layer, "unit": unit, "like": like and Path(like), "region": region and Path(region),
+            "minimize": minimize, "size": size, "number": number, SELECTOR: method,
+            "direction": None if direction is None else Path("direction"),
+        }  # fmt: skip
+        plain = {"target": target, "device": device, "precision": precision, "seed": seed}
+        settings = _settings(model, given, plain, options, images=images is not None)
+        with preserve_global_state():
+            target_device = devices.select_device(settings.device)
+            devices.use_deterministic_kernels()
+            with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
+                network, settings = load_network(model, settings, preprocessing, labels, target_device, collector)
+            with nullcontext() if isinstance(model, nn.Module) else target_device:
+                session = Session.of(DREAM.name, settings, network, target_device, collector)
+                vector = None if direction is None else np.asarray(direction)
+                dreamer = Dreamer.of(session, collector, images=images is not None, direction=vector)
+                found = tuple(_from_noise(dreamer) if images is None else _into_images(dreamer, images))
+    except CnnvizError as error:
+        if error.fix == EXAMPLES:
+            error.fix = "Name a class or a layer, or pass images: dream(model, target=0)"
+        rephrase_for_python(error, {})
+        raise
+    for text in collector.warnings:
+        warn(text, stacklevel=2)
+    return found
+
+
+def _settings(
+    model: Networks, given: dict[str, Any], plain: dict[str, Any], options: dict[str, Any], *, images: bool
+) -> Settings:
+    lists = ("layer", "unit", SELECTOR)
+    flags: dict[tuple[str, ...], Any] = {
+        (DREAM.name, name): _listed(value) if name in lists else value
+        for name, value in given.items()
+        if value is not None and value is not False
+    }
+    flags |= {(name,): value for name, value in plain.items() if value is not None and name != "target"}
+    if plain["target"] is not None:
+        flags[("target",)] = _listed(plain["target"])
+    if isinstance(model, str):
+        flags[("model",)] = model
+    elif plain["device"] is None:
+        flags[("device",)] = network_device(model)
+    if images and not given[SELECTOR]:
+        flags[DREAM.name, SELECTOR] = (DREAM.with_images,)
+    known = {item.name for method in methods(DREAM.name) for item in fields(method.options)}
+    for name, value in options.items():
+        if name not in known and name not in SETTINGS:
+            shown = escape_text(name, 60)
+            fix = did_you_mean(name, [*known, *SETTINGS]) or "See: help(cnnviz_cli.dream)"
+            raise UsageError(f"there is no option '{shown}'", where=shown, fix=fix)
+        path = (DREAM.name, name) if name in known else (name,)
+        flags[path] = tuple(value) if isinstance(value, list) else value
+    return load_settings(DREAM.name, flags, None, {})
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+def _from_noise(dreamer: Dreamer) -> Iterator[Dream]:
+    for task in dreamer.tasks:
+        for number in range(1, dream_fields(dreamer.session.settings).number + 1):
+            start = Start(numbered(task.wish.subject, number).sha256, black_input(dreamer.session))
+            yield _dream(dreamer, task, start, "", number)
+
+
+def _into_images(dreamer: Dreamer, images: Any) -> Iterator[Dream]:
+    session = dreamer.session
+    settings, preprocessing = session.settings, session.model.preprocessing
+    listed = as_image_list(images)
+    if isinstance(listed, torch.Tensor):
+        what = "pictures are painted into images, and a tensor is a network's input"
+        raise UsageError(what, where="images", fix="Pass paths, images or arrays.")
+    reading, chosen = read_options(settings, preprocessing), dream_fields(settings)
+    masks = None if chosen.region is None else open_masks(chosen.region)
+    for at, image in enumerate(listed):
+        loaded = read_input_image(image, at, preprocessing, reading)
+        longest = longest_side(settings, loaded.original.image.size)
+        start, _ = load_start(session, loaded.source, loaded.original, masks, longest)
+        for task in dreamer.tasks:
+            for number in range(1, chosen.number + 1):
+                yield _dream(dreamer, task, start_of(start, number), loaded.source.name, number)
+
+
+def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number: int) -> Dream:
+    painted = dreamer.paint(task, start)
+    after = dreamer.receive(task, painted.picture, painted.targets)
+    before = dreamer.receive(task, painted.start, painted.targets)
+    return Dream(
+        subject=task.wish.subject.title,
+        method=task.method.name,
+        source=source,
+        number=number,
+        values=np.asarray(painted.panel.values, np.float32).transpose(1, 2, 0),
+        scores=np.asarray(painted.panel.scores, np.float32),
+        picture=as_image(painted.picture, dreamer.session.settings.show_bands),
+        score=after.score,
+        start_score=before.score,
+        probability=after.probability,
+        rank=after.rank,
+        predictions=after.predictions,
+        state=dreamer.state(painted, painted.picture, after, before),
+        statistics=finite_statistics(painted.panel),
+    )

@@ -1,0 +1,145 @@
+"""dream: pictures of what a network has learnt, from noise, and of what it sees in images, painted into them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnviz_cli.cli.flags import Config, Flags, with_settings
+from cnnviz_cli.cli.process import gc_disabled
+from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
+from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
+from cnnviz_cli.core.errors import ExitCode, UsageError
+from cnnviz_cli.core.families import DREAM, SELECTOR
+
+if TYPE_CHECKING:
+    from cnnviz_cli.cli.sharding import ShardChoice
+    from cnnviz_cli.config.load import LoadedSettings
+    from cnnviz_cli.config.settings import Settings
+    from cnnviz_cli.files.inputs.search import Source
+    from cnnviz_cli.run import Outcome
+
+_SETTINGS = {
+    *NetworkFields.model_fields, *(OutputFields.model_fields.keys() - {"unit"}), *PlaceFields.model_fields,
+    "target", "score", "multilabel", "objective", "labels", "format", "width", "dpi", "save_arrays",
+    "seed", "device", "precision", "memory_format", "threads",
+}  # fmt: skip
+"""The common settings that mean something here; the others are about maps over images, or about several at a time."""
+
+
+def build(command: str, summary: str) -> Any:
+    return build_command(command, with_settings(command, _run, only=_SETTINGS), summary)
+
+
+def _run(
+    flags: Flags,
+    *,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE",
+            help="Images to paint into: files, folders, archives, patterns in quotes, and URLs. Without any, pictures "
+            "are painted from noise.",
+        ),
+    ] = None,
+    config: Config = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
+    as_json: AsJson = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be painted, computed and written; write nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Paint everything again, even what is done.", rich_help_panel="Output")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(
+            "--shard",
+            metavar="I/N|auto|none",
+            help="Paint every N-th of the list, from number I (counted from 0) on; auto reads the variables of "
+            "torchrun, Slurm and Kubernetes. (default auto)",
+            rich_help_panel="Input",
+        ),
+    ] = "auto",
+    _debug: Debug = False,
+) -> int:
+    from cnnviz_cli.cli.preflight import load_request
+    from cnnviz_cli.cli.reporters import make_reporter
+    from cnnviz_cli.cli.run_summary import print_dream_plan, print_dreams
+    from cnnviz_cli.cli.sharding import choose_shard, exit_code
+    from cnnviz_cli.cli.text_layout import count_noun
+
+    given = bool(images or flags.get(("files_from",)))
+    defaults = {(DREAM.name, SELECTOR): (DREAM.with_images,)} if given else {}
+    loaded = load_request(DREAM.name, flags, config, defaults=defaults)
+    settings = _settings(loaded, images=given)
+    part = choose_shard(shard, os.environ)
+    sources = _find_sources(images or [], settings, given=given)
+    if ("output",) not in loaded.origins:
+        settings = _with_output_folder(settings, sources, part)
+    reporter = make_reporter(quiet=quiet)
+    if part.shard.label:
+        reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
+    weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
+    what = count_noun(len(sources), "image") if sources else "from noise"
+    reporter.say(f"{what}, {settings.model}{weights}: loading")
+    with gc_disabled():
+        from cnnviz_cli.run import dream_run  # imports torch, which takes seconds
+    if dry_run:
+        print_dream_plan(dream_run.describe_dreams(settings, sources, reporter), settings.output, as_json=as_json)
+        return ExitCode.OK
+    outcome: Outcome = dream_run.execute_dreams(
+        settings, sources, reporter, shard=part.shard, force=force and not part.restarted, local_rank=part.local_rank
+    )
+    if as_json or not quiet:
+        print_dreams(outcome, settings.output, as_json=as_json)
+    return exit_code(outcome, part, reporter)
+
+
+def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
+    """The settings, with the method that suits; raises UsageError for what cannot be, before anything is loaded."""
+    from cnnviz_cli.config.dream_fields import check_images, dream_fields
+
+    settings = loaded.settings
+    check_images(dream_fields(settings), targets=("target",) in loaded.origins, images=images)
+    if settings.engine != "local":
+        fix = "Divide the work with --shard, and put it together with: cnnviz merge"
+        raise UsageError("pictures are painted on this machine", where="engine", fix=fix)
+    if settings.format in ("svg", "pdf"):
+        fix = "Choose png, webp or jpeg."
+        raise UsageError(f"a picture is made of pixels, which {settings.format} only wraps", where="--format", fix=fix)
+    return settings
+
+
+def _find_sources(images: Sequence[str], settings: Settings, *, given: bool) -> list[Source]:
+    if not given:
+        return []
+    from cnnviz_cli.files.inputs.search import find_images
+
+    try:
+        return find_images(
+            images,
+            recursive=settings.recursive,
+            output=settings.output,
+            files_from=settings.files_from,
+            include=settings.include,
+            exclude=settings.exclude,
+        )
+    except UsageError as error:
+        from cnnviz_cli.cli.hints import suggest_for_missing_image
+
+        error.fix = suggest_for_missing_image(error.where, images, settings) or error.fix
+        raise
+
+
+def _with_output_folder(settings: Settings, sources: Sequence[Source], part: ShardChoice) -> Settings:
+    from cnnviz_cli.files.output.previous_runs import choose_output_folder
+    from cnnviz_cli.run.identity import request_digest
+
+    names = [source.name for source in sources]
+    asked = request_digest(DREAM.name, settings)
+    folder = choose_output_folder(settings.output, DREAM.name, asked, names, part.shard)
+    return settings.model_copy(update={"output": folder})

@@ -1,0 +1,276 @@
+"""From painted pictures to files, their names, records and sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli import __version__
+from cnnviz_cli.config.dream_fields import dream_fields
+from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.panels import ADVICE, State
+from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Prediction, Subject
+from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.files.output.file_names import FolderNames, file_name
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.render import SUFFIXES, Caption
+from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_change, compose_dreams, picture_block
+from cnnviz_cli.render.figures import Figure, Scene, fit_widths
+from cnnviz_cli.render.raster import encode_animation
+from cnnviz_cli.run.dreams import Bytes, Dreamer, Painted, PaintTask, Reception, Start, as_image, picture_of
+from cnnviz_cli.run.image_data import style_of
+from cnnviz_cli.run.manifest_header import settings_digest
+from cnnviz_cli.run.present import ARRAYS, encode_arrays, encode_with_facts, finite_statistics, plain_array
+from cnnviz_cli.run.session import Session
+
+SHEET = "compare"
+"""What a sheet of several pictures is called, behind the family's name."""
+
+FRAME_MILLISECONDS = 80
+"""How long a frame of an animation is shown."""
+
+
+@dataclass(frozen=True)
+class WrittenPicture:
+    """A picture that was written: its record, the image as it is in the file, and its raw numbers by name."""
+
+    output: Output
+    image: Image.Image
+    picture: Bytes
+    arrays: dict[str, np.ndarray[Any, Any]]
+    predictions: tuple[Prediction, ...]
+
+
+class DreamPresenter:
+    """Writes what was painted."""
+
+    def __init__(self, dreamer: Dreamer, sink: Sink, warn: Any) -> None:
+        self._dreamer, self._sink, self._warn = dreamer, sink, warn
+        self._session: Session = dreamer.session
+        self._settings = self._session.settings
+        self._suffix = SUFFIXES[self._settings.format]
+        self._style = style_of(self._settings)
+        self._digest = settings_digest(self._session)
+        self._model = f"{self._session.model.name} ({self._session.model.weights})"
+
+    def write(
+        self, folder: str, task: PaintTask, painted: Painted, *, number: int, frame: int | None, of_image: bool
+    ) -> WrittenPicture:
+        """One picture into a record's folder, and what the network says of it as it was written."""
+        dreamer, session = self._dreamer, self._session
+        stem = self.stem(task, number=number, frame=frame, of_image=of_image)
+        shown = as_image(painted.picture, session.settings.show_bands)
+        path = f"{folder}/{file_name(*stem, self._suffix)}"
+        data, stored = self._store(path, (picture_block(shown), 1.0), task.method.title, self._title(task))
+        image = Image.open(BytesIO(data)).convert("RGB")
+        bands = session.model.preprocessing.reads_bands
+        written = painted.picture if bands else picture_of(session, image)
+        after = dreamer.receive(task, written, painted.targets)
+        before = dreamer.receive(task, painted.start, painted.targets)
+        state = dreamer.state(painted, written, after, before)
+        if state != "ok":
+            self._warn(f"{escape_text(stored['path'])} is {state}: {_ADVICE.get(state, ADVICE[state])}")
+        subject = None if of_image and task.wish.is_class else task.wish.subject
+        output = Output(
+            family=task.method.family,
+            method=task.method.name,
+            layer=task.wish.subject.layer,
+            subject=subject,
+            target=self._prediction(after),
+            **stored,
+            range=None,
+            state=state,
+            statistics=finite_statistics(painted.panel),
+            counterfactual=dream_fields(self._settings).minimize,
+            dream=self._record(task, after, before, number=number, frame=frame, of_image=of_image),
+        )
+        arrays = {file_name(*stem, name): plain_array(values) for name, values in painted.panel.arrays().items()}
+        return WrittenPicture(output, image, written, arrays, after.predictions)
+
+    def stem(self, task: PaintTask, *, number: int, frame: int | None, of_image: bool) -> list[str]:
+        """The parts of a picture's name, without its suffix."""
+        parts = [DREAM.name]
+        if self._dreamer.several_methods:
+            parts.append(task.method.name)
+        if of_image and len(self._dreamer.wishes) > 1:
+            parts.append(task.wish.subject.name)
+        if of_image and number > 1:
+            parts.append(f"number-{number}")
+        if frame is not None:
+            most = dream_fields(self._settings).frames
+            parts.append(f"frame-{frame:0{len(str(most))}d}")
+        return parts
+
+    def names(self, record: str, *, of_image: bool) -> list[str]:
+        """The files of a record that would be written."""
+        fields, folder = dream_fields(self._settings), FolderNames().folder_for(record)
+        if not of_image:
+            tasks = [task for task in self._dreamer.tasks if task.wish == self._dreamer.tasks[0].wish]
+            stems = [self.stem(task, number=1, frame=None, of_image=False) for task in tasks]
+            return [f"{'-'.join(folder.split())}/{file_name(*stem, self._suffix)}" for stem in stems]
+        frames = range(1, fields.frames + 1) if fields.frames > 1 else [None]
+        stems = [
+            self.stem(task, number=number, frame=frame, of_image=True)
+            for task in self._dreamer.tasks
+            for number in range(1, fields.number + 1)
+            for frame in frames
+        ]
+        return [f"{folder}/{file_name(*stem, self._suffix)}" for stem in [[DREAM.name, SHEET], *stems]]
+
+    def write_change(self, folder: str, source: str, start: Bytes, pictures: Sequence[WrittenPicture]) -> Output:
+        """An image, what was painted into it and the difference, on a sheet."""
+        before = as_image(start, self._settings.show_bands)
+        tiles = [
+            DreamTile(one.image, title_of(one.output), facts_of(one.output), note_of(one.output)) for one in pictures
+        ]
+        methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
+        facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
+        (sheet,) = self._sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
+        return self._write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
+
+    def write_sheets(self, rows: Sequence[DreamRow]) -> list[Output]:
+        """All pictures of a run side by side."""
+        fields = dream_fields(self._settings)
+        title = f"what {self._session.model.name} {'answers least' if fields.minimize else 'has learnt'}"
+        methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
+        facts = [" and ".join(methods), self._model, f"seed {self._settings.seed}"]
+        first = rows[0].tiles[0].picture
+        found = []
+        for number, sheet in enumerate(self._sheets(first, partial(compose_dreams, rows, title, facts)), 1):
+            word = SHEET if number == 1 else f"{SHEET}-{number}"
+            found.append(self._write_sheet(file_name(DREAM.name, word, self._suffix), sheet))
+        return found
+
+    def save_arrays(self, folder: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Arrays | None:
+        """The raw numbers of a record's pictures, if they are to be kept."""
+        if not self._settings.save_arrays:
+            return None
+        path = f"{folder}/{ARRAYS}"
+        return Arrays(path=path, sha256=self._sink.write(path, encode_arrays(arrays)))
+
+    def write_animations(
+        self, folder: str, task: PaintTask, frames: Sequence[Image.Image], number: int
+    ) -> list[Output]:
+        """The frames as an animated WebP and a GIF."""
+        stem = self.stem(task, number=number, frame=None, of_image=True)
+        found = []
+        for suffix in ("webp", "gif"):
+            facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self._model), "Settings": self._digest}
+            data = encode_animation(frames, suffix, FRAME_MILLISECONDS, facts)
+            path = f"{folder}/{file_name(*stem, 'frames', suffix)}"
+            sha256 = self._sink.write_figure(path, data)
+            width, height = frames[0].size
+            found.append(
+                Output(
+                    family=DREAM.name, method=task.method.name, layer=task.wish.subject.layer, target=None,
+                    path=path, sha256=sha256, width=width, height=height, range=None, state="ok",
+                )
+            )  # fmt: skip
+        return found
+
+    def _sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
+        size = self._style.size
+        view = View(image.size, image.size, (0.0, 0.0, float(image.width), float(image.height)))
+        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self._model), self._style)
+        return fit_widths(lambda _scene: compose(size.layout_width), scene)
+
+    def _write_sheet(self, path: str, sheet: Figure) -> Output:
+        _, stored = self._store(path, sheet, DREAM.name, "")
+        return Output(family=DREAM.name, method=None, layer=None, target=None, **stored, range=None, state="ok")
+
+    def _store(self, path: str, figure: Figure, method: str, target: str) -> tuple[bytes, dict[str, Any]]:
+        facts = {"Method": method, "Target": target, "Model": self._model, "Settings": self._digest}
+        file, (width, height) = encode_with_facts(figure, self._settings.format, facts, self._style.size.dpi)
+        if file.note:
+            path = f"{path.rpartition('.')[0]}.{file.suffix}"
+            self._warn(f"{escape_text(path)}: {file.note}")
+        sha256 = self._sink.write_figure(path, file.data)
+        return file.data, {"path": path, "sha256": sha256, "width": width, "height": height}
+
+    def _title(self, task: PaintTask) -> str:
+        return task.wish.subject.title
+
+    def _prediction(self, after: Reception) -> Prediction | None:
+        if after.index is None:
+            return None
+        names = self._session.question.labels.names
+        return Prediction(index=after.index, label=names[after.index], probability=after.probability)
+
+    def _record(
+        self, task: PaintTask, after: Reception, before: Reception, *, number: int, frame: int | None, of_image: bool
+    ) -> DreamRecord:
+        return DreamRecord(
+            objective=task.of.label(),
+            start="image" if of_image else "noise",
+            number=number,
+            steps=task.ascent.steps,
+            frame=frame,
+            score=after.score if isfinite(after.score) else None,
+            start_score=before.score if isfinite(before.score) else None,
+            probability=after.probability,
+            rank=after.rank,
+        )
+
+
+def title_of(output: Output) -> str:
+    """What a picture is called on a sheet."""
+    if output.subject is not None:
+        return output.subject.title
+    return output.target.label if output.target else ""
+
+
+def facts_of(output: Output) -> tuple[str, ...]:
+    """How the network receives a picture, in words, a line each."""
+    told = output.dream
+    if told is None:
+        return ()
+    now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
+    if told.rank is None:
+        return (f"answer {now}, before {before}",)
+    place = "first" if told.rank == 1 else f"number {told.rank}"
+    return (f"{format_percent(told.probability or 0.0)}, {place} of all classes", f"score {now}, before {before}")
+
+
+def note_of(output: Output) -> str:
+    """The warning about a picture; empty if there is none."""
+    return _SHORT.get(output.state, "")
+
+
+_ADVICE: dict[State, str] = {
+    "flat": "nothing moved it, since its gradient is zero everywhere: try another seed, or a layer before a rectifier",
+}
+"""Of a picture, where it is not that of a map."""
+
+_SHORT: dict[State, str] = {
+    "flat": "flat: nothing moved it",
+    "unmoved": "unmoved: no more than what it started from",
+    "unreached": "unreached: taken for another class",
+    "nonfinite": "the numbers overflowed",
+}
+
+
+def enlarged(picture: Bytes, zoom: float) -> Image.Image:
+    """The middle of an RGB picture, `zoom` times as large, at the picture's size."""
+    image = Image.fromarray(picture)
+    width, height = image.size
+    across, down = width / zoom, height / zoom
+    box = ((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
+    return image.resize(image.size, Image.Resampling.BICUBIC, box=box)
+
+
+def numbered(subject: Subject, number: int) -> Subject:
+    """The subject of one of several pictures, counted from 1."""
+    return subject if number == 1 else subject.model_copy(update={"number": number})
+
+
+def start_of(start: Start, number: int) -> Start:
+    """The same with other draws for a further picture."""
+    return start if number == 1 else replace(start, sha256=f"{start.sha256}:{number}")

@@ -1,0 +1,309 @@
+"""A run that paints: subjects or images in, pictures, records and sheets out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli.config.dream_fields import MAX_LONGEST, dream_fields, dream_files
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.network import NetworkError, to_memory_format
+from cnnviz_cli.core.records import ImageRecord, Output, Subject, Window
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.images.decode import DecodedImage, read_image
+from cnnviz_cli.files.images.region_masks import MaskSource, open_masks
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.output.resume import Input, Ledger
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.render.dreamed import DreamRow, DreamTile
+from cnnviz_cli.run.dream_files import (
+    DreamPresenter,
+    WrittenPicture,
+    enlarged,
+    facts_of,
+    note_of,
+    numbered,
+    start_of,
+)
+from cnnviz_cli.run.dreams import (
+    Dreamer,
+    Painted,
+    PaintTask,
+    Start,
+    as_image,
+    as_photograph,
+    black_input,
+    fit_within,
+    picture_of,
+    resize_planes,
+)
+from cnnviz_cli.run.image_data import failed_record, read_options
+from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
+from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask
+from cnnviz_cli.run.session import Session
+
+MAX_ON_SHEETS = 2000
+"""Pictures on the sheets of a run at the most."""
+
+_THUMBNAIL = (640, 640)
+
+
+def load_dreamer(
+    command: str, settings: Settings, reporter: Reporter, *, images: bool, local_rank: int | None = None
+) -> Dreamer:
+    """Load the network and find out what is to be painted; raises what `Session.load` and `Dreamer.of` do."""
+    return Dreamer.of(Session.load(command, settings, reporter, local_rank), reporter, images=images)
+
+
+def execute_dreams(
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard = SINGLE_SHARD,
+    force: bool = False,
+    local_rank: int | None = None,
+) -> Outcome:
+    """Paint into `sources`, or from noise where there are none; what an earlier run has done is left as it is. Raises
+    what `run.execute` does."""
+
+    @contextmanager
+    def this_machine(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
+        yield DreamBackend(settings, bool(sources), sink, reporter, timer, local_rank, alone=not shard.label)
+
+    return execute_on(this_machine, DREAM.name, settings, sources, reporter, shard=shard, force=force)
+
+
+@dataclass(eq=False)
+class DreamBackend(Backend):
+    """Paints one picture after the other, in this process."""
+
+    settings: Settings
+    images: bool
+    sink: Sink
+    reporter: Reporter
+    timer: StageTimer
+    local_rank: int | None = None
+    alone: bool = True
+
+    def start(self) -> RunSetup:
+        dreamer = load_dreamer(DREAM.name, self.settings, self.reporter, images=self.images, local_rank=self.local_rank)
+        self._dreamer = dreamer
+        self._fields = dream_fields(dreamer.session.settings)
+        self._presenter = DreamPresenter(dreamer, self.sink, self.reporter.warn)
+        self._masks = None if self._fields.region is None else open_masks(self._fields.region)
+        header = build_header(dreamer.session, dreamer.cost)
+        files = {
+            f"digest of --{name}": sha256(path.read_bytes()).hexdigest()
+            for name, path in dream_files(self.settings).items()
+            if path.is_file()
+        }
+        header = replace(header, identity={**header.identity, **files})
+        if self._masks is not None and self._masks.sha256 is None:
+            header = replace(header, holds=partial(has_same_mask, self._masks))
+        subjects = None if self.images else self._subjects()
+        return RunSetup(header, device_name(dreamer.session.device), 1, subjects=subjects)
+
+    def _subjects(self) -> list[Subject]:
+        return [
+            numbered(wish.subject, number)
+            for wish in self._dreamer.wishes
+            for number in range(1, self._fields.number + 1)
+        ]
+
+    def records(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> Iterator[ImageRecord]:
+        for at, (source, folder) in enumerate(slots):
+            if ledger.is_due(at):
+                if isinstance(source, Subject):
+                    yield self._from_noise(source, folder)
+                else:
+                    yield self._from_image(source, folder)
+
+    def sheets(self, ledger: Ledger) -> list[Output]:
+        """The sheets of all pictures from noise; a shard has not all of them."""
+        if self.images or not self.alone:
+            return []
+        rows: dict[str, list[DreamTile]] = {}
+        for record in ledger.first_records(MAX_ON_SHEETS):
+            for output in record.outputs:
+                if output.dream is None or output.subject is None:
+                    continue
+                image = Image.open(self.sink.place(output.path)).convert("RGB")
+                image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
+                several = self._dreamer.several_methods
+                title = self._method_title(output.method or "") if several else ""
+                tile = DreamTile(image, title, facts_of(output), note_of(output))
+                rows.setdefault(output.subject.title, []).append(tile)
+        if not rows:
+            return []
+        return self._presenter.write_sheets([DreamRow(title, tiles) for title, tiles in rows.items()])
+
+    def _method_title(self, name: str) -> str:
+        return next(task.method.title for task in self._dreamer.tasks if task.method.name == name)
+
+    def _from_noise(self, subject: Subject, folder: str) -> ImageRecord:
+        dreamer, number = self._dreamer, subject.number or 1
+        own = subject.model_copy(update={"number": None})
+        tasks = [task for task in dreamer.tasks if task.wish.subject == own]
+        self.reporter.work([subject.name], sum(task.ascent.steps for task in tasks), "steps")
+        start = Start(subject.sha256, black_input(dreamer.session))
+        made = [
+            self._write(folder, task, self._paint(task, start), number=number, frame=None, of_image=False)
+            for task in tasks
+        ]
+        arrays = {name: one for each in made for name, one in each.arrays.items()}
+        return ImageRecord(
+            source=subject.name,
+            subject=subject,
+            sha256=subject.sha256,
+            width=None,
+            height=None,
+            status="ok",
+            error=None,
+            predictions=list(made[0].predictions),
+            outputs=[one.output for one in made],
+            arrays=self._presenter.save_arrays(folder, arrays),
+        )
+
+    def _from_image(self, source: Source, folder: str) -> ImageRecord:
+        dreamer = self._dreamer
+        session = dreamer.session
+        decoded: DecodedImage | None = None
+        try:
+            with self.timer.measure("read"):
+                decoded = read_image(source, read_options(session.settings, session.model.preprocessing))
+                start, window = load_start(session, source, decoded, self._masks, self._longest(decoded))
+            each = sum(task.ascent.steps for task in dreamer.tasks)
+            self.reporter.work([source.name], each * self._fields.number * self._fields.frames, "steps")
+            return self._paint_into(source, folder, decoded, start, window)
+        except (ImageError, NetworkError) as error:
+            return failed_record(
+                source, error.what, sha256=decoded.sha256 if decoded else getattr(error, "sha256", None)
+            )
+
+    def _paint_into(
+        self, source: Source, folder: str, decoded: DecodedImage, start: Start, window: Window
+    ) -> ImageRecord:
+        fields, made, outputs, arrays = self._fields, [], [], {}
+        first: Painted | None = None
+        for task in self._dreamer.tasks:
+            for number in range(1, fields.number + 1):
+                frames: list[Image.Image] = []
+                point = start_of(start, number)
+                for frame in range(1, fields.frames + 1):
+                    painted = self._paint(task, point)
+                    first = first or painted
+                    shown = frame if fields.frames > 1 else None
+                    one = self._write(folder, task, painted, number=number, frame=shown, of_image=True)
+                    outputs.append(one.output)
+                    arrays.update(one.arrays)
+                    frames.append(one.image)
+                    if frame == 1:
+                        made.append(one)
+                    if frame < fields.frames:
+                        point = self._next_frame(point, painted, frame)
+                if fields.animate:
+                    outputs += self._presenter.write_animations(folder, task, frames, number)
+        assert first is not None
+        sheet = self._presenter.write_change(folder, source.name, first.start, made)
+        return ImageRecord(
+            source=source.name,
+            sha256=decoded.sha256,
+            width=decoded.size[0],
+            height=decoded.size[1],
+            status="ok",
+            error=None,
+            predictions=list(made[0].predictions),
+            seen=window,
+            mask_sha256=self._masks.digest_of(source) if self._masks is not None else None,
+            outputs=[sheet, *outputs],
+            arrays=self._presenter.save_arrays(folder, arrays),
+        )
+
+    def _next_frame(self, point: Start, painted: Painted, frame: int) -> Start:
+        """What the next frame is painted into: the middle of this one, enlarged."""
+        session, zoom = self._dreamer.session, self._fields.zoom
+        if session.model.preprocessing.reads_bands:
+            raise ImageError("frames are made of red, green and blue, and the network reads other bands")
+        picture = picture_of(session, enlarged(np.asarray(as_image(painted.picture)), zoom))
+        return replace(point, photograph=as_photograph(picture), sha256=f"{point.sha256}:{frame}")
+
+    def _longest(self, decoded: DecodedImage) -> int:
+        return longest_side(self.settings, decoded.image.size)
+
+    def _paint(self, task: PaintTask, start: Start) -> Painted:
+        with self.timer.measure("compute"):
+            return self._dreamer.paint(task, start, self.reporter.tick)
+
+    def _write(
+        self, folder: str, task: PaintTask, painted: Painted, *, number: int, frame: int | None, of_image: bool
+    ) -> WrittenPicture:
+        with self.timer.measure("draw and write"):
+            return self._presenter.write(folder, task, painted, number=number, frame=frame, of_image=of_image)
+
+
+def longest_side(settings: Settings, size: tuple[int, int]) -> int:
+    """The longer side at which an image of that width and height is painted into."""
+    fields = dream_fields(settings)
+    return max(fields.size) if fields.size else min(max(size), MAX_LONGEST)
+
+
+def load_start(
+    session: Session, source: Source, decoded: DecodedImage, masks: MaskSource | None, longest: int
+) -> tuple[Start, Window]:
+    """An image as pictures are painted into it, and what the network sees of it. Raises ImageError for its mask."""
+    preprocessing = session.model.preprocessing
+    pixels, view, _ = preprocessing.prepare(decoded.image, decoded.planes)
+    inputs = to_memory_format(pixels[None].to(session.device), session.model.facts.memory_format)
+    size = fit_within(decoded.image.size, longest)
+    if decoded.planes is None:
+        how = Image.Resampling.LANCZOS
+        image = decoded.image if decoded.image.size == size else decoded.image.resize(size, how)
+        photograph = as_photograph(picture_of(session, image))
+    else:
+        photograph = resize_planes(decoded.planes, size)
+    region = None
+    if masks is not None:
+        inside = masks.mask_for(source, decoded.size).inside
+        if not inside.any():
+            raise ImageError("its mask is empty: no pixel of it is within the region")
+        mask = Image.fromarray(inside.astype(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BOX)
+        region = as_photograph(np.asarray(mask)[:, :, None])
+    left, top, right, bottom = (round(side, 4) for side in view.for_image_size(decoded.size).box)
+    start = Start(decoded.sha256, inputs, photograph, region)
+    return start, Window(size=view.size, box=(left, top, right, bottom))
+
+
+@dataclass(frozen=True)
+class DreamPlan:
+    """What a run would paint: of what, by which passes, into which files (of the first record)."""
+
+    subjects: list[str]
+    plan_lines: list[str]
+    steps: int
+    outputs: list[str]
+
+
+def describe_dreams(settings: Settings, sources: Sequence[Source], reporter: Reporter) -> DreamPlan:
+    """Load the network, find out what would be painted, and write nothing; raises what the run itself would."""
+    dreamer = load_dreamer(DREAM.name, settings, reporter, images=bool(sources))
+    fields = dream_fields(settings)
+    lines = [
+        f"{escape_text(task.wish.subject.title)}, {task.method.name}: {task.ascent.label()}" for task in dreamer.tasks
+    ]
+    names = [source.name for source in sources] or [
+        numbered(wish.subject, number).name for wish in dreamer.wishes for number in range(1, fields.number + 1)
+    ]
+    presenter = DreamPresenter(dreamer, Sink(settings.output), reporter.warn)
+    steps = sum(task.ascent.steps for task in dreamer.tasks)
+    return DreamPlan(names, lines, steps, presenter.names(names[0], of_image=bool(sources)))

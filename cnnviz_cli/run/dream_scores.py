@@ -1,0 +1,118 @@
+"""The scores in a manifest, found again from the pictures that it lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cnnviz_cli.config.dream_fields import DREAM_FILES
+from cnnviz_cli.config.settings import Settings, settings_type
+from cnnviz_cli.core.errors import ModelError, UsageError
+from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
+from cnnviz_cli.core.records import Manifest, Output
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.sink import locate
+from cnnviz_cli.files.output.verify import Problem
+from cnnviz_cli.run.dream_run import load_dreamer
+from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception, picture_of
+
+TOLERANCE = 1e-3
+"""How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""
+
+
+def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) -> tuple[int, list[Problem]]:
+    """Show every listed picture to the network again: how many there are, and those received otherwise.
+
+    Files that the manifest names (weights, labels, a direction, another image) are looked for in the working folder.
+
+    Raises:
+        UsageError: the folder holds no painted pictures, or the network reads other bands than a picture has.
+        ModelError: the network is not the manifest's, or cannot be had.
+    """
+    manifest = Manifest.model_validate_json(read_regular(root / MANIFEST, GIBIBYTE))
+    if manifest.run.command != DREAM.name:
+        what = f"the figures of {manifest.run.command} have no scores to be found again"
+        raise UsageError(what, where="--scores", fix="Leave it out.")
+    outputs = [output for image in manifest.images for output in image.outputs if output.dream]
+    if not outputs:
+        return 0, []
+    told = outputs[0].dream
+    assert told is not None
+    dreamer = load_dreamer(
+        DREAM.name, _settings(manifest, allow_code=allow_code), reporter, images=told.start == "image"
+    )
+    model = dreamer.session.model
+    if model.weights_sha256 != manifest.model.weights_sha256:
+        what = f"the weights of {escape_text(model.name, 60)} are not those of the manifest"
+        raise ModelError(what, where="--scores", fix="Name the folder where they lie as the working folder.")
+    if model.preprocessing.reads_bands:
+        what = f"{escape_text(model.name, 60)} reads other bands than a picture has"
+        raise UsageError(what, where="--scores", fix="Leave it out.")
+    problems = [problem for output in outputs for problem in _check(root, dreamer, output)]
+    return len(outputs), problems
+
+
+def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
+    config: dict[str, Any] = {name: value for name, value in manifest.run.config.items() if value is not None}
+    section = dict(config[DREAM.name])
+    for name in ("region", *DREAM_FILES):
+        if section.get(name) is None or name == "region":  # which decides what is painted, not how it is received
+            section.pop(name, None)
+    if not manifest.images or not any(o.target for image in manifest.images for o in image.outputs):
+        config.pop("target", None)
+    for name in ("frames", "animate", "size"):
+        section.pop(name, None)
+    return settings_type(DREAM.name).model_validate({**config, DREAM.name: section, "allow_code": allow_code})
+
+
+def _check(root: Path, dreamer: Dreamer, output: Output) -> Iterator[Problem]:
+    told = output.dream
+    assert told is not None
+    try:
+        with Image.open(locate(root, output.path)) as file:
+            picture = picture_of(dreamer.session, file.convert("RGB"))
+    except (OSError, ValueError):
+        return  # which hashing has told of
+    task = _task_of(dreamer, output)
+    if task is None:
+        yield Problem("score", output.path, "what it was painted for is not known")
+        return
+    targets = torch.zeros((1, dreamer.session.targets.width), dtype=torch.int64, device="cpu")
+    if output.target is not None:
+        targets[0, task.wish.rank] = output.target.index
+    found = dreamer.receive(task, picture, targets)
+    yield from _differences(output, found)
+
+
+def _task_of(dreamer: Dreamer, output: Output) -> PaintTask | None:
+    for task in dreamer.tasks:
+        same = task.wish.is_class if output.target else task.wish.subject == _unnumbered(output)
+        if same and task.method.name == output.method:
+            return task
+    return None
+
+
+def _unnumbered(output: Output) -> Any:
+    return output.subject and output.subject.model_copy(update={"number": None})
+
+
+def _differences(output: Output, found: Reception) -> Iterator[Problem]:
+    told = output.dream
+    assert told is not None
+    for name, was, now in (
+        ("score", told.score, found.score),
+        ("probability", told.probability, found.probability),
+        ("rank", told.rank, found.rank),
+    ):
+        if was is None or now is None:
+            continue
+        if not np.isclose(was, now, rtol=TOLERANCE, atol=TOLERANCE):
+            yield Problem("score", output.path, f"its {name} is {now:.6g} and not {was:.6g}")
