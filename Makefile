@@ -13,8 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/
+demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/, and paint an espresso, into demo-dream/
 	$(BIN)/cnnviz all sample_images --output demo --force
+	$(BIN)/cnnviz dream --target espresso --method pyramid --output demo-dream --force
 
 install: $(VENV)/.dev  ## Set up .venv for development
 
@@ -61,7 +62,7 @@ docs: $(VENV)/.docs  ## Build the site of the documents into site/; a warning is
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:  ## Remove what was made here
-	rm -rf $(VENV) demo cnnviz-out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo demo-dream cnnviz-out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("cnnviz needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'

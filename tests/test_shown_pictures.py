@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from generate import PICTURES, SHOWN, pictures, stale  # noqa: E402
+from generate import PAINTED, PICTURES, SHOWN, pictures, stale  # noqa: E402
 
 
 def saved(path: Path, image: Image.Image, **facts: str) -> Path:
@@ -32,6 +32,9 @@ def test_a_picture_is_stale_by_its_words_its_size_or_its_pixels(tmp_path: Path) 
     assert "says" in stale(old, saved(tmp_path / "words.png", plain, Settings="b"))
     assert "large" in stale(old, saved(tmp_path / "size.png", plain.resize((20, 11)), Settings="a"))
     other = plain.point(lambda value: value + 5)
+    painted = saved(tmp_path / f"{PAINTED}.png", plain, Settings="a")
+    assert stale(painted, saved(tmp_path / "painted.png", other, Settings="a")) == ""
+    assert "says" in stale(painted, saved(tmp_path / "seeded.png", other, Settings="b"))
     assert stale(old, saved(tmp_path / "pixels.png", other, Settings="a")) == "it differs by 5.0 levels on average"
 
 
