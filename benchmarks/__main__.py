@@ -1,6 +1,7 @@
 """`python -m benchmarks [PART...] [--rounds N] [--json FILE]`: print the table, write it as JSON.
 
-``python -m benchmarks gpu`` is a script of its own, see `benchmarks.gpu`.
+``python -m benchmarks gpu`` and ``python -m benchmarks dream-quality`` are scripts of their own, see `benchmarks.gpu`
+and `benchmarks.dream_quality`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from benchmarks import (
     channels,
     compute,
     drawing,
+    dream,
+    dream_quality,
     end_to_end,
     gpu,
     memory,
@@ -35,12 +38,15 @@ def main() -> None:
     if sys.argv[1:2] == ["gpu"]:
         gpu.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["dream-quality"]:
+        dream_quality.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels",
+        help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -55,6 +61,7 @@ def main() -> None:
         "startup": lambda: startup.everything(given.rounds),
         "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
         "channels": lambda: ([], channels.notes()),
+        "dream": lambda: (dream.everything(given.rounds), []),
     }
     unknown = [name for name in given.parts if name not in parts]
     if unknown:
