@@ -20,7 +20,6 @@ from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.answers import PassContext
 from cnnviz_cli.engine.execution import Execution
-from cnnviz_cli.engine.passes import Read
 from cnnviz_cli.engine.twins import FoldError, Twin, find_twin
 
 
@@ -42,13 +41,6 @@ def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     except Exception as error:  # whatever a network does in Python may fail on a tracer's stand-ins
         raise TraceError(f"its code cannot be traced ({escape_text(str(error).splitlines()[0][:80])})") from error
     return graph, tracer.node_to_qualname
-
-
-def _repeats_scores(run: Callable[[], Any], scores: Tensor, execution: Execution, read: Read) -> bool:
-    with torch.no_grad(), execution.autocast(scores.device):
-        again = read(run())
-    tolerance = 5e-2 if execution.precision != "fp32" else 1e-9 if scores.dtype == torch.float64 else 1e-4
-    return torch.allclose(again.to(scores.dtype), scores, rtol=tolerance, atol=tolerance * float(scores.abs().max()))
 
 
 @dataclass(frozen=True)
@@ -279,18 +271,32 @@ class _Whole:
             hook.remove()
 
 
+def _repeats_scores(tails: Sequence[_Split], context: PassContext) -> bool | None:
+    """Whether the tail of the first image with scores that are numbers gives them; None if there is no such image."""
+    for image, tail in enumerate(tails):
+        scores = context.logits[image : image + 1]
+        if not scores.isnan().any():
+            with torch.no_grad(), context.execution.autocast(scores.device):
+                again = context.score_reader(image)(tail.unaltered())
+            return context.execution.repeats(again, scores)
+    return None
+
+
 def make_tails(context: PassContext, layer: str) -> list[Tail]:
-    """For each image of the batch what comes after `layer`. Where the cut network does not repeat the scores of the
-    first image, the whole network is used."""
+    """For each image of the batch what comes after `layer`. Where the cut network does not repeat the scores of an
+    image, the whole network is used."""
     net, execution = context.net, context.execution
     if not context.alone:
         cut = _find_cut(net, layer, context.batch, execution)
         if isinstance(cut.halves, SplitNetwork):
             with torch.no_grad(), execution.applied_to(net if cut.twin is None else cut.twin.net, context.batch.device):
                 tails = _split_tails(context, layer, cut, cut.halves)
-            if tails and _repeats_scores(tails[0].unaltered, context.logits[:1], execution, context.score_reader(0)):
+            repeated = _repeats_scores(tails, context) if tails else False
+            if repeated:
                 return [*tails]
-            cut.halves = "its parts do not give the scores of the whole"
+            # A batch without numbers says nothing about the next.
+            if repeated is False:
+                cut.halves = "its parts do not give the scores of the whole"
     twin = find_twin(net, context.batch, (layer,)) if context.folds else None
     return [_whole_tail(context, layer, image, twin) for image in range(len(context.batch))]
 

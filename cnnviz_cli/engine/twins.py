@@ -299,7 +299,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
         return one.shape == other.shape
     if not other.numel():
         return True
-    bound = _TOLERANCES.get(one.dtype, _LOW_TOLERANCE) * float(other.nan_to_num().abs().max())
+    bound = _TOLERANCES.get(one.dtype, _LOW_TOLERANCE) * float(other.nan_to_num(0, 0, 0).abs().max())
     # The quick way first; what is not a number, or infinite, fails it.
     return float((one - other).abs().max()) <= bound or torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)
 

@@ -73,6 +73,19 @@ def test_other_scores_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert take_notes() == [Note(text, is_warning=True)]
 
 
+def test_scores_that_are_not_numbers_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny.build(tiny.Residual).float()
+    monkeypatch.setattr(torch, "compile", lambda made, **_how: made)
+    weight = next(net.parameters())
+    good = weight.detach().clone()
+    weight.data.fill_(torch.nan)
+    assert scores(net, compile=True).isnan().all()
+    assert take_notes() == []
+    weight.data.copy_(good)
+    assert scores(net, compile=True).isfinite().all()
+    assert [note.is_warning for note in take_notes()] == [False]
+
+
 def test_what_has_gradients_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_how: object) -> None:
         raise AssertionError

@@ -11,6 +11,7 @@ from torchvision import models
 from cnnviz_cli.core.layers import as_maps, from_maps
 from cnnviz_cli.core.needs import Activation, Evidence, Need, Scores
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import TraceError, split_at_layer, whole_network_reason
 from cnnviz_cli.models.inspect.probe import probe_layers
 
@@ -119,6 +120,36 @@ def test_only_what_comes_after_the_layer_runs(kind: type[nn.Module], monkeypatch
     else:
         assert whole_network_reason(net, "conv2") is None
         assert counts["forwards"] == 1
+
+
+class Undefined(tiny.Plain):
+    """Dark images have scores that are not numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.where(x.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] < 0, torch.nan, 0.0)
+
+
+def test_scores_that_are_not_numbers_say_nothing_about_the_cut() -> None:
+    net = tiny.build(Undefined)
+    bright = tiny.pictures(2).abs()
+    whole, native, doubled = scored(net, -bright, "conv2")
+    assert whole.isnan().all()
+    assert native.isnan().all()
+    assert doubled.isnan().all()
+    assert whole_network_reason(net, "conv2") is None
+    batch = torch.cat([-bright[:1], bright[1:]])
+    _, native, doubled = scored(net, batch, "conv2")
+    assert native.isnan().tolist() == [True, False]
+    torch.testing.assert_close(doubled[1:], doubled_by_a_hook(net, batch[1:], "conv2"), rtol=1e-9, atol=1e-12)
+    assert whole_network_reason(net, "conv2") is None
+
+
+def test_an_infinite_score_excuses_no_other() -> None:
+    same, lowest = Execution(), torch.tensor([[-torch.inf, 1.0, 2.0]])
+    assert same.repeats(lowest.clone(), lowest)
+    assert not same.repeats(torch.tensor([[-torch.inf, 1.0, 2.1]]), lowest)
+    assert not same.repeats(torch.tensor([[0.0, 1.0, 2.0]]), lowest)
+    assert not same.repeats(torch.tensor([[torch.nan]]), torch.tensor([[torch.nan]]))
 
 
 def test_what_cannot_be_cut_says_why() -> None:
