@@ -339,17 +339,17 @@ class ComputingFields(BaseModel):
         "auto|N",
         "-b",
     )
-    threads: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
+    threads: values.ThreadCount = _computation(
         "auto", "CPU threads for the network; auto is one for each usable core, or one in each replica.", "auto|N"
     )
-    replicas: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
+    replicas: values.ReplicaCount = _computation(
         "auto",
         "Processes that each read, compute and draw, on a CPU under Linux; auto is one per core for 64 images or more, "
         "as memory allows; 1 is a single pipeline with all threads.",
         "auto|N",
         recorded=False,
     )
-    workers: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(0))] = _computation(
+    workers: values.WorkerCount = _computation(
         "auto",
         "Processes that read and draw for a single pipeline; auto is one per core, at most 16; 0 is none. A number "
         "means a single pipeline, unless --replicas is given.",

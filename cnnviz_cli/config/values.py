@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -71,18 +71,28 @@ def parse_target(value: Any) -> str | int:
     return value.strip()
 
 
-def parse_auto_or_count(at_least: int, word: str = "auto") -> Callable[[Any], Any]:
-    """A validator of ``auto``, or another `word`, or a whole number of at least so much."""
+def parse_auto_or_count(at_least: int, word: str = "auto", at_most: int | None = None) -> Callable[[Any], Any]:
+    """A validator of ``auto``, or another `word`, or a whole number of at least, and perhaps at most, so much."""
+    allowed = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
 
     def checked(value: Any) -> Any:
         text = value.strip() if isinstance(value, str) else value
         if isinstance(text, str) and re.fullmatch(r"[0-9]{1,6}", text):
             text = int(text)
-        if text != word and (isinstance(text, bool) or not isinstance(text, int) or text < at_least):
-            raise PydanticCustomError("count", f"must be {word} or a whole number of at least {at_least}")
+        if text == word:
+            return text
+        if isinstance(text, bool) or not isinstance(text, int) or text < at_least or text > (at_most or text):
+            raise PydanticCustomError("count", f"must be {word} or a whole number {allowed}")
         return text
 
     return checked
+
+
+_MOST = 1024  # far more than cores; OpenMP crashes where it cannot start them all
+
+ThreadCount = Annotated[int | Literal["auto"], BeforeValidator(parse_auto_or_count(1, at_most=_MOST))]
+ReplicaCount = Annotated[int | Literal["auto"], BeforeValidator(parse_auto_or_count(1, at_most=_MOST))]
+WorkerCount = Annotated[int | Literal["auto"], BeforeValidator(parse_auto_or_count(0, at_most=_MOST))]
 
 
 def parse_class(value: Any) -> Any:

@@ -119,7 +119,7 @@ def test_a_target_is_the_same_wherever_it_is_written(tmp_path: Path) -> None:
         ("batch_size: 0", "1:13", "'batch_size' must be auto or a whole number of at least 1, not 0", ""),
         ("batch_size: 2.0", "1:13", "'batch_size' must be auto or a whole number of at least 1, not 2.0", ""),
         ("batch_size: true", "1:13", "'batch_size' must be auto or a whole number of at least 1, not true", ""),
-        ("workers: some", "1:10", "'workers' must be auto or a whole number of at least 0, not 'some'", ""),
+        ("workers: some", "1:10", "'workers' must be auto or a whole number from 0 to 1024, not 'some'", ""),
         ("offline: yes", "1:10", "'offline' must be true or false, not 'yes'", "Write true."),
         ("offline: 1", "1:10", "'offline' must be true or false, not 1", ""),
         ("model: 12", "1:8", "'model' must be text, not 12", "Put it in quotes."),
