@@ -32,6 +32,8 @@ FOREIGN = {
     "a file in the place of an image's folder": ("0.png", b"a drawing"),
 }
 
+WRITTEN_BY_EVERY_RUN = ("manifest.json", "manifest.jsonl", "run.json")
+
 
 @pytest.fixture
 def sources(tmp_path: Path) -> list[Source]:
@@ -58,7 +60,11 @@ def test_other_peoples_files_are_refused_and_untouched(
     with pytest.raises(OutputError) as caught:
         run(out, sources, force=force)
     assert caught.value.code is ExitCode.OUTPUT == 5
-    assert caught.value.what == f"'{name}' was not written by cnnviz, and the run would replace it"
+    why = {
+        True: "was not written by cnnviz, and the run would replace it",
+        False: "is in the way: figures of this run go there, and no journal in the folder lists it",
+    }
+    assert caught.value.what == f"'{name}' {why[name in WRITTEN_BY_EVERY_RUN]}"
     assert caught.value.where == str(out)
     assert "--output DIR" in caught.value.fix
     assert state_of(out) == before
@@ -94,6 +100,21 @@ def test_our_own_files_are_known_by_their_content(tmp_path: Path, sources: list[
     (out / "manifest.jsonl").unlink()  # without it everything is done again; the manifest says whose the pictures are
     run(out, sources)
     assert files_of(out) == undisturbed
+
+
+def test_figures_of_our_own_that_no_journal_lists_are_not_called_foreign(tmp_path: Path, sources: list[Source]) -> None:
+    """What is left where someone removes the folder while a run writes to it."""
+    out = tmp_path / "out"
+    run(out, sources)
+    for path in out.iterdir():
+        if path.is_file():
+            path.unlink()
+    before = state_of(out)
+    with pytest.raises(OutputError) as caught:
+        run(out, sources)
+    assert "no journal in the folder lists it" in caught.value.what
+    assert "written by" not in caught.value.what
+    assert state_of(out) == before
 
 
 def test_what_lies_beside_is_left_alone(tmp_path: Path, sources: list[Source]) -> None:

@@ -256,7 +256,7 @@ def test_a_disk_that_refuses_a_replica_ends_the_run(tmp_path: Path, forked: list
     sources = photographs(tmp_path / "in", 10)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "2.png").write_text("in the way of a folder")
-    with pytest.raises(OutputError, match=r"'2\.png' was not written by cnnviz"):
+    with pytest.raises(OutputError, match=r"'2\.png' is in the way"):
         run(tmp_path / "out", sources, replicas="2")
     assert len(forked) in (0, 2)
     assert list((tmp_path / "out").rglob("*.tmp")) == []

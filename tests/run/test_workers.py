@@ -164,7 +164,7 @@ def test_a_picture_that_takes_forever_is_given_up(
 def test_a_disk_that_refuses_a_process_ends_the_run(tmp_path: Path, sources: list[Source]) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "2.png").write_text("in the way of a folder")
-    with pytest.raises(OutputError, match=r"'2\.png' was not written by cnnviz"):
+    with pytest.raises(OutputError, match=r"'2\.png' is in the way"):
         run(tmp_path / "out", sources, workers="2")
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 

@@ -19,7 +19,12 @@ from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regul
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, JOURNAL_PREFIX, is_manifest
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
-from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error, is_temporary
+from cnnviz_cli.files.output.sink import (
+    explain_write_errors,
+    foreign_file_error,
+    is_temporary,
+    unlisted_file_error,
+)
 
 _PARSED = 1 << 26  # bytes of a manifest that was written anew by another program, for which all of it is read
 _LOOKED_AT = 100  # lines of a journal among which one has to be ours; damage hardly reaches so many
@@ -49,7 +54,7 @@ def refuse_unknown_files(root: Path, folders: Iterable[str]) -> None:
         for folder in folders:
             if folder.partition("/")[0] in there:
                 for path in _files_in(root, folder):
-                    raise foreign_file_error(root, path)
+                    raise unlisted_file_error(root, path)
 
 
 def _files_in(root: Path, folder: str) -> Iterator[str]:

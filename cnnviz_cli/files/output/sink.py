@@ -181,8 +181,17 @@ def sync_folder(folder: Path) -> None:
 
 def foreign_file_error(root: Path, name: str) -> OutputError:
     """The refusal of a file that no run has written and this one would replace."""
+    return _refusal(root, name, "was not written by cnnviz, and the run would replace it")
+
+
+def unlisted_file_error(root: Path, name: str) -> OutputError:
+    """The refusal of a file among a run's figures, of which it is unknown whether a run has written it."""
+    return _refusal(root, name, "is in the way: figures of this run go there, and no journal in the folder lists it")
+
+
+def _refusal(root: Path, name: str, why: str) -> OutputError:
     return OutputError(
-        f"'{escape_text(name, 200)}' was not written by cnnviz, and the run would replace it",
+        f"'{escape_text(name, 200)}' {why}",
         where=escape_text(str(root)),
         fix="Choose another folder: --output DIR\nOr move the file away.",
     )
