@@ -29,6 +29,7 @@ from cnnviz_cli.render.layout import (
     set_lines,
     stack_horizontally,
     stack_vertically,
+    wrap_words,
 )
 from cnnviz_cli.render.overview import HEADING, make_sheet
 
@@ -44,6 +45,7 @@ MOST_ROWS = 12  # on a sheet; what comes after them goes to a further one
 WIDTH = 1280  # of the pictures of a full row, in units
 TILE = 320  # the width of a picture on a sheet, in units, where there is room
 SMALLEST = 120
+TALLEST = 1120  # of a picture on a sheet, in units; a taller one is drawn narrower
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ def _columns_in(room: int) -> int:
 
 
 def _heading(title: str, facts: Sequence[str], width: int) -> Block:
-    return set_lines([Line(elide(title, HEADING, width), HEADING), *muted_lines(facts, TYPE, width)], width)
+    words = wrap_words(title, HEADING, width)
+    return set_lines([*(Line(line, HEADING) for line in words), *muted_lines(facts, TYPE, width)], width)
 
 
 def _row(title: str, tiles: Sequence[DreamTile], side: int) -> Block:
@@ -170,10 +173,13 @@ def _tile(tile: DreamTile, side: int, *, headed: bool = True) -> Block:
     """A picture, what it is of above it, and what the network says of it below."""
     image = tile.picture
     height = max(1, round(image.height * side / image.width))
+    width = side
+    if height > TALLEST:
+        width, height = max(1, round(image.width * TALLEST / image.height)), TALLEST
     parts: list[Block | Raster] = []
     if headed:
         parts.append(set_lines([Line(elide(tile.title, SECTION, side), SECTION, INK)], side))
-    parts.append(Raster(image, side, height))
+    parts.append(Raster(image, width, height))
     words = [
         Line(elide(text, TYPE, side), TYPE, INK if not number else MUTED) for number, text in enumerate(tile.facts)
     ]

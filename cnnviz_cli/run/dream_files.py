@@ -235,8 +235,8 @@ def facts_of(output: Output) -> tuple[str, ...]:
     now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
     if told.rank is None:
         return (f"answer {now}, before {before}",)
-    place = "first" if told.rank == 1 else f"number {told.rank}"
-    return (f"{format_percent(told.probability or 0.0)}, {place} of all classes", f"score {now}, before {before}")
+    place = "first of all classes" if told.rank == 1 else f"rank {told.rank}"
+    return (f"{format_percent(told.probability or 0.0)}, {place}", f"score {now}, before {before}")
 
 
 def note_of(output: Output) -> str:
