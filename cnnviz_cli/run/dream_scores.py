@@ -22,14 +22,14 @@ from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.files.output.verify import Problem
 from cnnviz_cli.run.dream_run import load_dreamer
-from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception, picture_of
+from cnnviz_cli.run.dreams import Bytes, Dreamer, PaintTask, Reception, picture_of
 
 TOLERANCE = 1e-3
 """How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""
 
 
 def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) -> tuple[int, list[Problem]]:
-    """Show every listed picture to the network again: how many there are, and those received otherwise.
+    """Show every listed picture to the network again: how many could be shown, and those received otherwise.
 
     Files that the manifest names (weights, labels, a direction, another image) are looked for in the working folder.
 
@@ -56,8 +56,8 @@ def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) ->
     if model.preprocessing.reads_bands:
         what = f"{escape_text(model.name, 60)} reads other bands than a picture has"
         raise UsageError(what, where="--scores", fix="Leave it out.")
-    problems = [problem for output in outputs for problem in _check(root, dreamer, output)]
-    return len(outputs), problems
+    shown = [(output, picture) for output in outputs if (picture := _read(root, dreamer, output)) is not None]
+    return len(shown), [problem for output, picture in shown for problem in _check(dreamer, output, picture)]
 
 
 def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
@@ -73,14 +73,16 @@ def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
     return settings_type(DREAM.name).model_validate({**config, DREAM.name: section, "allow_code": allow_code})
 
 
-def _check(root: Path, dreamer: Dreamer, output: Output) -> Iterator[Problem]:
-    told = output.dream
-    assert told is not None
+def _read(root: Path, dreamer: Dreamer, output: Output) -> Bytes | None:
+    """The picture; None if it is gone or broken, which hashing has told of."""
     try:
         with Image.open(locate(root, output.path)) as file:
-            picture = picture_of(dreamer.session, file.convert("RGB"))
+            return picture_of(dreamer.session, file.convert("RGB"))
     except (OSError, ValueError):
-        return  # which hashing has told of
+        return None
+
+
+def _check(dreamer: Dreamer, output: Output, picture: Bytes) -> Iterator[Problem]:
     task = _task_of(dreamer, output)
     if task is None:
         yield Problem("score", output.path, "what it was painted for is not known")
