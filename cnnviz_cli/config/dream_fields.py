@@ -24,7 +24,7 @@ def _check_units(given: tuple[str, ...]) -> tuple[str, ...]:
         for text in given:
             parse_units(text, MOST_CHANNELS)  # how many there are, only the network tells
     except UsageError as error:
-        raise PydanticCustomError("unit", "must be units: {what}", {"what": UNIT_HELP}) from error
+        raise PydanticCustomError("shape", "must be units", {"fix": f"{UNIT_HELP}."}) from error
     return given
 
 

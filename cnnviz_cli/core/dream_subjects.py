@@ -93,6 +93,14 @@ def directions_of(values: NDArray[Any], layer: LayerInfo, name: str) -> tuple[Di
             f"'{escape_text(name, 60)}' is no direction: its numbers have to be finite, and not all zero",
             where="--direction",
         )
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.square(rows.astype(np.float32)).sum(1)  # what networks reckon in
+    if not ((lengths > 0) & (lengths < np.inf)).all():
+        raise UsageError(
+            f"the numbers of '{escape_text(name, 60)}' are too large or too small for 32 bits",
+            where="--direction",
+            fix="Only the way it points counts, not its length: divide it by its largest number.",
+        )
     names = [name] if len(rows) == 1 else [f"{name}[{number}]" for number in range(len(rows))]
     return tuple(
         Direction(layer.name, tuple(map(float, row)), name=called) for row, called in zip(rows, names, strict=True)

@@ -124,7 +124,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_memory_errors(batch_size: int) -> Iterator[None]:
+def explain_memory_errors(
+    batch_size: int,
+    *,
+    where: str = "--batch-size",
+    fix: str = "Use a smaller model, fewer layers or targets, or --device cpu.",
+) -> Iterator[None]:
     """Turn torch's out-of-memory errors into a MemoryShortError that says what to do."""
     try:
         yield
@@ -132,8 +137,7 @@ def explain_memory_errors(batch_size: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         images = "one image" if batch_size == 1 else f"batches of {batch_size}"
-        fix = "Use a smaller model, fewer layers or targets, or --device cpu."
-        raise MemoryShortError(f"out of memory with {images}", where="--batch-size", fix=fix) from error
+        raise MemoryShortError(f"out of memory with {images}", where=where, fix=fix) from error
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -201,7 +202,7 @@ class Dreamer:
         for task in {task.method.name: task for task in reversed(self.tasks)}.values():
             short = replace(task.ascent, course=replace(task.ascent.course, steps=1))
             try:
-                with explain_memory_errors(1):
+                with explain_picture_memory():
                     self._observe(black_input(self.session), [short], "")
             except NetworkError as error:
                 height, width = task.ascent.canvas.size or (0, 0)
@@ -213,7 +214,7 @@ class Dreamer:
         needs: list[Need] = [*task.recipe.needs]
         before = replace(task.ascent, course=replace(task.ascent.course, steps=0))
         from_photograph = Picture() in task.recipe.needs
-        with explain_memory_errors(1):
+        with explain_picture_memory():
             seen = self._observe(
                 start.inputs, needs if from_photograph else [*needs, before], start.sha256, start, tick=tick
             )
@@ -230,7 +231,7 @@ class Dreamer:
         inputs = input_of(session, picture)
         need = Reached(task.of)
         guide = {} if self.guide is None else {GUIDE: _normalized(self.guide, session)}
-        with explain_memory_errors(1):
+        with explain_picture_memory():
             seen = self._observe(inputs, [need], "", given=guide, choose=lambda _order: targets)
         score = round_number(float(seen.evidence[need][0]))
         question = session.question
@@ -276,6 +277,11 @@ class Dreamer:
         known = {name: one.to(self.session.device) for name, one in brought.items() if one is not None}
         chosen = choose or (self.session.targets.with_truths([None]) if self.session.targets.uses_truth else None)
         return self.session.observe(inputs, needs, known, digests=[digest], choose=chosen, tick=tick)
+
+
+def explain_picture_memory() -> AbstractContextManager[None]:
+    """Of a picture that is too large, what to do."""
+    return explain_memory_errors(1, where="--size", fix="Paint a smaller one, or use a smaller model or --device cpu.")
 
 
 def names_targets(settings: Settings) -> bool:

@@ -152,6 +152,33 @@ def test_a_picture_that_was_exchanged_is_received_otherwise(dream: Command, cnnv
     assert "score" in kinds
 
 
+def test_a_picture_that_is_gone_is_not_counted_as_shown(dream: Command, cnnviz: Command, tmp_path: Path) -> None:
+    dream("--target", "2,1", "--steps", "2", "-o", tmp_path / "o")
+    (tmp_path / "o" / "class-2-2" / "dream.png").unlink()
+    done = cnnviz("verify", tmp_path / "o", "--scores", "--allow-code")
+    assert done.code == 3
+    assert "1 picture shown to the network again, 1 received as listed" in done.out
+
+
+def test_what_names_no_unit_is_shown_as_it_was_written(dream: Command, tmp_path: Path) -> None:
+    done = dream("--layer", "trunk.6", "--unit", "a@centre", "-o", tmp_path / "o")
+    assert done.code == 2
+    assert "--unit: 'dream.unit' must be units, not 'a@centre'" in done.err
+    assert "12 is a channel" in done.err
+
+
+def test_a_picture_too_large_for_memory_names_its_size(
+    dream: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cnnviz_cli.run.dreams.Dreamer._observe", fail)
+    done = dream("--target", "2", "--size", "90", "-o", tmp_path / "o")
+    assert done.code == 6
+    assert "error: --size: out of memory with one image" in done.err
+
+
 def test_the_opposite_picture_lowers_the_answer(dream: Command, tmp_path: Path) -> None:
     low, high = (
         dream("--layer", "trunk.6", "--unit", "3", "--method", "pyramid", "--steps", "6", *more, "-o", tmp_path / name)

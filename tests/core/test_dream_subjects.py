@@ -58,6 +58,8 @@ def test_directions_are_rows() -> None:
         (np.ones((0, 6)), "is 0 x 6, and layer"),
         (np.array([1, 2, 3, 4, 5, np.nan]), "have to be finite"),
         (np.zeros(6), "not all zero"),
+        (np.full(6, 1e300), "too large or too small"),
+        (np.full(6, 1e-30), "too large or too small"),
         (np.array(["a"] * 6), "have to be finite"),
     ],
 )
