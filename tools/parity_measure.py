@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import find_method
 from cnnviz_cli.engine import Plan, observe
+from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.session import image_seed, method_context
@@ -178,6 +179,7 @@ def _ours(
         Plan.of(recipe.needs),
         lambda _logits: targets(net)[:count],
         given={"seeds": torch.tensor([image_seed(0, digest) for digest in digests[:count]])},
+        execution=Execution(fold=False),  # which would move last digits, and a method is what is compared
     )
     (panel,) = recipe.explain(seen.evidence.only(recipe.needs))
     return torch.as_tensor(next(iter(panel.arrays().values())))

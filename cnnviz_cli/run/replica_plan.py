@@ -112,7 +112,9 @@ def check_threads(plan: ReplicaPlan, earlier: frozenset[int]) -> str:
     Raises:
         UsageError: such a number of replicas was asked for.
     """
-    started = any(thread.native_id not in earlier for thread in threading.enumerate())
+    # In a process that is a fork itself, Python 3.11 knows the main thread by its parent's number.
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    started = any(thread.native_id not in earlier for thread in others)
     for number in running_threads():
         name = read_system_file(f"/proc/self/task/{number}/comm")  # empty if it has just ended
         started |= name.startswith("pt_autograd") or (name.startswith("PTThreadPool") and number not in earlier)

@@ -416,13 +416,13 @@ def test_three_statistics_of_the_same_noise_share_one_stream(monkeypatch: pytest
     names = ("smoothgrad", "smoothgrad-squared", "vargrad")
     plans = [Plan.of(need for name in some for need in recipe_of(name, net).needs) for some in (names[:1], names)]
     counts = []
-    for plan in plans:
+    for plan in (plans[0], *plans):  # the first also weighs a variant and finds out what can be folded, once
         with monkeypatch.context() as patch:
             passes = tiny.count_passes(patch, net)
             observe(net, batch, plan, tiny.first_class, given=given_for(batch), memory=1)
             counts.append(passes)
-    assert counts[0] == counts[1]
-    assert counts[0]["backwards"] == 2 * 25
+    assert counts[1] == counts[2]
+    assert counts[1]["backwards"] == 2 * 25
     assert plans[1].cost().variants == 25
 
 
