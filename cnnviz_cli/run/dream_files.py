@@ -129,7 +129,8 @@ class DreamPresenter:
         """An image, what was painted into it and the difference, on a sheet."""
         before = as_image(start, self._settings.show_bands)
         tiles = [
-            DreamTile(one.image, title_of(one.output), facts_of(one.output), note_of(one.output)) for one in pictures
+            DreamTile(one.image, _numbered_title(one.output), facts_of(one.output), note_of(one.output))
+            for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
         facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
@@ -225,6 +226,11 @@ def title_of(output: Output) -> str:
     if output.subject is not None:
         return output.subject.title
     return output.target.label if output.target else ""
+
+
+def _numbered_title(output: Output) -> str:
+    number = output.dream.number if output.dream else 1
+    return title_of(output) if number == 1 else f"{title_of(output)}, number {number}"
 
 
 def facts_of(output: Output) -> tuple[str, ...]:
