@@ -236,7 +236,9 @@ class Dreamer:
         score = round_number(float(seen.evidence[need][0]))
         question = session.question
         if not (question.task.classes and question.task.probabilities and isfinite(score)):
-            return Reception(score)
+            # Regions are of classes, too, though an image has no probability of one.
+            regions = task.wish.is_class and question.task.probabilities and not question.task.classes
+            return Reception(score, int(targets[0, task.wish.rank]) if regions else None)
         numbers = question.describer.numbers(seen.logits, seen.anchor)[0]
         order = seen.order[0].cpu().numpy()
         predictions = tuple(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cnnviz_cli.core.dream_facts import spectrum_slope
 from cnnviz_cli.core.records import Manifest
+from cnnviz_cli.run import dream_files
 
 from .conftest import Command, Result
 
@@ -177,6 +178,36 @@ def test_a_picture_too_large_for_memory_names_its_size(
     done = dream("--target", "2", "--size", "90", "-o", tmp_path / "o")
     assert done.code == 6
     assert "error: --size: out of memory with one image" in done.err
+
+
+def test_a_class_of_a_segmenter_is_painted_at_any_size_named_and_found_again(
+    cnnviz: Command, photo: Path, tmp_path: Path
+) -> None:
+    how = ("--model", "located:segmenter", "--allow-code", "--input-size", "32", "--threads", "1", "--device", "cpu")
+    done = cnnviz("dream", photo, "--target", "top1", "--steps", "2", "--size", "90", *how, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    output = next(one for one in manifest(tmp_path / "o").images[0].outputs if one.dream)
+    assert output.target is not None
+    assert output.target.probability is None
+    done = cnnviz("verify", tmp_path / "o", "--scores", "--allow-code")
+    assert done.code == 0, done.out
+    assert "1 picture shown to the network again, 1 received as listed" in done.out
+
+
+def test_the_sheet_of_an_image_tells_its_pictures_apart(
+    dream: Command, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    inner = dream_files.compose_change
+
+    def record(before: Any, tiles: Any, *more: Any) -> Any:
+        titles.extend(tile.title for tile in tiles)
+        return inner(before, tiles, *more)
+
+    monkeypatch.setattr(dream_files, "compose_change", record)
+    done = dream(photo, "--layer", "trunk.6", "--steps", "1", "--number", "2", "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert set(titles) == {"trunk.6", "trunk.6, number 2"}
 
 
 def test_the_opposite_picture_lowers_the_answer(dream: Command, tmp_path: Path) -> None:
