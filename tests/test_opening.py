@@ -40,6 +40,11 @@ OTHERS = {
     },
     "models/load/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
     # a network, through the functions of `models` above
+    "run/dream_run.py": {
+        "Session.load(command, settings, reporter, local_rank)",
+        "Image.open(self.sink.place(output.path))",  # of ours, whose bytes were hashed as they were written
+    },
+    "run/dream_scores.py": {"Image.open(locate(root, output.path))"},  # hashed before
     "run/explain.py": {"Session.load(command, settings, reporter, local_rank, threads)"},
     # the system's own
     "core/control_groups.py": {"open(path, encoding='ascii')"},
@@ -64,6 +69,7 @@ OTHERS = {
         "gzip.GzipFile(fileobj=file, mode='rb')",
     },
     "models/spec/network.py": {"zipfile.ZipFile(file)"},
+    "run/dreams.py": {"np.load(file, allow_pickle=False)"},
     "models/load/load_errors.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
     "models/load/checkpoint.py": {
         "torch.load(file, map_location='cpu', weights_only=True)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnviz_cli.methods.api import MethodContext, Recipe, method, option, value
-from cnnviz_cli.methods.common.canvases import LUCID, Pixels, colour_root
+from cnnviz_cli.methods.common.canvases import LUCID_ROOT, Pixels
 from cnnviz_cli.methods.common.climbing import EvenSteps
 from cnnviz_cli.methods.common.dreams import STEP, DreamOptions, canvas_size, dream_recipe
 from cnnviz_cli.methods.common.views import Turned
@@ -37,7 +37,7 @@ def pyramid(options: Options, context: MethodContext) -> Recipe:
     size = canvas_size(context)
     canvas = Pixels(size, options.octaves or SIZES, options.octave_scale, least=1)
     views = Turned(size, JITTER, 0.6, 1.4, 15.0, count=options.views)
-    coloured = len(context.input_spec.black) == len(LUCID)
-    colours = colour_root(LUCID, 0.25) if coloured else ()
+    coloured = len(context.input_spec.black) == len(LUCID_ROOT)
+    colours = LUCID_ROOT if coloured else ()
     rule = EvenSteps(2 * STEP * options.strength, last=0.2, colours=colours)
     return dream_recipe(options, context, canvas, views, rule, steps=STEPS)

@@ -15,6 +15,7 @@ from cnnviz_cli.config.dream_fields import MAX_LONGEST, dream_fields, dream_file
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.file_reading import MAX_BYTES, read_regular
 from cnnviz_cli.core.network import NetworkError, to_memory_format
 from cnnviz_cli.core.records import ImageRecord, Output, Subject, Window
 from cnnviz_cli.core.report import Reporter
@@ -104,7 +105,7 @@ class DreamBackend(Backend):
         self._masks = None if self._fields.region is None else open_masks(self._fields.region)
         header = build_header(dreamer.session, dreamer.cost)
         files = {
-            f"digest of --{name}": sha256(path.read_bytes()).hexdigest()
+            f"digest of --{name}": sha256(read_regular(path, MAX_BYTES)).hexdigest()
             for name, path in dream_files(self.settings).items()
             if path.is_file()
         }

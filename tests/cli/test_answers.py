@@ -28,6 +28,7 @@ CONFIGS = ("config schema", "config check", "config show")
 
 GOOD = {
     **{name: f"{name} a.png" for name in RUNS},
+    "dream": "dream --layer low --unit 0 --steps 8",
     "models": "models resnet50",
     "layers": "layers efficientnet_lite0",
     "classes": "classes cat",
@@ -43,6 +44,7 @@ GOOD = {
 
 BAD = {
     **{name: f"{name} a.png --palette nothing" for name in RUNS},
+    "dream": "dream a.png --method nothing",
     "models": "models nothing",
     "layers": "layers nothing",
     "classes": "classes nothing-at-all",

@@ -23,11 +23,11 @@ from cnnviz_cli.methods.common import views as views_module
 from cnnviz_cli.methods.common.canvases import (
     KLT,
     LUCID,
+    LUCID_ROOT,
     Fourier,
     FourierPainting,
     Phase,
     Pixels,
-    colour_root,
     frequencies,
     mirror_phases,
     octave_sizes,
@@ -296,11 +296,14 @@ def test_a_step_has_one_mean_size_and_falls() -> None:
 
 def test_colours_are_decorrelated_by_a_root_of_their_covariance() -> None:
     lucid = torch.tensor(LUCID).double()
-    half, quarter = (torch.tensor(colour_root(LUCID, power)).double() for power in (0.5, 0.25))
+    matrix = torch.tensor(LUCID, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    half, quarter = ((vectors * values.clamp(min=0) ** power) @ vectors.T for power in (0.5, 0.25))
+    torch.testing.assert_close(torch.tensor(LUCID_ROOT, dtype=torch.float64), quarter, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(half @ half, lucid @ lucid.T)
     torch.testing.assert_close(quarter @ quarter, half)
     gradient = torch.randn(1, 3, 5, 6, generator=torch.Generator().manual_seed(3)).double()
-    moved = EvenSteps(1.0, smooth="none", colours=colour_root(LUCID, 0.25)).move(0 * gradient, gradient.clone(), 0.0)
+    moved = EvenSteps(1.0, smooth="none", colours=LUCID_ROOT).move(0 * gradient, gradient.clone(), 0.0)
     expected = torch.einsum("ij,bjhw->bihw", half, gradient)
     torch.testing.assert_close(moved, expected / expected.abs().mean())
 
