@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +15,8 @@ from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.families import DREAM, SELECTOR
 
 if TYPE_CHECKING:
-    from cnnviz_cli.cli.sharding import ShardChoice
     from cnnviz_cli.config.load import LoadedSettings
     from cnnviz_cli.config.settings import Settings
-    from cnnviz_cli.files.inputs.search import Source
     from cnnviz_cli.run import Outcome
 
 _SETTINGS = {
@@ -66,7 +63,7 @@ def _run(
     ] = "auto",
     _debug: Debug = False,
 ) -> int:
-    from cnnviz_cli.cli.preflight import load_request
+    from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
     from cnnviz_cli.cli.reporters import make_reporter
     from cnnviz_cli.cli.run_summary import print_dream_plan, print_dreams
     from cnnviz_cli.cli.sharding import choose_shard, exit_code
@@ -77,9 +74,9 @@ def _run(
     loaded = load_request(DREAM.name, flags, config, defaults=defaults)
     settings = _settings(loaded, images=given)
     part = choose_shard(shard, os.environ)
-    sources = _find_sources(images or [], settings, given=given)
+    sources = find_sources(images or [], settings) if given else []
     if ("output",) not in loaded.origins:
-        settings = _with_output_folder(settings, sources, part)
+        settings = with_output_folder(DREAM.name, settings, sources, part.shard)
     reporter = make_reporter(quiet=quiet)
     if part.shard.label:
         reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
@@ -112,34 +109,3 @@ def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
         fix = "Choose png, webp or jpeg."
         raise UsageError(f"a picture is made of pixels, which {settings.format} only wraps", where="--format", fix=fix)
     return settings
-
-
-def _find_sources(images: Sequence[str], settings: Settings, *, given: bool) -> list[Source]:
-    if not given:
-        return []
-    from cnnviz_cli.files.inputs.search import find_images
-
-    try:
-        return find_images(
-            images,
-            recursive=settings.recursive,
-            output=settings.output,
-            files_from=settings.files_from,
-            include=settings.include,
-            exclude=settings.exclude,
-        )
-    except UsageError as error:
-        from cnnviz_cli.cli.hints import suggest_for_missing_image
-
-        error.fix = suggest_for_missing_image(error.where, images, settings) or error.fix
-        raise
-
-
-def _with_output_folder(settings: Settings, sources: Sequence[Source], part: ShardChoice) -> Settings:
-    from cnnviz_cli.files.output.previous_runs import choose_output_folder
-    from cnnviz_cli.run.identity import request_digest
-
-    names = [source.name for source in sources]
-    asked = request_digest(DREAM.name, settings)
-    folder = choose_output_folder(settings.output, DREAM.name, asked, names, part.shard)
-    return settings.model_copy(update={"output": folder})

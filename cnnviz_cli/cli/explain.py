@@ -19,9 +19,6 @@ from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import find_method
 
 if TYPE_CHECKING:
-    from cnnviz_cli.config.settings import Settings
-    from cnnviz_cli.files.inputs.search import Source
-    from cnnviz_cli.files.output.shards import Shard
     from cnnviz_cli.run import Outcome
 
 
@@ -89,12 +86,11 @@ def _run(
     ] = None,
 ) -> int:
     # Not at the top, since --help needs none of it and is to appear at once.
-    from cnnviz_cli.cli.preflight import load_request
+    from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
     from cnnviz_cli.cli.reporters import make_reporter
     from cnnviz_cli.cli.run_summary import print_dry_run, print_outcome
     from cnnviz_cli.cli.sharding import choose_shard, exit_code
     from cnnviz_cli.cli.text_layout import count_noun
-    from cnnviz_cli.files.inputs.search import find_images as find_sources
 
     loaded = load_request(command, _with_methods(flags, method or []), config)
     settings = loaded.settings
@@ -102,22 +98,9 @@ def _run(
         fix = f"Name images, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
         raise UsageError("no images were given", fix=fix)
     part = choose_shard(shard, os.environ)
-    try:
-        sources = find_sources(
-            images or [],
-            recursive=settings.recursive,
-            output=settings.output,
-            files_from=settings.files_from,
-            include=settings.include,
-            exclude=settings.exclude,
-        )
-    except UsageError as error:
-        from cnnviz_cli.cli.hints import suggest_for_missing_image
-
-        error.fix = suggest_for_missing_image(error.where, images or [], settings) or error.fix
-        raise
+    sources = find_sources(images or [], settings)
     if ("output",) not in loaded.origins:
-        settings = _with_output_folder(command, settings, sources, part.shard)
+        settings = with_output_folder(command, settings, sources, part.shard)
     reporter = make_reporter(quiet=quiet)
     force = force and not part.restarted
 
@@ -157,15 +140,3 @@ def _run(
             command, settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank
         )
     return report(outcome)
-
-
-def _with_output_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
-    first = settings.output / command
-    if not os.path.lexists(first):
-        return settings.model_copy(update={"output": first})
-    from cnnviz_cli.files.output.previous_runs import choose_output_folder
-    from cnnviz_cli.run.identity import request_digest
-
-    names = [source.name for source in sources]
-    folder = choose_output_folder(settings.output, command, request_digest(command, settings), names, shard)
-    return settings.model_copy(update={"output": folder})

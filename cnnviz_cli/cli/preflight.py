@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.flags import Flags
 from cnnviz_cli.config.errors import combine_errors
@@ -25,6 +25,10 @@ from cnnviz_cli.models.spec.network import check_network
 from cnnviz_cli.models.spec.weights import check_weights, has_known_classes, known_labels, task_of
 from cnnviz_cli.tasks.spec import TaskSpec, check_settings, default_task, find_task, parse_objective
 
+if TYPE_CHECKING:
+    from cnnviz_cli.files.inputs.search import Source
+    from cnnviz_cli.files.output.shards import Shard
+
 
 def load_request(
     command: str,
@@ -40,6 +44,39 @@ def load_request(
     loaded = load_with_origins(command, asked, config, os.environ, defaults)
     check_request(loaded)
     return loaded
+
+
+def find_sources(images: Sequence[str], settings: Settings) -> list[Source]:
+    """The sources that a command line names; raises what `find_images` does, with what may have been meant."""
+    from cnnviz_cli.files.inputs.search import find_images
+
+    try:
+        return find_images(
+            images,
+            recursive=settings.recursive,
+            output=settings.output,
+            files_from=settings.files_from,
+            include=settings.include,
+            exclude=settings.exclude,
+        )
+    except UsageError as error:
+        from cnnviz_cli.cli.hints import suggest_for_missing_image
+
+        error.fix = suggest_for_missing_image(error.where, images, settings) or error.fix
+        raise
+
+
+def with_output_folder(command: str, settings: Settings, sources: Sequence[Source], shard: Shard) -> Settings:
+    """The settings of a run without ``--output``, with the folder of its own in the base folder."""
+    first = settings.output / command
+    if not os.path.lexists(first):
+        return settings.model_copy(update={"output": first})
+    from cnnviz_cli.files.output.previous_runs import choose_output_folder
+    from cnnviz_cli.run.identity import request_digest
+
+    names = [source.name for source in sources]
+    folder = choose_output_folder(settings.output, command, request_digest(command, settings), names, shard)
+    return settings.model_copy(update={"output": folder})
 
 
 def check_request(loaded: LoadedSettings) -> None:
