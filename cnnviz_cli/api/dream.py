@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -14,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from cnnviz_cli.api.arguments import INPUT, NETWORK, OUTPUT, PIXELS, rephrase_for_python
-from cnnviz_cli.api.explain import Networks, WarningCollector, load_network
+from cnnviz_cli.api.explain import Networks, WarningCollector, open_session
 from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image
-from cnnviz_cli.api.network import network_device, preserve_global_state
+from cnnviz_cli.api.network import network_device
 from cnnviz_cli.config.dream_fields import EXAMPLES, dream_fields
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.settings import Settings
@@ -29,7 +27,6 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.panels import State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import did_you_mean, escape_text
-from cnnviz_cli.engine import device as devices
 from cnnviz_cli.files.images.region_masks import open_masks
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.run.dream_files import numbered, start_of
@@ -37,7 +34,6 @@ from cnnviz_cli.run.dream_run import load_start, longest_side
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start, as_image, black_input
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.present import finite_statistics
-from cnnviz_cli.run.session import Session
 
 SETTINGS = (*NETWORK, *INPUT, *PIXELS, *OUTPUT, "contrast", "score", "multilabel", "objective", "max_memory")
 
@@ -145,16 +141,10 @@ def dream(
         }  # fmt: skip
         plain = {"target": target, "device": device, "precision": precision, "seed": seed}
         settings = _settings(model, given, plain, options, images=images is not None)
-        with preserve_global_state():
-            target_device = devices.select_device(settings.device)
-            devices.use_deterministic_kernels()
-            with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
-                network, settings = load_network(model, settings, preprocessing, labels, target_device, collector)
-            with nullcontext() if isinstance(model, nn.Module) else target_device:
-                session = Session.of(DREAM.name, settings, network, target_device, collector)
-                vector = None if direction is None else np.asarray(direction)
-                dreamer = Dreamer.of(session, collector, images=images is not None, direction=vector)
-                found = tuple(_from_noise(dreamer) if images is None else _into_images(dreamer, images))
+        with open_session(DREAM.name, model, settings, preprocessing, labels, collector) as session:
+            vector = None if direction is None else np.asarray(direction)
+            dreamer = Dreamer.of(session, collector, images=images is not None, direction=vector)
+            found = tuple(_from_noise(dreamer) if images is None else _into_images(dreamer, images))
     except CnnvizError as error:
         if error.fix == EXAMPLES:
             error.fix = "Name a class or a layer, or pass images: dream(model, target=0)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 from warnings import warn
@@ -155,17 +155,9 @@ def explain(
             batch_size=batch_size,
             seed=seed,
         )
-        with preserve_global_state():
-            target_device = devices.select_device(settings.device)
-            devices.use_deterministic_kernels()
-            # A network of the caller's may count on the caller's default device; one that is built here does not.
-            with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
-                network, settings = load_network(model, settings, preprocessing, labels, target_device, collector)
-            with nullcontext() if isinstance(model, nn.Module) else target_device:
-                explainer = Explainer.of(
-                    Session.of(COMMAND, settings, network, target_device, collector), families, collector
-                )
-                explained = tuple(explain_images(explainer, image_batch, collector))
+        with open_session(COMMAND, model, settings, preprocessing, labels, collector) as session:
+            explainer = Explainer.of(session, families, collector)
+            explained = tuple(explain_images(explainer, image_batch, collector))
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
@@ -181,6 +173,27 @@ def _with_input_size(options: Mapping[str, Any], image_batch: list[Any] | Tensor
         if name in options:
             raise UsageError("a tensor is the network's input already", where=name, fix=f"Leave out {name}.")
     return {**options, "input_size": tuple(image_batch.shape[2:])}
+
+
+@contextmanager
+def open_session(
+    command: str,
+    model: Networks,
+    settings: Settings,
+    preprocessing: Preprocessing | Any | None,
+    labels: Sequence[str] | str | None,
+    reporter: Reporter,
+) -> Iterator[Session]:
+    """A session with a network by its name, or with a twin of one in memory; afterwards all that is global in torch is
+    as it was. Raises what `load_network` and `Session.of` do."""
+    with preserve_global_state():
+        device = devices.select_device(settings.device)
+        devices.use_deterministic_kernels()
+        # A network of the caller's may count on the caller's default device; one that is built here does not.
+        with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
+            network, settings = load_network(model, settings, preprocessing, labels, device, reporter)
+        with nullcontext() if isinstance(model, nn.Module) else device:
+            yield Session.of(command, settings, network, device, reporter)
 
 
 def load_network(
