@@ -31,7 +31,8 @@ def execute(
     """What `run.execute` does, with the images shared out among the processes of a cluster.
 
     The journal is written here, by one process, when an image's files are in place; so resuming, shards and
-    interruptions work as on one machine. Batches are cut as on one machine, so the figures are the same bytes.
+    interruptions work as on one machine. Batches are cut as on one machine, so with as many threads the figures are the
+    same bytes.
 
     Raises:
         OutputError, ModelError, DeviceError, UsageError: see there; what was finished stays, with its journal.

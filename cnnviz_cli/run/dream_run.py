@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
+from hashlib import file_digest
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ from cnnviz_cli.config.dream_fields import MAX_LONGEST, dream_fields, dream_file
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.families import DREAM
-from cnnviz_cli.core.file_reading import MAX_BYTES, read_regular
+from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.network import NetworkError, to_memory_format
 from cnnviz_cli.core.records import ImageRecord, Output, Subject, Window
 from cnnviz_cli.core.report import Reporter
@@ -57,6 +58,11 @@ MAX_ON_SHEETS = 2000
 """Pictures on the sheets of a run at the most."""
 
 _THUMBNAIL = (640, 640)
+
+
+def _file_digest(path: Path) -> str:
+    with open_regular(path) as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def load_dreamer(
@@ -105,7 +111,7 @@ class DreamBackend(Backend):
         self._masks = None if self._fields.region is None else open_masks(self._fields.region)
         header = build_header(dreamer.session, dreamer.cost)
         files = {
-            f"digest of --{name}": sha256(read_regular(path, MAX_BYTES)).hexdigest()
+            f"digest of --{name}": _file_digest(path)
             for name, path in dream_files(self.settings).items()
             if path.is_file()
         }
