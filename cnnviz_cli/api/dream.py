@@ -30,8 +30,9 @@ from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.files.images.region_masks import open_masks
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.run.dream_files import numbered, start_of
+from cnnviz_cli.run.dream_pictures import as_image, black_input
 from cnnviz_cli.run.dream_run import load_start, longest_side
-from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start, as_image, black_input
+from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.present import finite_statistics
 

@@ -25,7 +25,8 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_change, compose_dreams, picture_block
 from cnnviz_cli.render.figures import Figure, Scene, fit_widths
 from cnnviz_cli.render.raster import encode_animation
-from cnnviz_cli.run.dreams import Bytes, Dreamer, Painted, PaintTask, Reception, Start, as_image, picture_of
+from cnnviz_cli.run.dream_pictures import Bytes, as_image, picture_of
+from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Reception, Start
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.manifest_header import settings_digest
 from cnnviz_cli.run.present import ARRAYS, encode_arrays, encode_with_facts, finite_statistics, plain_array

@@ -37,11 +37,7 @@ from cnnviz_cli.run.dream_files import (
     numbered,
     start_of,
 )
-from cnnviz_cli.run.dreams import (
-    Dreamer,
-    Painted,
-    PaintTask,
-    Start,
+from cnnviz_cli.run.dream_pictures import (
     as_image,
     as_photograph,
     black_input,
@@ -49,6 +45,7 @@ from cnnviz_cli.run.dreams import (
     picture_of,
     resize_planes,
 )
+from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask

@@ -21,8 +21,9 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.files.output.verify import Problem
+from cnnviz_cli.run.dream_pictures import Bytes, picture_of
 from cnnviz_cli.run.dream_run import load_dreamer
-from cnnviz_cli.run.dreams import Bytes, Dreamer, PaintTask, Reception, picture_of
+from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception
 
 TOLERANCE = 1e-3
 """How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""

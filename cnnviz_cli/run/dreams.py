@@ -2,69 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from cnnviz_cli.config.dream_fields import DreamFields, check_images, dream_fields
-from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.dream_fields import check_images, dream_fields
 from cnnviz_cli.core.ascent import Ascent, Picture, Reached, Region
-from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.dream_facts import dream_state, rank_of, to_bytes
-from cnnviz_cli.core.dream_subjects import directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
-from cnnviz_cli.core.file_reading import ReadOptions, open_regular
-from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import Method, MethodContext, Recipe
 from cnnviz_cli.core.needs import Given, Need, Seeds
-from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
+from cnnviz_cli.core.network import NetworkError, explain_memory_errors
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Dreamed, State
-from cnnviz_cli.core.records import Cost, Prediction, Subject
+from cnnviz_cli.core.records import Cost, Prediction
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.core.unit_objectives import Energy, Likeness, OfLayer
 from cnnviz_cli.engine.answers import Tick, no_tick
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.files.images.decode import read_reference_image
 from cnnviz_cli.run.capability_check import find_refused
-from cnnviz_cli.run.image_data import read_options
+from cnnviz_cli.run.dream_pictures import (
+    Bytes,
+    black_input,
+    input_of,
+    normalized_picture,
+    read_guide,
+    round_number,
+)
+from cnnviz_cli.run.dream_wishes import GUIDE, Wish, find_wishes, names_targets
 from cnnviz_cli.run.session import Session
-
-Bytes = NDArray[np.uint8]
-
-GUIDE = "guide"
-"""The name under which the engine is given the image that others are to resemble."""
-
-MAX_DIRECTION_BYTES = 1 << 28
 
 _BROUGHT = frozenset((Seeds().name, Picture().name, Region().name, GUIDE))
 """What the engine is given beside the network's input."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Something to paint: a class by its rank among the run's targets, or what an objective says."""
-
-    subject: Subject
-    of: Objective | None = None
-    rank: int = 0
-
-    @property
-    def is_class(self) -> bool:
-        return self.of is None
 
 
 @dataclass(frozen=True)
@@ -162,7 +139,7 @@ class Dreamer:
             canvas=(fields.size[0], fields.size[1]) if fields.size and not images else None,
             region=fields.region is not None,
         )
-        wishes = tuple(_wishes(session, fields, direction, images=images))
+        wishes = tuple(find_wishes(session, fields, direction, images=images))
         tasks: list[PaintTask] = []
         for number, wish in enumerate(wishes):
             own = replace(context, subject=wish.of, rank=wish.rank)
@@ -179,7 +156,7 @@ class Dreamer:
         refused = find_refused(session, {str(at): task.recipe for at, task in enumerate(tasks)})
         if refused:
             raise next(iter(refused.values()))
-        guide = None if fields.like is None else _read_guide(fields.like, session)
+        guide = None if fields.like is None else read_guide(session, fields.like)
         dreamer = cls(session, tuple(tasks), guide)
         if fields.size and not images:
             dreamer.try_size()
@@ -230,7 +207,7 @@ class Dreamer:
         session = self.session
         inputs = input_of(session, picture)
         need = Reached(task.of)
-        guide = {} if self.guide is None else {GUIDE: _normalized(self.guide, session)}
+        guide = {} if self.guide is None else {GUIDE: normalized_picture(session, self.guide)}
         with explain_picture_memory():
             seen = self._observe(inputs, [need], "", given=guide, choose=lambda _order: targets)
         score = round_number(float(seen.evidence[need][0]))
@@ -286,122 +263,6 @@ def explain_picture_memory() -> AbstractContextManager[None]:
     return explain_memory_errors(1, where="--size", fix="Paint a smaller one, or use a smaller model or --device cpu.")
 
 
-def names_targets(settings: Settings) -> bool:
-    """Whether classes are named that are to be painted."""
-    return "target" in settings.model_fields_set
-
-
-def black_input(session: Session) -> Tensor:
-    """(1, C, H, W) black, on the device."""
-    spec = session.context.input_spec
-    black = torch.tensor(spec.black, dtype=torch.float32, device=session.device).view(1, -1, 1, 1)
-    return to_memory_format(black.expand(-1, -1, *spec.size).clone(), session.model.facts.memory_format)
-
-
-def input_of(session: Session, picture: Bytes) -> Tensor:
-    """(1, C, H, W) what the network gets of an (h, w, C) picture, on the device."""
-    preprocessing = session.model.preprocessing
-    if preprocessing.reads_bands:
-        pixels = preprocessing.crop_bands(picture)
-    else:
-        pixels = np.asarray(preprocessing.crop_image(as_image(picture))[0])
-    inputs = preprocessing.normalize([pixels]).to(session.device)
-    return to_memory_format(inputs, session.model.facts.memory_format)
-
-
-def as_image(picture: Bytes, shown: Sequence[int] = ()) -> Image.Image:
-    """The RGB image that an (h, w, C) picture is written as; of other channels than colours the `shown` bands, counted
-    from 1, or the first."""
-    count = picture.shape[2]
-    if count == 1:
-        return Image.fromarray(picture[:, :, 0]).convert("RGB")
-    chosen = [band - 1 for band in shown] or [0, 1, 2][: min(3, count)]
-    if len(chosen) != 3:
-        return Image.fromarray(np.ascontiguousarray(picture[:, :, chosen[0]])).convert("RGB")
-    return Image.fromarray(np.ascontiguousarray(picture[:, :, chosen]))
-
-
-def picture_of(session: Session, image: Image.Image) -> Bytes:
-    """The (h, w, C) picture that an RGB image is to the network: grey, or with an alpha that is opaque, where it reads
-    that."""
-    channels = session.model.preprocessing.channels
-    if channels == 1:
-        return np.asarray(image.convert("L"))[:, :, None]
-    found: Bytes = np.asarray(image.convert("RGB"))
-    return found if channels == 3 else np.concatenate([found, np.full_like(found[:, :, :1], 255)], 2)
-
-
-def as_photograph(picture: Bytes) -> Tensor:
-    """(1, C, h, w) in [0, 1] of an (h, w, C) picture in 8 bits."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
-
-
-def round_number(number: float) -> float:
-    """To six digits, which is what a manifest says."""
-    return float(f"{number:.6g}") if isfinite(number) else number
-
-
-def _normalized(picture: Tensor, session: Session) -> Tensor:
-    spec = session.context.input_spec
-    low, high = (
-        torch.tensor(end, dtype=torch.float32, device="cpu").view(1, -1, 1, 1) for end in (spec.black, spec.white)
-    )
-    return to_memory_format(low + (high - low) * picture, session.model.facts.memory_format)
-
-
-def _wishes(session: Session, fields: DreamFields, vector: NDArray[Any] | None, *, images: bool) -> Iterator[Wish]:
-    if names_targets(session.settings):
-        yield from _class_wishes(session, images=images)
-        return
-    context = session.context
-    if fields.layer:
-        layers = context.layers.resolve(fields.layer)
-    else:
-        layers = (layer_to_dream(context.layers, context.input_spec.size),)
-    for layer in layers:
-        info = context.layers[layer]
-        if fields.unit:
-            for unit in dict.fromkeys(one for text in fields.unit for one in parse_units(text, info.shape[0])):
-                objective = unit.of(layer)
-                _check_position(objective.at, info)
-                yield Wish(Subject(layer=layer, channel=unit.channel, at=unit.at), objective)
-        elif fields.direction is not None:
-            numbers = _read_direction(fields.direction) if vector is None else vector
-            for direction in directions_of(numbers, info, fields.direction.stem):
-                yield Wish(Subject(layer=layer, direction=direction.name), direction)
-        else:
-            whole: OfLayer = Energy(layer) if fields.like is None else Likeness(layer, GUIDE)
-            yield Wish(Subject(layer=layer), whole)
-
-
-def _class_wishes(session: Session, *, images: bool) -> Iterator[Wish]:
-    targets, labels = session.targets, session.question.labels.names
-    for number, rank in enumerate(targets.ranks):
-        if rank == TRUE or rank >= 0:
-            if images and rank != TRUE:
-                yield Wish(Subject(layer=None, label=f"top {rank + 1}"), None, number)
-                continue
-            what = f"{'the true class' if rank == TRUE else f'top{rank + 1}'} is that of an image, and none is named"
-            raise UsageError(what, where="--target", fix="Name the class, or an image that has it.")
-        if session.question.task.located and not images:
-            what = "what is found has a place in an image, and pictures from noise have none"
-            raise UsageError(
-                what, where="--target", fix=f"Name an image, or a unit: cnnviz {DREAM.name} --layer high --unit 0"
-            )
-        index = -1 - rank
-        yield Wish(Subject(class_index=index, label=labels[index] or None), None, number)
-
-
-def _check_position(at: Any, info: LayerInfo) -> None:
-    if not isinstance(at, tuple):
-        return
-    height, width = info.shape[1:]
-    if at[0] >= height or at[1] >= width:
-        row, column = min(at[0], height - 1), min(at[1], width - 1)
-        what = f"layer '{info.name}' has {height} x {width} positions: there is none at row {at[0]}, column {at[1]}"
-        raise UsageError(what, where="--unit", fix=f"The closest is {row},{column}.")
-
-
 def _recipe(
     method: Method, options: Any, context: MethodContext, *, named: bool, images: bool, reporter: Reporter
 ) -> tuple[Recipe, Ascent] | None:
@@ -425,48 +286,3 @@ def _recipe(
         reporter.say(f"{method.name} is left out: {error.what}")
         return None
     return recipe, ascent
-
-
-def _read_direction(path: Path) -> NDArray[Any]:
-    shown = escape_text(str(path), 200)
-    try:
-        with open_regular(path, MAX_DIRECTION_BYTES) as file:
-            found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no array of numpy's (.npy)"
-        raise UsageError(f"'{shown}' cannot be read: {reason}", where="--direction") from error
-    if not isinstance(found, np.ndarray):
-        raise UsageError(f"'{shown}' holds several arrays", where="--direction", fix="Save one of them: numpy.save")
-    return found
-
-
-def _read_guide(path: Path, session: Session) -> Tensor:
-    preprocessing = session.model.preprocessing
-    reading: ReadOptions = read_options(session.settings, preprocessing)
-    try:
-        image = read_reference_image(path, reading)
-    except UsageError as error:
-        error.where = "--like"
-        raise
-    size = fit_within(image.image.size, max(session.context.input_spec.size))
-    if image.planes is None:
-        return as_photograph(picture_of(session, image.image.resize(size, Image.Resampling.LANCZOS)))
-    return resize_planes(image.planes, size)
-
-
-def fit_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """A width and height in their proportions, the longer as given."""
-    scale = longest / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def resize_planes(planes: NDArray[Any], size: tuple[int, int]) -> Tensor:
-    """(1, C, h, w) in [0, 1] of (h, w, C) bands, at another width and height."""
-    shares = planes / np.float32(255) if planes.dtype == np.uint8 else planes
-    bands = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(shares[:, :, band], np.float32)).resize(size, Image.Resampling.BOX)
-        )
-        for band in range(planes.shape[2])
-    ]
-    return torch.from_numpy(np.stack(bands)).clamp(0, 1)[None]
