@@ -1,0 +1,197 @@
+"""What a leaderboard of explanations shows, in plain values: an evaluation fills them, figures and tables read them.
+
+Nothing here knows a measure or a method. All numbers are finite: what could not be judged is absent from the mappings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from math import ceil, isfinite, sqrt
+from typing import Literal
+
+from cnnviz_cli.core.value import value
+
+Better = Literal["high", "low", "none"]
+"""Which end of a column is good; none: it describes, and orders nothing."""
+
+AGREE_WELL, AGREE_SOMEWHAT = 2 / 3, 1 / 3
+"""Krippendorff's alpha from which images agree well on an order of methods (his own bound for tentative conclusions;
+Content Analysis, 2004, p. 241), and from which somewhat."""
+
+
+@value
+class ColumnSpec:
+    """A column of a leaderboard: one number of a measure.
+
+    Attributes:
+        name: the key of `MethodRow.cells`, for instance of a measure and its number, joined by a dot.
+        title: in a head, at best two or three short words.
+        better: which end is good.
+        chance: what a map without any knowledge gets by definition, where there is such a number.
+        ranked: whether a method may be marked for not beating the controls.
+        alpha: Krippendorff's alpha of the methods' order over images; None with one image or one method.
+        controls: the lowest and the highest mean of a control; None without controls.
+    """
+
+    name: str
+    title: str
+    better: Better = "high"
+    chance: float | None = None
+    ranked: bool = True
+    alpha: float | None = None
+    controls: tuple[float, float] | None = None
+
+
+@value
+class CellValue:
+    """A method's number in a column.
+
+    Attributes:
+        mean: over the images.
+        error: one standard error of it; None with one image.
+        count: of images behind it.
+        beats_controls: whether it leaves the controls' band to the good side by one standard error; None where the
+            column ranks nothing, or no control was judged.
+    """
+
+    mean: float
+    error: float | None = None
+    count: int = 1
+    beats_controls: bool | None = None
+
+
+@value
+class Curve:
+    """Means over images along a share from 0 to 1, of what was removed for instance. Both of one length, at least 2."""
+
+    shares: tuple[float, ...]
+    means: tuple[float, ...]
+
+
+@value
+class MethodRow:
+    """A method, or one of its layers; or a control.
+
+    Attributes:
+        title: the method.
+        cells: by a column's name; absent where it could not be judged, which is drawn as a dash.
+        passes: of the network for one image and one class; None for a control.
+        curves: by the name that a `ChartSpec` has for them.
+        marks: sentences about this method, set as footnotes: "judged by its own means: it covers pixels as the measure".
+        layer: which it read, where rows differ by it.
+    """
+
+    title: str
+    cells: Mapping[str, CellValue]
+    passes: int | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    layer: str = ""
+
+    @property
+    def full_title(self) -> str:
+        """The method and the layer."""
+        return f"{self.title} {self.layer}" if self.layer else self.title
+
+
+@value
+class ChartSpec:
+    """Curves drawn together for one method; the area between two of them is tinted.
+
+    Attributes:
+        title: what the curves are about.
+        curves: name in `MethodRow.curves`, and the words beside the curve.
+        across: what the share is of: "pixels removed".
+        up: what the height is: "probability".
+        column: the name of the column that the curves sum up to, for its number beside each method; empty if none.
+    """
+
+    title: str
+    curves: tuple[tuple[str, str], ...]
+    across: str = ""
+    up: str = ""
+    column: str = ""
+
+
+@value
+class Agreement:
+    """How alike the maps of each two methods are: a symmetric matrix from -1 to 1 in the order of `names`."""
+
+    names: tuple[str, ...]
+    matrix: tuple[tuple[float, ...], ...]
+
+
+@value
+class Leaderboard:
+    """All that `evaluation.png` shows.
+
+    Attributes:
+        title: the question that the figure answers.
+        subtitle: the network, the images, what is explained: pieces, joined by dots where they fit.
+        columns: 1 to 12, in order.
+        rows: of methods, the best first.
+        control_rows: of maps that have never seen the network, drawn below them in grey.
+        charts: for each, the curves of the four best methods that have them.
+        agreement: if it was asked for.
+        order_by: the name of the column that rows are in the order of.
+        images: how many were judged.
+        tell_apart: how many images would tell the first two rows apart at two standard errors; None if unknown.
+        foot: sentences of the caller's, below those that the figure makes itself.
+    """
+
+    title: str
+    subtitle: tuple[str, ...]
+    columns: tuple[ColumnSpec, ...]
+    rows: tuple[MethodRow, ...]
+    control_rows: tuple[MethodRow, ...] = ()
+    charts: tuple[ChartSpec, ...] = ()
+    agreement: Agreement | None = None
+    order_by: str = ""
+    images: int = 1
+    tell_apart: int | None = None
+    foot: tuple[str, ...] = ()
+
+
+def check_finite(board: Leaderboard) -> None:
+    """ValueError, naming row and column, if a number is not finite."""
+    for row in (*board.rows, *board.control_rows):
+        for name, cell in row.cells.items():
+            if not (isfinite(cell.mean) and isfinite(cell.error or 0)):
+                raise ValueError(f"{row.full_title}, {name}: {cell.mean} ± {cell.error} is not finite")
+
+
+def controls_band(column: str, controls: Sequence[MethodRow]) -> tuple[float, float] | None:
+    """The lowest and the highest mean of the controls in a column; None if none was judged."""
+    means = [row.cells[column].mean for row in controls if column in row.cells]
+    return (min(means), max(means)) if means else None
+
+
+def beats_band(mean: float, error: float | None, band: tuple[float, float] | None, better: Better) -> bool | None:
+    """Whether a mean leaves the band of the controls to the good side by one standard error, 0 where it is unknown."""
+    if band is None or better == "none":
+        return None
+    return mean - (error or 0) > band[1] if better == "high" else mean + (error or 0) < band[0]
+
+
+def images_to_tell_apart(differences: Sequence[float]) -> int | None:
+    """How many images would tell two methods apart at two standard errors: n = (2 s / d)^2, at least 2.
+
+    Args:
+        differences: between the two methods, an image each; d is their mean, s their standard deviation (n - 1).
+
+    Returns:
+        None with fewer than two images, or where the mean is zero.
+    """
+    count = len(differences)
+    mean = sum(differences) / count if count else 0.0
+    if count < 2 or mean == 0:
+        return None
+    deviation = sqrt(sum((one - mean) ** 2 for one in differences) / (count - 1))
+    needed = (2 * deviation / mean) ** 2
+    return max(2, ceil(needed)) if needed < 1e9 else None
+
+
+def agreement_word(alpha: float) -> str:
+    """How images agree on the order of methods, in a word."""
+    return "well" if alpha >= AGREE_WELL else "somewhat" if alpha >= AGREE_SOMEWHAT else "hardly"

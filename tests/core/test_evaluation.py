@@ -1,0 +1,72 @@
+"""The plain values of a leaderboard, and what is told from them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cnnviz_cli.core.evaluation import (
+    CellValue,
+    ColumnSpec,
+    Leaderboard,
+    MethodRow,
+    agreement_word,
+    beats_band,
+    check_finite,
+    controls_band,
+    images_to_tell_apart,
+)
+
+
+def test_the_values_need_neither_torch_nor_pydantic() -> None:
+    code = "import sys, cnnviz_cli.core.evaluation; print({'torch', 'pydantic', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_band_of_the_controls_goes_from_the_lowest_mean_to_the_highest() -> None:
+    rows = [MethodRow("edges", {"gain": CellValue(0.12, 0.14)}), MethodRow("centre", {"gain": CellValue(0.18)})]
+    assert controls_band("gain", rows) == (0.12, 0.18)
+    assert controls_band("grid", rows) is None
+
+
+def test_a_method_beats_the_controls_by_a_standard_error() -> None:
+    band = (0.0, 0.18)
+    assert beats_band(0.31, 0.12, band, "high") is True
+    assert beats_band(0.30, 0.12, band, "high") is False
+    assert beats_band(0.19, None, band, "high") is True
+    assert beats_band(-0.05, 0.04, band, "low") is True
+    assert beats_band(-0.05, 0.06, band, "low") is False
+    assert beats_band(0.5, 0.0, band, "none") is None
+    assert beats_band(0.5, 0.0, None, "high") is None
+
+
+def test_how_many_images_tell_two_methods_apart() -> None:
+    # mean 0.1, deviations -0.1 and 0.1: s^2 = 0.02, n = 4 * 0.02 / 0.01 = 8
+    assert images_to_tell_apart([0.0, 0.2]) == 8
+    assert images_to_tell_apart([0.0, -0.2]) == 8
+    assert images_to_tell_apart([0.1, 0.1]) == 2
+    assert images_to_tell_apart([0.1]) is None
+    assert images_to_tell_apart([0.1, -0.1]) is None
+    assert images_to_tell_apart([]) is None
+
+
+def test_alpha_in_a_word() -> None:
+    assert [agreement_word(alpha) for alpha in (0.9, 0.667, 0.57, 0.34, 0.19, -0.3)] == [
+        "well",
+        "well",
+        "somewhat",
+        "somewhat",
+        "hardly",
+        "hardly",
+    ]
+
+
+def test_a_number_that_is_not_finite_is_refused_with_its_place() -> None:
+    columns = (ColumnSpec("gain", "removal gain"),)
+    check_finite(Leaderboard("t", (), columns, (MethodRow("a", {"gain": CellValue(0.1, 0.2)}),)))
+    bad = MethodRow("a", {"gain": CellValue(0.1, float("nan"))}, layer="head")
+    with pytest.raises(ValueError, match="a head, gain"):
+        check_finite(Leaderboard("t", (), columns, (), (bad,)))
