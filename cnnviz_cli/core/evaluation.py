@@ -189,7 +189,7 @@ def images_to_tell_apart(differences: Sequence[float]) -> int | None:
         return None
     deviation = sqrt(sum((one - mean) ** 2 for one in differences) / (count - 1))
     needed = (2 * deviation / mean) ** 2
-    return max(2, ceil(needed)) if needed < 1e9 else None
+    return max(2, ceil(needed * (1 - 1e-9))) if needed < 1e9 else None
 
 
 def agreement_word(alpha: float) -> str:
