@@ -78,7 +78,7 @@ class MethodRow:
         cells: by a column's name; absent where it could not be judged, which is drawn as a dash.
         passes: of the network for one image and one class; None for a control.
         curves: by the name that a `ChartSpec` has for them.
-        marks: sentences about this method, set as footnotes: "judged by its own means: it covers pixels as the measure".
+        marks: sentences about this method, set as footnotes: "judged by its own means".
         layer: which it read, where rows differ by it.
     """
 

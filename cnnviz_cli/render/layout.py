@@ -1,7 +1,7 @@
-"""What a figure is made of: images, text, rules and colour ramps, each in its place. No pixel is drawn here.
+"""What a figure is made of: images, text, rules, colour ramps, lines and dots, each in its place.
 
-`raster` draws a block as pixels, `svg` and `pdf` write it with its text, rules and ramps as vectors. Lengths are in
-units: a pixel each, unless the figure is drawn larger or smaller.
+No pixel is drawn here. `raster` draws a block as pixels, `svg` and `pdf` write it with all but its images as vectors.
+Lengths are in units: a pixel each, unless the figure is drawn larger or smaller.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A line of legible text from its place to the right, on the baseline; as wide as it was laid out."""
+    """A line of legible text from its place to the right, on the baseline; as wide as it was laid out.
+
+    The font has one weight: a strong text is drawn twice, `STROKE` of its size apart.
+    """
 
     text: str
     size: int
     color: str
     width: float
+    strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,40 @@ class Ramp:
     height: int
 
 
-Leaf = Raster | Text | Rectangle | Ramp
+Points = tuple[tuple[float, float], ...]
+"""Places to the right of and below the place of what has them, in units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polyline:
+    """A line through two points or more, with round ends and corners; `line` units wide."""
+
+    points: Points
+    color: str
+    line: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A filled area within three points or more, without an outline."""
+
+    points: Points
+    fill: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """Circles of one radius, filled and outlined; the outline, `line` units wide, lies within."""
+
+    points: Points
+    radius: float
+    fill: str
+    outline: str = ""
+    line: float = 1.5
+
+
+Drawing = Polyline | Polygon | Dots
+Leaf = Raster | Text | Rectangle | Ramp | Drawing
 
 
 @dataclass(slots=True)
@@ -120,6 +157,9 @@ def add_margin(block: Part, margin: int) -> Block:
     return sheet
 
 
+STROKE = 0.045
+"""How far apart a strong text is drawn twice, as a share of its size."""
+
 PAPER = "#ffffff"
 INK = "#1b1e23"
 MUTED = "#5c626b"
@@ -155,6 +195,7 @@ class Line:
     text: str
     size: int
     color: str = INK
+    strong: bool = False
 
 
 @lru_cache(maxsize=128)
@@ -263,9 +304,9 @@ def line_height(size: int) -> int:
     return round(size * 1.36)
 
 
-def put_text(block: Block, left: float, base: int, text: str, size: int, color: str) -> None:
+def put_text(block: Block, left: float, base: int, text: str, size: int, color: str, *, strong: bool = False) -> None:
     """A legible text into a block, from `left` on, its baseline at `base`."""
-    block.put(Text(text, size, color, text_width(text, size)), left, base)
+    block.put(Text(text, size, color, text_width(text, size), strong), left, base)
 
 
 def set_lines(lines: Sequence[Line], width: int) -> Block:
@@ -273,7 +314,7 @@ def set_lines(lines: Sequence[Line], width: int) -> Block:
     block = Block(width, sum(line_height(line.size) for line in lines))
     top = 0
     for line in lines:
-        put_text(block, 0, top + line.size, line.text, line.size, line.color)
+        put_text(block, 0, top + line.size, line.text, line.size, line.color, strong=line.strong)
         top += line_height(line.size)
     return block
 

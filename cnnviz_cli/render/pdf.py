@@ -8,7 +8,19 @@ from typing import Any
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.figure_settings import UNITS_PER_INCH
-from cnnviz_cli.render.layout import Block, Ramp, Raster, Rectangle, Text, font, text_width
+from cnnviz_cli.render.layout import (
+    STROKE,
+    Block,
+    Dots,
+    Drawing,
+    Polyline,
+    Ramp,
+    Raster,
+    Rectangle,
+    Text,
+    font,
+    text_width,
+)
 from cnnviz_cli.render.svg import embed_image, gradient_stops
 
 POINTS_PER_INCH = 72
@@ -52,6 +64,8 @@ def encode_pdf(block: Block, scale: float = 1.0, facts: Mapping[str, str] | None
             page.drawImage(ImageReader(embed_image(item)), left, upper - item.height, item.width, item.height)
         elif isinstance(item, Ramp):
             _ramp(page, item, left, upper)
+        elif isinstance(item, Drawing):
+            _shape(page, item, left, upper)
         else:
             _rectangle(page, item, left, upper)
     page.showPage()
@@ -63,12 +77,13 @@ def _line(page: Any, item: Text, left: float, base: float) -> None:
     if not item.text.strip():
         return
     natural = text_width(item.text, _EXACT) * item.size / _EXACT
-    text = page.beginText(left, base)
-    text.setFont(_FONT, item.size)
-    text.setFillColor(item.color)
-    text.setHorizScale(100 * item.width / natural if natural else 100)
-    text.textOut(item.text)
-    page.drawText(text)
+    for shift in (0, STROKE * item.size) if item.strong else (0,):
+        text = page.beginText(left + shift, base)
+        text.setFont(_FONT, item.size)
+        text.setFillColor(item.color)
+        text.setHorizScale(100 * item.width / natural if natural else 100)
+        text.textOut(item.text)
+        page.drawText(text)
 
 
 def _ramp(page: Any, item: Ramp, left: float, top: float) -> None:
@@ -83,6 +98,36 @@ def _ramp(page: Any, item: Ramp, left: float, top: float) -> None:
         shades = ([_color(colour) for _, colour in places], [place for place, _ in places])
         page.linearGradient(left, top, left + item.width, top, *shades, extend=False)
         page.restoreState()
+
+
+def _shape(page: Any, item: Drawing, left: float, top: float) -> None:
+    places = [(left + across, top - down) for across, down in item.points]
+    if isinstance(item, Dots):
+        inset = item.line / 2 if item.outline else 0.0
+        if item.fill:
+            page.setFillColor(_color(item.fill))
+        if item.outline:
+            page.setStrokeColor(_color(item.outline))
+            page.setLineWidth(item.line)
+        for place in places:
+            page.circle(*place, item.radius - inset, stroke=bool(item.outline), fill=bool(item.fill))
+        return
+    path = page.beginPath()
+    path.moveTo(*places[0])
+    for place in places[1:]:
+        path.lineTo(*place)
+    if isinstance(item, Polyline):
+        page.setStrokeColor(_color(item.color))
+        page.setLineWidth(item.line)
+        page.setLineCap(1)
+        page.setLineJoin(1)
+        page.drawPath(path, stroke=1, fill=0)
+        page.setLineCap(0)
+        page.setLineJoin(0)
+    else:
+        path.close()
+        page.setFillColor(_color(item.fill))
+        page.drawPath(path, stroke=0, fill=1)
 
 
 def _rectangle(page: Any, item: Rectangle, left: float, top: float) -> None:

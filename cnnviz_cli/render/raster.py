@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from itertools import pairwise
 from math import ceil, floor
 from typing import Any
 from xml.sax.saxutils import escape
@@ -16,8 +17,27 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cnnviz_cli.render.layout import PAPER, Block, Ramp, Raster, Rectangle, Text, font, to_legible, word_width
+from cnnviz_cli.render.layout import (
+    PAPER,
+    STROKE,
+    Block,
+    Dots,
+    Drawing,
+    Points,
+    Polygon,
+    Polyline,
+    Ramp,
+    Raster,
+    Rectangle,
+    Text,
+    font,
+    to_legible,
+    word_width,
+)
 from cnnviz_cli.render.style import SUFFIXES
+
+Bounds = tuple[int, int, int, int]
+Pair = tuple[tuple[float, float], tuple[float, float]]  # both ends of a line
 
 
 def rasterize(block: Block, scale: float = 1.0) -> Image.Image:
@@ -40,10 +60,13 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, block: Block, across: fl
         if isinstance(item, Block):
             _draw(sheet, pen, item, *place, scale)
         elif isinstance(item, Text):
-            if scale == 1:
-                write(sheet, place[0], place[1], item.text, item.size, item.color, within)
-            else:
-                write_fitted(sheet, *place, item.text, item.size, item.color, scale, within)
+            for shift in (0, STROKE * item.size) if item.strong else (0,):
+                if scale == 1:
+                    write(sheet, place[0] + shift, place[1], item.text, item.size, item.color, within)
+                else:
+                    write_fitted(sheet, place[0] + shift, place[1], item.text, item.size, item.color, scale, within)
+        elif isinstance(item, Drawing):
+            _shape(sheet, item, place, scale)
         else:
             # Edges are rounded, not sizes: what touches in units touches in pixels.
             edges = (*place, place[0] + item.width, place[1] + item.height)
@@ -67,6 +90,87 @@ def _fill(
         pen.rectangle(box, fill=item.fill or None, outline=item.outline or None, width=width)
 
 
+def _shape(sheet: Image.Image, item: Drawing, place: tuple[float, float], scale: float) -> None:
+    """A line, an area or dots: each pixel as strongly as it is covered."""
+    points = tuple(((place[0] + across) * scale, (place[1] + down) * scale) for across, down in item.points)
+    if isinstance(item, Polygon):
+        _cover(sheet, item.fill, *_area(points, sheet.size))
+    elif isinstance(item, Polyline):
+        pairs = list(pairwise(points)) or [(points[0], points[0])]
+        _cover(sheet, item.color, *_strokes(pairs, max(0.5, item.line * scale) / 2, sheet.size))
+    else:
+        for point in points:
+            _dot(sheet, item, point, scale)
+
+
+def _dot(sheet: Image.Image, item: Dots, point: tuple[float, float], scale: float) -> None:
+    left, top, away = _distances([(point, point)], item.radius * scale, sheet.size)
+    edge = item.radius * scale + 0.5 - away  # how far within the circle's edge the middle of a pixel lies
+    outer = edge.clip(0, 1)
+    if item.outline:
+        inner = (edge - item.line * scale).clip(0, 1)
+        _cover(sheet, item.outline, left, top, outer if item.fill else outer - inner)
+        outer = inner
+    if item.fill:
+        _cover(sheet, item.fill, left, top, outer)
+
+
+def _cover(sheet: Image.Image, color: str, left: int, top: int, shares: NDArray[np.float64]) -> None:
+    if shares.size:
+        mask = Image.fromarray(np.rint(255 * shares).astype(np.uint8))
+        sheet.paste(color, (left, top, left + mask.width, top + mask.height), mask)
+
+
+def _bounds(points: Points, reach: float, size: tuple[int, int]) -> Bounds:
+    """The pixels of a sheet within `reach` of the points."""
+    across, down = zip(*points, strict=True)
+    return (
+        max(0, floor(min(across) - reach)),
+        max(0, floor(min(down) - reach)),
+        min(size[0], ceil(max(across) + reach)),
+        min(size[1], ceil(max(down) + reach)),
+    )
+
+
+def _strokes(pairs: Sequence[Pair], half: float, size: tuple[int, int]) -> tuple[int, int, NDArray[np.float64]]:
+    """How far pixels are covered by lines with round ends, `half` a width to either side."""
+    left, top, away = _distances(pairs, half, size)
+    return left, top, (half + 0.5 - away).clip(0, min(1, 2 * half))
+
+
+def _distances(pairs: Sequence[Pair], reach: float, size: tuple[int, int]) -> tuple[int, int, NDArray[np.float64]]:
+    """How far the middles of pixels are from the nearest line, at least as far as `reach`; and where they begin."""
+    left, top, right, bottom = _bounds(tuple(end for pair in pairs for end in pair), reach + 1, size)
+    away = np.full((max(0, bottom - top), max(0, right - left)), reach + 1.0)
+    for pair in pairs:
+        inner = _bounds(pair, reach + 1, size)
+        if inner[0] >= inner[2] or inner[1] >= inner[3]:
+            continue
+        (x0, y0), (x1, y1) = pair
+        across = np.arange(inner[0], inner[2]) + 0.5 - x0
+        down = (np.arange(inner[1], inner[3]) + 0.5 - y0)[:, None]
+        length = (x1 - x0) ** 2 + (y1 - y0) ** 2
+        along = ((across * (x1 - x0) + down * (y1 - y0)) / length).clip(0, 1) if length else 0.0
+        part = away[inner[1] - top : inner[3] - top, inner[0] - left : inner[2] - left]
+        # Not np.hypot, whose last bit is the processor's.
+        np.minimum(part, np.sqrt((across - along * (x1 - x0)) ** 2 + (down - along * (y1 - y0)) ** 2), out=part)
+    return left, top, away
+
+
+FINEST = 8  # into how many parts a pixel's sides are divided under the edge of an area
+
+
+def _area(points: Points, size: tuple[int, int]) -> tuple[int, int, NDArray[np.float64]]:
+    """How far pixels are covered by the area within the points: of `FINEST` x `FINEST` parts of each, how many."""
+    left, top, right, bottom = _bounds(points, 1, size)
+    if left >= right or top >= bottom:
+        return left, top, np.zeros((0, 0))
+    fine = Image.new("L", ((right - left) * FINEST, (bottom - top) * FINEST))
+    corners = [((across - left) * FINEST - 0.5, (down - top) * FINEST - 0.5) for across, down in points]
+    ImageDraw.Draw(fine).polygon(corners, fill=255)
+    return left, top, np.asarray(fine.reduce(FINEST), np.float64) / 255
+
+
 def resize_raster(item: Raster, size: tuple[int, int]) -> Image.Image:
     """The image of an item, RGB, at another size."""
     image = item.image if item.image.mode == "RGB" else item.image.convert("RGB")
@@ -76,9 +180,6 @@ def resize_raster(item: Raster, size: tuple[int, int]) -> Image.Image:
         return image.resize(size, Image.Resampling.NEAREST)
     larger = size[0] > image.width
     return image.resize(size, Image.Resampling.BICUBIC if larger else Image.Resampling.LANCZOS, reducing_gap=2.0)
-
-
-Bounds = tuple[int, int, int, int]
 
 
 def write(

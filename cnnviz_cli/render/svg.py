@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from PIL import Image
 
-from cnnviz_cli.render.layout import PAPER, Block, Ramp, Raster, Rectangle, Text
+from cnnviz_cli.render.layout import PAPER, Block, Dots, Points, Polygon, Polyline, Ramp, Raster, Rectangle, Text
 from cnnviz_cli.render.raster import encode_png, resize_raster
 from cnnviz_cli.render.scaling import ByteArray
 
@@ -58,14 +58,24 @@ class _Body:
                 self._image(item, left, top)
             elif isinstance(item, Ramp):
                 self._ramp(item, left, top)
+            elif isinstance(item, Polyline):
+                self.lines.append(
+                    f'<polyline points="{_places(item.points, left, top)}" fill="none" stroke="{item.color}" '
+                    f'stroke-width="{_number(item.line)}" stroke-linecap="round" stroke-linejoin="round"/>'
+                )
+            elif isinstance(item, Polygon):
+                self.lines.append(f'<polygon points="{_places(item.points, left, top)}" fill="{item.fill}"/>')
+            elif isinstance(item, Dots):
+                self._dots(item, left, top)
             else:
                 self._rectangle(item, left, top)
 
     def _line(self, item: Text, left: float, base: int) -> None:
         if item.text.strip():
+            weight = ' font-weight="bold"' if item.strong else ""
             self.lines.append(
                 f'<text x="{_number(left)}" y="{base}" font-size="{item.size}" fill="{item.color}" '
-                f'textLength="{_number(item.width)}" lengthAdjust="spacingAndGlyphs" xml:space="preserve">'
+                f'textLength="{_number(item.width)}" lengthAdjust="spacingAndGlyphs" xml:space="preserve"{weight}>'
                 f"{_text(item.text)}</text>"
             )
 
@@ -93,6 +103,15 @@ class _Body:
                 self.gradients.append(f'<stop offset="{_number(share)}" stop-color="{colour}"/>')
             self.gradients.append("</linearGradient>")
         return self._known[key]
+
+    def _dots(self, item: Dots, left: float, top: float) -> None:
+        inset = item.line / 2 if item.outline else 0.0
+        outline = f' stroke="{item.outline}" stroke-width="{_number(item.line)}"' if item.outline else ""
+        for across, down in item.points:
+            self.lines.append(
+                f'<circle cx="{_number(left + across)}" cy="{_number(top + down)}" '
+                f'r="{_number(item.radius - inset)}" fill="{item.fill or "none"}"{outline}/>'
+            )
 
     def _rectangle(self, item: Rectangle, left: float, top: int) -> None:
         inset, fill = (item.line / 2, item.fill or "none") if item.outline else (0.0, item.fill)
@@ -129,6 +148,10 @@ def gradient_stops(colors: ByteArray, tolerance: float = 1.0) -> list[tuple[floa
         kept.append(stop)
         start = stop
     return [(place / max(1, last), "#" + bytes(colors[place]).hex()) for place in kept]
+
+
+def _places(points: Points, left: float, top: float) -> str:
+    return " ".join(f"{_number(left + across)},{_number(top + down)}" for across, down in points)
 
 
 def _number(value: float) -> str:
