@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alon
 if TYPE_CHECKING:
     from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.explain import Networks, Pictures, explain
+    from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
     from cnnviz_cli.core.errors import (
         CnnvizError,
@@ -36,13 +37,19 @@ __all__ = [
     "MemoryShortError",
     "ModelError",
     "Networks",
+    "Objective",
     "OutputError",
     "Pictures",
     "Prediction",
     "Preprocessing",
     "UsageError",
+    "channel",
+    "direction",
     "dream",
+    "energy",
     "explain",
+    "likeness",
+    "target",
 ]
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
@@ -51,11 +58,17 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Explanation": "api.results",
     "Explanations": "api.results",
     "Networks": "api.explain",
+    "Objective": "api.objectives",
     "Pictures": "api.explain",
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
+    "channel": "api.objectives",
+    "direction": "api.objectives",
     "dream": "api.dream",
+    "energy": "api.objectives",
     "explain": "api.explain",
+    "likeness": "api.objectives",
+    "target": "api.objectives",
 }
 
 

@@ -18,7 +18,8 @@ from cnnviz_cli.api.arguments import INPUT, NETWORK, OUTPUT, PIXELS, rephrase_fo
 from cnnviz_cli.api.explain import Networks, WarningCollector, open_session
 from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image
 from cnnviz_cli.api.network import network_device
-from cnnviz_cli.config.dream_fields import EXAMPLES, dream_fields
+from cnnviz_cli.api.objectives import Objective, as_settings
+from cnnviz_cli.config.dream_fields import EXAMPLES, check_images, dream_fields, without_single_term
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -92,6 +93,7 @@ def dream(
     unit: str | int | Sequence[str | int] | None = None,
     direction: Any = None,
     like: str | PathLike[str] | None = None,
+    of: Objective | None = None,
     region: str | PathLike[str] | None = None,
     minimize: bool = False,
     size: int | tuple[int, int] | None = None,
@@ -114,7 +116,8 @@ def dream(
         layer: layers: ``low``, ``mid``, ``high``, names or patterns; with `unit` or `direction` whose these are.
         unit: channels, or positions of them: ``12``, ``"12@centre"``, ``"12@3,4"``.
         direction: a number for each channel of the layer, or an array of several.
-        like: an image whose likeness is painted into the others.
+        like: an image whose likeness is painted.
+        of: a sum: ``channel("high", 12) - 0.5 * target("espresso")``, in the place of the five before.
         region: a mask, or a folder of masks: only what lies within changes.
         minimize: paint what lowers the answer.
         size: height and width in pixels; with images their longer side.
@@ -141,10 +144,13 @@ def dream(
             "direction": None if direction is None else Path("direction"),
         }  # fmt: skip
         plain = {"target": target, "device": device, "precision": precision, "seed": seed}
+        vectors = {} if direction is None else {Path("direction"): np.asarray(direction)}
+        if of is not None:
+            given["term"], named = as_settings(of)
+            vectors |= {path: np.asarray(vector) for path, vector in named.items()}
         settings = _settings(model, given, plain, options, images=images is not None)
         with open_session(DREAM.name, model, settings, preprocessing, labels, collector) as session:
-            vector = None if direction is None else np.asarray(direction)
-            dreamer = Dreamer.of(session, collector, images=images is not None, direction=vector)
+            dreamer = Dreamer.of(session, collector, images=images is not None, vectors=vectors)
             found = tuple(_from_noise(dreamer) if images is None else _into_images(dreamer, images))
     except CnnvizError as error:
         if error.fix == EXAMPLES:
@@ -182,7 +188,9 @@ def _settings(
             raise UsageError(f"there is no option '{shown}'", where=shown, fix=fix)
         path = (DREAM.name, name) if name in known else (name,)
         flags[path] = tuple(value) if isinstance(value, list) else value
-    return load_settings(DREAM.name, flags, None, {})
+    settings = load_settings(DREAM.name, flags, None, {})
+    check_images(dream_fields(settings), targets=plain["target"] is not None, images=images)
+    return without_single_term(settings)
 
 
 def _listed(value: Any) -> Any:

@@ -98,10 +98,10 @@ def _run(
 
 def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
     """The settings, with the method that suits; raises UsageError for what cannot be, before anything is loaded."""
-    from cnnviz_cli.config.dream_fields import check_images, dream_fields
+    from cnnviz_cli.config.dream_fields import check_images, dream_fields, without_single_term
 
-    settings = loaded.settings
-    check_images(dream_fields(settings), targets=("target",) in loaded.origins, images=images)
+    check_images(dream_fields(loaded.settings), targets=("target",) in loaded.origins, images=images)
+    settings = without_single_term(loaded.settings)
     if settings.engine != "local":
         fix = "Divide the work with --shard, and put it together with: cnnviz merge"
         raise UsageError("pictures are painted on this machine", where="engine", fix=fix)

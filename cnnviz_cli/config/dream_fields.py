@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePath
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config import values
@@ -14,6 +15,7 @@ from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
 from cnnviz_cli.core.dream_subjects import UNIT_HELP, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.text import did_you_mean, escape_text
 
 _subject = partial(setting, "What to paint")
 _picture = partial(setting, "Picture")
@@ -42,6 +44,14 @@ def _as_texts(value: Any) -> Any:
     return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items)
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 Units = Annotated[
     tuple[str, ...],
     AfterValidator(_check_units),
@@ -51,6 +61,46 @@ Layers = Annotated[
     tuple[str, ...],
     AfterValidator(_check_layers),
     BeforeValidator(values.split_at_commas, json_schema_input_type=tuple[str, ...] | str),
+]
+
+
+class SumTerm(BaseModel):
+    """One of the objectives that a sum adds up: a class, a layer's energy, or a unit, a direction or a likeness."""
+
+    model_config = CLOSED_CONFIG
+
+    target: Annotated[str | int | None, BeforeValidator(values.parse_class)] = Field(
+        None, description="A class, by index or name."
+    )
+    layer: str | None = Field(None, description="A layer; by itself its energy.")
+    unit: Annotated[str | None, BeforeValidator(_as_text, json_schema_input_type=str | int | None)] = Field(
+        None, description="A channel of the layer, or one position of it: 12, 12@centre, 12@3,4."
+    )
+    direction: values.OptionalFile = Field(None, description="A file of numpy's with a number for each channel.")
+    like: values.OptionalFile = Field(None, description="An image that the layer's maps are to resemble.")
+    weight: float = Field(1.0, description="What it is multiplied by; a negative one takes away.")
+
+
+TERM_EXAMPLE = "{layer: stages.4, unit: 12, weight: -0.5}"
+
+
+def _check_keys(given: Any) -> Any:
+    if isinstance(given, SumTerm):
+        return given
+    if not isinstance(given, dict):
+        raise PydanticCustomError("shape", "must be keys and values", {"fix": f"For instance {TERM_EXAMPLE}."})
+    for key in given:
+        if key not in SumTerm.model_fields:
+            known = list(SumTerm.model_fields)
+            fix = did_you_mean(key, known) or f"The keys are {', '.join(known)}."
+            what = f"a term has no key '{escape_text(key, 60)}'"
+            raise PydanticCustomError("unknown_key", "{what}", {"what": what, "fix": fix})
+    return given
+
+
+Terms = Annotated[
+    tuple[Annotated[SumTerm, BeforeValidator(_check_keys, json_schema_input_type=SumTerm)], ...],
+    BeforeValidator(_listed, json_schema_input_type=tuple[SumTerm, ...] | SumTerm),
 ]
 
 
@@ -75,7 +125,13 @@ class DreamFields(BaseModel):
         None, "A direction in the space of the layer's channels: a file of numpy's with a number for each.", "FILE.npy"
     )
     like: values.OptionalFile = _subject(
-        None, "With images: paint what resembles this image to the layer, wherever in it (guided).", "IMAGE"
+        None, "Paint what resembles this image to the layer, wherever in it (guided).", "IMAGE"
+    )
+    term: Terms = _subject(
+        (),
+        "A term of a sum to paint, with the weight that it has: {target: espresso}, "
+        f"{TERM_EXAMPLE}; direction and like as above, a layer alone is its energy. Repeatable.",
+        "TERM",
     )
     minimize: bool = _subject(False, "Paint what lowers the answer: the opposite picture.")
     region: values.OptionalFile = _picture(
@@ -104,6 +160,11 @@ MAX_LONGEST = 1024
 DREAM_FILES = ("direction", "like", "region")
 """Settings that name files; a manifest has only their names."""
 
+TERM_FILES = ("direction", "like")
+"""What of a term names a file."""
+
+Settings_ = TypeVar("Settings_", bound=Any)
+
 
 def dream_fields(settings: Any) -> DreamFields:
     """What is painted, of the settings of a run."""
@@ -113,9 +174,38 @@ def dream_fields(settings: Any) -> DreamFields:
 
 
 def dream_files(settings: Any) -> dict[str, Path]:
-    """By setting the files that are named."""
+    """By setting, or by term and its key, the files that are named."""
     section = dream_fields(settings)
-    return {name: path for name in DREAM_FILES if (path := getattr(section, name)) is not None}
+    found = {name: getattr(section, name) for name in DREAM_FILES}
+    for number, term in enumerate(section.term, 1):
+        found |= {f"term {number}, {name}": getattr(term, name) for name in TERM_FILES}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def term_place(number: int) -> str:
+    """Where a term of a sum stands, counted from 1, for errors."""
+    return f"--term {number}"
+
+
+def recorded_terms(terms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of terms as JSON what a manifest has: what was given, and of files their names."""
+    found = [{name: given for name, given in term.items() if given is not None} for term in terms]
+    return [{name: PurePath(one).name if name in TERM_FILES else one for name, one in term.items()} for term in found]
+
+
+def without_single_term(settings: Settings_) -> Settings_:
+    """The same settings, where a sum of one term that counts once is that term by itself."""
+    section = dream_fields(settings)
+    if len(section.term) != 1 or section.term[0].weight != 1:
+        return settings
+    (term,) = section.term
+    layer, unit = ((name,) if name else () for name in (term.layer, term.unit))
+    plain = {"term": (), "layer": layer, "unit": unit, "direction": term.direction, "like": term.like}
+    changed: dict[str, Any] = {DREAM.name: section.model_copy(update=plain)}
+    if term.target is not None:
+        changed["target"] = (term.target,)
+    plainly: Settings_ = settings.model_copy(update=changed)
+    return plainly
 
 
 EXAMPLES = (
@@ -128,7 +218,7 @@ EXAMPLES = (
 def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
     """Raise UsageError if nothing is named to paint, two things are at once, or an option has no meaning without
     images."""
-    inside = [name for name in ("unit", "direction", "like") if getattr(fields, name) not in (None, ())]
+    inside = [name for name in ("term", "unit", "direction", "like") if getattr(fields, name) not in (None, ())]
     if not images and not targets and not inside and not fields.layer:
         raise UsageError("nothing is named to paint: no class, no layer and no image", fix=EXAMPLES)
     if targets and (inside or fields.layer):
@@ -140,14 +230,19 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         )
     if len(inside) > 1:
         raise UsageError(f"--{inside[0]} and --{inside[1]} are two things to paint", where=f"--{inside[1]}")
+    if fields.term and fields.layer:
+        what = "a sum names layers in its terms, and --layer is beside it"
+        raise UsageError(what, where="--layer", fix=f"For instance: --term '{TERM_EXAMPLE}'")
+    for number, term in enumerate(fields.term, 1):
+        _check_term(term, number)
     if not images:
-        if inside and not fields.layer:
+        if inside and not fields.layer and not fields.term:
             raise UsageError(
                 f"--{inside[0]} is about a layer, and none is named",
                 where=f"--{inside[0]}",
                 fix="Name one: --layer high (see: cnnviz layers)",
             )
-        used = {"like": fields.like, "region": fields.region, "frames": fields.frames > 1, "animate": fields.animate}
+        used = {"region": fields.region, "frames": fields.frames > 1, "animate": fields.animate}
         for name in (name for name, given in used.items() if given):
             raise UsageError(f"--{name} is for images, and none is named", where=f"--{name}", fix="Leave it out.")
     elif fields.size and fields.size[0] != fields.size[1]:
@@ -156,3 +251,20 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         )
     if fields.animate and fields.frames < 2:
         raise UsageError("one picture cannot be animated", where="--animate", fix="Ask for more: --frames 48")
+
+
+def _check_term(term: SumTerm, number: int) -> None:
+    where, within = term_place(number), [name for name in ("unit", *TERM_FILES) if getattr(term, name) is not None]
+    if term.target is None and not term.layer:
+        what = f"{within[0]} is about a layer, and none is named" if within else "it names neither a class nor a layer"
+        raise UsageError(what, where=where, fix=f"For instance {TERM_EXAMPLE}, or {{target: espresso}}.")
+    if term.target is not None and (term.layer or within):
+        raise UsageError(
+            f"target names a class, and {(within or ['layer'])[0]} what lies within the network",
+            where=where,
+            fix="Make two terms of them.",
+        )
+    if len(within) > 1:
+        raise UsageError(f"{within[0]} and {within[1]} are two things", where=where, fix="Make two terms of them.")
+    if not term.weight:
+        raise UsageError("it has a weight of 0, so it would not count", where=where, fix="Leave it out.")

@@ -104,6 +104,9 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
     elif details["type"] == "literal_error" and loc[0] in (*FAMILIES, DREAM.name) and loc[1] == SELECTOR:
         place = layer.place(loc)
         what, fix = unknown_method_message(str(given), str(loc[0]))
+    elif details["type"] == "unknown_key":
+        place = layer.place(loc)
+        what, fix = escape_text(details["msg"]), str(details.get("ctx", {}).get("fix", ""))
     else:
         place = layer.place(loc)
         allowed, choices = _allowed_values(details, loc, kind)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
@@ -167,7 +167,7 @@ def _from_flags(
             if isinstance(given, str):
                 value = _read_text(given, annotation, name)
             elif isinstance(given, list):
-                value = [_read_scalar(item, get_args(annotation)[0]) for item in given]
+                value = [_read_item(item, get_args(annotation)[0], name) for item in given]
             else:
                 value = given
         except UsageError as error:
@@ -184,8 +184,18 @@ def _read_text(text: str, annotation: Any, name: str) -> Any:
             from cnnviz_cli.config import yamlfile
 
             return yamlfile.parse(text, name)
-        return [_read_scalar(text, get_args(annotation)[0])]
+        return [_read_item(text, get_args(annotation)[0], name)]
     return _read_scalar(text, annotation)
+
+
+def _read_item(text: Any, annotation: Any, name: str) -> Any:
+    """One value of a repeatable setting; where that is made of keys and values, it is written as in YAML."""
+    section = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in _plain_types(annotation))
+    if not section or not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return _read_scalar(text, annotation)
+    from cnnviz_cli.config import yamlfile
+
+    return yamlfile.parse(text, name)
 
 
 def _read_scalar(text: Any, annotation: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import Score, class_scores, rounding_magnitudes, score_name
+from cnnviz_cli.core.text import join_terms
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -71,6 +72,29 @@ class TargetLogit(Objective):
 
     def label(self) -> str:
         return f"the score of target {self.rank + 1}"
+
+
+@value
+class ClassScore(Objective):
+    """The score of one class, whatever is chosen for an image: a term of a sum. Like a target's it is read behind all
+    layers.
+
+    Attributes:
+        index: of the class.
+        score: what is read: what the network says, or what a softmax or a sigmoid makes of it.
+    """
+
+    index: int
+    score: Score = "logit"
+
+    def value(self, forward: Forward) -> Tensor:
+        return class_scores(forward.logits, self.score)[:, self.index]
+
+    def terms(self, forward: Forward) -> Tensor:
+        return rounding_magnitudes(forward.logits, self.score)[:, self.index]
+
+    def label(self) -> str:
+        return f"the {score_name(self.score)} of class {self.index}"
 
 
 @value
@@ -205,7 +229,7 @@ class Sum(Objective):
         return sum(terms[1:], terms[0])
 
     def label(self) -> str:
-        return " + ".join(f"{'' if weight == 1 else f'{weight:g} x '}{part.label()}" for weight, part in self.parts)
+        return join_terms((weight, part.label()) for weight, part in self.parts)
 
     @property
     def follows_target(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cnnviz_cli.core.panels import State
-from cnnviz_cli.core.text import format_percent
+from cnnviz_cli.core.text import format_percent, join_terms
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -70,8 +70,8 @@ class Prediction(Record):
         return max(0.0, self.share or self.similarity or self.probability or 0.0)
 
 
-class Subject(Record):
-    """A unit of the network that a record or a figure is about: a layer, or a channel, class or direction of it."""
+class SingleSubject(Record):
+    """A unit of the network: a layer, or a channel, class or direction of it."""
 
     layer: str | None = Field(default=None, description="Null where the unit belongs to no layer.")
     channel: int | None = _optional("Of the layer.", ge=0)
@@ -81,7 +81,7 @@ class Subject(Record):
     class_index: int | None = _optional("Of the network's classes.", ge=0)
     label: str | None = _optional("Of the class.")
     direction: str | None = _optional("The name of a direction in the space of the layer's channels.")
-    number: int | None = _optional("Of several pictures of one unit, from 2; the first has none.", ge=2)
+    like: str | None = _optional("The name of the image that the layer's maps are to resemble.")
 
     @property
     def name(self) -> str:
@@ -89,20 +89,14 @@ class Subject(Record):
         return " ".join(self._words({"class": " ".join(filter(None, [self._class, self.label]))}))
 
     @property
-    def sha256(self) -> str:
-        """The digest that stands in the place of a file's: of what it is, whatever that is called."""
-        return sha256(" ".join(self._words({"class": self._class})).encode()).hexdigest()
+    def plain_name(self) -> str:
+        """The name without that of a class, which labels decide."""
+        return " ".join(self._words({"class": self._class}))
 
     @property
     def title(self) -> str:
-        """What figures call it, whichever of its pictures they show."""
-        one = self.model_copy(update={"number": None})
-        return one.label or one.name
-
-    @property
-    def folder(self) -> str:
-        """The name without blanks, for folders."""
-        return "-".join(self.name.split())
+        """What figures call it."""
+        return self.label or self.name
 
     @property
     def _class(self) -> str:
@@ -110,9 +104,56 @@ class Subject(Record):
 
     def _words(self, named: dict[str, str]) -> Iterator[str]:
         place = self.at if isinstance(self.at, str) or self.at is None else f"{self.at[0]},{self.at[1]}"
-        parts = {"channel": self.channel, "at": place, **named, "direction": self.direction, "number": self.number}
+        parts = {"channel": self.channel, "at": place, **named, "direction": self.direction, "like": self.like}
         yield from filter(None, [self.layer])
         yield from (f"{word} {part}" for word, part in parts.items() if part not in (None, ""))
+
+
+class Term(Record):
+    """One of the objectives that are added up."""
+
+    weight: float = Field(description="What it is multiplied by; a negative one takes away.")
+    of: SingleSubject
+
+
+class Subject(SingleSubject):
+    """What of the network a record or a figure is about: a layer, or a channel, class or direction of it; or a sum."""
+
+    terms: tuple[Term, ...] | None = _optional("Of a sum, which is nothing else.")
+    number: int | None = _optional("Of several pictures of one unit, from 2; the first has none.", ge=2)
+
+    @property
+    def name(self) -> str:
+        return self._numbered(self._joined("name") if self.terms else super().name)
+
+    @property
+    def plain_name(self) -> str:
+        if self.terms:
+            return self._numbered(" + ".join(f"{term.weight!r} x {term.of.plain_name}" for term in self.terms))
+        return self._numbered(super().plain_name)
+
+    @property
+    def sha256(self) -> str:
+        """The digest that stands in the place of a file's: of what it is, whatever that is called."""
+        return sha256(self.plain_name.encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """What figures call it, whichever of its pictures they show."""
+        if self.terms:
+            return self._joined("title")
+        return self.label or super().name
+
+    @property
+    def folder(self) -> str:
+        """The name without blanks, for folders."""
+        return "-".join(self.name.split())
+
+    def _joined(self, by: Literal["name", "title"]) -> str:
+        return join_terms((term.weight, getattr(term.of, by)) for term in self.terms or ())
+
+    def _numbered(self, name: str) -> str:
+        return " ".join(filter(None, [name, f"number {self.number}" if self.number else ""]))
 
 
 class DreamRecord(Record):

@@ -51,6 +51,16 @@ def list_some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def join_terms(terms: Iterable[tuple[float, str]]) -> str:
+    """A sum in words: ``espresso minus 0.5 x channel 12``."""
+    parts: list[str] = []
+    for weight, name in terms:
+        sign = "minus" if weight < 0 else "plus" if parts else ""
+        size = "" if abs(weight) == 1 else f"{abs(weight):g} x"
+        parts.append(" ".join(filter(None, [sign, size, name])))
+    return " ".join(parts)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence for an error's `fix`, or an empty string."""
     names = closest(word, known)

@@ -82,14 +82,14 @@ def normalized_picture(session: Session, picture: Tensor) -> Tensor:
     return to_memory_format(low + (high - low) * picture, session.model.facts.memory_format)
 
 
-def read_guide(session: Session, path: Path) -> Tensor:
+def read_guide(session: Session, path: Path, where: str) -> Tensor:
     """(1, C, h, w) in [0, 1] the image at `path`, as large as the network's input; UsageError if it cannot be read."""
     preprocessing = session.model.preprocessing
     reading: ReadOptions = read_options(session.settings, preprocessing)
     try:
         image = read_reference_image(path, reading)
     except UsageError as error:
-        error.where = "--like"
+        error.where = where
         raise
     size = fit_within(image.image.size, max(session.context.input_spec.size))
     if image.planes is None:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from cnnviz_cli.config.dream_fields import DreamFields
+from cnnviz_cli.config.dream_fields import DreamFields, SumTerm, term_place
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import TRUE
+from cnnviz_cli.core.classes import TRUE, class_index
 from cnnviz_cli.core.dream_subjects import directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.objectives import Objective
-from cnnviz_cli.core.records import Subject
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.objectives import ClassScore, Objective, Sum
+from cnnviz_cli.core.records import SingleSubject, Subject, Term
+from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.core.unit_objectives import Energy, Likeness, OfLayer
+from cnnviz_cli.run.dream_pictures import read_guide
 from cnnviz_cli.run.session import Session
 
 GUIDE = "guide"
 """The name under which the engine is given the image that others are to resemble."""
 
 MAX_DIRECTION_BYTES = 1 << 28
+
+Vectors = Mapping[Path, NDArray[Any]]
+"""Arrays that stand for what is in files of these names."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,23 @@ def names_targets(settings: Settings) -> bool:
     return "target" in settings.model_fields_set
 
 
-def find_wishes(session: Session, fields: DreamFields, vector: NDArray[Any] | None, *, images: bool) -> Iterator[Wish]:
-    """What the settings name; `vector` stands for the numbers in a file. Raises what `Dreamer.of` does."""
+def read_guides(session: Session, fields: DreamFields) -> dict[str, Tensor]:
+    """By the name under which the engine is given them, (1, C, h, w) in [0, 1] the images that are to be resembled.
+    Raises UsageError for one that cannot be read."""
+    named = [(GUIDE, "--like", fields.like)]
+    named += [(_guide_of(number), term_place(number), term.like) for number, term in enumerate(fields.term, 1)]
+    return {name: read_guide(session, path, where) for name, where, path in named if path is not None}
+
+
+def _guide_of(number: int) -> str:
+    return f"{GUIDE} {number}"
+
+
+def find_wishes(session: Session, fields: DreamFields, vectors: Vectors, *, images: bool) -> Iterator[Wish]:
+    """What the settings name. Raises what `Dreamer.of` does."""
+    if fields.term:
+        yield _sum_wish(session, fields.term, vectors, images=images)
+        return
     if names_targets(session.settings):
         yield from _class_wishes(session, images=images)
         return
@@ -66,12 +86,67 @@ def find_wishes(session: Session, fields: DreamFields, vector: NDArray[Any] | No
                 _check_position(objective.at, info)
                 yield Wish(Subject(layer=layer, channel=unit.channel, at=unit.at), objective)
         elif fields.direction is not None:
-            numbers = _read_direction(fields.direction) if vector is None else vector
+            numbers = _numbers_of(fields.direction, vectors)
             for direction in directions_of(numbers, info, fields.direction.stem):
                 yield Wish(Subject(layer=layer, direction=direction.name), direction)
         else:
             whole: OfLayer = Energy(layer) if fields.like is None else Likeness(layer, GUIDE)
-            yield Wish(Subject(layer=layer), whole)
+            yield Wish(Subject(layer=layer, like=_name_of(fields.like)), whole)
+
+
+def _sum_wish(session: Session, terms: Sequence[SumTerm], vectors: Vectors, *, images: bool) -> Wish:
+    found: list[tuple[Term, Objective]] = []
+    for number, term in enumerate(terms, 1):
+        try:
+            subject, objective = _wish_of(session, term, number, vectors, images=images)
+        except UsageError as error:
+            error.where = term_place(number)
+            raise
+        found.append((Term(weight=term.weight, of=subject), objective))
+    subject = Subject(terms=tuple(term for term, _ in found))
+    return Wish(subject, Sum(tuple((term.weight, objective) for term, objective in found)))
+
+
+def _wish_of(
+    session: Session, term: SumTerm, number: int, vectors: Vectors, *, images: bool
+) -> tuple[SingleSubject, Objective]:
+    """One term of a sum: what it is about, and what is read of it."""
+    if term.target is not None:
+        return _class_of(session, term.target, images=images)
+    context = session.context
+    layer, *further = context.layers.resolve((str(term.layer),))
+    if further:
+        what = f"'{escape_text(str(term.layer), 60)}' is {1 + len(further)} layers, and a term has one"
+        raise UsageError(what, fix=f"Name one of them: {list_some([layer, *further], 3)}.")
+    info = context.layers[layer]
+    if term.unit is not None:
+        unit, *more = parse_units(term.unit, info.shape[0])
+        if more:
+            raise UsageError(f"'{escape_text(term.unit, 60)}' is {1 + len(more)} units, and a term has one")
+        _check_position(unit.at, info)
+        return SingleSubject(layer=layer, channel=unit.channel, at=unit.at), unit.of(layer)
+    if term.direction is not None:
+        direction, *others = directions_of(_numbers_of(term.direction, vectors), info, term.direction.stem)
+        if others:
+            name = escape_text(term.direction.stem, 60)
+            raise UsageError(f"'{name}' holds {1 + len(others)} directions, and a term has one")
+        return SingleSubject(layer=layer, direction=direction.name), direction
+    whole = Energy(layer) if term.like is None else Likeness(layer, _guide_of(number))
+    return SingleSubject(layer=layer, like=_name_of(term.like)), whole
+
+
+def _class_of(session: Session, target: str | int, *, images: bool) -> tuple[SingleSubject, Objective]:
+    question = session.question
+    if question.task.located and not (images and question.task.probabilities):
+        what = "what is found has a place in an image, so it is no term of a sum"
+        raise UsageError(what, fix="Name a layer.")
+    index = class_index(target, question.labels)
+    subject = SingleSubject(class_index=index, label=question.labels.names[index] or None)
+    return subject, ClassScore(index, session.context.score)
+
+
+def _name_of(path: Path | None) -> str | None:
+    return None if path is None else path.name
 
 
 def _class_wishes(session: Session, *, images: bool) -> Iterator[Wish]:
@@ -100,6 +175,10 @@ def _check_position(at: Any, info: LayerInfo) -> None:
         row, column = min(at[0], height - 1), min(at[1], width - 1)
         what = f"layer '{info.name}' has {height} x {width} positions: there is none at row {at[0]}, column {at[1]}"
         raise UsageError(what, where="--unit", fix=f"The closest is {row},{column}.")
+
+
+def _numbers_of(path: Path, vectors: Vectors) -> NDArray[Any]:
+    return vectors[path] if path in vectors else _read_direction(path)
 
 
 def _read_direction(path: Path) -> NDArray[Any]:

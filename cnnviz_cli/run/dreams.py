@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnviz_cli.config.dream_fields import check_images, dream_fields
@@ -34,13 +33,12 @@ from cnnviz_cli.run.dream_pictures import (
     black_input,
     input_of,
     normalized_picture,
-    read_guide,
     round_number,
 )
-from cnnviz_cli.run.dream_wishes import GUIDE, Wish, find_wishes, names_targets
+from cnnviz_cli.run.dream_wishes import Vectors, Wish, find_wishes, names_targets, read_guides
 from cnnviz_cli.run.session import Session
 
-_BROUGHT = frozenset((Seeds().name, Picture().name, Region().name, GUIDE))
+_BROUGHT = frozenset((Seeds().name, Picture().name, Region().name))
 """What the engine is given beside the network's input."""
 
 
@@ -112,19 +110,18 @@ class Dreamer:
 
     Attributes:
         tasks: by wish, and within a wish by method.
-        guide: (1, C, h, w) the image that others are to resemble, if one is named.
+        guides: by name (1, C, h, w) the images that others are to resemble.
     """
 
     session: Session
     tasks: tuple[PaintTask, ...]
-    guide: Tensor | None = None
+    guides: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, session: Session, reporter: Reporter, *, images: bool, direction: NDArray[Any] | None = None
+        cls, session: Session, reporter: Reporter, *, images: bool, vectors: Vectors = MappingProxyType({})
     ) -> Dreamer:
-        """Find the subjects, build a recipe for each, and try what the engine may refuse; `direction` stands for the
-        numbers in a file.
+        """Find the subjects, build a recipe for each, and try what the engine may refuse.
 
         Raises:
             UsageError: there is nothing to paint, or the network has no such thing, or a method paints from something
@@ -139,16 +136,23 @@ class Dreamer:
             canvas=(fields.size[0], fields.size[1]) if fields.size and not images else None,
             region=fields.region is not None,
         )
-        wishes = tuple(find_wishes(session, fields, direction, images=images))
+        guides = read_guides(session, fields)
+        known = _BROUGHT | guides.keys()
+        wishes = tuple(find_wishes(session, fields, vectors, images=images))
         tasks: list[PaintTask] = []
         for number, wish in enumerate(wishes):
             own = replace(context, subject=wish.of, rank=wish.rank)
             plain = replace(own, counterfactual=False).target
             for method, options in settings.selected_methods(DREAM.name):
-                found = _recipe(method, options, own, named=settings.is_named(method), images=images, reporter=reporter)
-                if found is not None:
-                    recipe, ascent = found
-                    tasks.append(PaintTask(method, recipe, wish, plain, ascent, number))
+                try:
+                    recipe, ascent = _recipe(method, options, own, known, images=images)
+                except UsageError as error:
+                    if settings.is_named(method):
+                        error.where = error.where or method.name
+                        raise
+                    reporter.say(f"{method.name} is left out: {error.what}")
+                    continue
+                tasks.append(PaintTask(method, recipe, wish, plain, ascent, number))
         if not tasks:
             raise UsageError(
                 "none of these methods can paint that", where="--method", fix=f"See: cnnviz {DREAM.name} -h"
@@ -156,8 +160,7 @@ class Dreamer:
         refused = find_refused(session, {str(at): task.recipe for at, task in enumerate(tasks)})
         if refused:
             raise next(iter(refused.values()))
-        guide = None if fields.like is None else read_guide(session, fields.like)
-        dreamer = cls(session, tuple(tasks), guide)
+        dreamer = cls(session, tuple(tasks), guides)
         if fields.size and not images:
             dreamer.try_size()
         return dreamer
@@ -207,9 +210,9 @@ class Dreamer:
         session = self.session
         inputs = input_of(session, picture)
         need = Reached(task.of)
-        guide = {} if self.guide is None else {GUIDE: normalized_picture(session, self.guide)}
+        guides = {name: normalized_picture(session, one) for name, one in self.guides.items()}
         with explain_picture_memory():
-            seen = self._observe(inputs, [need], "", given=guide, choose=lambda _order: targets)
+            seen = self._observe(inputs, [need], "", given=guides, choose=lambda _order: targets)
         score = round_number(float(seen.evidence[need][0]))
         question = session.question
         if not (question.task.classes and question.task.probabilities and isfinite(score)):
@@ -250,7 +253,7 @@ class Dreamer:
         choose: Callable[[Tensor], Tensor] | None = None,
         tick: Tick = no_tick,
     ) -> Any:
-        brought = {GUIDE: self.guide, **given}
+        brought: dict[str, Tensor | None] = {**self.guides, **given}
         if start is not None:
             brought |= {"photograph": start.photograph, "region": start.region}
         known = {name: one.to(self.session.device) for name, one in brought.items() if one is not None}
@@ -264,25 +267,17 @@ def explain_picture_memory() -> AbstractContextManager[None]:
 
 
 def _recipe(
-    method: Method, options: Any, context: MethodContext, *, named: bool, images: bool, reporter: Reporter
-) -> tuple[Recipe, Ascent] | None:
-    """A method's recipe and what it paints by; None where all methods are asked for and it does not suit."""
-    try:
-        recipe = method.build(options, context)
-        ascent = next(need for need in recipe.needs if isinstance(need, Ascent))
-        brought = {need.name for need in recipe.needs if isinstance(need, Given)} | {
-            need.name for need in ascent.sources if isinstance(need, Given)
-        }
-        if unknown := sorted(brought - _BROUGHT):
-            raise UsageError(f"{method.name} wants what no file gives: {', '.join(unknown)}", where=method.name)
-        if (Picture() in recipe.needs) != images:
-            known = "an image" if not images else "noise"
-            fix = "Name an image." if not images else "Leave the images out, or --method."
-            raise UsageError(f"{method.name} paints from {known}", where="--method", fix=fix)
-    except UsageError as error:
-        if named:
-            error.where = error.where or method.name
-            raise
-        reporter.say(f"{method.name} is left out: {error.what}")
-        return None
+    method: Method, options: Any, context: MethodContext, known: Collection[str], *, images: bool
+) -> tuple[Recipe, Ascent]:
+    """A method's recipe and what it paints by; `known` is what the engine is given. Raises UsageError where it does not
+    suit."""
+    recipe = method.build(options, context)
+    ascent = next(need for need in recipe.needs if isinstance(need, Ascent))
+    asked = {need.name for need in (*recipe.needs, *ascent.sources) if isinstance(need, Given)}
+    if unknown := sorted(asked.difference(known)):
+        raise UsageError(f"{method.name} wants what no file gives: {', '.join(unknown)}", where=method.name)
+    if (Picture() in recipe.needs) != images:
+        source = "an image" if not images else "noise"
+        fix = "Name an image." if not images else "Leave the images out, or --method."
+        raise UsageError(f"{method.name} paints from {source}", where="--method", fix=fix)
     return recipe, ascent

@@ -22,6 +22,7 @@ from cnnviz_cli.core.method import MethodContext, Recipe, option
 from cnnviz_cli.core.needs import Evidence
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Dreamed
+from cnnviz_cli.core.unit_objectives import OfLayer
 from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ def canvas_size(context: MethodContext) -> tuple[int, int]:
 
 
 def require_subject_of_layer(context: MethodContext, what: str) -> str:
-    """The layer that the subject is about. Raises UsageError where it is a class."""
-    layers = context.subject.layers() if context.subject else ()
-    if not layers:
+    """The layer that the subject is about. Raises UsageError where it is a class, or a sum."""
+    if not isinstance(context.subject, OfLayer):
         raise UsageError(what, where="--layer", fix="Name one: --layer high")
-    return layers[-1]
+    return context.subject.layer
