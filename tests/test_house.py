@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import cnnviz_cli.measures
 import cnnviz_cli.methods
 import cnnviz_cli.tasks
 from cnnviz_cli.core.families import DREAM, FAMILIES
+from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.tasks.spec import tasks
@@ -28,12 +30,13 @@ ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name 
 MAY_IMPORT = {
     "core": set(),
     "methods": {"core"},
+    "measures": {"core"},
     "engine": {"core"},
     "models": {"core"},
     "render": {"core"},
     "files": {"core"},
     "tasks": {"core"},
-    "config": {"core", "methods", "tasks"},
+    "config": {"core", "methods", "measures", "tasks"},
     "run": ROOMS - {"api", "cli", "cluster"},
     "api": ROOMS - {"cli", "cluster"},
     "cluster": ROOMS - {"cli"},
@@ -81,9 +84,10 @@ def test_no_file_outgrows_its_room(path: Path) -> None:
     [p for p in FILES if room(p) in {"engine", "render", "files", "run"}],
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
-def test_no_name_of_a_method_or_a_task_is_known_outside_its_file(path: Path) -> None:
+def test_no_name_of_a_method_a_measure_or_a_task_is_known_outside_its_file(path: Path) -> None:
     names = {m.name for family in (None, DREAM.name) for m in methods(family)} | {*FAMILIES, DREAM.name}
     names |= {name for task in tasks() for name in (task.name, task.word)} - set(Prediction.model_fields)
+    names |= {name for one in measures() for name in (one.name, *one.column_names)}
     strings = {
         node.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -92,9 +96,9 @@ def test_no_name_of_a_method_or_a_task_is_known_outside_its_file(path: Path) -> 
     assert not strings & names
 
 
-def test_methods_tasks_and_core_import_no_torch() -> None:
+def test_methods_measures_tasks_and_core_import_no_torch() -> None:
     code = (
-        "import cnnviz_cli.methods, cnnviz_cli.tasks, cnnviz_cli.core.records, sys;"
+        "import cnnviz_cli.methods, cnnviz_cli.measures, cnnviz_cli.tasks, cnnviz_cli.core.records, sys;"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,7 +113,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if room(p) in {"core", "methods", "tasks"} and p.name != "value.py"],
+    [p for p in FILES if room(p) in {"core", "methods", "measures", "tasks"} and p.name != "value.py"],
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
 def test_what_every_command_imports_compiles_no_dataclass(path: Path) -> None:
@@ -126,6 +130,17 @@ def test_the_file_of_a_method_imports_the_api_and_common_alone(path: Path) -> No
     assert {
         name for name in ours if not name.startswith(("cnnviz_cli.methods.api", "cnnviz_cli.methods.common."))
     } == set()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.parent.name == "measures" and p.name not in {"__init__.py", "api.py"}],
+    ids=lambda p: p.name,
+)
+def test_the_file_of_a_measure_imports_the_api_alone(path: Path) -> None:
+    assert {name for name in imports(path) if name.startswith("cnnviz_cli.")} == {
+        name for name in imports(path) if name.startswith("cnnviz_cli.measures.api")
+    }
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "common"], ids=lambda p: p.name)
@@ -228,7 +243,12 @@ def slices() -> list[str]:
     for name, users in by.items():
         path = MODULES[name]
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        if len(users) == 1 and lines < 60 and not path.stem.startswith("__") and path.parent.name != "methods":
+        if (
+            len(users) == 1
+            and lines < 60
+            and not path.stem.startswith("__")
+            and path.parent.name not in {"methods", "measures"}
+        ):
             found.append(f"{path.relative_to(PACKAGE)} ({lines} lines): {users.pop()}")
     return found
 

@@ -20,9 +20,9 @@ from zennit.attribution import Gradient
 from zennit.canonizers import AttributeCanonizer, CompositeCanonizer, SequentialMergeBatchNorm
 from zennit.layer import Sum
 
+from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.needs import Evidence, Input, Seeds
 from cnnviz_cli.methods.common.paths import _LINE_DRAWS
-from cnnviz_cli.methods.common.rng import normal, uniform
 from cnnviz_cli.models.load.efficientnet_lite import Bottleneck, pad_same
 
 SAMPLES, STEPS = 4, 10

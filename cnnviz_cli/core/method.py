@@ -185,7 +185,7 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
 _TYPES: dict[type[Any], dict[str, Any]] = {}
 
 
-def _option_types(options: type[Any]) -> dict[str, Any]:
+def option_types(options: type[Any]) -> dict[str, Any]:
     if options not in _TYPES:
         _TYPES[options] = get_type_hints(options)
     return _TYPES[options]
@@ -220,10 +220,10 @@ def method(
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
                 twin = other.options.__dataclass_fields__.get(item.name)
-                if twin and (twin.default, twin.metadata, _option_types(other.options)[item.name]) != (
+                if twin and (twin.default, twin.metadata, option_types(other.options)[item.name]) != (
                     item.default,
                     item.metadata,
-                    _option_types(options)[item.name],
+                    option_types(options)[item.name],
                 ):
                     raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
         # Under -OO there are no docstrings; what it shows is then said by its title alone.

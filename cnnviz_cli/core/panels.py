@@ -71,6 +71,8 @@ ScaleKind = Literal["none", "peak", "percentile", "centred"]
 """What colours go over. none: several maps, each with a scale of its own. peak: from 0 to the highest value.
 percentile: from 0 to the 99.5th percentile. centred: around zero, as far as the 99.5th percentile of magnitudes."""
 
+Origin = Literal["zero", "none"]
+
 _T = TypeVar("_T")
 
 
@@ -86,6 +88,7 @@ class Panel:
         warnings: (B,) whether a method's own check found the map in that state, by state.
         unsigned: whether it shows magnitudes that are the same for the target and against it.
         approximation: what it leaves out, in words for its title ("64 of 1280 channels"); empty if nothing.
+        origin: whether a value of zero means no evidence; none: values are told apart by their differences alone.
     """
 
     part: ClassVar[str] = ""
@@ -113,6 +116,7 @@ class Panel:
     warnings: Mapping[State, Values] = field(default_factory=dict)
     unsigned: bool = False
     approximation: str = ""
+    origin: Origin = "zero"
 
     def pick(self, image: int) -> Self:
         """The panel of one image: the batch dimension dropped, tensors turned into numpy arrays."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor, min_max_normalize, upsample
 from cnnviz_cli.core.method import (
@@ -99,5 +100,5 @@ __all__ = [
     "SmoothOptions", "State", "StrongestChannel", "Sum", "TargetLogit", "TargetProbability", "Targets", "Tensor",
     "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe", "finish", "gradient_recipe", "method",
     "min_max_normalize", "option", "reduce_channels", "resolution", "saliency_recipe", "strongest_channels",
-    "to_two_classes", "upsample", "value", "views_of",
+    "to_two_classes", "uniform", "upsample", "value", "views_of",
 ]  # fmt: skip

@@ -13,9 +13,9 @@ from cnnviz_cli.methods.api import (
     Seeds,
     finish,
     method,
+    uniform,
     views_of,
 )
-from cnnviz_cli.methods.common.rng import uniform
 
 DRAWS = 1 << 41
 """Where the numbers of its draws begin: apart from those of variants, which count from 0."""

@@ -61,6 +61,7 @@ def rise(options: Options, context: MethodContext) -> Recipe:
             # Of a pixel that no mask shows nothing is known: it gets the mean score.
             means[image, 0] = (weighted / seen.clamp(min=1e-12)).where(seen > 0, found[image].mean())
         lowest = means.amin((1, 2, 3))
-        return [Heatmap(means - lowest.view(-1, 1, 1, 1), target=context.rank, statistics={"lowest": lowest})]
+        values = means - lowest.view(-1, 1, 1, 1)
+        return [Heatmap(values, target=context.rank, statistics={"lowest": lowest}, origin="none")]
 
     return Recipe((scores, Input(), Seeds()), explain)

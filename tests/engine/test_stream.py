@@ -11,6 +11,7 @@ import torch
 from running import given_for
 from torch import Tensor
 
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.errors import MemoryShortError
 from cnnviz_cli.core.needs import (
     INPUT,
@@ -27,7 +28,6 @@ from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.core.scores import Classes
 from cnnviz_cli.engine import Plan, observe, stream
 from cnnviz_cli.engine.device import chunk_size
-from cnnviz_cli.methods.common.rng import normal
 
 
 @dataclass(frozen=True, slots=True)

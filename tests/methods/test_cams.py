@@ -16,6 +16,7 @@ from running import Runner, averaging, given_for, recipe_of
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import min_max_normalize
 from cnnviz_cli.core.method import InputSpec, MethodContext, Recipe, find_method
@@ -27,7 +28,6 @@ from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.methods import gradcam_plus_plus, kpca_cam
 from cnnviz_cli.methods.common.cams import Fuse, Part, finish
 from cnnviz_cli.methods.common.pca import kernel_principal, principal
-from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.randomcam import DRAWS
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.render.scaling import state_of

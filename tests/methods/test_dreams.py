@@ -14,6 +14,7 @@ from dreaming import answers_of, ascent, dream, dream_recipe_of
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.needs import Evidence, Given, Seeds
@@ -36,7 +37,6 @@ from cnnviz_cli.methods.common.canvases import (
     zoom,
 )
 from cnnviz_cli.methods.common.climbing import Adam, EvenSteps, blur, normalize_bands
-from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.methods.common.views import Rolled, Turned, falling
 
 NOISE = ("fourier", "pyramid", "maco")

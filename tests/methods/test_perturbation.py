@@ -15,6 +15,7 @@ import torch
 from running import Runner, given_for, recipe_of, seeds_of
 from torch import Tensor, nn
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.needs import Evidence, Input
@@ -22,7 +23,6 @@ from cnnviz_cli.core.panels import Heatmap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline
 from cnnviz_cli.methods.common.perturbation import EvenSwitches, ShapleySwitches, Windows
-from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.common.segments import Segmenting, _grown, grid, regions
 from cnnviz_cli.methods.common.surrogates import lasso, shares_of_a_sum
 from cnnviz_cli.methods.xrai import gains, ranks

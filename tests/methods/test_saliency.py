@@ -14,12 +14,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.needs import Evidence, Input, PathIntegral, Seeds
 from cnnviz_cli.core.panels import InputProjection, PixelMap, SignedMap
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.methods.common.baselines import Baseline, BaselineChoice, blur_image, spread
 from cnnviz_cli.methods.common.paths import GuidedPath, Noisy
-from cnnviz_cli.methods.common.rng import normal, uniform
 from cnnviz_cli.methods.common.saliency import Reduce, completeness_error, reduce_channels
 from cnnviz_cli.render.scaling import state_of
 

@@ -16,9 +16,9 @@ from running import Runner, seeds_of
 from torch import Tensor, nn
 from torchvision import models
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.needs import Evidence, Input, Seeds
 from cnnviz_cli.methods.common.paths import Noisy
-from cnnviz_cli.methods.common.rng import uniform
 
 SIZE = 48
 

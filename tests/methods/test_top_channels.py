@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import cnnviz_cli
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.panels import Heatmap
 from cnnviz_cli.engine import Plan
 from cnnviz_cli.methods.common.masking import top_channels
-from cnnviz_cli.methods.common.rng import normal
 
 SLOW = {"rtol": 1e-9, "atol": 1e-14}
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -14,6 +14,7 @@ import torch
 from running import Runner, averaging, numbers, recipe_of, seeds_of
 from torch import Tensor, nn
 
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.method import InputSpec, find_method
 from cnnviz_cli.core.needs import Scores
@@ -22,7 +23,6 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.graph import whole_network_reason
 from cnnviz_cli.methods.common.masking import WithoutChannel
-from cnnviz_cli.methods.common.rng import normal
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.render.scaling import state_of

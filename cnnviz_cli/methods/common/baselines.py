@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.method import InputSpec
 from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.rng import uniform
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from cnnviz_cli.core.ascent import Picture, Region
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.needs import Evidence, Given, Need, Seeds
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.climbing import recolour
-from cnnviz_cli.methods.common.rng import normal
 
 if TYPE_CHECKING:
     from torch import Tensor

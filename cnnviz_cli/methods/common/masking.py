@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from cnnviz_cli.core.draws import normal
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.layers import LayerInfo, min_max_normalize, pad_to_input, upsample
 from cnnviz_cli.core.method import MethodContext, Recipe, option
@@ -18,7 +19,6 @@ from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.panels import Heatmap, State
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.cams import CamOptions, Part, finish, views_of
-from cnnviz_cli.methods.common.rng import normal
 
 if TYPE_CHECKING:
     from torch import Tensor

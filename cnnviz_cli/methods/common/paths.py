@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from cnnviz_cli.core.draws import normal, uniform
 from cnnviz_cli.core.method import MethodContext, option
 from cnnviz_cli.core.needs import INPUT, Evidence, GradientOver, Input, Need, Scores, Seeds
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.quadrature import MOST_GRADIENTS, TOLERANCE, LineIntegral, Quadrature
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import BASELINE_HELP, Baseline, BaselineChoice, blur_image, spread
-from cnnviz_cli.methods.common.rng import normal, uniform
 from cnnviz_cli.methods.common.saliency import TOLERATED, SaliencyOptions, completeness_error
 
 if TYPE_CHECKING:

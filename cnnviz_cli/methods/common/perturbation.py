@@ -7,10 +7,10 @@ from math import ceil, comb
 from types import EllipsisType
 from typing import TYPE_CHECKING, ClassVar
 
+from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.needs import INPUT, Evidence, Input, Need, Seeds
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.baselines import Baseline
-from cnnviz_cli.methods.common.rng import uniform
 from cnnviz_cli.methods.common.segments import Segmenting
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from math import ceil, pi
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.ascent import Tile
+from cnnviz_cli.core.draws import generator
 from cnnviz_cli.core.value import value
-from cnnviz_cli.methods.common.rng import generator
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,62 @@
+"""What the file of a measure imports: ``from cnnviz_cli.measures.api import Column, Trial, Verdict, measure``.
+
+Registration, needs, altered inputs and statistics. No torch and no numpy are imported here.
+"""
+
+from __future__ import annotations
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.measures import (
+    Again,
+    Column,
+    Noisy,
+    Order,
+    OtherTarget,
+    PositiveMap,
+    Scope,
+    Scrambled,
+    Trial,
+    Verdict,
+    measure,
+)
+from cnnviz_cli.core.method import option
+from cnnviz_cli.core.needs import Evidence, Given, Input, Need, Scores, Seeds
+from cnnviz_cli.core.rank_statistics import effective_share, gini, pearson, spearman, ssim
+from cnnviz_cli.core.readings import Reading, cell_sums
+from cnnviz_cli.core.removal import (
+    Around,
+    EachCell,
+    Ends,
+    Fill,
+    Jolted,
+    RandomCells,
+    Removed,
+    SeenThrough,
+    parse_fill,
+)
+from cnnviz_cli.core.scores import resolution
+from cnnviz_cli.core.value import value
+
+__all__ = [
+    "Again", "Around", "Column", "EachCell", "Ends", "Evidence", "Fill", "FillOptions", "Given", "Input",
+    "Jolted", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells", "Reading", "Removed",
+    "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial", "UsageError", "Verdict", "cell_sums",
+    "effective_share", "gini", "measure", "option", "parse_fill", "pearson", "resolution", "spearman", "ssim", "value",
+]  # fmt: skip
+
+
+@value
+class NoOptions:
+    """Of a measure that has none."""
+
+
+@value
+class FillOptions:
+    """Of a measure that takes parts of the input away: one flag serves them all."""
+
+    fill: str = option(
+        "auto",
+        "What stands in the place of what is taken away: around, worked out from the pixels around it (ROAD); mean, "
+        "the image's mean colour; black; blur:SIGMA, in pixels; rise, the two fills of RISE. auto is around for "
+        "removal, mean for cells.",
+    )
