@@ -81,6 +81,18 @@ class ResizeCrop:
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
         return View(image, self.size, box)
 
+    def centres_in(self, image: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where the centres of the window's columns and of its rows lie in an image of that width and height, in its
+        pixels from its left and its top; below 0, or above the side, what lies outside the image."""
+        import numpy as np
+
+        across, down = (
+            # Whole numbers until the one division: no rounding moves a centre across an edge.
+            (2 * np.arange(start, start + count) + 1) * side / (2 * resized)
+            for start, count, side, resized in zip(self.corner, self.size, image, self.resized, strict=True)
+        )
+        return across, down
+
 
 def _offset(side: int, window: int) -> int:
     """Where the window starts along a side; torchvision rounds half to even, and pads the smaller half first."""

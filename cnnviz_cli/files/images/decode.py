@@ -185,6 +185,8 @@ class DecodedImage(RgbImage):
     sha256: str  # of the file's bytes, in hexadecimal
     # width and height of the upright image in the file, which are not those of `image` after fast decoding
     size: tuple[int, int]
+    # how the file's rows and columns have been turned to make it upright: EXIF's number, 1 where they have not
+    orientation: int = 1
 
 
 def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
@@ -206,7 +208,7 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with suppress_pillow_warnings(how.max_pixels):
-            decoded, size = _decode(data, how, convert)
+            decoded, size, orientation = _decode(data, how, convert)
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
         what, fix = describe_decode_error(error, data, how.max_pixels), ""
         if isinstance(error, ImageError):
@@ -214,7 +216,8 @@ def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = R
         elif isinstance(error, UnidentifiedImageError):
             fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
         raise ImageError(what, where=escape_text(_location(source)), fix=fix, sha256=sha256) from error
-    return DecodedImage(decoded.image, decoded.notes, decoded.shown, decoded.planes, sha256=sha256, size=size)
+    made = decoded.image, decoded.notes, decoded.shown, decoded.planes
+    return DecodedImage(*made, sha256=sha256, size=size, orientation=orientation)
 
 
 def _location(source: Path | Source) -> str:
@@ -249,11 +252,11 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     raise ImageError(what, where=escape_text(_location(source)))
 
 
-def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int]]:
-    """The upright image with its notes, and its size in the file."""
+def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, tuple[int, int], int]:
+    """The upright image with its notes, its size in the file, and its orientation there."""
     if how.channels and is_multiband(data):
         many = read_multiband(data, how)
-        return many, many.image.size
+        return many, many.image.size, 1
     with Image.open(BytesIO(data), formats=_readable()) as image:
         _refuse(image, data, how.max_pixels)
         stored = width, height = image.size
@@ -268,14 +271,15 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         low_bytes = low_bytes_loader(image, data, _readable())
         decoded = convert(decode_netpbm(image, data) or _load_pixels(image), low_bytes)
         made = decoded.image.reduce(factor) if factor > 1 and decoded.image.size == stored else decoded.image
-        turn, unreadable = _turn(image)
+        orientation, unreadable = _orientation(image)
+        turn = _TURNS.get(orientation)
         frames = () if decoded.planes is not None else describe_extra_frames(image, data)
         notes = (*frames, *decoded.notes, *unreadable)
         if turn is None:
-            return replace(decoded, image=made, notes=notes), stored
+            return replace(decoded, image=made, notes=notes), stored, orientation
         size = stored if turn in _KEEPING_SIZE else (height, width)
         planes = None if decoded.planes is None else _apply_orientation(decoded.planes, turn)
-        return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size
+        return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size, orientation
 
 
 def _apply_orientation(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:
@@ -307,16 +311,16 @@ def _refuse(image: Image.Image, data: bytes, max_pixels: int) -> None:
 
 def _will_turn(image: Image.Image) -> bool:
     """Whether an opened image is turned, as far as its header tells: of a PNG, Pillow decodes all to look further."""
-    return (image.format != "PNG" or "exif" in image.info) and _turn(image)[0] is not None
+    return (image.format != "PNG" or "exif" in image.info) and _orientation(image)[0] != 1
 
 
-def _turn(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str, ...]]:
-    """How its metadata say that it is to be turned; broken metadata do not spoil a good image."""
+def _orientation(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+    """How its metadata say that it is to be turned, 1 to 8; broken metadata do not spoil a good image."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # as many kinds as in decoding
-        return None, ("unreadable EXIF ignored",)
-    return _TURNS.get(orientation) if isinstance(orientation, int) else None, ()
+        return 1, ("unreadable EXIF ignored",)
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1, ()
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,10 +18,11 @@ from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_
 from cnnviz_cli.core.geometry import ResizeCrop
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.decode import read_converted
-from cnnviz_cli.files.images.pixel_values import RgbImage, to_rgb
+from cnnviz_cli.files.images.pixel_values import LowBytes, RgbImage, to_rgb
 from cnnviz_cli.files.inputs.image_source import IMAGE_SUFFIXES, Source
 
 BoolArray = NDArray[np.bool_]
+Centres = NDArray[np.float64]
 
 WHERE = "--region"
 
@@ -51,7 +52,7 @@ class MaskSource:
         the argument that named it, else in the folder itself. Raises ImageError if there is none, or there are several,
         or it cannot be read, or has other proportions than the image.
         """
-        path = Path(self.path) if self.sha256 else self._beside(source.name)
+        path = Path(self.path) if self.sha256 else _mask_of(Path(self.path), source.name)
         try:
             mask = (_kept if self.sha256 else _read)(path, replace(how, least_side=None))
         except ImageError as error:
@@ -69,23 +70,10 @@ class MaskSource:
         if self.sha256:
             return self.sha256
         try:
-            with open_regular(self._beside(source.name), MAX_BYTES) as file:
+            with open_regular(_mask_of(Path(self.path), source.name), MAX_BYTES) as file:
                 return file_digest(file, "sha256").hexdigest()
         except (ImageError, OSError):
             return None
-
-    def _beside(self, name: str) -> Path:
-        below = PurePosixPath(name).with_suffix("")
-        harmless = not below.is_absolute() and ".." not in below.parts
-        for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
-            found = list(_mask_files(Path(self.path, stem.parent), stem.name))
-            if len(found) > 1:
-                names = " and ".join(escape_text(path.name, 60) for path in found)
-                raise ImageError(f"it has several masks: {names}", where=escape_text(self.path))
-            if found:
-                return found[0]
-        what = f"it has no mask: there is no '{escape_text(below.name, 100)}.png', nor of another format"
-        raise ImageError(what, where=escape_text(self.path), fix="Give it one, or leave it out: --exclude")
 
 
 def open_masks(path: Path, how: ReadOptions = READ_ALL) -> MaskSource:
@@ -108,11 +96,7 @@ def resize_mask(mask: Mask, resize_crop: ResizeCrop) -> NDArray[np.uint8]:
     """
     if not mask.inside.any():
         raise ImageError("its mask is empty: no pixel of it is within the region", where=WHERE, fix=_MARKS)
-    (down, across), (width, height) = mask.inside.shape, resize_crop.resized
-    (left, top), (columns, rows) = resize_crop.corner, resize_crop.size
-    at_row, shown_rows = _read_at(top, rows, height, down)
-    at_column, shown_columns = _read_at(left, columns, width, across)
-    seen = mask.inside[at_row[:, None], at_column] & shown_rows[:, None] & shown_columns
+    seen = sample_pixels(mask.inside, *resize_crop.centres_in(mask.inside.shape[::-1]))
     if not seen.any():
         what = "nothing of its mask is within what the network sees of it"
         raise ImageError(what, where=WHERE, fix="Show all of the image: --resize pad")
@@ -125,18 +109,45 @@ _MARKS = (
 )
 
 
-def _read_at(start: int, count: int, resized: int, there: int) -> tuple[NDArray[np.intp], BoolArray]:
-    """For each of `count` positions along a side, which of the mask's pixels is at its centre, and whether any is."""
-    at = np.arange(start, start + count)
-    # Whole numbers: floor((at + 1/2) there / resized), and no rounding moves a centre across an edge.
-    found = (2 * at.astype(np.int64) + 1) * there // (2 * resized)
-    return found.clip(0, there - 1).astype(np.intp), (at >= 0) & (at < resized)
+def sample_pixels(inside: BoolArray, across: Centres, down: Centres) -> BoolArray:
+    """(H, W) what (h, w) pixels have at H rows `down` and W columns `across`, in pixels; nothing outside of them."""
+    height, width = inside.shape
+    shown = ((down >= 0) & (down < height))[:, None] & ((across >= 0) & (across < width))
+    rows, columns = (np.floor(at).clip(0, side - 1).astype(np.intp) for at, side in ((down, height), (across, width)))
+    found: BoolArray = inside[rows[:, None], columns] & shown
+    return found
 
 
-def _mask_files(folder: Path, stem: str) -> Iterator[Path]:
+def find_companion(folder: Path, name: str, suffixes: Iterable[str]) -> tuple[Path, ...]:
+    """The files of a folder that go with an image of that name: their path is the image's but for the suffix.
+
+    They lie below the folder as the image lies below the argument that named it; without any, in the folder itself.
+    """
+    below = PurePosixPath(name).with_suffix("")
+    harmless = not below.is_absolute() and ".." not in below.parts
+    for stem in dict.fromkeys((below, PurePosixPath(below.name)) if harmless else (PurePosixPath(below.name),)):
+        found = tuple(_files_of_stem(Path(folder, stem.parent), stem.name, sorted(suffixes)))
+        if found:
+            return found
+    return ()
+
+
+def _mask_of(folder: Path, name: str) -> Path:
+    found = find_companion(folder, name, IMAGE_SUFFIXES)
+    if len(found) > 1:
+        names = " and ".join(escape_text(path.name, 60) for path in found)
+        raise ImageError(f"it has several masks: {names}", where=escape_text(str(folder)))
+    if found:
+        return found[0]
+    stem = escape_text(PurePosixPath(name).with_suffix("").name, 100)
+    what = f"it has no mask: there is no '{stem}.png', nor of another format"
+    raise ImageError(what, where=escape_text(str(folder)), fix="Give it one, or leave it out: --exclude")
+
+
+def _files_of_stem(folder: Path, stem: str, suffixes: Sequence[str]) -> Iterator[Path]:
     """Files of that stem; where suffixes in lower case give none, those in upper case."""
     for turned in (str.lower, str.upper):
-        found = [path for suffix in sorted(IMAGE_SUFFIXES) if _is_file(path := folder / f"{stem}{turned(suffix)}")]
+        found = [path for suffix in suffixes if _is_file(path := folder / f"{stem}{turned(suffix)}")]
         if found:
             yield from found
             return
@@ -154,6 +165,32 @@ def _read(path: Path, how: ReadOptions) -> Mask:
         lambda image, _low_bytes: RgbImage(Image.fromarray(_within(image) * np.uint8(255)), ()), path, how
     )
     return Mask(np.asarray(read.image) > 0, read.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnIndices:
+    """(H, W) uint8, upright: 0 outside, and inside 1, or `of_classes` the index of each class in the file's palette."""
+
+    indices: NDArray[np.uint8]
+    of_classes: bool
+    sha256: str
+
+
+def read_indices(path: Path, how: ReadOptions = READ_ALL) -> DrawnIndices:
+    """A mask of one region, or of a region for each colour of a palette that is more than black and white.
+
+    Raises ImageError if it cannot be read.
+    """
+    of_classes = False
+
+    def convert(image: Image.Image, _low_bytes: LowBytes | None) -> RgbImage:
+        nonlocal of_classes
+        of_classes = image.mode == "P" and not _transparent(image) and not _black_and_white(image)
+        indices = np.asarray(image) if of_classes else _within(image).astype(np.uint8)
+        return RgbImage(Image.fromarray(indices), ())
+
+    read = read_converted(convert, path, replace(how, least_side=None))
+    return DrawnIndices(np.asarray(read.image), of_classes, read.sha256)
 
 
 _kept = lru_cache(maxsize=1)(_read)  # for the one mask that every image has

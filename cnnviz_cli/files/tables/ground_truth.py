@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.inputs.remote import is_url
+from cnnviz_cli.files.tables.image_paths import find_path, normal_path, path_depths, path_from_root
 from cnnviz_cli.files.tables.text_table import find_column, parse_rows, read_text
 
 FOLDER = "folder"
@@ -34,19 +33,14 @@ class GroundTruthRow:
 class GroundTruthTable:
     """A table of images and labels, with the name of its file, without the folder, and the SHA-256 of its bytes."""
 
-    entries: Mapping[str, GroundTruthRow]  # by path, with forward slashes: from the root, or the end of one
-    depths: tuple[int, ...]  # how many parts these ends have, the most first
+    entries: Mapping[str, GroundTruthRow]  # by path, as `image_paths` has it
+    depths: tuple[int, ...]
     name: str
     sha256: str
 
     def path_of(self, source: Source) -> str | None:
-        """The path in the table that is an image's: its own from the root, or the longest end of that."""
-        whole = _whole(source)
-        if whole in self.entries:
-            return whole
-        parts = whole.split("/")
-        ends = ("/".join(parts[-depth:]) for depth in self.depths if depth < len(parts))
-        return next((end for end in ends if end in self.entries), None)
+        """The path in the table that is an image's."""
+        return find_path(source, self.entries, self.depths)
 
 
 def read_ground_truth(path: Path) -> GroundTruthTable:
@@ -71,30 +65,14 @@ def read_ground_truth(path: Path) -> GroundTruthTable:
         if bare and len(row.cells) > 2:
             fix = "Say which columns count by a header: file,label. Names with commas stand in quotes."
             raise given.error("this row has more than a file and a label", line=row.line, fix=fix)
-        key, entry = _normal(row.cells[at_file], path), GroundTruthRow(row.cells[at_label], row.line)
+        key, entry = normal_path(row.cells[at_file], path), GroundTruthRow(row.cells[at_label], row.line)
         before = entries.setdefault(key, entry)
         if before.label != entry.label:
             what = f"'{escape_text(key, 100)}' is '{escape_text(before.label, 60)}' in line {before.line}"
             raise given.error(f"{what}, and here '{escape_text(entry.label, 60)}'", line=row.line)
-    depths = sorted({key.count("/") + 1 for key in entries if not key.startswith("/")}, reverse=True)
-    return GroundTruthTable(entries, tuple(depths), given.name, given.sha256)
+    return GroundTruthTable(entries, path_depths(entries), given.name, given.sha256)
 
 
 def parent_folder_name(source: Source) -> str:
     """The name of the folder in which an image lies, in an archive too; empty where there is none."""
-    return PurePosixPath(_whole(source)).parent.name
-
-
-def _whole(source: Source) -> str:
-    """The path of an image from the root; in an archive, from that on by its name; in a store, as its URL has it."""
-    if is_url(source.folder):
-        return f"/{source.folder.partition('://')[2].strip('/')}/{source.below}"
-    path = os.path.abspath(source.path).replace(os.sep, "/")  # noqa: PTH100  (no link is followed)
-    return path if source.reader is None else f"{path}/{source.name}"
-
-
-def _normal(cell: str, table: Path) -> str:
-    text = cell.replace("\\", "/")
-    if ".." in text.split("/"):
-        text = os.path.join(os.path.abspath(table.parent), text)  # noqa: PTH100, PTH118
-    return os.path.normpath(text).replace(os.sep, "/")
+    return PurePosixPath(path_from_root(source)).parent.name

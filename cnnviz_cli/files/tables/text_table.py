@@ -38,13 +38,13 @@ class TableRow:
     cells: tuple[str, ...]
 
 
-def read_text(path: Path, where: str) -> TextFile:
+def read_text(path: Path, where: str, max_bytes: int = MAX_TABLE_BYTES) -> TextFile:
     """The text of a file that the flag `where` named, without a byte order mark; UsageError if it cannot be read."""
     shown = escape_text(str(path), 200)
     try:
-        data = read_regular(path, MAX_TABLE_BYTES)
+        data = read_regular(path, max_bytes)
     except OversizeError:
-        raise UsageError(f"'{shown}' is larger than {format_size(MAX_TABLE_BYTES)}", where=where) from None
+        raise UsageError(f"'{shown}' is larger than {format_size(max_bytes)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
