@@ -1,0 +1,1 @@
+"""What people have marked in images: boxes, polygons, masks."""

@@ -1,0 +1,110 @@
+"""What people have marked in the images of a run, for the classes of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cnnviz_cli.core.classes import Labels
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.files.annotations.folders import open_annotations
+from cnnviz_cli.files.annotations.regions import Framing, MarkedRegion, find_region, words_of, words_of_class
+from cnnviz_cli.files.annotations.tables import WHERE
+from cnnviz_cli.files.inputs.image_source import Source
+
+
+class RunAnnotations:
+    """The annotations of ``--annotations``, for a network whose classes have `labels`.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+
+    def __init__(self, path: Path, labels: Labels, how: ReadOptions = READ_ALL) -> None:
+        self.annotations = open_annotations(path, how)
+        self._labels = labels
+        self._names: dict[int, frozenset[str]] = {}
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the one file that holds them all; None of a folder."""
+        return self.annotations.sha256
+
+    def digest_of(self, source: Source) -> str | None:
+        """The SHA-256 of the file that an image's annotation stands in, for its record; None if there is none."""
+        return self.annotations.digest_of(source)
+
+    def check(self, sources: Iterable[Source], reporter: Reporter) -> bool:
+        """Say of how many images there are annotations, and which classes have their own. False if there are none.
+
+        Raises:
+            UsageError: one entry of a table stands for several images, so that it is not known whose it is.
+        """
+        count, known = 0, 0
+        first = ""
+        users: dict[str, str] = {}
+        for source in sources:
+            count += 1
+            place = self.annotations.place_of(source)
+            if place is None:
+                first = first or escape_text(source.name, 100)
+                continue
+            known += 1
+            if self.sha256 and users.setdefault(place, source.name) != source.name:
+                raise self._shared_entry(place, users[place], source.name)
+        name = escape_text(self.annotations.name, 100)
+        if not known:
+            reporter.warn(
+                f"{name} names none of these images, not even '{first}': nothing is measured by what is marked"
+            )
+            return False
+        reporter.say(self._describe_labels(name))
+        if known < count:
+            reporter.warn(f"{name} names {known} of {count} images, and not for instance '{first}'")
+        return True
+
+    def region_of(self, source: Source, framing: Framing, index: int | None) -> MarkedRegion:
+        """What is marked in an image and belongs to class `index`; without a class, or one that the annotations do not
+        know, all that is marked in it.
+
+        Raises:
+            ImageError: there is nothing to be judged by; `what` says why, with the image as "it".
+        """
+        annotation = self.annotations.annotation_of(source)
+        if annotation is None:
+            raise ImageError("it has no annotation", where=WHERE)
+        return find_region(annotation, framing, self._names_of(index), self.annotations.labels)
+
+    def _names_of(self, index: int | None) -> frozenset[str]:
+        if index is None:
+            return frozenset()
+        if index not in self._names:
+            self._names[index] = words_of_class(self._labels, index)
+        return self._names[index]
+
+    def _describe_labels(self, name: str) -> str:
+        """One sentence: which classes are judged by their own objects, and which by all of an image."""
+        labels = self.annotations.labels
+        if labels is None:
+            return f"{name}: a class is judged by the objects that are called as it is, or else by all of the image's"
+        classes: dict[str, None] = {}
+        by_word = {word: label for label in sorted(labels) for word in words_of(label)}
+        for index in range(len(self._labels.names)):
+            found = self._names_of(index) & by_word.keys()
+            classes.update(dict.fromkeys(by_word[word] for word in sorted(found)))
+        if not classes:
+            return (
+                f"{name}: no label in it is a class of the network, so all that is marked in an image counts together"
+            )
+        shown = list_some([f"'{escape_text(label, 40)}'" for label in classes], 3)
+        more = f"{len(classes)} of its {len(labels)} labels are classes of the network ({shown})"
+        return f"{name}: {more}; other classes are judged by all that is marked in an image"
+
+    def _shared_entry(self, place: str, first: str, second: str) -> UsageError:
+        shown = f"'{escape_text(first, 100)}' as well as '{escape_text(second, 100)}'"
+        what = f"{escape_text(self.annotations.name, 100)}: '{escape_text(place, 100)}' is {shown}"
+        fix = "Write enough of the path before each name to tell the images apart."
+        return UsageError(what, where=WHERE, fix=fix)

@@ -1,0 +1,126 @@
+"""Annotations of a run: what is said of them, whose an entry is, and the regions of classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnviz_cli.core.classes import Labels
+from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.geometry import stretch
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.files.annotations.regions import Framing
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.run.annotations import RunAnnotations
+
+LABELS = Labels(("tabby, tabby cat", "hen", "toaster"))
+WHOLE = Framing((4, 2), 1, stretch((4, 2)))
+
+
+class Said(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+def named(*names: str) -> list[Source]:
+    return [Source("/photos", name, name) for name in names]
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Path:
+    path = tmp_path / "boxes.csv"
+    path.write_text("a.jpg,0,0,1,2,tabby\na.jpg,1,0,2,2,dog\nb.jpg,2,0,4,2,Hen\n", encoding="utf-8")
+    return path
+
+
+def checked(path: Path, *names: str) -> tuple[bool, list[str], list[str]]:
+    said = Said()
+    return RunAnnotations(path, LABELS).check(named(*names), said), said.said, said.warned
+
+
+def test_it_is_said_once_which_classes_have_objects_of_their_own(boxes: Path) -> None:
+    assert checked(boxes, "a.jpg", "b.jpg") == (
+        True,
+        [
+            "boxes.csv: 2 of its 3 labels are classes of the network ('tabby', 'Hen'); other classes are judged by all "
+            "that is marked in an image"
+        ],
+        [],
+    )
+    boxes.write_text("a.jpg,0,0,1,2,dog\n", encoding="utf-8")
+    assert checked(boxes, "a.jpg")[1] == [
+        "boxes.csv: no label in it is a class of the network, so all that is marked in an image counts together"
+    ]
+
+
+def test_images_without_an_annotation_are_counted(boxes: Path) -> None:
+    going, _, warned = checked(boxes, "c.jpg", "a.jpg", "d\n.jpg")
+    assert (going, warned) == (True, ["boxes.csv names 1 of 3 images, and not for instance 'c.jpg'"])
+
+
+def test_annotations_of_other_images_are_left_out_in_one_sentence(boxes: Path) -> None:
+    assert checked(boxes, "c.jpg", "d.jpg") == (
+        False,
+        [],
+        ["boxes.csv names none of these images, not even 'c.jpg': nothing is measured by what is marked"],
+    )
+
+
+def test_an_entry_of_a_table_is_of_one_image(boxes: Path) -> None:
+    with pytest.raises(UsageError, match=r"boxes.csv: 'a.jpg' is 'x/a.jpg' as well as 'y/a.jpg'") as caught:
+        checked(boxes, "x/a.jpg", "y/a.jpg")
+    assert "path" in caught.value.fix
+
+
+def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
+    given = RunAnnotations(boxes, LABELS)
+    first, second, third = named("a.jpg", "b.jpg", "c.jpg")
+    own = given.region_of(first, WHOLE, 0)
+    assert (own.inside.tolist(), own.labels, own.of_class) == ([[True, False, False, False]] * 2, ("tabby",), True)
+    for index in (2, None):
+        every = given.region_of(first, WHOLE, index)
+        assert (every.inside[0].tolist(), every.labels, every.of_class) == (
+            [True, True, False, False],
+            ("dog", "tabby"),
+            False,
+        )
+    for source, index, why in ((first, 1, "marked in other images"), (second, 0, "marked in other"), (third, 0, "no")):
+        with pytest.raises(ImageError, match=why):
+            given.region_of(source, WHOLE, index)
+    assert given.sha256 == given.digest_of(first)
+
+
+def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>1</xmax><ymax>2</ymax></bndbox>"
+    for name, label in (("a", "tabby"), ("b", "dog")):
+        content = f"<annotation><object><name>{label}</name>{box}</object></annotation>"
+        (tmp_path / f"{name}.xml").write_text(content, encoding="utf-8")
+    going, said, _ = checked(tmp_path, "a.jpg", "b.jpg")
+    assert going
+    assert said == [
+        f"{tmp_path.name}: a class is judged by the objects that are called as it is, or else by all of the image's"
+    ]
+    given = RunAnnotations(tmp_path, LABELS)
+    found = [given.region_of(source, WHOLE, 0) for source in named("a.jpg", "b.jpg")]
+    assert [(one.labels, one.of_class) for one in found] == [(("tabby",), True), (("dog",), False)]
+    digests = {given.digest_of(source) for source in named("a.jpg", "b.jpg")}
+    assert given.sha256 is None
+    assert len(digests) == 2
+    assert given.digest_of(named("c.jpg")[0]) is None
+
+
+def test_a_damaged_file_stops_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"images": []}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r'x\.json: there is no list of "annotations"'):
+        RunAnnotations(tmp_path / "x.json", LABELS)
