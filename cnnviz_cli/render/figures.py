@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, Panel, SingleMap
 from cnnviz_cli.render.canvas import canvas_at, checkerboard, draw_annotation, draw_map, gap_of, mark_unseen, no_data
@@ -92,6 +93,12 @@ def fit_widths(compose: Callable[[Scene], Iterable[Block]], scene: Scene) -> Ite
     density = max(scales, default=1.0) * size.density
     # Mostly the first layout has the width already, and its images need not be made again.
     yield from zip(first if density == size.density else compose(at_density(scene, density)), scales, strict=True)
+
+
+def fit_block(compose: Callable[[int], Block], size: FigureSize) -> Figure:
+    """A figure without an image of its own, composed for the units of room that there are, in the width wanted."""
+    block = compose(size.layout_width)
+    return block, 1.0 if size.pixels is None else size.pixels / block.width
 
 
 def at_density(scene: Scene, density: float) -> Scene:
