@@ -6,10 +6,9 @@ another picture, and on a CPU it is hardly faster. The network runs no further t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +21,13 @@ from cnnviz_cli.core.ascent import (
     Reached,
     StepScores,
 )
-from cnnviz_cli.core.layers import input_proportions, split_run
+from cnnviz_cli.core.layers import input_proportions
 from cnnviz_cli.core.needs import INPUT, Activation, Evidence, Gradient, Need, ReluRule
 from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.objectives import Forward, Objective
 from cnnviz_cli.core.value import value
 from cnnviz_cli.engine.answers import PassContext, answers
+from cnnviz_cli.engine.partial import UpTo, count_runs
 from cnnviz_cli.engine.passes import Pass, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.twins import FoldError, find_twin
@@ -148,7 +148,7 @@ class _Sight:
         self.layers = of.layers()
         picture = context.batch[image : image + 1]
         # Scores are read behind the last layer, whatever else is.
-        self.runs = {} if of.follows_target else _count_runs(context, self.layers, picture)
+        self.runs = {} if of.follows_target else count_runs(context.net, self.layers, picture, context.execution)
         self.twin = find_twin(context.net, picture, self.layers) if context.folds else None
 
     def gradient(
@@ -188,7 +188,7 @@ class _Sight:
         context, count = self.context, len(inputs)
         targets = context.targets_for(self.image, count)
         if self.runs:
-            return run_pass(_UpTo(net, self.runs), net, inputs, plan, targets, context.execution, owned=True)
+            return run_pass(UpTo(net, self.runs), net, inputs, plan, targets, context.execution, owned=True)
         anchor = context.anchor_of(self.image, count)
         return run_pass(
             net, net, inputs, plan, targets, context.execution, readout=context.readout, anchor=anchor, owned=True
@@ -224,52 +224,6 @@ class _Accompanied:
 
     def maps_beside(self, picture: str, layer: str) -> Tensor:
         return self.known[picture][layer]
-
-
-class _ReachedError(BaseException):
-    """The last layer that counts has run. No Exception, so that no network catches it."""
-
-
-class _UpTo:
-    """The network until layers have run so often as they run in one forward; what it returns then are no scores."""
-
-    def __init__(self, net: nn.Module, runs: Mapping[str, int]) -> None:
-        self.net, self.runs = net, runs
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        left = sum(self.runs.values())
-
-        def count(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                raise _ReachedError
-
-        with ExitStack() as hooks:
-            for path in self.runs:
-                hooks.callback(self.net.get_submodule(path).register_forward_hook(count).remove)
-            with suppress(_ReachedError):
-                self.net(inputs)
-        return inputs.new_zeros(len(inputs), 2)
-
-
-def _count_runs(context: PassContext, layers: tuple[str, ...], picture: Tensor) -> dict[str, int]:
-    """By module path how often the layers run in one forward."""
-    runs = dict.fromkeys((split_run(layer)[0] for layer in layers), 0)
-
-    def counter(path: str) -> Callable[..., None]:
-        def count(*_: Any) -> None:
-            runs[path] += 1
-
-        return count
-
-    with ExitStack() as stack:
-        for path in runs:
-            stack.callback(context.net.get_submodule(path).register_forward_hook(counter(path)).remove)
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(context.execution.autocast(picture.device))
-        context.net(picture.clone())
-    return runs
 
 
 def _seed_of(evidence: Evidence, need: Ascent, image: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,6 +26,7 @@ from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.answers import Tick, no_tick
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import Choose, Observation, observe
+from cnnviz_cli.engine.partial import LayerReader
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.input.input_overrides import InputOverrides
@@ -156,6 +157,20 @@ class Session:
                 tick=tick,
                 alone=facts.one_at_a_time,
             )
+
+    def layer_reader(self, layers: Sequence[str]) -> Callable[[Tensor, str], dict[str, Tensor]]:
+        """What gives by layer the (1, C, h, w) maps of one image, (1, C, H, W) normalised and on the device, of whose
+        file it takes the digest, too. The network runs no further than the last of the layers. Raises as `observe`
+        does."""
+        facts = self.model.facts
+        reader = LayerReader(self.net, layers, self.execution, fold=self.settings.fold and not facts.one_at_a_time)
+
+        def read(image: Tensor, digest: str) -> dict[str, Tensor]:
+            seed = image_seed(self.settings.seed, digest)
+            with network_errors(), reproducible_forward(self.net, facts, seed):
+                return reader.read(image)
+
+        return read
 
     @property
     def execution(self) -> Execution:
