@@ -124,7 +124,7 @@ def _reception(output: Output) -> str:
     parts = [f"score {now}, before {before}"]
     if output.target and told.rank:
         parts.insert(0, f"{output.target.label} {output.target.figure}, rank {told.rank}")
-    return "; ".join([*parts, *([output.state] if output.state != "ok" else [])])
+    return "; ".join([*parts, *filter(None, [told.among]), *([output.state] if output.state != "ok" else [])])
 
 
 def print_dream_plan(found: DreamPlan, output: Path, *, as_json: bool) -> None:

@@ -133,6 +133,12 @@ class DreamFields(BaseModel):
         f"{TERM_EXAMPLE}; direction and like as above, a layer alone is its energy. Repeatable.",
         "TERM",
     )
+    against: values.OptionalFile = _subject(
+        None,
+        "A folder of images, with all below it, or an archive: how many of them the dream exceeds, and with --unit a "
+        "sheet for each, with the patches that excite it most and their deconvolutions.",
+        "DIR",
+    )
     minimize: bool = _subject(False, "Paint what lowers the answer: the opposite picture.")
     region: values.OptionalFile = _picture(
         None,
@@ -157,7 +163,7 @@ class DreamFields(BaseModel):
 MAX_LONGEST = 1024
 """The longer side in pixels of images that are painted into, unless another is asked for."""
 
-DREAM_FILES = ("direction", "like", "region")
+DREAM_FILES = ("direction", "like", "region", "against")
 """Settings that name files; a manifest has only their names."""
 
 TERM_FILES = ("direction", "like")
@@ -228,6 +234,9 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
             where=f"--{name}",
             fix="Leave out one of them, and run the command twice for both.",
         )
+    if fields.against is not None and fields.like is not None:
+        what = "--like paints what resembles one image, which no other image can be compared with"
+        raise UsageError(what, where="--against", fix="Leave out one of them.")
     if len(inside) > 1:
         raise UsageError(f"--{inside[0]} and --{inside[1]} are two things to paint", where=f"--{inside[1]}")
     if fields.term and fields.layer:

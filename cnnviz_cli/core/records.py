@@ -156,6 +156,29 @@ class Subject(SingleSubject):
         return " ".join(filter(None, [name, f"number {self.number}" if self.number else ""]))
 
 
+class Against(Record):
+    """A folder of images that something was compared with."""
+
+    name: str = Field(description="Of the folder.")
+    images: int = Field(ge=1, description="That the network could be shown.")
+    unread: int = Field(ge=0, description="Images that it could not be shown.")
+    best: float | None = _optional("What the objective comes to in that of them which it is highest in.")
+    compared: int | None = _optional("Of how many of them numbers were kept, where that is not all.", ge=1)
+    sha256: str = Field(description="Of the names and the bytes of all of them.")
+
+
+class ExamplePatch(Record):
+    """A part of an image that a unit of the network answers strongly."""
+
+    source: str = Field(description="The image's path below the folder.")
+    sha256: str = Field(description="Of its file.")
+    value: float = Field(description="Of the unit's map there, to six digits.")
+    at: tuple[int, int] = Field(description="Row and column in the map.")
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom of what that position sees, in pixels of the upright image."
+    )
+
+
 class DreamRecord(Record):
     """How a painted picture came about, and how the network receives it: as it was written, in 8 bits, under the run's
     own preprocessing. So the file alone gives the same numbers."""
@@ -169,6 +192,19 @@ class DreamRecord(Record):
     start_score: float | None = Field(description="In the noise or the image that it was painted from.")
     probability: float | None = _optional("Of the class that it was painted for.", ge=0, le=1)
     rank: int | None = _optional("Of that class among all, from 1.", ge=1)
+    percentile: float | None = _optional(
+        "The share of the images in a folder that the score exceeds, of 100; equal ones count by half.", ge=0, le=100
+    )
+    against: Against | None = _optional("That folder.")
+
+    @property
+    def among(self) -> str:
+        """The percentile in words, empty where there is none."""
+        if self.percentile is None or self.against is None:
+            return ""
+        count = self.against.images
+        best = "" if self.against.best is None else f", best {self.against.best:.3g}"
+        return f"percentile {self.percentile:.3g} of {count} image{'s' * (count != 1)}{best}"
 
 
 class Output(Record):
@@ -199,6 +235,9 @@ class Output(Record):
     state: State
     statistics: dict[str, float] = Field(default_factory=dict)
     dream: DreamRecord | None = _optional("Of a painted picture.")
+    examples: list[ExamplePatch] | None = _optional(
+        "Of a unit's sheet: the parts of images that excite the unit most, the strongest first."
+    )
 
 
 class Arrays(Record):

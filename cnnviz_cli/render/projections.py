@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.figure_settings import FigureSize
+from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.core.panels import ProjectionRow, Projections
 from cnnviz_cli.render.canvas import checkerboard, no_data
 from cnnviz_cli.render.figures import Scene, caption_lines, draws
@@ -86,7 +89,7 @@ def projection_pair(row: ProjectionRow, number: int, seen: Image.Image, tile: in
     corner = (cell[0] - size[0] if left <= 0 else 0, cell[1] - size[1] if top <= 0 else 0)
     reach = ceil(2 * max(1.0, 1 / scale)) + 2  # how far beside the patch resizing may look
     pictures: list[Image.Image] = []
-    for source in (_draw_gray_centered(row, number, box, reach), seen.convert("RGB")):
+    for source in (draw_projection(np.asarray(row.values)[number], box, reach), seen.convert("RGB")):
         picture = source.resize(size, Image.Resampling.BICUBIC, box=box)
         if size != cell:
             part, picture = picture, no_data(cell, round(TYPE * density))
@@ -117,11 +120,9 @@ def is_tied(row: ProjectionRow) -> bool:
     return row.means is not None and len(set(peaks)) < len(peaks)
 
 
-def _draw_gray_centered(
-    row: ProjectionRow, number: int, box: tuple[float, float, float, float], reach: int
-) -> Image.Image:
-    """The projection as RGB, mid-grey at zero, scaled by its patch; drawn there and `reach` pixels round it."""
-    values = to_rgb(np.asarray(row.values)[number])
+def draw_projection(projected: NDArray[Any], box: Box, reach: int) -> Image.Image:
+    """A (C, H, W) projection as RGB, mid-grey at zero, scaled by its part in a box; drawn `reach` pixels round it."""
+    values = to_rgb(projected)
     left, top, right, bottom = pixels_in_box(box, (values.shape[2], values.shape[1]))
     limit, _ = top_of(values[:, top:bottom, left:right])
     rows = slice(max(0, top - reach), bottom + reach)

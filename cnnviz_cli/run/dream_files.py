@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_change, compose_dreams, picture_block
 from cnnviz_cli.render.figures import Figure, Scene, fit_widths
 from cnnviz_cli.render.raster import encode_animation
+from cnnviz_cli.run.against import Comparison
 from cnnviz_cli.run.dream_pictures import Bytes, as_image, picture_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Reception, Start
 from cnnviz_cli.run.image_data import style_of
@@ -54,13 +56,14 @@ class DreamPresenter:
     """Writes what was painted."""
 
     def __init__(self, dreamer: Dreamer, sink: Sink, warn: Any) -> None:
+        self.against: Comparison | None = None  # once the folder has been shown to the network
         self._dreamer, self._sink, self._warn = dreamer, sink, warn
         self._session: Session = dreamer.session
         self._settings = self._session.settings
         self._suffix = SUFFIXES[self._settings.format]
         self._style = style_of(self._settings)
         self._digest = settings_digest(self._session)
-        self._model = f"{self._session.model.name} ({self._session.model.weights})"
+        self.model = f"{self._session.model.name} ({self._session.model.weights})"
 
     def write(
         self, folder: str, task: PaintTask, painted: Painted, *, number: int, frame: int | None, of_image: bool
@@ -134,21 +137,21 @@ class DreamPresenter:
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
-        (sheet,) = self._sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
-        return self._write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
+        facts = [" and ".join(methods), self.model, f"image of {before.width} x {before.height} pixels"]
+        (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
+        return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
 
     def write_sheets(self, rows: Sequence[DreamRow]) -> list[Output]:
         """All pictures of a run side by side."""
         fields = dream_fields(self._settings)
         title = f"what {self._session.model.name} {'answers least' if fields.minimize else 'has learnt'}"
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self._model, f"seed {self._settings.seed}"]
+        facts = [" and ".join(methods), self.model, f"seed {self._settings.seed}"]
         first = rows[0].tiles[0].picture
         found = []
-        for number, sheet in enumerate(self._sheets(first, partial(compose_dreams, rows, title, facts)), 1):
+        for number, sheet in enumerate(self.sheets(first, partial(compose_dreams, rows, title, facts)), 1):
             word = SHEET if number == 1 else f"{SHEET}-{number}"
-            found.append(self._write_sheet(file_name(DREAM.name, word, self._suffix), sheet))
+            found.append(self.write_sheet(file_name(DREAM.name, word, self._suffix), sheet))
         return found
 
     def save_arrays(self, folder: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Arrays | None:
@@ -165,7 +168,7 @@ class DreamPresenter:
         stem = self.stem(task, number=number, frame=None, of_image=True)
         found = []
         for suffix in ("webp", "gif"):
-            facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self._model), "Settings": self._digest}
+            facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self.model), "Settings": self._digest}
             data = encode_animation(frames, suffix, FRAME_MILLISECONDS, facts)
             path = f"{folder}/{file_name(*stem, 'frames', suffix)}"
             sha256 = self._sink.write_figure(path, data)
@@ -178,18 +181,22 @@ class DreamPresenter:
             )  # fmt: skip
         return found
 
-    def _sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
+    def sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
+        """The blocks that `compose` makes for a room, in the width that is wanted."""
         size = self._style.size
         view = View(image.size, image.size, (0.0, 0.0, float(image.width), float(image.height)))
-        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self._model), self._style)
+        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self.model), self._style)
         return fit_widths(lambda _scene: compose(size.layout_width), scene)
 
-    def _write_sheet(self, path: str, sheet: Figure) -> Output:
-        _, stored = self._store(path, sheet, DREAM.name, "")
+    def write_sheet(self, path: str, sheet: Figure, told: Mapping[str, str] = MappingProxyType({})) -> Output:
+        """A sheet; `told` goes into the file, beside what every figure says of itself."""
+        _, stored = self._store(path, sheet, DREAM.name, "", told)
         return Output(family=DREAM.name, method=None, layer=None, target=None, **stored, range=None, state="ok")
 
-    def _store(self, path: str, figure: Figure, method: str, target: str) -> tuple[bytes, dict[str, Any]]:
-        facts = {"Method": method, "Target": target, "Model": self._model, "Settings": self._digest}
+    def _store(
+        self, path: str, figure: Figure, method: str, target: str, told: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[bytes, dict[str, Any]]:
+        facts = {"Method": method, "Target": target, "Model": self.model, "Settings": self._digest, **told}
         file, (width, height) = encode_with_facts(figure, self._settings.format, facts, self._style.size.dpi)
         if file.note:
             path = f"{path.rpartition('.')[0]}.{file.suffix}"
@@ -219,7 +226,16 @@ class DreamPresenter:
             start_score=before.score if isfinite(before.score) else None,
             probability=after.probability,
             rank=after.rank,
+            **self._compared(task, after.score),
         )
+
+    def _compared(self, task: PaintTask, score: float) -> dict[str, Any]:
+        """Where a score stands among those of a folder's images."""
+        against = self.against
+        if against is None or not isfinite(score):
+            return {}
+        about = against.about.model_copy(update={"best": against.best(task.of)})
+        return {"percentile": against.percentile(task.of, score), "against": about}
 
 
 def title_of(output: Output) -> str:
@@ -240,10 +256,11 @@ def facts_of(output: Output) -> tuple[str, ...]:
     if told is None:
         return ()
     now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
+    among = [told.among] if told.among else []
     if told.rank is None:
-        return (f"answer {now}, before {before}",)
+        return (f"answer {now}, before {before}", *among)
     place = "first of all classes" if told.rank == 1 else f"rank {told.rank}"
-    return (f"{format_percent(told.probability or 0.0)}, {place}", f"score {now}, before {before}")
+    return (f"{format_percent(told.probability or 0.0)}, {place}", f"score {now}, before {before}", *among)
 
 
 def note_of(output: Output) -> str:

@@ -28,6 +28,7 @@ from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render.dreamed import DreamRow, DreamTile
+from cnnviz_cli.run.against import Folder, asked_of, compare
 from cnnviz_cli.run.dream_files import (
     DreamPresenter,
     WrittenPicture,
@@ -50,6 +51,7 @@ from cnnviz_cli.run.image_data import failed_record, read_options
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask
 from cnnviz_cli.run.session import Session
+from cnnviz_cli.run.unit_sheets import UnitPresenter
 
 MAX_ON_SHEETS = 2000
 """Pictures on the sheets of a run at the most."""
@@ -100,6 +102,9 @@ class DreamBackend(Backend):
     local_rank: int | None = None
     alone: bool = True
 
+    _folder: Folder | None = None
+    _units: UnitPresenter | None = None
+
     def start(self) -> RunSetup:
         dreamer = load_dreamer(DREAM.name, self.settings, self.reporter, images=self.images, local_rank=self.local_rank)
         self._dreamer = dreamer
@@ -112,6 +117,11 @@ class DreamBackend(Backend):
             for name, path in dream_files(self.settings).items()
             if path.is_file()
         }
+        if self._fields.against is not None:
+            self._folder = Folder.open(self._fields.against, self.settings)
+            self._asked = asked_of(dreamer.asked, weakest=self._fields.minimize)
+            self._units = UnitPresenter(self._presenter, dreamer.session, self._folder, self.reporter.warn)
+            files["digest of --against"] = self._folder.sha256
         header = replace(header, identity={**header.identity, **files})
         if self._masks is not None and self._masks.sha256 is None:
             header = replace(header, holds=partial(has_same_mask, self._masks))
@@ -126,6 +136,10 @@ class DreamBackend(Backend):
         ]
 
     def records(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> Iterator[ImageRecord]:
+        if self._folder is not None and ledger.remaining:
+            with self.timer.measure("compare"):
+                session = self._dreamer.session
+                self._presenter.against = compare(session, self._folder, self._asked, self.reporter, self.sink)
         for at, (source, folder) in enumerate(slots):
             if ledger.is_due(at):
                 if isinstance(source, Subject):
@@ -144,13 +158,15 @@ class DreamBackend(Backend):
                     continue
                 image = Image.open(self.sink.place(output.path)).convert("RGB")
                 image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-                several = self._dreamer.several_methods
-                title = self._method_title(output.method or "") if several else ""
-                tile = DreamTile(image, title, facts_of(output), note_of(output))
-                rows.setdefault(output.subject.title, []).append(tile)
+                rows.setdefault(output.subject.title, []).append(self._tile_of(output, image))
         if not rows:
             return []
         return self._presenter.write_sheets([DreamRow(title, tiles) for title, tiles in rows.items()])
+
+    def _tile_of(self, output: Output, image: Image.Image) -> DreamTile:
+        several = self._dreamer.several_methods
+        title = self._method_title(output.method or "") if several else ""
+        return DreamTile(image, title, facts_of(output), note_of(output))
 
     def _method_title(self, name: str) -> str:
         return next(task.method.title for task in self._dreamer.tasks if task.method.name == name)
@@ -166,6 +182,12 @@ class DreamBackend(Backend):
             for task in tasks
         ]
         arrays = {name: one for each in made for name, one in each.arrays.items()}
+        outputs = [one.output for one in made]
+        against = self._presenter.against
+        if self._units and against and subject.channel is not None:
+            with self.timer.measure("draw and write"):
+                tiles = [self._tile_of(one.output, one.image) for one in made]
+                outputs.append(self._units.write(folder, own, against, tiles))
         return ImageRecord(
             source=subject.name,
             subject=subject,
@@ -175,7 +197,7 @@ class DreamBackend(Backend):
             status="ok",
             error=None,
             predictions=list(made[0].predictions),
-            outputs=[one.output for one in made],
+            outputs=outputs,
             arrays=self._presenter.save_arrays(folder, arrays),
         )
 

@@ -28,6 +28,9 @@ from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception
 TOLERANCE = 1e-3
 """How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""
 
+_ABOUT_PAINTING = ("region", "against")
+"""Files that decide what is painted or what it is compared with, not how it is received."""
+
 
 def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) -> tuple[int, list[Problem]]:
     """Show every listed picture to the network again: how many could be shown, and those received otherwise.
@@ -65,7 +68,7 @@ def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
     config: dict[str, Any] = {name: value for name, value in manifest.run.config.items() if value is not None}
     section = dict(config[DREAM.name])
     for name in ("region", *DREAM_FILES):
-        if section.get(name) is None or name == "region":  # which decides what is painted, not how it is received
+        if section.get(name) is None or name in _ABOUT_PAINTING:
             section.pop(name, None)
     if not manifest.images or not any(o.target for image in manifest.images for o in image.outputs):
         config.pop("target", None)

@@ -23,7 +23,7 @@ from cnnviz_cli.core.needs import Given, Need, Seeds
 from cnnviz_cli.core.network import NetworkError, explain_memory_errors
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Dreamed, State
-from cnnviz_cli.core.records import Cost, Prediction
+from cnnviz_cli.core.records import Cost, Prediction, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.answers import Tick, no_tick
 from cnnviz_cli.engine.plan import Plan
@@ -168,6 +168,11 @@ class Dreamer:
     @property
     def wishes(self) -> tuple[Wish, ...]:
         return tuple(dict.fromkeys(task.wish for task in self.tasks))
+
+    @property
+    def asked(self) -> list[tuple[Subject, Objective]]:
+        """Each subject, and what is climbed or descended for it."""
+        return list(dict.fromkeys((task.wish.subject, task.of) for task in self.tasks))
 
     @cached_property
     def several_methods(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from cnnviz_cli.core.file_reading import MEBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.files.output.file_lock import is_locked
-from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX
+from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, KEPT_FOLD
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors
@@ -80,6 +80,32 @@ class FoldStates(Generic[AnyFold]):
             return -1
 
     def _encode(self, shard: Shard, state: Any) -> bytes:
-        about = {"run": self._run, "shard": [shard.index, shard.count], "state": state}
-        sha256 = hashlib.sha256(to_compact_json(about)).hexdigest()
-        return FOLD_STATE_PREFIX + to_compact_json({**about, "sha256": sha256})[1:] + b"\n"
+        return _encode({"run": self._run, "shard": [shard.index, shard.count], "state": state})
+
+
+class KeptFold(Generic[AnyFold]):
+    """What was added up over images that are no inputs of the run, kept for a later run that asks the same of them."""
+
+    def __init__(self, sink: Sink, kind: type[AnyFold], about: Mapping[str, Any]) -> None:
+        """`about`: all that the fold depends on, its images with it, as plain JSON."""
+        self._sink, self._kind = sink, kind
+        self._about = hashlib.sha256(to_compact_json({"fold": kind.name, **about})).hexdigest()
+
+    def write(self, fold: AnyFold) -> None:
+        """Keep a fold. Raises OutputError if the disk refuses."""
+        self._sink.write(KEPT_FOLD, _encode({"about": self._about, "state": fold.to_state()}))
+
+    def read(self) -> AnyFold | None:
+        """The fold that was kept, if it is about the same."""
+        try:
+            data = read_regular(self._sink.root / KEPT_FOLD, _MAX_BYTES, follow=False)
+            state = parse_json(data)["state"]
+            same = not has_duplicate_keys(data) and _encode({"about": self._about, "state": state}) == data
+            return self._kind.from_state(state) if same else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+
+def _encode(about: Mapping[str, Any]) -> bytes:
+    sha256 = hashlib.sha256(to_compact_json(about)).hexdigest()
+    return FOLD_STATE_PREFIX + to_compact_json({**about, "sha256": sha256})[1:] + b"\n"
