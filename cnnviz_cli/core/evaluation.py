@@ -174,6 +174,15 @@ def beats_band(mean: float, error: float | None, band: tuple[float, float] | Non
     return mean - (error or 0) > band[1] if better == "high" else mean + (error or 0) < band[0]
 
 
+def best_of(values: Sequence[float | None], better: Better, decimals: int = 2) -> set[int]:
+    """The places of the best values, as they are shown with so many decimals; none where fewer than two differ."""
+    known = {number: round(value, decimals) for number, value in enumerate(values) if value is not None}
+    if better == "none" or len(set(known.values())) < 2:
+        return set()
+    best = max(known.values()) if better == "high" else min(known.values())
+    return {number for number, value in known.items() if value == best}
+
+
 def images_to_tell_apart(differences: Sequence[float]) -> int | None:
     """How many images would tell two methods apart at two standard errors: n = (2 s / d)^2, at least 2.
 

@@ -3,6 +3,6 @@
 Only `style` is imported here: names of palettes are checked at start-up, where numpy and Pillow would be felt.
 """
 
-from cnnviz_cli.render.style import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Style
+from cnnviz_cli.render.style import FORMATS, PALETTES, SIGNED_PALETTES, SUFFIXES, Caption, Finding, Style
 
-__all__ = ["FORMATS", "PALETTES", "SIGNED_PALETTES", "SUFFIXES", "Caption", "Style"]
+__all__ = ["FORMATS", "PALETTES", "SIGNED_PALETTES", "SUFFIXES", "Caption", "Finding", "Style"]

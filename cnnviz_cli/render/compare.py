@@ -25,6 +25,7 @@ from cnnviz_cli.render.layout import (
     Part,
     blank_block,
     elide,
+    finding_lines,
     layer_lines,
     note_lines,
     set_lines,
@@ -296,7 +297,7 @@ class _Sheet:
         return stack_horizontally(level, GAP)
 
     def _tile(self, entry: CaptionedMap | None) -> Part:
-        """One map, and below it the range of its colours, unless all share it, or why it cannot be read."""
+        """One map; below it what was found out about it, the range of its colours, or why it cannot be read."""
         if entry is None:
             return blank_block(self.side, 1)
         panel, named = entry
@@ -305,6 +306,10 @@ class _Sheet:
         ends = color_limits(panel, named.scale)
         if ends is not None and shared_scale(self.shown, type(panel)) is None:
             lines.insert(0, Line(elide(" to ".join(format_ticks(ends)), SMALL, self.side), SMALL, MUTED))
+        # One line each, so that those of one kind stand at one height along a row.
+        lines[:0] = [
+            line for one in named.findings for line in finding_lines([(one.text, one.strong)], SMALL, self.side)
+        ]
         picture = self.canvas.as_raster(draw_map(panel, self.canvas, style, named.scale, named.mark))
         return stack_vertically([picture, set_lines(lines, self.side)], SMALL // 3) if lines else picture
 

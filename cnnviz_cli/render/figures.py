@@ -21,6 +21,7 @@ from cnnviz_cli.render.layout import (
     Part,
     add_margin,
     elide,
+    finding_lines,
     muted_lines,
     note_lines,
     set_lines,
@@ -132,6 +133,7 @@ def caption_lines(caption: Caption, panel: Panel, width: int, unit: int, style: 
         lines += [Line(text, large, INK) for text in wrap_pieces([heading], large, width)]
         facts = facts[1:]
     lines += muted_lines(facts, unit, width)
+    lines += finding_lines([(one.text, one.strong) for one in caption.findings], unit, width)
     return lines + note_lines(caption.note or ADVICE[state_of(panel)], unit, width)
 
 

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import cast
 
 from PIL import Image, ImageFont
@@ -157,7 +159,7 @@ def add_margin(block: Part, margin: int) -> Block:
     return sheet
 
 
-STROKE = 0.045
+STROKE = 0.04
 """How far apart a strong text is drawn twice, as a share of its size."""
 
 PAPER = "#ffffff"
@@ -297,6 +299,18 @@ def muted_lines(words: str | Sequence[str], size: int, width: float) -> list[Lin
     """A sentence, or pieces that are joined by dots, in as many muted lines as it takes."""
     wrap = wrap_words(words, size, width) if isinstance(words, str) else wrap_pieces(words, size, width)
     return [Line(text, size, MUTED) for text in wrap]
+
+
+def finding_lines(findings: Sequence[tuple[str, bool]], size: int, width: float) -> list[Line]:
+    """Texts joined by dots, muted; a strong one stands in a line of its own, in ink."""
+    lines: list[Line] = []
+    for strong, group in groupby(findings, key=itemgetter(1)):
+        texts = [text for text, _ in group]
+        if strong:
+            lines += [Line(part, size, INK, strong=True) for text in texts for part in wrap_words(text, size, width)]
+        else:
+            lines += muted_lines(texts, size, width)
+    return lines
 
 
 def line_height(size: int) -> int:

@@ -59,6 +59,14 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A few words about a map, for instance a number with what it measures; strong, where it is the best of several."""
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """What goes with a panel. Plain text as it came; the renderer makes it safe to draw."""
 
@@ -77,6 +85,7 @@ class Caption:
     counterfactual: bool = False  # whether what speaks against the target was explained
     against: str = ""  # the target, if so, in words: "against espresso"
     joint: str = ", "  # what stands between the title and the layer
+    findings: tuple[Finding, ...] = ()  # what was found out about the map, the first the most important
 
     @property
     def heading(self) -> str:

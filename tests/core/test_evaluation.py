@@ -14,6 +14,7 @@ from cnnviz_cli.core.evaluation import (
     MethodRow,
     agreement_word,
     beats_band,
+    best_of,
     check_finite,
     controls_band,
     images_to_tell_apart,
@@ -51,6 +52,14 @@ def test_how_many_images_tell_two_methods_apart() -> None:
     assert images_to_tell_apart([0.1]) is None
     assert images_to_tell_apart([0.1, -0.1]) is None
     assert images_to_tell_apart([]) is None
+
+
+def test_the_best_are_told_by_what_is_shown() -> None:
+    assert best_of([0.231, None, 0.234, 0.1], "high") == {0, 2}
+    assert best_of([0.2, None, 0.3, 0.1], "low") == {3}
+    assert best_of([0.2, 0.2], "high") == set()
+    assert best_of([0.2, None], "high") == set()
+    assert best_of([0.2, 0.1], "none") == set()
 
 
 def test_alpha_in_a_word() -> None:
