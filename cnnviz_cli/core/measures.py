@@ -137,7 +137,7 @@ class OfMap(Given):
 
     key: str = ""
 
-    def of(self, reading: Reading, seed: int) -> Tensor:
+    def made_of(self, reading: Reading, seed: int) -> Tensor:
         """(H, W) of one image's reading; `seed` is the image's own."""
         raise NotImplementedError
 
@@ -171,7 +171,7 @@ class Order(OfMap):
         """How many places there are in the order of an image of a size."""
         return self.cells**2 if self.cells else size[0] * size[1]
 
-    def of(self, reading: Reading, seed: int) -> Tensor:
+    def made_of(self, reading: Reading, seed: int) -> Tensor:
         import torch
 
         if not self.cells:
@@ -190,7 +190,7 @@ class PositiveMap(OfMap):
         """The positive evidence of the map that is called `key`."""
         return cls(f"positive:{key}", key)
 
-    def of(self, reading: Reading, seed: int) -> Tensor:  # noqa: ARG002  (nothing is drawn)
+    def made_of(self, reading: Reading, seed: int) -> Tensor:  # noqa: ARG002  (nothing is drawn)
         import torch
 
         top = float(reading.positive.max())

@@ -245,8 +245,23 @@ class Removed:
 
 
 @value
-class Ends:
-    """The input as it is, and what is left where everything was taken away: once, or from each end."""
+class Whole:
+    """The input as it is."""
+
+    at: ClassVar[str] = INPUT
+    needs: ClassVar[tuple[Need, ...]] = (Input(),)
+    count: ClassVar[int] = 1
+
+    def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
+        return evidence[Input()][image].expand(stop - start, -1, -1, -1)
+
+    def label(self) -> str:
+        return "the input as it is"
+
+
+@value
+class Emptied:
+    """What is left where everything was taken away: one picture, or one for each end from which that was begun."""
 
     at: ClassVar[str] = INPUT
 
@@ -258,21 +273,20 @@ class Ends:
 
     @property
     def count(self) -> int:
-        return 3 if self.fill.two_ended else 2
+        return 2 if self.fill.two_ended else 1
 
     def make(self, evidence: Evidence, image: int, start: int, stop: int) -> Tensor:
         import torch
 
-        picture = evidence[Input()][image]
-        everything = torch.ones(1, *picture.shape[1:], dtype=torch.bool, device=picture.device)
-        made = [
-            self.fill.filled(evidence, image, everything, [-number], least=[number == 2])[0] if number else picture
-            for number in range(start, stop)
-        ]
-        return torch.stack(made)
+        picture, count = evidence[Input()][image], stop - start
+        everything = torch.ones(count, *picture.shape[1:], dtype=torch.bool, device=picture.device)
+        numbers = range(start, stop)
+        return self.fill.filled(
+            evidence, image, everything, [-1 - number for number in numbers], least=[number == 1 for number in numbers]
+        )
 
     def label(self) -> str:
-        return f"the input as it is, and all of it replaced by {self.fill.label()}"
+        return f"all of the input replaced by {self.fill.label()}"
 
 
 @value

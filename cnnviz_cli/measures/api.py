@@ -26,22 +26,25 @@ from cnnviz_cli.core.readings import Reading, cell_sums
 from cnnviz_cli.core.removal import (
     Around,
     EachCell,
-    Ends,
+    Emptied,
     Fill,
     Jolted,
     RandomCells,
     Removed,
+    RiseFills,
     SeenThrough,
+    Whole,
     parse_fill,
 )
 from cnnviz_cli.core.scores import resolution
 from cnnviz_cli.core.value import value
 
 __all__ = [
-    "Again", "Around", "Column", "EachCell", "Ends", "Evidence", "Fill", "FillOptions", "Given", "Input",
+    "Again", "Around", "Column", "EachCell", "Emptied", "Evidence", "Fill", "FillOptions", "Given", "Input",
     "Jolted", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells", "Reading", "Removed",
-    "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial", "UsageError", "Verdict", "cell_sums",
-    "effective_share", "gini", "measure", "option", "parse_fill", "pearson", "resolution", "spearman", "ssim", "value",
+    "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial", "UsageError",
+    "Verdict", "Whole", "cell_sums", "effective_share", "gini", "measure", "option", "parse_fill", "pearson",
+    "resolution", "spearman", "ssim", "value",
 ]  # fmt: skip
 
 
@@ -60,3 +63,10 @@ class FillOptions:
         "the image's mean colour; black; blur:SIGMA, in pixels; rise, the two fills of RISE. auto is around for "
         "removal, mean for cells.",
     )
+
+
+@value
+class RiseOptions:
+    """Of RISE's two curves."""
+
+    rise_steps: int = option(32, "Points of RISE's deletion and insertion curves.", at_least=2)

@@ -8,7 +8,6 @@ from math import log, nan
 from cnnviz_cli.measures.api import (
     Again,
     Column,
-    Ends,
     Evidence,
     FillOptions,
     RandomCells,
@@ -18,6 +17,7 @@ from cnnviz_cli.measures.api import (
     Seeds,
     Trial,
     Verdict,
+    Whole,
     cell_sums,
     measure,
     option,
@@ -60,7 +60,7 @@ def subsets(options: Options, scope: Scope) -> Trial:
     fill = parse_fill(options.fill, scope.context.input_spec)
     side = min(options.subset_cells, *scope.size)
     variants = RandomCells(side, fill, max(round(HIDDEN * side**2), 1), options.subsets)
-    hidden, whole = Scores(variants, scope.objective), Scores(Ends(fill), scope.objective)
+    hidden, whole = Scores(variants, scope.objective), Scores(Whole(), scope.objective)
 
     def judge(
         evidence: Evidence,

@@ -237,7 +237,7 @@ class Judge:
         for need in plan.given:
             if isinstance(need, OfMap):
                 of_images = zip(readings[need.key], seeds, strict=True)
-                given[need.name] = torch.stack([need.of(reading, seed) for reading, seed in of_images]).to(
+                given[need.name] = torch.stack([need.made_of(reading, seed) for reading, seed in of_images]).to(
                     session.device
                 )
         observation = session.observe(

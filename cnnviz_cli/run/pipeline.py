@@ -200,7 +200,7 @@ class Pipeline:
                 continue
             why = result.what if isinstance(result, CnnvizError) else question.unanswerable(pending.slot[0])
             if why:
-                pending.worker.drop(pending.slot)
+                pending.worker.forget(pending.slot)
                 yield failed_record(pending.slot[0], why, network_input=item)
             elif isinstance(result, ImageResult):
                 yield ReadyImage(pending.slot, pending.worker, result)

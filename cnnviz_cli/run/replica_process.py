@@ -86,7 +86,7 @@ class WatchedWorker(InlineWorker):
         if self._status.stopped:
             os._exit(0)
         if why := self._failures.get((slot[1], stage)):
-            self.drop(slot)
+            self.forget(slot)
             return completed_future(JobResult(failed_record(slot[0], why), stage=stage))
         with self._status.at(stage, self._places[slot[1]]):
             return work()

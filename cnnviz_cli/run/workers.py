@@ -95,7 +95,7 @@ class ImageWorker:
                 )
         return self._finish(record, "draw and write", start)
 
-    def drop(self, slot: OutputSlot) -> JobResult:
+    def forget(self, slot: OutputSlot) -> JobResult:
         """The image will not be drawn."""
         if slot[1] in self._kept:
             self._load(slot)
@@ -210,8 +210,8 @@ class WorkerProcess:
     def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
         return self._submit("draw", slot, result)
 
-    def drop(self, slot: OutputSlot) -> None:
-        self._submit("drop", slot)
+    def forget(self, slot: OutputSlot) -> None:
+        self._submit("forget", slot)
 
     def close(self) -> OutputSlot | None:
         """End the process; returns the image that it was working on, if it had to be stopped."""
@@ -372,8 +372,8 @@ class InlineWorker:
     def draw(self, slot: OutputSlot, result: ImageResult) -> Future[JobResult]:
         return completed_future(self._worker.draw(slot, result))
 
-    def drop(self, slot: OutputSlot) -> None:
-        self._worker.drop(slot)
+    def forget(self, slot: OutputSlot) -> None:
+        self._worker.forget(slot)
 
 
 def completed_future(result: JobResult) -> Future[JobResult]:

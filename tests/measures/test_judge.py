@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import judging
 import tiny
+from measures.judging import judge_batch, photographs
 
 
 def test_two_images_are_explained_and_their_maps_judged() -> None:
-    net, batch = tiny.build(tiny.Plain).float(), judging.photographs(2)
-    judged = judging.judge_batch(net, batch, "gradcam,gradient", "subsets")
+    net, batch = tiny.build(tiny.Plain).float(), photographs(2)
+    judged = judge_batch(net, batch, "gradcam,gradient", "subsets")
     assert len(judged) == 2
     for image in judged:
         assert [len(task) for task in image.panels] == [1, 1]

@@ -1,0 +1,1 @@
+"""What several measures share, a file a subject."""
