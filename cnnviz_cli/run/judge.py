@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cnnviz_cli.core.control_maps import CONTROLS, control_readings
+from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
 from cnnviz_cli.core.measures import Again, Measure, OfMap, Scope, Trial, Verdict
 from cnnviz_cli.core.needs import Evidence
 from cnnviz_cli.core.panels import Panel
@@ -47,44 +48,6 @@ class MapName:
     task: int | None = None
     panel: int = 0
     control: str = ""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What all measures say of one map of one image, by column: ``removal.gain``.
-
-    Attributes:
-        numbers: finite ones alone.
-        curves: by name what is drawn: ``removal.most``.
-        undone: why a column, or all of a measure, has no number.
-        of_magnitudes: whether the map holds magnitudes, which tell nothing of for and against.
-    """
-
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    undone: Mapping[str, str] = field(default_factory=dict)
-    of_magnitudes: bool = False
-
-
-@dataclass(frozen=True)
-class JudgedControl:
-    """What all measures say of one control, for the target number `rank`."""
-
-    name: str
-    rank: int
-    judgement: Judgement
-
-
-@dataclass(frozen=True)
-class JudgedImage:
-    """What all measures say of one image.
-
-    Attributes:
-        panels: for each of the run's tasks, of each of its panels.
-    """
-
-    panels: Sequence[Sequence[Judgement]]
-    controls: Sequence[JudgedControl]
 
 
 @dataclass(frozen=True)

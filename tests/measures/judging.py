@@ -13,10 +13,11 @@ from torch import Tensor, nn
 import cnnviz_cli.measures  # noqa: F401
 from cnnviz_cli.api.arguments import build_settings
 from cnnviz_cli.api.explain import open_session
+from cnnviz_cli.core.judgements import JudgedImage
 from cnnviz_cli.core.measures import Measure, find_measure
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.run.explain import Explainer
-from cnnviz_cli.run.judge import Batch, Judge, JudgedImage, MeasureRequest
+from cnnviz_cli.run.judge import Batch, Judge, MeasureRequest
 
 QUIET = Reporter()
 
