@@ -97,6 +97,7 @@ def dream(
     region: str | PathLike[str] | None = None,
     minimize: bool = False,
     size: int | tuple[int, int] | None = None,
+    spectrum: str | PathLike[str] | None = None,
     number: int = 1,
     method: str | Sequence[str] | None = None,
     preprocessing: Preprocessing | Any | None = None,
@@ -121,6 +122,7 @@ def dream(
         region: a mask, or a folder of masks: only what lies within changes.
         minimize: paint what lowers the answer.
         size: height and width in pixels; with images their longer side.
+        spectrum: with ``method="maco"`` a folder of images whose mean spectrum the picture gets.
         number: how many pictures of each subject.
         method: names of ``cnnviz methods --family dream``; by default the one that suits.
         preprocessing, labels, device, precision, seed: as of `explain`.
@@ -141,6 +143,7 @@ def dream(
         given: dict[str, Any] = {
             "layer": layer, "unit": unit, "like": like and Path(like), "region": region and Path(region),
             "minimize": minimize, "size": size, "number": number, SELECTOR: method,
+            "spectrum": spectrum and Path(spectrum),
             "direction": None if direction is None else Path("direction"),
         }  # fmt: skip
         plain = {"target": target, "device": device, "precision": precision, "seed": seed}

@@ -152,6 +152,11 @@ class DreamFields(BaseModel):
         "network's input; with images their own, up to 1024.",
         "N|HxW",
     )
+    spectrum: values.OptionalFile = _picture(
+        None,
+        "With --method maco: a folder or an archive of images, or one of them, whose mean spectrum the picture gets.",
+        "DIR|FILE",
+    )
     number: int = _picture(1, "How many pictures of each subject, from other random draws.", "N", ge=1, le=1000)
     frames: int = _picture(
         1, "With images: how many pictures, each painted into the one before, enlarged by --zoom.", "N", ge=1, le=10_000
@@ -163,7 +168,7 @@ class DreamFields(BaseModel):
 MAX_LONGEST = 1024
 """The longer side in pixels of images that are painted into, unless another is asked for."""
 
-DREAM_FILES = ("direction", "like", "region", "against")
+DREAM_FILES = ("direction", "like", "region", "against", "spectrum")
 """Settings that name files; a manifest has only their names."""
 
 TERM_FILES = ("direction", "like")
@@ -254,6 +259,9 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         used = {"region": fields.region, "frames": fields.frames > 1, "animate": fields.animate}
         for name in (name for name, given in used.items() if given):
             raise UsageError(f"--{name} is for images, and none is named", where=f"--{name}", fix="Leave it out.")
+    elif fields.spectrum is not None:
+        what = "a picture that is painted into an image has that image's spectrum"
+        raise UsageError(what, where="--spectrum", fix="Leave out the images, or --spectrum.")
     elif fields.size and fields.size[0] != fields.size[1]:
         raise UsageError(
             "images keep their proportions", where="--size", fix=f"Name their longer side: --size {max(fields.size)}"

@@ -33,6 +33,28 @@ class Region(Given):
     name: str = "region"
 
 
+@value
+class Spectrum(Given):
+    """(B, C, h, w // 2 + 1) the amplitudes of other pictures, the mean of what `amplitudes` gives for each.
+
+    Attributes:
+        colours: what a pixel's numbers are that much of; taken apart where there are as many.
+    """
+
+    name: str = "spectrum"
+    colours: tuple[tuple[float, ...], ...] = ()
+
+    def amplitudes(self, picture: Tensor) -> Tensor:
+        """(1, C, h, w // 2 + 1) float64 of a (1, C, h, w) picture in [0, 1]."""
+        import torch
+
+        waves = picture.double()
+        if picture.shape[1] == len(self.colours):
+            waves = (torch.linalg.inv(waves.new_tensor(self.colours)) @ waves.flatten(2)).view_as(waves)
+        found: Tensor = torch.fft.rfft2(waves).abs()
+        return found
+
+
 class Painting(Protocol):
     """One picture while it is painted."""
 

@@ -57,6 +57,7 @@ class MethodContext:
         subject: what stands in the place of a class, such as a channel of a layer.
         canvas: height and width of a picture that is painted from noise, if they are not those of the input.
         region: whether a part of a photograph is named that alone may change.
+        spectrum: whether the caller brings the amplitudes of other pictures, see `core.ascent.Spectrum`.
     """
 
     layers: Layers
@@ -72,6 +73,7 @@ class MethodContext:
     subject: Objective | None = None
     canvas: tuple[int, int] | None = None
     region: bool = False
+    spectrum: bool = False
 
     def find_layers(self, selectors: Sequence[str]) -> dict[str, LayerInfo]:
         """The layers that the selectors mean, low to high, by name. Raises as `Layers.resolve`."""

@@ -314,6 +314,7 @@ class Run(Record):
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
     objective_sha256: str | None = _optional("Of the image or the mask that the objective names.")
+    spectrum_sha256: str | None = _optional("Of the images whose mean spectrum painted pictures have.")
 
 
 class NetworkRecord(Record):

@@ -14,7 +14,7 @@ STEPS = 200
 @value
 class Options(NoiseOptions):
     amplitude: float = option(
-        1.4, "How fast the fixed amplitudes fall with frequency; 0 takes those of a folder of photographs.", at_least=0
+        1.4, "How fast the fixed amplitudes fall with frequency, where --spectrum brings none.", at_least=0
     )
 
 
@@ -29,11 +29,12 @@ class Options(NoiseOptions):
 def maco(options: Options, context: MethodContext) -> Recipe:
     """What the network answers most strongly among pictures with the spectrum of photographs: phases alone are moved.
 
-    x = sigmoid(K s(F^-1 (m exp(i p)))), m fixed, p by NAdam at rate 1; transparent where the network asked for little.
+    x = sigmoid(K s(F^-1 (m exp(i p)))), p by NAdam at rate 1; m is fixed, f^-1.4 or the mean of |F K^-1 y| over the
+    images y of --spectrum. Transparent where the network asked for little.
     """
     size = canvas_size(context)
     inside = not context.target.follows_target
     jitter, low, turn = (0.15, 0.7, 15.0) if inside else (0.2, 0.5, 20.0)
     views = Turned(size, jitter, low, 1.4, turn, grain=options.grain, count=options.views)
-    canvas = Phase(size, options.amplitude or None)
+    canvas = Phase(size, None if context.spectrum else options.amplitude)
     return dream_recipe(options, context, canvas, views, Adam(1.0, nesterov=True), steps=STEPS, transparency=True)

@@ -17,6 +17,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import ReadOptions
 from cnnviz_cli.core.network import to_memory_format
 from cnnviz_cli.files.images.decode import read_reference_image
+from cnnviz_cli.files.images.pixel_values import RgbImage
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.session import Session
 
@@ -91,10 +92,34 @@ def read_guide(session: Session, path: Path, where: str) -> Tensor:
     except UsageError as error:
         error.where = where
         raise
-    size = fit_within(image.image.size, max(session.context.input_spec.size))
-    if image.planes is None:
-        return as_photograph(picture_of(session, image.image.resize(size, Image.Resampling.LANCZOS)))
-    return resize_planes(image.planes, size)
+    return picture_at(session, image, fit_within(image.image.size, max(session.context.input_spec.size)))
+
+
+def picture_at(
+    session: Session,
+    image: RgbImage,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+) -> Tensor:
+    """(1, C, h, w) in [0, 1] an image as the network reads its colours or bands, at another width and height.
+
+    Args:
+        box: left, top, right and bottom of the part that is taken, in pixels of the image.
+    """
+    if image.planes is not None:
+        return resize_planes(image.planes, size, box)
+    if box is None and image.image.size == size:
+        return as_photograph(picture_of(session, image.image))
+    return as_photograph(picture_of(session, image.image.resize(size, Image.Resampling.LANCZOS, box)))
+
+
+def cover(size: tuple[int, int], other: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the largest part in the middle of a width and height that has the proportions of
+    another."""
+    width, height = size
+    scale = min(width / other[0], height / other[1])
+    across, down = other[0] * scale, other[1] * scale
+    return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
 
 
 def fit_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -103,12 +128,16 @@ def fit_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def resize_planes(planes: NDArray[Any], size: tuple[int, int]) -> Tensor:
-    """(1, C, h, w) in [0, 1] of (h, w, C) bands, at another width and height."""
+def resize_planes(
+    planes: NDArray[Any], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> Tensor:
+    """(1, C, h, w) in [0, 1] of (h, w, C) bands, or of a part of them, at another width and height."""
     shares = planes / np.float32(255) if planes.dtype == np.uint8 else planes
     bands = [
         np.asarray(
-            Image.fromarray(np.ascontiguousarray(shares[:, :, band], np.float32)).resize(size, Image.Resampling.BOX)
+            Image.fromarray(np.ascontiguousarray(shares[:, :, band], np.float32)).resize(
+                size, Image.Resampling.BOX, box
+            )
         )
         for band in range(planes.shape[2])
     ]

@@ -43,8 +43,8 @@ from cnnviz_cli.run.dream_pictures import (
     as_photograph,
     black_input,
     fit_within,
+    picture_at,
     picture_of,
-    resize_planes,
 )
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
@@ -122,6 +122,10 @@ class DreamBackend(Backend):
             self._asked = asked_of(dreamer.asked, weakest=self._fields.minimize)
             self._units = UnitPresenter(self._presenter, dreamer.session, self._folder, self.reporter.warn)
             files["digest of --against"] = self._folder.sha256
+        if dreamer.spectrum is not None:
+            sha256 = dreamer.spectrum.sha256
+            files["digest of --spectrum"] = sha256
+            header = replace(header, run=header.run.model_copy(update={"spectrum_sha256": sha256}))
         header = replace(header, identity={**header.identity, **files})
         if self._masks is not None and self._masks.sha256 is None:
             header = replace(header, holds=partial(has_same_mask, self._masks))
@@ -292,12 +296,7 @@ def load_start(
     pixels, view, _ = preprocessing.prepare(decoded.image, decoded.planes)
     inputs = to_memory_format(pixels[None].to(session.device), session.model.facts.memory_format)
     size = fit_within(decoded.image.size, longest)
-    if decoded.planes is None:
-        how = Image.Resampling.LANCZOS
-        image = decoded.image if decoded.image.size == size else decoded.image.resize(size, how)
-        photograph = as_photograph(picture_of(session, image))
-    else:
-        photograph = resize_planes(decoded.planes, size)
+    photograph = picture_at(session, decoded, size)
     region = None
     if masks is not None:
         inside = masks.mask_for(source, decoded.size).inside

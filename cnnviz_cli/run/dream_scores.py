@@ -72,7 +72,7 @@ def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
             section.pop(name, None)
     if not manifest.images or not any(o.target for image in manifest.images for o in image.outputs):
         config.pop("target", None)
-    for name in ("frames", "animate", "size"):
+    for name in ("frames", "animate", "size", "spectrum"):
         section.pop(name, None)
     return settings_type(DREAM.name).model_validate({**config, DREAM.name: section, "allow_code": allow_code})
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from cnnviz_cli.config.dream_fields import check_images, dream_fields
-from cnnviz_cli.core.ascent import Ascent, Picture, Reached, Region
+from cnnviz_cli.core.ascent import Ascent, Picture, Reached, Region, Spectrum
 from cnnviz_cli.core.dream_facts import dream_state, rank_of, to_bytes
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
@@ -35,10 +36,11 @@ from cnnviz_cli.run.dream_pictures import (
     normalized_picture,
     round_number,
 )
+from cnnviz_cli.run.dream_spectrum import MeanSpectrum, read_spectrum, spectrum_need
 from cnnviz_cli.run.dream_wishes import Vectors, Wish, find_wishes, names_targets, read_guides
 from cnnviz_cli.run.session import Session
 
-_BROUGHT = frozenset((Seeds().name, Picture().name, Region().name))
+_BROUGHT = frozenset((Seeds().name, Picture().name, Region().name, Spectrum().name))
 """What the engine is given beside the network's input."""
 
 
@@ -111,11 +113,13 @@ class Dreamer:
     Attributes:
         tasks: by wish, and within a wish by method.
         guides: by name (1, C, h, w) the images that others are to resemble.
+        spectrum: of other images, which pictures from noise get, if any are named.
     """
 
     session: Session
     tasks: tuple[PaintTask, ...]
     guides: Mapping[str, Tensor] = field(default_factory=dict)
+    spectrum: MeanSpectrum | None = None
 
     @classmethod
     def of(
@@ -135,6 +139,7 @@ class Dreamer:
             counterfactual=fields.minimize,
             canvas=(fields.size[0], fields.size[1]) if fields.size and not images else None,
             region=fields.region is not None,
+            spectrum=fields.spectrum is not None,
         )
         guides = read_guides(session, fields)
         known = _BROUGHT | guides.keys()
@@ -160,7 +165,8 @@ class Dreamer:
         refused = find_refused(session, {str(at): task.recipe for at, task in enumerate(tasks)})
         if refused:
             raise next(iter(refused.values()))
-        dreamer = cls(session, tuple(tasks), guides)
+        spectrum = None if fields.spectrum is None else _spectrum(session, tasks, fields.spectrum, reporter)
+        dreamer = cls(session, tuple(tasks), guides, spectrum)
         if fields.size and not images:
             dreamer.try_size()
         return dreamer
@@ -259,6 +265,8 @@ class Dreamer:
         tick: Tick = no_tick,
     ) -> Any:
         brought: dict[str, Tensor | None] = {**self.guides, **given}
+        if self.spectrum is not None:
+            brought[Spectrum().name] = self.spectrum.amplitudes
         if start is not None:
             brought |= {"photograph": start.photograph, "region": start.region}
         known = {name: one.to(self.session.device) for name, one in brought.items() if one is not None}
@@ -269,6 +277,16 @@ class Dreamer:
 def explain_picture_memory() -> AbstractContextManager[None]:
     """Of a picture that is too large, what to do."""
     return explain_memory_errors(1, where="--size", fix="Paint a smaller one, or use a smaller model or --device cpu.")
+
+
+def _spectrum(session: Session, tasks: Sequence[PaintTask], path: Path, reporter: Reporter) -> MeanSpectrum:
+    """The spectrum that tasks ask for, which paint pictures of one size."""
+    asked = ((spectrum_need(task.ascent), task.ascent.canvas.size) for task in tasks)
+    need, size = next(((need, size) for need, size in asked if need and size), (None, None))
+    if need is None or size is None:
+        what = "no chosen method paints with a given spectrum"
+        raise UsageError(what, where="--spectrum", fix="Choose one that does: --method maco")
+    return read_spectrum(session, path, need, size, reporter.warn)
 
 
 def _recipe(

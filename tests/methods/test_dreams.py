@@ -342,7 +342,8 @@ LIKE = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
 
 def begin(canvas: Any, like: Tensor = LIKE, seed: int = 0, **given: Tensor) -> Any:
     answers: dict[Any, Any] = {Seeds(): torch.tensor([seed])}
-    answers.update((Given(name), one) for name, one in given.items())
+    known = {need.name: need for need in canvas.needs if isinstance(need, Given)}
+    answers.update((known.get(name, Given(name)), one) for name, one in given.items())
     return canvas.begin(Evidence(answers), 0, like)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from cnnviz_cli.core.ascent import Picture, Region
+from cnnviz_cli.core.ascent import Picture, Region, Spectrum
 from cnnviz_cli.core.draws import normal
-from cnnviz_cli.core.needs import Evidence, Given, Need, Seeds
+from cnnviz_cli.core.needs import Evidence, Need, Seeds
 from cnnviz_cli.core.value import value
 from cnnviz_cli.methods.common.climbing import recolour
 
@@ -162,13 +162,13 @@ class Phase:
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return (Seeds(), Given("spectrum")) if self.decay is None else (Seeds(),)
+        return (Seeds(), _SPECTRUM) if self.decay is None else (Seeds(),)
 
     def begin(self, evidence: Evidence, image: int, like: Tensor) -> PhasePainting:
         height, width = self.size
         shape = (like.shape[1], height, width // 2 + 1)
         if self.decay is None:
-            template = evidence[Given("spectrum")][image : image + 1].to(like)
+            template = evidence[_SPECTRUM][image : image + 1].to(like)
             if tuple(template.shape[1:]) != shape:
                 raise ValueError(f"the spectrum is {tuple(template.shape[1:])}, and the picture takes {shape}")
             template = mirror_amplitudes(template, self.size)
@@ -180,6 +180,9 @@ class Phase:
     def label(self) -> str:
         kept = "a given spectrum" if self.decay is None else f"a spectrum of f^-{self.decay:g}"
         return f"the phases of {self.size[1]}x{self.size[0]} pixels with {kept}"
+
+
+_SPECTRUM = Spectrum(colours=KLT)
 
 
 class PhasePainting:
