@@ -148,6 +148,21 @@ def shorter_side(image: tuple[int, int], side: int, most: int, step: int) -> Res
 
 
 @value
+class Framing:
+    """How an image's file became the network's input.
+
+    Attributes:
+        size: width and height of the upright image in its file.
+        orientation: how the file's rows and columns have been turned to make it upright, EXIF's number.
+        placing: how the upright image was resized, and which part of it is the input.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    placing: ResizeCrop
+
+
+@value
 class BoxAnnotation:
     """A box: left, top, right, bottom as shares of the network's input, from 0 to 1."""
 

@@ -198,6 +198,16 @@ class PositiveMap(OfMap):
 
 
 @value
+class Marked(Given):
+    """(B, H, W) bool which pixels of the input are within what people have marked in each image, for one target."""
+
+    @classmethod
+    def for_target(cls, rank: int) -> Marked:
+        """Of the target number `rank`."""
+        return cls(f"marked:{rank}")
+
+
+@value
 class Scope:
     """What a measure is told of the map that it judges.
 
@@ -205,7 +215,7 @@ class Scope:
         context: of the target that the map explains; of a map without one, of the first target.
         key: the map's name, unique among those of a run: ``gradcam/head/0``.
         images: how many the run has.
-        regions: whether people have said of the images where what they show is.
+        regions: whether people have marked in the images what they show, so that `Marked` is answered.
     """
 
     context: MethodContext

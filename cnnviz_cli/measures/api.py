@@ -9,6 +9,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.measures import (
     Again,
     Column,
+    Marked,
     Noisy,
     Order,
     OtherTarget,
@@ -41,10 +42,10 @@ from cnnviz_cli.core.value import value
 
 __all__ = [
     "Again", "Around", "Column", "EachCell", "Emptied", "Evidence", "Fill", "FillOptions", "Given", "Input",
-    "Jolted", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells", "Reading", "Removed",
-    "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial", "UsageError",
-    "Verdict", "Whole", "cell_sums", "effective_share", "gini", "measure", "option", "parse_fill", "pearson",
-    "resolution", "spearman", "ssim", "value",
+    "Jolted", "Marked", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells", "Reading",
+    "Removed", "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial",
+    "UsageError", "Verdict", "Whole", "cell_sums", "effective_share", "gini", "measure", "option", "parse_fill",
+    "pearson", "resolution", "spearman", "ssim", "value",
 ]  # fmt: skip
 
 

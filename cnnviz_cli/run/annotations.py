@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions
+from cnnviz_cli.core.geometry import Framing
+from cnnviz_cli.core.measures import Marked
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.annotations.folders import open_annotations
-from cnnviz_cli.files.annotations.regions import Framing, MarkedRegion, find_region, words_of, words_of_class
+from cnnviz_cli.files.annotations.regions import MarkedRegion, find_region, words_of, words_of_class
+from cnnviz_cli.files.annotations.shapes import ImageAnnotation
 from cnnviz_cli.files.annotations.tables import WHERE
 from cnnviz_cli.files.inputs.image_source import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MarkedBatch:
+    """What is marked in the images of a batch, or why nothing is known of it.
+
+    Attributes:
+        regions: of each image for each of its targets.
+        sizes: height and width of each image's input; those of a batch are equal.
+        digests: the SHA-256 of the file of each image's annotation, for its record; None if there is none.
+    """
+
+    regions: Sequence[Sequence[MarkedRegion | str]]
+    sizes: Sequence[tuple[int, int]]
+    digests: Sequence[str | None]
+
+    def given(self) -> dict[str, Tensor]:
+        """For `run.judge.Batch.given`: what `Marked` is answered with, nothing where there is nothing."""
+        import torch
+
+        columns = [
+            [
+                np.zeros(size, np.bool_) if isinstance(one, str) else one.inside
+                for one, size in zip(column, self.sizes, strict=True)
+            ]
+            for column in zip(*self.regions, strict=True)
+        ]
+        return {Marked.for_target(rank).name: torch.from_numpy(np.stack(column)) for rank, column in enumerate(columns)}
+
+    def absent(self) -> dict[str, list[str]]:
+        """For `run.judge.Batch.absent`: why there is nothing."""
+        return {
+            Marked.for_target(rank).name: [one if isinstance(one, str) else "" for one in column]
+            for rank, column in enumerate(zip(*self.regions, strict=True))
+        }
 
 
 class RunAnnotations:
@@ -66,17 +111,30 @@ class RunAnnotations:
             reporter.warn(f"{name} names {known} of {count} images, and not for instance '{first}'")
         return True
 
-    def region_of(self, source: Source, framing: Framing, index: int | None) -> MarkedRegion:
-        """What is marked in an image and belongs to class `index`; without a class, or one that the annotations do not
-        know, all that is marked in it.
+    def mark(self, images: Sequence[tuple[Source, Framing]], targets: Sequence[Sequence[int | None]]) -> MarkedBatch:
+        """What is marked in each image of a batch for each of its targets: the objects of that class; for a target that
+        is no class (None), or a class that the annotations do not know, all that is marked in the image."""
+        found = [self._read(source) for source, _ in images]
+        regions = [
+            [self._region_or_why(one, framing, index) for index in row]
+            for one, (_, framing), row in zip(found, images, targets, strict=True)
+        ]
+        digests = [one.sha256 if isinstance(one, ImageAnnotation) else None for one in found]
+        return MarkedBatch(regions, [framing.placing.size[::-1] for _, framing in images], digests)
 
-        Raises:
-            ImageError: there is nothing to be judged by; `what` says why, with the image as "it".
-        """
-        annotation = self.annotations.annotation_of(source)
-        if annotation is None:
-            raise ImageError("it has no annotation", where=WHERE)
-        return find_region(annotation, framing, self._names_of(index), self.annotations.labels)
+    def _read(self, source: Source) -> ImageAnnotation | str:
+        try:
+            return self.annotations.annotation_of(source) or "it has no annotation"
+        except ImageError as error:
+            return error.what
+
+    def _region_or_why(self, read: ImageAnnotation | str, framing: Framing, index: int | None) -> MarkedRegion | str:
+        if isinstance(read, str):
+            return read
+        try:
+            return find_region(read, framing, self._names_of(index), self.annotations.labels)
+        except ImageError as error:
+            return error.what
 
     def _names_of(self, index: int | None) -> frozenset[str]:
         if index is None:

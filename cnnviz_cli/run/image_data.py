@@ -16,7 +16,7 @@ from PIL import Image
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.figure_settings import Scale, parse_figure_size
 from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, REDUCTION_FACTORS, ReadOptions, parse_value_range
-from cnnviz_cli.core.geometry import ResizeCrop, View
+from cnnviz_cli.core.geometry import Framing, ResizeCrop, View
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import escape_text
@@ -111,12 +111,14 @@ class NetworkInput:
             (C, H, W) that is normalised already.
         size: width and height of the image in its file.
         mask: (H, W) 1 where the region to be explained is, if there is one.
+        framing: how the image became this; None where it was in memory.
     """
 
     sha256: str
     size: tuple[int, int]
     pixels: Any
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    framing: Framing | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class LoadedImage:
         crop: the network's input as an image.
         mask_sha256: of the file that the mask is from.
         bands: the network's input as `NetworkInput.pixels`, where that is not red, green and blue.
+        framing: how the image became the network's input; None where it was in memory.
     """
 
     source: Source
@@ -137,6 +140,7 @@ class LoadedImage:
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     mask_sha256: str | None = None
     bands: Any = None
+    framing: Framing | None = None
 
     @property
     def network_input(self) -> NetworkInput:
@@ -145,6 +149,7 @@ class LoadedImage:
             self.original.size,
             np.asarray(self.crop) if self.bands is None else self.bands,
             self.mask,
+            self.framing,
         )
 
 
@@ -218,8 +223,9 @@ def crop_input(
     source, folder = slot
     crop, view = preprocessing.crop_image(decoded.image)
     bands = None if decoded.planes is None else preprocessing.crop_bands(decoded.planes)
-    loaded = LoadedImage(source, folder, decoded, view, crop, bands=bands)
-    return add_mask(loaded, masks, preprocessing.resize_crop(decoded.image.size), reading)
+    framing = Framing(decoded.size, decoded.orientation, preprocessing.resize_crop(decoded.image.size))
+    loaded = LoadedImage(source, folder, decoded, view, crop, bands=bands, framing=framing)
+    return add_mask(loaded, masks, framing.placing, reading)
 
 
 def add_mask(loaded: LoadedImage, masks: MaskSource | None, placing: ResizeCrop, reading: ReadOptions) -> LoadedImage:

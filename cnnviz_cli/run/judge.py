@@ -12,7 +12,7 @@ from torch import Tensor
 from cnnviz_cli.core.control_maps import CONTROLS, control_readings
 from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
 from cnnviz_cli.core.measures import Again, Measure, OfMap, Scope, Trial, Verdict
-from cnnviz_cli.core.needs import Evidence
+from cnnviz_cli.core.needs import Evidence, Given, Need
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.readings import Reading, read_map, why_not_judged
 from cnnviz_cli.core.report import Reporter
@@ -59,6 +59,7 @@ class Batch:
         panels: of each of the run's tasks, see `Explainer.explain_batch`.
         masks: (B, ...) where the region to be explained is, if the run has masks.
         given: by name what people have said of the images, the batch first.
+        absent: by the same name of each image why nothing is known of it; empty where it is.
     """
 
     inputs: Tensor
@@ -67,6 +68,12 @@ class Batch:
     panels: Sequence[Sequence[Panel]]
     masks: Tensor | None = None
     given: Mapping[str, Tensor] = field(default_factory=dict)
+    absent: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def why_absent(self, needs: Sequence[Need], image: int) -> str:
+        """Why one of the needs is not answered for an image; empty if all are."""
+        names = [need.name for need in needs if isinstance(need, Given) and need.name in self.absent]
+        return next((why for name in names if (why := self.absent[name][image])), "")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -159,7 +166,7 @@ class Judge:
         again = {how: self._again(how, names, batch, reporter) for how in self.again_for(judged, batch.size)}
         found: dict[str, list[Judgement]] = {
             name.key: [
-                self._judgement(name, batch.size, evidence, image, readings[name.key][image], again)
+                self._judgement(name, batch, evidence, image, readings[name.key][image], again)
                 for image in range(len(batch.inputs))
             ]
             for name in names
@@ -233,19 +240,20 @@ class Judge:
     def _judgement(
         self,
         name: MapName,
-        size: tuple[int, int],
+        batch: Batch,
         evidence: Evidence,
         image: int,
         reading: Reading,
         again: Mapping[Again, Mapping[str, Sequence[Reading | str]]],
     ) -> Judgement:
         verdicts: dict[Measure, Verdict] = {}
-        for request, trial in zip(self.requests, self.trials_of(name, size), strict=True):
+        for request, trial in zip(self.requests, self.trials_of(name, batch.size), strict=True):
             measure = request.measure
             if name.control and trial.again:
                 continue
-            if reading.undone:
-                verdicts[measure] = Verdict(undone={column.name: reading.undone for column in measure.columns})
+            why = reading.undone or batch.why_absent(trial.needs, image)
+            if why:
+                verdicts[measure] = Verdict(undone={column.name: why for column in measure.columns})
                 continue
             altered = {how: again[how][name.key][image] for how in trial.again}
             verdicts[measure] = trial.judge(evidence.only(trial.needs), image, reading, altered)

@@ -15,10 +15,10 @@ from PIL import Image
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.geometry import ResizeCrop, contain, cover, stretch
+from cnnviz_cli.core.geometry import Framing, ResizeCrop, contain, cover, stretch
 from cnnviz_cli.files.annotations import regions, shapes
 from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
-from cnnviz_cli.files.annotations.regions import Framing, MarkedRegion, find_region, words_of, words_of_class
+from cnnviz_cli.files.annotations.regions import MarkedRegion, find_region, words_of, words_of_class
 from cnnviz_cli.files.annotations.shapes import Box, Drawn, ImageAnnotation, MarkedObject, Polygon, Runs, unpack_counts
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from cnnviz_cli.core.classes import Labels
-from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.geometry import stretch
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.geometry import Framing, stretch
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.annotations.regions import Framing
+from cnnviz_cli.files.annotations.regions import MarkedRegion
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.run.annotations import RunAnnotations
 
@@ -83,22 +84,43 @@ def test_an_entry_of_a_table_is_of_one_image(boxes: Path) -> None:
     assert "path" in caught.value.fix
 
 
+def marked(given: RunAnnotations, name: str, index: int | None) -> MarkedRegion | str:
+    return given.mark([(named(name)[0], WHOLE)], [[index]]).regions[0][0]
+
+
 def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
     given = RunAnnotations(boxes, LABELS)
-    first, second, third = named("a.jpg", "b.jpg", "c.jpg")
-    own = given.region_of(first, WHOLE, 0)
+    own = marked(given, "a.jpg", 0)
+    assert not isinstance(own, str)
     assert (own.inside.tolist(), own.labels, own.of_class) == ([[True, False, False, False]] * 2, ("tabby",), True)
     for index in (2, None):
-        every = given.region_of(first, WHOLE, index)
-        assert (every.inside[0].tolist(), every.labels, every.of_class) == (
-            [True, True, False, False],
-            ("dog", "tabby"),
-            False,
-        )
-    for source, index, why in ((first, 1, "marked in other images"), (second, 0, "marked in other"), (third, 0, "no")):
-        with pytest.raises(ImageError, match=why):
-            given.region_of(source, WHOLE, index)
-    assert given.sha256 == given.digest_of(first)
+        every = marked(given, "a.jpg", index)
+        assert not isinstance(every, str)
+        assert every.inside.tolist() == [[True, True, False, False]] * 2
+        assert (every.labels, every.of_class) == (("dog", "tabby"), False)
+    elsewhere = "the class explained is marked in other images, and not in this one"
+    assert [marked(given, "a.jpg", 1), marked(given, "b.jpg", 0), marked(given, "c.jpg", 0)] == [
+        elsewhere,
+        elsewhere,
+        "it has no annotation",
+    ]
+
+
+def test_a_batch_has_a_region_for_each_target(boxes: Path) -> None:
+    images = [(source, WHOLE) for source in named("a.jpg", "c.jpg", "b.jpg")]
+    batch = RunAnnotations(boxes, LABELS).mark(images, [[0, 1], [0, 1], [0, 2]])
+    digest = sha256(boxes.read_bytes()).hexdigest()
+    assert list(batch.digests) == [digest, None, digest]
+    elsewhere = "the class explained is marked in other images, and not in this one"
+    assert batch.absent() == {
+        "marked:0": ["", "it has no annotation", elsewhere],
+        "marked:1": [elsewhere, "it has no annotation", ""],
+    }
+    given = batch.given()
+    assert list(given) == ["marked:0", "marked:1"]
+    assert [one.shape for one in given.values()] == [(3, 2, 4), (3, 2, 4)]
+    assert given["marked:0"][:, 0].tolist() == [[True, False, False, False], [False] * 4, [False] * 4]
+    assert given["marked:1"][:, 1].tolist() == [[False] * 4, [False] * 4, [False, False, True, True]]
 
 
 def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -> None:
@@ -106,18 +128,24 @@ def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -
     for name, label in (("a", "tabby"), ("b", "dog")):
         content = f"<annotation><object><name>{label}</name>{box}</object></annotation>"
         (tmp_path / f"{name}.xml").write_text(content, encoding="utf-8")
+    (tmp_path / "d.xml").write_text("<annotation>", encoding="utf-8")
     going, said, _ = checked(tmp_path, "a.jpg", "b.jpg")
     assert going
     assert said == [
         f"{tmp_path.name}: a class is judged by the objects that are called as it is, or else by all of the image's"
     ]
     given = RunAnnotations(tmp_path, LABELS)
-    found = [given.region_of(source, WHOLE, 0) for source in named("a.jpg", "b.jpg")]
-    assert [(one.labels, one.of_class) for one in found] == [(("tabby",), True), (("dog",), False)]
-    digests = {given.digest_of(source) for source in named("a.jpg", "b.jpg")}
+    batch = given.mark([(source, WHOLE) for source in named("a.jpg", "b.jpg", "c.jpg", "d.jpg")], [[0]] * 4)
+    found = [row[0] for row in batch.regions]
+    assert [(one.labels, one.of_class) for one in found if not isinstance(one, str)] == [
+        (("tabby",), True),
+        (("dog",), False),
+    ]
+    assert str(found[2]) == "it has no annotation"
+    assert str(found[3]).startswith("its annotation cannot be read: this is no XML")
     assert given.sha256 is None
-    assert len(digests) == 2
-    assert given.digest_of(named("c.jpg")[0]) is None
+    assert list(batch.digests) == [given.digest_of(source) for source in named("a.jpg", "b.jpg", "c.jpg")] + [None]
+    assert len(set(batch.digests)) == 3
 
 
 def test_a_damaged_file_stops_before_anything_is_done(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError
-from cnnviz_cli.core.geometry import ResizeCrop
+from cnnviz_cli.core.geometry import Framing, ResizeCrop
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.shapes import ImageAnnotation, MarkedObject, Polygon, Runs
 from cnnviz_cli.files.annotations.tables import WHERE, Size
@@ -25,21 +25,6 @@ MAX_CORNERS = 200_000
 _LOOKED_AT = 1024  # rows and columns in which something is looked for that the input does not show
 
 _FIRST_TURNED = 5  # EXIF's orientations from which on rows are columns
-
-
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How an image's file became the network's input.
-
-    Attributes:
-        size: width and height of the upright image in its file.
-        orientation: how the file's rows and columns have been turned to make it upright, EXIF's number.
-        placing: how the upright image was resized, and which part of it is the input.
-    """
-
-    size: Size
-    orientation: int
-    placing: ResizeCrop
 
 
 @dataclass(frozen=True, slots=True)
