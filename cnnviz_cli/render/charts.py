@@ -34,7 +34,8 @@ from cnnviz_cli.render.layout import (
 )
 
 BLUE = "#1f5fa8"
-TINT = "#dbe6f3"  # of the area that a curve and another enclose
+TINT = "#dbe6f3"  # of the area between two curves
+AGAINST = "#f3ddd3"  # of it where the first is below the second
 BAND = "#e6e9ed"  # where controls lie
 GRID = "#eceef1"
 QUIET = "#aab0b8"  # curves and dots of controls
@@ -132,19 +133,20 @@ class Plot:
     Attributes:
         curves: of the method, in the order of the chart's; the area between the first two is tinted.
         controls: their curves, in grey.
-        marks: shares at which the curves have dots.
+        marks: for each curve the share and the height of its dots; those of the first curve are open.
     """
 
     title: str
     aside: str
     curves: Sequence[Curve]
     controls: Sequence[Curve] = ()
-    marks: Sequence[float] = ()
+    marks: Sequence[Sequence[tuple[float, float]]] = ()
 
 
 def chart_axes(plots: Sequence[Plot], width: float, height: float) -> tuple[Axis, Axis]:
     """The axes that all frames of a chart share: shares from 0 to 1, and heights from zero or below."""
     means = [mean for plot in plots for curve in (*plot.curves, *plot.controls) for mean in curve.means]
+    means += [height for plot in plots for marks in plot.marks for _, height in marks]
     limit = max(means)
     up = make_axis([0.0, *means], height, 5, pad=0.0)
     top = 1.0 if 0.8 <= limit <= 1 else up.high + 0.06 * (up.high - up.low)
@@ -162,23 +164,26 @@ def draw_plot(
 ) -> Block:
     """The frame of one method: grid, controls, area, curves, dots at marks, and words beside the curves."""
     block = blank_block(round(across.length) + 1, round(up.length) + 1)
+    spots = [
+        tuple((across.place(share), up.length - up.place(height)) for share, height in marks) for marks in plot.marks
+    ]
     for tick in up.ticks:
         zero = abs(tick) < 1e-12
         block.put(Rectangle(block.width, 1, fill=RULE if zero else GRID), 0, round(up.length - up.place(tick)))
     lines = [curve_points(curve, across, up) for curve in plot.curves]
     others = [curve_points(curve, across, up) for curve in plot.controls]
     if len(lines) >= 2:
-        block.put(Polygon((*lines[0], *reversed(lines[1])), TINT), 0, 0)
+        for area, above in areas_between(lines[0], lines[1]):
+            block.put(Polygon(area, TINT if above else AGAINST), 0, 0)
     for points in others:
         block.put(Polyline(points, QUIET, 1), 0, 0)
     for points in lines:
         block.put(Polyline(points, color, 2), 0, 0)
-    for curve in plot.curves:
-        spots = tuple((across.place(share), up.length - up.place(value_at(curve, share))) for share in plot.marks)
-        if spots:
-            block.put(Dots(spots, DOT - 0.5, PAPER, color, 2), 0, 0)
+    for number, places in enumerate(spots):
+        if places:
+            block.put(Dots(places, DOT - 0.5, color if number else PAPER, color, 2), 0, 0)
     everything = [*lines, *others]
-    taken: list[Box] = []
+    taken = [dot_box(place) for places in spots for place in places]
     for number, text in enumerate(words):
         put_beside(block, text, lines[number], everything, taken, color)
     if controls_word and others:
@@ -187,9 +192,60 @@ def draw_plot(
     return block
 
 
-def value_at(curve: Curve, share: float) -> float:
-    """The height of a curve at a share, on the straight line between its neighbours."""
-    return _height(tuple(zip(curve.shares, curve.means, strict=True)), share)
+Place = tuple[float, float]
+
+
+def areas_between(one: Sequence[Place], other: Sequence[Place]) -> list[tuple[tuple[Place, ...], bool]]:
+    """The areas that two lines enclose, and of each whether the first line lies above the second there."""
+    ends = max(one[0][0], other[0][0]), min(one[-1][0], other[-1][0])
+    steps = sorted({across for across, _ in (*one, *other) if ends[0] <= across <= ends[1]} | set(ends))
+    gaps = [(across, _height(one, across), _height(other, across)) for across in steps]
+    found: list[tuple[tuple[Place, ...], bool]] = []
+    run = [gaps[0]]
+    for before, after in pairwise(gaps):
+        old, new = before[2] - before[1], after[2] - after[1]
+        if old * new < 0:
+            share = old / (old - new)
+            across = before[0] + share * (after[0] - before[0])
+            down = before[1] + share * (after[1] - before[1])
+            run.append((across, down, down))
+            found += _area_of(run)
+            run = [(across, down, down)]
+        run.append(after)
+        if new == 0:
+            found += _area_of(run)
+            run = [after]
+    return found + _area_of(run)
+
+
+def turns_over(plot: Plot) -> bool:
+    """Whether the first curve lies below the second one somewhere."""
+    if len(plot.curves) < 2:
+        return False
+    lines = [[(share, -mean) for share, mean in zip(one.shares, one.means, strict=True)] for one in plot.curves[:2]]
+    return any(not above and _size_of(area) > HARDLY for area, above in areas_between(*lines))
+
+
+HARDLY = 1e-3  # an area that one does not see
+
+
+def _size_of(area: Sequence[Place]) -> float:
+    """The size of an area within its corners."""
+    turns = zip(area, (*area[1:], area[0]), strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in turns)) / 2
+
+
+UPSIDE_DOWN = "Red area: there removing what the map calls important costs less than removing the rest."
+
+
+def _area_of(run: Sequence[tuple[float, float, float]]) -> list[tuple[tuple[Place, ...], bool]]:
+    """The area along places with both lines' heights, none where there is no room between them."""
+    gap = sum(lower - upper for _, upper, lower in run)
+    if gap == 0:
+        return []
+    upper = tuple((across, down) for across, down, _ in run)
+    lower = tuple((across, down) for across, _, down in reversed(run))
+    return [((*upper, *lower), gap > 0)]
 
 
 def _height(points: Sequence[tuple[float, float]], across: float) -> float:
@@ -197,7 +253,7 @@ def _height(points: Sequence[tuple[float, float]], across: float) -> float:
         return points[0][1]
     for (x0, y0), (x1, y1) in pairwise(points):
         if across <= x1:
-            return y0 + (y1 - y0) * (across - x0) / (x1 - x0) if x1 > x0 else y1
+            return y0 + (y1 - y0) * (across - x0) / (x1 - x0) if across < x1 else y1
     return points[-1][1]
 
 
@@ -212,6 +268,11 @@ def overlaps(one: Box, other: Box, apart: float = 0.0) -> bool:
         and one[1] < other[3] + apart
         and other[1] < one[3] + apart
     )
+
+
+def dot_box(spot: tuple[float, float]) -> Box:
+    """The square around a dot."""
+    return spot[0] - DOT, spot[1] - DOT, spot[0] + DOT, spot[1] + DOT
 
 
 STEP = 4  # units between the places that are tried for a word
@@ -298,16 +359,34 @@ def _framed(inner: Block, plot: Plot, across: Axis, words: str) -> Block:
     put_text(block, 0, TYPE, name, TYPE, INK)
     put_text(block, inner.width - aside, TYPE, plot.aside, TYPE, MUTED)
     block.put(inner, 0, head)
-    base = head + inner.height + TICK + SMALL
+    put_shares(block, across, 0, head + inner.height, words)
+    return block
+
+
+def frame_plot(inner: Block, across: Axis, up: Axis, below: str, above: str, gutter: int) -> Block:
+    """A plot between the numbers of its axes, with the words of both."""
+    head = line_height(SMALL)
+    block = blank_block(gutter + inner.width, head + inner.height + TICK + line_height(SMALL))
+    put_text(block, gutter, SMALL - 1, elide(above, SMALL, inner.width), SMALL, MUTED)
+    for tick in up.ticks:
+        text = up.label(tick)
+        base = head + round(up.length - up.place(tick)) + round(0.36 * SMALL)
+        put_text(block, gutter - 8 - text_width(text, SMALL), base, text, SMALL, MUTED)
+    block.put(inner, gutter, head)
+    put_shares(block, across, gutter, head + inner.height, below)
+    return block
+
+
+def put_shares(block: Block, across: Axis, left: float, top: int, words: str) -> None:
+    """The ticks of shares below a plot with their numbers; words stand in the place of the middle one."""
     ends = [percent(tick) for tick in across.ticks]
     if words:
         ends[len(ends) // 2] = words
     for tick, text in zip(across.ticks, ends, strict=True):
         room = text_width(text, SMALL)
-        left = min(max(0.0, across.place(tick) - room / 2), inner.width - room)
-        block.put(Rectangle(1, TICK, fill=RULE), round(across.place(tick)), head + inner.height)
-        put_text(block, left, base, text, SMALL, MUTED)
-    return block
+        place = min(max(0.0, across.place(tick) - room / 2), across.length + 1 - room)
+        block.put(Rectangle(1, TICK, fill=RULE), left + round(across.place(tick)), top)
+        put_text(block, left + place, top + TICK + SMALL, text, SMALL, MUTED)
 
 
 KeyEntry = tuple[Callable[[Block, int], None], str]

@@ -17,6 +17,7 @@ from cnnviz_cli.render.charts import (
     TICK,
     Axis,
     Box,
+    dot_box,
     draw_dot,
     format_fixed,
     make_axis,
@@ -146,11 +147,6 @@ def _band_word(
             taken.append(box)
             put_text(plot, left, round(base), text, SMALL, MUTED)
             return
-
-
-def dot_box(spot: tuple[float, float]) -> Box:
-    """The square around a dot."""
-    return spot[0] - DOT, spot[1] - DOT, spot[0] + DOT, spot[1] + DOT
 
 
 def _segment_box(start: tuple[float, float], end: tuple[float, float]) -> Box:

@@ -15,6 +15,7 @@ from cnnviz_cli.render.charts import (
     GRID,
     QUIET,
     TICK,
+    UPSIDE_DOWN,
     Axis,
     KeyEntry,
     Plot,
@@ -26,6 +27,7 @@ from cnnviz_cli.render.charts import (
     key_line,
     make_axis,
     section_heading,
+    turns_over,
 )
 from cnnviz_cli.render.insight import compose_agreement, compose_scatter
 from cnnviz_cli.render.layout import (
@@ -41,7 +43,6 @@ from cnnviz_cli.render.layout import (
     Line,
     Polyline,
     Rectangle,
-    add_margin,
     blank_block,
     elide,
     line_height,
@@ -53,7 +54,7 @@ from cnnviz_cli.render.layout import (
     text_width,
     wrap_words,
 )
-from cnnviz_cli.render.overview import HEADING
+from cnnviz_cli.render.overview import HEADING, make_sheet
 
 NARROW = 760  # units below which the margin is half as wide, and what stood side by side stands below each other
 ROOMY = 1040  # the least width of the charts of a full leaderboard, where nothing narrower was asked for
@@ -86,17 +87,7 @@ def compose_leaderboard(board: Leaderboard, room: int = LAYOUT_WIDTH) -> Block:
     rows += _insight(board, width)
     if foot := _foot(board, width):
         rows.append(set_lines(foot, width))
-    return _sheet(rows, width, margin)
-
-
-def _sheet(rows: Sequence[Block], width: int, margin: int) -> Block:
-    lined = [rows[0]]
-    for row in rows[1:]:
-        block = blank_block(width, row.height + GAP // 2)
-        block.put(Rectangle(width, 1, fill=RULE), 0, 0)
-        block.put(row, 0, GAP // 2)
-        lined.append(block)
-    return add_margin(stack_vertically(lined, GAP), margin)
+    return make_sheet(rows, width, margin)
 
 
 def sheet_width(board: Leaderboard, most: int) -> int:
@@ -397,7 +388,8 @@ def _insight(board: Leaderboard, width: int) -> list[Block]:
 
 
 def _foot(board: Leaderboard, width: int) -> list[Line]:
-    sentences = [*reliability(board), *_red(board)]
+    plots = [plot for spec in board.charts for plot in _plots(board, spec)]
+    sentences = [*reliability(board), *_red(board), *[UPSIDE_DOWN] * any(map(turns_over, plots))]
     sentences += [f"{letter}: {sentence}" for sentence, letter in _notes(board).items()]
     return [line for text in (*sentences, *board.foot) for line in muted_lines(text, SMALL, width)]
 

@@ -242,7 +242,7 @@ def compose_overview(predictions: Sequence[Prediction], panels: Sequence[tuple[P
     return make_sheet([*rows, _footer(view, panels)], WIDTH)
 
 
-def make_sheet(rows: Sequence[Block], width: int) -> Block:
+def make_sheet(rows: Sequence[Block], width: int, margin: int = MARGIN) -> Block:
     """The rows under each other with a hairline above each but the first, and a margin round them."""
     lined = [rows[0]]
     for row in rows[1:]:
@@ -250,7 +250,7 @@ def make_sheet(rows: Sequence[Block], width: int) -> Block:
         block.put(Rectangle(width, 1, fill=RULE), 0, 0)
         block.put(row, 0, GAP // 2)
         lined.append(block)
-    return add_margin(stack_vertically(lined, GAP), MARGIN)
+    return add_margin(stack_vertically(lined, GAP), margin)
 
 
 def sheet_heading(scene: Scene, width: int, *more: str) -> Block:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -11,10 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from render.evaluated import COLUMNS, METHODS, agreement, board
+from render.laid import box_of, check_layout, dots, texts
 
 from cnnviz_cli.core.evaluation import CellValue, ColumnSpec, Leaderboard, MethodRow
 from cnnviz_cli.core.figure_settings import parse_figure_size
-from cnnviz_cli.render.charts import BAND, BLUE, DOT, Box, make_axis, overlaps, round_ticks
+from cnnviz_cli.render.charts import BAND, BLUE, DOT, make_axis, overlaps, round_ticks
 from cnnviz_cli.render.figures import encode_figure, fit_block
 from cnnviz_cli.render.insight import (
     agreement_color,
@@ -29,52 +29,14 @@ from cnnviz_cli.render.layout import (
     PAPER,
     Block,
     Dots,
-    Leaf,
     Polyline,
-    Raster,
     Rectangle,
-    Text,
 )
 from cnnviz_cli.render.leaderboard import column_axis, compose_leaderboard, compose_table, reliability
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.render.svg import encode_svg
 
 WIDTHS = {"8.5cm": 482, "17cm": 964, "auto": 1600}
-
-
-def texts(block: Block) -> list[tuple[float, int, Text]]:
-    return [(left, base, item) for left, base, item in block.leaves() if isinstance(item, Text) and item.text.strip()]
-
-
-def box_of(left: float, top: float, item: Leaf) -> Box:
-    if isinstance(item, Text):
-        return left, top - 0.74 * item.size, left + item.width, top + 0.2 * item.size
-    if isinstance(item, Dots):
-        reach = item.radius
-        across, down = zip(*item.points, strict=True)
-        return (
-            left + min(across) - reach,
-            top + min(down) - reach,
-            left + max(across) + reach,
-            top + max(down) + reach,
-        )
-    if isinstance(item, Rectangle | Raster) or not hasattr(item, "points"):
-        return left, top, left + item.width, top + item.height
-    across, down = zip(*item.points, strict=True)
-    return left + min(across), top + min(down), left + max(across), top + max(down)
-
-
-def clipped(block: Block) -> Iterator[tuple[Block, Leaf]]:
-    """What reaches out of the block that it is in, by more than half a unit."""
-    for across, down, item in block.items:
-        if isinstance(item, Block):
-            yield from clipped(item)
-            if down + item.height > block.height + 0.5 or across + item.width > block.width + 0.5:
-                yield block, item  # type: ignore[misc]
-        else:
-            box = box_of(across, down, item)
-            if box[0] < -0.6 or box[1] < -0.6 or box[2] > block.width + 0.6 or box[3] > block.height + 0.6:
-                yield block, item
 
 
 BOARDS = {
@@ -104,15 +66,7 @@ BOARDS = {
 @pytest.mark.parametrize("room", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("name", BOARDS)
 def test_no_text_lies_over_another_and_nothing_is_cut_off(name: str, room: int) -> None:
-    block = compose_leaderboard(BOARDS[name], room)
-    boxes = [(box_of(left, base, item), item.text) for left, base, item in texts(block)]
-    boxes.sort(key=lambda one: one[0][1])
-    for number, (box, text) in enumerate(boxes):
-        for other, words in boxes[number + 1 :]:
-            if other[1] > box[3]:
-                break
-            assert not overlaps(box, other, -0.3), (text, words)
-    assert list(clipped(block)) == []
+    check_layout(compose_leaderboard(BOARDS[name], room))
 
 
 @pytest.mark.parametrize("room", [482, 700, 964])
@@ -127,15 +81,6 @@ def test_a_leaderboard_has_the_width_that_is_asked_for() -> None:
         block, scale = fit_block(partial(compose_leaderboard, board()), parse_figure_size(width, dpi))
         assert encode_figure(block, "png", scale, dpi=dpi)[1][0] == pixels
     assert fit_block(partial(compose_leaderboard, board()), parse_figure_size("auto"))[1] == 1
-
-
-def dots(block: Block) -> list[tuple[float, float, Dots]]:
-    """Every single dot with its place."""
-    return [
-        (left + item.points[0][0], top + item.points[0][1], item)
-        for left, top, item in block.leaves()
-        if isinstance(item, Dots)
-    ]
 
 
 def column_of(block: Block, row: str) -> float:
