@@ -1,15 +1,24 @@
-"""`python -m benchmarks dream-quality [CLASSES]`: how well other networks see what was dreamt for the bundled one.
+"""`python -m benchmarks dream-quality [FILE]`: how well other networks see what was dreamt for the bundled one.
 
-Each of the first CLASSES of twenty classes (all by default) that no setting was chosen by is painted once, at 160 steps
-or the method's own number, and shown as it is written to EfficientNet-Lite1 and -Lite2. They are of the same family, so
-that the probabilities are upper bounds.
+Twenty classes that no setting was chosen by are painted from two seeds each, at 160 steps or the method's own number,
+and shown as they are written to EfficientNet-Lite1 and -Lite2. These are of the same family, so that the probabilities
+are upper bounds. Then eight channels of each of three layers, of which the score in the written picture is compared.
+
+Each row is written to FILE (build/dream-quality.jsonl by default) when it is known; what stands there is not painted
+again. It takes 25 minutes of one core.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import statistics
 import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +28,7 @@ import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.method import MethodContext, Recipe, find_method
 from cnnviz_cli.core.panels import Dreamed
+from cnnviz_cli.core.unit_objectives import Channel
 from cnnviz_cli.engine.device import move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
@@ -29,17 +39,24 @@ from cnnviz_cli.methods.common.views import Turned
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.session import method_context
 
+BUNDLED = "efficientnet_lite0"
 JUDGES = ("efficientnet_lite1", "efficientnet_lite2")
 
 CLASSES = (
-    207, 94, 511, 954, 440, 387, 130, 291, 323, 417, 487, 555, 604, 701, 717, 779, 883, 949, 985, 340,
+    207, 94, 511, 954, 440, 387, 130, 291, 323, 417, 487, 555, 604, 701, 717, 779, 883, 949, 849, 340,
 )  # fmt: skip
 """Golden retriever, hummingbird, convertible, banana, beer bottle, lesser panda, flamingo, lion, monarch, balloon,
-cellular telephone, fire engine, hourglass, parachute, pickup, school bus, vase, strawberry, daisy, zebra."""
+cellular telephone, fire engine, hourglass, parachute, pickup, school bus, vase, strawberry, teapot, zebra."""
+
+SEEDS = 2
+CHANNELS = {"stages.3": 80, "stages.4": 112, "stages.5": 192}
+EACH = 8
 
 STEPS = 160
 SHARE = 12 / 224
 """Lucid's shifts of its picture: 8 and 4 of 224 pixels."""
+
+Row = dict[str, Any]
 
 
 def lucid_recipe(context: MethodContext) -> Recipe:
@@ -50,45 +67,55 @@ def lucid_recipe(context: MethodContext) -> Recipe:
     return dream_recipe(NoiseOptions(), context, canvas, views, Adam(0.05), steps=STEPS)
 
 
-def main(arguments: list[str]) -> None:
-    """Print a row a class and the means."""
-    chosen = CLASSES[: int(arguments[0])] if arguments else CLASSES
-    torch.set_num_threads(1)
-    bundled, *judges = (load_model(name, reporter=QuietReporter()) for name in ("efficientnet_lite0", *JUDGES))
-    context = method_context(
-        move_to_device(bundled.net, torch.device("cpu")), bundled.layers, bundled.preprocessing.input_spec
-    )
-    recipes = {"lucid": lucid_recipe(context)}
-    for name in ("fourier", "pyramid"):
-        method = find_method(name, "dream")
-        recipes[name] = method.build(method.options(), replace(context))
-    seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in recipes}
-    for index in chosen:
-        for name, recipe in recipes.items():
-            picture = _paint(bundled, recipe, index)
-            clean = _scores(bundled, picture)
-            rank = 1 + int((clean > clean[index]).sum())
-            shares = tuple(float(_scores(judge, picture)[index]) for judge in judges)
-            seen[name].append((rank == 1, *shares))
-            told = " ".join(f"{share:.2f}" for share in shares)
-            print(f"{bundled.labels[index]:<20} {name:<8} clean {clean[index]:.2f} rank {rank}  {told}", flush=True)
-    transfer = {name: statistics.mean(share for _, *both in rows for share in both) for name, rows in seen.items()}
-    for name, rows in seen.items():
-        first = sum(bool(row[0]) for row in rows)
-        ratio = transfer[name] / transfer["lucid"]
-        told = f"mean transfer {transfer[name]:.2f}, {ratio:.2f} times lucid's"
-        print(f"{name}: {told}; first for {first} of {len(rows)}")
+def recipe_of(name: str, context: MethodContext) -> Recipe:
+    """Of lucid, or of a method at its defaults."""
+    if name == "lucid":
+        return lucid_recipe(context)
+    method = find_method(name, "dream")
+    return method.build(method.options(), context)
 
 
-def _paint(model: LoadedModel, recipe: Recipe, index: int) -> Tensor:
-    """(1, 3, h, w) in [0, 1] as it is written, in 8 bits."""
-    like = torch.zeros(1, 3, *model.preprocessing.input_spec.size).contiguous(memory_format=torch.channels_last)
-    chosen = torch.tensor([[index]])
-    plan, seeds = Plan.of(recipe.needs), torch.tensor([index])
-    evidence = observe(model.net, like, plan, lambda _scores: chosen, given={"seeds": seeds}).evidence
-    (panel,) = recipe.explain(evidence.only(recipe.needs))
-    assert isinstance(panel, Dreamed)
-    return torch.floor(torch.as_tensor(panel.values) * 255 + 0.5) / 255
+class Judged:
+    """The bundled network, and the others that are shown what it dreams."""
+
+    def __init__(self) -> None:
+        self.bundled, *self.judges = (load_model(name, reporter=QuietReporter()) for name in (BUNDLED, *JUDGES))
+        net = move_to_device(self.bundled.net, torch.device("cpu"))
+        self.context = method_context(net, self.bundled.layers, self.bundled.preprocessing.input_spec)
+
+    def of_class(self, index: int, seed: int, method: str, recipe: Recipe) -> Row:
+        """One picture of a class, and what the networks say of it."""
+        picture, seconds = self._paint(recipe, index, index + 1000 * seed)
+        clean = _scores(self.bundled, picture)
+        judged = [float(_scores(judge, picture)[index]) for judge in self.judges]
+        rank = 1 + int((clean > clean[index]).sum())
+        key = f"class {index}, seed {seed}, {method}"
+        return {
+            "key": key, "clean": float(clean[index]), "rank": rank, "judged": judged, "seconds": seconds,
+        }  # fmt: skip
+
+    def of_channel(self, layer: str, channel: int, method: str) -> Row:
+        """One picture of a channel, and its mean there."""
+        of = Channel(layer, channel)
+        picture, seconds = self._paint(recipe_of(method, replace(self.context, subject=of)), 0, channel)
+        seen: list[float] = []
+        module = self.bundled.net.get_submodule(layer)
+        with module.register_forward_hook(lambda _module, _inputs, maps: seen.append(float(maps[0, channel].mean()))):
+            _scores(self.bundled, picture)
+        return {"key": f"{layer}, channel {channel}, {method}", "score": seen[0], "seconds": seconds}
+
+    def _paint(self, recipe: Recipe, index: int, seed: int) -> tuple[Tensor, float]:
+        """(1, 3, h, w) in [0, 1] as it is written, in 8 bits, and the processor's seconds."""
+        like = torch.zeros(1, 3, *self.bundled.preprocessing.input_spec.size)
+        like = like.contiguous(memory_format=torch.channels_last)
+        chosen, plan = torch.tensor([[index]]), Plan.of(recipe.needs)
+        given = {"seeds": torch.tensor([seed])}
+        start = time.process_time()
+        evidence = observe(self.bundled.net, like, plan, lambda _scores: chosen, given=given).evidence
+        (panel,) = recipe.explain(evidence.only(recipe.needs))
+        seconds = time.process_time() - start
+        assert isinstance(panel, Dreamed)
+        return torch.floor(torch.as_tensor(panel.values) * 255 + 0.5) / 255, seconds
 
 
 def _scores(model: LoadedModel, picture: Tensor) -> Tensor:
@@ -97,6 +124,100 @@ def _scores(model: LoadedModel, picture: Tensor) -> Tensor:
     shown = interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     with torch.no_grad():
         return model.net((shown - 0.5) / 0.5).softmax(1)[0]
+
+
+def _rows(path: Path) -> dict[str, Row]:
+    """By key what is known already."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {row["key"]: row for row in map(json.loads, lines)}
+
+
+def class_rows(
+    networks: Judged, recipes: Mapping[str, Recipe], classes: Sequence[int], known: Mapping[str, Row]
+) -> Iterator[Row]:
+    """One for each class, seed and recipe that is not known; those of one class and seed stand together."""
+    for index in classes:
+        for seed in range(SEEDS):
+            for name, recipe in recipes.items():
+                if f"class {index}, seed {seed}, {name}" not in known:
+                    yield networks.of_class(index, seed, name, recipe)
+
+
+def channel_rows(networks: Judged, methods: Sequence[str], known: Mapping[str, Row]) -> Iterator[Row]:
+    """One for each channel and method that is not known."""
+    for layer, count in CHANNELS.items():
+        for number in range(EACH):
+            channel = count * (2 * number + 1) // (2 * EACH)
+            for name in methods:
+                if f"{layer}, channel {channel}, {name}" not in known:
+                    yield networks.of_channel(layer, channel, name)
+
+
+def summary(rows: Mapping[str, Row]) -> list[str]:
+    """A line for each method: mean transfer, over lucid's with the middle 95 % of draws of classes, and ranks."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for key, row in rows.items():
+        if key.startswith("class"):
+            index, _seed, name = key.split(", ")
+            found.setdefault(name, {}).setdefault(index, []).append(row)
+    told = []
+    for name, classes in found.items():
+        every = [row for of_class in classes.values() for row in of_class]
+        first = sum(row["rank"] == 1 for row in every)
+        twice = sum(all(row["rank"] == 1 for row in of_class) for of_class in classes.values())
+        low, middle, high = _over(classes, found.get("lucid", classes))
+        told.append(
+            f"{name}: mean transfer {_transfer(classes.values()):.3f}, {middle:.2f} times lucid's ({low:.2f} to "
+            f"{high:.2f}); first for {first} of {len(every)} pictures, with each seed for {twice} of {len(classes)} "
+            f"classes; {statistics.mean(row['seconds'] for row in every):.1f} s each"
+        )
+    for layer in CHANNELS:
+        ratios = [
+            row["score"] / other["score"]
+            for key, row in rows.items()
+            if key.startswith(f"{layer},") and key.endswith(", pyramid")
+            if (other := rows.get(key.replace(", pyramid", ", fourier")))
+        ]
+        if ratios:
+            shown = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
+            told.append(f"{layer}: pyramid's score over fourier's {statistics.median(ratios):.2f} ({shown})")
+    return told
+
+
+def _transfer(classes: Any) -> float:
+    return statistics.mean(share for of_class in classes for row in of_class for share in row["judged"])
+
+
+def _over(classes: Mapping[str, list[Row]], lucid: Mapping[str, list[Row]]) -> tuple[float, float, float]:
+    """The ratio of mean transfers, between the ends of the middle 95 % of those of classes drawn anew."""
+    both = [(classes[index], lucid[index]) for index in classes if index in lucid]
+    draw, ratios = random.Random(0), []
+    for _ in range(2000):
+        chosen = draw.choices(both, k=len(both))
+        ratios.append(_transfer(ours for ours, _ in chosen) / max(_transfer(theirs for _, theirs in chosen), 1e-9))
+    ratios.sort()
+    middle = _transfer(ours for ours, _ in both) / max(_transfer(theirs for _, theirs in both), 1e-9)
+    return ratios[50], middle, ratios[-51]
+
+
+def main(arguments: list[str]) -> None:
+    """Paint what is missing, print it and the summary."""
+    path = Path(arguments[0]) if arguments else Path("build/dream-quality.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    known, networks = _rows(path), Judged()
+    recipes = {name: recipe_of(name, networks.context) for name in ("lucid", "fourier", "pyramid")}
+    with path.open("a", encoding="utf-8") as file:
+        for rows in (
+            class_rows(networks, recipes, CLASSES, known),
+            channel_rows(networks, ("fourier", "pyramid"), known),
+        ):
+            for row in rows:
+                known[row["key"]] = row
+                print(json.dumps(row), file=file, flush=True)
+                print(json.dumps(row), flush=True)
+    for told in summary(known):
+        print(told)
 
 
 if __name__ == "__main__":

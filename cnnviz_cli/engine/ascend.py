@@ -103,7 +103,7 @@ class _Climb:
     def _slope(self, picture: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """(1,) the objective, and its gradient at the picture; by open rectifiers where that is nothing at all."""
         score, slope = self._slope_by("exact", picture, progress)
-        if self.opened < self.need.course.open_steps and not bool(slope.any()):
+        if self.opened < self.need.course.open_steps and _is_nothing(slope):
             score, slope = self._slope_by("open", picture, progress)
             self.opened += 1
         return score, slope
@@ -160,7 +160,8 @@ class _Sight:
         made = self._pass(inputs, Plan.of([need]))
         with torch.no_grad():
             score = of.value(made).detach().mean(0, keepdim=True)
-        return score, made.answers[need].to(inputs) / len(inputs)
+        gradient = made.answers[need].to(inputs)
+        return score, gradient if len(inputs) == 1 else gradient / len(inputs)
 
     def value(self, inputs: Tensor, beside: Mapping[str, Tensor]) -> Tensor:
         """(n,) the objective in (n, C, H, W) inputs."""
@@ -234,6 +235,12 @@ def _seed_of(evidence: Evidence, need: Ascent, image: int) -> int:
 def _range_of(need: Ascent) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Black, and how far white is above it."""
     return need.black, tuple(high - low for low, high in zip(need.black, need.white, strict=True))
+
+
+def _is_nothing(slope: Tensor) -> bool:
+    """Whether it is zero everywhere; what is not a number is something."""
+    low, high = slope.aminmax()
+    return bool((low == 0) & (high == 0))
 
 
 def _relative(slope: Tensor) -> Tensor:

@@ -74,14 +74,15 @@ def run_pass(
         choose: see `Choose`; or the (B, R) classes themselves, which are chosen already of what `batch` was made from.
         masks: the region to be explained in each image, see `Readout.hold`.
         anchor: what is held of each image already; found out if not given.
-        owned: whether `batch` is not needed afterwards, so that a first layer may work in place on it.
+        owned: whether `batch` is not needed afterwards, so that recording may start at it, or a first layer work in
+            place on it.
 
     Raises:
         UsageError: see `observe`.
     """
     source = batch.detach()
     # Recording starts at a leaf of our own, and the network gets a clone: its first layer may work in place.
-    leaf = source.clone().requires_grad_() if plan.from_input else source
+    leaf = (source if owned else source.clone()).requires_grad_() if plan.from_input else source
     kept: dict[str, Tensor] = {}
     ran: dict[str, int] = {}
     mode = RectifierMode() if plan.modifies_relu else None

@@ -61,12 +61,12 @@ class Turned:
         shares = torch.rand((self.count, 7), generator=draws, dtype=torch.float32, device="cpu")
         grid = self._grid(shares.double(), picture.shape[2], picture.shape[3]).to(picture)
         source = picture.expand(self.count, -1, -1, -1)
-        seen = _GREY + grid_sample(source - _GREY, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        seen = grid_sample(source - _GREY, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         grain = self.grain * (_LAST_GRAIN + (1 - _LAST_GRAIN) * falling(progress))
-        if grain:
-            noise = torch.randn(seen.shape, generator=draws, dtype=torch.float32, device="cpu")
-            seen = seen + grain * noise.to(seen)
-        return seen
+        if not grain:
+            return seen.add_(_GREY)
+        noise = torch.randn(seen.shape, generator=draws, dtype=torch.float32, device="cpu")
+        return seen.add_(noise.to(seen).mul_(grain).add_(_GREY))
 
     def _grid(self, shares: Tensor, height: int, width: int) -> Tensor:
         """(n, H, W, 2) where each pixel of a view is looked up, for (n, 7) numbers from 0 to 1."""
@@ -84,11 +84,14 @@ class Turned:
         shift = torch.stack([2 * across - 1, 2 * down - 1]) * reach + slack
         y = (torch.arange(rows, dtype=torch.float64, device="cpu") + 0.5 - rows / 2).view(1, -1, 1)
         x = (torch.arange(columns, dtype=torch.float64, device="cpu") + 0.5 - columns / 2).view(1, 1, -1)
-        cosine, sine = ((part / scale).view(-1, 1, 1) for part in (turned.cos(), turned.sin()))
         flipped = mirror.view(-1, 1, 1) * x
-        right = cosine * flipped - sine * y + shift[0].view(-1, 1, 1)
-        below = sine * flipped + cosine * y + shift[1].view(-1, 1, 1)
-        return torch.stack([right * 2 / width, below * 2 / height], 3)
+        cosine, sine = ((part / scale).view(-1, 1, 1) for part in (turned.cos(), turned.sin()))
+        # Everything but one addition is done on rows and columns alone.
+        grid = shares.new_empty(len(shares), rows, columns, 2)
+        for number, (along, down) in enumerate(((cosine, -sine), (sine, cosine))):
+            span = (width, height)[number] / 2
+            torch.add(along / span * flipped, (down * y + shift[number].view(-1, 1, 1)) / span, out=grid[..., number])
+        return grid
 
     def label(self) -> str:
         many = "" if self.count == 1 else f"{self.count} views each, "
