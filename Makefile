@@ -15,7 +15,7 @@ help:  ## List the targets
 
 demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/, and paint an espresso, into demo-dream/
 	$(BIN)/cnnviz all sample_images --output demo --force
-	$(BIN)/cnnviz dream --target espresso --method pyramid --output demo-dream --force
+	$(BIN)/cnnviz dream --target espresso --output demo-dream --force
 
 install: $(VENV)/.dev  ## Set up .venv for development
 

@@ -37,7 +37,7 @@ def test_a_picture_has_its_numbers() -> None:
     assert one.values.shape == (32, 32, 3)
     assert one.scores.shape == (3,)
     assert np.array_equal(to_bytes(one.values.transpose(2, 0, 1)), np.array(one.picture))
-    assert (one.subject, one.method, one.source) == ("1", "fourier", "")
+    assert (one.subject, one.method, one.source) == ("1", "pyramid", "")
     assert one.rank == 1 + [prediction.index for prediction in one.predictions].index(1)
     assert set(one.statistics) == {"opened", "slope", "saturated"}
     assert one._repr_png_().startswith(b"\x89PNG")

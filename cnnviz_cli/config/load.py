@@ -26,6 +26,7 @@ from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import SELECTOR
+from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
 CONFIG_VARIABLE = "CNNVIZ_CONFIG"
@@ -247,6 +248,8 @@ def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], comm
         if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):
             names = ", ".join(method.name for method, _ in chosen)
             what = f"no chosen method reads this option ({names})"
-            problems.append(UsageError(what, where=flag_name(path, command), fix="See: cnnviz methods"))
+            able = [one.name for one in methods(family) if path[1] in {f.name for f in fields(one.options)}]
+            fix = f"Methods that read it: {', '.join(able)}"
+            problems.append(UsageError(what, where=flag_name(path, command), fix=fix))
     if problems:
         raise combine_errors(problems)

@@ -55,7 +55,7 @@ FAMILIES: Mapping[str, Family] = {
 
 DREAM = Family(
     "dream",
-    "fourier",
+    "pyramid",
     "What the network has learnt, painted from noise; and what it sees in a photograph, painted into it.",
     with_images="octaves",
 )

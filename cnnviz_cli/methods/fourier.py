@@ -28,7 +28,7 @@ class Options(NoiseOptions):
     paper="Olah et al., Feature Visualization, 2017, https://distill.pub/2017/feature-visualization/",
 )
 def fourier(options: Options, context: MethodContext) -> Recipe:
-    """What the network answers most strongly: a picture painted from noise.
+    """What the network answers most strongly: scenes, painted on waves from noise.
 
     x = sigmoid(K s((F^-1 c f^-1.3))), s to a fixed contrast, K the colours of photographs; c climbs by Adam the mean of
     the objective over views of x that are scaled by 0.5 to 1.4, turned by 20 degrees, shifted and mirrored. For

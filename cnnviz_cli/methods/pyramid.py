@@ -28,7 +28,7 @@ class Options(DreamOptions):
     paper="Mordvintsev et al., DeepDreaming with TensorFlow, 2015, https://github.com/tensorflow/examples",
 )
 def pyramid(options: Options, context: MethodContext) -> Recipe:
-    """The same in less than half the time: crisp objects, painted on pixels from small to large.
+    """What the network answers most strongly: crisp objects, painted on pixels from small to large.
 
     x += 3/255 g / mean |g|, where g is the gradient in decorrelated colours with each band of its Laplacian pyramid at
     unit deviation; views are scaled by 0.6 to 1.4, turned by 15 degrees, shifted and mirrored. The step falls to a

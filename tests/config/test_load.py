@@ -200,6 +200,6 @@ def test_mistakes_in_variables_and_flags_name_them() -> None:
 def test_a_flag_that_no_chosen_method_reads_is_refused_but_a_shared_file_may_hold_it(tmp_path: Path) -> None:
     chosen = {("deconv", "method"): ["class"]}
     assert told("deconv", chosen | {("deconv", "maps"): "3"}) == [
-        ("--maps", "no chosen method reads this option (class)", "See: cnnviz methods")
+        ("--maps", "no chosen method reads this option (class)", "Methods that read it: deconvnet")
     ]
     assert load_settings("deconv", chosen, written(tmp_path, "deconv: {maps: 3}\n"), {}).section("deconv")
