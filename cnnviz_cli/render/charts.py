@@ -226,7 +226,7 @@ def turns_over(plot: Plot) -> bool:
     return any(not above and _size_of(area) > HARDLY for area, above in areas_between(*lines))
 
 
-HARDLY = 1e-3  # an area that one does not see
+HARDLY = 5e-3  # an area, of 1 x 1, that one does not see
 
 
 def _size_of(area: Sequence[Place]) -> float:

@@ -111,17 +111,19 @@ def _canvas(mosaic: Mosaic, side: int, style: Style) -> Canvas:
 
 def _wide(mosaic: Mosaic, style: Style, side: int, gap: int) -> Block:
     """The mosaic at the left, its classes above the columns, and each method's name before its row."""
-    canvas = _canvas(mosaic, side, style)
-    picture = canvas.as_raster(canvas.image)
     heads = [[Line(text, TYPE) for text in wrap_words(name, TYPE, side)[:2]] for name in mosaic.classes]
     titles = [set_lines(lines, side) for lines in heads]
     tall = max(block.height for block in titles)
     rows: list[Block] = []
     for number, maps in enumerate(mosaic.maps):
         names = _names(maps, side)
-        if not number:
-            names = stack_vertically([names, picture], 4)
         tiles = [_tile(mosaic, maps, cell, style, side) for cell in range(len(mosaic.classes))]
+        if not number:
+            # No lower than the maps beside it.
+            canvas = _canvas(
+                mosaic, max(side // 2, min(side, tiles[0].height - line_height(SMALL) - names.height)), style
+            )
+            names = stack_vertically([names, canvas.as_raster(canvas.image)], 0)
         rows.append(stack_horizontally([names, *tiles], gap))
     head = blank_block(rows[0].width, tall)
     for number, block in enumerate(titles, 1):

@@ -223,8 +223,9 @@ def _likeness(one: RandomisedMap, side: int, height: int, *, first: bool) -> Blo
             draw_dot(block, point[0], round(point[1]), beats=not (stage and value > ALIKE), radius=4)
     if first:
         base = height + 4 + SMALL
-        put_text(block, gutter, base, "magnitudes", SMALL, BLUE)
-        left = gutter + text_width("magnitudes", SMALL) + 8
+        start = min(gutter, side - text_width("magnitudes", SMALL))
+        put_text(block, start, base, "magnitudes", SMALL, BLUE)
+        left = start + text_width("magnitudes", SMALL) + 8
         if one.signed and left + text_width("signed", SMALL) <= side:
             put_text(block, left, base, "signed", SMALL, MUTED)
     return block
