@@ -40,6 +40,25 @@ class Classifier(nn.Module):
         return self.trunk(x)
 
 
+TEMPLATE = torch.linspace(-1, 1, 25).roll(7).view(5, 5)
+"""What the first channel of `Templates` answers, in every colour."""
+
+
+class Templates(nn.Module):
+    """Its first channel answers a template, its second nothing, its third what is bright, its fourth anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Linear(4, 2)
+        with torch.no_grad():
+            self.conv.weight[0] = TEMPLATE
+            self.conv.weight[2] = 1 / 75
+            self.conv.bias.copy_(torch.tensor([-4.0, -1000.0, 0.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+
 class LeNet(nn.Module):
     """Flattens with `view`, which a tensor in channels_last refuses."""
 
@@ -285,6 +304,7 @@ def _seeded(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 classifier = _seeded(Classifier)
 grey_classifier = _seeded(lambda: Classifier(channels=1))
 lenet = _seeded(LeNet)
+templates = _seeded(Templates)
 backward_view = _seeded(BackwardView)
 reads_memory = _seeded(ReadsMemory)
 slices = _seeded(Slices)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -26,18 +27,26 @@ from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.families import DREAM, SELECTOR
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.panels import State
-from cnnviz_cli.core.records import Prediction
+from cnnviz_cli.core.records import DreamRecord, ExamplePatch, Prediction
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.files.images.region_masks import open_masks
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.run.dream_files import numbered, start_of
+from cnnviz_cli.render.dreamed import DreamTile
+from cnnviz_cli.render.raster import rasterize
+from cnnviz_cli.run.against import Comparison, Folder, asked_of, compare
+from cnnviz_cli.run.dream_files import facts_of_record, numbered, start_of
 from cnnviz_cli.run.dream_pictures import as_image, black_input
 from cnnviz_cli.run.dream_run import load_start, longest_side
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.present import finite_statistics
+from cnnviz_cli.run.unit_sheets import UnitComposer
 
 SETTINGS = (*NETWORK, *INPUT, *PIXELS, *OUTPUT, "contrast", "score", "multilabel", "objective", "max_memory")
+
+SHEET_WIDTH = 1600
+"""The widest that the sheet of a unit is laid out, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +64,9 @@ class Dream:
         probability, rank: of the class that it was painted for; None where it was no class.
         predictions: what the network takes it for.
         statistics: what it looks like in numbers: slope of the spectrum, saturated share, share that was changed.
+        percentile: the share of the images of `against` that the score exceeds, of 100.
+        patches: of a channel, the parts of these images that excite it most, the strongest first.
+        sheet: of a channel painted from noise, the picture beside these patches and what they project to.
     """
 
     subject: str
@@ -71,6 +83,9 @@ class Dream:
     predictions: tuple[Prediction, ...]
     state: State
     statistics: dict[str, float]
+    percentile: float | None = None
+    patches: tuple[ExamplePatch, ...] = ()
+    sheet: Image.Image | None = None
 
     def _repr_png_(self) -> bytes:
         from cnnviz_cli.render.raster import encode_png
@@ -94,6 +109,7 @@ def dream(
     direction: Any = None,
     like: str | PathLike[str] | None = None,
     of: Objective | None = None,
+    against: str | PathLike[str] | None = None,
     region: str | PathLike[str] | None = None,
     minimize: bool = False,
     size: int | tuple[int, int] | None = None,
@@ -119,6 +135,8 @@ def dream(
         direction: a number for each channel of the layer, or an array of several.
         like: an image whose likeness is painted.
         of: a sum: ``channel("high", 12) - 0.5 * target("espresso")``, in the place of the five before.
+        against: a folder of images, with all below it: how many of them the picture exceeds, and which of their parts
+            excite a channel most.
         region: a mask, or a folder of masks: only what lies within changes.
         minimize: paint what lowers the answer.
         size: height and width in pixels; with images their longer side.
@@ -142,6 +160,7 @@ def dream(
     try:
         given: dict[str, Any] = {
             "layer": layer, "unit": unit, "like": like and Path(like), "region": region and Path(region),
+            "against": against and Path(against),
             "minimize": minimize, "size": size, "number": number, SELECTOR: method,
             "spectrum": spectrum and Path(spectrum),
             "direction": None if direction is None else Path("direction"),
@@ -154,7 +173,9 @@ def dream(
         settings = _settings(model, given, plain, options, images=images is not None)
         with open_session(DREAM.name, model, settings, preprocessing, labels, collector) as session:
             dreamer = Dreamer.of(session, collector, images=images is not None, vectors=vectors)
-            found = tuple(_from_noise(dreamer) if images is None else _into_images(dreamer, images))
+            beside = _beside(dreamer, collector)
+            made = _from_noise(dreamer, beside) if images is None else _into_images(dreamer, images, beside)
+            found = tuple(made)
     except CnnvizError as error:
         if error.fix == EXAMPLES:
             error.fix = "Name a class or a layer, or pass images: dream(model, target=0)"
@@ -200,14 +221,31 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
-def _from_noise(dreamer: Dreamer) -> Iterator[Dream]:
+@dataclass(frozen=True)
+class _Beside:
+    """A folder that pictures are compared with, and what composes the sheets of units."""
+
+    against: Comparison
+    composer: UnitComposer
+
+
+def _beside(dreamer: Dreamer, reporter: Reporter) -> _Beside | None:
+    session, chosen = dreamer.session, dream_fields(dreamer.session.settings)
+    if chosen.against is None:
+        return None
+    folder = Folder.open(chosen.against, session.settings)
+    asked = asked_of(dreamer.asked, weakest=chosen.minimize)
+    return _Beside(compare(session, folder, asked, reporter), UnitComposer(session, folder, reporter.warn))
+
+
+def _from_noise(dreamer: Dreamer, beside: _Beside | None) -> Iterator[Dream]:
     for task in dreamer.tasks:
         for number in range(1, dream_fields(dreamer.session.settings).number + 1):
             start = Start(numbered(task.wish.subject, number).sha256, black_input(dreamer.session))
-            yield _dream(dreamer, task, start, "", number)
+            yield _dream(dreamer, task, start, "", number, beside)
 
 
-def _into_images(dreamer: Dreamer, images: Any) -> Iterator[Dream]:
+def _into_images(dreamer: Dreamer, images: Any, beside: _Beside | None) -> Iterator[Dream]:
     session = dreamer.session
     settings, preprocessing = session.settings, session.model.preprocessing
     listed = as_image_list(images)
@@ -222,14 +260,14 @@ def _into_images(dreamer: Dreamer, images: Any) -> Iterator[Dream]:
         start, _ = load_start(session, loaded.source, loaded.original, masks, longest)
         for task in dreamer.tasks:
             for number in range(1, chosen.number + 1):
-                yield _dream(dreamer, task, start_of(start, number), loaded.source.name, number)
+                yield _dream(dreamer, task, start_of(start, number), loaded.source.name, number, beside)
 
 
-def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number: int) -> Dream:
+def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number: int, beside: _Beside | None) -> Dream:
     painted = dreamer.paint(task, start)
     after = dreamer.receive(task, painted.picture, painted.targets)
     before = dreamer.receive(task, painted.start, painted.targets)
-    return Dream(
+    made = Dream(
         subject=task.wish.subject.title,
         method=task.method.name,
         source=source,
@@ -245,3 +283,26 @@ def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number:
         state=dreamer.state(painted, painted.picture, after, before),
         statistics=finite_statistics(painted.panel),
     )
+    return made if beside is None else _compared(made, task, beside)
+
+
+def _compared(made: Dream, task: PaintTask, beside: _Beside) -> Dream:
+    """The same beside a folder of images."""
+    against, subject = beside.against, task.wish.subject
+    if not isfinite(made.score):
+        return made
+    made = replace(made, percentile=against.percentile(task.of, made.score))
+    if subject.channel is None or made.source:
+        return made
+    told = DreamRecord(
+        objective=task.of.label(),
+        start="noise",
+        number=made.number,
+        steps=task.ascent.steps,
+        score=made.score,
+        start_score=made.start_score if isfinite(made.start_score) else None,
+        **against.fields(task.of, made.score),
+    )
+    tile = DreamTile(made.picture, "", facts_of_record(told))
+    compose, patches = beside.composer.compose(subject, against, [tile])
+    return replace(made, patches=tuple(patches), sheet=rasterize(compose(SHEET_WIDTH)))

@@ -13,6 +13,7 @@ from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.families import DREAM, SELECTOR
+from cnnviz_cli.core.text import escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.load import LoadedSettings
@@ -102,6 +103,12 @@ def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
 
     check_images(dream_fields(loaded.settings), targets=("target",) in loaded.origins, images=images)
     settings = without_single_term(loaded.settings)
+    against = dream_fields(settings).against
+    if against is not None and not os.path.lexists(against):
+        from cnnviz_cli.files.inputs.folder_walk import suggest_path
+
+        shown = escape_text(str(against), 200)
+        raise UsageError(f"there is no folder '{shown}'", where="--against", fix=suggest_path(against))
     if settings.engine != "local":
         fix = "Divide the work with --shard, and put it together with: cnnviz merge"
         raise UsageError("pictures are painted on this machine", where="engine", fix=fix)

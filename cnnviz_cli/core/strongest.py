@@ -168,7 +168,7 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
             made._bounds = [(_number(low), _number(high)) for low, high in state["bounds"]]
             for sha256, name, scores in state["scores"]:
                 made._score(_Scored((_text(sha256), _text(name)), tuple(map(_number, scores))))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not what a folder has shown: {error}") from error
         if any(kept != sorted(kept) or len(kept) > MOST_PATCHES for kept in made._kept):
             raise ValueError("not what a folder has shown: its patches are in no order")

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.dream_facts import percentile_among
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import ImageError, NoInputsError, UsageError
 from cnnviz_cli.core.file_reading import MEBIBYTE
 from cnnviz_cli.core.needs import Activation
 from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
@@ -66,9 +67,8 @@ class Folder:
         """The images below a folder, or in an archive. Raises UsageError where there are none."""
         try:
             found = find_images([path], recursive=True, output=settings.output)
-        except UsageError as error:
-            error.where = "--against"
-            raise
+        except (UsageError, NoInputsError) as error:
+            raise UsageError(error.what, where="--against", fix="Name a folder of images.") from error
         limit = round(settings.max_bytes * MEBIBYTE)
         digest = sha256()
         for source in sorted(found, key=lambda one: one.name):
@@ -265,7 +265,7 @@ class Comparison:
     def of(cls, folder: Folder, asked: Asked, found: Strongest) -> Comparison:
         """Raises UsageError where no image could be shown to the network."""
         if not found.images:
-            what = f"none of the {len(folder.sources)} images in '{escape_text(folder.name, 60)}' could be shown to it"
+            what = f"no image in '{escape_text(folder.name, 60)}' could be shown to the network"
             raise UsageError(what, where="--against", fix="Name a folder of images that the network can be shown.")
         compared = len(found.scores[0]) if found.scores else found.images
         about = Against(
@@ -277,10 +277,15 @@ class Comparison:
         )
         return cls(folder, asked, found, about)
 
-    def percentile(self, of: Objective, score: float) -> float | None:
-        """The share of images that a score exceeds, from 0 to 100; None where that was not asked."""
-        if of not in self.asked.objectives:
-            return None
+    def fields(self, of: Objective, score: float) -> dict[str, Any]:
+        """Where a score stands, as fields of a `DreamRecord`; nothing of one that is not finite."""
+        if not isfinite(score):
+            return {}
+        about = self.about.model_copy(update={"best": self.best(of)})
+        return {"percentile": self.percentile(of, score), "against": about}
+
+    def percentile(self, of: Objective, score: float) -> float:
+        """The share of images that a score exceeds, from 0 to 100."""
         return round_number(percentile_among(score, np.array(self.found.scores[self.asked.objectives.index(of)])))
 
     def best(self, of: Objective) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from io import BytesIO
 from math import isfinite
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from PIL import Image
 from cnnviz_cli import __version__
 from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, State
 from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Prediction, Subject
@@ -36,6 +38,9 @@ from cnnviz_cli.run.session import Session
 
 SHEET = "compare"
 """What a sheet of several pictures is called, behind the family's name."""
+
+KEPT = "Records"
+"""Under which a sheet's file says by a digest what it was made of."""
 
 FRAME_MILLISECONDS = 80
 """How long a frame of an animation is shown."""
@@ -62,8 +67,8 @@ class DreamPresenter:
         self._settings = self._session.settings
         self._suffix = SUFFIXES[self._settings.format]
         self._style = style_of(self._settings)
-        self._digest = settings_digest(self._session)
-        self.model = f"{self._session.model.name} ({self._session.model.weights})"
+        self.digest = settings_digest(self._session)
+        self._model = f"{self._session.model.name} ({self._session.model.weights})"
 
     def write(
         self, folder: str, task: PaintTask, painted: Painted, *, number: int, frame: int | None, of_image: bool
@@ -137,7 +142,7 @@ class DreamPresenter:
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self.model, f"image of {before.width} x {before.height} pixels"]
+        facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
         return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
 
@@ -146,7 +151,7 @@ class DreamPresenter:
         fields = dream_fields(self._settings)
         title = f"what {self._session.model.name} {'answers least' if fields.minimize else 'has learnt'}"
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self.model, f"seed {self._settings.seed}"]
+        facts = [" and ".join(methods), self._model, f"seed {self._settings.seed}"]
         first = rows[0].tiles[0].picture
         found = []
         for number, sheet in enumerate(self.sheets(first, partial(compose_dreams, rows, title, facts)), 1):
@@ -168,7 +173,7 @@ class DreamPresenter:
         stem = self.stem(task, number=number, frame=None, of_image=True)
         found = []
         for suffix in ("webp", "gif"):
-            facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self.model), "Settings": self._digest}
+            facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self._model), "Settings": self.digest}
             data = encode_animation(frames, suffix, FRAME_MILLISECONDS, facts)
             path = f"{folder}/{file_name(*stem, 'frames', suffix)}"
             sha256 = self._sink.write_figure(path, data)
@@ -185,7 +190,7 @@ class DreamPresenter:
         """The blocks that `compose` makes for a room, in the width that is wanted."""
         size = self._style.size
         view = View(image.size, image.size, (0.0, 0.0, float(image.width), float(image.height)))
-        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self.model), self._style)
+        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self._model), self._style)
         return fit_widths(lambda _scene: compose(size.layout_width), scene)
 
     def write_sheet(self, path: str, sheet: Figure, told: Mapping[str, str] = MappingProxyType({})) -> Output:
@@ -193,10 +198,25 @@ class DreamPresenter:
         _, stored = self._store(path, sheet, DREAM.name, "", told)
         return Output(family=DREAM.name, method=None, layer=None, target=None, **stored, range=None, state="ok")
 
+    def kept_sheet(self, path: str, digest: str) -> Output | None:
+        """A sheet of an earlier run, if it was made of what has that digest."""
+        try:
+            data = read_regular(self._sink.place(path), GIBIBYTE)
+            if digest.encode() not in data:
+                return None
+            image = Image.open(BytesIO(data))
+            image.load()
+        except (OSError, ValueError, SyntaxError):  # it is gone, or was cut
+            return None
+        return Output(
+            family=DREAM.name, method=None, layer=None, target=None, path=path, sha256=sha256(data).hexdigest(),
+            width=image.width, height=image.height, range=None, state="ok",
+        )  # fmt: skip
+
     def _store(
         self, path: str, figure: Figure, method: str, target: str, told: Mapping[str, str] = MappingProxyType({})
     ) -> tuple[bytes, dict[str, Any]]:
-        facts = {"Method": method, "Target": target, "Model": self.model, "Settings": self._digest, **told}
+        facts = {"Method": method, "Target": target, "Model": self._model, "Settings": self.digest, **told}
         file, (width, height) = encode_with_facts(figure, self._settings.format, facts, self._style.size.dpi)
         if file.note:
             path = f"{path.rpartition('.')[0]}.{file.suffix}"
@@ -226,16 +246,8 @@ class DreamPresenter:
             start_score=before.score if isfinite(before.score) else None,
             probability=after.probability,
             rank=after.rank,
-            **self._compared(task, after.score),
+            **(self.against.fields(task.of, after.score) if self.against else {}),
         )
-
-    def _compared(self, task: PaintTask, score: float) -> dict[str, Any]:
-        """Where a score stands among those of a folder's images."""
-        against = self.against
-        if against is None or not isfinite(score):
-            return {}
-        about = against.about.model_copy(update={"best": against.best(task.of)})
-        return {"percentile": against.percentile(task.of, score), "against": about}
 
 
 def title_of(output: Output) -> str:
@@ -252,9 +264,11 @@ def _numbered_title(output: Output) -> str:
 
 def facts_of(output: Output) -> tuple[str, ...]:
     """How the network receives a picture, in words, a line each."""
-    told = output.dream
-    if told is None:
-        return ()
+    return () if output.dream is None else facts_of_record(output.dream)
+
+
+def facts_of_record(told: DreamRecord) -> tuple[str, ...]:
+    """The same of what is known of a picture."""
     now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
     among = [told.among] if told.among else []
     if told.rank is None:

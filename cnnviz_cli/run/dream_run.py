@@ -51,7 +51,7 @@ from cnnviz_cli.run.image_data import failed_record, read_options
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask
 from cnnviz_cli.run.session import Session
-from cnnviz_cli.run.unit_sheets import UnitPresenter
+from cnnviz_cli.run.unit_sheets import UnitPresenter, unit_sheet
 
 MAX_ON_SHEETS = 2000
 """Pictures on the sheets of a run at the most."""
@@ -156,16 +156,20 @@ class DreamBackend(Backend):
         if self.images or not self.alone:
             return []
         rows: dict[str, list[DreamTile]] = {}
-        for record in ledger.first_records(MAX_ON_SHEETS):
+        records = ledger.first_records(MAX_ON_SHEETS)
+        for record in records:
             for output in record.outputs:
-                if output.dream is None or output.subject is None:
-                    continue
-                image = Image.open(self.sink.place(output.path)).convert("RGB")
-                image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-                rows.setdefault(output.subject.title, []).append(self._tile_of(output, image))
+                if output.dream is not None and output.subject is not None:
+                    rows.setdefault(output.subject.title, []).append(self._written_tile(output))
         if not rows:
             return []
-        return self._presenter.write_sheets([DreamRow(title, tiles) for title, tiles in rows.items()])
+        found = self._presenter.write_sheets([DreamRow(title, tiles) for title, tiles in rows.items()])
+        return found if self._units is None else [*found, *self._units.write_pages(records, self._written_tile)]
+
+    def _written_tile(self, output: Output) -> DreamTile:
+        image = Image.open(self.sink.place(output.path)).convert("RGB")
+        image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
+        return self._tile_of(output, image)
 
     def _tile_of(self, output: Output, image: Image.Image) -> DreamTile:
         several = self._dreamer.several_methods
@@ -331,4 +335,13 @@ def describe_dreams(settings: Settings, sources: Sequence[Source], reporter: Rep
     ]
     presenter = DreamPresenter(dreamer, Sink(settings.output), reporter.warn)
     steps = sum(task.ascent.steps for task in dreamer.tasks)
-    return DreamPlan(names, lines, steps, presenter.names(names[0], of_image=bool(sources)))
+    outputs = presenter.names(names[0], of_image=bool(sources))
+    if fields.against is not None:
+        folder = Folder.open(fields.against, settings)
+        asked = asked_of(dreamer.asked, weakest=fields.minimize)
+        far = "to its end" if asked.needs_scores else f"as far as {asked.layers[-1]}"
+        count = len(folder.sources)
+        lines.insert(0, f"{count} image{'s' * (count != 1)} of {folder.name}: a forward each, {far}")
+        if asked.channels and not sources:
+            outputs.append(unit_sheet(outputs[0].rpartition("/")[0], settings.format))
+    return DreamPlan(names, lines, steps, outputs)
