@@ -183,5 +183,5 @@ def images_to_tell(left: Sequence[float], right: Sequence[float]) -> int | None:
     differences = differences[~np.isnan(differences)]
     if differences.size < 2 or differences.mean() == 0:
         return None
-    ratio = 2 * float(differences.std(ddof=1)) / abs(float(differences.mean()))
-    return max(ceil(ratio**2), 2) if isfinite(ratio) else None
+    number = 4 * float(differences.var(ddof=1)) / float(differences.mean()) ** 2
+    return max(ceil(number), 2) if isfinite(number) else None
