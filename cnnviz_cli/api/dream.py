@@ -20,7 +20,7 @@ from cnnviz_cli.api.explain import Networks, WarningCollector, open_session
 from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image
 from cnnviz_cli.api.network import network_device
 from cnnviz_cli.api.objectives import Objective, as_settings
-from cnnviz_cli.config.dream_fields import EXAMPLES, check_images, dream_fields, without_single_term
+from cnnviz_cli.config.dream_fields import EXAMPLES, check_images, dream_fields, names_targets, without_single_term
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, UsageError
@@ -43,7 +43,18 @@ from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.present import finite_statistics
 from cnnviz_cli.run.unit_sheets import UnitComposer
 
-SETTINGS = (*NETWORK, *INPUT, *PIXELS, *OUTPUT, "contrast", "score", "multilabel", "objective", "max_memory")
+SETTINGS = (
+    *NETWORK,
+    *INPUT,
+    *PIXELS,
+    *OUTPUT,
+    "contrast",
+    "score",
+    "multilabel",
+    "objective",
+    "min_score",
+    "max_memory",
+)
 
 SHEET_WIDTH = 1600
 """The widest that the sheet of a unit is laid out, in pixels."""
@@ -213,7 +224,7 @@ def _settings(
         path = (DREAM.name, name) if name in known else (name,)
         flags[path] = tuple(value) if isinstance(value, list) else value
     settings = load_settings(DREAM.name, flags, None, {})
-    check_images(dream_fields(settings), targets=plain["target"] is not None, images=images)
+    check_images(dream_fields(settings), targets=names_targets(settings), images=images)
     return without_single_term(settings)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = {
     *NetworkFields.model_fields, *(OutputFields.model_fields.keys() - {"unit"}), *PlaceFields.model_fields,
-    "target", "score", "multilabel", "objective", "labels", "format", "width", "dpi", "save_arrays",
+    "target", "score", "multilabel", "objective", "min_score", "labels", "format", "width", "dpi", "save_arrays",
     "seed", "device", "precision", "memory_format", "threads",
 }  # fmt: skip
 """The common settings that mean something here; the others are about maps over images, or about several at a time."""
@@ -99,9 +99,9 @@ def _run(
 
 def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
     """The settings, with the method that suits; raises UsageError for what cannot be, before anything is loaded."""
-    from cnnviz_cli.config.dream_fields import check_images, dream_fields, without_single_term
+    from cnnviz_cli.config.dream_fields import check_images, dream_fields, names_targets, without_single_term
 
-    check_images(dream_fields(loaded.settings), targets=("target",) in loaded.origins, images=images)
+    check_images(dream_fields(loaded.settings), targets=names_targets(loaded.settings), images=images)
     settings = without_single_term(loaded.settings)
     against = dream_fields(settings).against
     if against is not None and not os.path.lexists(against):

@@ -16,6 +16,7 @@ from cnnviz_cli.core.dream_subjects import UNIT_HELP, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.text import did_you_mean, escape_text
+from cnnviz_cli.tasks.spec import parse_objective
 
 _subject = partial(setting, "What to paint")
 _picture = partial(setting, "Picture")
@@ -184,6 +185,11 @@ def dream_fields(settings: Any) -> DreamFields:
     return section
 
 
+def names_targets(settings: Any) -> bool:
+    """Whether classes are named that are to be painted, by ``--target`` or ``--objective``."""
+    return "target" in settings.model_fields_set or bool(parse_objective(settings.objective).what)
+
+
 def dream_files(settings: Any) -> dict[str, Path]:
     """By setting, or by term and its key, the files that are named."""
     section = dream_fields(settings)
@@ -239,8 +245,8 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
             where=f"--{name}",
             fix="Leave out one of them, and run the command twice for both.",
         )
-    if fields.against is not None and fields.like is not None:
-        what = "--like paints what resembles one image, which no other image can be compared with"
+    if fields.against is not None and (fields.like or any(term.like for term in fields.term)):
+        what = "a likeness is one to a given image, which no other image can be asked about"
         raise UsageError(what, where="--against", fix="Leave out one of them.")
     if len(inside) > 1:
         raise UsageError(f"--{inside[0]} and --{inside[1]} are two things to paint", where=f"--{inside[1]}")

@@ -190,10 +190,8 @@ class _Sight:
         targets = context.targets_for(self.image, count)
         if self.runs:
             return run_pass(UpTo(net, self.runs), net, inputs, plan, targets, context.execution, owned=True)
-        anchor = context.anchor_of(self.image, count)
-        return run_pass(
-            net, net, inputs, plan, targets, context.execution, readout=context.readout, anchor=anchor, owned=True
-        )
+        # A view holds its own regions: what a photograph has in one place is elsewhere, and of another size, here.
+        return run_pass(net, net, inputs, plan, targets, context.execution, readout=context.readout, owned=True)
 
 
 @value

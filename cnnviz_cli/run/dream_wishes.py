@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnviz_cli.config.dream_fields import DreamFields, SumTerm, term_place
-from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.dream_fields import DreamFields, SumTerm, names_targets, term_place
 from cnnviz_cli.core.classes import TRUE, class_index
 from cnnviz_cli.core.dream_subjects import directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
@@ -46,11 +45,6 @@ class Wish:
     @property
     def is_class(self) -> bool:
         return self.of is None
-
-
-def names_targets(settings: Settings) -> bool:
-    """Whether classes are named that are to be painted."""
-    return "target" in settings.model_fields_set
 
 
 def read_guides(session: Session, fields: DreamFields) -> dict[str, Tensor]:
@@ -137,9 +131,11 @@ def _wish_of(
 
 def _class_of(session: Session, target: str | int, *, images: bool) -> tuple[SingleSubject, Objective]:
     question = session.question
-    if question.task.located and not (images and question.task.probabilities):
+    task = question.task
+    if task.located and not (images and task.probabilities):
         what = "what is found has a place in an image, so it is no term of a sum"
-        raise UsageError(what, fix="Name a layer.")
+        other = "" if task.probabilities else ", or for a detector's labels: --objective thing"
+        raise UsageError(what, fix=f"Name a layer{other}.")
     index = class_index(target, question.labels)
     subject = SingleSubject(class_index=index, label=question.labels.names[index] or None)
     return subject, ClassScore(index, session.context.score)
@@ -150,7 +146,11 @@ def _name_of(path: Path | None) -> str | None:
 
 
 def _class_wishes(session: Session, *, images: bool) -> Iterator[Wish]:
-    targets, labels = session.targets, session.question.labels.names
+    targets, labels, task = session.targets, session.question.labels.names, session.question.task
+    if task.located and not task.probabilities:
+        what = "a box has its place in one image, and what is painted is seen shifted and at several sizes"
+        fix = "Paint the likeliest box of a label, wherever it is: --objective thing --target LABEL"
+        raise UsageError(what, where="--target", fix=fix)
     for number, rank in enumerate(targets.ranks):
         if rank == TRUE or rank >= 0:
             if images and rank != TRUE:
@@ -158,7 +158,7 @@ def _class_wishes(session: Session, *, images: bool) -> Iterator[Wish]:
                 continue
             what = f"{'the true class' if rank == TRUE else f'top{rank + 1}'} is that of an image, and none is named"
             raise UsageError(what, where="--target", fix="Name the class, or an image that has it.")
-        if session.question.task.located and not images:
+        if task.located and not images:
             what = "what is found has a place in an image, and pictures from noise have none"
             raise UsageError(
                 what, where="--target", fix=f"Name an image, or a unit: cnnviz {DREAM.name} --layer high --unit 0"

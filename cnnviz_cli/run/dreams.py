@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cnnviz_cli.config.dream_fields import check_images, dream_fields
+from cnnviz_cli.config.dream_fields import check_images, dream_fields, names_targets
 from cnnviz_cli.core.ascent import Ascent, Picture, Reached, Region, Spectrum
 from cnnviz_cli.core.dream_facts import dream_state, rank_of, to_bytes
 from cnnviz_cli.core.errors import UsageError
@@ -37,7 +37,7 @@ from cnnviz_cli.run.dream_pictures import (
     round_number,
 )
 from cnnviz_cli.run.dream_spectrum import MeanSpectrum, read_spectrum, spectrum_need
-from cnnviz_cli.run.dream_wishes import Vectors, Wish, find_wishes, names_targets, read_guides
+from cnnviz_cli.run.dream_wishes import Vectors, Wish, find_wishes, read_guides
 from cnnviz_cli.run.session import Session
 
 _BROUGHT = frozenset((Seeds().name, Picture().name, Region().name, Spectrum().name))
@@ -226,21 +226,22 @@ class Dreamer:
             seen = self._observe(inputs, [need], "", given=guides, choose=lambda _order: targets)
         score = round_number(float(seen.evidence[need][0]))
         question = session.question
-        if not (question.task.classes and question.task.probabilities and isfinite(score)):
-            # Regions are of classes, too, though an image has no probability of one.
-            regions = task.wish.is_class and question.task.probabilities and not question.task.classes
-            return Reception(score, int(targets[0, task.wish.rank]) if regions else None)
+        index = int(targets[0, task.wish.rank]) if task.wish.is_class else None
+        if not isfinite(score):
+            return Reception(score, index)
         numbers = question.describer.numbers(seen.logits, seen.anchor)[0]
+        anchor = None if seen.anchor is None else seen.anchor[0].cpu().numpy()
         order = seen.order[0].cpu().numpy()
-        predictions = tuple(
-            question.describer.describe(index, float(numbers[index]), None, session.context.input_spec.size).prediction
-            for index in question.describer.foremost(numbers, order)
-        )
-        if not task.wish.is_class:
-            return Reception(score, predictions=predictions)
-        index = int(targets[0, task.wish.rank])
-        own = question.describer.describe(index, float(numbers[index]), None, session.context.input_spec.size)
-        return Reception(score, index, own.prediction.probability, rank_of(order, index), predictions)
+
+        def describe(which: int) -> Prediction:
+            size = session.context.input_spec.size
+            return question.describer.describe(which, float(numbers[which]), anchor, size).prediction
+
+        predictions = tuple(map(describe, question.describer.foremost(numbers, order)))
+        probability = None if index is None else describe(index).probability
+        # Of shares and values no class is the first.
+        rank = None if index is None or probability is None else rank_of(order, index)
+        return Reception(score, index, probability, rank, predictions)
 
     def state(self, painted: Painted, written: Bytes, after: Reception, before: Reception) -> State:
         """What to say of a picture."""

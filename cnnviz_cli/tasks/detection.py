@@ -61,8 +61,8 @@ class Boxes(Readout):
 
         anchor = []
         with torch.no_grad():
-            for one in _images(output):
-                rows = _rows(one)
+            for one in images_of(output):
+                rows = box_rows(one)
                 # A label below 0 is how networks fill up a list of fixed length.
                 rows = rows[(rows[:, 5] > 0) & (rows[:, 4] >= 0) & (rows[:, :2] < rows[:, 2:4]).all(1)]
                 rows = rows[rows[:, 5].sort(descending=True, stable=True).indices[: self.most]]
@@ -73,7 +73,7 @@ class Boxes(Readout):
         import torch
 
         assert anchor is not None  # `hold` gives something for every output that it accepts
-        return torch.stack([_scores(one, rows) for one, rows in zip(_images(output), anchor, strict=True)])
+        return torch.stack([_scores(one, rows) for one, rows in zip(images_of(output), anchor, strict=True)])
 
     def order(self, _scores: Tensor, anchor: Tensor | None, /) -> Tensor:
         assert anchor is not None
@@ -91,7 +91,7 @@ def found(anchor: Iterable[Sequence[float]]) -> list[Found]:
     ]
 
 
-def _images(output: Any) -> Sequence[Mapping[str, Tensor]]:
+def images_of(output: Any) -> Sequence[Mapping[str, Tensor]]:
     if not isinstance(output, list | tuple) or not all(
         isinstance(one, Mapping) and all(name in one for name in _ENTRIES) for one in output
     ):
@@ -99,7 +99,7 @@ def _images(output: Any) -> Sequence[Mapping[str, Tensor]]:
     return output
 
 
-def _rows(one: Mapping[str, Tensor]) -> Tensor:
+def box_rows(one: Mapping[str, Tensor]) -> Tensor:
     """(n, 6) what an image's boxes are held as, detached."""
     import torch
 
@@ -119,7 +119,7 @@ def _scores(one: Mapping[str, Tensor], anchor: Tensor) -> Tensor:
 
     scores = one["scores"]
     # Also an empty list of scores is followed down to the input, so that what is gone has a gradient of zeros.
-    return torch.cat([scores, scores.new_zeros(1)]).index_select(0, _became(anchor, _rows(one)))
+    return torch.cat([scores, scores.new_zeros(1)]).index_select(0, _became(anchor, box_rows(one)))
 
 
 def _became(anchor: Tensor, rows: Tensor) -> Tensor:
@@ -200,10 +200,15 @@ class Detection(TaskSpec):
     def checks(self, settings: TaskSettings, what: str, _labels: Labels, /) -> Iterator[Check]:
         yield "target", partial(_ranks, settings, what)
 
+    def check_unused(self, settings: TaskSettings, explained: TaskSpec, /) -> None:
+        if explained.reads != self.reads:  # the other has boxes, too, and so has the limit
+            super().check_unused(settings, explained)
+
     def check_objective(self, what: str, text: str, /) -> None:
         if what and not re.fullmatch(r"[1-9][0-9]{0,3}", what):
             problem = f"'{escape_text(text, 60)}': boxes are told by their rank, the likeliest being 1"
-            raise UsageError(problem, where="--objective", fix="For instance: box:2")
+            fix = "For instance: box:2\nThe likeliest box of a label is: thing:LABEL"
+            raise UsageError(problem, where="--objective", fix=fix)
 
 
 def _ranks(settings: TaskSettings, what: str) -> tuple[int, ...]:
@@ -221,5 +226,6 @@ def _first(spec: str) -> range:
         count = None
     if count is None:
         what = f"'{escape_text(spec, 60)}': boxes are told by their rank"
-        raise UsageError(what, where="--target", fix="For instance: --objective box:2, or --target top3")
+        fix = "For instance: --objective box:2, or --target top3\nThe likeliest box of a label: --objective thing:LABEL"
+        raise UsageError(what, where="--target", fix=fix)
     return range(count)

@@ -68,15 +68,12 @@ class Regions(Readout):
 
     def scores(self, output: Any, anchor: Tensor | None, /) -> Tensor:
         """(B, K) float32, of a float64 network float64: the sums. 0 for a class without a position, with a gradient of
-        zeros. Maps of another size than those of `anchor`, as of a picture that is painted, have their own regions.
-        Raises UsageError if the network does not return maps of scores."""
+        zeros. Raises UsageError if the network does not return maps of scores."""
         import torch
 
         maps = _to_two_classes(self._class_maps(output))
         if anchor is None:
             raise ValueError("the sum over a region needs what `hold` gave")
-        if anchor.shape[-2:] != maps.shape[-2:]:
-            anchor = self.hold(output, anchor[:, 1] if anchor.dim() == 4 else None)
         if anchor.dim() == 4:
             # Autocast would multiply in half precision.
             with torch.autocast(maps.device.type, enabled=False):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from dreaming import AsItIs, Plainly, ascent
 from engine.test_fold import lively
 from engine.test_split import Doubled
 from engine.test_stream import Noisy
@@ -28,12 +29,15 @@ from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.needs import Gradient, GradientOver, Relevance, Scores
+from cnnviz_cli.core.objectives import TargetLogit
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import Readout
+from cnnviz_cli.core.value import value
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.graph import whole_network_reason
 from cnnviz_cli.engine.twins import count_folded
+from cnnviz_cli.methods.common.canvases import Pixels
 from cnnviz_cli.tasks.segmentation import Regions, region
 
 SLOW = {"rtol": 1e-9, "atol": 1e-13}
@@ -567,3 +571,37 @@ def test_below_full_precision_the_maps_are_rounded_and_their_sums_are_not(masked
     assert half.logits.dtype == half.evidence[need].dtype == torch.float32
     assert not half.logits.equal(half.logits.bfloat16().float())
     torch.testing.assert_close(half.logits, full.logits, rtol=2e-2, atol=2e-2 * float(full.logits.abs().max()))
+
+
+@value
+class Rolled(AsItIs):
+    """Views: the picture three rows on."""
+
+    def look(self, picture: Tensor, _seed: int, _draw: int, _progress: float) -> Tensor:
+        return picture.roll(3, 2)
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+def test_a_view_of_a_picture_that_is_painted_has_its_own_regions(size: int) -> None:
+    """One plain step along the gradient of the class's sum over where the view, not the image, shows it; of the image's
+    own size, too."""
+    net = lively(Segments()).double().eval()
+    generator = torch.Generator().manual_seed(4)
+    batch = torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64, generator=generator)
+    photo = torch.rand(1, 3, size, size, dtype=torch.float64, generator=generator) / 2 + 0.25
+    need = ascent(Pixels(None, 1, 1.4), TargetLogit(), steps=1, views=Rolled(), rule=Plainly(1e-3))
+    found = observe(
+        net,
+        batch,
+        Plan.of([need]),
+        lambda _order: torch.tensor([[1]]),
+        readout=Regions(),
+        given={"seeds": torch.tensor([0]), "photograph": photo},
+    )
+    leaf = photo.clone().requires_grad_()
+    maps = net(2 * leaf.roll(3, 2) - 1)["out"]
+    inside = maps.argmax(1) == 1
+    assert inside.any()
+    (gradient,) = torch.autograd.grad(maps[:, 1][inside].sum(), leaf)
+    torch.testing.assert_close(found.evidence[need], (photo + 1e-3 * gradient).clamp(0, 1), rtol=0, atol=1e-9)
+    assert float(gradient.abs().max()) > 1e-2

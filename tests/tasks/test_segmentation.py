@@ -40,15 +40,6 @@ def test_altered_versions_are_read_in_the_regions_of_the_image_as_it_is() -> Non
     assert Regions().scores(maps_of(SECOND), anchor).tolist() == [[4, 0]]
 
 
-def test_maps_of_another_size_have_their_own_regions() -> None:
-    wide = maps_of([[[1.0, -2.0, 3.0]], [[0.0, 5.0, 2.0]]])
-    # 1 + 3 and 5, whatever the 2 x 2 maps of the image as it is.
-    assert Regions().scores(wide, Regions().hold(maps_of(FIRST), None)).tolist() == [[4, 5]]
-    masked = Regions().hold(maps_of(FIRST), torch.tensor([[[0, 1], [0, 1]]]))
-    # The right half of a mask that has as many columns: those whose centres lie in it.
-    assert Regions().scores(wide.repeat_interleave(2, 3)[:, :, :, :4], masked).tolist() == [[-4, 10]]
-
-
 def test_the_gradient_is_one_where_a_class_has_its_region_and_zero_elsewhere() -> None:
     maps, readout = maps_of(FIRST, SECOND).requires_grad_(), Regions()
     scores = readout.scores(maps, readout.hold(maps, None))
