@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from math import ceil, isfinite, sqrt
+from math import isfinite
 from typing import Literal
 
 from cnnviz_cli.core.value import value
@@ -51,8 +51,8 @@ class CellValue:
         mean: over the images.
         error: one standard error of it; None with one image.
         count: of images behind it.
-        beats_controls: whether it leaves the controls' band to the good side by one standard error; None where the
-            column ranks nothing, or no control was judged.
+        beats_controls: whether it is better than every control by one standard error, see `beats_band`; None where
+            the column ranks nothing, or no control was judged.
     """
 
     mean: float
@@ -116,10 +116,13 @@ class ChartSpec:
 
 @value
 class Agreement:
-    """How alike the maps of each two methods are: a symmetric matrix from -1 to 1 in the order of `names`."""
+    """How alike the maps of each two methods are: a symmetric matrix from -1 to 1 in the order of `names`.
+
+    None where two methods have no image in common on which both maps vary.
+    """
 
     names: tuple[str, ...]
-    matrix: tuple[tuple[float, ...], ...]
+    matrix: tuple[tuple[float | None, ...], ...]
 
 
 @value
@@ -168,7 +171,10 @@ def controls_band(column: str, controls: Sequence[MethodRow]) -> tuple[float, fl
 
 
 def beats_band(mean: float, error: float | None, band: tuple[float, float] | None, better: Better) -> bool | None:
-    """Whether a mean leaves the band of the controls to the good side by one standard error, 0 where it is unknown."""
+    """Whether a mean leaves the band of the controls to the good side by one standard error, 0 where it is unknown.
+
+    The error is best that of the differences, by image, to the best control: images differ far more than methods do.
+    """
     if band is None or better == "none":
         return None
     return mean - (error or 0) > band[1] if better == "high" else mean + (error or 0) < band[0]
@@ -181,24 +187,6 @@ def best_of(values: Sequence[float | None], better: Better, decimals: int = 2) -
         return set()
     best = max(known.values()) if better == "high" else min(known.values())
     return {number for number, value in known.items() if value == best}
-
-
-def images_to_tell_apart(differences: Sequence[float]) -> int | None:
-    """How many images would tell two methods apart at two standard errors: n = (2 s / d)^2, at least 2.
-
-    Args:
-        differences: between the two methods, an image each; d is their mean, s their standard deviation (n - 1).
-
-    Returns:
-        None with fewer than two images, or where the mean is zero.
-    """
-    count = len(differences)
-    mean = sum(differences) / count if count else 0.0
-    if count < 2 or mean == 0:
-        return None
-    deviation = sqrt(sum((one - mean) ** 2 for one in differences) / (count - 1))
-    needed = (2 * deviation / mean) ** 2
-    return max(2, ceil(needed * (1 - 1e-9))) if needed < 1e9 else None
 
 
 def agreement_word(alpha: float) -> str:

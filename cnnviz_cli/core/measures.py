@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evaluation import Better
 from cnnviz_cli.core.method import MethodContext, option_types
 from cnnviz_cli.core.needs import Evidence, Given, Need
 from cnnviz_cli.core.objectives import Objective
@@ -24,8 +25,6 @@ from cnnviz_cli.core.value import value
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Better = Literal["high", "low", "none"]
 
 Group = Literal["faithful", "class-wise", "sanity", "robust", "people", "description", "papers"]
 """What a measure is about. faithful: how the network reacts where the map says that it should. class-wise: whether the

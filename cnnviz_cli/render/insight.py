@@ -208,7 +208,7 @@ NUMBERED = 30  # units that a cell needs for its number
 
 def compose_agreement(agreement: Agreement, width: int) -> Block:
     """The matrix, ordered so that what is alike stands together; blue is alike, white unrelated, grey opposite."""
-    order = similarity_order(agreement.matrix)
+    order = similarity_order([[value or 0.0 for value in row] for row in agreement.matrix])
     names = [agreement.names[number] for number in order]
     count = len(names)
     label = round(min(max(text_width(name, SMALL) for name in names) + 32, 0.4 * width))
@@ -227,13 +227,13 @@ def compose_agreement(agreement: Agreement, width: int) -> Block:
             put_text(block, place, SMALL, key, SMALL, MUTED)
         for across, column in enumerate(order):
             value = agreement.matrix[row][column]
-            cell = agreement_color(value)
-            block.put(Rectangle(side, tall, fill=cell), label + across * side, top + down * tall)
-            if numbered and across != down:
-                text = format_fixed(value, 2)
+            fill = PAPER if value is None else agreement_color(value)
+            block.put(Rectangle(side, tall, fill=fill), label + across * side, top + down * tall)
+            if (numbered and across != down) or value is None:
+                text = "-" if value is None else format_fixed(value, 2)
                 left = label + across * side + (side - text_width(text, SMALL)) / 2
-                put_text(block, left, base, text, SMALL, PAPER if value > 0.8 else INK)
-    lowest = min(value for row in agreement.matrix for value in row)
+                put_text(block, left, base, text, SMALL, PAPER if value is not None and value > 0.8 else INK)
+    lowest = min(value for row in agreement.matrix for value in row if value is not None)
     foot = _agreement_key(min(0.0, floor(10 * lowest) / 10), width)
     words = "rank correlation of each two methods' maps, the alike side by side"
     return stack_vertically([section_heading("Which methods agree", words, width), block, foot], GAP // 3)

@@ -17,7 +17,6 @@ from cnnviz_cli.core.evaluation import (
     best_of,
     check_finite,
     controls_band,
-    images_to_tell_apart,
 )
 
 
@@ -42,16 +41,6 @@ def test_a_method_beats_the_controls_by_a_standard_error() -> None:
     assert beats_band(-0.05, 0.06, band, "low") is False
     assert beats_band(0.5, 0.0, band, "none") is None
     assert beats_band(0.5, 0.0, None, "high") is None
-
-
-def test_how_many_images_tell_two_methods_apart() -> None:
-    # mean 0.1, deviations -0.1 and 0.1: s^2 = 0.02, n = 4 * 0.02 / 0.01 = 8
-    assert images_to_tell_apart([0.0, 0.2]) == 8
-    assert images_to_tell_apart([0.0, -0.2]) == 8
-    assert images_to_tell_apart([0.1, 0.1]) == 2
-    assert images_to_tell_apart([0.1]) is None
-    assert images_to_tell_apart([0.1, -0.1]) is None
-    assert images_to_tell_apart([]) is None
 
 
 def test_the_best_are_told_by_what_is_shown() -> None:

@@ -12,7 +12,7 @@ import pytest
 from render.evaluated import COLUMNS, METHODS, agreement, board
 from render.laid import box_of, check_layout, dots, texts
 
-from cnnviz_cli.core.evaluation import CellValue, ColumnSpec, Leaderboard, MethodRow
+from cnnviz_cli.core.evaluation import Agreement, CellValue, ColumnSpec, Leaderboard, MethodRow
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.render.charts import BAND, BLUE, DOT, make_axis, overlaps, round_ticks
 from cnnviz_cli.render.figures import encode_figure, fit_block
@@ -281,6 +281,14 @@ def test_the_matrix_goes_from_white_to_blue_and_its_cells_have_their_numbers() -
     cells = [item for _, _, item in wide.leaves() if isinstance(item, Rectangle) and item.fill]
     assert len(cells) == 121
     assert sum(cell.fill == BLUE for cell in cells) == 11
+
+
+def test_two_methods_without_an_image_in_common_have_a_dash() -> None:
+    one = Agreement(("a", "b", "c"), ((1.0, None, 0.5), (None, 1.0, 0.2), (0.5, 0.2, 1.0)))
+    for width in (200, 500):
+        block = compose_agreement(one, width)
+        check_layout(block)
+        assert [item.text for _, _, item in texts(block)].count("-") == 2
 
 
 @pytest.mark.parametrize(
