@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from torch import nn
 
 import cnnviz_cli
 from cnnviz_cli.cli.main import main
@@ -68,6 +69,37 @@ def test_a_direction_along_one_channel_is_that_channel() -> None:
     assert lowest.score < lowest.start_score < channel.score
 
 
+class Other(nn.Module):
+    """Scores by the means of three colours."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red, green, blue = x.mean((2, 3)).unbind(1)
+        return torch.stack([red, 2 * green, blue, red - blue], 1)
+
+
+def test_judges_may_be_networks_in_memory() -> None:
+    net = nets.classifier()
+    before = tiny.state_of(net)
+    (one,) = cnnviz_cli.dream(net, target=1, judge=[("colours", Other()), Other(), net], **HOW)
+    assert [judged.model for judged in one.judged] == ["colours", "Other", "Classifier"]
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    # 32 x 32 pixels are enlarged to 256 and cut to the middle 224.
+    seen = np.asarray(one.picture.resize((256, 256), Image.Resampling.BILINEAR).crop((16, 16, 240, 240))) / 255
+    red, green, blue = ((seen - mean) / std).mean((0, 1))
+    scores = np.array([red, 2 * green, blue, red - blue])
+    shares = np.exp(scores) / np.exp(scores).sum()
+    for judged in one.judged[:2]:
+        assert judged.probability == pytest.approx(shares[1], rel=1e-3)
+        assert judged.rank == 1 + (shares > shares[1]).sum()
+    assert tiny.state_of(net) == before
+    (alone,) = cnnviz_cli.dream(net, target=1, judge=("colours", Other()), **HOW)
+    assert [judged.model for judged in alone.judged] == ["colours"]
+    assert np.array_equal(np.array(alone.picture), np.array(one.picture))
+    (none,) = cnnviz_cli.dream(net, layer="trunk.6", unit=3, judge=Other(), **HOW)
+    assert none.judged[0].probability is None
+    assert none.judged[0].prediction is not None
+
+
 def test_nothing_of_the_callers_changes() -> None:
     net = nets.classifier().train()
     before, drawn = tiny.state_of(net), torch.get_rng_state()
@@ -86,6 +118,9 @@ def test_nothing_of_the_callers_changes() -> None:
         ({"target": 1, "stepz": 1}, "no option 'stepz'"),
         ({"images": torch.zeros(1, 3, 32, 32)}, "a tensor is a network's input"),
         ({"images": PHOTO, "method": "pyramid"}, "pyramid paints from noise"),
+        ({"target": 1, "judge": 3}, "a judge is a name"),
+        ({"target": 1, "judge": "efficientnet_lite9"}, "efficientnet_lite9"),
+        ({"target": 1, "judge": nn.Conv2d(3, 4, 1)}, "cannot be a judge"),
     ],
 )
 def test_mistakes(arguments: dict[str, Any], words: str) -> None:

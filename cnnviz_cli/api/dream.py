@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from cnnviz_cli.api.arguments import INPUT, NETWORK, OUTPUT, PIXELS, rephrase_for_python
 from cnnviz_cli.api.explain import Networks, WarningCollector, open_session
 from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image
-from cnnviz_cli.api.network import network_device
+from cnnviz_cli.api.network import load_twin, network_device
 from cnnviz_cli.api.objectives import Objective, as_settings
 from cnnviz_cli.config.dream_fields import EXAMPLES, check_images, dream_fields, names_targets, without_single_term
 from cnnviz_cli.config.load import load_settings
@@ -27,15 +28,20 @@ from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.families import DREAM, SELECTOR
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.panels import State
-from cnnviz_cli.core.records import DreamRecord, ExamplePatch, Prediction
+from cnnviz_cli.core.records import DreamRecord, ExamplePatch, Judgement, Prediction
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.files.images.region_masks import open_masks
+from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED
+from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.models.spec.judges import JudgeSpec
 from cnnviz_cli.render.dreamed import DreamTile
 from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.run.against import Comparison, Folder, asked_of, compare
 from cnnviz_cli.run.dream_files import facts_of_record, numbered, start_of
+from cnnviz_cli.run.dream_judges import load_judge
 from cnnviz_cli.run.dream_pictures import as_image, black_input
 from cnnviz_cli.run.dream_run import load_start, longest_side
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start
@@ -60,6 +66,9 @@ SHEET_WIDTH = 1600
 """The widest that the sheet of a unit is laid out, in pixels."""
 
 
+Judges = str | nn.Module | tuple[str, nn.Module]
+
+
 @dataclass(frozen=True, eq=False)
 class Dream:
     """One painted picture, and how the network receives it in 8 bits.
@@ -74,6 +83,7 @@ class Dream:
         score, start_score: the objective in the picture and in what it was started from.
         probability, rank: of the class that it was painted for; None where it was no class.
         predictions: what the network takes it for.
+        judged: what each judge makes of it, in the order in which they were named.
         statistics: what it looks like in numbers: slope of the spectrum, saturated share, share that was changed.
         percentile: the share of the images of `against` that the score exceeds, of 100.
         patches: of a channel, the parts of these images that excite it most, the strongest first.
@@ -92,6 +102,7 @@ class Dream:
     probability: float | None
     rank: int | None
     predictions: tuple[Prediction, ...]
+    judged: tuple[Judgement, ...]
     state: State
     statistics: dict[str, float]
     percentile: float | None = None
@@ -127,6 +138,7 @@ def dream(
     spectrum: str | PathLike[str] | None = None,
     number: int = 1,
     method: str | Sequence[str] | None = None,
+    judge: Judges | Sequence[Judges] = (),
     preprocessing: Preprocessing | Any | None = None,
     labels: Sequence[str] | Literal["imagenet"] | None = None,
     device: str | None = None,
@@ -154,6 +166,9 @@ def dream(
         spectrum: with ``method="maco"`` a folder of images whose mean spectrum the picture gets.
         number: how many pictures of each subject.
         method: names of ``cnnviz methods --family dream``; by default the one that suits.
+        judge: other classifiers that are shown each picture: names as for `model`, ``"NAME=WEIGHTS"``, networks in
+            memory, or ``(name, network)``. A network in memory gets its input as `explain` gives it without
+            `preprocessing`.
         preprocessing, labels, device, precision, seed: as of `explain`.
         options: every option of the methods, by its flag's name with underscores (``steps=50``), and those settings of
             `explain` that are about the network and its input.
@@ -183,7 +198,8 @@ def dream(
             vectors |= {path: np.asarray(vector) for path, vector in named.items()}
         settings = _settings(model, given, plain, options, images=images is not None)
         with open_session(DREAM.name, model, settings, preprocessing, labels, collector) as session:
-            dreamer = Dreamer.of(session, collector, images=images is not None, vectors=vectors)
+            judges = [_judge(one, settings, session.device, collector) for one in _listed_judges(judge)]
+            dreamer = Dreamer.of(session, collector, images=images is not None, vectors=vectors, judges=judges)
             beside = _beside(dreamer, collector)
             made = _from_noise(dreamer, beside) if images is None else _into_images(dreamer, images, beside)
             found = tuple(made)
@@ -195,6 +211,26 @@ def dream(
     for text in collector.warnings:
         warn(text, stacklevel=2)
     return found
+
+
+def _listed_judges(judge: Any) -> Sequence[Any]:
+    pair = isinstance(judge, tuple) and len(judge) == 2 and isinstance(judge[1], nn.Module)
+    single = isinstance(judge, str | nn.Module) or (pair and isinstance(judge[0], str))
+    return judge if isinstance(judge, list | tuple) and not single else (judge,)
+
+
+def _judge(judge: Any, settings: Settings, device: torch.device, reporter: Reporter) -> LoadedModel:
+    if isinstance(judge, str):
+        spec = JudgeSpec.parse(judge)
+        spec.check(allow_code=settings.allow_code)
+        with torch.device("cpu"):
+            return load_judge(settings, spec, reporter)
+    name, net = judge if isinstance(judge, tuple) else ("", judge)
+    if not isinstance(net, nn.Module):
+        what = f"a judge is a name, an nn.Module or (name, nn.Module), not a {type(judge).__name__}"
+        raise UsageError(what, where="judge", fix="See: cnnviz models")
+    loaded = load_twin(net, None, InputOverrides(), NOTHING_EXPECTED, device)
+    return replace(loaded, name=name or loaded.name)
 
 
 def _settings(
@@ -276,6 +312,7 @@ def _into_images(dreamer: Dreamer, images: Any, beside: _Beside | None) -> Itera
 
 def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number: int, beside: _Beside | None) -> Dream:
     painted = dreamer.paint(task, start)
+    picture = as_image(painted.picture, dreamer.session.settings.show_bands)
     after = dreamer.receive(task, painted.picture, painted.targets)
     before = dreamer.receive(task, painted.start, painted.targets)
     made = Dream(
@@ -285,12 +322,13 @@ def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number:
         number=number,
         values=np.asarray(painted.panel.values, np.float32).transpose(1, 2, 0),
         scores=np.asarray(painted.panel.scores, np.float32),
-        picture=as_image(painted.picture, dreamer.session.settings.show_bands),
+        picture=picture,
         score=after.score,
         start_score=before.score,
         probability=after.probability,
         rank=after.rank,
         predictions=after.predictions,
+        judged=tuple(dreamer.judge(picture, task.class_of(painted.targets))),
         state=dreamer.state(painted, painted.picture, after, before),
         statistics=finite_statistics(painted.panel),
     )
@@ -312,6 +350,7 @@ def _compared(made: Dream, task: PaintTask, beside: _Beside) -> Dream:
         steps=task.ascent.steps,
         score=made.score,
         start_score=made.start_score if isfinite(made.start_score) else None,
+        judged=list(made.judged),
         **against.fields(task.of, made.score),
     )
     tile = DreamTile(made.picture, "", facts_of_record(told))

@@ -79,8 +79,20 @@ def _run(
     if ("output",) not in loaded.origins:
         settings = with_output_folder(DREAM.name, settings, sources, part.shard)
     reporter = make_reporter(quiet=quiet)
+
+    def report(outcome: Outcome) -> int:
+        if as_json or not quiet:
+            print_dreams(outcome, settings.output, as_json=as_json)
+        return exit_code(outcome, part, reporter)
+
     if part.shard.label:
         reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
+    if not (force or dry_run) and os.path.lexists(settings.output / part.shard.journal):
+        from cnnviz_cli.run.lifecycle import conclude_if_done
+
+        finished = conclude_if_done(DREAM.name, settings, sources, reporter, shard=part.shard)
+        if finished is not None:
+            return report(finished)
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     what = count_noun(len(sources), "image") if sources else "from noise"
     reporter.say(f"{what}, {settings.model}{weights}: loading")
@@ -92,14 +104,13 @@ def _run(
     outcome: Outcome = dream_run.execute_dreams(
         settings, sources, reporter, shard=part.shard, force=force and not part.restarted, local_rank=part.local_rank
     )
-    if as_json or not quiet:
-        print_dreams(outcome, settings.output, as_json=as_json)
-    return exit_code(outcome, part, reporter)
+    return report(outcome)
 
 
 def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
     """The settings, with the method that suits; raises UsageError for what cannot be, before anything is loaded."""
     from cnnviz_cli.config.dream_fields import check_images, dream_fields, names_targets, without_single_term
+    from cnnviz_cli.models.spec.judges import JudgeSpec
 
     check_images(dream_fields(loaded.settings), targets=names_targets(loaded.settings), images=images)
     settings = without_single_term(loaded.settings)
@@ -109,6 +120,8 @@ def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
 
         shown = escape_text(str(against), 200)
         raise UsageError(f"there is no folder '{shown}'", where="--against", fix=suggest_path(against))
+    for judge in dream_fields(settings).judge:
+        JudgeSpec.parse(judge).check(allow_code=settings.allow_code)
     if settings.engine != "local":
         fix = "Divide the work with --shard, and put it together with: cnnviz merge"
         raise UsageError("pictures are painted on this machine", where="engine", fix=fix)

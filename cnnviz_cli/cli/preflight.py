@@ -74,7 +74,7 @@ def with_output_folder(command: str, settings: Settings, sources: Sequence[Sourc
     from cnnviz_cli.files.output.previous_runs import choose_output_folder
     from cnnviz_cli.run.identity import request_digest
 
-    names = [source.name for source in sources]
+    names = [source.name for source in sources] or None
     folder = choose_output_folder(settings.output, command, request_digest(command, settings), names, shard)
     return settings.model_copy(update={"output": folder})
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.text_layout import align_columns, count_noun
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 MAX_LINES = 20
 
 
-def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
-    """Which figures there are, and where the manifest is."""
+def print_outcome(
+    outcome: Outcome, output: Path, *, as_json: bool, more: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Which figures there are, and where the manifest is; `more` is for JSON alone."""
     summary = outcome.summary
     if as_json:
         mistakes = {"mistakes": [one._asdict() for one in outcome.mistakes]} if summary.accuracy else {}
@@ -32,7 +35,7 @@ def print_outcome(outcome: Outcome, output: Path, *, as_json: bool) -> None:
             "seconds": round(outcome.seconds, 3),
             "summary": summary.model_dump(),
         }
-        print_json(answer | mistakes)
+        print_json({**answer, **mistakes, **more})
         return
     lines = align_columns([_row(record, output) for record in outcome.first[:MAX_LINES]]) if outcome.first else []
     lines += more_line(summary.images - len(lines))
@@ -98,7 +101,13 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
 def print_dreams(outcome: Outcome, output: Path, *, as_json: bool) -> None:
     """How the network receives what was painted, and where the manifest is."""
     if as_json:
-        print_outcome(outcome, output, as_json=True)
+        dreams = [
+            {"source": record.source, "path": str(output / one.path), "state": one.state, **one.dream.model_dump()}
+            for record in outcome.first
+            for one in record.outputs
+            if one.dream
+        ]
+        print_outcome(outcome, output, as_json=True, more={"dreams": dreams})
         return
     rows = [row for record in outcome.first for row in _dream_rows(record, output)]
     lines = align_columns(rows[:MAX_LINES]) if rows else []
@@ -124,7 +133,8 @@ def _reception(output: Output) -> str:
     parts = [f"score {now}, before {before}"]
     if output.target and told.rank:
         parts.insert(0, f"{output.target.label} {output.target.figure}, rank {told.rank}")
-    return "; ".join([*parts, *filter(None, [told.among]), *([output.state] if output.state != "ok" else [])])
+    parts += [*(one.brief(told.judged) for one in told.judged), *filter(None, [told.among])]
+    return "; ".join([*parts, *([output.state] if output.state != "ok" else [])])
 
 
 def print_dream_plan(found: DreamPlan, output: Path, *, as_json: bool) -> None:

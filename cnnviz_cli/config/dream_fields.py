@@ -20,6 +20,7 @@ from cnnviz_cli.tasks.spec import parse_objective
 
 _subject = partial(setting, "What to paint")
 _picture = partial(setting, "Picture")
+_outcome = partial(setting, "How well it worked")
 
 
 def _check_units(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,6 +106,19 @@ Terms = Annotated[
 ]
 
 
+def _check_judges(given: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(text.partition("=")[0].strip() for text in given):
+        raise PydanticCustomError("judge", "must be a network, or NETWORK=WEIGHTS")
+    return tuple(dict.fromkeys(given))
+
+
+Judges = Annotated[
+    tuple[str, ...],
+    AfterValidator(_check_judges),
+    BeforeValidator(values.split_at_commas, json_schema_input_type=tuple[str, ...] | str),
+]
+
+
 class DreamFields(BaseModel):
     """What is painted, and from what."""
 
@@ -164,6 +178,12 @@ class DreamFields(BaseModel):
     )
     zoom: float = _picture(1.04, "How much each frame is enlarged beside the one before.", "X", ge=1, le=2)
     animate: bool = _picture(False, "Also write the frames as an animated WebP and a GIF.")
+    judge: Judges = _outcome(
+        (),
+        "Another network, whose probability of the class in the written picture is told, too: a name as --model takes "
+        "it, or NAME=WEIGHTS. Repeatable, or separated by commas.",
+        "MODEL",
+    )
 
 
 MAX_LONGEST = 1024
@@ -176,6 +196,8 @@ TERM_FILES = ("direction", "like")
 """What of a term names a file."""
 
 Settings_ = TypeVar("Settings_", bound=Any)
+AFTERWARDS = frozenset({"judge"})
+"""Settings that are about what was painted, and change no picture."""
 
 
 def dream_fields(settings: Any) -> DreamFields:
@@ -223,6 +245,11 @@ def without_single_term(settings: Settings_) -> Settings_:
         changed["target"] = (term.target,)
     plainly: Settings_ = settings.model_copy(update=changed)
     return plainly
+
+
+def without_folders(judge: str) -> str:
+    """A judge as a manifest has it: of files only their names."""
+    return "=".join(PurePath(part.strip().replace("\\", "/")).name for part in judge.split("=", 1))
 
 
 EXAMPLES = (

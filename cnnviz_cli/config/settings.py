@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
-from cnnviz_cli.config.dream_fields import DREAM_FILES, DreamFields, recorded_terms
+from cnnviz_cli.config.dream_fields import DREAM_FILES, DreamFields, recorded_terms, without_folders
 from cnnviz_cli.config.fields import (
     CLOSED_CONFIG,
     ComputingFields,
@@ -81,7 +81,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
             if family == DREAM.name:
                 read |= DreamFields.model_fields.keys()
                 named = {name: _file_name(path) for name in DREAM_FILES if (path := whole[family][name])}
-                whole[family] |= named | {"term": recorded_terms(whole[family]["term"])}
+                judges = [without_folders(text) for text in whole[family]["judge"]]
+                whole[family] |= named | {"term": recorded_terms(whole[family]["term"]), "judge": judges}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         for name in ("model", "weights", "labels", "truth", "region"):

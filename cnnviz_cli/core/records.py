@@ -1,6 +1,6 @@
 """What the manifest says, field by field. Paths are relative, numbers finite, nothing depends on time or place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -179,6 +179,31 @@ class ExamplePatch(Record):
     )
 
 
+class Judgement(Record):
+    """What another network makes of a painted picture: of the file, under that network's own preprocessing."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    index: int | None = _optional("Of the class that was painted, among the judge's.", ge=0)
+    probability: float | None = _optional("Of that class.", ge=0, le=1)
+    rank: int | None = _optional("Of that class among all of the judge's, from 1.", ge=1)
+    prediction: Prediction | None = Field(
+        description="What it takes the picture for; null where its scores are not finite."
+    )
+
+    def brief(self, among: "Sequence[Judgement]") -> str:
+        """``efficientnet_lite2 86 %, rank 1``; without a class what it takes the picture for. Of two judges `among`
+        the others that are one network, the weights are named."""
+        alike = sum(one.model == self.model for one in among) > 1
+        name = f"{self.model} ({self.weights})" if alike else self.model
+        if self.prediction is None:
+            return f"{name}: no finite scores"
+        if self.probability is None:
+            return f"{name}: {self.prediction.label} {self.prediction.figure}"
+        return f"{name} {format_percent(self.probability)}, rank {self.rank}"
+
+
 class DreamRecord(Record):
     """How a painted picture came about, and how the network receives it: as it was written, in 8 bits, under the run's
     own preprocessing. So the file alone gives the same numbers."""
@@ -196,6 +221,11 @@ class DreamRecord(Record):
         "The share of the images in a folder that the score exceeds, of 100; equal ones count by half.", ge=0, le=100
     )
     against: Against | None = _optional("That folder.")
+    judged: list[Judgement] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="What other networks make of it, under --judge.",
+    )
 
     @property
     def among(self) -> str:
@@ -235,6 +265,12 @@ class Output(Record):
     state: State
     statistics: dict[str, float] = Field(default_factory=dict)
     dream: DreamRecord | None = _optional("Of a painted picture.")
+
+    def judged_by(self, judged: "list[Judgement]") -> "Output":
+        """The same painted picture, of which judges say this."""
+        assert self.dream is not None
+        return self.model_copy(update={"dream": self.dream.model_copy(update={"judged": judged})})
+
     examples: list[ExamplePatch] | None = _optional(
         "Of a unit's sheet: the parts of images that excite the unit most, the strongest first."
     )

@@ -88,6 +88,8 @@ class DreamPresenter:
         if state != "ok":
             self._warn(f"{escape_text(stored['path'])} is {state}: {_ADVICE.get(state, ADVICE[state])}")
         subject = None if of_image and task.wish.is_class else task.wish.subject
+        judged = dreamer.judge(image, task.class_of(painted.targets))
+        told = self._record(task, after, before, number=number, frame=frame, of_image=of_image)
         output = Output(
             family=task.method.family,
             method=task.method.name,
@@ -99,10 +101,24 @@ class DreamPresenter:
             state=state,
             statistics=finite_statistics(painted.panel),
             counterfactual=dream_fields(self._settings).minimize,
-            dream=self._record(task, after, before, number=number, frame=frame, of_image=of_image),
+            dream=told.model_copy(update={"judged": judged}),
         )
         arrays = {file_name(*stem, name): plain_array(values) for name, values in painted.panel.arrays().items()}
         return WrittenPicture(output, image, written, arrays, after.predictions)
+
+    def judge_again(self, output: Output) -> WrittenPicture | None:
+        """A picture that was written before, and what the judges make of it; None if its file is another by now."""
+        try:
+            data = read_regular(self._sink.place(output.path), GIBIBYTE)
+        except OSError:
+            return None
+        if sha256(data).hexdigest() != output.sha256:
+            return None
+        image = Image.open(BytesIO(data)).convert("RGB")
+        about = output.subject.class_index if output.subject else None
+        index = output.target.index if output.target else about
+        judged = output.judged_by(self._dreamer.judge(image, index))
+        return WrittenPicture(judged, image, picture_of(self._session, image), {}, ())
 
     def stem(self, task: PaintTask, *, number: int, frame: int | None, of_image: bool) -> list[str]:
         """The parts of a picture's name, without its suffix."""
@@ -176,12 +192,12 @@ class DreamPresenter:
             facts = {"Software": f"cnnviz {__version__}", "Model": escape_text(self._model), "Settings": self.digest}
             data = encode_animation(frames, suffix, FRAME_MILLISECONDS, facts)
             path = f"{folder}/{file_name(*stem, 'frames', suffix)}"
-            sha256 = self._sink.write_figure(path, data)
+            digest = self._sink.write_figure(path, data)
             width, height = frames[0].size
             found.append(
                 Output(
                     family=DREAM.name, method=task.method.name, layer=task.wish.subject.layer, target=None,
-                    path=path, sha256=sha256, width=width, height=height, range=None, state="ok",
+                    path=path, sha256=digest, width=width, height=height, range=None, state="ok",
                 )
             )  # fmt: skip
         return found
@@ -221,8 +237,8 @@ class DreamPresenter:
         if file.note:
             path = f"{path.rpartition('.')[0]}.{file.suffix}"
             self._warn(f"{escape_text(path)}: {file.note}")
-        sha256 = self._sink.write_figure(path, file.data)
-        return file.data, {"path": path, "sha256": sha256, "width": width, "height": height}
+        digest = self._sink.write_figure(path, file.data)
+        return file.data, {"path": path, "sha256": digest, "width": width, "height": height}
 
     def _title(self, task: PaintTask) -> str:
         return task.wish.subject.title
@@ -271,10 +287,11 @@ def facts_of_record(told: DreamRecord) -> tuple[str, ...]:
     """The same of what is known of a picture."""
     now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
     among = [told.among] if told.among else []
+    judged = [one.brief(told.judged) for one in told.judged]
     if told.rank is None:
-        return (f"answer {now}, before {before}", *among)
+        return (f"answer {now}, before {before}", *judged, *among)
     place = "first of all classes" if told.rank == 1 else f"rank {told.rank}"
-    return (f"{format_percent(told.probability or 0.0)}, {place}", f"score {now}, before {before}", *among)
+    return (f"{format_percent(told.probability or 0.0)}, {place}", *judged, f"score {now}, before {before}", *among)
 
 
 def note_of(output: Output) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cnnviz_cli.config.dream_fields import MAX_LONGEST, dream_fields, dream_files
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.dream_facts import to_bytes
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import open_regular
@@ -48,6 +49,7 @@ from cnnviz_cli.run.dream_pictures import (
 )
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
+from cnnviz_cli.run.judged_again import EarlierPictures
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
 from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask
 from cnnviz_cli.run.session import Session
@@ -126,10 +128,17 @@ class DreamBackend(Backend):
             sha256 = dreamer.spectrum.sha256
             files["digest of --spectrum"] = sha256
             header = replace(header, run=header.run.model_copy(update={"spectrum_sha256": sha256}))
-        header = replace(header, identity={**header.identity, **files})
         if self._masks is not None and self._masks.sha256 is None:
             header = replace(header, holds=partial(has_same_mask, self._masks))
+        judges = [judge.identity for judge in dreamer.judges]
+        self._earlier = EarlierPictures(judges, header.holds)
         subjects = None if self.images else self._subjects()
+        header = replace(
+            header,
+            identity={**header.identity, **files},
+            holds=self._earlier.holds,
+            beside={"judges": judges, "subjects": [one.model_dump(mode="json") for one in subjects or ()]},
+        )
         return RunSetup(header, device_name(dreamer.session.device), 1, subjects=subjects)
 
     def _subjects(self) -> list[Subject]:
@@ -144,9 +153,14 @@ class DreamBackend(Backend):
             with self.timer.measure("compare"):
                 session = self._dreamer.session
                 self._presenter.against = compare(session, self._folder, self._asked, self.reporter, self.sink)
+        if len(self._earlier):
+            self.reporter.say(f"{len(self._earlier)} of them are painted already: only what judges say of them is new")
         for at, (source, folder) in enumerate(slots):
             if ledger.is_due(at):
-                if isinstance(source, Subject):
+                known = self._earlier.take(source)
+                if known is not None and (judged := self._judge_again(source, folder, known)):
+                    yield judged
+                elif isinstance(source, Subject):
                     yield self._from_noise(source, folder)
                 else:
                     yield self._from_image(source, folder)
@@ -190,12 +204,6 @@ class DreamBackend(Backend):
             for task in tasks
         ]
         arrays = {name: one for each in made for name, one in each.arrays.items()}
-        outputs = [one.output for one in made]
-        against = self._presenter.against
-        if self._units and against and subject.channel is not None:
-            with self.timer.measure("draw and write"):
-                tiles = [self._tile_of(one.output, one.image) for one in made]
-                outputs.append(self._units.write(folder, own, against, tiles))
         return ImageRecord(
             source=subject.name,
             subject=subject,
@@ -205,17 +213,25 @@ class DreamBackend(Backend):
             status="ok",
             error=None,
             predictions=list(made[0].predictions),
-            outputs=outputs,
+            outputs=self._with_unit_sheet(folder, own, made),
             arrays=self._presenter.save_arrays(folder, arrays),
         )
+
+    def _with_unit_sheet(self, folder: str, unit: Subject, made: Sequence[WrittenPicture]) -> list[Output]:
+        outputs, against = [one.output for one in made], self._presenter.against
+        if self._units and against and unit.channel is not None:
+            with self.timer.measure("draw and write"):
+                tiles = [self._tile_of(one.output, one.image) for one in made]
+                outputs.append(self._units.write(folder, unit, against, tiles))
+        return outputs
 
     def _from_image(self, source: Source, folder: str) -> ImageRecord:
         dreamer = self._dreamer
         session = dreamer.session
         decoded: DecodedImage | None = None
         try:
+            decoded = self._read(source)
             with self.timer.measure("read"):
-                decoded = read_image(source, read_options(session.settings, session.model.preprocessing))
                 start, window = load_start(session, source, decoded, self._masks, self._longest(decoded))
             each = sum(task.ascent.steps for task in dreamer.tasks)
             self.reporter.work([source.name], each * self._fields.number * self._fields.frames, "steps")
@@ -263,6 +279,35 @@ class DreamBackend(Backend):
             outputs=[sheet, *outputs],
             arrays=self._presenter.save_arrays(folder, arrays),
         )
+
+    def _judge_again(self, source: Input, folder: str, record: ImageRecord) -> ImageRecord | None:
+        """The record with what the judges say of its pictures; None if one of its files is not as it was written."""
+        judged: list[WrittenPicture] = []
+        outputs: list[Output] = []
+        for output in record.outputs:
+            found = self._presenter.judge_again(output) if output.dream else None
+            if output.dream and found is None:
+                return None
+            outputs.append(found.output if found else output)
+            judged += [found] if found else []
+        if isinstance(source, Subject):
+            own = source.model_copy(update={"number": None})
+            return record.model_copy(update={"outputs": self._with_unit_sheet(folder, own, judged)})
+        try:
+            decoded = self._read(source)
+            start, _ = load_start(self._dreamer.session, source, decoded, None, self._longest(decoded))
+        except (ImageError, NetworkError):
+            return None
+        assert start.photograph is not None
+        before = to_bytes(start.photograph[0].numpy())
+        firsts = [one for one in judged if one.output.dream and one.output.dream.frame in (None, 1)]
+        outputs[0] = self._presenter.write_change(folder, source.name, before, firsts)
+        return record.model_copy(update={"outputs": outputs})
+
+    def _read(self, source: Source) -> DecodedImage:
+        session = self._dreamer.session
+        with self.timer.measure("read"):
+            return read_image(source, read_options(session.settings, session.model.preprocessing))
 
     def _next_frame(self, point: Start, painted: Painted, frame: int) -> Start:
         """What the next frame is painted into: the middle of this one, enlarged."""
@@ -330,6 +375,7 @@ def describe_dreams(settings: Settings, sources: Sequence[Source], reporter: Rep
     lines = [
         f"{escape_text(task.wish.subject.title)}, {task.method.name}: {task.ascent.label()}" for task in dreamer.tasks
     ]
+    lines += [f"each picture is shown to {escape_text(judge.name, 60)}: 1 forward" for judge in dreamer.judges]
     names = [source.name for source in sources] or [
         numbered(wish.subject, number).name for wish in dreamer.wishes for number in range(1, fields.number + 1)
     ]

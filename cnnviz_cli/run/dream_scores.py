@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from cnnviz_cli.config.settings import Settings, settings_type
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
-from cnnviz_cli.core.records import Manifest, Output
+from cnnviz_cli.core.records import Judgement, Manifest, Output
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.files.output.verify import Problem
-from cnnviz_cli.run.dream_pictures import Bytes, picture_of
+from cnnviz_cli.run.dream_pictures import picture_of
 from cnnviz_cli.run.dream_run import load_dreamer
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception
+from cnnviz_cli.run.judged_again import judges_in
 
 TOLERANCE = 1e-3
 """How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""
@@ -57,11 +58,16 @@ def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) ->
     if model.weights_sha256 != manifest.model.weights_sha256:
         what = f"the weights of {escape_text(model.name, 60)} are not those of the manifest"
         raise ModelError(what, where="--scores", fix="Name the folder where they lie as the working folder.")
+    for judge in dreamer.judges:
+        listed = [one.weights_sha256 for one in told.judged if one.model == judge.name]
+        if judge.session.model.weights_sha256 not in listed:
+            what = f"the weights of {escape_text(judge.name, 60)}, a judge, are not those of the manifest"
+            raise ModelError(what, where="--scores", fix="Name the folder where they lie as the working folder.")
     if model.preprocessing.reads_bands:
         what = f"{escape_text(model.name, 60)} reads other bands than a picture has"
         raise UsageError(what, where="--scores", fix="Leave it out.")
-    shown = [(output, picture) for output in outputs if (picture := _read(root, dreamer, output)) is not None]
-    return len(shown), [problem for output, picture in shown for problem in _check(dreamer, output, picture)]
+    shown = [(output, image) for output in outputs if (image := _read(root, output)) is not None]
+    return len(shown), [problem for output, image in shown for problem in _check(dreamer, output, image)]
 
 
 def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
@@ -77,16 +83,16 @@ def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
     return settings_type(DREAM.name).model_validate({**config, DREAM.name: section, "allow_code": allow_code})
 
 
-def _read(root: Path, dreamer: Dreamer, output: Output) -> Bytes | None:
-    """The picture; None if it is gone or broken, which hashing has told of."""
+def _read(root: Path, output: Output) -> Image.Image | None:
+    """The picture in RGB; None if it is gone or broken, which hashing has told of."""
     try:
         with Image.open(locate(root, output.path)) as file:
-            return picture_of(dreamer.session, file.convert("RGB"))
+            return file.convert("RGB")
     except (OSError, ValueError):
         return None
 
 
-def _check(dreamer: Dreamer, output: Output, picture: Bytes) -> Iterator[Problem]:
+def _check(dreamer: Dreamer, output: Output, image: Image.Image) -> Iterator[Problem]:
     task = _task_of(dreamer, output)
     if task is None:
         yield Problem("score", output.path, "what it was painted for is not known")
@@ -94,8 +100,11 @@ def _check(dreamer: Dreamer, output: Output, picture: Bytes) -> Iterator[Problem
     targets = torch.zeros((1, dreamer.session.targets.width), dtype=torch.int64, device="cpu")
     if output.target is not None:
         targets[0, task.wish.rank] = output.target.index
-    found = dreamer.receive(task, picture, targets)
+    found = dreamer.receive(task, picture_of(dreamer.session, image), targets)
     yield from _differences(output, found)
+    about = task.wish.subject.class_index if task.wish.is_class else None
+    judged = dreamer.judge(image, output.target.index if output.target else about)
+    yield from _judged_otherwise(output, judged)
 
 
 def _task_of(dreamer: Dreamer, output: Output) -> PaintTask | None:
@@ -113,12 +122,25 @@ def _unnumbered(output: Output) -> Any:
 def _differences(output: Output, found: Reception) -> Iterator[Problem]:
     told = output.dream
     assert told is not None
-    for name, was, now in (
-        ("score", told.score, found.score),
-        ("probability", told.probability, found.probability),
-        ("rank", told.rank, found.rank),
-    ):
-        if was is None or now is None:
-            continue
-        if not np.isclose(was, now, rtol=TOLERANCE, atol=TOLERANCE):
-            yield Problem("score", output.path, f"its {name} is {now:.6g} and not {was:.6g}")
+    yield from _compare(output.path, "its score", told.score, found.score)
+    yield from _compare(output.path, "its probability", told.probability, found.probability)
+    yield from _compare(output.path, "its rank", told.rank, found.rank)
+
+
+def _judged_otherwise(output: Output, found: Sequence[Judgement]) -> Iterator[Problem]:
+    told = output.dream
+    assert told is not None
+    if judges_in(told.judged) != judges_in(found):
+        yield Problem("score", output.path, "other judges are listed than the run had")
+        return
+    for was, now in zip(told.judged, found, strict=True):
+        name = escape_text(now.model, 60)
+        yield from _compare(output.path, f"its probability by {name}", was.probability, now.probability)
+        yield from _compare(output.path, f"its rank by {name}", was.rank, now.rank)
+        before, after = (one.prediction.probability if one.prediction else None for one in (was, now))
+        yield from _compare(output.path, f"the highest probability by {name}", before, after)
+
+
+def _compare(path: str, what: str, was: float | None, now: float | None) -> Iterator[Problem]:
+    if was is not None and now is not None and not np.isclose(was, now, rtol=TOLERANCE, atol=TOLERANCE):
+        yield Problem("score", path, f"{what} is {now:.6g} and not {was:.6g}")

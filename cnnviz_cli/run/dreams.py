@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from cnnviz_cli.config.dream_fields import check_images, dream_fields, names_targets
@@ -24,11 +25,13 @@ from cnnviz_cli.core.needs import Given, Need, Seeds
 from cnnviz_cli.core.network import NetworkError, explain_memory_errors
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.panels import Dreamed, State
-from cnnviz_cli.core.records import Cost, Prediction, Subject
+from cnnviz_cli.core.records import Cost, Judgement, Prediction, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.answers import Tick, no_tick
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run.capability_check import find_refused
+from cnnviz_cli.run.dream_judges import Judge, judge_of, load_judges
 from cnnviz_cli.run.dream_pictures import (
     Bytes,
     black_input,
@@ -60,6 +63,10 @@ class PaintTask:
     of: Objective
     ascent: Ascent
     numbered: int = 0
+
+    def class_of(self, targets: Tensor) -> int | None:
+        """The class that was painted, of the targets (1, R) that were chosen; None if it was none."""
+        return int(targets[0, self.wish.rank]) if self.wish.is_class else None
 
 
 @dataclass(frozen=True)
@@ -114,22 +121,34 @@ class Dreamer:
         tasks: by wish, and within a wish by method.
         guides: by name (1, C, h, w) the images that others are to resemble.
         spectrum: of other images, which pictures from noise get, if any are named.
+        judges: who else is shown what was painted.
     """
 
     session: Session
     tasks: tuple[PaintTask, ...]
     guides: Mapping[str, Tensor] = field(default_factory=dict)
     spectrum: MeanSpectrum | None = None
+    judges: tuple[Judge, ...] = ()
 
     @classmethod
     def of(
-        cls, session: Session, reporter: Reporter, *, images: bool, vectors: Vectors = MappingProxyType({})
+        cls,
+        session: Session,
+        reporter: Reporter,
+        *,
+        images: bool,
+        vectors: Vectors = MappingProxyType({}),
+        judges: Sequence[LoadedModel] | None = None,
     ) -> Dreamer:
         """Find the subjects, build a recipe for each, and try what the engine may refuse.
 
+        Args:
+            judges: stand for those that the settings name.
+
         Raises:
             UsageError: there is nothing to paint, or the network has no such thing, or a method paints from something
-                else, or the network does not take pictures of that size.
+                else, or the network does not take pictures of that size, or a judge cannot be one.
+            ModelError: a judge cannot be had.
         """
         settings = session.settings
         fields = dream_fields(settings)
@@ -166,7 +185,11 @@ class Dreamer:
         if refused:
             raise next(iter(refused.values()))
         spectrum = None if fields.spectrum is None else _spectrum(session, tasks, fields.spectrum, reporter)
-        dreamer = cls(session, tuple(tasks), guides, spectrum)
+        classes = [wish.subject.class_index for wish in wishes if wish.subject.class_index is not None]
+        if judges is None:
+            judges = load_judges(session, reporter)
+        found = tuple(judge_of(session, one, classes, reporter) for one in judges)
+        dreamer = cls(session, tuple(tasks), guides, spectrum, found)
         if fields.size and not images:
             dreamer.try_size()
         return dreamer
@@ -242,6 +265,10 @@ class Dreamer:
         # Of shares and values no class is the first.
         rank = None if index is None or probability is None else rank_of(order, index)
         return Reception(score, index, probability, rank, predictions)
+
+    def judge(self, image: Image.Image, index: int | None) -> list[Judgement]:
+        """What the judges make of an RGB image that was painted for the class `index`, or for none."""
+        return [judge.look(image, index) for judge in self.judges]
 
     def state(self, painted: Painted, written: Bytes, after: Reception, before: Reception) -> State:
         """What to say of a picture."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from hashlib import sha256
 from importlib.metadata import version
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli import __version__
+from cnnviz_cli.config.dream_fields import AFTERWARDS, dream_fields, dream_files
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.files.tables.ground_truth import FOLDER
+from cnnviz_cli.models.spec.judges import JudgeSpec
 from cnnviz_cli.models.spec.network import ZooModel, parse_model
 from cnnviz_cli.models.spec.weights import WeightsFile, weights_for
 from cnnviz_cli.tasks.spec import parse_objective
@@ -36,7 +40,12 @@ def request_digest(command: str, settings: Settings) -> str:
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in settings.as_json().items() if name not in SETTINGS_WITHOUT_EFFECT}
+    found: dict[str, Any] = {
+        name: value for name, value in settings.as_json().items() if name not in SETTINGS_WITHOUT_EFFECT
+    }
+    if DREAM.name in found:
+        found[DREAM.name] = {name: value for name, value in found[DREAM.name].items() if name not in AFTERWARDS}
+    return found
 
 
 def run_seal(command: str, settings: Settings) -> str | None:
@@ -48,7 +57,11 @@ def run_seal(command: str, settings: Settings) -> str | None:
     stamps = _file_stamps(settings)
     if stamps is None:
         return None
-    return _digest({"asked": request_digest(command, settings), "files": stamps})
+    sealed: dict[str, Any] = {"asked": request_digest(command, settings), "files": stamps}
+    if command == DREAM.name:
+        fields = dream_fields(settings).model_dump(mode="json", include=set(AFTERWARDS))
+        sealed["afterwards"] = fields
+    return _digest(sealed)
 
 
 def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
@@ -63,10 +76,17 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,
     ]
+    if settings.command == DREAM.name:
+        judges = [JudgeSpec.parse(text) for text in dream_fields(settings).judge]
+        if not all(judge.in_catalogue for judge in judges):
+            return None
+        files += [*dream_files(settings).values(), *(path for judge in judges for path in judge.files())]
     for file in filter(None, files):
         try:
             about = file.stat()
         except OSError:
+            return None
+        if not stat.S_ISREG(about.st_mode):
             return None
         if max(about.st_mtime_ns, about.st_ctime_ns) > time.time_ns() - _RECENT:
             return None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +21,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
 from cnnviz_cli.core.figure_settings import BY_RUN
+from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Subject, Summary, Tool
@@ -30,8 +33,9 @@ from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, fi
 from cnnviz_cli.files.output.resume import Input, Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
-from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.sink import Sink, locate
 from cnnviz_cli.run.identity import request_digest, run_seal
+from cnnviz_cli.run.judged_again import holds_with
 
 if TYPE_CHECKING:
     from cnnviz_cli.run.ground_truth import GroundTruth
@@ -205,13 +209,16 @@ def conclude_run(
     setup: RunSetup,
     backend: Backend | None,
     stopped: BaseException | None,
+    sheets: Sequence[Output] = (),
     *,
     started: datetime,
     done_before: int,
     timer: StageTimer,
 ) -> Outcome:
-    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any."""
-    sheets = backend.sheets(ledger) if backend and stopped is None else ()
+    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any, and
+    `sheets` are those of a run that computed nothing."""
+    if backend and stopped is None:
+        sheets = backend.sheets(ledger)
     ended = ledger.finish(interrupted=stopped is not None, sheets=sheets)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
@@ -313,21 +320,24 @@ def conclude_if_done(
     started, root = datetime.now(UTC), settings.output
     if not os.path.lexists(root / shard.journal):
         return None
-    seal = run_seal(command, settings)
-    earlier = next((run for run in find_previous_runs(root) if run.shard == shard), None)
-    if earlier is None or seal is None or earlier.header.get("seal") != seal:
+    earlier = _run_before(command, settings, shard)
+    header = _journal_header(earlier) if earlier else None
+    if earlier is None or header is None:
         return None
-    if settings.batch_size not in ("auto", earlier.batch):
-        return None
-    header = _journal_header(earlier)
-    if header is None:
+    inputs: Sequence[Input] = sources
+    sheets: Sequence[Output] | None = ()
+    if header.beside is not None:
+        inputs = sources or [Subject.model_validate_json(json.dumps(one)) for one in header.beside["subjects"]]
+        sheets = _sheets_before(root / shard.manifest)
+        header = replace(header, holds=partial(holds_with, header.beside["judges"]))
+    if not inputs or sheets is None:
         return None
     sink = Sink(root, shard.label)
     sink.open()
     with Ledger(sink, shard) as ledger:
-        slots = assign_folders(sources)
+        slots = assign_folders(inputs)
         own_slots = [slots[at] for at in shard.positions(len(slots), earlier.batch)]
-        names = [source.name for source in sources]
+        names = [one.name for one in inputs]
         fold = fold_of(settings)
         resumed = ledger.inspect(header, names, own_slots, fold)
         if ledger.remaining or resumed.damaged or (fold and not own_slots):
@@ -336,12 +346,36 @@ def conclude_if_done(
         report_earlier_run(resumed, len(own_slots), root, reporter, earlier.batch)
         setup = RunSetup(header, header.run.device, earlier.batch)
         return conclude_run(
-            ledger, sink, setup, None, None, started=started, done_before=resumed.done, timer=StageTimer()
+            ledger, sink, setup, None, None, sheets, started=started, done_before=resumed.done, timer=StageTimer()
         )
+
+
+def _run_before(command: str, settings: Settings, shard: Shard) -> PreviousRun | None:
+    """The run that was there before, if it surely was one with the same question in the same batches."""
+    seal = run_seal(command, settings)
+    earlier = next((run for run in find_previous_runs(settings.output) if run.shard == shard), None)
+    same = earlier is not None and seal is not None and earlier.header.get("seal") == seal
+    return earlier if same and earlier and settings.batch_size in ("auto", earlier.batch) else None
+
+
+def _sheets_before(manifest: Path) -> Sequence[Output] | None:
+    """The sheets of all records that the manifest of a whole run lists; None if it is not one, or a sheet is not as it
+    was written."""
+    try:
+        whole = json.loads(read_regular(manifest, GIBIBYTE))
+        if whole["run"]["status"] != "ok":
+            return None
+        listed = whole.get("sheets") or []
+        sheets = [Output.model_validate_json(json.dumps(one)) for one in listed]
+        digests = [sha256(read_regular(locate(manifest.parent, one.path), GIBIBYTE)).hexdigest() for one in sheets]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return sheets if digests == [one.sha256 for one in sheets] else None
 
 
 def _journal_header(run: PreviousRun) -> RunHeader | None:
     fields = run.header
+    beside: Any = fields.get("beside")
     try:
         return RunHeader(
             identity=run.identity,
@@ -351,6 +385,7 @@ def _journal_header(run: PreviousRun) -> RunHeader | None:
             batch=run.batch,
             asked=run.asked,
             seal=str(fields["seal"]),
+            beside=None if beside is None else {name: list(beside[name]) for name in ("judges", "subjects")},
         )
-    except ValidationError:
+    except (ValidationError, LookupError, TypeError):
         return None

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Tool
+from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Subject, Tool
 from cnnviz_cli.files.images.region_masks import MaskSource
-from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.resume import RunHeader
+from cnnviz_cli.files.output.resume import Input, RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.run.identity import figure_settings
 from cnnviz_cli.run.session import Session
@@ -45,10 +44,10 @@ def build_header(session: Session, cost: Cost) -> RunHeader:
     return replace(about, holds=partial(has_same_mask, masks)) if masks and masks.sha256 is None else about
 
 
-def has_same_mask(masks: MaskSource, source: Source, record: bytes) -> bool:
+def has_same_mask(masks: MaskSource, source: Input, record: bytes) -> bool:
     """Whether a record was made with the mask that the image has now."""
     known = json.loads(record).get("mask_sha256")
-    return known is not None and masks.digest_of(source) == known
+    return known is not None and not isinstance(source, Subject) and masks.digest_of(source) == known
 
 
 def _identity(session: Session, tool: Tool) -> dict[str, Any]:

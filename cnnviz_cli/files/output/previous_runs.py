@@ -189,25 +189,27 @@ def _last_header(path: Path) -> Json | None:
     return found
 
 
-def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[str], shard: Shard) -> Path:
+def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[str] | None, shard: Shard) -> Path:
     """The first of ``base/command``, ``base/command-2``, ``base/command-3`` ... in which nothing would be lost.
 
     That is one that holds nothing, or the same question about images that are all among these: `asked` is as in
-    `RunHeader`, and `names` are the inputs of every shard. Raises OutputError if a journal cannot be read.
+    `RunHeader`, and `names` are the inputs of every shard, None where the question says them, too. Raises OutputError
+    if a journal cannot be read.
     """
-    digest, known = list_digest(names), frozenset(names)
+    digest, known = list_digest(names or ()), None if names is None else frozenset(names)
     folders = (base / (command if number == 1 else f"{command}-{number}") for number in count(1))
     return next(folder for folder in folders if _serves(folder, asked, digest, known, shard))
 
 
-def _serves(folder: Path, asked: str, digest: str, names: frozenset[str], shard: Shard) -> bool:
+def _serves(folder: Path, asked: str, digest: str, names: frozenset[str] | None, shard: Shard) -> bool:
     if not folder.is_dir():
         return not folder.exists()
     runs = find_previous_runs(folder)
     if not runs:
         return _is_free(folder, shard)
     return all(
-        run.asked == asked and (run.digest == digest or {entry.source for entry in read_entries(run.path)} <= names)
+        run.asked == asked
+        and (names is None or run.digest == digest or {entry.source for entry in read_entries(run.path)} <= names)
         for run in newest_runs(runs)
     )
 

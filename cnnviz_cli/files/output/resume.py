@@ -70,7 +70,8 @@ class RunHeader:
     asked: str = ""  # the digest of what was asked for, known before the network is loaded
     seal: str | None = None  # a digest that stands for the identity where that is sure before the network is loaded
     # whether a record, as JSON, is true still of what belongs to its input and is no part of it
-    holds: Callable[[Source, bytes], bool] = lambda _source, _record: True
+    holds: Callable[[Input, bytes], bool] = lambda _source, _record: True
+    beside: Mapping[str, Any] | None = None  # what else a run with nothing to do has to know, in plain JSON
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,8 @@ class Ledger:
                 self._altered.setdefault(at, set()).add(path)
                 return False
         if isinstance(source, Subject):  # whose network is part of the run's identity
-            return bool(json.loads(entry.record).get("subject") == source.model_dump(mode="json"))
+            same = json.loads(entry.record).get("subject") == source.model_dump(mode="json")
+            return same and self._about.holds(source, entry.record)
         if not is_unchanged(source, entry.stamp, entry.sha256):
             self._changed[source.name] = None
             return False
@@ -410,6 +412,7 @@ class Ledger:
             "shard": [self._shard.index, self._shard.count],
             "tool": self._about.tool.model_dump(mode="json"),
             **({"scale": self._scale} if self._scale else {}),
+            **({"beside": dict(self._about.beside)} if self._about.beside else {}),
         }
         self._written = header
         own = [run.header for run in self._earlier if run.shard == self._shard]
