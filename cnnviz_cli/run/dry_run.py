@@ -8,7 +8,6 @@ from itertools import islice
 
 from cnnviz_cli.config.settings import Settings, settings_type
 from cnnviz_cli.core.method import Method
-from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
@@ -19,6 +18,7 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.models.spec.weights import offline_weights
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
+from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest, select_methods
 from cnnviz_cli.run.explain import describe_plans, plan_recipes, prepare, total_cost
 from cnnviz_cli.run.image_data import style_of
@@ -50,20 +50,10 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     naming = FigureNames(tasks, session.wording, several_targets=len(session.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = FolderNames().folder_for(sources[0].name)
-    preprocessing = session.model.preprocessing
-
-    def shape_of(place: str) -> tuple[int, ...]:
-        if place == INPUT:
-            return (preprocessing.channels, *preprocessing.size)
-        return (session.targets.width,) if place == TARGETS else session.model.layers[place].shape
-
-    # Which figures a method gives, only its answers tell: zeros in their place do, and cost no forward.
-    needs = {need for task in explainer.tasks for need in task.recipe.needs}
-    evidence = Evidence({need: need.zeros(shape_of) for need in needs})
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
-    for task, work in zip(explainer.tasks, tasks, strict=True):
-        panels = task.recipe.explain(evidence.only(task.recipe.needs))
+    # Which figures a method gives, only its answers tell.
+    for task, work, panels in zip(explainer.tasks, tasks, panels_of_zeros(explainer), strict=True):
         for panel in panels:
             target = "" if panel.target is None else session.target_names[panel.target]
             names.append(file_name(*naming.stem(work, panel, panels, target), suffix))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,6 +108,12 @@ class Judge:
     _trials: dict[tuple[tuple[int, int], str, int], tuple[Trial, ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def only(self, measures: Iterable[str]) -> Judge:
+        """The same with some of its measures, by name."""
+        names = set(measures)
+        requests = tuple(one for one in self.requests if one.measure.name in names)
+        return replace(self, requests=requests, _trials={})
 
     def maps_of(self, panels: Sequence[Sequence[Panel]]) -> list[MapName]:
         """The maps that are judged, of a batch's panels of each task: the methods', then the controls'."""

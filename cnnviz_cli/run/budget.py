@@ -1,0 +1,140 @@
+"""What a judged run takes of the network for each image, and what of it fits into a number of passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.engine.execution import Precision
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.run.explain import Explainer, plan_recipes
+from cnnviz_cli.run.judge import Judge
+
+
+def passes_of(plan: Plan, precision: Precision = "fp32") -> int:
+    """How many forwards and backwards a plan takes for one image, equal variants counted each."""
+    cost = plan.cost(precision)
+    streams = [stream for _, part in plan.parts(precision) for stream in part.streams]
+    backwards = sum(stream.variants.count * len(stream.passes.backwards) for stream in streams)
+    own = sum(need.variants for need in plan.separate)
+    return cost.forwards + cost.backwards + cost.variants + backwards + own
+
+
+def panels_of_zeros(explainer: Explainer) -> list[Sequence[Panel]]:
+    """The panels of each task, of zeros in the place of all answers: which there will be costs no forward."""
+    session = explainer.session
+    spec = session.context.input_spec
+
+    def shape_of(place: str) -> tuple[int, ...]:
+        if place == INPUT:
+            return (len(spec.black), *spec.size)
+        return (session.targets.width,) if place == TARGETS else session.model.layers[place].shape
+
+    needs = {need for task in explainer.tasks for need in task.recipe.needs}
+    evidence = Evidence({need: need.zeros(shape_of) for need in needs})
+    return [task.recipe.explain(evidence.only(task.recipe.needs)) for task in explainer.tasks]
+
+
+@dataclass(frozen=True)
+class JudgedCost:
+    """What a judged run costs of each image, for any part of its methods and measures; see `passes`."""
+
+    judge: Judge
+    panels: Sequence[Sequence[Panel]]
+
+    @classmethod
+    def of(cls, judge: Judge) -> JudgedCost:
+        """Of all that is asked for; nothing passes the network."""
+        return cls(judge, panels_of_zeros(judge.explainer))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(task.method.name for task in self.judge.explainer.tasks))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(one.measure.name for one in self.judge.requests)
+
+    def passes(self, methods: Sequence[str], measures: Sequence[str]) -> int:
+        """The passes of one image for these methods, judged by these measures; what several ask for counts once.
+
+        A measure that runs methods again takes all of their passes each time.
+        """
+        explainer = self.judge.explainer
+        precision, size = explainer.session.execution.precision, explainer.session.context.input_spec.size
+        recipes = [task.recipe for task in explainer.tasks if task.method.name in methods]
+        plan, views = plan_recipes(recipes)
+        explaining = sum(passes_of(each, precision) for each in (plan, *views.values()))
+        names = [
+            name
+            for name in self.judge.maps_of(self.panels)
+            if name.task is None or explainer.tasks[name.task].method.name in methods
+        ]
+        judge = self.judge.only(measures)
+        judged = judge.plan_for(names, size)
+        judging = passes_of(judged, precision) if judged.needs else 0
+        return explaining * (1 + len(judge.again_for(names, size))) + judging
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method or a measure that does not fit, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fits into a budget, in the order in which it was asked for."""
+
+    methods: tuple[str, ...]
+    measures: tuple[str, ...]
+    passes: int
+    left_out: tuple[LeftOut, ...] = ()
+
+
+Passes = Callable[[Sequence[str], Sequence[str]], int]
+"""Of methods and measures by name how many passes of one image they take together."""
+
+
+def within_budget(methods: Sequence[str], measures: Sequence[str], passes: Passes, budget: int) -> Fitted:
+    """The methods and measures that fit into so many passes of an image.
+
+    Methods come in the order of what each takes with all measures, the cheapest first, and those that no longer fit are
+    left out. Where not even the cheapest does, the measures go that take most of it, one after the other.
+
+    Raises:
+        UsageError: nothing fits.
+    """
+    kept, out = list(measures), []
+    while True:
+        alone = {name: passes([name], kept) for name in methods}
+        cheapest = min(methods, key=alone.__getitem__)
+        if alone[cheapest] <= budget:
+            break
+        if len(kept) == 1:
+            raise UsageError(
+                f"a budget of {budget:,} passes of an image leaves nothing: {cheapest} judged by {kept[0]} takes "
+                f"{alone[cheapest]:,}",
+                where="--budget",
+                fix="Allow more, or ask for other methods and measures.",
+            )
+        saved = {name: alone[cheapest] - passes([cheapest], [one for one in kept if one != name]) for name in kept}
+        dearest = max(kept, key=saved.__getitem__)
+        kept.remove(dearest)
+        out.append(LeftOut(dearest, f"it takes {saved[dearest]:,} passes of an image, and the budget is {budget:,}"))
+    chosen: list[str] = []
+    total = 0
+    for name in sorted(methods, key=alone.__getitem__):
+        together = passes([*chosen, name], kept)
+        if together <= budget:
+            chosen.append(name)
+            total = together
+        else:
+            why = f"it takes {together - total:,} passes of an image, and {budget - total:,} of {budget:,} are left"
+            out.append(LeftOut(name, why))
+    return Fitted(tuple(name for name in methods if name in chosen), tuple(kept), total, tuple(out))

@@ -1,0 +1,61 @@
+"""What fits into a budget of passes, and that the passes are those that are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny
+from measures.judging import QUIET, explained, explaining, photographs, requests
+
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.run.budget import Fitted, JudgedCost, LeftOut, within_budget
+from cnnviz_cli.run.judge import Judge
+
+OWN = {"a": 2, "b": 100, "c": 10}
+"""What each method takes."""
+
+SHARED, EACH = {"x": 50, "y": 0}, {"x": 0, "y": 30}
+"""What each measure takes once, and for each map."""
+
+
+def passes(methods: Sequence[str], measures: Sequence[str]) -> int:
+    return sum(OWN[one] for one in methods) + sum(SHARED[one] + EACH[one] * len(methods) for one in measures)
+
+
+def test_cheap_methods_come_first_and_the_order_asked_for_stays() -> None:
+    # a, then c: 2 + 10 + 50 + 60 = 122; with b it were 252.
+    found = within_budget(["b", "c", "a"], ["x", "y"], passes, 200)
+    assert found == Fitted(
+        ("c", "a"), ("x", "y"), 122, (LeftOut("b", "it takes 130 passes of an image, and 78 of 200 are left"),)
+    )
+    assert within_budget(["b", "c", "a"], ["x", "y"], passes, 252).left_out == ()
+
+
+def test_where_no_method_fits_the_dearest_measures_go() -> None:
+    found = within_budget(["a", "b"], ["x", "y"], passes, 40)
+    assert (found.methods, found.measures, found.passes) == (("a",), ("y",), 32)
+    assert found.left_out[0] == LeftOut("x", "it takes 50 passes of an image, and the budget is 40")
+
+
+def test_a_budget_that_leaves_nothing_says_what_the_least_takes() -> None:
+    with pytest.raises(UsageError, match="a budget of 31 passes of an image leaves nothing: a judged by y takes 32"):
+        within_budget(["a", "b"], ["x", "y"], passes, 31)
+
+
+def test_passes_are_those_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, batch = tiny.build(tiny.Plain).float(), photographs(1)
+    with explaining(net, batch, "gradcam,gradient,smoothgrad,occlusion", samples=3, max_memory=1e-6) as explainer:
+        judge = Judge(explainer, requests("removal,subsets,cells,sparseness,drop", steps=3, subsets=5))
+        cost = JudgedCost.of(judge)
+        assert cost.methods == ("gradcam", "gradient", "smoothgrad", "occlusion")
+        told = cost.passes(cost.methods, cost.measures)
+        parts = {name: cost.passes([name], cost.measures) for name in cost.methods}
+        judge.judge_batch(explained(explainer, batch), QUIET)  # what is found out about a network once is found
+        counts = tiny.count_passes(monkeypatch, explainer.session.net)
+        judge.judge_batch(explained(explainer, batch), QUIET)
+    # The second observation takes a forward of its own; occlusion's equal variants and the whole image may be merged.
+    assert sum(counts.values()) <= told <= sum(counts.values()) * 1.2
+    # Methods share their forward, the controls, and the streams that are the same for every map.
+    assert told < sum(parts.values())
+    assert cost.passes(["gradcam"], ["sparseness"]) == 2
