@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,10 @@ def merge(
 ) -> int:
     """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing."""
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
+    from cnnviz_cli.run.lifecycle import write_merged_sheets
 
-    found, warn = merged(folder), make_reporter(quiet=True).warn
+    warn = make_reporter(quiet=True).warn
+    found = merged(folder, partial(write_merged_sheets, warn=warn))
     summary = found.summary
     if found.damaged:
         warn(f"{count_noun(found.damaged, 'journal line')} cannot be read and will be left out")

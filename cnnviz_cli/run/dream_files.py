@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from math import isfinite
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,29 +16,19 @@ from cnnviz_cli import __version__
 from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
-from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import ADVICE, State
 from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Prediction, Subject
-from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.render import SUFFIXES, Caption
-from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_change, compose_dreams, picture_block
-from cnnviz_cli.render.figures import Figure, Scene, fit_widths
+from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
 from cnnviz_cli.render.raster import encode_animation
 from cnnviz_cli.run.against import Comparison
 from cnnviz_cli.run.dream_pictures import Bytes, as_image, picture_of
+from cnnviz_cli.run.dream_sheets import SHEET, SheetWriter, facts_of, note_of, title_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Reception, Start
-from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.manifest_header import settings_digest
-from cnnviz_cli.run.present import ARRAYS, encode_arrays, encode_with_facts, finite_statistics, plain_array
-from cnnviz_cli.run.session import Session
-
-SHEET = "compare"
-"""What a sheet of several pictures is called, behind the family's name."""
-
-KEPT = "Records"
-"""Under which a sheet's file says by a digest what it was made of."""
+from cnnviz_cli.run.present import ARRAYS, encode_arrays, finite_statistics, plain_array
 
 FRAME_MILLISECONDS = 80
 """How long a frame of an animation is shown."""
@@ -57,18 +45,14 @@ class WrittenPicture:
     predictions: tuple[Prediction, ...]
 
 
-class DreamPresenter:
+class DreamPresenter(SheetWriter):
     """Writes what was painted."""
 
     def __init__(self, dreamer: Dreamer, sink: Sink, warn: Any) -> None:
         self.against: Comparison | None = None  # once the folder has been shown to the network
-        self._dreamer, self._sink, self._warn = dreamer, sink, warn
-        self._session: Session = dreamer.session
-        self._settings = self._session.settings
-        self._suffix = SUFFIXES[self._settings.format]
-        self._style = style_of(self._settings)
-        self.digest = settings_digest(self._session)
-        self._model = f"{self._session.model.name} ({self._session.model.weights})"
+        self._dreamer, self._session = dreamer, dreamer.session
+        model = self._session.model
+        super().__init__(self._session.settings, model.name, model.weights, settings_digest(self._session), sink, warn)
 
     def write(
         self, folder: str, task: PaintTask, painted: Painted, *, number: int, frame: int | None, of_image: bool
@@ -162,19 +146,6 @@ class DreamPresenter:
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
         return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
 
-    def write_sheets(self, rows: Sequence[DreamRow]) -> list[Output]:
-        """All pictures of a run side by side."""
-        fields = dream_fields(self._settings)
-        title = f"what {self._session.model.name} {'answers least' if fields.minimize else 'has learnt'}"
-        methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self._model, f"seed {self._settings.seed}"]
-        first = rows[0].tiles[0].picture
-        found = []
-        for number, sheet in enumerate(self.sheets(first, partial(compose_dreams, rows, title, facts)), 1):
-            word = SHEET if number == 1 else f"{SHEET}-{number}"
-            found.append(self.write_sheet(file_name(DREAM.name, word, self._suffix), sheet))
-        return found
-
     def save_arrays(self, folder: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Arrays | None:
         """The raw numbers of a record's pictures, if they are to be kept."""
         if not self._settings.save_arrays:
@@ -202,44 +173,6 @@ class DreamPresenter:
             )  # fmt: skip
         return found
 
-    def sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
-        """The blocks that `compose` makes for a room, in the width that is wanted."""
-        size = self._style.size
-        view = View(image.size, image.size, (0.0, 0.0, float(image.width), float(image.height)))
-        scene = Scene(image, view, image, Caption(title=DREAM.name, model=self._model), self._style)
-        return fit_widths(lambda _scene: compose(size.layout_width), scene)
-
-    def write_sheet(self, path: str, sheet: Figure, told: Mapping[str, str] = MappingProxyType({})) -> Output:
-        """A sheet; `told` goes into the file, beside what every figure says of itself."""
-        _, stored = self._store(path, sheet, DREAM.name, "", told)
-        return Output(family=DREAM.name, method=None, layer=None, target=None, **stored, range=None, state="ok")
-
-    def kept_sheet(self, path: str, digest: str) -> Output | None:
-        """A sheet of an earlier run, if it was made of what has that digest."""
-        try:
-            data = read_regular(self._sink.place(path), GIBIBYTE)
-            if digest.encode() not in data:
-                return None
-            image = Image.open(BytesIO(data))
-            image.load()
-        except (OSError, ValueError, SyntaxError):  # it is gone, or was cut
-            return None
-        return Output(
-            family=DREAM.name, method=None, layer=None, target=None, path=path, sha256=sha256(data).hexdigest(),
-            width=image.width, height=image.height, range=None, state="ok",
-        )  # fmt: skip
-
-    def _store(
-        self, path: str, figure: Figure, method: str, target: str, told: Mapping[str, str] = MappingProxyType({})
-    ) -> tuple[bytes, dict[str, Any]]:
-        facts = {"Method": method, "Target": target, "Model": self._model, "Settings": self.digest, **told}
-        file, (width, height) = encode_with_facts(figure, self._settings.format, facts, self._style.size.dpi)
-        if file.note:
-            path = f"{path.rpartition('.')[0]}.{file.suffix}"
-            self._warn(f"{escape_text(path)}: {file.note}")
-        digest = self._sink.write_figure(path, file.data)
-        return file.data, {"path": path, "sha256": digest, "width": width, "height": height}
-
     def _title(self, task: PaintTask) -> str:
         return task.wish.subject.title
 
@@ -266,50 +199,15 @@ class DreamPresenter:
         )
 
 
-def title_of(output: Output) -> str:
-    """What a picture is called on a sheet."""
-    if output.subject is not None:
-        return output.subject.title
-    return output.target.label if output.target else ""
-
-
 def _numbered_title(output: Output) -> str:
     number = output.dream.number if output.dream else 1
     return title_of(output) if number == 1 else f"{title_of(output)}, number {number}"
-
-
-def facts_of(output: Output) -> tuple[str, ...]:
-    """How the network receives a picture, in words, a line each."""
-    return () if output.dream is None else facts_of_record(output.dream)
-
-
-def facts_of_record(told: DreamRecord) -> tuple[str, ...]:
-    """The same of what is known of a picture."""
-    now, before = ("not finite" if one is None else f"{one:.3g}" for one in (told.score, told.start_score))
-    among = [told.among] if told.among else []
-    judged = [one.brief(told.judged) for one in told.judged]
-    if told.rank is None:
-        return (f"answer {now}, before {before}", *judged, *among)
-    place = "first of all classes" if told.rank == 1 else f"rank {told.rank}"
-    return (f"{format_percent(told.probability or 0.0)}, {place}", *judged, f"score {now}, before {before}", *among)
-
-
-def note_of(output: Output) -> str:
-    """The warning about a picture; empty if there is none."""
-    return _SHORT.get(output.state, "")
 
 
 _ADVICE: dict[State, str] = {
     "flat": "nothing moved it, since its gradient is zero everywhere: try another seed, or a layer before a rectifier",
 }
 """Of a picture, where it is not that of a map."""
-
-_SHORT: dict[State, str] = {
-    "flat": "flat: nothing moved it",
-    "unmoved": "unmoved: no more than what it started from",
-    "unreached": "unreached: taken for another class",
-    "nonfinite": "the numbers overflowed",
-}
 
 
 def enlarged(picture: Bytes, zoom: float) -> Image.Image:

@@ -28,14 +28,12 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.render.dreamed import DreamRow, DreamTile
+from cnnviz_cli.render.dreamed import DreamTile
 from cnnviz_cli.run.against import Folder, asked_of, compare
 from cnnviz_cli.run.dream_files import (
     DreamPresenter,
     WrittenPicture,
     enlarged,
-    facts_of,
-    note_of,
     numbered,
     start_of,
 )
@@ -47,6 +45,7 @@ from cnnviz_cli.run.dream_pictures import (
     picture_at,
     picture_of,
 )
+from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS, tile_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
 from cnnviz_cli.run.judged_again import EarlierPictures
@@ -54,11 +53,6 @@ from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, exe
 from cnnviz_cli.run.manifest_header import build_header, device_name, has_same_mask
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.run.unit_sheets import UnitPresenter, unit_sheet
-
-MAX_ON_SHEETS = 2000
-"""Pictures on the sheets of a run at the most."""
-
-_THUMBNAIL = (640, 640)
 
 
 def _file_digest(path: Path) -> str:
@@ -169,29 +163,17 @@ class DreamBackend(Backend):
         """The sheets of all pictures from noise; a shard has not all of them."""
         if self.images or not self.alone:
             return []
-        rows: dict[str, list[DreamTile]] = {}
         records = ledger.first_records(MAX_ON_SHEETS)
-        for record in records:
-            for output in record.outputs:
-                if output.dream is not None and output.subject is not None:
-                    rows.setdefault(output.subject.title, []).append(self._written_tile(output))
-        if not rows:
-            return []
-        found = self._presenter.write_sheets([DreamRow(title, tiles) for title, tiles in rows.items()])
-        return found if self._units is None else [*found, *self._units.write_pages(records, self._written_tile)]
+        found = self._presenter.write_run_sheets(records)
+        if self._units is None or not found:
+            return found
+        return [*found, *self._units.write_pages(records, self._written_tile)]
 
     def _written_tile(self, output: Output) -> DreamTile:
-        image = Image.open(self.sink.place(output.path)).convert("RGB")
-        image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-        return self._tile_of(output, image)
+        return self._presenter.written_tile(output, named=self._dreamer.several_methods)
 
     def _tile_of(self, output: Output, image: Image.Image) -> DreamTile:
-        several = self._dreamer.several_methods
-        title = self._method_title(output.method or "") if several else ""
-        return DreamTile(image, title, facts_of(output), note_of(output))
-
-    def _method_title(self, name: str) -> str:
-        return next(task.method.title for task in self._dreamer.tasks if task.method.name == name)
+        return tile_of(output, image, named=self._dreamer.several_methods)
 
     def _from_noise(self, subject: Subject, folder: str) -> ImageRecord:
         dreamer, number = self._dreamer, subject.number or 1

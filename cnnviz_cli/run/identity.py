@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -40,9 +41,18 @@ def request_digest(command: str, settings: Settings) -> str:
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        name: value for name, value in settings.as_json().items() if name not in SETTINGS_WITHOUT_EFFECT
-    }
+    return _with_effect(settings.as_json())
+
+
+def config_digest(command: str, config: Mapping[str, Any]) -> str:
+    """The digest of a command and of every recorded setting that changes figures: the same on any machine and in any
+    batch."""
+    text = json.dumps({"command": command, **_with_effect(config)}, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def _with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT}
     if DREAM.name in found:
         found[DREAM.name] = {name: value for name, value in found[DREAM.name].items() if name not in AFTERWARDS}
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
+from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
@@ -246,6 +248,21 @@ def conclude_run(
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
     )
+
+
+_SHEETS = {DREAM.name: "cnnviz_cli.run.dream_sheets"}
+"""By command the module that writes figures of all records of a run, of the records and their files alone."""
+
+
+def write_merged_sheets(
+    sink: Sink, run: Run, model: ModelRecord, records: Iterable[ImageRecord], *, warn: Callable[[str], None]
+) -> Sequence[Output]:
+    """The figures of all records that a run in one process would have written; `records` of shards that are done."""
+    module = _SHEETS.get(run.command)
+    if module is None:
+        return ()
+    found: Sequence[Output] = import_module(module).write_merged_sheets(sink, run, model, records, warn)
+    return found
 
 
 _AnyInput = TypeVar("_AnyInput", bound=Input)

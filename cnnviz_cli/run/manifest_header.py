@@ -7,7 +7,6 @@ import math
 import platform
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +17,7 @@ from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord
 from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.output.resume import Input, RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
-from cnnviz_cli.run.identity import figure_settings
+from cnnviz_cli.run.identity import config_digest, figure_settings
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.tasks.spec import default_task
 
@@ -69,11 +68,8 @@ def _identity(session: Session, tool: Tool) -> dict[str, Any]:
 
 
 def settings_digest(session: Session) -> str:
-    """The digest of the command and of every setting that changes figures: the same on any machine and in any batch."""
-    text = json.dumps(
-        {"command": session.command, **figure_settings(session.settings)}, sort_keys=True, separators=(",", ":")
-    )
-    return sha256(text.encode()).hexdigest()
+    """The digest of the command and of every setting that changes figures, see `run.identity.config_digest`."""
+    return config_digest(session.command, session.settings.as_json())
 
 
 def run_record(session: Session, cost: Cost) -> Run:

@@ -33,8 +33,9 @@ from cnnviz_cli.render.layout import Block
 from cnnviz_cli.render.projections import draw_projection
 from cnnviz_cli.render.unit_patches import ROWS, UnitFigure, UnitPatch, compose_page, compose_unit
 from cnnviz_cli.run.against import Comparison, Folder
-from cnnviz_cli.run.dream_files import KEPT, DreamPresenter
+from cnnviz_cli.run.dream_files import DreamPresenter
 from cnnviz_cli.run.dream_pictures import round_number
+from cnnviz_cli.run.dream_sheets import KEPT
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.session import Session
 

@@ -101,11 +101,24 @@ def test_more_pictures_hold_the_fewer_and_shards_paint_the_same(
         assert dream(*asked, "--number", "3", "-o", tmp_path / "parts", "--shard", shard).code == 0
     assert cnnviz("merge", tmp_path / "parts").code == 0
     parts = files(tmp_path / "parts")
-    assert {name: data for name, data in parts.items() if name.endswith("/dream.png")} == {
-        name: data for name, data in three.items() if name.endswith("/dream.png")
+    assert {name: data for name, data in parts.items() if name.endswith(".png")} == {
+        name: data for name, data in three.items() if name.endswith(".png")
     }
+    assert parts["manifest.json"] == three["manifest.json"]
+    assert manifest(tmp_path / "parts").sheets == manifest(tmp_path / "three").sheets != []
     assert len({data for name, data in three.items() if name.endswith("/dream.png")}) == 6
     assert cnnviz("verify", tmp_path / "parts").code == 0
+
+
+def test_shards_are_merged_without_a_sheet_where_a_picture_is_gone(
+    dream: Command, cnnviz: Command, tmp_path: Path
+) -> None:
+    for shard in ("0/2", "1/2"):
+        dream("--target", "1,2", "--steps", "1", "-o", tmp_path / "o", "--shard", shard)
+    (tmp_path / "o" / "class-2-2" / "dream.png").unlink()
+    done = cnnviz("merge", tmp_path / "o")
+    assert (done.code, "no sheet of all pictures" in done.err) == (0, True)
+    assert manifest(tmp_path / "o").sheets is None
 
 
 def pixels(data: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.records import ModelRecord, Run, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Summary, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
@@ -40,8 +40,18 @@ class MergeResult:
     damaged: int = 0
 
 
-def merge_shards(root: Path) -> MergeResult:
-    """Write ``manifest.json`` from the journals of all shards, in the order of the whole list.
+Sheets = Callable[[Sink, Run, ModelRecord, Iterable[ImageRecord]], Sequence[Output]]
+"""Writes the figures of all records together."""
+
+
+def no_sheets(_sink: Sink, _run: Run, _model: ModelRecord, _records: Iterable[ImageRecord]) -> Sequence[Output]:
+    """There are none."""
+    return ()
+
+
+def merge_shards(root: Path, sheets: Sheets = no_sheets) -> MergeResult:
+    """Write ``manifest.json`` from the journals of all shards, in the order of the whole list, and the `sheets` of all
+    records once none is missing.
 
     Of an input that an earlier division into shards explained, that record counts, unless the newest has one. Raises
     UsageError if there are no such journals, or they are not about the same list with the same settings, and
@@ -78,7 +88,9 @@ def merge_shards(root: Path) -> MergeResult:
     sink = Sink(root)
     sink.sweep("")
     about = about.model_copy(update={"status": status})
-    tally = write_manifest(sink, index.records(), tool=tool, run=about, model=model, summary=summary)
+    records = map(ImageRecord.model_validate_json, index.records())
+    found = () if missing else sheets(sink, about, model, records)
+    tally = write_manifest(sink, index.records(), tool=tool, run=about, model=model, summary=summary, sheets=found)
     summary = add_accuracy(summary, tally)
     return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), _MAX_NAMED)), damaged)
 
