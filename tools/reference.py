@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from typer.main import get_command
 
-from cnnviz_cli.cli import config, explain
+from cnnviz_cli.cli import config, evaluate, explain
 from cnnviz_cli.cli.app import app
 from cnnviz_cli.cli.flags import default_text
+from cnnviz_cli.cli.measures import better_words
 from cnnviz_cli.config.names import SettingPath, environment_variable, field_at, setting_paths
 from cnnviz_cli.config.settings import flag_of, settings_type
 from cnnviz_cli.core.errors import ExitCode
-from cnnviz_cli.core.families import EVERY_FAMILY, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import EVALUATE, EVERY_FAMILY, FAMILIES, SELECTOR
+from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import Method, methods
 from cnnviz_cli.models.inspect.layers import LAYER_WORDS, ModelLayers
 from cnnviz_cli.render.style import PALETTES, SIGNED_PALETTES
@@ -53,7 +56,8 @@ FAMILY = """\
 
 def reference() -> str:
     """The whole document."""
-    return "\n".join([HEAD, *_settings(), *_families(), *_commands(), *_methods(), *_words()])
+    sections = (_settings(), _families(), _evaluation(), _commands(), _methods(), _measures(), _words())
+    return "\n".join([HEAD, *(part for section in sections for part in section)])
 
 
 def exit_codes() -> str:
@@ -111,6 +115,27 @@ def _families() -> Iterator[str]:
         )
 
 
+EVALUATION = """\
+Under other commands these keys and variables count, too, once `--evaluate` or `--evaluate-measure` asks for measures.
+"""
+
+
+def _evaluation() -> Iterator[str]:
+    yield "## Options of evaluate\n"
+    yield f"{EVALUATION}"
+    kind = settings_type(EVALUATE)
+    rows = []
+    for parameter in evaluate.build(EVALUATE, "").params:
+        path = tuple((parameter.name or "").split("__"))
+        if path[0] != EVALUATE or len(path) != 2:
+            continue
+        key, name, default = _facts(path)
+        own = f"`{default_text(field_at(kind, path).default)}`"
+        default += f", under `evaluate` {own}" if own != default and default else ""
+        rows.append([_flags(parameter), key, name, default, _help(path)])
+    yield table(["flag of `cnnviz evaluate`", "YAML key", "variable", "default", "what it does"], rows)
+
+
 def _commands() -> Iterator[str]:
     yield "## Other arguments and flags of the drawing commands\n"
     known = {"__".join(path) for path in setting_paths(settings_type("all"))}
@@ -127,6 +152,9 @@ def _commands() -> Iterator[str]:
             continue
         yield f"### {name}\n"
         yield f"{inspect.cleandoc(command.help)}\n"
+        if name.removeprefix("cnnviz ") == EVALUATE:
+            yield "It accepts every flag of `cnnviz all`, and its own options above.\n"
+            continue
         if name == "cnnviz config show":
             yield "It accepts `--config` and every flag of `cnnviz all`.\n"
         elif command.params:
@@ -151,6 +179,21 @@ def _about(method: Method) -> str:
         f"`cnnviz {family.name}`, {chosen}.\n\n{text}\n\nPaper: {method.paper}\n\n"
         f"Options: {', '.join(names) or 'none'}.\n"
     )
+
+
+def _measures() -> Iterator[str]:
+    yield "## Measures\n"
+    for registered in measures():
+        yield f"### {registered.name}\n"
+        text = inspect.getdoc(registered.build) or ""
+        rows = [
+            [f"`{column.full_name(registered.name)}`", column.title, better_words(column)]
+            for column in registered.columns
+        ]
+        names = [f"`--{item.name.replace('_', '-')}`" for item in fields(registered.options)]
+        yield f"{text}\n"
+        yield table(["number", "what it is", "which end is good"], rows)
+        yield f"Paper: {registered.paper}\n\nOptions: {', '.join(names) or 'none'}.\n"
 
 
 def _words() -> Iterator[str]:

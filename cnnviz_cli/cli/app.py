@@ -10,19 +10,23 @@ import typer
 from cnnviz_cli import __version__
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group, build_command
-from cnnviz_cli.core.families import DREAM, FAMILIES
+from cnnviz_cli.core.families import DREAM, EVALUATE, FAMILIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."
 }
 _PANELS = {
     "Explain images": _RUNS,
+    "Judge explanations": {
+        EVALUATE: "Which explanation can be trusted: every map judged, beside maps that know nothing of the network."
+    },
     "Paint": {DREAM.name: DREAM.summary},
     "Look up": {
         "models": "The networks that can be explained, with their published weights.",
         "layers": "The layers of a network as a tree, with their maps, receptive fields, and names for --layer.",
         "classes": "The classes of a network, by index and name, as --target takes them.",
         "methods": "The methods of each family: what they show, their papers, and what they cost on a network.",
+        "measures": "The measures that judge maps: what they say, which end is good, what chance gives, and papers.",
         "doctor": "Check versions, memory, devices, codecs and folders, and time the network. Leaves no files behind.",
     },
     "Files": {

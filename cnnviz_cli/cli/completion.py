@@ -67,6 +67,18 @@ def complete_method_names(incomplete: str) -> list[str]:
     return choice_completion(method.name for method in methods())(incomplete)
 
 
+def complete_measure_names(incomplete: str) -> list[str]:
+    import cnnviz_cli.measures  # noqa: F401  (registers them)
+    from cnnviz_cli.core.measures import measures
+
+    return choice_completion(measure.name for measure in measures())(incomplete)
+
+
+def complete_measures(incomplete: str) -> list[str]:
+    """Names of measures, with commas, and the words for several of them."""
+    return list_completion(["quick", "all", *complete_measure_names("")])(incomplete)
+
+
 def complete_methods(incomplete: str) -> list[str]:
     """Names of methods of any family, with commas, and the word for all of them."""
     from cnnviz_cli.core.families import ALL
@@ -93,4 +105,5 @@ BY_SETTING: dict[tuple[str, ...], Completion | Callable[[typer.Context, str], li
     ("signed_palette",): _complete_signed_palettes,
     ("device",): choice_completion(("auto", "cpu", "cuda", "mps")),
     ("weights",): complete_weights,
+    ("evaluate", "measure"): complete_measures,
 }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.flags import Config, Flags, with_settings
+from cnnviz_cli.cli.flags import MEASURES, Config, Flags, with_settings
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
+from cnnviz_cli.config.evaluate_fields import USUAL_MEASURE
 from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
@@ -84,7 +86,43 @@ def _run(
             autocompletion=completion.complete_methods,
         ),
     ] = None,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate",
+            help=f"Judge every map, by {USUAL_MEASURE} where no measures are named; see cnnviz evaluate.",
+            rich_help_panel="Judging",
+        ),
+    ] = False,
 ) -> int:
+    if evaluate and not flags.get(MEASURES):
+        flags = {**flags, MEASURES: [USUAL_MEASURE]}
+    return run_command(
+        command,
+        _with_methods(flags, method or []),
+        images or [],
+        config,
+        quiet=quiet,
+        as_json=as_json,
+        dry_run=dry_run,
+        force=force,
+        shard=shard,
+    )
+
+
+def run_command(
+    command: str,
+    flags: Flags,
+    images: Sequence[str],
+    config: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
+    force: bool,
+    shard: str,
+) -> int:
+    """A run from its command line to its exit code; raises what ends it."""
     # Not at the top, since --help needs none of it and is to appear at once.
     from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
     from cnnviz_cli.cli.reporters import make_reporter
@@ -92,13 +130,13 @@ def _run(
     from cnnviz_cli.cli.sharding import choose_shard, exit_code
     from cnnviz_cli.cli.text_layout import count_noun
 
-    loaded = load_request(command, _with_methods(flags, method or []), config)
+    loaded = load_request(command, flags, config)
     settings = loaded.settings
     if not images and settings.files_from is None:
         fix = f"Name images, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
         raise UsageError("no images were given", fix=fix)
     part = choose_shard(shard, os.environ)
-    sources = find_sources(images or [], settings)
+    sources = find_sources(images, settings)
     if ("output",) not in loaded.origins:
         settings = with_output_folder(command, settings, sources, part.shard)
     reporter = make_reporter(quiet=quiet)

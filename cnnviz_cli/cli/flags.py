@@ -13,11 +13,15 @@ from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import completion
 from cnnviz_cli.config.dream_fields import DreamFields
+from cnnviz_cli.config.evaluate_fields import EvaluateFields, readers_of
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, settings_type
-from cnnviz_cli.core.families import SELECTOR
+from cnnviz_cli.core.families import EVALUATE, SELECTOR
 from cnnviz_cli.core.method import methods
+
+MEASURES = (EVALUATE, "measure")
+"""What of judging has a flag in every command that draws; the rest is in files, in variables, and in ``evaluate``."""
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -44,9 +48,9 @@ def with_settings(
         only: names of the common settings that get flags, where not all of them do.
         without: parameters of `body` that this command does not have.
     """
-    kind = settings_type("all" if command == "all" else "config")  # the four share their defaults
-    own_families = families_of(command)
-    flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_families]
+    kind = settings_type(command if command in ("all", EVALUATE) else "config")  # the four share their defaults
+    own_sections = (*families_of(command), *([EVALUATE] if command == EVALUATE else []))
+    flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_sections or path == MEASURES]
     flagged = [path for path in flagged if only is None or path[0] in only or path[0] == command]
     by_name = {"__".join(path): path for path in flagged}
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
@@ -115,15 +119,20 @@ def _side(info: FieldInfo) -> Flag:
 
 def _panel(path: SettingPath, side: Flag, command: str) -> str:
     """The group: of a family's own command the methods that read the option, of other commands the family."""
+    if path == MEASURES:
+        return side.panel
     if _needs_prefix(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
-    of_method = len(path) == 2 and path[1] != SELECTOR and path[1] not in DreamFields.model_fields
+    common = (SELECTOR, *DreamFields.model_fields, *EvaluateFields.model_fields)
+    of_method = len(path) == 2 and path[1] not in common
     return readers(path) if of_method else side.panel
 
 
 def readers(path: SettingPath) -> str:
     """Whose option a family's setting is, as a title: "Options of lime, kernel-shap"."""
     family, option = path
+    if family == EVALUATE:
+        return f"Options of {', '.join(readers_of(option))}"
     known = [method.name for method in methods(family)]
     if len(known) == 1:
         return f"Options of {family}"

@@ -19,9 +19,9 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.explain import prepare
 from cnnviz_cli.run.image_data import fast_decode_note
-from cnnviz_cli.run.manifest_header import build_header, device_name
+from cnnviz_cli.run.judging import prepare_judged
+from cnnviz_cli.run.manifest_header import device_name, run_header
 from cnnviz_cli.run.parts import MessageBuffer, Part, PartWorker, Report
 from cnnviz_cli.run.pipeline import render_spec
 from cnnviz_cli.run.workers import WorkerPool, worker_count
@@ -82,7 +82,7 @@ class ClusterWorker:
             settings = settings_type(self._job.command).model_validate(json.loads(self._job.settings))
             if settings.threads == "auto" and self._cores:
                 torch.set_num_threads(self._cores)
-            explainer = prepare(self._job.command, settings, reporter)
+            explainer = prepare_judged(self._job.command, settings, reporter)
             session = explainer.session
             count = worker_count(settings.workers, _UNKNOWN_COUNT)
             workers = WorkerPool(count if settings.workers != "auto" else max(1, count // self._share))
@@ -95,7 +95,7 @@ class ClusterWorker:
         except CnnvizError as error:
             return error
         return SetupResult(
-            header=build_header(session, explainer.cost),
+            header=run_header(explainer),
             device=device_name(session.device),
             batch_size=session.batch_size,
             labels=session.question.labels,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
+from cnnviz_cli.config.evaluate_fields import EvaluateFields, evaluate_fields, readers_of
 from cnnviz_cli.config.names import (
     FORMER_NAMES,
     VARIABLE_PREFIX,
@@ -25,7 +26,7 @@ from cnnviz_cli.config.names import (
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import SELECTOR
+from cnnviz_cli.core.families import EVALUATE, SELECTOR
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
@@ -237,7 +238,7 @@ def _leaf_paths(data: Mapping[str, Any], path: SettingPath = ()) -> list[Setting
 
 def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], command: str) -> None:
     """A flag that no chosen method reads would be ignored: raise UsageError instead. A shared file or variable may."""
-    problems = []
+    problems = _idle_measure_options(settings, flags, command)
     for path in flags:
         family = path[0]
         if len(path) == 1 or path[1] == SELECTOR or family not in families_of(command):
@@ -253,3 +254,15 @@ def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], comm
             problems.append(UsageError(what, where=flag_name(path, command), fix=fix))
     if problems:
         raise combine_errors(problems)
+
+
+def _idle_measure_options(settings: Settings, flags: Mapping[SettingPath, Any], command: str) -> list[UsageError]:
+    problems = []
+    for path in flags:
+        if path[0] != EVALUATE or path[1] in EvaluateFields.model_fields:
+            continue
+        chosen = [measure.name for measure in evaluate_fields(settings).chosen]
+        if not set(readers_of(path[1])) & set(chosen):
+            what = f"no chosen measure reads this option ({', '.join(chosen)})"
+            problems.append(UsageError(what, where=flag_name(path, command), fix="See: cnnviz measures"))
+    return problems

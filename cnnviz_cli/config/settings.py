@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
 from cnnviz_cli.config.dream_fields import DREAM_FILES, DreamFields, recorded_terms, without_folders
+from cnnviz_cli.config.evaluate_fields import evaluation_section, quick_methods, recorded_evaluation
 from cnnviz_cli.config.fields import (
     CLOSED_CONFIG,
     ComputingFields,
@@ -26,7 +27,8 @@ from cnnviz_cli.config.fields import (
     QuestionFields,
     setting,
 )
-from cnnviz_cli.core.families import ALL, DREAM, FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.families import ALL, DREAM, EVALUATE, FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
 
@@ -85,6 +87,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
                 whole[family] |= named | {"term": recorded_terms(whole[family]["term"]), "judge": judges}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
+        if judged := recorded_evaluation(self, whole[EVALUATE]):
+            recorded[EVALUATE] = judged
         for name in ("model", "weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         kind, _, other = recorded["objective"].partition(":")
@@ -110,21 +114,25 @@ def families_of(command: str) -> tuple[str, ...]:
 
 def settings_type(command: str) -> type[Settings]:
     """The class of a command's settings; under ``all`` some options have a default of their own."""
-    return _settings_type(command, tuple(m.name for family in (None, DREAM.name) for m in methods(family)))
+    registered = [m.name for family in (None, DREAM.name) for m in methods(family)]
+    return _settings_type(command, (*registered, *(m.name for m in measures())))
 
 
 @cache
 def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]:
     sections: dict[str, Any] = {}
     for family in (*FAMILIES.values(), DREAM):
-        section = _section_type(family, in_all=command == "all")
+        section = _section_type(family, command)
         sections[family.name] = (section, Field(default_factory=section, description=family.summary))
+    section = evaluation_section(command, _with_lower_bound)
+    sections[EVALUATE] = (section, Field(default_factory=section, description="By what maps are judged."))
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
     made.command = command
     return made
 
 
-def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
+def _section_type(family: Family, command: str) -> type[BaseModel]:
+    in_all = command == "all"
     panel = f"Options of {family.name}"
     names = tuple(m.name for m in methods(family.name))
     unique = AfterValidator(lambda chosen: tuple(dict.fromkeys(chosen)))
@@ -132,7 +140,11 @@ def _section_type(family: Family, *, in_all: bool) -> type[BaseModel]:
         values.one_or_more(Literal[(ALL, *names)]), unique, BeforeValidator(values.split_at_commas)
     ]
     text = "Methods to run, of those that cnnviz methods lists, or all. Repeatable, or separated by commas."
-    members: dict[str, Any] = {SELECTOR: (selector, setting(panel, (family.default,), text, "METHOD"))}
+    chosen: tuple[str, ...] = (family.default,)
+    if command == EVALUATE:  # of some families none
+        several = values.one_or_more(Literal[(ALL, *names)], empty=True)
+        selector, chosen = Annotated[several, unique, BeforeValidator(values.split_at_commas)], quick_methods(names)
+    members: dict[str, Any] = {SELECTOR: (selector, setting(panel, chosen, text, "METHOD"))}
     for registered in methods(family.name):
         new = [item for item in fields(registered.options) if item.name not in members]  # the registry sees to equality
         hints = get_type_hints(registered.options) if new else {}

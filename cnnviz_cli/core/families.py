@@ -9,6 +9,9 @@ from cnnviz_cli.core.value import value
 ALL = "all"
 """Where a method is chosen: every one of the family."""
 
+EVALUATE = "evaluate"
+"""The command that judges maps, and the section of settings that says by what, which every command has."""
+
 SELECTOR = "method"
 """The flag and the key, in every family, that name its methods."""
 

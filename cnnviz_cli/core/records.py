@@ -2,26 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from cnnviz_cli.core.evaluation_records import AgreementRecord, ControlRecord, Evaluation
 from cnnviz_cli.core.panels import State
+from cnnviz_cli.core.record_base import Record, optional
 from cnnviz_cli.core.text import format_percent, join_terms
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Json = dict[str, JsonValue]
-
-
-def _optional(description: str | None = None, *, ge: float | None = None, le: float | None = None) -> Any:
-    return Field(default=None, ge=ge, le=le, exclude_if=lambda found: found is None, description=description)
-
-
-class Record(BaseModel):
-    """Frozen, and closed: a field that is not declared here cannot reach the manifest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Prediction(Record):
@@ -33,14 +25,14 @@ class Prediction(Record):
     index: int = Field(ge=0, description="Of the class.")
     label: str
     probability: float | None = Field(ge=0, le=1, description="Null where there is another number.")
-    share: float | None = _optional("How much of what the network saw it takes for this class.", ge=0, le=1)
-    similarity: float | None = _optional("Cosine similarity to the reference image.", ge=-1, le=1)
-    value: float | None = _optional("What the network returned, of a regression, to six digits.")
-    unit: str | None = _optional("Of the value, if one was given.")
-    box: tuple[float, float, float, float] | None = _optional(
+    share: float | None = optional("How much of what the network saw it takes for this class.", ge=0, le=1)
+    similarity: float | None = optional("Cosine similarity to the reference image.", ge=-1, le=1)
+    value: float | None = optional("What the network returned, of a regression, to six digits.")
+    unit: str | None = optional("Of the value, if one was given.")
+    box: tuple[float, float, float, float] | None = optional(
         "Left, top, right and bottom of what was found, in pixels of the upright image."
     )
-    rank: int | None = _optional("Among all that was found, from 1, the likeliest.", ge=1)
+    rank: int | None = optional("Among all that was found, from 1, the likeliest.", ge=1)
 
     @property
     def title(self) -> str:
@@ -74,14 +66,14 @@ class SingleSubject(Record):
     """A unit of the network: a layer, or a channel, class or direction of it."""
 
     layer: str | None = Field(default=None, description="Null where the unit belongs to no layer.")
-    channel: int | None = _optional("Of the layer.", ge=0)
-    at: tuple[int, int] | Literal["centre"] | None = _optional(
+    channel: int | None = optional("Of the layer.", ge=0)
+    at: tuple[int, int] | Literal["centre"] | None = optional(
         "Row and column of one position of the channel's map, or its middle; absent where all count."
     )
-    class_index: int | None = _optional("Of the network's classes.", ge=0)
-    label: str | None = _optional("Of the class.")
-    direction: str | None = _optional("The name of a direction in the space of the layer's channels.")
-    like: str | None = _optional("The name of the image that the layer's maps are to resemble.")
+    class_index: int | None = optional("Of the network's classes.", ge=0)
+    label: str | None = optional("Of the class.")
+    direction: str | None = optional("The name of a direction in the space of the layer's channels.")
+    like: str | None = optional("The name of the image that the layer's maps are to resemble.")
 
     @property
     def name(self) -> str:
@@ -119,8 +111,8 @@ class Term(Record):
 class Subject(SingleSubject):
     """What of the network a record or a figure is about: a layer, or a channel, class or direction of it; or a sum."""
 
-    terms: tuple[Term, ...] | None = _optional("Of a sum, which is nothing else.")
-    number: int | None = _optional("Of several pictures of one unit, from 2; the first has none.", ge=2)
+    terms: tuple[Term, ...] | None = optional("Of a sum, which is nothing else.")
+    number: int | None = optional("Of several pictures of one unit, from 2; the first has none.", ge=2)
 
     @property
     def name(self) -> str:
@@ -162,8 +154,8 @@ class Against(Record):
     name: str = Field(description="Of the folder.")
     images: int = Field(ge=1, description="That the network could be shown.")
     unread: int = Field(ge=0, description="Images that it could not be shown.")
-    best: float | None = _optional("What the objective comes to in that of them which it is highest in.")
-    compared: int | None = _optional("Of how many of them numbers were kept, where that is not all.", ge=1)
+    best: float | None = optional("What the objective comes to in that of them which it is highest in.")
+    compared: int | None = optional("Of how many of them numbers were kept, where that is not all.", ge=1)
     sha256: str = Field(description="Of the names and the bytes of all of them.")
 
 
@@ -185,9 +177,9 @@ class Judgement(Record):
     model: str
     weights: str
     weights_sha256: str
-    index: int | None = _optional("Of the class that was painted, among the judge's.", ge=0)
-    probability: float | None = _optional("Of that class.", ge=0, le=1)
-    rank: int | None = _optional("Of that class among all of the judge's, from 1.", ge=1)
+    index: int | None = optional("Of the class that was painted, among the judge's.", ge=0)
+    probability: float | None = optional("Of that class.", ge=0, le=1)
+    rank: int | None = optional("Of that class among all of the judge's, from 1.", ge=1)
     prediction: Prediction | None = Field(
         description="What it takes the picture for; null where its scores are not finite."
     )
@@ -212,15 +204,15 @@ class DreamRecord(Record):
     start: Literal["noise", "image"]
     number: int = Field(ge=1, description="Of several pictures of one subject, from 1.")
     steps: int = Field(ge=0, description="In all sizes together.")
-    frame: int | None = _optional("Of several that zoom into the picture, from 1.", ge=1)
+    frame: int | None = optional("Of several that zoom into the picture, from 1.", ge=1)
     score: float | None = Field(description="The objective, to six digits; null where it is not finite.")
     start_score: float | None = Field(description="In the noise or the image that it was painted from.")
-    probability: float | None = _optional("Of the class that it was painted for.", ge=0, le=1)
-    rank: int | None = _optional("Of that class among all, from 1.", ge=1)
-    percentile: float | None = _optional(
+    probability: float | None = optional("Of the class that it was painted for.", ge=0, le=1)
+    rank: int | None = optional("Of that class among all, from 1.", ge=1)
+    percentile: float | None = optional(
         "The share of the images in a folder that the score exceeds, of 100; equal ones count by half.", ge=0, le=100
     )
-    against: Against | None = _optional("That folder.")
+    against: Against | None = optional("That folder.")
     judged: list[Judgement] = Field(
         default_factory=list,
         exclude_if=lambda found: not found,
@@ -240,10 +232,10 @@ class DreamRecord(Record):
 class Output(Record):
     """One figure that was written."""
 
-    family: str = Field(description="features, saliency, deconv, gradcam, dream, or overview.")
+    family: str = Field(description="features, saliency, deconv, gradcam, dream, overview, or evaluation.")
     method: str | None = Field(description="The method's name; null for a figure of several maps.")
     layer: str | None = Field(description="The layer that was read; null where none or several were.")
-    subject: Subject | None = _optional(
+    subject: Subject | None = optional(
         "What of the network it shows, the same for every image; absent where it is about the image."
     )
     target: Prediction | None = Field(description="The class that was explained, if one was.")
@@ -264,14 +256,17 @@ class Output(Record):
     )
     state: State
     statistics: dict[str, float] = Field(default_factory=dict)
-    dream: DreamRecord | None = _optional("Of a painted picture.")
+    measures: dict[str, float] | None = optional("What measures say of the map, by column, to six digits.")
+    undone: dict[str, str] | None = optional("Of columns and measures without a number, why.")
+    curves: dict[str, list[float]] | None = optional("What measures draw, at equal steps from 0 to 1.")
+    dream: DreamRecord | None = optional("Of a painted picture.")
 
     def judged_by(self, judged: "list[Judgement]") -> "Output":
         """The same painted picture, of which judges say this."""
         assert self.dream is not None
         return self.model_copy(update={"dream": self.dream.model_copy(update={"judged": judged})})
 
-    examples: list[ExamplePatch] | None = _optional(
+    examples: list[ExamplePatch] | None = optional(
         "Of a unit's sheet: the parts of images that excite the unit most, the strongest first."
     )
 
@@ -298,7 +293,7 @@ class ImageRecord(Record):
     source: str = Field(
         description="The path below the argument that named it, with forward slashes; of a unit its name."
     )
-    subject: Subject | None = _optional("The unit of the network that it is about; absent for an image.")
+    subject: Subject | None = optional("The unit of the network that it is about; absent for an image.")
     sha256: str | None = Field(description="Of the file's bytes; null if they could not be read.")
     width: int | None = Field(description="Of the upright image, in pixels.")
     height: int | None
@@ -307,12 +302,22 @@ class ImageRecord(Record):
     predictions: list[Prediction]
     truth: Prediction | None = Field(default=None, description="Its true class; null if unknown.")
     seen: Window | None = Field(default=None, description="What the network was shown; null if nothing.")
-    mask_sha256: str | None = _optional("Of the mask's file, if a region was drawn by hand.")
-    value_range: tuple[float, float] | None = _optional(
+    mask_sha256: str | None = optional("Of the mask's file, if a region was drawn by hand.")
+    value_range: tuple[float, float] | None = optional(
         "The values of the file that became 0 and 1; absent where 8 bits were taken as they are."
     )
     outputs: list[Output]
     arrays: Arrays | None = None
+    controls: list[ControlRecord] | None = optional("Maps that have never seen the network, judged beside.")
+    agreement: AgreementRecord | None = optional("How alike the maps of the image's first target are.")
+    annotation_sha256: str | None = optional("Of the file in which people have marked what the image shows.")
+
+
+class Table(Record):
+    """A table of numbers that was written."""
+
+    path: str = Field(description="Relative to the manifest, with forward slashes.")
+    sha256: str
 
 
 class Cost(Record):
@@ -349,8 +354,8 @@ class Run(Record):
     precision: str
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
-    objective_sha256: str | None = _optional("Of the image or the mask that the objective names.")
-    spectrum_sha256: str | None = _optional("Of the images whose mean spectrum painted pictures have.")
+    objective_sha256: str | None = optional("Of the image or the mask that the objective names.")
+    spectrum_sha256: str | None = optional("Of the images whose mean spectrum painted pictures have.")
 
 
 class NetworkRecord(Record):
@@ -406,8 +411,8 @@ class ModelRecord(Record):
         default=None, description="Of the file with the classes' names, if one was given."
     )
     preprocessing: Json
-    network: NetworkRecord | None = _optional()
-    output: OutputRecord | None = _optional()
+    network: NetworkRecord | None = optional()
+    output: OutputRecord | None = optional()
 
 
 class Confusion(Record):
@@ -428,7 +433,7 @@ class Accuracy(Record):
     top5: int | None = Field(
         description="Whose true class is among the five likeliest; null where there are no more than five."
     )
-    present: int | None = _optional("With multilabel: whose true class has at least one half.")
+    present: int | None = optional("With multilabel: whose true class has at least one half.")
     confusions: list[Confusion] = Field(description="The most frequent ones, at most ten.")
 
 
@@ -439,7 +444,7 @@ class Summary(Record):
     ok: int
     failed: int
     outputs: int
-    accuracy: Accuracy | None = _optional("Where it is known what is true of some image.")
+    accuracy: Accuracy | None = optional("Where it is known what is true of some image.")
 
 
 class Manifest(Record):
@@ -450,8 +455,10 @@ class Manifest(Record):
     run: Run
     model: ModelRecord
     images: list[ImageRecord]
-    sheets: list[Output] | None = _optional("Figures of all records together, at the top of the folder.")
-    sha256: str | None = _optional(
+    sheets: list[Output] | None = optional("Figures of all records together, at the top of the folder.")
+    tables: list[Table] | None = optional("Tables of all records together.")
+    evaluation: Evaluation | None = optional("What measures say of the maps, over all images.")
+    sha256: str | None = optional(
         "Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it."
     )
     summary: Summary

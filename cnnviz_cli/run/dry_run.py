@@ -20,8 +20,9 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
 from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest, select_methods
-from cnnviz_cli.run.explain import describe_plans, plan_recipes, prepare, total_cost
+from cnnviz_cli.run.explain import describe_plans, plan_recipes, total_cost
 from cnnviz_cli.run.image_data import style_of
+from cnnviz_cli.run.judging import prepare_judged
 from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
 from cnnviz_cli.run.session import Session
 
@@ -43,7 +44,7 @@ class DryRun:
 
 def describe_run(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter) -> DryRun:
     """Load the model, plan, and write nothing; raises what the run itself would."""
-    explainer = prepare(command, settings, reporter)
+    explainer = prepare_judged(command, settings, reporter)
     session, tasks = explainer.session, explainer.task_names
     if session.question.truths:
         session.question.truths.check(sources, reporter)
@@ -68,8 +69,11 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
         names.append(ARRAYS)
     return DryRun(
         inputs=[source.name for source in sources],
-        plan_lines=describe_plans(explainer.plan, explainer.views, session.execution.precision),
-        cost=explainer.cost,
+        plan_lines=[
+            *describe_plans(explainer.plan, explainer.views, session.execution.precision),
+            *(explainer.judge.lines() if explainer.judge else ()),
+        ],
+        cost=explainer.whole_cost,
         outputs=[f"{folder}/{name}" for name in names],
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.config.values import palette_of
 from cnnviz_cli.core.errors import CnnvizError, ImageError, MemoryShortError, ModelError, UsageError
+from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.judgements import JudgedImage
 from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor
 from cnnviz_cli.core.method import InputView, Method, Recipe
 from cnnviz_cli.core.network import (
@@ -106,6 +109,31 @@ class Task:
     recipe: Recipe
 
 
+class MapJudge(Protocol):
+    """What judges the maps of an explainer, see `run.judging`."""
+
+    @property
+    def cost(self) -> Cost:
+        """What judging adds to the passes of a batch."""
+
+    def judge_inputs(
+        self,
+        inputs: Sequence[NetworkInput],
+        batch: Tensor,
+        observation: Observation,
+        panels: Sequence[Sequence[Panel]],
+        masks: Tensor | None,
+        reporter: Reporter,
+    ) -> Sequence[JudgedImage]:
+        """What all measures say of each image of a batch (B, C, H, W)."""
+
+    def head(self) -> EvaluationHead:
+        """What is known before the first image."""
+
+    def lines(self) -> list[str]:
+        """What judging costs, in words."""
+
+
 @dataclass(frozen=True)
 class Explainer:
     """What a session explains, and how.
@@ -116,6 +144,7 @@ class Explainer:
         tasks: one for each method, or for each method and target.
         plan: the passes of each batch.
         views: by view, the passes of each batch seen through it, for tasks that average over views.
+        judge: what judges the maps, if anything does.
     """
 
     session: Session
@@ -123,6 +152,7 @@ class Explainer:
     tasks: tuple[Task, ...]
     plan: Plan
     views: Mapping[InputView, Plan]
+    judge: MapJudge | None = field(default=None, repr=False, compare=False)
     _others: dict[tuple[int, int], Explainer] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -209,6 +239,15 @@ class Explainer:
         with explain_memory_errors(1):
             return self.at_size((height, width)).session.batch_size
 
+    def only(self, names: Sequence[str]) -> Explainer:
+        """The same with some of the methods alone."""
+        requests = tuple(one for one in self.requests if one.method.name in names)
+        families = dict.fromkeys(one.method.family for one in self.requests)
+        chosen = {family: [one.method.name for one in requests if one.method.family == family] for family in families}
+        session = replace(self.session, settings=self.session.settings.with_methods(chosen))
+        recipes = [[task.recipe for task in self.tasks if task.method is one.method] for one in requests]
+        return self._with_plan(session, requests, recipes)
+
     @property
     def task_names(self) -> list[TaskName]:
         palette = self.session.settings.palette
@@ -219,7 +258,21 @@ class Explainer:
 
     @property
     def cost(self) -> Cost:
+        """Of explaining, without judging."""
         return total_cost(self.plan, self.views, self.session.execution.precision)
+
+    @property
+    def whole_cost(self) -> Cost:
+        """Of explaining and judging."""
+        own, more = self.cost, self.judge.cost if self.judge else None
+        if more is None:
+            return own
+        return Cost(
+            forwards=own.forwards + more.forwards,
+            backwards=own.backwards + more.backwards,
+            variants=own.variants + more.variants,
+            at_most=own.at_most or more.at_most,
+        )
 
     def explain_batch(
         self,
@@ -296,10 +349,15 @@ class Explainer:
             descriptions = session.question.describe(
                 observation, (batch.shape[2], batch.shape[3]), truths, require_target=follows_target
             )
+            judged: Sequence[JudgedImage | None] = [None] * len(inputs)
+            if self.judge is not None:
+                judged = self.judge.judge_inputs(inputs, batch, observation, panels, masks, reporter)
         return (
             self._failure(one)
             if isinstance(one, str)
-            else ImageResult(given.sha256, one, [[panel.pick(at) for panel in found] for found in panels])
+            else ImageResult(
+                given.sha256, one, [[panel.pick(at) for panel in found] for found in panels], judged=judged[at]
+            )
             for at, (given, one) in enumerate(zip(inputs, descriptions, strict=True))
         )
 

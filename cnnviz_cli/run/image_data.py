@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
+from cnnviz_cli.core.evaluation_records import EvaluationHead
 from cnnviz_cli.core.figure_settings import Scale, parse_figure_size
 from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, REDUCTION_FACTORS, ReadOptions, parse_value_range
 from cnnviz_cli.core.geometry import Framing, ResizeCrop, View
+from cnnviz_cli.core.judgements import JudgedImage
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.text import escape_text
@@ -86,6 +88,7 @@ class RenderSpec:
         reading: what is refused for its size, and how much of an image is decoded.
         masks: of the regions to be explained, if they are given.
         settings_sha256: the digest of the settings that change figures, for the files.
+        evaluation: by what maps are judged, if they are.
     """
 
     root: Path
@@ -100,6 +103,7 @@ class RenderSpec:
     reading: ReadOptions
     masks: MaskSource | None = None
     settings_sha256: str = ""
+    evaluation: EvaluationHead | None = None
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,14 @@ class ImageResult:
         sha256: of the image's file, which may have to be read again to be drawn.
         panels: of each of the run's tasks, in their order; for this image alone (picked).
         scales: for each panel the range to draw it in; None for its own.
+        judged: what measures say of the maps, if any do.
     """
 
     sha256: str
     description: ImageDescription
     panels: Sequence[Sequence[Panel]]
     scales: Sequence[Sequence[Scale | None]] = ()
+    judged: JudgedImage | None = None
 
 
 def read_options(settings: Settings, preprocessing: Preprocessing) -> ReadOptions:

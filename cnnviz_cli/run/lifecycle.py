@@ -21,12 +21,13 @@ from pydantic import ValidationError
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
+from cnnviz_cli.core.evaluation_records import EvaluationHead
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
-from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Subject, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Tool
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.search import Source
@@ -390,6 +391,12 @@ def _sheets_before(manifest: Path) -> Sequence[Output] | None:
     return sheets if digests == [one.sha256 for one in sheets] else None
 
 
+def evaluation_head(fields: Json) -> EvaluationHead | None:
+    """By what maps were judged, of a journal's header; raises ValidationError for what this version did not write."""
+    found = fields.get("evaluation")
+    return None if found is None else EvaluationHead.model_validate_json(json.dumps(found))
+
+
 def _journal_header(run: PreviousRun) -> RunHeader | None:
     fields = run.header
     beside: Any = fields.get("beside")
@@ -403,6 +410,7 @@ def _journal_header(run: PreviousRun) -> RunHeader | None:
             asked=run.asked,
             seal=str(fields["seal"]),
             beside=None if beside is None else {name: list(beside[name]) for name in ("judges", "subjects")},
+            evaluation=evaluation_head(fields),
         )
     except (ValidationError, LookupError, TypeError):
         return None

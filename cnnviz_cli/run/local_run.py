@@ -13,7 +13,8 @@ from cnnviz_cli.engine.device import use_threads
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.explain import Explainer, prepare
+from cnnviz_cli.run.explain import Explainer
+from cnnviz_cli.run.judging import prepare_judged
 from cnnviz_cli.run.lifecycle import Backend, Outcome, StageTimer, execute_on
 from cnnviz_cli.run.pipeline import LocalBackend
 from cnnviz_cli.run.replica_plan import check_threads, plan_replicas, running_threads
@@ -47,7 +48,7 @@ def execute(
     plan = plan_replicas(settings, sources, local_rank)
 
     def load(threads: int | None = None) -> Explainer:
-        return prepare(command, settings, reporter, local_rank, threads)
+        return prepare_judged(command, settings, reporter, local_rank, threads)
 
     @contextmanager
     def replicas(sink: Sink, timer: StageTimer) -> Iterator[Backend]:

@@ -17,6 +17,7 @@ from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord
 from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.output.resume import Input, RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
+from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.identity import config_digest, figure_settings
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.tasks.spec import default_task
@@ -31,6 +32,12 @@ def tool_record() -> Tool:
         torchvision=version("torchvision"),
         pillow=version("pillow"),
     )
+
+
+def run_header(explainer: Explainer) -> RunHeader:
+    """What a run that explains images is about."""
+    header = build_header(explainer.session, explainer.whole_cost)
+    return replace(header, evaluation=explainer.judge.head()) if explainer.judge else header
 
 
 def build_header(session: Session, cost: Cost) -> RunHeader:

@@ -30,7 +30,7 @@ from cnnviz_cli.run.image_data import (
     style_of,
 )
 from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
-from cnnviz_cli.run.manifest_header import build_header, device_name, settings_digest
+from cnnviz_cli.run.manifest_header import device_name, run_header, settings_digest
 from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key, share_ranges
 from cnnviz_cli.run.workers import JobResult, WorkerHandle, WorkerPool, completed_future
 
@@ -92,7 +92,7 @@ class Pipeline:
 
     def __init__(self, explainer: Explainer, workers: WorkerPool, reporter: Reporter, timer: StageTimer) -> None:
         self._session, self._tasks = explainer.session, explainer.task_names
-        self._variants = explainer.cost.variants
+        self._variants = explainer.whole_cost.variants
         self._batches = BatchExplainer(explainer, reporter)
         self._workers = workers
         self._reporter = reporter
@@ -238,7 +238,7 @@ class LocalBackend(Backend):
         self._spec = render_spec(explainer, self.shard)
         self.workers.configure(self._spec)
         self._pipeline = Pipeline(explainer, self.workers, self.reporter, self.timer)
-        session, header = explainer.session, build_header(explainer.session, explainer.cost)
+        session, header = explainer.session, run_header(explainer)
         return RunSetup(header, device_name(session.device), session.batch_size, session.question.truths)
 
     @property
@@ -294,4 +294,5 @@ def render_spec(explainer: Explainer, shard: Shard = SINGLE_SHARD) -> RenderSpec
         reading=read_options(settings, preprocessing),
         masks=session.question.masks,
         settings_sha256=settings_digest(session),
+        evaluation=explainer.judge.head() if explainer.judge else None,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from cnnviz_cli import __version__
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.judgements import JudgedImage, Judgement
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.panels import Panel, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Subject, Window
@@ -29,7 +30,8 @@ from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import Encoded
 from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
-from cnnviz_cli.tasks.description import TargetDescription
+from cnnviz_cli.run.judged_records import agreement_record, control_records, findings_of, judged_fields
+from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
 OVERVIEW = "overview"
 ARRAYS = file_name("arrays", "npz")
@@ -116,8 +118,16 @@ class Presenter:
         outputs: list[Output] = []
         panels_by_family: dict[str, list[tuple[Panel, Caption]]] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
+        head, judged = self._spec.evaluation, result.judged
+        controls = judged.controls if judged else ()
+        paths: dict[tuple[int, int], str] = {}
+        maps: dict[str, list[tuple[int, Judgement | None]]] = {}
         for drawn in panel_figures(result, self._spec.tasks, self._spec.wording, loaded.source.name, view):
             panel, caption = drawn.panel, drawn.caption
+            if head and drawn.judgement:
+                one = (panel.target or 0, drawn.judgement)
+                maps.setdefault(drawn.task.family, []).append(one)
+                caption = replace(caption, findings=findings_of([one], head, controls)[0])
             stem = self._naming.stem(
                 drawn.task, panel, drawn.siblings, drawn.target_description.name if drawn.target_description else ""
             )
@@ -127,7 +137,15 @@ class Presenter:
             figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
             path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
             outputs.append(self._write_figure(drawn, path, figure, caption))
+            paths[drawn.place] = outputs[-1].path
             arrays.update({file_name(*stem, name): plain_array(values) for name, values in panel.arrays().items()})
+        if head:
+            for family, several in maps.items():
+                words = findings_of(several, head, controls)
+                panels_by_family[family] = [
+                    (panel, replace(caption, findings=found))
+                    for (panel, caption), found in zip(panels_by_family[family], words, strict=True)
+                ]
         sheets = self._sheets(
             loaded, predictions, panels_by_family, {PurePosixPath(output.path).name for output in outputs}
         )
@@ -146,6 +164,7 @@ class Presenter:
             value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,
             outputs=[*sheets, *outputs],
             arrays=self._save_arrays(loaded, arrays) if self._spec.save_arrays else None,
+            **({} if judged is None else _judged_fields(judged, description, paths)),
         )
 
     def _sheets(
@@ -189,6 +208,7 @@ class Presenter:
             scale=color_limits(panel, caption.scale),
             state=state,
             statistics=finite_statistics(panel),
+            **({} if drawn.judgement is None else judged_fields(drawn.judgement)),
         )
 
     def _write_sheet(self, family: str, path: str, sheet: Figure, title: str) -> Output:
@@ -219,6 +239,8 @@ class PanelFigure:
         target_description: what it explains; None if it explains nothing.
         target: the same as a prediction, its box in pixels of the image.
         contrast: what the target is told apart from.
+        place: the number of the task, and of the panel among those that it gave.
+        judgement: what measures say of it, if any do.
     """
 
     task: TaskName
@@ -228,6 +250,8 @@ class PanelFigure:
     target: Prediction | None
     contrast: Prediction | None
     caption: Caption
+    place: tuple[int, int] = (0, 0)
+    judgement: Judgement | None = None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -244,15 +268,17 @@ def panel_figures(
     `view` is where the network's input lies in the image, and `source` the image's name.
     """
     description = result.description
-    for task, panels, scales in zip(tasks, result.panels, result.scales, strict=True):
-        for panel, scale in zip(panels, scales, strict=True):
+    for number, (task, panels, scales) in enumerate(zip(tasks, result.panels, result.scales, strict=True)):
+        for at, (panel, scale) in enumerate(zip(panels, scales, strict=True)):
             target_description = None if panel.target is None else description.targets[panel.target]
             if panel.target is not None and target_description is None:
                 continue
             contrast = description.contrast if target_description else None
             target = box_in_image_pixels(target_description.prediction, view) if target_description else None
             caption = build_caption(task, panel, target_description, contrast, wording, source, scale)
-            yield PanelFigure(task, panel, panels, target_description, target, contrast, caption)
+            judgement = result.judged.panels[number][at] if result.judged else None
+            place = (number, at)
+            yield PanelFigure(task, panel, panels, target_description, target, contrast, caption, place, judgement)
 
 
 def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: int) -> tuple[Encoded, tuple[int, int]]:
@@ -329,6 +355,17 @@ def box_in_image_pixels(prediction: Prediction, view: View) -> Prediction:
         return prediction
     box = view.fractions_to_image(prediction.box)
     return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
+
+
+def _judged_fields(
+    judged: JudgedImage, description: ImageDescription, paths: Mapping[tuple[int, int], str]
+) -> dict[str, Any]:
+    targets = [one.prediction.title if one else None for one in description.targets]
+    return {
+        "controls": control_records(judged, targets),
+        "agreement": agreement_record(judged, paths),
+        "annotation_sha256": judged.annotation_sha256,
+    }
 
 
 def _window(view: View) -> Window:

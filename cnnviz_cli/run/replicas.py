@@ -32,7 +32,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
-from cnnviz_cli.run.manifest_header import build_header
+from cnnviz_cli.run.manifest_header import run_header
 from cnnviz_cli.run.parts import Part, Report, split_work
 from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
@@ -104,7 +104,7 @@ class ReplicaPool(PartPool[Replica]):
 
     def start(self) -> RunSetup:
         self._explainer = explainer = self._load()
-        session, header = explainer.session, build_header(explainer.session, explainer.cost)
+        session, header = explainer.session, run_header(explainer)
         self._spec = render_spec(explainer, self._shard)
         device = f"{session.device.type}, threads of each replica: {self._plan.threads}"
         return RunSetup(header, device, session.batch_size, session.question.truths)

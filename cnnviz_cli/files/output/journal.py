@@ -121,7 +121,16 @@ def record_paths(record: Json) -> list[Any]:
     return [output["path"] for output in outputs] + ([arrays["path"]] if arrays else [])
 
 
-_KINDS = {"digest": str, "identity": dict, "model": dict, "run": dict, "scale": str, "shard": list, "tool": dict}
+_KINDS = {
+    "digest": str,
+    "evaluation": dict,
+    "identity": dict,
+    "model": dict,
+    "run": dict,
+    "scale": str,
+    "shard": list,
+    "tool": dict,
+}
 
 
 def parse_header(line: bytes) -> Json | None:

@@ -8,7 +8,9 @@ from hashlib import sha256
 from typing import Any, BinaryIO
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
-from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Tool
+from cnnviz_cli.core.evaluation_fold import EvaluationTally
+from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
@@ -68,6 +70,8 @@ def write_manifest(
     model: ModelRecord,
     summary: Summary,
     sheets: Sequence[Output] = (),
+    tables: Sequence[Table] = (),
+    evaluation: EvaluationHead | None = None,
     name: str = MANIFEST,
 ) -> AccuracyCounter | None:
     """Write ``manifest.json``, one image in memory at a time; returns the network's accuracy, if that is known.
@@ -83,6 +87,9 @@ def write_manifest(
     }
     if sheets:
         after["sheets"] = [sheet.model_dump(mode="json") for sheet in sheets]
+    if tables:
+        after["tables"] = [table.model_dump(mode="json") for table in tables]
+    judged = EvaluationTally(evaluation) if evaluation else None
     known = run.config.get("truth") is not None
     tally = AccuracyCounter(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None
     reach_write_point("manifest: before")
@@ -92,11 +99,17 @@ def write_manifest(
         for record in records:
             file.write(separator + record)
             seal.add(record)
-            if tally is not None:
-                tally.add(json.loads(record))
+            if tally is not None or judged is not None:
+                plain = json.loads(record)
+                if tally is not None:
+                    tally.add(plain)
+                if judged is not None:
+                    judged.add(plain)
             separator = b",\n  "
         file.write(b"]" if separator == b"\n  " else b"\n ]")
         after["summary"] = add_accuracy(summary, tally).model_dump(mode="json")
+        if judged is not None:
+            after["evaluation"] = judged.evaluation.model_dump(mode="json")
         after = dict(sorted({**after, DIGEST_KEY: seal.digest(after)}.items()))
         for key, value in after.items():
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)

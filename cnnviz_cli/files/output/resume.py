@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
@@ -17,9 +17,10 @@ from typing import Any, Literal, Self
 
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import ImageError, OutputError
+from cnnviz_cli.core.evaluation_records import EvaluationHead
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.fold import Fold
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Table, Tool
 from cnnviz_cli.files.inputs.image_source import Source, Stamp
 from cnnviz_cli.files.inputs.remote import RemoteReader
 from cnnviz_cli.files.output.file_names import MANIFEST
@@ -72,6 +73,7 @@ class RunHeader:
     # whether a record, as JSON, is true still of what belongs to its input and is no part of it
     holds: Callable[[Input, bytes], bool] = lambda _source, _record: True
     beside: Mapping[str, Any] | None = None  # what else a run with nothing to do has to know, in plain JSON
+    evaluation: EvaluationHead | None = None  # by what maps are judged, if they are
 
 
 @dataclass(frozen=True)
@@ -256,8 +258,12 @@ class Ledger:
         """The records of the first inputs that have one."""
         return [ImageRecord.model_validate_json(line) for line in islice(self._index.records(), count)]
 
-    def finish(self, *, interrupted: bool, sheets: Sequence[Output] = ()) -> RunOutcome:
-        """Write the manifest of all that is done, and of the `sheets` about all of it."""
+    def records(self) -> Iterator[bytes]:
+        """The records of all that is done, in the order of the inputs."""
+        return self._index.records()
+
+    def finish(self, *, interrupted: bool, sheets: Sequence[Output] = (), tables: Sequence[Table] = ()) -> RunOutcome:
+        """Write the manifest of all that is done, and of the `sheets` and `tables` about all of it."""
         if self._header is None:
             raise ValueError("the run has not begun")
         with self._mutex:
@@ -272,6 +278,8 @@ class Ledger:
                 model=self._header.model,
                 summary=summary,
                 sheets=sheets,
+                tables=tables,
+                evaluation=self._header.evaluation,
                 name=self._shard.manifest,
             )
         return RunOutcome(status, add_accuracy(summary, tally), tally.mistakes if tally else [])
@@ -413,6 +421,7 @@ class Ledger:
             "tool": self._about.tool.model_dump(mode="json"),
             **({"scale": self._scale} if self._scale else {}),
             **({"beside": dict(self._about.beside)} if self._about.beside else {}),
+            **({"evaluation": self._about.evaluation.model_dump(mode="json")} if self._about.evaluation else {}),
         }
         self._written = header
         own = [run.header for run in self._earlier if run.shard == self._shard]

@@ -1,0 +1,141 @@
+"""The settings of judging beside the measures' options: which measures, against what, and for how many passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Annotated, Any, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, create_model
+from pydantic_core import PydanticCustomError
+
+import cnnviz_cli.measures  # noqa: F401  (registers the measures, whose options are settings)
+from cnnviz_cli.config import values
+from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.families import ALL, EVALUATE
+from cnnviz_cli.core.measures import Measure, find_measure, measures
+from cnnviz_cli.core.method import option_types
+
+_judging = partial(setting, "Judging")
+
+QUICK = "quick"
+"""Where measures or methods are chosen: the few that say most for their passes."""
+
+USUAL_MEASURE = "subsets"
+"""What ``--evaluate`` judges by, where no measure is named: one stream for all maps."""
+
+QUICK_METHODS = (
+    "gradcam", "layercam", "eigencam", "randomcam", "gradient", "smoothgrad", "integrated-gradients",
+    "guided-backprop", "lrp", "occlusion",
+)  # fmt: skip
+"""Ten methods of several kinds, a class-blind and a random one among them."""
+
+
+def _check_measures(given: tuple[str, ...]) -> tuple[str, ...]:
+    for name in given:
+        if name not in (ALL, QUICK):
+            try:
+                find_measure(name)
+            except UsageError as error:
+                raise PydanticCustomError("unknown_key", "{what}", {"what": error.what, "fix": error.fix}) from error
+    return tuple(dict.fromkeys(given))
+
+
+Measures = Annotated[
+    tuple[str, ...],
+    AfterValidator(_check_measures),
+    BeforeValidator(values.split_at_commas, json_schema_input_type=tuple[str, ...] | str),
+]
+
+
+class EvaluateFields(BaseModel):
+    """By what maps are judged."""
+
+    model_config = CLOSED_CONFIG
+
+    measure: Measures = _judging(
+        (),
+        "Measures that judge every map, of those that cnnviz measures lists; quick is a few of them, all is every one. "
+        "Repeatable, or separated by commas.",
+        "MEASURE",
+    )
+    controls: bool = _judging(True, "Judge maps that have never seen the network beside: noise, edges, the centre.")
+    agreement: bool = _judging(False, "How alike the maps of each two methods are.")
+    budget: int | None = _judging(
+        None,
+        "The most passes of the network for an image; methods and measures that do not fit are left out, and named.",
+        "N",
+        ge=1,
+    )
+    annotations: values.OptionalFile = _judging(
+        None,
+        "What people have marked in the images: a table of boxes, COCO, a folder of VOC's XML, or one of masks.",
+        "FILE|DIR",
+    )
+
+    @property
+    def chosen(self) -> tuple[Measure, ...]:
+        """The measures that were asked for, each once, in the order of registration."""
+        named = set(self.measure)
+        return tuple(one for one in measures() if ALL in named or one.name in named or (QUICK in named and one.quick))
+
+    def options_of(self, measure: Measure) -> Any:
+        """A measure's options."""
+        return measure.options(**{item.name: getattr(self, item.name) for item in fields(measure.options)})
+
+
+def evaluate_fields(settings: Any) -> EvaluateFields:
+    """By what maps are judged, of the settings of a run."""
+    return cast("EvaluateFields", settings.section(EVALUATE))
+
+
+def recorded_evaluation(settings: Any, whole: dict[str, Any]) -> dict[str, Any] | None:
+    """What a manifest has of the section `whole`, as JSON: the chosen measures and the options that they read, of files
+    their names; None where nothing is judged."""
+    section = evaluate_fields(settings)
+    if not section.chosen:
+        return None
+    read = {item.name for one in section.chosen for item in fields(one.options)} | EvaluateFields.model_fields.keys()
+    annotations = whole["annotations"]
+    return {name: given for name, given in whole.items() if name in read} | {
+        "measure": [one.name for one in section.chosen],
+        "annotations": annotations and PurePath(annotations.replace("\\", "/")).name,
+    }
+
+
+def readers_of(option: str) -> list[str]:
+    """The measures that read an option."""
+    return [one.name for one in measures() if option in {item.name for item in fields(one.options)}]
+
+
+def evaluation_section(command: str, annotate: Callable[..., Any]) -> type[BaseModel]:
+    """The section: `EvaluateFields`, the measures' options, and defaults by the command; `annotate` gives the type of
+    an option with its bound."""
+    members: dict[str, Any] = {}
+    if command == EVALUATE:
+        text = {name: info.description or "" for name, info in EvaluateFields.model_fields.items()}
+        members["measure"] = (Measures, _judging((QUICK,), text["measure"], "MEASURE"))
+        members["agreement"] = (bool, _judging(True, text["agreement"]))
+    for registered in measures():
+        hints = option_types(registered.options)
+        for item in fields(registered.options):
+            if item.name in members:
+                continue  # the registry sees to equality
+            annotation = annotate(hints[item.name], item.metadata["at_least"], empty=False)
+            side = setting(f"Options of {EVALUATE}", item.default, item.metadata["help"])
+            members[item.name] = (annotation, side)
+    return create_model("EvaluateSection", __base__=EvaluateFields, __module__=__name__, **members)
+
+
+def annotations_of(settings: Any) -> Path | None:
+    """Where what people have marked is read from; None where no measure is judged, or nothing is named."""
+    section = evaluate_fields(settings)
+    return section.annotations if section.chosen else None
+
+
+def quick_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some methods that are judged where none are named."""
+    return tuple(name for name in names if name in QUICK_METHODS)

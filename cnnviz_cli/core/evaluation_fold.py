@@ -1,0 +1,308 @@
+"""All images' judgements, added up one record at a time: what is kept does not grow with the number of images."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, isfinite, sqrt
+from statistics import median
+from typing import Any
+
+from cnnviz_cli.core.evaluation import beats_band
+from cnnviz_cli.core.evaluation_records import (
+    AgreementOfMethods,
+    CellRecord,
+    ColumnRecord,
+    Evaluation,
+    EvaluationHead,
+    RowRecord,
+)
+
+MOST_KEPT = 1000
+"""Numbers of a cell that are kept for its median; of more there is none."""
+
+Key = tuple[str, str, str]
+"""Family, method and layer, empty where there is none; of a control the family is empty."""
+
+
+def six_digits(number: float) -> float:
+    """A number as records have it; 0 has no sign."""
+    return float(f"{number:.6g}") + 0.0
+
+
+class Moments:
+    """Count, mean and spread of numbers that come one by one (Welford's way, which loses no digits)."""
+
+    __slots__ = ("_squares", "count", "mean")
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, number: float) -> None:
+        self.count += 1
+        step = number - self.mean
+        self.mean += step / self.count
+        self._squares += step * (number - self.mean)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation (n - 1); None of one number."""
+        return sqrt(max(self._squares, 0.0) / (self.count - 1)) if self.count > 1 else None
+
+    @property
+    def error(self) -> float | None:
+        """One standard error of the mean."""
+        return None if self.deviation is None else self.deviation / sqrt(self.count)
+
+    @property
+    def numbers_to_tell(self) -> int | None:
+        """How many numbers would tell their mean from 0 at two standard errors: (2 s / d)^2, at least 2."""
+        if self.deviation is None or self.mean == 0:
+            return None
+        needed = (2 * self.deviation / self.mean) ** 2
+        return max(2, ceil(needed * (1 - 1e-9))) if needed < 1e9 else None
+
+
+class _Cell(Moments):
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = array("d")
+
+    def add(self, number: float) -> None:
+        super().add(number)
+        if len(self.kept) <= MOST_KEPT:
+            self.kept.append(number)
+
+
+class _Ranks:
+    """Krippendorff's alpha of images as raters of methods, from sums: see `rank_statistics.agreement_of_ranks`.
+
+    A rank is twice a mid-rank less 1 over twice the number of ranked methods, in whole numbers over a common divisor
+    as far as floats go: sums of some thousand of them are exact to the digits that are shown.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[Key, list[float]] = {}
+
+    def add(self, numbers: Mapping[Key, float]) -> None:
+        if len(numbers) < 2:
+            return
+        for key, share in zip(numbers, _rank_shares(list(numbers.values())), strict=True):
+            one = self._sums.setdefault(key, [0.0, 0.0, 0.0])
+            centred = share - 0.5
+            one[0] += 1
+            one[1] += centred
+            one[2] += centred**2
+
+    @property
+    def alpha(self) -> float | None:
+        """None if no two images rank at least two methods, or all ranks are equal."""
+        units = [one for one in self._sums.values() if one[0] > 1]
+        total = sum(one[0] for one in units)
+        if len(units) < 2:
+            return None
+        observed = sum(2 * (n * squares - sums**2) / (n - 1) for n, sums, squares in units) / total
+        squares, sums = sum(one[2] for one in units), sum(one[1] for one in units)
+        expected = 2 * (total * squares - sums**2) / (total * (total - 1))
+        found = 1 - observed / expected if expected > 1e-12 else float("nan")
+        return found if isfinite(found) else None
+
+
+def _rank_shares(numbers: Sequence[float]) -> list[float]:
+    """(mid-rank - 1/2) / n of each, the lowest first."""
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    shares = [0.0] * len(numbers)
+    start = 0
+    while start < len(order):
+        stop = start
+        while stop < len(order) and numbers[order[stop]] == numbers[order[start]]:
+            stop += 1
+        for at in order[start:stop]:
+            shares[at] = (start + stop) / 2 / len(numbers)
+        start = stop
+    return shares
+
+
+class _Row:
+    def __init__(self) -> None:
+        self.cells: dict[str, _Cell] = {}
+        self.curves: dict[str, list[Moments]] = {}
+        self.undone: dict[str, str] = {}
+
+    def add(self, judged: Mapping[str, Any]) -> None:
+        for name, number in (judged.get("measures") or {}).items():
+            self.cells.setdefault(name, _Cell()).add(number)
+        for name, points in (judged.get("curves") or {}).items():
+            known = self.curves.setdefault(name, [Moments() for _ in points])
+            if len(known) == len(points):
+                for moments, point in zip(known, points, strict=True):
+                    moments.add(point)
+        for name, why in (judged.get("undone") or {}).items():
+            self.undone.setdefault(name, why)
+
+
+class EvaluationTally:
+    """Add the records of a run one by one, in the order of its images, then ask for `evaluation`."""
+
+    def __init__(self, head: EvaluationHead) -> None:
+        self._head = head
+        self._images = self._cases = 0
+        self._rows: dict[Key, _Row] = {}
+        self._controls: dict[Key, _Row] = {}
+        self._ranks = {column.name: _Ranks() for column in head.columns if column.better != "none"}
+        self._apart: dict[tuple[Key, Key], Moments] = {}
+        self._alike: dict[tuple[Key, Key], Moments] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take in an image's record, as the manifest has it; one without judged maps does not count."""
+        cases = list(judged_cases(record))
+        if not cases:
+            return
+        self._images += 1
+        self._cases += len(cases)
+        for case in cases:
+            for key, judged in case.items():
+                rows = self._rows if key[0] else self._controls
+                rows.setdefault(key, _Row()).add(judged)
+            self._compare({key: judged.get("measures") or {} for key, judged in case.items() if key[0]})
+        self._add_agreement(record)
+
+    def _compare(self, numbers: Mapping[Key, Mapping[str, float]]) -> None:
+        for name, ranks in self._ranks.items():
+            ranks.add({key: known[name] for key, known in numbers.items() if name in known})
+        leading = [(key, known[self._head.order_by]) for key, known in numbers.items() if self._head.order_by in known]
+        for at, (key, number) in enumerate(leading):
+            for other, second in leading[at + 1 :]:
+                # Of each two in one order, whichever comes first in an image.
+                one, two, step = (key, other, number - second) if key < other else (other, key, second - number)
+                self._apart.setdefault((one, two), Moments()).add(step)
+
+    def _add_agreement(self, record: Mapping[str, Any]) -> None:
+        agreement = record.get("agreement")
+        if not agreement:
+            return
+        keys = {output["path"]: _key_of(output) for output in record["outputs"] if output.get("method")}
+        maps = [keys.get(path) for path in agreement["maps"]]
+        for at, key in enumerate(maps):
+            for other, number in zip(maps, agreement["rows"][at], strict=True):
+                if key and other and number is not None and key <= other:
+                    self._alike.setdefault((key, other), Moments()).add(number)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What came of all records."""
+        head = self._head
+        bands = {column.name: self._band(column.name) for column in head.columns}
+        keys = self._order()
+        return Evaluation(
+            images=self._images,
+            cases=self._cases,
+            measures=head.measures,
+            columns=[
+                column.model_copy(update={"alpha": self._alpha(column), "controls": bands[column.name]})
+                for column in head.columns
+            ],
+            methods=[self._row(key, self._rows[key], bands) for key in keys],
+            controls=[self._row(key, row, {}) for key, row in self._controls.items()],
+            agreement=self._agreement(keys),
+            order_by=head.order_by,
+            tell_apart=self._tell_apart(keys),
+            left_out=head.left_out,
+        )
+
+    def _alpha(self, column: ColumnRecord) -> float | None:
+        found = self._ranks[column.name].alpha if column.name in self._ranks else None
+        return None if found is None else six_digits(found)
+
+    def _band(self, column: str) -> tuple[float, float] | None:
+        means = [row.cells[column].mean for row in self._controls.values() if column in row.cells]
+        return (six_digits(min(means)), six_digits(max(means))) if means else None
+
+    def _order(self) -> list[Key]:
+        """The rows, the best first; those without a number last, otherwise as the run has them."""
+        head = self._head
+        places = {method.method: at for at, method in enumerate(head.methods)}
+        keys = sorted(self._rows, key=lambda key: places.get(key[1], len(places)))
+        column = next((one for one in head.columns if one.name == head.order_by), None)
+        if column is None:
+            return keys
+        sign = -1 if column.better == "high" else 1
+
+        def place(key: Key) -> tuple[bool, float]:
+            cell = self._rows[key].cells.get(column.name)
+            return cell is None, 0.0 if cell is None else sign * cell.mean
+
+        return sorted(keys, key=place)
+
+    def _row(self, key: Key, row: _Row, bands: Mapping[str, tuple[float, float] | None]) -> RowRecord:
+        family, method, layer = key
+        known = next((one for one in self._head.methods if one.method == method), None) if family else None
+        return RowRecord(
+            family=family or None,
+            method=method,
+            title=known.title if known else method,
+            layer=layer or None,
+            passes=known.passes if known else None,
+            measures={
+                column.name: _cell_record(row.cells[column.name], column, bands.get(column.name))
+                for column in self._head.columns
+                if column.name in row.cells
+            },
+            curves={
+                name: [six_digits(one.mean) for one in points] for name, points in row.curves.items() if points[0].count
+            },
+            undone={name: why for name, why in row.undone.items() if name not in row.cells},
+        )
+
+    def _tell_apart(self, keys: Sequence[Key]) -> int | None:
+        if len(keys) < 2:
+            return None
+        found = self._apart.get((min(keys[:2]), max(keys[:2])))
+        return found.numbers_to_tell if found else None
+
+    def _agreement(self, keys: Sequence[Key]) -> AgreementOfMethods | None:
+        known = [key for key in keys if (key, key) in self._alike]
+        pairs = [(min(one, other), max(one, other)) for one in known for other in known]
+        if len(known) < 2 or not all(pair in self._alike for pair in pairs):
+            return None
+        rows = [[six_digits(self._alike[min(a, b), max(a, b)].mean) for b in known] for a in known]
+        return AgreementOfMethods(names=[self._name_of(key) for key in known], rows=rows)
+
+    def _name_of(self, key: Key) -> str:
+        title = next((one.title for one in self._head.methods if one.method == key[1]), key[1])
+        several = sum(other[:2] == key[:2] for other in self._rows) > 1
+        return f"{title} {key[2]}" if several else title
+
+
+def _cell_record(cell: _Cell, column: ColumnRecord, band: tuple[float, float] | None) -> CellRecord:
+    error = None if cell.error is None else six_digits(cell.error)
+    mean = six_digits(cell.mean)
+    return CellRecord(
+        mean=mean,
+        error=error,
+        median=six_digits(median(cell.kept)) if cell.count <= MOST_KEPT else None,
+        count=cell.count,
+        beats_controls=beats_band(mean, error, band, column.better) if column.ranked else None,
+    )
+
+
+def _key_of(output: Mapping[str, Any]) -> Key:
+    return output["family"], output["method"], output.get("layer") or ""
+
+
+def judged_cases(record: Mapping[str, Any]) -> Iterator[dict[Key, Mapping[str, Any]]]:
+    """Of an image's record what was judged for its first target, its second and so on: by method and layer, or by
+    control, what has measures, curves and reasons."""
+    cases: list[dict[Key, Mapping[str, Any]]] = []
+    seen: dict[Key, int] = {}
+    outputs = [(_key_of(one), one) for one in record.get("outputs") or () if one.get("method")]
+    controls = [(("", one["name"], ""), one) for one in record.get("controls") or ()]
+    for key, judged in (*outputs, *controls):
+        if judged.get("measures") is None and judged.get("undone") is None:
+            continue
+        at = seen[key] = seen.get(key, -1) + 1
+        cases += [{} for _ in range(at + 1 - len(cases))]
+        cases[at][key] = judged
+    yield from cases

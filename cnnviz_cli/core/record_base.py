@@ -1,0 +1,18 @@
+"""What all records of a manifest have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def optional(description: str | None = None, *, ge: float | None = None, le: float | None = None) -> Any:
+    """A field that is absent from the manifest where there is nothing to say."""
+    return Field(default=None, ge=ge, le=le, exclude_if=lambda found: found is None, description=description)
+
+
+class Record(BaseModel):
+    """Frozen, and closed: a field that is not declared here cannot reach the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

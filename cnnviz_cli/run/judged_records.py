@@ -1,0 +1,96 @@
+"""From what measures say of an image's maps to its record, and to the words under its figures. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnviz_cli.core.control_maps import RANDOM
+from cnnviz_cli.core.evaluation import best_of
+from cnnviz_cli.core.evaluation_fold import six_digits
+from cnnviz_cli.core.evaluation_records import AgreementRecord, ColumnRecord, ControlRecord, EvaluationHead
+from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
+from cnnviz_cli.render import Finding
+
+MOST_FINDINGS = 2
+"""Numbers under a figure: of the first measures that rank."""
+
+
+def judged_fields(judgement: Judgement) -> dict[str, Any]:
+    """What an `Output` or a `ControlRecord` has of a judgement: numbers to six digits."""
+    found: dict[str, Any] = {"measures": {name: six_digits(number) for name, number in judgement.numbers.items()}}
+    if judgement.undone:
+        found["undone"] = dict(judgement.undone)
+    if judgement.curves:
+        found["curves"] = {name: [six_digits(one) for one in points] for name, points in judgement.curves.items()}
+    return found
+
+
+def control_records(judged: JudgedImage, targets: Sequence[str | None]) -> list[ControlRecord] | None:
+    """The records of an image's controls, for those of its targets that have a name; None where there are none."""
+    found = [
+        ControlRecord(name=one.name, target=targets[one.rank], **judged_fields(one.judgement))
+        for one in judged.controls
+        if one.rank < len(targets) and (targets[one.rank] is not None or one.rank == 0)
+    ]
+    return found or None
+
+
+def agreement_record(judged: JudgedImage, paths: Mapping[tuple[int, int], str]) -> AgreementRecord | None:
+    """How alike an image's maps are, those that were drawn to `paths`."""
+    if judged.agreement is None:
+        return None
+    at = [number for number, place in enumerate(judged.agreement.maps) if place in paths]
+    rows = judged.agreement.rows
+    return AgreementRecord(
+        maps=[paths[judged.agreement.maps[number]] for number in at],
+        rows=[[None if rows[one][two] is None else six_digits(rows[one][two] or 0.0) for two in at] for one in at],
+    )
+
+
+def leading_columns(head: EvaluationHead) -> list[ColumnRecord]:
+    """The columns whose numbers stand under a figure: of each measure that ranks the first, the leading one first."""
+    first: dict[str, ColumnRecord] = {}
+    for one in head.columns:
+        if one.ranked and one.better != "none":
+            first.setdefault(one.measure, one)
+    return sorted(first.values(), key=lambda one: one.name != head.order_by)[:MOST_FINDINGS]
+
+
+def short_title(head: EvaluationHead, column: ColumnRecord) -> str:
+    """A column in few words: ``removal gain``; the one that has its measure's name, by the measure's title."""
+    if column.name == column.measure:
+        title = next((one.title for one in head.measures if one.name == column.measure), column.measure)
+        return title[:1].lower() + title[1:]
+    return column.name.replace(".", " ").replace("_", " ")
+
+
+def findings_of(
+    maps: Sequence[tuple[int, Judgement | None]], head: EvaluationHead, controls: Sequence[JudgedControl]
+) -> list[tuple[Finding, ...]]:
+    """What stands under each of some judged maps: ``removal gain 0.23 (random 0.01)``; the best of those that are
+    about one target are strong. A map by itself is the best of nothing.
+
+    Args:
+        maps: of each the number of its target, and what was found of it.
+    """
+    found: list[list[Finding]] = [[] for _ in maps]
+    for column in leading_columns(head):
+        for rank in {rank for rank, _ in maps}:
+            numbers = [one.numbers.get(column.name) if one is not None and of == rank else None for of, one in maps]
+            best = best_of(numbers, column.better)
+            chance = [
+                one.judgement.numbers[column.name]
+                for one in controls
+                if one.rank == rank and one.name in RANDOM and column.name in one.judgement.numbers
+            ]
+            beside = f" (random {_two_digits(sum(chance) / len(chance))})" if chance else ""
+            for at, number in enumerate(numbers):
+                if number is not None:
+                    words = f"{short_title(head, column)} {_two_digits(number)}{beside}"
+                    found[at].append(Finding(words, at in best))
+    return [tuple(one) for one in found]
+
+
+def _two_digits(number: float) -> str:
+    return f"{round(number, 2) + 0.0:.2f}"

@@ -1,0 +1,261 @@
+"""A run in which every map is judged: what is judged by what, what that costs, what does not fit into the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from torch import Tensor
+
+from cnnviz_cli.config.evaluate_fields import EvaluateFields, evaluate_fields
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.evaluation_records import ColumnRecord, EvaluationHead, LeftOut, MeasureRecord, MethodRecord
+from cnnviz_cli.core.families import EVALUATE
+from cnnviz_cli.core.judgements import JudgedImage, MapAgreement
+from cnnviz_cli.core.measures import Again
+from cnnviz_cli.core.method import Recipe
+from cnnviz_cli.core.panels import Panel
+from cnnviz_cli.core.rank_statistics import mid_ranks, pearson
+from cnnviz_cli.core.readings import cell_sums, read_map, why_not_judged
+from cnnviz_cli.core.records import Cost
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.engine.observe import Observation
+from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.run.budget import JudgedCost, panels_of_zeros, passes_of, within_budget
+from cnnviz_cli.run.explain import Explainer, plan_recipes, prepare
+from cnnviz_cli.run.image_data import NetworkInput
+from cnnviz_cli.run.judge import Batch, Judge, MapName, MeasureRequest
+
+AGREEMENT_CELLS = 14
+"""Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
+
+NO_MAPS = "none of these methods gives a map that can be judged"
+
+
+@dataclass(frozen=True)
+class RunJudge:
+    """What judges the maps of a run, batch by batch; implements `run.explain.MapJudge`.
+
+    Attributes:
+        judge: of the explainer's maps.
+        names: of the maps that are judged.
+        agreement: whether the methods' maps are compared with each other.
+        left_out: what was asked for and does not apply, or does not fit into the budget.
+    """
+
+    judge: Judge
+    names: tuple[MapName, ...]
+    agreement: bool
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def _explainer(self) -> Explainer:
+        return self.judge.explainer
+
+    @property
+    def plan(self) -> Plan:
+        """The passes for a batch of inputs of the usual size."""
+        return self.judge.plan_for(self.names, self._explainer.session.context.input_spec.size)
+
+    @property
+    def again(self) -> tuple[Again, ...]:
+        """How the methods are run once more."""
+        return self.judge.again_for(self.names, self._explainer.session.context.input_spec.size)
+
+    @property
+    def cost(self) -> Cost:
+        """What judging adds."""
+        explainer = self._explainer
+        own, once = self.plan.cost(explainer.session.execution.precision), explainer.cost
+        times = len(self.again)
+        return Cost(
+            forwards=(own.forwards if self.plan.needs else 0) + times * once.forwards,
+            backwards=own.backwards + times * once.backwards,
+            variants=own.variants + times * once.variants,
+            at_most=own.at_most or (times > 0 and once.at_most),
+        )
+
+    def judge_inputs(
+        self,
+        inputs: Sequence[NetworkInput],
+        batch: Tensor,
+        observation: Observation,
+        panels: Sequence[Sequence[Panel]],
+        masks: Tensor | None,
+        reporter: Reporter,
+    ) -> list[JudgedImage]:
+        """What all measures say of each image of a batch; raises what `Judge.judge_batch` does."""
+        whole = Batch(batch, [one.sha256 for one in inputs], observation, panels, masks)
+        judged = self.judge.judge_batch(whole, reporter)
+        if not self.agreement:
+            return judged
+        return [
+            replace(one, agreement=agreement_of([[panel.pick(at) for panel in found] for found in panels], whole.size))
+            for at, one in enumerate(judged)
+        ]
+
+    def head(self) -> EvaluationHead:
+        """What is known before the first image."""
+        explainer = self._explainer
+        requests = self.judge.requests
+        columns = [
+            ColumnRecord(
+                name=column.full_name(request.measure.name),
+                measure=request.measure.name,
+                title=column.title,
+                better=column.better,
+                chance=column.chance,
+                ranked=column.ranked,
+            )
+            for request in requests
+            for column in request.measure.columns
+        ]
+        ranked = [one for one in columns if one.ranked and one.better != "none"]
+        # What one pair of curves gives leads: the first of the quick measures that rank.
+        quick = {request.measure.name for request in requests if request.measure.quick}
+        order_by = next((one.name for one in [*(one for one in ranked if one.measure in quick), *ranked]), "")
+        judged = {name.task for name in self.names if name.task is not None}
+        first = {
+            task.method.name: task for number, task in reversed(list(enumerate(explainer.tasks))) if number in judged
+        }
+        return EvaluationHead(
+            measures=[
+                MeasureRecord(
+                    name=one.measure.name,
+                    title=one.measure.title,
+                    paper=one.measure.paper,
+                    options={item.name: getattr(one.options, item.name) for item in fields(one.options)},
+                )
+                for one in requests
+            ],
+            columns=columns,
+            methods=[
+                MethodRecord(
+                    family=one.method.family,
+                    method=one.method.name,
+                    title=one.method.title,
+                    passes=_passes_of_recipe(first[one.method.name].recipe, explainer),
+                )
+                for one in explainer.requests
+                if one.method.name in first
+            ],
+            order_by=order_by,
+            left_out=list(self.left_out),
+        )
+
+    def lines(self) -> list[str]:
+        """What judging costs, in words, for ``--dry-run``: of each measure, of each method, and the passes."""
+        cost = JudgedCost.of(self.judge)
+        methods = [name for name in cost.methods if name in self._judged]
+        explaining = cost.passes(methods, [])
+        found = ["judged, in passes for each image:"]
+        found += [f"  {name}: {cost.passes(methods, [name]) - explaining:,} for all maps" for name in cost.measures]
+        controls = " and the controls" if self.judge.controls else ""
+        for method in methods:
+            own, whole = cost.passes([method], []), cost.passes([method], cost.measures)
+            found.append(f"  {method}: {own:,}, and {whole - own:,} to judge it{controls}")
+        found += [f"  {how.label()}" for how in self.again]
+        found += [f"left out: {one.name}: {one.why}" for one in self.left_out]
+        return found
+
+    @property
+    def _judged(self) -> set[str]:
+        """The methods of which a map is judged."""
+        return {self._explainer.tasks[one.task].method.name for one in self.names if one.task is not None}
+
+
+def _passes_of_recipe(recipe: Recipe, explainer: Explainer) -> int:
+    plan, views = plan_recipes([recipe])
+    return sum(passes_of(each, explainer.session.execution.precision) for each in (plan, *views.values()))
+
+
+def agreement_of(panels: Sequence[Sequence[Panel]], size: tuple[int, int]) -> MapAgreement | None:
+    """How alike the picked maps of an image are, of those that are about its first target or about none; None if there
+    are fewer than two."""
+    places = [
+        (number, at)
+        for number, found in enumerate(panels)
+        for at, panel in enumerate(found)
+        if not panel.target and not why_not_judged(panel)
+    ]
+    if len(places) < 2:
+        return None
+    readings = [read_map(panels[number][at], size) for number, at in places]
+    orders = [None if one.undone else mid_ranks(cell_sums(one.order, AGREEMENT_CELLS, mean=True)) for one in readings]
+    rows = [[None if one is None or other is None else pearson(one, other) for other in orders] for one in orders]
+    known = tuple(tuple(None if one is None or np.isnan(one) else one for one in row) for row in rows)
+    return MapAgreement(tuple(places), known)
+
+
+def prepare_judged(
+    command: str,
+    settings: Settings,
+    reporter: Reporter,
+    local_rank: int | None = None,
+    threads: int | None = None,
+) -> Explainer:
+    """`run.explain.prepare`, with what judges the maps, if the settings ask for that. Raises what `with_judge` does,
+    too."""
+    return with_judge(prepare(command, settings, reporter, local_rank, threads), reporter)
+
+
+def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> Explainer:
+    """The explainer, with what judges its maps; as it is where no measure was chosen.
+
+    Under the command that judges, methods without a map are left out, elsewhere their figures say why they have no
+    numbers.
+
+    Raises:
+        UsageError: a measure's option does not fit, no method gives a map, one that was named does not, or nothing fits
+            into the budget.
+    """
+    section = evaluate_fields(explainer.session.settings)
+    if not section.chosen:
+        return explainer
+    requests = tuple(MeasureRequest(one, section.options_of(one)) for one in section.chosen)
+    left: list[LeftOut] = []
+    if explainer.session.command == EVALUATE:
+        explainer, left = _with_maps_alone(explainer, reporter)
+    judge, names = _judge_of(explainer, requests, section, images)
+    if not any(name.task is not None for name in names):
+        raise UsageError(NO_MAPS, where="--method", fix="See: cnnviz methods")
+    if section.budget is not None:
+        cost = JudgedCost.of(judge)
+        fitted = within_budget(cost.methods, cost.measures, cost.passes, section.budget)
+        for one in fitted.left_out:
+            reporter.warn(f"{one.name} is left out: {one.why}")
+            left.append(LeftOut(name=one.name, why=one.why))
+        if fitted.left_out:
+            explainer = explainer.only(fitted.methods)
+            requests = tuple(one for one in requests if one.measure.name in fitted.measures)
+            judge, names = _judge_of(explainer, requests, section, images)
+    return replace(explainer, judge=RunJudge(judge, names, section.agreement, tuple(left)))
+
+
+def _judge_of(
+    explainer: Explainer, requests: tuple[MeasureRequest, ...], section: EvaluateFields, images: int
+) -> tuple[Judge, tuple[MapName, ...]]:
+    judge = Judge(explainer, requests, section.controls, images, section.annotations is not None)
+    return judge, tuple(judge.maps_of(panels_of_zeros(explainer)))
+
+
+def _with_maps_alone(explainer: Explainer, reporter: Reporter) -> tuple[Explainer, list[LeftOut]]:
+    """The explainer without methods that give no map that can be judged."""
+    whys: dict[str, str] = {}
+    for task, panels in zip(explainer.tasks, panels_of_zeros(explainer), strict=True):
+        found = [why_not_judged(panel) for panel in panels]
+        if not found or all(found):
+            whys.setdefault(task.method.name, found[0] if found else "it gives no map")
+    for request in explainer.requests:
+        if (why := whys.get(request.method.name)) and request.by_name:
+            raise UsageError(f"{request.method.name} cannot be judged: {why}", where="--method", fix="Leave it out.")
+    for name, why in whys.items():
+        reporter.warn(f"{name} is left out: {why}")
+    if not whys:
+        return explainer, []
+    kept = [one.method.name for one in explainer.requests if one.method.name not in whys]
+    if not kept:
+        raise UsageError(NO_MAPS, where="--method", fix="See: cnnviz methods")
+    return explainer.only(kept), [LeftOut(name=name, why=why) for name, why in whys.items()]
